@@ -1,0 +1,39 @@
+# `make demo` and `make test` need nothing but Python 3.10 or later; the rest is made here.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format wheel clean
+
+help:            ## what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+install: $(STAMP) ## the virtual environment with the tested versions
+
+demo: $(STAMP)   ## train on the embedded cartoon cast and show where the pictures are (about 6 minutes on 2 cores)
+	$(BIN)/python -m fexgan_lit.train experiment=demo
+
+test: $(STAMP)   ## every test
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP)   ## style, names, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## apply the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: $(STAMP)  ## dist/*.whl with the configuration inside
+	$(BIN)/python -m build --wheel
+
+clean:           ## remove what was made here, but for outputs/
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,103 @@
+"""The one way to say what face is wanted: affects, action units and landmarks of a batch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from fexgan_lit.errors import UserError
+
+#: The seven affects of FERG-DB and MH-FED, in the order of the official class indices.
+AFFECTS = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
+
+#: Every affect name the framework knows how to order: the seven and contempt (CK+, RaFD).
+KNOWN_AFFECTS = (*AFFECTS[:1], "contempt", *AFFECTS[1:])
+
+#: Other words data sets use for the same affect.
+AFFECT_ALIASES = {
+    "angry": "anger",
+    "contemptuous": "contempt",
+    "disgusted": "disgust",
+    "afraid": "fear",
+    "fearful": "fear",
+    "happy": "joy",
+    "happiness": "joy",
+    "smile": "joy",
+    "sad": "sadness",
+    "surprised": "surprise",
+}
+
+#: The complex expressions both FExGAN papers show: two affects asked for at once.
+COMPLEX_PAIRS = (("anger", "sadness"), ("joy", "disgust"), ("fear", "surprise"))
+
+#: Action units in OpenFace's order (GANimation's condition); fields of `Expression.aus`.
+ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A batch of wanted faces; each field is optional and a system declares which it reads.
+
+    Attributes:
+        affect: (B, K) weights; one-hot for one affect, several entries for a complex one, scaled by lambda.
+        aus: (B, 17) action-unit intensities in [0, 1], in the order of `ACTION_UNITS`.
+        landmarks: (B, 68, 2) points, x then y, in [-1, 1] from the left/top to the right/bottom edge.
+    """
+
+    affect: Tensor | None = None
+    aus: Tensor | None = None
+    landmarks: Tensor | None = None
+
+    @classmethod
+    def of_affects(cls, indices: Tensor | Sequence[int], count: int, strength: float = 1.0) -> Expression:
+        """One affect a row: `indices` (B,) in 0..count-1 becomes a (B, count) one-hot scaled by `strength`."""
+        index = torch.as_tensor(indices, dtype=torch.long)
+        return cls(affect=torch.nn.functional.one_hot(index, count).float() * strength)
+
+    @classmethod
+    def blend(cls, weights: Mapping[str, float], affects: Sequence[str], batch: int = 1) -> Expression:
+        """A complex expression, for example ``{"anger": 1, "sadness": 1}``, the same for `batch` rows."""
+        row = torch.zeros(len(affects))
+        for name, weight in weights.items():
+            row[affects.index(resolve_affect(name, affects))] = weight
+        return cls(affect=row.repeat(batch, 1))  # (K,) -> (B, K)
+
+    def to(self, device: torch.device | str) -> Expression:
+        """The same expression with every field on `device`."""
+        present = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        return replace(self, **{name: value.to(device) for name, value in present.items()})
+
+
+def normalise_affect(name: str, aliases: Mapping[str, str] | None = None) -> str:
+    """Lower-case `name`, strip it, and follow the user's aliases, then the built-in ones."""
+    word = name.strip().lower()
+    own = {key.strip().lower(): value.strip().lower() for key, value in (aliases or {}).items()}
+    word = own.get(word, word)
+    return AFFECT_ALIASES.get(word, word)
+
+
+def resolve_affect(name: str, affects: Sequence[str], aliases: Mapping[str, str] | None = None) -> str:
+    """The entry of `affects` that `name` means.
+
+    Raises:
+        UserError: the name is none of them; the message suggests the nearest.
+    """
+    word = normalise_affect(name, aliases)
+    if word in affects:
+        return word
+    if name in affects:
+        return name
+    near = difflib.get_close_matches(word, [*affects, *AFFECT_ALIASES], n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise UserError(f"'{name}' is not an affect of this data set; it has: {', '.join(affects)}.{hint}")
+
+
+def order_affects(names: Iterable[str]) -> tuple[str, ...]:
+    """Known affects in the official order, then the others alphabetically; no duplicates."""
+    found = set(names)
+    known = [name for name in KNOWN_AFFECTS if name in found]
+    return (*known, *sorted(found - set(known)))
