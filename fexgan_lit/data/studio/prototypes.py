@@ -1,0 +1,36 @@
+"""Affects as patterns of facial action units, after EMFACS, with a cartoonist's emphasis."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fexgan_lit.expression import ACTION_UNITS
+
+AU_COLUMN = MappingProxyType({unit: column for column, unit in enumerate(ACTION_UNITS)})
+
+#: Activation of each action unit at the apex of an affect.
+PROTOTYPES = MappingProxyType(
+    {
+        "anger": {4: 1.0, 5: 0.45, 7: 0.55, 9: 0.2, 17: 0.6, 23: 1.0},
+        "disgust": {4: 0.5, 6: 0.45, 7: 0.7, 9: 1.0, 10: 1.0, 15: 0.5, 17: 0.3, 25: 0.7},
+        "fear": {1: 1.0, 2: 0.5, 4: 0.8, 5: 1.0, 20: 1.0, 25: 0.9, 26: 0.55},
+        "joy": {6: 0.85, 12: 1.0, 25: 0.9},
+        "neutral": {},
+        "sadness": {1: 1.0, 4: 0.5, 15: 1.0, 17: 0.7},
+        "surprise": {1: 1.0, 2: 1.0, 5: 0.85, 25: 0.9, 26: 1.0},
+    }
+)
+
+#: Where the eyes drift at the apex: right and down are positive, 1 is the corner of the eye.
+GAZE = MappingProxyType({"sadness": (0.0, 0.38), "disgust": (0.15, 0.12), "joy": (0.0, 0.0)})
+
+
+def prototype(affect: str) -> NDArray[np.float64]:
+    """(17,) action units of `affect` at its apex, in the order of `ACTION_UNITS`; zero for an unknown affect."""
+    units = np.zeros(len(ACTION_UNITS))
+    for unit, strength in PROTOTYPES.get(affect, {}).items():
+        units[AU_COLUMN[unit]] = strength
+    return units
