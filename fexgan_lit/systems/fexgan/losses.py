@@ -1,0 +1,124 @@
+"""Equations 1 to 7 of FExGAN (2201.09061) and FExGAN-Meta (2203.05975); the numbers agree in both papers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fexgan_lit.losses import absolute_difference, binary_cross_entropy, categorical_cross_entropy
+from fexgan_lit.systems.fexgan.networks import Latent, Verdict
+
+#: A loss as its total and its named parts (unweighted, detached from nothing: the caller logs them).
+Loss = tuple[Tensor, dict[str, Tensor]]
+
+
+@dataclass
+class FExGANLossSettings:
+    """Weights and readings of the losses. No paper states the weights.
+
+    Attributes:
+        alpha: weight of the adversarial loss in equation 4.
+        beta: weight of the KL divergence in equation 4.
+        gamma: weight of the reconstruction in equation 4.
+        adversarial_binary: weight of phi_b within equation 1 (what FExGAN cuts after epoch 50).
+        adversarial_class: weight of phi_m within equation 1.
+        classify_fakes: whether the class head also learns from generated frames (equation 6: true).
+        kl_reduction: `mean` over the latent entries (FExGAN-Meta) or `sum` (FExGAN).
+        l1_reduction: `mean` over the pixels or `sum`.
+    """
+
+    alpha: float = 1.0
+    beta: float = 1.0
+    gamma: float = 100.0
+    adversarial_binary: float = 1.0
+    adversarial_class: float = 1.0
+    classify_fakes: bool = True
+    kl_reduction: str = "mean"
+    l1_reduction: str = "mean"
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        weights = ("alpha", "beta", "gamma", "adversarial_binary", "adversarial_class")
+        found = [f"loss.{w}={getattr(self, w)}: expected zero or more" for w in weights if not getattr(self, w) >= 0]
+        for field in ("kl_reduction", "l1_reduction"):
+            if getattr(self, field) not in ("mean", "sum"):
+                found.append(f"loss.{field}={getattr(self, field)}: expected one of mean, sum")
+        return found
+
+
+def adversarial_loss(on_fake: Verdict, target: Tensor, binary: float = 1.0, classes: float = 1.0) -> Loss:
+    """Equation 1: phi_b(1, y) + phi_m(A_t, y_m) on the generated image, each part weighted."""
+    parts = {
+        "binary": binary_cross_entropy(on_fake.realness, real=True),
+        "class": categorical_cross_entropy(on_fake.affect, target),
+    }
+    return binary * parts["binary"] + classes * parts["class"], parts
+
+
+def reconstruction_loss(generated: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """Equation 2: sum |G(I_s, A_t) - I_t|, as a mean over pixels by default so that gamma does not depend on size."""
+    return absolute_difference(generated, target, reduction)
+
+
+def kl_divergence(latent: Latent, sigma: str = "log_sigma", reduction: str = "mean") -> Tensor:
+    """Equation 3: -1/2 sum(1 + ln sigma^2 - mu^2 - sigma^2) over the n latent entries, mean over the batch.
+
+    `sigma` says what `latent.s` is: log sigma (`log_sigma`, so ln sigma^2 = 2 s), or taken as log sigma^2
+    (`kl_literal`, `logvar_head`). `reduction` = `mean` divides by n (FExGAN-Meta's 1/2n).
+    """
+    mu, s = latent.mu.float(), latent.s.float()
+    log_variance = 2 * s if sigma == "log_sigma" else s
+    terms = -0.5 * (1 + log_variance - mu.square() - log_variance.exp())  # (B, n)
+    return terms.mean() if reduction == "mean" else terms.sum(1).mean()
+
+
+def generator_loss(
+    on_fake: Verdict, generated: Tensor, wanted: Tensor, latent: Latent, target: Tensor, w: FExGANLossSettings,
+    sigma: str = "log_sigma", adversarial_binary: float | None = None,
+) -> Loss:  # fmt: skip
+    """Equation 4: alpha * adversarial + beta * KL + gamma * reconstruction.
+
+    Args:
+        on_fake: the discriminator's verdict on `generated`.
+        generated: G(I_s, A_t), (B, 3, S, S).
+        wanted: I_t, (B, 3, S, S).
+        latent: the encoder's answer to I_s.
+        target: class indices of A_t, (B,).
+        w: the weights.
+        sigma: meaning of `latent.s`, see `kl_divergence`.
+        adversarial_binary: weight of phi_b now, where a schedule has changed it.
+    """
+    binary = w.adversarial_binary if adversarial_binary is None else adversarial_binary
+    adversarial, parts = adversarial_loss(on_fake, target, binary, w.adversarial_class)
+    reconstruction = reconstruction_loss(generated, wanted, w.l1_reduction)
+    kl = kl_divergence(latent, sigma, w.kl_reduction)
+    total = w.alpha * adversarial + w.beta * kl + w.gamma * reconstruction
+    return total, {**parts, "reconstruction": reconstruction, "kl": kl}
+
+
+def real_loss(on_real: Verdict, source: Tensor) -> Loss:
+    """Equation 5: phi_b(1, y) + phi_m(A_s, y_m) on the source image; `source` are class indices (B,)."""
+    parts = {
+        "d_real_binary": binary_cross_entropy(on_real.realness, real=True),
+        "d_real_class": categorical_cross_entropy(on_real.affect, source),
+    }
+    return parts["d_real_binary"] + parts["d_real_class"], parts
+
+
+def fake_loss(on_fake: Verdict, target: Tensor, classify_fakes: bool = True) -> Loss:
+    """Equation 6: phi_b(0, y) + phi_m(A_t, y_m) on the generated image; the class part only if `classify_fakes`."""
+    parts = {
+        "d_fake_binary": binary_cross_entropy(on_fake.realness, real=False),
+        "d_fake_class": categorical_cross_entropy(on_fake.affect, target),
+    }
+    return parts["d_fake_binary"] + (parts["d_fake_class"] if classify_fakes else 0.0), parts
+
+
+def discriminator_loss(
+    on_real: Verdict, on_fake: Verdict, source: Tensor, target: Tensor, classify_fakes: bool = True
+) -> Loss:
+    """Equation 7: equation 5 on real and equation 6 on generated images."""
+    real, real_parts = real_loss(on_real, source)
+    fake, fake_parts = fake_loss(on_fake, target, classify_fakes)
+    return real + fake, {**real_parts, **fake_parts}

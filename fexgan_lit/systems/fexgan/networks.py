@@ -1,0 +1,126 @@
+"""Encoder, decoder and discriminator of FExGAN, layer by layer as in the published networks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fexgan_lit.layers import dense, down_block, init_normal, up_block
+from fexgan_lit.systems.fexgan.settings import FExGANSettings
+
+
+class Latent(NamedTuple):
+    """What the encoder says of a face: `mu` (B, n) and `s` (B, n), read as `FExGANSettings.sigma` states."""
+
+    mu: Tensor
+    s: Tensor
+
+
+class Verdict(NamedTuple):
+    """What the discriminator says: `realness` (B,) and `affect` (B, K), both logits."""
+
+    realness: Tensor
+    affect: Tensor
+
+
+class Encoder(nn.Module):
+    """Face and affect -> latent distribution (FExGAN-Meta section 3.1)."""
+
+    def __init__(self, settings: FExGANSettings, affects: int) -> None:
+        super().__init__()
+        size, act = settings.image_size, str(settings.encoder_activation)
+        self.size = size
+        self.label = None if settings.encoder_label == "none" else dense(affects, size * size, "normal")
+        widths = [settings.channels(c) for c in (128, 256, *[512] * (settings.blocks - 3))]
+        inputs = [3 if self.label is None else 4, *widths]
+        blocks = [down_block(i, o, act, norm=n > 0) for n, (i, o) in enumerate(zip(inputs, widths, strict=False))]
+        self.blocks = nn.Sequential(*blocks, down_block(widths[-1], settings.latent_size, "linear"))
+        self.mu = dense(settings.latent_size, settings.latent_size, "glorot")
+        self.s = dense(settings.latent_size, settings.latent_size, "zero")
+        self.apply(init_normal)
+
+    def forward(self, image: Tensor, affect: Tensor | None) -> Latent:
+        """`image` (B, 3, S, S) in [-1, 1], `affect` (B, K) weights (unused without a label) -> mu, s (B, n)."""
+        if self.label is not None:
+            if affect is None:
+                raise ValueError("this encoder is told an affect (model.encoder_label), but none was given")
+            # (B, K) -> (B, S*S) -> (B, 1, S, S)
+            plane = torch.relu(self.label(affect)).view(-1, 1, self.size, self.size)
+            image = torch.cat((image, plane.to(image.dtype)), dim=1)  # (B, 4, S, S)
+        features = self.blocks(image).flatten(1)  # (B, n, 1, 1) -> (B, n)
+        return Latent(self.mu(features), self.s(features))
+
+
+class Decoder(nn.Module):
+    """Latent code and affect -> face (FExGAN-Meta section 3.2)."""
+
+    def __init__(self, settings: FExGANSettings, affects: int) -> None:
+        super().__init__()
+        half, act = settings.channels(256), str(settings.decoder_activation)
+        self.label = nn.Sequential(
+            dense(affects, settings.channels(64), "glorot"), dense(settings.channels(64), half, "normal"), nn.ReLU()
+        )
+        self.latent = nn.Sequential(dense(settings.latent_size, half, "normal"), nn.ReLU())
+        widths = [settings.channels(c) for c in (*[512] * (settings.blocks - 3), 256, 128)]
+        inputs = [2 * half, *widths]
+        blocks = [
+            # dropout belongs to the first three blocks of 512 channels only
+            up_block(i, o, act, settings.dropout if n < min(3, settings.blocks - 3) else 0.0)
+            for n, (i, o) in enumerate(zip(inputs, widths, strict=False))
+        ]
+        self.blocks = nn.Sequential(*blocks)
+        self.to_rgb = nn.ConvTranspose2d(widths[-1], 3, 4, stride=2, padding=1)
+        self.apply(init_normal)
+
+    def forward(self, z: Tensor, affect: Tensor) -> Tensor:
+        """`z` (B, n) codes, `affect` (B, K) weights -> images (B, 3, S, S) in [-1, 1]."""
+        code = torch.cat((self.latent(z), self.label(affect)), dim=1)  # (B, c)
+        return torch.tanh(self.to_rgb(self.blocks(code[:, :, None, None])))  # (B, c, 1, 1) -> (B, 3, S, S)
+
+
+class Discriminator(nn.Module):
+    """Face -> real or generated, and its affect (auxiliary classifier; FExGAN-Meta section 3.3).
+
+    Three halvings as published up to 128 px; each doubling of the image beyond adds one, so the last map stays
+    16 x 16 and the two heads keep their size.
+    """
+
+    def __init__(self, settings: FExGANSettings, affects: int) -> None:
+        super().__init__()
+        act = str(settings.discriminator_activation)
+        widths = [settings.channels(c) for c in (64, 128, *[512] * max(1, settings.blocks - 6))]
+        inputs = [3, *widths]
+        blocks = [down_block(i, o, act, norm=n > 0) for n, (i, o) in enumerate(zip(inputs, widths, strict=False))]
+        self.blocks = nn.Sequential(*blocks)
+        features = widths[-1] * (settings.image_size // 2 ** len(widths)) ** 2
+        self.realness = dense(features, 1, "glorot")
+        self.affect = dense(features, affects, "glorot")
+        self.apply(init_normal)
+
+    def forward(self, image: Tensor) -> Verdict:
+        """`image` (B, 3, S, S) in [-1, 1] -> logits of realness (B,) and affect (B, K)."""
+        features = self.blocks(image).flatten(1)  # (B, c, s, s) -> (B, c*s*s)
+        return Verdict(self.realness(features).squeeze(1), self.affect(features))
+
+
+class Generator(nn.Module):
+    """The variational encoder-decoder: encode a face, draw a code, decode it with the wanted affect."""
+
+    def __init__(self, settings: FExGANSettings, affects: int) -> None:
+        super().__init__()
+        self.encoder = Encoder(settings, affects)
+        self.decoder = Decoder(settings, affects)
+        self.log_variance = settings.sigma == "logvar_head"
+
+    def draw(self, latent: Latent, generator: torch.Generator | None = None) -> Tensor:
+        """z = mu + sigma * eps with eps ~ N(0, I); (B, n)."""
+        sigma = torch.exp(0.5 * latent.s if self.log_variance else latent.s)
+        eps = torch.randn(latent.mu.shape, generator=generator, device=latent.mu.device, dtype=latent.mu.dtype)
+        return latent.mu + sigma * eps
+
+    def forward(self, image: Tensor, encoder_affect: Tensor | None, affect: Tensor) -> tuple[Tensor, Latent]:
+        """Source (B, 3, S, S), what the encoder is told (B, K), wanted affect (B, K) -> image, latent."""
+        latent = self.encoder(image, encoder_affect)
+        return self.decoder(self.draw(latent), affect), latent

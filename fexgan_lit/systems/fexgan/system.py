@@ -1,0 +1,270 @@
+"""FExGAN and FExGAN-Meta as a system: the training algorithm and the doors to its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from fexgan_lit.errors import UserError
+from fexgan_lit.expression import Expression
+from fexgan_lit.systems.base import ExpressionSystem, Outcome
+from fexgan_lit.systems.ema import ema_decay, frozen_copy, update_ema
+from fexgan_lit.systems.fexgan.losses import FExGANLossSettings, discriminator_loss, generator_loss
+from fexgan_lit.systems.fexgan.networks import Decoder, Discriminator, Encoder, Generator, Latent, Verdict
+from fexgan_lit.systems.fexgan.settings import FExGANSettings
+from fexgan_lit.systems.prior import FittedPrior
+
+if TYPE_CHECKING:
+    from fexgan_lit.data.pairs import PairBatch
+
+
+@dataclass
+class DualOptimizerSettings:
+    """Adam for both networks.
+
+    Attributes:
+        lr: learning rate of the generator.
+        lr_discriminator: learning rate of the discriminator; null takes `lr`.
+        beta1: decay of Adam's first moment.
+        beta2: decay of Adam's second moment.
+        n_critic: the generator steps on every n-th iteration, the discriminator on each.
+        clip_norm: largest gradient norm of each network; null does not clip.
+        ema_half_life_images: half-life of the generator's moving average, in images; 0 turns averaging off.
+    """
+
+    lr: float = 2e-4
+    lr_discriminator: float | None = None
+    beta1: float = 0.5
+    beta2: float = 0.999
+    n_critic: int = 1
+    clip_norm: float | None = None
+    ema_half_life_images: float = 10_000
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        positive = {"lr": self.lr, "lr_discriminator": self.lr_discriminator, "clip_norm": self.clip_norm}
+        found = [
+            f"optimizer.{name}={value}: expected a positive number"
+            for name, value in positive.items()
+            if value is not None and not value > 0
+        ]
+        found += [
+            f"optimizer.{name}={value}: expected a number in [0, 1)"
+            for name, value in (("beta1", self.beta1), ("beta2", self.beta2))
+            if not 0 <= value < 1
+        ]
+        if self.n_critic < 1:
+            found.append(f"optimizer.n_critic={self.n_critic}: expected 1 or more iterations a generator step")
+        if not self.ema_half_life_images >= 0:
+            found.append(f"optimizer.ema_half_life_images={self.ema_half_life_images}: expected zero or more images")
+        return found
+
+
+class FExGAN(ExpressionSystem):
+    """Variational encoder-decoder generator and auxiliary-classifier discriminator, trained on same-identity pairs.
+
+    Args:
+        model: the networks.
+        loss: weights and readings of equations 1 to 7.
+        optimizer: Adam, moving average, clipping.
+        affects: class names in index order.
+        seed: of the noise in training; initial weights come from torch's global generator.
+    """
+
+    settings_class = FExGANSettings
+    loss_class = FExGANLossSettings
+    optimizer_class = DualOptimizerSettings
+
+    def __init__(
+        self,
+        model: FExGANSettings,
+        loss: FExGANLossSettings,
+        optimizer: DualOptimizerSettings,
+        affects: Sequence[str],
+        seed: int = 0,
+    ) -> None:
+        super().__init__(affects, model.image_size, seed)
+        self.settings = model.resolve()
+        self.weights = loss
+        self.optimizer_settings = optimizer
+        #: weight of phi_b in equation 1 now; a schedule may lower it (FExGAN after epoch 50)
+        self.adversarial_binary = loss.adversarial_binary
+        self.generator = Generator(self.settings, len(self.affects))
+        self.discriminator = Discriminator(self.settings, len(self.affects))
+        self.average = frozen_copy(self.generator)
+        self.prior = FittedPrior(self.settings.latent_size)
+
+    # ------------------------------------------------------------------ training
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """Adam for the generator, Adam for the discriminator."""
+        o = self.optimizer_settings
+        betas, fused = (o.beta1, o.beta2), self.device.type in ("cpu", "cuda")
+        return [
+            Adam(self.generator.parameters(), o.lr, betas, fused=fused),
+            Adam(self.discriminator.parameters(), o.lr_discriminator or o.lr, betas, fused=fused),
+        ]
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
+        """One iteration: a single generator forward serves both networks; both gradients precede both steps."""
+        self.seed_iteration()
+        if len(batch) < 2:
+            raise UserError(
+                "BatchNorm cannot train on a batch of 1: at 1 x 1 pixel it would see a single value a channel. "
+                "Found dataset.batch_size=1; expected 2 or more."
+            )
+        update_generator = (self.iteration + 1) % self.optimizer_settings.n_critic == 0
+        told, wanted = self._training_conditions(batch)
+
+        # Forward: generate once, let the discriminator see real and generated
+        with torch.set_grad_enabled(update_generator):
+            fake, latent = self.generator(batch.source, told, wanted)
+        on_real, on_fake = self.discriminator(batch.source), self.discriminator(fake)
+
+        # Equations 4 and 7
+        loss_g, parts_g = generator_loss(
+            on_fake, fake, batch.target, latent, batch.target_affect, self.weights,
+            str(self.settings.sigma), self.adversarial_binary,
+        )  # fmt: skip
+        loss_d, parts_d = discriminator_loss(
+            on_real, on_fake, batch.source_affect, batch.target_affect, self.weights.classify_fakes
+        )
+
+        # Each loss reaches its own network only
+        if update_generator:
+            self._backward(loss_g, self.generator, retain_graph=True)
+        self._backward(loss_d, self.discriminator)
+        self._step(update_generator, len(batch))
+        return {"generator": loss_g.detach(), "discriminator": loss_d.detach(),
+                **{name: part.detach() for name, part in (parts_g | parts_d).items()}}  # fmt: skip
+
+    def _training_conditions(self, batch: PairBatch) -> tuple[Tensor | None, Tensor]:
+        """What encoder and decoder are told in training: affects (B, K), scaled by a lambda a sample."""
+        wanted = self._one_hot(batch.target_affect)
+        mode = self.settings.lambda_mode
+        if mode != "one":
+            scale = torch.randn(len(batch), 1, device=wanted.device)
+            wanted = wanted * (scale.abs() if mode == "abs_normal" else scale)
+        return self._told(wanted, self._one_hot(batch.source_affect)), wanted
+
+    def _one_hot(self, classes: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(classes, len(self.affects)).float()  # (B,) -> (B, K)
+
+    def _told(self, wanted: Tensor, source: Tensor | None) -> Tensor | None:
+        """The affect (B, K) that the encoder gets to see, by `encoder_label`."""
+        told = {"target": wanted, "source": source, "none": None}[self.settings.encoder_label]
+        if told is None and self.settings.encoder_label == "source":
+            raise UserError("this FExGAN was trained with model.encoder_label=source: give the affect of the source")
+        return told
+
+    def _backward(self, loss: Tensor, network: nn.Module, retain_graph: bool = False) -> None:
+        self.manual_backward(loss, inputs=list(network.parameters()), retain_graph=retain_graph)
+
+    def _step(self, update_generator: bool, batch: int) -> None:
+        """Clip, step and clear both optimizers, then the moving average."""
+        settings = self.optimizer_settings
+        optimizers = self.optimizers()
+        for optimizer in optimizers if update_generator else optimizers[1:]:  # type: ignore[index]
+            if settings.clip_norm is not None:
+                self.clip_gradients(optimizer, settings.clip_norm, "norm")
+            optimizer.step()  # type: ignore[union-attr]
+            optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
+        if update_generator:
+            seen = self.iteration * batch
+            update_ema(self.average, self.generator, ema_decay(batch, settings.ema_half_life_images, seen))
+        self.iteration += 1
+
+    # ------------------------------------------------------------------ use
+
+    def train(self, mode: bool = True) -> FExGAN:
+        """As in torch, but the moving average always stays in evaluation mode."""
+        super().train(mode)
+        self.average.eval()
+        return self
+
+    @torch.no_grad()
+    def encode(self, image: Tensor, affect: Tensor | None) -> Latent:
+        """Faces (B, 3, S, S) and what the encoder is told (B, K) -> mu, s (B, n)."""
+        encoder: Encoder = self.average.encoder  # type: ignore[assignment]
+        return encoder(image, affect)
+
+    @torch.no_grad()
+    def decode(self, z: Tensor, affect: Tensor) -> Tensor:
+        """Codes (B, n) and affects (B, K) -> faces (B, 3, S, S) in [-1, 1]."""
+        decoder: Decoder = self.average.decoder  # type: ignore[assignment]
+        return decoder(z, affect).float()
+
+    @torch.no_grad()
+    def classify(self, image: Tensor) -> Verdict:
+        """The discriminator's logits on faces (B, 3, S, S), with its batch-norm statistics fixed."""
+        training = self.discriminator.training
+        self.discriminator.eval()
+        verdict = self.discriminator(image)
+        self.discriminator.train(training)
+        return Verdict(verdict.realness.float(), verdict.affect.float())
+
+    @torch.no_grad()
+    def synthesize(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
+        """Decode the mean code of `source` (B, 3, S, S) with the affects of `target`; see the base class."""
+        if target.affect is None:
+            raise UserError("FExGAN reads affects; the wanted expression has none")
+        told = self._told(target.affect, source_expression.affect if source_expression else None)
+        return self.decode(self.encode(source, told).mu, target.affect)
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, target: Expression, prior: str = "normal", generator: torch.Generator | None = None
+    ) -> Tensor:
+        """`n` faces of the cast with the affects of `target` (n, K), codes from N(0, I) or the fitted mixture.
+
+        Args:
+            n: number of faces.
+            target: wanted affects, (n, K).
+            prior: `normal` or `fitted` (the Gaussian mixture fitted to the training codes after training).
+            generator: source of the random numbers, on the CPU.
+        """
+        if target.affect is None:
+            raise UserError("FExGAN reads affects; the wanted expression has none")
+        if prior == "fitted":
+            z = self.prior.sample(n, generator)
+        elif prior == "normal":
+            z = torch.randn(n, self.settings.latent_size, generator=generator)
+        else:
+            raise UserError(f"prior={prior}: expected normal or fitted")
+        return self.decode(z.to(self.device), target.affect.to(self.device))
+
+    @torch.no_grad()
+    def assess(self, batch: PairBatch) -> Outcome:
+        """See the base class."""
+        generated = self.synthesize(
+            batch.source, self.expression(batch.source_affect), self.expression(batch.target_affect)
+        )
+        on_real, on_fake = self.classify(batch.source), self.classify(generated)
+        return Outcome(generated, on_real.realness, on_real.affect, on_fake.realness, on_fake.affect)
+
+    @torch.no_grad()
+    def draw_codes(
+        self, image: Tensor, source: Expression, target: Expression, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """A code z = mu + sigma * eps (B, n) of each face, the encoder told what it is told in training; on the CPU."""
+        mu, s = self.encode(image, self._told(target.affect, source.affect))  # type: ignore[arg-type]
+        return self.generator.draw(Latent(mu.cpu().float(), s.cpu().float()), generator)
+
+    def portable_parts(self) -> dict[str, nn.Module]:
+        """Encoder and decoder are the moving averages."""
+        return {"encoder": self.average.encoder, "decoder": self.average.decoder,
+                "discriminator": self.discriminator, "prior": self.prior}  # type: ignore[dict-item]  # fmt: skip
+
+    def fit_prior(self, codes: Tensor, seed: int = 0) -> None:
+        """Fit the Gaussian mixture of `prior=fitted` to codes (N, n) drawn for training frames."""
+        self.prior.fit(codes, seed=seed)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make room for the mixture of the checkpoint before its weights are read."""
+        super().on_load_checkpoint(checkpoint)
+        self.prior.resize_as(checkpoint["state_dict"], "prior.")
