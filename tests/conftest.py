@@ -1,0 +1,58 @@
+"""What the tests share: a tiny data set on disk, a tiny studio run, and no way to the network."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+AFFECTS = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
+
+#: A run that takes seconds: two characters, 32 px, a few channels.
+TINY = (
+    "dataset.image_size=32", "dataset.identities=2", "dataset.takes=2", "dataset.frames=3", "dataset.batch_size=4",
+    "dataset.val_fraction=0.5", "dataset.min_target_intensity=0", "model.width=0.05", "model.latent_size=8",
+    "trainer.judge=false", "trainer.log_every=2", "trainer.val_every=0", "trainer.figures_every=0",
+    "trainer.checkpoint_every=3", "trainer.precision=float32", "trainer.threads=1",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Packs and judges of the tests stay out of the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["FEXGAN_LIT_CACHE"] = str(folder)
+    return folder
+
+
+def run_train(folder: Path, *overrides: str, check: bool = True, timeout: int = 200) -> subprocess.CompletedProcess:
+    """`python -m fexgan_lit.train` in `folder`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "fexgan_lit.train", *overrides],
+        cwd=folder, capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+    if check and done.returncode:
+        raise AssertionError(f"exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+    return done
+
+
+def write_frames(root: Path, identities: int = 2, affects: tuple[str, ...] = AFFECTS, frames: int = 4) -> Path:
+    """MH-FED's folder form with plain coloured squares: hue tells the identity, brightness the affect."""
+    rng = np.random.default_rng(0)
+    for i in range(identities):
+        for k, affect in enumerate(affects):
+            folder = root / f"p{i}" / affect
+            folder.mkdir(parents=True, exist_ok=True)
+            for f in range(frames):
+                image = np.full((40, 40, 3), (40 + 60 * i, 20 + 30 * k, 128), np.uint8)
+                image += rng.integers(0, 8, image.shape, dtype=np.uint8)
+                cv2.imwrite(str(folder / f"p{i}_{affect}_{f:03d}.png"), image)
+    return root
