@@ -69,5 +69,3 @@ def dense(inputs: int, outputs: int, init: str) -> nn.Linear:
         nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
-
-

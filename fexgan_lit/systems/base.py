@@ -77,8 +77,13 @@ class ExpressionSystem(LightningModule):
         torch.manual_seed(hash((self.seed, self.global_rank, self.iteration)) & 0x7FFF_FFFF_FFFF_FFFF)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the count of iterations with the weights."""
+        """Keep the count of iterations with the weights.
+
+        Lightning's own counters are left out: they count optimizer steps and would take a finished run for one that
+        cannot go on. Everything a resumed run needs follows from the iteration.
+        """
         checkpoint["iteration"] = self.iteration
+        checkpoint.pop("loops", None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on counting where the checkpoint stopped."""

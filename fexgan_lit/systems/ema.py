@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import nn
 
+Network = TypeVar("Network", bound=nn.Module)
 
-def frozen_copy(network: nn.Module) -> nn.Module:
+
+def frozen_copy(network: Network) -> Network:
     """A copy of `network` in evaluation mode that takes no gradients."""
     return copy.deepcopy(network).eval().requires_grad_(False)
 
@@ -29,6 +32,6 @@ def ema_decay(batch: int, half_life_images: float, images_seen: int, ramp_up: fl
 
 @torch.no_grad()
 def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the parameters of `average` towards `network`; buffers (batch-norm statistics) are taken over as they are."""
+    """Move the parameters of `average` towards `network`; buffers (batch-norm statistics) are taken over."""
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - decay)
     torch._foreach_copy_(list(average.buffers()), list(network.buffers()))

@@ -41,10 +41,9 @@ class FExGANLossSettings:
         """Every value that cannot be used, as a sentence with what was expected."""
         weights = ("alpha", "beta", "gamma", "adversarial_binary", "adversarial_class")
         found = [f"loss.{w}={getattr(self, w)}: expected zero or more" for w in weights if not getattr(self, w) >= 0]
-        for field in ("kl_reduction", "l1_reduction"):
-            if getattr(self, field) not in ("mean", "sum"):
-                found.append(f"loss.{field}={getattr(self, field)}: expected one of mean, sum")
-        return found
+        readings = {"kl_reduction": self.kl_reduction, "l1_reduction": self.l1_reduction}
+        wrong = {name: value for name, value in readings.items() if value not in ("mean", "sum")}
+        return found + [f"loss.{name}={value}: expected one of mean, sum" for name, value in wrong.items()]
 
 
 def adversarial_loss(on_fake: Verdict, target: Tensor, binary: float = 1.0, classes: float = 1.0) -> Loss:

@@ -75,7 +75,7 @@ class Decoder(nn.Module):
         self.apply(init_normal)
 
     def forward(self, z: Tensor, affect: Tensor) -> Tensor:
-        """`z` (B, n) codes, `affect` (B, K) weights -> images (B, 3, S, S) in [-1, 1]."""
+        """Codes `z` (B, n), `affect` (B, K) weights -> images (B, 3, S, S) in [-1, 1]."""
         code = torch.cat((self.latent(z), self.label(affect)), dim=1)  # (B, c)
         return torch.tanh(self.to_rgb(self.blocks(code[:, :, None, None])))  # (B, c, 1, 1) -> (B, 3, S, S)
 
@@ -115,7 +115,7 @@ class Generator(nn.Module):
         self.log_variance = settings.sigma == "logvar_head"
 
     def draw(self, latent: Latent, generator: torch.Generator | None = None) -> Tensor:
-        """z = mu + sigma * eps with eps ~ N(0, I); (B, n)."""
+        """Draw z = mu + sigma * eps with eps ~ N(0, I); (B, n)."""
         sigma = torch.exp(0.5 * latent.s if self.log_variance else latent.s)
         eps = torch.randn(latent.mu.shape, generator=generator, device=latent.mu.device, dtype=latent.mu.dtype)
         return latent.mu + sigma * eps

@@ -15,7 +15,7 @@ from fexgan_lit.expression import Expression
 from fexgan_lit.systems.base import ExpressionSystem, Outcome
 from fexgan_lit.systems.ema import ema_decay, frozen_copy, update_ema
 from fexgan_lit.systems.fexgan.losses import FExGANLossSettings, discriminator_loss, generator_loss
-from fexgan_lit.systems.fexgan.networks import Decoder, Discriminator, Encoder, Generator, Latent, Verdict
+from fexgan_lit.systems.fexgan.networks import Discriminator, Generator, Latent, Verdict
 from fexgan_lit.systems.fexgan.settings import FExGANSettings
 from fexgan_lit.systems.prior import FittedPrior
 
@@ -168,12 +168,12 @@ class FExGAN(ExpressionSystem):
     def _step(self, update_generator: bool, batch: int) -> None:
         """Clip, step and clear both optimizers, then the moving average."""
         settings = self.optimizer_settings
-        optimizers = self.optimizers()
-        for optimizer in optimizers if update_generator else optimizers[1:]:  # type: ignore[index]
+        optimizers: list[Any] = self.optimizers()  # type: ignore[assignment]
+        for optimizer in optimizers if update_generator else optimizers[1:]:
             if settings.clip_norm is not None:
                 self.clip_gradients(optimizer, settings.clip_norm, "norm")
-            optimizer.step()  # type: ignore[union-attr]
-            optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         if update_generator:
             seen = self.iteration * batch
             update_ema(self.average, self.generator, ema_decay(batch, settings.ema_half_life_images, seen))
@@ -190,14 +190,12 @@ class FExGAN(ExpressionSystem):
     @torch.no_grad()
     def encode(self, image: Tensor, affect: Tensor | None) -> Latent:
         """Faces (B, 3, S, S) and what the encoder is told (B, K) -> mu, s (B, n)."""
-        encoder: Encoder = self.average.encoder  # type: ignore[assignment]
-        return encoder(image, affect)
+        return self.average.encoder(image, affect)
 
     @torch.no_grad()
     def decode(self, z: Tensor, affect: Tensor) -> Tensor:
         """Codes (B, n) and affects (B, K) -> faces (B, 3, S, S) in [-1, 1]."""
-        decoder: Decoder = self.average.decoder  # type: ignore[assignment]
-        return decoder(z, affect).float()
+        return self.average.decoder(z, affect).float()
 
     @torch.no_grad()
     def classify(self, image: Tensor) -> Verdict:
@@ -258,7 +256,7 @@ class FExGAN(ExpressionSystem):
     def portable_parts(self) -> dict[str, nn.Module]:
         """Encoder and decoder are the moving averages."""
         return {"encoder": self.average.encoder, "decoder": self.average.decoder,
-                "discriminator": self.discriminator, "prior": self.prior}  # type: ignore[dict-item]  # fmt: skip
+                "discriminator": self.discriminator, "prior": self.prior}  # fmt: skip
 
     def fit_prior(self, codes: Tensor, seed: int = 0) -> None:
         """Fit the Gaussian mixture of `prior=fitted` to codes (N, n) drawn for training frames."""

@@ -1,0 +1,163 @@
+"""From a composed configuration to typed settings and objects; every problem of a config in one message."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fexgan_lit.data.settings import DatasetConfig
+from fexgan_lit.errors import UserError
+
+T = TypeVar("T")
+
+#: The only names a `_target_` may have; a config that arrives in a run folder is data, not code.
+TARGETS = (
+    "fexgan_lit.systems.fexgan.system.FExGAN",
+    "fexgan_lit.callbacks.AdversarialCut",
+)
+
+
+@dataclass
+class TrainerSettings:
+    """How long, where and how often; `conf/trainer/default.yaml` explains each field."""
+
+    max_steps: int = 100_000
+    max_minutes: float | None = None
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: str = "auto"
+    channels_last: bool = True
+    threads: int | None = None
+    deterministic: bool = False
+    log_every: int = 50
+    val_every: int = 1000
+    figures_every: int = 1000
+    checkpoint_every: int = 500
+    judge: bool = True
+    samples: int = 210
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        choices = {"accelerator": ("auto", "cpu", "gpu", "mps"), "precision": ("auto", "float32", "bf16")}
+        expected = {name: f"one of {', '.join(allowed)}" for name, allowed in choices.items()}
+        counts = ("max_steps", "devices", "log_every", "checkpoint_every", "samples")
+        expected |= dict.fromkeys(counts, "1 or more")
+        expected |= dict.fromkeys(("val_every", "figures_every"), "0 (only at the end) or more")
+        expected |= dict.fromkeys(("max_minutes", "threads"), "null or a positive number")
+
+        def usable(name: str, value: Any) -> bool:
+            if name in choices:
+                return value in choices[name]
+            if name in ("max_minutes", "threads"):
+                return value is None or value > 0
+            return value >= (1 if name in counts else 0)
+
+        values = {name: getattr(self, name) for name in expected}
+        return [f"trainer.{n}={v}: expected {expected[n]}" for n, v in values.items() if not usable(n, v)]
+
+
+@dataclass
+class LoggerSettings:
+    """Where numbers and pictures go besides the run folder."""
+
+    name: str = "csv"
+    mode: str = "offline"
+    project: str = "fexgan_lit"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] | None = None
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        checks = {"name": ("csv", "tensorboard", "wandb"), "mode": ("offline", "online")}
+        return [
+            f"logger.{field}={getattr(self, field)}: expected one of {', '.join(allowed)}"
+            for field, allowed in checks.items()
+            if getattr(self, field) not in allowed
+        ]
+
+
+@dataclass
+class TrainSettings:
+    """A whole training run, typed; `model`, `loss` and `optimizer` are the dataclasses of the chosen system."""
+
+    seed: int
+    dataset: DatasetConfig
+    model: Any
+    loss: Any
+    optimizer: Any
+    trainer: TrainerSettings
+    logger: LoggerSettings
+    callbacks: dict[str, Any]
+    system: type
+
+
+def conf_folder() -> Path:
+    """The folder `conf/`: inside the package in a wheel, beside it in a checkout."""
+    package = Path(__file__).parent
+    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
+
+
+def load_target(name: str) -> Any:
+    """The class or function an allowed `_target_` names.
+
+    Raises:
+        UserError: the name is not in `TARGETS`; nothing of it is imported.
+    """
+    if name not in TARGETS:
+        raise UserError(f"_target_: {name} is refused; a configuration may only name: {', '.join(TARGETS)}")
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def typed(cls: type[T], values: Mapping[str, Any], section: str, problems: list[str]) -> T:
+    """Fill the dataclass `cls` from `values`, adding every misspelt key and wrong type to `problems`."""
+    schema = OmegaConf.structured(cls)
+    known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    for key, value in values.items():
+        if key == "_target_":
+            continue
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            problems.append(f"{section}.{key}: unknown." + (f" Did you mean {section}.{near[0]}?" if near else ""))
+            continue
+        try:
+            schema[key] = value
+        except OmegaConfBaseException as error:
+            problems.append(f"{section}.{key}={value}: {str(error).splitlines()[0]}")
+    settings: Any = OmegaConf.to_object(schema)
+    return settings
+
+
+def train_settings(cfg: DictConfig) -> TrainSettings:
+    """Check a composed training configuration as a whole.
+
+    Raises:
+        UserError: one message with every problem found.
+    """
+    tree: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    problems: list[str] = []
+    system = load_target(str(tree["model"].get("_target_")))
+    parts = {
+        "dataset": typed(DatasetConfig, tree["dataset"], "dataset", problems),
+        "model": typed(system.settings_class, tree["model"], "model", problems),
+        "loss": typed(system.loss_class, tree["loss"], "loss", problems),
+        "optimizer": typed(system.optimizer_class, tree["optimizer"], "optimizer", problems),
+        "trainer": typed(TrainerSettings, tree["trainer"], "trainer", problems),
+        "logger": typed(LoggerSettings, tree["logger"], "logger", problems),
+    }
+    if not problems:
+        for part in parts.values():
+            problems.extend(part.problems())
+    if not isinstance(tree["seed"], int):
+        problems.append(f"seed={tree['seed']}: expected a whole number")
+    if problems:
+        raise UserError("the configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
+    return TrainSettings(seed=tree["seed"], callbacks=tree.get("callbacks") or {}, system=system, **parts)

@@ -1,0 +1,165 @@
+"""The way of a data set from `dataset=` to batches: table, pack, split, frame sets, loaders."""
+
+from __future__ import annotations
+
+import numpy as np
+from lightning.pytorch import LightningDataModule
+
+from fexgan_lit.data.augment import PairAugmentation
+from fexgan_lit.data.frames import FrameSet
+from fexgan_lit.data.labels import keep_pairable, wanted_affects
+from fexgan_lit.data.layouts import index_dataset
+from fexgan_lit.data.packing import Pack, PackPlan, Progress, prepare_pack
+from fexgan_lit.data.pairs import FixedPairLoader, FixedPairs, PairLoader, PairSampler, fixed_pairs
+from fexgan_lit.data.settings import SIZES, DatasetConfig, check_settings
+from fexgan_lit.data.sources import FileSource, FrameSource, StudioSource
+from fexgan_lit.data.splits import Split, split_rows
+from fexgan_lit.data.summary import DataSummary
+from fexgan_lit.data.table import FrameTable
+from fexgan_lit.expression import resolve_affect
+
+STUDIO = "studio_cartoon"
+
+
+class FrameData(LightningDataModule):
+    """Training and validation pairs of one data set.
+
+    Args:
+        config: the `dataset` group.
+        seed: of the pair sequence and the augmentation; the split has its own.
+
+    After `setup()`:
+
+    Attributes:
+        table: the frames in use; row i is `images[rows[i]]` of the pack.
+        train: FrameSet of the training split.
+        val: FrameSet of the validation split, or None.
+        summary: DataSummary for the terminal.
+        progress: set before `setup()` to be called with (frames packed, frames in all).
+    """
+
+    def __init__(self, config: DatasetConfig, seed: int = 0) -> None:
+        super().__init__()
+        check_settings(config)
+        self.config = config
+        self.seed = seed
+        self.progress: Progress | None = None
+        self._ready = False
+
+    def setup(self, stage: str | None = None) -> None:
+        """Index, pack, split; the second call does nothing.
+
+        Raises:
+            UserError: anything about the data or its options that the user can mend.
+        """
+        if self._ready:
+            return
+        config = self.config
+        pack = open_dataset(config, self.progress)
+        self.table, rows = keep_pairable(pack.table)
+        self.affects, self.identities = self.table.affects, self.table.identities
+        split = split_rows(self.table, config.val_fraction, config.split, config.split_seed)
+        self.train = frame_set(self.table, pack.images, rows, split.train)
+        self.val = frame_set(self.table, pack.images, rows, split.val) if len(split.val) else None
+        self._sampler = PairSampler(
+            self.train, config.batch_size, self.seed, config.uniform_affects, config.min_target_intensity
+        )
+        self._val_pairs = self._fixed_pairs()
+        self._train_loader = self._pair_loader()
+        self.summary = self._summarise(pack, split)
+        self._ready = True
+
+    def train_dataloader(self) -> PairLoader:
+        """The one training loader; it keeps its place in the pair sequence."""
+        return self._train_loader
+
+    def val_dataloader(self) -> FixedPairLoader | list[FixedPairLoader]:
+        """The same validation pairs every time; an empty list where there are none, which Lightning skips."""
+        if self.val is None or not len(self._val_pairs):
+            return []
+        batch = self.config.val_batch or self.config.batch_size
+        return FixedPairLoader(self.val, self._val_pairs, batch, self.config.image_size)
+
+    def _pair_loader(self) -> PairLoader:
+        config = self.config
+        augment = config.augmentation == "fexgan"
+        augmentation = PairAugmentation(config.image_size, config.flip, config.jitter) if augment else None
+        return PairLoader(self.train, self._sampler, config.image_size, augmentation)
+
+    def _fixed_pairs(self) -> FixedPairs:
+        if self.val is None:
+            return FixedPairs(np.empty(0, np.int64), np.empty(0, np.int64))
+        config = self.config
+        return fixed_pairs(self.val, config.split_seed, config.val_limit, config.min_target_intensity)
+
+    def _summarise(self, pack: Pack, split: Split) -> DataSummary:
+        return DataSummary(
+            name=self.config.name,
+            root=self.table.root,
+            frames=len(self.table),
+            drops=self.table.drops,
+            notes=self.table.notes,
+            identities=self.identities,
+            affects=self.affects,
+            size=pack.images.shape[1],
+            sizes=pack.sizes,
+            cropped=pack.cropped,
+            train=len(self.train),
+            val=len(split.val),
+            val_pairs=len(self._val_pairs),
+            val_unpaired=self._val_pairs.unpaired,
+            unsplit=split.whole,
+            relaxed=self._sampler.cells.relaxed,
+            pack=pack.folder,
+            reused=pack.reused,
+        )
+
+
+def open_dataset(config: DatasetConfig, progress: Progress | None = None) -> Pack:
+    """The pack of the data set `config` names: indexed now, decoded now or before."""
+    table, source = _studio(config) if config.layout_name == STUDIO else _files(config)
+    plan = PackPlan(config.name, config.load_size, config.cache_dir, config.workers)
+    return prepare_pack(table, source, plan, progress)
+
+
+def frame_set(table: FrameTable, images: np.ndarray, rows: np.ndarray, chosen: np.ndarray) -> FrameSet:
+    """The FrameSet of the rows `chosen` (n,) of `table`; its row i lies at `images[rows[i]]`."""
+    return FrameSet(
+        images=images,
+        rows=rows[chosen],
+        affect=table.affect_index[chosen],
+        identity=table.identity_index[chosen],
+        intensity=None if table.intensity is None else table.intensity[chosen],
+        affects=table.affects,
+        identities=table.identities,
+    )
+
+
+def _files(config: DatasetConfig) -> tuple[FrameTable, FrameSource]:
+    table = index_dataset(config)
+    if table.root is None:
+        raise RuntimeError("a table of files has no root")
+    return table, FileSource(table.root, table.paths, config.load_size)
+
+
+def _studio(config: DatasetConfig) -> tuple[FrameTable, FrameSource]:
+    """The studio's frames, drawn at the smallest of its sizes that is large enough."""
+    from fexgan_lit.data.studio import CartoonStudio
+
+    size = next((size for size in SIZES if size >= config.load_size), SIZES[-1])
+    studio = CartoonStudio(
+        identities=config.identities,
+        takes=config.takes,
+        frames=config.frames,
+        size=size,
+        seed=config.studio_seed,
+        head_motion=config.head_motion,
+    )
+    table = studio.table()
+    rows = np.arange(len(table))
+    wanted = wanted_affects(config.affects, config.aliases)
+    if wanted is not None:
+        keep = {resolve_affect(name, table.affects) for name in wanted}
+        rows = np.flatnonzero(table.frame["affect"].isin(keep))
+        table = keep_pairable(table.select(rows), fixed_affects=False)[0]
+    return table, StudioSource(studio, rows, config.load_size)

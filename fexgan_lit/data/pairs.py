@@ -1,0 +1,260 @@
+"""Source/target pairs of one identity, a whole batch at a time, reproducible from (seed, epoch, batch)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fexgan_lit.data.augment import PairAugmentation
+from fexgan_lit.data.frames import FrameSet, resize_batch, to_float
+from fexgan_lit.data.targets import TargetCells
+from fexgan_lit.errors import UserError
+
+#: Streams of random numbers that must not repeat one another.
+_ORDER, _TARGETS, _AUGMENT, _VALIDATION = range(4)
+
+
+@dataclass
+class PairBatch:
+    """B pairs of frames; in each, both show the same identity.
+
+    Attributes:
+        source: (B, 3, S, S) float32 in [-1, 1].
+        target: (B, 3, S, S) float32 in [-1, 1].
+        source_affect: (B,) int64, index into the affects of the data set.
+        target_affect: (B,) int64.
+        identity: (B,) int64.
+        source_row: (B,) int64, row of the FrameSet the source came from.
+        target_row: (B,) int64.
+    """
+
+    source: Tensor
+    target: Tensor
+    source_affect: Tensor
+    target_affect: Tensor
+    identity: Tensor
+    source_row: Tensor
+    target_row: Tensor
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
+        """The same batch with every tensor on `device`."""
+        moved = {f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)}
+        return PairBatch(**moved)
+
+    def pin_memory(self) -> PairBatch:
+        """The same batch in page-locked memory, for faster copies to a GPU."""
+        return PairBatch(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+def philox(*key: int) -> np.random.Generator:
+    """A generator that depends on the numbers of `key` (each >= 0) and on nothing else."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+
+
+class PairSampler:
+    """Says which frames make up batch b of epoch e.
+
+    Every frame is a source once an epoch, up to the remainder that fills no batch. The target shows the same
+    identity with an affect drawn at random among those it has (its own included).
+
+    Args:
+        frames: the training split.
+        batch_size: pairs a batch.
+        seed: non-negative; the same seed gives the same pairs.
+        uniform_affects: target affects uniform; false: in proportion to the identity's frames.
+        min_target_intensity: weaker frames (0..1) are no targets, neutral apart.
+
+    Raises:
+        UserError: fewer frames than a batch, or a minimum where intensities are not known.
+    """
+
+    def __init__(
+        self,
+        frames: FrameSet,
+        batch_size: int,
+        seed: int,
+        uniform_affects: bool = True,
+        min_target_intensity: float = 0.0,
+    ) -> None:
+        if batch_size > len(frames):
+            raise UserError(
+                f"dataset.batch_size={batch_size} is more than the {len(frames)} training frames; "
+                f"set dataset.batch_size={max(2, len(frames))} or less."
+            )
+        self.cells = TargetCells(frames, min_target_intensity)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.uniform_affects = uniform_affects
+        self._identity = frames.identity
+        self._order: tuple[int, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return len(self._identity) // self.batch_size
+
+    def indices(self, epoch: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the sources and of the targets, each (B,) int64, of `batch` in 0..len(self)-1 of `epoch`."""
+        if not 0 <= batch < len(self):
+            raise IndexError(f"batch {batch} of {len(self)}")
+        source = self._epoch_order(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
+        rng = philox(self.seed, _TARGETS, epoch, batch)
+        identity = self._identity[source]
+        draw_affect = self.cells.uniform_affect if self.uniform_affects else self.cells.frequent_affect
+        return source, self.cells.draw(rng, identity, draw_affect(rng, identity))
+
+    def augmentation_key(self, epoch: int, batch: int) -> tuple[int, ...]:
+        """The key from which the random crops of a batch are drawn."""
+        return (self.seed, _AUGMENT, epoch, batch)
+
+    def _epoch_order(self, epoch: int) -> np.ndarray:
+        """(n,) int64 permutation; the last one is kept, as drawing it takes time in proportion to the frames."""
+        if self._order is None or self._order[0] != epoch:
+            self._order = (epoch, philox(self.seed, _ORDER, epoch).permutation(len(self._identity)))
+        return self._order[1]
+
+
+class PairLoader:
+    """Training batches without end: each pass of `for batch in loader` is the rest of one epoch.
+
+    Iteration starts at `start_batch` of `epoch`. When the last batch is handed out, the next epoch is due from
+    its first batch; so iteration k of epoch e is always the same batch, also after a restart.
+    """
+
+    def __init__(
+        self, frames: FrameSet, sampler: PairSampler, image_size: int, augmentation: PairAugmentation | None = None
+    ) -> None:
+        self.frames = frames
+        self.pair_sampler = sampler
+        self.image_size = image_size
+        self.augmentation = augmentation
+        self.epoch = 0
+        self.start_batch = 0
+        self._next = 0
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return len(self.pair_sampler)
+
+    @property
+    def sampler(self) -> _EpochStart:
+        """Lightning calls `loader.sampler.set_epoch(n)` whenever an epoch of its own begins."""
+        return _EpochStart(self)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the first batch of `epoch`."""
+        self.epoch, self.start_batch, self._next = epoch, 0, 0
+
+    def begin_epoch(self) -> None:
+        """Leave an epoch that was broken off (`limit_train_batches`) for the next; elsewhere do nothing."""
+        if self._next and not self.start_batch:
+            self.set_epoch(self.epoch + 1)
+
+    def batch(self, epoch: int, batch: int) -> PairBatch:
+        """Batch number `batch` of `epoch`; moves nothing."""
+        source, target = self.pair_sampler.indices(epoch, batch)
+        pixels = self.frames.pixels(np.concatenate([source, target]))  # (2B, L, L, 3), sources first
+        if self.augmentation is not None:
+            pixels = self.augmentation(pixels, self.pair_sampler.augmentation_key(epoch, batch))
+        return _pair_batch(self.frames, source, target, pixels, self.image_size)
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        epoch, first = self.epoch, self.start_batch
+        self.start_batch = 0
+        for number in range(first, len(self)):
+            made = self.batch(epoch, number)
+            last = number + 1 == len(self)
+            # Before the yield: Lightning counts the batches and never asks for one more than there are.
+            self.epoch, self._next = (epoch + 1, 0) if last else (epoch, number + 1)
+            yield made
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the next batch comes from: `epoch` and `batch`."""
+        return {"epoch": self.epoch, "batch": self.start_batch or self._next}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        self.epoch, self.start_batch = int(state["epoch"]), int(state["batch"])
+        self._next = self.start_batch
+
+
+class _EpochStart:
+    """What Lightning takes for the loader's sampler.
+
+    Lightning's number of the epoch is not used: after a stop in the middle of an epoch it is one ahead of the data.
+    """
+
+    def __init__(self, loader: PairLoader) -> None:
+        self._loader = loader
+
+    def set_epoch(self, _: int) -> None:
+        """An epoch begins."""
+        self._loader.begin_epoch()
+
+
+@dataclass(frozen=True)
+class FixedPairs:
+    """A list of pairs that never changes: rows of the FrameSet, each (P,) int64, and how many frames had no partner."""
+
+    source: np.ndarray
+    target: np.ndarray
+    unpaired: int = 0
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+def fixed_pairs(
+    frames: FrameSet, seed: int = 0, limit: int | None = None, min_target_intensity: float = 0.0
+) -> FixedPairs:
+    """Every frame as the source of one target of the same identity with another affect; `limit` of them at random."""
+    cells = TargetCells(frames, min_target_intensity)
+    rng = philox(seed, _VALIDATION)
+    source = np.flatnonzero(cells.has_other(frames.identity, frames.affect))
+    unpaired = len(frames) - len(source)
+    if limit is not None and limit < len(source):
+        source = np.sort(rng.choice(source, limit, replace=False))
+    affect = cells.other_affect(rng, frames.identity[source], frames.affect[source])
+    return FixedPairs(source, cells.draw(rng, frames.identity[source], affect), unpaired)
+
+
+class FixedPairLoader:
+    """Batches of fixed pairs in order, the last one as long as it comes; frames resized, not cropped."""
+
+    def __init__(self, frames: FrameSet, pairs: FixedPairs, batch_size: int, image_size: int) -> None:
+        self.frames = frames
+        self.pairs = pairs
+        self.batch_size = batch_size
+        self.image_size = image_size
+
+    def __len__(self) -> int:
+        """Batches."""
+        return -(-len(self.pairs) // self.batch_size)
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        for start in range(0, len(self.pairs), self.batch_size):
+            source = self.pairs.source[start : start + self.batch_size]
+            target = self.pairs.target[start : start + self.batch_size]
+            pixels = self.frames.pixels(np.concatenate([source, target]))
+            yield _pair_batch(self.frames, source, target, pixels, self.image_size)
+
+
+def _pair_batch(frames: FrameSet, source: np.ndarray, target: np.ndarray, pixels: np.ndarray, size: int) -> PairBatch:
+    """`pixels` (2B, L, L, 3) uint8 holds the sources, then the targets."""
+    images = to_float(resize_batch(pixels, size))  # (2B, 3, S, S)
+    return PairBatch(
+        source=images[: len(source)],
+        target=images[len(source) :],
+        source_affect=torch.from_numpy(frames.affect[source]),
+        target_affect=torch.from_numpy(frames.affect[target]),
+        identity=torch.from_numpy(frames.identity[source]),
+        source_row=torch.from_numpy(source.copy()),
+        target_row=torch.from_numpy(target),
+    )

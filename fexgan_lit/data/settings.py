@@ -1,0 +1,134 @@
+"""What a user may say about the data: one dataclass, also the Hydra schema of the `dataset` group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fexgan_lit.errors import UserError
+
+SIZES = (32, 64, 128, 256, 512)
+AUGMENTATIONS = ("none", "fexgan")
+SPLITS = ("frame", "take")
+
+
+@dataclass
+class DatasetConfig:
+    """The options of `dataset=`; every field can be set as `dataset.<field>=...`.
+
+    Attributes:
+        name: short name of the data set; also names the pack folder.
+        layout: how files become rows: ferg, mhfed, folder or studio_cartoon; null means the same as `name`.
+        root: folder of the data set; not used by the studio.
+        pattern: path pattern of the layout `folder`, with {identity}, {affect} and, if there, {take}, {frame}.
+        aliases: other words for an affect, for example {happy: joy}; the value `ignore` leaves a folder out.
+        affects: the affects to use; null means those of the layout (or, for `folder`, all that are found).
+        annotations: CSV with intensity, action units, landmarks and pose, joined to the frames by path.
+        image_size: side of the square images the networks see, pixels; a power of two in 32..512.
+        batch_size: source/target pairs a batch.
+        val_fraction: share of every (identity, affect) cell held out; 0.2 in FExGAN, 0.3 in FExGAN-Meta.
+        split: `frame` holds out random frames (the papers), `take` whole takes.
+        split_seed: seed of the split, apart from the seed of the training.
+        uniform_affects: targets uniform over affects; false: in proportion to their frames.
+        min_target_intensity: frames weaker than this (0..1) are never targets, neutral apart.
+        augmentation: `none`, or `fexgan`: resize to 143/128 of the size, random crop, flip.
+        flip: probability of a horizontal flip under `fexgan`.
+        jitter: half-width of the random change of brightness and contrast under `fexgan` (0 is off).
+        cache_dir: where packs are kept; null means $FEXGAN_LIT_CACHE, else ~/.cache/fexgan_lit.
+        val_batch: pairs a validation batch; null means `batch_size`.
+        val_limit: most validation pairs used; null means one for every validation frame.
+        workers: threads that decode images; null means all cores.
+        identities: characters of the studio.
+        takes: takes of each character and affect in the studio.
+        frames: frames of a take in the studio.
+        head_motion: bound of the studio's head sway, degrees.
+        studio_seed: seed of the studio's characters and takes.
+    """
+
+    name: str = "studio_cartoon"
+    layout: str | None = None
+    root: str | None = None
+    pattern: str = "{identity}/{affect}/{frame}.*"
+    aliases: dict[str, str] = field(default_factory=dict)
+    affects: list[str] | None = None
+    annotations: str | None = None
+    image_size: int = 128
+    batch_size: int = 32
+    val_fraction: float = 0.2
+    split: str = "frame"
+    split_seed: int = 0
+    uniform_affects: bool = True
+    min_target_intensity: float = 0.0
+    augmentation: str = "none"
+    flip: float = 0.5
+    jitter: float = 0.0
+    cache_dir: str | None = None
+    val_batch: int | None = None
+    val_limit: int | None = 512
+    workers: int | None = None
+    identities: int = 8
+    takes: int = 5
+    frames: int = 12
+    head_motion: float = 1.0
+    studio_seed: int = 0
+
+    @property
+    def layout_name(self) -> str:
+        """The layout in force: `layout`, else the one called like the data set."""
+        return self.layout or self.name
+
+    @property
+    def load_size(self) -> int:
+        """Side of the packed frames in pixels: `image_size`, or 143/128 of it where a random crop follows."""
+        return int(self.image_size * 143 / 128 + 0.5) if self.augmentation == "fexgan" else self.image_size
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        return [*_choice_problems(self), *_count_problems(self), *_range_problems(self)]
+
+
+def check_settings(config: DatasetConfig) -> None:
+    """Raise one UserError that lists everything wrong with the values in `config`."""
+    problems = config.problems()
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _choice_problems(config: DatasetConfig) -> list[str]:
+    problems = []
+    if config.image_size not in SIZES:
+        expected = ", ".join(map(str, SIZES))
+        near = min(SIZES, key=lambda size: abs(size - config.image_size))
+        problems.append(
+            f"dataset.image_size={config.image_size}: expected a power of two, one of {expected}, "
+            f"because every block of the networks halves the image; the nearest is {near}."
+        )
+    for option, value, allowed in (
+        ("augmentation", config.augmentation, AUGMENTATIONS),
+        ("split", config.split, SPLITS),
+    ):
+        if value not in allowed:
+            problems.append(f"dataset.{option}={value}: expected one of {', '.join(allowed)}.")
+    if config.affects is not None and len(set(config.affects)) < 2:
+        problems.append(f"dataset.affects={list(config.affects)}: expected two affects or more, a pair needs both.")
+    return problems
+
+
+def _count_problems(config: DatasetConfig) -> list[str]:
+    counts = ("batch_size", "val_batch", "val_limit", "workers", "identities", "takes", "frames")
+    found = {name: getattr(config, name) for name in counts}
+    return [
+        f"dataset.{name}={value}: expected a whole number of at least 1."
+        for name, value in found.items()
+        if value is not None and value < 1
+    ]
+
+
+def _range_problems(config: DatasetConfig) -> list[str]:
+    problems = []
+    if not 0 <= config.val_fraction < 1:
+        problems.append(f"dataset.val_fraction={config.val_fraction}: expected 0 (no validation) or more, below 1.")
+    for name in ("min_target_intensity", "flip", "jitter"):
+        value = getattr(config, name)
+        if not 0 <= value <= 1:
+            problems.append(f"dataset.{name}={value}: expected a number in 0..1.")
+    return problems

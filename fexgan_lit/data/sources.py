@@ -1,0 +1,104 @@
+"""Where a frame's pixels come from: a file or the studio; and what identifies them, for the key of the pack."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import cv2
+import numpy as np
+
+from fexgan_lit.data.images import read_frame
+from fexgan_lit.data.table import FrameTable
+
+if TYPE_CHECKING:
+    from fexgan_lit.data.studio import CartoonStudio
+
+
+class FrameSource(Protocol):
+    """Reads frames by row, from several workers at once."""
+
+    @property
+    def holds_interpreter(self) -> bool:
+        """Whether reading is Python work, so that only processes run side by side and threads do not."""
+
+    def read(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
+        """(L, L, 3) uint8 RGB and the (height, width) it had; raises FrameError with a reason."""
+
+    def fingerprint(self) -> Iterable[bytes]:
+        """Bytes that change whenever the pixels of a row would."""
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """Image files below `root`, cropped to their central square and resized to `size` pixels."""
+
+    root: Path
+    paths: list[str]
+    size: int
+    holds_interpreter: bool = False
+
+    def read(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
+        """As `FrameSource`."""
+        image = read_frame(f"{self.root}/{self.paths[row]}")
+        return fit_square(image, self.size), (image.shape[0], image.shape[1])
+
+    def fingerprint(self) -> Iterable[bytes]:
+        """Path, size and time of last change of every file."""
+        return (_file_print(self.root, path) for path in self.paths)
+
+
+@dataclass(frozen=True)
+class StudioSource:
+    """Frames drawn by the studio, which draws in powers of two; other sizes are resized from the next one."""
+
+    studio: CartoonStudio
+    rows: np.ndarray
+    size: int
+    holds_interpreter: bool = True
+
+    def read(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
+        """As `FrameSource`."""
+        image = self.studio.render(int(self.rows[row]))
+        return fit_square(image, self.size), (image.shape[0], image.shape[1])
+
+    def fingerprint(self) -> Iterable[bytes]:
+        """The recipe, which decides every pixel."""
+        yield json.dumps(self.studio.recipe, sort_keys=True).encode()
+        yield self.rows.tobytes()
+
+
+def _file_print(root: Path, path: str) -> bytes:
+    try:
+        stat = os.stat(f"{root}/{path}")  # noqa: PTH116 (a Path a file would cost seconds)
+    except OSError:
+        return f"{path}\0gone\n".encode()
+    return f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode()
+
+
+def fit_square(image: np.ndarray, size: int) -> np.ndarray:
+    """(H, W, 3) to (size, size, 3): the central square, area-averaged when shrinking, bicubic when growing."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = image[top : top + side, left : left + side]
+    if side == size:
+        return square
+    return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_CUBIC)
+
+
+def content_key(table: FrameTable, source: FrameSource, settings: dict[str, Any]) -> str:
+    """64 hex digits over `settings`, every entry of the table, and the fingerprint of `source`."""
+    import pandas as pd
+
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    digest.update(json.dumps([table.affects, table.identities, list(table.frame)]).encode())
+    digest.update(pd.util.hash_pandas_object(table.frame, index=False).to_numpy().tobytes())
+    for piece in source.fingerprint():
+        digest.update(piece)
+    return digest.hexdigest()

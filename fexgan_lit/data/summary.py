@@ -1,0 +1,112 @@
+"""What became of the data, in a few lines for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fexgan_lit.data.table import Drop
+
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """The facts of a prepared data set.
+
+    Attributes:
+        name: of the data set.
+        root: its folder, None for the studio.
+        frames: frames in use.
+        drops: everything found and not used.
+        notes: sentences of the index, such as joined annotations.
+        identities: names.
+        affects: class order.
+        size: side of the packed frames, pixels.
+        sizes: original sizes as "WxH" and how many frames had them.
+        cropped: frames that were not square.
+        train: training frames.
+        val: validation frames; 0 if there is no validation set.
+        val_pairs: fixed validation pairs.
+        val_unpaired: validation frames without a partner of another affect.
+        unsplit: cells too small to split, whole in training.
+        relaxed: cells without a frame as strong as `dataset.min_target_intensity`.
+        pack: folder of the pack.
+        reused: whether the pack was there already.
+    """
+
+    name: str
+    root: Path | None
+    frames: int
+    drops: tuple[Drop, ...]
+    notes: tuple[str, ...]
+    identities: tuple[str, ...]
+    affects: tuple[str, ...]
+    size: int
+    sizes: dict[str, int]
+    cropped: int
+    train: int
+    val: int
+    val_pairs: int
+    val_unpaired: int
+    unsplit: tuple[str, ...]
+    relaxed: tuple[str, ...]
+    pack: Path
+    reused: bool
+
+    def lines(self) -> list[str]:
+        """One line a fact; facts that are as one expects (nothing dropped, one size) are left out."""
+        return [
+            f"data       {self.name}{f' in {self.root}' if self.root else ''}: {self.frames} frames, "
+            f"{len(self.identities)} identities, {len(self.affects)} affects ({', '.join(self.affects)})",
+            f"identities {_some(self.identities, 12)}",
+            *[f"note       {note}" for note in self.notes],
+            *self._drop_lines(),
+            *self._size_lines(),
+            *self._split_lines(),
+            f"pack       {self.pack} ({'reused' if self.reused else 'new'}, {self.size} px)",
+        ]
+
+    def dropped_by_reason(self) -> dict[str, list[str]]:
+        """Paths under each reason, the most frequent reason first."""
+        groups: dict[str, list[str]] = {}
+        for drop in self.drops:
+            groups.setdefault(drop.reason, []).append(drop.path)
+        return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+
+    def _drop_lines(self) -> list[str]:
+        groups = self.dropped_by_reason()
+        lines = [f"dropped    {len(paths)} {reason}: {_some(paths)}" for reason, paths in list(groups.items())[:10]]
+        rest = list(groups.values())[10:]
+        return [*lines, f"dropped    {sum(map(len, rest))} for {len(rest)} other reasons"] if rest else lines
+
+    def _size_lines(self) -> list[str]:
+        lines = []
+        if len(self.sizes) > 1:
+            counts = sorted(self.sizes.items(), key=lambda item: -item[1])
+            lines.append(f"sizes      mixed: {_some([f'{count} of {size}' for size, count in counts])}")
+        if self.cropped:
+            lines.append(f"sizes      {self.cropped} frames are not square; their central square is used")
+        return lines
+
+    def _split_lines(self) -> list[str]:
+        lines = [f"split      {self.train} frames train, {self.val} validate ({self.val_pairs} fixed pairs)"]
+        if not self.val:
+            lines.append("split      there is no validation set: no figure of this run is on held-out frames")
+        elif not self.val_pairs:
+            lines.append("split      no two validation frames make a pair: there are no validation figures")
+        if self.val_unpaired:
+            lines.append(f"split      {self.val_unpaired} validation frames have no partner of another affect")
+        if self.unsplit:
+            lines.append(f"split      {len(self.unsplit)} cells too small, whole in training: {_some(self.unsplit)}")
+        if self.relaxed:
+            lines.append(f"targets    {len(self.relaxed)} cells use their strongest frames: {_some(self.relaxed)}")
+        return lines
+
+
+def _some(names: Iterable[str], limit: int = _NAMED) -> str:
+    """The first `limit` names and how many there are besides."""
+    listed: Sequence[str] = list(names)
+    more = f" +{len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more

@@ -1,0 +1,148 @@
+"""The index of a data set: one row a frame, saved as Parquet and checked when it is read again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fexgan_lit.errors import UserError
+from fexgan_lit.expression import ACTION_UNITS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REQUIRED = ("path", "identity", "affect")
+AU_COLUMNS = tuple(f"au{unit:02d}" for unit in ACTION_UNITS)
+LANDMARK_COLUMNS = tuple(f"{axis}{point:02d}" for point in range(68) for axis in "xy")
+POSE_COLUMNS = ("yaw", "pitch", "roll")
+
+_META = b"fexgan_lit"
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Something found and not used: its path relative to the root, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class FrameTable:
+    """One row a frame, and the class order that belongs to the data set.
+
+    Attributes:
+        frame: columns path (relative to `root`, with forward slashes), identity, affect; where known also take,
+            frame, time_s (seconds), intensity (0..1), `AU_COLUMNS` (0..1), `LANDMARK_COLUMNS` (pixels of the
+            stored image), yaw, pitch, roll (degrees). NaN where a frame has no annotation.
+        affects: class order; `affect_index` counts in it.
+        identities: sorted; `identity_index` counts in it.
+        root: folder the paths start from; None for a studio, whose frames are drawn.
+        drops: what was found and left out.
+        notes: sentences for the summary, such as how many annotations were joined.
+    """
+
+    frame: pd.DataFrame
+    affects: tuple[str, ...]
+    identities: tuple[str, ...]
+    root: Path | None
+    drops: tuple[Drop, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @cached_property
+    def identity_index(self) -> np.ndarray:
+        """(N,) int64 in 0..len(identities)-1."""
+        return _index_of(self.frame["identity"], self.identities)
+
+    @cached_property
+    def affect_index(self) -> np.ndarray:
+        """(N,) int64 in 0..len(affects)-1."""
+        return _index_of(self.frame["affect"], self.affects)
+
+    @property
+    def intensity(self) -> np.ndarray | None:
+        """(N,) float32 in 0..1, NaN where a frame has none; None where the data set does not know it."""
+        return self.frame["intensity"].to_numpy(np.float32) if "intensity" in self.frame else None
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths in row order, relative to `root`."""
+        return self.frame["path"].tolist()
+
+    def select(self, rows: np.ndarray, drops: Sequence[Drop] = ()) -> FrameTable:
+        """The table of `rows` (n,), with the classes unchanged and `drops` added."""
+        kept = self.frame.iloc[rows].reset_index(drop=True)
+        return replace(self, frame=kept, drops=(*self.drops, *drops))
+
+    def save(self, path: Path) -> None:
+        """Write everything but `root` (a copied data set keeps its table) to one Parquet file."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        meta = {
+            "affects": self.affects,
+            "identities": self.identities,
+            "drops": [asdict(drop) for drop in self.drops],
+            "notes": self.notes,
+        }
+        arrow = pa.Table.from_pandas(self.frame, preserve_index=False)
+        arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _META: json.dumps(meta).encode()})
+        pq.write_table(arrow, path)
+
+    @classmethod
+    def load(cls, path: Path, root: Path | None = None) -> FrameTable:
+        """Read a table that `save` wrote.
+
+        Raises:
+            UserError: not such a table, missing columns, empty labels, or labels outside the class list.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            arrow = pq.read_table(path)
+            meta = json.loads((arrow.schema.metadata or {})[_META])
+        except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+            raise UserError(
+                f"{path} is not a frame table of fexgan_lit ({error}); prepare the data set again."
+            ) from error
+        table = cls(
+            frame=arrow.to_pandas(),
+            affects=tuple(meta["affects"]),
+            identities=tuple(meta["identities"]),
+            root=root,
+            drops=tuple(Drop(**drop) for drop in meta["drops"]),
+            notes=tuple(meta["notes"]),
+        )
+        check_table(table, str(path))
+        return table
+
+
+def check_table(table: FrameTable, where: str) -> None:
+    """Raise a UserError that names `where` if a column is missing or a label is empty or unknown."""
+    missing = [name for name in REQUIRED if name not in table.frame]
+    if missing:
+        raise UserError(f"{where}: the columns {', '.join(missing)} are missing; expected {', '.join(REQUIRED)}.")
+    empty = [name for name in REQUIRED if table.frame[name].isna().any()]
+    if empty:
+        raise UserError(f"{where}: empty entries in {', '.join(empty)}; every frame needs all three.")
+    for column, allowed in (("affect", table.affects), ("identity", table.identities)):
+        unknown = sorted(set(table.frame[column].unique()) - set(allowed))
+        if unknown:
+            raise UserError(f"{where}: {column} {', '.join(map(repr, unknown))} is not among {', '.join(allowed)}.")
+
+
+def _index_of(labels: pd.Series, order: tuple[str, ...]) -> np.ndarray:
+    """(N,) int64 position of each label in `order`."""
+    codes, names = labels.factorize()
+    position = {name: index for index, name in enumerate(order)}
+    return np.array([position[name] for name in names], dtype=np.int64)[codes]

@@ -1,0 +1,91 @@
+"""The frames that may be targets, sorted by cell: one (identity, affect), from which a whole batch is drawn at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fexgan_lit.data.frames import FrameSet
+from fexgan_lit.errors import UserError
+
+#: Where no frame of a cell is strong enough, those within this share of its strongest one stand in.
+_NEAR_STRONGEST = 0.95
+
+
+class TargetCells:
+    """Frames eligible as targets, addressable by (identity, affect).
+
+    Args:
+        frames: a split.
+        min_intensity: weaker frames (0..1) are not eligible; neutral frames always are.
+
+    Attributes:
+        relaxed: cells without a frame that strong, as "identity/affect (strongest 0.31)"; their strongest frames
+            stand in.
+
+    Raises:
+        UserError: a minimum where the data set knows no intensities.
+    """
+
+    def __init__(self, frames: FrameSet, min_intensity: float = 0.0) -> None:
+        shape = (len(frames.identities), len(frames.affects))
+        cell = frames.identity * shape[1] + frames.affect  # (n,)
+        self.frames_per_cell = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
+        eligible, self.relaxed = _eligible(frames, cell, min_intensity)
+        rows = np.flatnonzero(eligible)
+        self._rows = rows[np.argsort(cell[rows], kind="stable")]  # eligible rows, cell after cell
+        self._count = np.bincount(cell[rows], minlength=shape[0] * shape[1]).reshape(shape)
+        self._start = (np.cumsum(self._count) - self._count.ravel()).reshape(shape)
+        self._cumulative = np.cumsum(self.frames_per_cell, axis=1)  # (I, K)
+        has = self.frames_per_cell > 0
+        self._affects = has.sum(1)  # (I,) affects an identity has
+        self._affect_list = np.argsort(~has, axis=1, kind="stable")  # (I, K) those first, in order
+        self._rank = np.cumsum(has, axis=1) - 1  # (I, K) place of an affect in that list
+
+    def uniform_affect(self, rng: np.random.Generator, identity: np.ndarray) -> np.ndarray:
+        """(B,) an affect of each identity (B,), all equally likely."""
+        return self._affect_list[identity, _below(rng, self._affects[identity])]
+
+    def frequent_affect(self, rng: np.random.Generator, identity: np.ndarray) -> np.ndarray:
+        """(B,) an affect of each identity, as likely as it has frames of it."""
+        ticket = _below(rng, self._cumulative[identity, -1])
+        return (self._cumulative[identity] <= ticket[:, None]).sum(1)
+
+    def has_other(self, identity: np.ndarray, affect: np.ndarray) -> np.ndarray:
+        """(B,) bool: whether the identity has an affect besides `affect`."""
+        return self._affects[identity] - (self.frames_per_cell[identity, affect] > 0) > 0
+
+    def other_affect(self, rng: np.random.Generator, identity: np.ndarray, affect: np.ndarray) -> np.ndarray:
+        """(B,) an affect of each identity besides `affect`, which it has too; all equally likely."""
+        step = 1 + _below(rng, self._affects[identity] - 1)
+        return self._affect_list[identity, (self._rank[identity, affect] + step) % self._affects[identity]]
+
+    def draw(self, rng: np.random.Generator, identity: np.ndarray, affect: np.ndarray) -> np.ndarray:
+        """(B,) int64 rows: one eligible frame of each cell, all equally likely."""
+        return self._rows[self._start[identity, affect] + _below(rng, self._count[identity, affect])]
+
+
+def _below(rng: np.random.Generator, count: np.ndarray) -> np.ndarray:
+    """(B,) int64 with 0 <= value < count."""
+    return (rng.random(len(count)) * count).astype(np.int64)
+
+
+def _eligible(frames: FrameSet, cell: np.ndarray, minimum: float) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(n,) bool, and the cells where frames weaker than `minimum` had to do."""
+    if minimum <= 0:
+        return np.ones(len(frames), bool), ()
+    if frames.intensity is None:
+        raise UserError(
+            f"dataset.min_target_intensity={minimum}: this data set does not say how strong its frames are; "
+            "give dataset.annotations=FILE.csv with a column 'intensity' (0..1), or set it to 0."
+        )
+    neutral = frames.affects.index("neutral") if "neutral" in frames.affects else -1
+    strength = np.nan_to_num(frames.intensity, nan=0.0)
+    eligible = (frames.affect == neutral) | (strength >= minimum)
+    relaxed = []
+    for number in np.setdiff1d(cell, cell[eligible]):
+        rows = np.flatnonzero(cell == number)
+        strongest = float(strength[rows].max())
+        eligible[rows[strength[rows] >= _NEAR_STRONGEST * strongest]] = True
+        identity, affect = divmod(int(number), len(frames.affects))
+        relaxed.append(f"{frames.identities[identity]}/{frames.affects[affect]} (strongest {strongest:.2f})")
+    return eligible, tuple(relaxed)

@@ -1,0 +1,116 @@
+"""Listing the images of a folder at one depth, with everything passed over counted and named."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fexgan_lit.data.images import EXTENSIONS
+from fexgan_lit.data.table import Drop
+
+
+@dataclass
+class Listing:
+    """Images at the asked depth as tuples of path parts below the root, in sorted order, and the rest as drops."""
+
+    images: list[tuple[str, ...]] = field(default_factory=list)
+    drops: list[Drop] = field(default_factory=list)
+
+
+def list_images(root: Path, depth: int) -> Listing:
+    """Every image file exactly `depth` parts below `root` (1: in it), from sorted folders; nothing is opened.
+
+    Links are followed as long as they stay inside `root`. Images at another depth, hidden files, files of another
+    kind and names that are not Unicode become drops.
+    """
+    listing = Listing()
+    inside = os.path.realpath(root)
+    _descend(str(root), (), depth, inside, listing)
+    return listing
+
+
+def _descend(folder: str, parts: tuple[str, ...], depth: int, inside: str, listing: Listing) -> None:
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        listing.drops.append(Drop("/".join(parts) or ".", f"folder cannot be read ({error.strerror})"))
+        return
+    last = len(parts) + 1 == depth
+    for entry in found:
+        here = (*parts, entry.name)
+        reason = _refusal(entry, inside)
+        if reason is None and entry.is_dir():
+            if not last:
+                _descend(entry.path, here, depth, inside, listing)
+                continue
+            reason = "folder below the level of the images"
+        elif reason is None:
+            reason = _file_refusal(entry.name, last)
+        if reason is None:
+            listing.images.append(here)
+        else:
+            listing.drops.append(Drop(_printable("/".join(here)), reason))
+
+
+def _refusal(entry: os.DirEntry[str], inside: str) -> str | None:
+    """Why a folder or file is not looked at, or None."""
+    if entry.name.startswith("."):
+        return "hidden"
+    if _printable(entry.name) != entry.name:
+        return "name is not valid Unicode"
+    if entry.is_symlink():
+        target = os.path.realpath(entry.path)
+        if os.path.commonpath([inside, target]) != inside:
+            return "link that leaves the root folder"
+        if not os.path.exists(target):  # noqa: PTH110
+            return "link to nothing"
+    return None
+
+
+def _file_refusal(name: str, last: bool) -> str | None:
+    if os.path.splitext(name)[1].lower() not in EXTENSIONS:  # noqa: PTH122 (a Path a file would cost seconds)
+        return "not an image by its extension"
+    return None if last else "image above the level of the images"
+
+
+def _printable(name: str) -> str:
+    """`name` with bytes that are not Unicode (Linux allows them) replaced; Parquet and terminals need that."""
+    return name.encode("utf-8", "replace").decode() if not name.isascii() else name
+
+
+def find_level(root: Path, fits: Callable[[Path], bool]) -> Path | None:
+    """The nearest folder at most two levels below or above `root` for which `fits`; None if there is none."""
+    children = list(_folders(root))
+    grandchildren = itertools.chain.from_iterable(_folders(child) for child in children)
+    absolute = root.absolute()
+    above = [folder for folder in (absolute.parent, absolute.parent.parent) if folder != absolute]
+    candidates = itertools.chain(children, above[:1], grandchildren, above[1:])
+    return next((folder for folder in candidates if fits(folder)), None)
+
+
+def _folders(folder: Path, limit: int = 100) -> Iterator[Path]:
+    """The first `limit` visible subfolders by name; enough to recognise a data set."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+    except OSError:
+        return iter(())
+    return (folder / name for name in names[:limit])
+
+
+def sample_images(folder: Path, depth: int, limit: int = 200) -> list[tuple[str, ...]]:
+    """A few images at `depth` below `folder`, for recognising a layout without listing all of it."""
+    if depth == 1:
+        try:
+            with os.scandir(folder) as entries:
+                names = [e.name for e in itertools.islice(entries, limit) if not e.name.startswith(".")]
+        except OSError:
+            return []
+        images: list[tuple[str, ...]] = [(name,) for name in sorted(names) if _file_refusal(name, True) is None]
+        return images[:3]
+    deeper = ((sub.name, *rest) for sub in _folders(folder, 10) for rest in sample_images(sub, depth - 1, limit))
+    return list(itertools.islice(deeper, limit))

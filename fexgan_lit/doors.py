@@ -1,0 +1,131 @@
+"""What all doors share: composing the configuration, and ending a user's mistake with a message and exit code 2."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from fexgan_lit.errors import UserError
+
+USER_MISTAKE = 2
+
+
+def run_folder_name(run: str | None, name: str | None, model: str, dataset: str, seed: int) -> str:
+    """Where a run lives: the folder `run` means, or a new one under outputs/ that sorts by time."""
+    if run:
+        path = Path(run)
+        return str(path.parent.parent if path.suffix == ".ckpt" else path)
+    stamp = datetime.now(tz=timezone.utc).astimezone().strftime("%Y-%m-%d_%H-%M-%S")
+    return f"outputs/{stamp}_{name or f'{model}_{dataset}_seed{seed}'}"
+
+
+def run_door(task: Callable[[DictConfig], None], config_name: str) -> None:
+    """Compose `conf/<config_name>.yaml` with the command line and run `task` with it.
+
+    A `UserError`, or an override that does not compose, prints its message and exits with 2; anything else keeps its
+    traceback. HYDRA_FULL_ERROR=1 shows the traceback of those, too.
+    """
+    import hydra
+
+    from fexgan_lit.config import conf_folder
+
+    if not OmegaConf.has_resolver("fexgan_run_folder"):
+        OmegaConf.register_new_resolver("fexgan_run_folder", run_folder_name, use_cache=True)
+    full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # Hydra otherwise prints composition errors its own way and exits with 1
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+
+    def guarded(cfg: DictConfig) -> None:
+        try:
+            task(cfg)
+        except UserError as error:
+            remove_if_empty()
+            # a sweep has other runs to go on with; Hydra hands the error on when they are done
+            if full or _is_sweep():
+                raise
+            fail(str(error))
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(guarded)()
+    except Exception as error:
+        message = None if full else user_message(error, config_name)
+        if message is None:
+            raise
+        fail(message)
+
+
+def user_message(error: Exception, config_name: str) -> str | None:
+    """What to tell the user of `error`, or None where it is no mistake of theirs."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return explain_composition(error, config_name, sys.argv[1:])
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return None
+
+
+def remove_if_empty() -> None:
+    """Leave no empty run folder behind a run that never started."""
+    from hydra.core.hydra_config import HydraConfig
+
+    with contextlib.suppress(OSError):
+        Path(HydraConfig.get().runtime.output_dir).rmdir()
+
+
+def _is_sweep() -> bool:
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def fail(message: str) -> None:
+    """Print `message` for a person and exit with the code of a user's mistake."""
+    from rich.console import Console
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print("[bold red]error:[/] ", end="")
+    console.print(message, markup=False)
+    sys.exit(USER_MISTAKE)
+
+
+def explain_composition(error: Exception, config_name: str, arguments: Sequence[str]) -> str:
+    """Every override that does not compose, each tried alone, so that all of them are named at once."""
+    from hydra import compose
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from hydra.initialize import initialize_config_dir
+    from omegaconf.errors import OmegaConfBaseException
+
+    from fexgan_lit.config import conf_folder
+
+    GlobalHydra.instance().clear()
+    problems = []
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        for override in (a for a in arguments if not a.startswith("-") and "=" in a):
+            try:
+                compose(config_name, [override])
+            except (HydraException, OmegaConfBaseException) as single:
+                problems.append(f"{override}: {_short(single)}")
+    if not problems:
+        return _short(error)
+    hint = "python -m fexgan_lit.train --help lists every group and value"
+    return "\n".join(["these options cannot be used:", *(f"  - {p}" for p in problems), hint])
+
+
+def _short(error: BaseException) -> str:
+    """The lines of a Hydra message that say something to a user."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    noise = ("full_key", "object_type", "Set the environment variable", "See https://hydra.cc", "reference_type")
+    kept = [line for line in lines if not line.startswith(noise)]
+    return "; ".join(kept).replace("\t", " ")

@@ -1,0 +1,108 @@
+"""Portable weights: each part of a system as safetensors, and a system back from a run folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from fexgan_lit import __version__
+from fexgan_lit.errors import UserError
+from fexgan_lit.runfolder import RunFolder
+from fexgan_lit.systems.prior import FittedPrior
+
+if TYPE_CHECKING:
+    from fexgan_lit.systems.base import ExpressionSystem
+
+
+def save_weights(system: ExpressionSystem, folder: Path) -> list[Path]:
+    """Write every portable part of `system` to `folder` as float32 safetensors; each file whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {"format": "fexgan_lit", "version": __version__, "system": str(system.settings.name),
+             "affects": ",".join(system.affects), "iteration": str(system.iteration)}  # fmt: skip
+    written = []
+    for name, part in system.portable_parts().items():
+        path = folder / f"{name}.safetensors"
+        partial = folder / f".{name}.partial-{os.getpid()}"
+        save_file(_plain(part), partial, metadata=about)
+        partial.replace(path)
+        written.append(path)
+    return written
+
+
+def _plain(part: nn.Module) -> dict[str, Tensor]:
+    """State on the CPU, contiguous, without counters that no forward pass reads."""
+    state = part.state_dict().items()
+    return {k: v.detach().cpu().contiguous().clone() for k, v in state if not k.endswith("num_batches_tracked")}
+
+
+def load_weights(system: ExpressionSystem, folder: Path) -> None:
+    """Read what `save_weights` wrote into `system`.
+
+    Raises:
+        UserError: a file is missing, broken, or belongs to other networks.
+    """
+    for name, part in system.portable_parts().items():
+        path = folder / f"{name}.safetensors"
+        if not path.is_file():
+            raise UserError(f"{path} is missing; the run ended before its weights were written")
+        try:
+            state = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} is no whole safetensors file: {error}") from error
+        if isinstance(part, FittedPrior):
+            part.resize_as(state)
+        missing, unexpected = _load(part, state, path)
+        if unexpected or any(not key.endswith("num_batches_tracked") for key in missing):
+            raise UserError(f"{path} belongs to other networks: missing {missing[:3]}, unexpected {unexpected[:3]}")
+
+
+def _load(part: nn.Module, state: dict[str, Tensor], path: Path) -> tuple[list[str], list[str]]:
+    try:
+        result = part.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise UserError(f"{path} belongs to networks of another size: {str(error).splitlines()[1].strip()}") from error
+    return list(result.missing_keys), list(result.unexpected_keys)
+
+
+def load_system(place: str | Path, device: str = "cpu") -> ExpressionSystem:
+    """The trained system of a run folder (from its portable weights) or of a checkpoint file in one.
+
+    Raises:
+        UserError: `place` is no run folder, or its weights are missing or do not fit.
+    """
+    from fexgan_lit.config import train_settings
+    from fexgan_lit.systems import build_system
+
+    path = Path(place)
+    run = RunFolder(path if path.is_dir() else path.parent.parent)
+    if not run.config.is_file():
+        raise UserError(f"{place}: {run.path} is no run folder, it has no config.yaml")
+    settings = train_settings(run.read_config())
+    if not settings.dataset.affects:
+        raise UserError(f"{run.config} names no affects (dataset.affects); it was not written by a training run")
+    system = build_system(settings, settings.dataset.affects)
+    if path.is_dir():
+        load_weights(system, run.weights)
+    else:
+        load_checkpoint_weights(system, path)
+    return system.to(device).eval()
+
+
+def load_checkpoint_weights(system: ExpressionSystem, path: Path) -> None:
+    """Read the weights of a training checkpoint, and nothing that could run code.
+
+    Raises:
+        UserError: the file is no checkpoint of these networks.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        system.on_load_checkpoint(checkpoint)
+        system.load_state_dict(checkpoint["state_dict"])
+    except Exception as error:  # torch.load raises half a dozen kinds for a broken file
+        raise UserError(f"{path} is no checkpoint of this run: {str(error).splitlines()[0]}") from error

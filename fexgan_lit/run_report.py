@@ -1,0 +1,102 @@
+"""report.md of a training run, and the same tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from fexgan_lit import __version__
+from fexgan_lit.metrics.sampling import SamplingReport
+from fexgan_lit.runfolder import write_atomic
+from fexgan_lit.tables import TextTable, quality_table, table1
+
+if TYPE_CHECKING:
+    from fexgan_lit.finish import Results
+    from fexgan_lit.watch import Watch
+
+CAPTIONS = {
+    "affects": "A reference frame of every identity turned into every affect (Figures 5 and 7 of the papers).",
+    "affects_and_truth": "The same faces above the strongest true frame of each cell.",
+    "samples_normal": "Faces drawn from the prior N(0, I), a column an affect (Figures 4 and 6).",
+    "samples_fitted": "Faces drawn from the Gaussian mixture fitted to the training codes (`prior=fitted`).",
+    "complex": "Two affects asked for at once, never trained (Figures 6 and 8).",
+    "confusion": "What was asked against what the judge reads.",
+    "losses": "Losses over the iterations.",
+}
+
+
+def sampling_table(priors: Mapping[str, SamplingReport]) -> TextTable:
+    """Prior samples: affects as asked, identities seen, evenness, distance to the training frames."""
+    rows = []
+    for name, r in priors.items():
+        distance = "-" if r.fd_judge is None else f"{r.fd_judge:.3f}"
+        rows.append((
+            "N(0, I)" if name == "normal" else name, f"{r.n}", f"{r.affect_accuracy:.3f}",
+            f"{r.identities_seen} of {r.identities_total}", f"{max(r.shares.values()):.2f}",
+            f"{r.entropy:.2f} ({r.entropy_relative:.2f} of the most)", distance,
+        ))  # fmt: skip
+    header = ("Prior", "n", "affect as asked", "identities seen", "largest share", "entropy (nats)", "fd_judge")
+    return TextTable("Random sampling from the prior", header, tuple(rows))
+
+
+def tables(watch: Watch, results: Results) -> list[TextTable]:
+    """The tables of a run, in the order they are read."""
+    K = len(watch.data.affects)
+    found = [
+        table1(results.train, results.val, classes=K),
+        quality_table(results.train, results.val, watch.judge, notes=results.notes),
+    ]
+    return [*found, sampling_table(results.priors)] if results.priors else found
+
+
+def write_report(watch: Watch, results: Results) -> None:
+    """Write report.md and print its tables."""
+    chosen = tables(watch, results)
+    pictures = [
+        f"## {name.replace('_', ' ')}\n\n{CAPTIONS[name]}\n\n![{name}](figures/{name}.png)\n"
+        for name in results.pictures
+    ]
+    recipes = "\n".join(f"- `{name}`: {recipe}" for name, recipe in results.recipes.items())
+    text = "\n".join([
+        f"# {watch.settings.model.name} on {watch.settings.dataset.name}\n",
+        "\n".join(facts(watch)) + "\n",
+        *(table.markdown() for table in chosen),
+        f"The affect grid against the strongest true frame of each cell: SSIM {results.grid_ssim:.3f}.\n",
+        *pictures,
+        f"## How each number was made\n\n{recipes}\n",
+    ])  # fmt: skip
+    write_atomic(watch.run.report, text)
+    print_results(watch, results, chosen)
+
+
+def facts(watch: Watch) -> list[str]:
+    """What was run, as a Markdown list."""
+    import platform
+
+    import torch
+
+    s = watch.settings
+    loss = f"alpha {s.loss.alpha:g}, beta {s.loss.beta:g}, gamma {s.loss.gamma:g}"
+    return [
+        f"- command: `python -m fexgan_lit.train` with the `config.yaml` beside this file; seed {s.seed}",
+        f"- {watch.system.iteration} iterations of {s.dataset.batch_size} pairs at {s.dataset.image_size} px, "
+        f"width {s.model.width:g}, {loss}",
+        f"- fexgan_lit {__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
+        f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
+        *(f"- {' '.join(line.split())}" for line in watch.data.summary.lines() if not line.startswith("pack")),
+    ]
+
+
+def print_results(watch: Watch, results: Results, chosen: list[TextTable]) -> None:
+    """The tables and where the pictures are."""
+    console = watch.console
+    for table in chosen:
+        console.print()
+        console.print(table.rich())
+    console.print(f"\n  affect grid against true frames: SSIM {results.grid_ssim:.3f}")
+    console.print(f"  pictures   {watch.run.figures}", markup=False)
+    console.print(f"  report     {watch.run.report}", markup=False)
+    console.print(f"  weights    {watch.run.weights}", markup=False)
+    for name in ("offline",):
+        if watch.settings.logger.name == "wandb" and watch.settings.logger.mode == name:
+            console.print(f"  W&B        wandb sync {watch.run.path}/wandb/offline-run-*", markup=False)

@@ -1,0 +1,110 @@
+"""The run folder: what every training run leaves, and all that the other doors need."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from fexgan_lit.errors import UserError
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write `text` so that a reader sees the old file or the whole new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside a run folder."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """Every logged number, one row an iteration that logged."""
+        return self.path / "metrics.csv"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to go on from."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best validation score."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    @property
+    def weights(self) -> Path:
+        """Portable weights as safetensors."""
+        return self.path / "weights"
+
+    @property
+    def figures(self) -> Path:
+        """Pictures."""
+        return self.path / "figures"
+
+    @property
+    def report(self) -> Path:
+        """The tables in words."""
+        return self.path / "report.md"
+
+    @classmethod
+    def create(cls, path: Path, config: DictConfig) -> RunFolder:
+        """Claim `path` for a new run and write its configuration.
+
+        Raises:
+            UserError: the folder belongs to another run, or cannot be written.
+        """
+        run = cls(path)
+        if run.config.exists():
+            raise UserError(f"{path} already holds a run. Give name=... for a new folder, or run={path} to go on.")
+        try:
+            for folder in (path, run.last.parent, run.figures):
+                folder.mkdir(parents=True, exist_ok=True)
+            write_atomic(run.config, OmegaConf.to_yaml(config, resolve=True))
+        except OSError as error:
+            raise UserError(
+                f"cannot write the run folder {path}: {error.strerror}. "
+                "Choose another place with hydra.run.dir=DIR, or make room."
+            ) from error
+        return run
+
+    @classmethod
+    def open(cls, place: str | Path) -> tuple[RunFolder, Path]:
+        """The run folder and checkpoint that `run=place` means: a folder, or a checkpoint file in one.
+
+        Raises:
+            UserError: nothing is there, or it is not a run folder.
+        """
+        path = Path(place)
+        run = cls(path if path.is_dir() else path.parent.parent)
+        checkpoint = run.last if path.is_dir() else path
+        if not path.exists():
+            raise UserError(f"run={place}: there is no such folder or checkpoint")
+        if not run.config.is_file():
+            raise UserError(f"run={place}: {run.path} is no run folder, it has no config.yaml")
+        if not checkpoint.is_file():
+            raise UserError(f"run={place}: {checkpoint} is missing; the run was stopped before its first checkpoint")
+        return run, checkpoint
+
+    def read_config(self) -> DictConfig:
+        """The resolved configuration of the run."""
+        config = OmegaConf.load(self.config)
+        if not isinstance(config, DictConfig):
+            raise UserError(f"{self.config}: expected a mapping, found {type(config).__name__}")
+        return config

@@ -1,0 +1,136 @@
+"""`python -m fexgan_lit.train`: compose, build, fit, and leave a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from fexgan_lit.doors import run_door
+from fexgan_lit.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fexgan_lit.config import TrainSettings
+    from fexgan_lit.data.datamodule import FrameData
+    from fexgan_lit.runfolder import RunFolder
+    from fexgan_lit.systems.base import ExpressionSystem
+
+#: What may change when a run goes on: how long and how it is watched, never what is trained.
+RESUMABLE = ("trainer.", "logger", "run=", "hydra", "dataset.root=", "dataset.cache_dir=", "dataset.workers=")
+
+
+def train(cfg: DictConfig) -> None:
+    """Train the run that `cfg` describes, or go on with the one `cfg.run` names."""
+    from rich.console import Console
+
+    from fexgan_lit.config import train_settings
+
+    console = Console(highlight=False, soft_wrap=True)
+    run, checkpoint, cfg = resumed(cfg) if cfg.run else (None, None, cfg)
+    settings = train_settings(cfg)
+    data = open_data(settings, console)
+
+    from fexgan_lit.systems import build_system
+
+    system = build_system(settings, data.affects)
+    if run is None:
+        run = claim_folder(cfg, data)
+    fit(system, data, settings, run, checkpoint, console)
+
+
+def resumed(cfg: DictConfig) -> tuple[RunFolder, Path, DictConfig]:
+    """The folder, checkpoint and configuration of the run to go on with, changed by what the user may change.
+
+    Raises:
+        UserError: there is no such run, or an option would change what is trained.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    from fexgan_lit.runfolder import RunFolder
+
+    run, checkpoint = RunFolder.open(cfg.run)
+    overrides = list(HydraConfig.get().overrides.task)
+    foreign = [o for o in overrides if not o.lstrip("+").startswith(RESUMABLE)]
+    if foreign:
+        raise UserError(
+            f"run={cfg.run} goes on with the configuration it was started with; {', '.join(foreign)} would change "
+            "what is trained. Only trainer.*, logger and the place of the data may change; start a new run otherwise."
+        )
+    kept = run.read_config()
+    for override in overrides:
+        key = override.lstrip("+").partition("=")[0]
+        if key != "run" and not key.startswith("hydra"):
+            OmegaConf.update(kept, key, OmegaConf.select(cfg, key), force_add=True)
+    return run, checkpoint, kept
+
+
+def open_data(settings: TrainSettings, console: Console) -> FrameData:
+    """Index, pack and split the frames, and say what was found."""
+    from fexgan_lit import __version__
+    from fexgan_lit.data.datamodule import FrameData
+    from fexgan_lit.progress import stage_bar
+
+    console.print(f"[bold]fexgan_lit {__version__}[/]  {settings.model.name} on {settings.dataset.name}\n")
+    data = FrameData(settings.dataset, seed=settings.seed)
+    with stage_bar(console) as bar:
+        task = bar.add_task("preparing frames", total=None)
+        data.progress = lambda done, total: bar.update(task, completed=done, total=total)
+        data.setup()
+    for line in data.summary.lines():
+        console.print(f"  {line}", markup=False)
+    return data
+
+
+def claim_folder(cfg: DictConfig, data: FrameData) -> RunFolder:
+    """The new run folder, with the configuration as it was resolved, the affects of the data included."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from fexgan_lit.runfolder import RunFolder
+
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    plain["dataset"]["affects"] = list(data.affects)
+    if plain["dataset"]["root"]:
+        plain["dataset"]["root"] = str(Path(plain["dataset"]["root"]).expanduser().resolve())
+    return RunFolder.create(Path(HydraConfig.get().runtime.output_dir), OmegaConf.create(plain))
+
+
+def fit(
+    system: ExpressionSystem, data: FrameData, settings: TrainSettings, run: RunFolder, checkpoint: Path | None,
+    console: Console,
+) -> None:  # fmt: skip
+    """Train until the iterations or minutes are spent, then measure, draw and report."""
+    import torch
+
+    from fexgan_lit.loggers import make_loggers
+    from fexgan_lit.trainer import IterationStream, make_trainer
+    from fexgan_lit.watch import Watch
+
+    if checkpoint is not None:
+        system.iteration = int(torch.load(checkpoint, map_location="cpu", weights_only=True)["iteration"])
+    config: Any = OmegaConf.to_container(run.read_config())
+    loggers = make_loggers(settings.logger, run, config, system.iteration if checkpoint else None)
+    stream = IterationStream(data.train_dataloader(), system, settings.trainer.max_steps)
+    watch = Watch(system, data, settings, run, loggers, console)
+    trainer = make_trainer(settings.trainer, watch.callbacks(stream), loggers, str(run.path))
+    watch.announce(trainer, stream)
+    if system.iteration < settings.trainer.max_steps:
+        if settings.trainer.channels_last:
+            system.to(memory_format=torch.channels_last)
+        trainer.fit(system, stream, ckpt_path=checkpoint, weights_only=True)
+    else:
+        from fexgan_lit.hub import load_checkpoint_weights
+
+        load_checkpoint_weights(system, checkpoint or run.last)
+    watch.finish()
+
+
+def main() -> None:
+    """The door."""
+    run_door(train, "train")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""The Lightning trainer of a run: device, precision, and the stream of iterations it is fed with."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import Logger
+
+from fexgan_lit.errors import UserError
+
+if TYPE_CHECKING:
+    from fexgan_lit.config import TrainerSettings
+    from fexgan_lit.data.pairs import PairBatch, PairLoader
+    from fexgan_lit.systems.base import ExpressionSystem
+
+
+class IterationStream:
+    """The batches from the system's iteration to `stop`, as one Lightning epoch.
+
+    Iteration k is batch k mod E of data epoch k div E, E batches an epoch, whatever came before: a resumed run goes
+    on with the pair it would have had. Counting a run as one Lightning epoch keeps every step axis in iterations and
+    costs nothing between the epochs of small data sets.
+
+    Attributes:
+        wait_s: seconds spent making batches since `take_wait` was last called.
+    """
+
+    def __init__(self, loader: PairLoader, system: ExpressionSystem, stop: int) -> None:
+        self.loader = loader
+        self.system = system
+        self.start = system.iteration
+        self.stop = stop
+        self.wait_s = 0.0
+
+    def __len__(self) -> int:
+        """Iterations still to come."""
+        return max(0, self.stop - self.start)
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        for iteration in range(self.start, self.stop):
+            started = time.perf_counter()
+            epoch, batch = divmod(iteration, len(self.loader))
+            pairs = self.loader.batch(epoch, batch)
+            self.wait_s += time.perf_counter() - started
+            yield pairs
+
+    def take_wait(self) -> float:
+        """Seconds spent waiting for data since the last call."""
+        waited, self.wait_s = self.wait_s, 0.0
+        return waited
+
+
+def resolve_precision(wanted: str, accelerator: str) -> str:
+    """Lightning's name of the precision: bf16 where `auto` finds it native on the device, else float32."""
+    if wanted == "float32":
+        return "32-true"
+    if wanted == "bf16":
+        return "bf16-mixed"
+    if accelerator in ("auto", "gpu") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    return "bf16-mixed" if native_cpu_bf16() else "32-true"
+
+
+def native_cpu_bf16() -> bool:
+    """Whether this processor multiplies bf16 in hardware (AVX-512 BF16 or AMX)."""
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe and probe())
+
+
+def make_trainer(settings: TrainerSettings, callbacks: list[Callback], loggers: list[Logger], folder: str) -> Trainer:
+    """A trainer for one `IterationStream`, without Lightning's own bar, summary and checkpoints: ours replace them.
+
+    Raises:
+        UserError: the device asked for is not there.
+    """
+    quiet_lightning()
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    if settings.accelerator == "gpu" and not torch.cuda.is_available():
+        raise UserError("trainer.accelerator=gpu, but torch finds no GPU here; use trainer.accelerator=cpu or auto")
+    return Trainer(
+        accelerator=settings.accelerator, devices=settings.devices,
+        precision=resolve_precision(settings.precision, settings.accelerator),  # type: ignore[arg-type]
+        max_epochs=1, logger=loggers, callbacks=callbacks, default_root_dir=folder,
+        deterministic=settings.deterministic or None, benchmark=not settings.deterministic,
+        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+        limit_val_batches=0, log_every_n_steps=settings.log_every,
+    )  # fmt: skip
+
+
+def quiet_lightning() -> None:
+    """Leave out what Lightning says to every run; its errors and other warnings stay."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for message in (
+        ".*does not have many workers.*", ".*module\\(s\\) in eval mode.*", ".*smaller than the logging interval.*",
+        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*", ".*GPU available but not used.*",
+        ".*Checkpoint directory .* exists and is not empty.*", ".*srun.*",
+    ):  # fmt: skip
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,134 @@
+"""What accompanies a training run: its callbacks, the judge, and what the terminal says before it starts."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import Logger
+from rich.console import Console
+
+from fexgan_lit import callbacks as cb
+from fexgan_lit.config import TrainSettings, load_target
+from fexgan_lit.progress import TrainingBar, stage_bar
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from fexgan_lit.data.datamodule import FrameData
+    from fexgan_lit.metrics.judge import Judge
+    from fexgan_lit.runfolder import RunFolder
+    from fexgan_lit.systems.base import ExpressionSystem
+    from fexgan_lit.trainer import IterationStream
+
+
+class Watch:
+    """The eyes on one run.
+
+    Args:
+        system: what is trained.
+        data: prepared data.
+        settings: of the run.
+        run: its folder.
+        loggers: where numbers and pictures go.
+        console: the terminal.
+    """
+
+    def __init__(
+        self, system: ExpressionSystem, data: FrameData, settings: TrainSettings, run: RunFolder,
+        loggers: list[Logger], console: Console,
+    ) -> None:  # fmt: skip
+        self.system = system
+        self.data = data
+        self.settings = settings
+        self.run = run
+        self.loggers = loggers
+        self.console = console
+        self.notes: list[str] = []
+
+    def callbacks(self, stream: IterationStream) -> list[Callback]:
+        """Schedules first, then the log and its guard, measurements, pictures, and the checkpoint that holds them."""
+        t = self.settings.trainer
+        log = cb.LossLog(t.log_every, self.run, stream)
+        chosen: list[Callback] = [cb.EpochCounter(len(self.data.train_dataloader()))]
+        for options in self.settings.callbacks.values():
+            arguments = {k: v for k, v in options.items() if k != "_target_"}
+            chosen.append(load_target(options["_target_"])(**arguments))
+        chosen.append(log)
+        if self.data.val_dataloader():
+            chosen.append(cb.Validation(t.val_every, self.measure_validation, self.run, self._score()))
+        chosen.append(cb.Grids(t.figures_every, self.draw_affects, self.run))
+        if t.max_minutes:
+            chosen.append(cb.TimeLimit(t.max_minutes))
+        chosen.append(cb.Checkpoints(t.checkpoint_every, self.run, log))
+        chosen.append(TrainingBar(self.console, t.max_steps))
+        return chosen
+
+    def _score(self) -> tuple[str, bool]:
+        return ("fd_judge", True) if self.settings.trainer.judge else ("ssim", False)
+
+    @cached_property
+    def judge(self) -> Judge | None:
+        """The judge of this data, trained when it is first needed, or None where the run wants none."""
+        if not self.settings.trainer.judge:
+            return None
+        from fexgan_lit.data.cache import cache_root
+        from fexgan_lit.metrics.judge_cache import load_or_train_judge
+
+        d = self.settings.dataset
+        split = f"{d.split}/{d.val_fraction}/{d.split_seed}/{','.join(self.data.affects)}"
+        with stage_bar(self.console) as bar:
+            task = bar.add_task("training the judge", total=None)
+            return load_or_train_judge(
+                self.data.train, self.data.val, image_size=d.image_size, cache_dir=cache_root(d.cache_dir),
+                key=f"{self.data.summary.pack.name}/{split}",
+                progress=lambda done, total, *_: bar.update(task, completed=done, total=total),
+            )  # fmt: skip
+
+    def measure_validation(self, system: ExpressionSystem) -> dict[str, float]:
+        """The metric suite on the fixed validation pairs."""
+        from fexgan_lit.metrics.measure import measure
+        from fexgan_lit.metrics.suite import TrainingSuite
+
+        loader = self.data.val_dataloader()
+        return measure(system, loader, TrainingSuite(self.data.affects, self.judge, split="val"))  # type: ignore[arg-type]
+
+    def draw_affects(self, system: ExpressionSystem) -> Image.Image:
+        """The grid of the papers: a reference of every identity turned into every affect."""
+        from fexgan_lit import figures
+        from fexgan_lit.metrics.measure import affect_grid
+
+        grid = affect_grid(system, self.data.val or self.data.train)
+        return figures.affect_grid(grid.references, grid.generated, self.data.identities, self.data.affects)
+
+    def announce(self, trainer: Trainer, stream: IterationStream) -> None:
+        """Say what is about to be trained, on what, and where it will lie."""
+        import torch
+
+        s = self.settings
+        parts = ", ".join(
+            f"{name} {sum(p.numel() for p in part.parameters()) / 1e6:.2f} M"
+            for name, part in self.system.portable_parts().items()
+            if any(True for _ in part.parameters())
+        )
+        device = trainer.strategy.root_device
+        threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+        epochs = s.trainer.max_steps / len(stream.loader)
+        limit = f", at most {s.trainer.max_minutes:g} minutes" if s.trainer.max_minutes else ""
+        resumed = f"; going on at iteration {self.system.iteration}" if self.system.iteration else ""
+        for line in (
+            f"model      {s.model.name}, {s.dataset.image_size} px, width {s.model.width:g}: {parts} parameters",
+            f"training   {s.trainer.max_steps} iterations of {s.dataset.batch_size} pairs ({epochs:.1f} epochs)"
+            f"{limit}{resumed}",
+            f"device     {device}, {trainer.precision}{threads}; seed {s.seed}",
+            f"run        {self.run.path}",
+            "",
+        ):
+            self.console.print(f"  {line}" if line else "", markup=False)
+
+    def finish(self) -> None:
+        """Measure, draw, write weights and report; see `fexgan_lit.finish`."""
+        from fexgan_lit.finish import finish
+
+        finish(self)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fexgan_lit.data.layouts import index_dataset
+from fexgan_lit.data.settings import DatasetConfig
+from fexgan_lit.data.table import AU_COLUMNS, LANDMARK_COLUMNS
+from fexgan_lit.errors import UserError
+
+
+def plain(root):
+    return index_dataset(DatasetConfig(name="mhfed", root=str(root)))
+
+
+def joined(root, csv):
+    return index_dataset(DatasetConfig(name="mhfed", root=str(root), annotations=str(csv)))
+
+
+def full_csv(root, prefix=""):
+    """Every column there is, in another order than the frames."""
+    paths = plain(root).paths
+    n = len(paths)
+    columns = {"path": [prefix + path for path in paths], "take": 1, "frame": range(n), "time_s": 0.1}
+    columns |= {"intensity": np.linspace(0, 1, n)}
+    columns |= {name.upper(): np.linspace(0, 5, n) for name in AU_COLUMNS}
+    columns |= {"yaw": 1.0, "pitch": -2.0, "roll": 3.5}
+    columns |= {name: float(number) for number, name in enumerate(LANDMARK_COLUMNS)}
+    return pd.DataFrame(columns).iloc[::-1]
+
+
+@pytest.mark.parametrize(("place", "prefix"), [("set/a.csv", ""), ("a.csv", "set/"), ("labels/a.csv", "../set/")])
+def test_all_columns_are_joined_by_path(write_cast, tmp_path, place, prefix):
+    root = write_cast()
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    full_csv(root, prefix).to_csv(tmp_path / place, index=False)
+    table = joined(root, tmp_path / place)
+    n = len(table)
+    assert table.paths == plain(root).paths
+    np.testing.assert_allclose(table.intensity, np.linspace(0, 1, n), atol=1e-6)
+    np.testing.assert_allclose(table.frame["au45"], np.linspace(0, 1, n), atol=1e-6)  # 0..5 in the file
+    assert table.frame["frame"].tolist() == list(range(n))
+    assert table.frame["x67"].iloc[0] == 134
+    assert table.frame.loc[0, ["yaw", "pitch", "roll"]].tolist() == [1.0, -2.0, 3.5]
+    assert f"joined to {n} of {n} frames" in table.notes[0]
+
+
+def test_paths_relative_to_the_root_while_the_file_lies_elsewhere(write_cast, tmp_path):
+    root = write_cast()
+    (tmp_path / "elsewhere").mkdir()
+    full_csv(root).to_csv(tmp_path / "elsewhere/a.csv", index=False)
+    assert not np.isnan(joined(root, tmp_path / "elsewhere/a.csv").intensity).any()
+
+
+def test_nothing_is_joined_unasked(write_cast, tmp_path):
+    root = write_cast()
+    full_csv(root, "set/").to_csv(tmp_path / "annotations.csv", index=False)
+    full_csv(root).to_csv(root / "annotations.csv", index=False)
+    assert plain(root).intensity is None
+
+
+def test_only_what_is_there(write_cast):
+    root = write_cast()
+    full_csv(root)[["path", "intensity"]].to_csv(root / "a.csv", index=False)
+    table = joined(root, root / "a.csv")
+    assert table.intensity is not None
+    assert not {"au01", "x00", "yaw", "take"} & set(table.frame)
+
+
+def test_rows_without_file_and_frames_without_row_are_counted(write_cast):
+    root = write_cast()
+    rows = full_csv(root).iloc[3:]
+    extra = rows.iloc[:2].assign(path=["anna/joy/0099.png", "../../etc/passwd"])
+    pd.concat([rows, extra]).to_csv(root / "a.csv", index=False)
+    table = joined(root, root / "a.csv")
+    assert {drop.path for drop in table.drops if "row of a.csv" in drop.reason} == {
+        "anna/joy/0099.png",
+        "../../etc/passwd",
+    }
+    assert "joined to 25 of 28 frames; 3 have no row: bob/surprise" in table.notes[0].replace(
+        "bob/sadness/0002.png, ", ""
+    )
+    assert np.isnan(table.intensity).sum() == 3
+    assert len(table) == 28
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.rename(columns={"path": "file"}), "column 'path' is missing; found: file"),
+        (lambda f: f.assign(intensity=[np.nan, *f["intensity"][1:]]), "intensity of bob/surprise/0002.png is 'nan'"),
+        (lambda f: f.assign(intensity=["strong", *f["intensity"][1:]]), "'strong', not a number"),
+        (lambda f: f.assign(intensity=f["intensity"] * 100), r"intensity of .* expected 0\.\.1"),
+        (lambda f: f.assign(AU12=f["AU12"] * 2), r"au12 of .* expected 0\.\.5"),
+        (
+            lambda f: f.drop(columns=["AU12", "AU45"]),
+            "of the 17 columns of the action units, 2 are missing: au12, au45",
+        ),
+        (lambda f: f.drop(columns=["y67"]), "of the 136 columns of the landmarks, 1 are missing: y67"),
+        (lambda f: pd.concat([f, f.iloc[:1]]), "bob/surprise/0002.png has more than one row"),
+        (lambda f: f.assign(path="no/" + f["path"]), "none of its 28 rows names a frame"),
+        (lambda f: f[["path"]], "no column to join"),
+        (lambda f: f.iloc[:0], "has no rows"),
+    ],
+)
+def test_bad_tables(write_cast, change, message):
+    root = write_cast()
+    change(full_csv(root)).to_csv(root / "a.csv", index=False)
+    with pytest.raises(UserError, match=message):
+        joined(root, root / "a.csv")
+
+
+def test_files_that_are_no_csv(write_cast):
+    root = write_cast()
+    (root / "a.csv").write_bytes(b"\xff\xfe\x00,\x80\n\x81")
+    for name in ("a.csv", "missing.csv"):
+        with pytest.raises(UserError, match="cannot be read as CSV"):
+            joined(root, root / name)

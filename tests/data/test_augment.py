@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from fexgan_lit.data.augment import PairAugmentation
+from fexgan_lit.data.settings import DatasetConfig
+
+
+def coordinates(pairs, length):
+    """(2B, L, L, 3) uint8 frames holding the row and the column of each pixel; blue marks targets."""
+    pixels = np.zeros((2 * pairs, length, length, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1] = np.indices((length, length))
+    pixels[pairs:, ..., 2] = 255
+    return pixels
+
+
+def test_source_and_target_are_cropped_and_flipped_alike():
+    pairs = 64
+    out = PairAugmentation(16)(coordinates(pairs, 20), (0, 1))
+    source, target = out[:pairs], out[pairs:]
+    assert out.shape == (128, 16, 16, 3)
+    assert (source[..., :2] == target[..., :2]).all()
+    assert (source[..., 2] == 0).all()
+    assert (target[..., 2] == 255).all()
+    flipped = source[:, 0, 0, 1] > source[:, 0, -1, 1]
+    assert 0.25 < flipped.mean() < 0.75
+    top, left = source[:, 0, 0, 0], np.minimum(source[:, 0, 0, 1], source[:, 0, -1, 1])
+    assert set(top.tolist()) == set(left.tolist()) == {0, 1, 2, 3, 4}
+    # Crop and flip are drawn apart from each other.
+    assert abs(np.corrcoef(flipped, left)[0, 1]) < 0.4
+    assert abs(np.corrcoef(top, left)[0, 1]) < 0.4
+
+
+def test_equal_keys_give_equal_pixels_whatever_came_before():
+    pixels = coordinates(8, 20)
+    one, other = PairAugmentation(16), PairAugmentation(16)
+    one(pixels, (9, 9))
+    assert (one(pixels, (0, 3)) == other(pixels, (0, 3))).all()
+    assert (one(pixels, (0, 3)) != one(pixels, (0, 4))).any()
+
+
+def test_a_row_does_not_depend_on_the_size_of_the_batch():
+    augment = PairAugmentation(16)
+    few = augment(coordinates(2, 20), (5,))
+    many = augment(coordinates(6, 20), (5,))
+    assert (few[:2] == many[:2]).all()
+
+
+@pytest.mark.parametrize(("flip", "share"), [(0.0, 0.0), (1.0, 1.0)])
+def test_flip_is_an_option(flip, share):
+    out = PairAugmentation(16, flip)(coordinates(16, 16), (0,))[:16]
+    assert (out[:, 0, 0, 1] > out[:, 0, -1, 1]).mean() == share
+
+
+def test_jitter_changes_colours_alike_in_both_frames():
+    grey = np.full((32, 16, 16, 3), 100, np.uint8)
+    plain, out = PairAugmentation(16)(grey, (0,)), PairAugmentation(16, jitter=0.2)(grey, (0,))
+    assert (plain == 100).all()
+    levels = out[:, 0, 0, 0]
+    assert (levels[:16] == levels[16:]).all()
+    assert len(set(levels.tolist())) > 8
+    assert np.abs(levels.astype(int) - 100).max() <= 0.2 * 255 + 0.2 * 120
+
+
+def test_load_size_is_that_of_fexgan():
+    sizes = [DatasetConfig(image_size=size, augmentation="fexgan").load_size for size in (64, 128, 256)]
+    assert sizes == [72, 143, 286]
+    assert DatasetConfig(image_size=128).load_size == 128
+
+
+def test_albumentations_does_not_call_home():
+    PairAugmentation(16)
+    assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from conftest import picture
+from PIL import Image
+
+from fexgan_lit.data.images import FrameError, decode_frame, read_frame
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
+def test_lossless_kinds_come_back_exactly_as_rgb(kind):
+    pixels = picture(1, 12, 20)
+    assert (decode_frame(encoded(Image.fromarray(pixels), kind)) == pixels).all()
+
+
+def test_webp_and_jpeg_come_back_as_rgb():
+    red = Image.new("RGB", (16, 16), (250, 10, 20))
+    assert (decode_frame(encoded(red, "WEBP", lossless=True)) == (250, 10, 20)).all()
+    assert np.abs(decode_frame(encoded(red, "JPEG", quality=95)).astype(int) - (250, 10, 20)).max() <= 4
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_transparency_goes_onto_black(kind):
+    rgba = np.zeros((8, 8, 4), np.uint8)
+    rgba[:] = (200, 100, 50, 255)
+    rgba[0, 0] = (200, 100, 50, 0)
+    rgba[0, 1] = (200, 100, 51, 128)
+    lossless = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    frame = decode_frame(encoded(Image.fromarray(rgba), kind, **lossless))
+    assert frame.shape == (8, 8, 3)
+    assert frame[0, 0].tolist() == [0, 0, 0]
+    assert frame[0, 1].tolist() == [100, 50, 26]  # 200*128/255 = 100.4, 100*128/255 = 50.2, 51*128/255 = 25.6
+    assert frame[4, 4].tolist() == [200, 100, 50]
+
+
+def test_grey_and_grey_with_alpha_become_three_equal_channels():
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    assert (decode_frame(encoded(Image.fromarray(grey), "PNG")) == grey[..., None]).all()
+    half = Image.merge("LA", (Image.fromarray(grey), Image.new("L", (8, 8), 51)))
+    assert (decode_frame(encoded(half, "PNG")) == ((grey * 51.0 / 255).round()[..., None])).all()
+
+
+def test_sixteen_bits_are_divided_by_257_and_rounded():
+    values = np.array([[0, 128, 129, 257, 32768, 65406, 65407, 65535]], np.uint16)
+    frame = decode_frame(encoded(Image.fromarray(values), "PNG"))
+    assert frame[0, :, 1].tolist() == [0, 0, 1, 1, 128, 254, 255, 255]
+
+
+def test_palette_and_one_bit_images():
+    pixels = np.repeat(np.repeat(np.uint8([[[255, 0, 0], [0, 0, 255]]]), 4, 0), 4, 1)
+    assert (decode_frame(encoded(Image.fromarray(pixels).quantize(4), "PNG")) == pixels).all()
+    bits = Image.fromarray(np.eye(8) > 0)
+    assert (decode_frame(encoded(bits, "PNG"))[..., 0] == np.eye(8) * 255).all()
+
+
+def test_jpeg_orientation_is_applied():
+    tall = np.zeros((32, 16, 3), np.uint8)
+    tall[:16] = 255  # bright on top
+    exif = Image.Exif()
+    exif[274] = 6  # shown after a quarter turn clockwise: bright on the right
+    frame = decode_frame(encoded(Image.fromarray(tall), "JPEG", exif=exif))
+    assert frame.shape == (16, 32, 3)
+    assert frame[:, 24:].mean() > 200 > 50 > frame[:, :8].mean()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP", "TIFF"])
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.7, 0.99])
+def test_truncated_files_are_refused_without_noise(kind, share, capfd):
+    data = encoded(Image.fromarray(picture(2, 64)), kind)
+    with pytest.raises(FrameError, match=r"truncated|damaged|not a"):
+        decode_frame(data[: int(len(data) * share)])
+    assert capfd.readouterr().err == ""
+
+
+def test_truncated_progressive_jpeg_with_a_thumbnail_is_refused():
+    thumbnail = encoded(Image.fromarray(picture(3, 16)), "JPEG")
+    data = encoded(Image.fromarray(picture(2, 64)), "JPEG", progressive=True)
+    app = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
+    with_thumbnail = data[:2] + app + data[2:]
+    assert decode_frame(with_thumbnail).shape == (64, 64, 3)
+    with pytest.raises(FrameError, match="truncated JPEG"):
+        decode_frame(with_thumbnail[:-40])
+
+
+def test_jpeg_with_bytes_after_its_end_is_read():
+    data = encoded(Image.fromarray(picture(2, 16)), "JPEG")
+    assert (decode_frame(data + b"\0" * 50) == decode_frame(data)).all()
+
+
+def test_damaged_png_is_refused_without_noise(capfd):
+    data = bytearray(encoded(Image.fromarray(picture(2, 64)), "PNG"))
+    data[len(data) // 2] ^= 0xFF
+    with pytest.raises(FrameError, match="damaged PNG"):
+        decode_frame(bytes(data))
+    assert capfd.readouterr().err == ""
+
+
+def test_broken_colour_profile_is_passed_over(capfd):
+    pixels = picture(2, 16)
+    data = encoded(Image.fromarray(pixels), "PNG", icc_profile=b"nonsense" * 20)
+    assert b"iCCP" in data
+    assert (decode_frame(data) == pixels).all()
+    assert capfd.readouterr().err == ""
+
+
+def test_decompression_bombs_are_refused_by_their_header():
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0))
+    data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    with pytest.raises(FrameError, match="20000x20000 pixels, more than the 100 megapixels"):
+        decode_frame(data)
+
+
+@pytest.mark.parametrize(("data", "reason"), [(b"", "empty"), (b"hello", "not a PNG"), (b"RIFF1234WAVE", "not a PNG")])
+def test_other_bytes_are_refused(data, reason):
+    with pytest.raises(FrameError, match=reason):
+        decode_frame(data)
+
+
+def test_float_pixels_are_refused():
+    with pytest.raises(FrameError, match="float32"):
+        decode_frame(encoded(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"))
+
+
+def test_read_frame_names_no_file_but_the_reason(tmp_path):
+    with pytest.raises(FrameError, match="cannot be read"):
+        read_frame(tmp_path / "missing.png")
+    path = tmp_path / "Zoë 1.png"
+    path.write_bytes(encoded(Image.fromarray(picture(4, 9)), "PNG"))
+    assert (read_frame(path) == picture(4, 9)).all()

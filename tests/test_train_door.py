@@ -1,0 +1,191 @@
+"""`python -m fexgan_lit.train` as a user runs it: what it leaves, how it goes on after a kill, how it fails."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fexgan_lit.hub import load_system
+from tests.conftest import TINY, run_train, write_frames
+
+
+def newest_run(folder: Path) -> Path:
+    return max((folder / "outputs").iterdir(), key=lambda path: path.stat().st_mtime)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, str]:
+    """A finished tiny run with judge, validation and grids, and what it printed."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = run_train(
+        folder, *TINY, "trainer.max_steps=12", "trainer.judge=true", "trainer.val_every=6", "trainer.figures_every=6"
+    )
+    return newest_run(folder), done.stdout
+
+
+def test_a_run_leaves_the_run_folder_of_the_contract(finished):
+    run, printed = finished
+    expected = ["config.yaml", "metrics.csv", "report.md", "checkpoints/last.ckpt", "checkpoints/best.ckpt"]
+    figures = ["affects", "affects_and_truth", "samples_normal", "samples_fitted", "complex", "losses", "confusion"]
+    weights = ["encoder", "decoder", "discriminator", "prior"]
+    expected += [f"figures/{name}.png" for name in figures] + [f"weights/{name}.safetensors" for name in weights]
+    assert [name for name in expected if not (run / name).is_file()] == []
+    assert [path for path in run.rglob("*") if "partial" in path.name] == []
+    assert str(run.name) in printed
+    assert "Table 1" in printed
+
+
+def test_metrics_csv_counts_iterations(finished):
+    with (finished[0] / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["iteration"]) for row in rows] == [2, 4, 6, 8, 10, 12]
+    assert all(float(row["loss/generator"]) > 0 for row in rows)
+    validated = [int(row["iteration"]) for row in rows if row["val/ssim"]]
+    assert validated == [6, 12]
+    last = rows[-1]
+    assert 0 <= float(last["final/val/judge_affect_accuracy"]) <= 1
+    assert 0 <= float(last["final/val/d_fake_binary"]) <= 1
+
+
+def test_report_holds_table_1_for_both_splits_and_its_recipes(finished):
+    report = (finished[0] / "report.md").read_text()
+    assert "| Train |" in report
+    assert "| Validation |" in report
+    assert "fd_judge" in report
+    assert "How each number was made" in report
+
+
+def test_the_run_folder_gives_the_system_back(finished):
+    run, _ = finished
+    system, from_checkpoint = load_system(run), load_system(run / "checkpoints" / "last.ckpt")
+    x = torch.rand(2, 3, 32, 32) * 2 - 1
+    joy = system.expression([3, 3])
+    face = system.synthesize(x, system.expression([4, 4]), joy)
+    assert face.shape == x.shape
+    assert torch.equal(face, from_checkpoint.synthesize(x, system.expression([4, 4]), joy))
+    assert system.sample(3, system.expression([0, 1, 2]), prior="fitted").shape == (3, 3, 32, 32)
+
+
+def test_resume_after_sigkill_gives_the_weights_of_an_uninterrupted_run(tmp_path):
+    steps = "trainer.max_steps=61"
+    whole = tmp_path / "whole"
+    killed = tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    run_train(whole, *TINY, steps)
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fexgan_lit.train", *TINY, steps],
+        cwd=killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(killed.glob("outputs/*/checkpoints/last.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    run = newest_run(killed)
+    stopped_at = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["iteration"]
+    assert 0 < stopped_at < 61
+    run_train(killed, f"run={run}")
+
+    a = torch.load(newest_run(whole) / "checkpoints/last.ckpt", weights_only=True)
+    b = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    assert a["iteration"] == b["iteration"] == 61
+    assert [k for k in a["state_dict"] if not torch.equal(a["state_dict"][k], b["state_dict"][k])] == []
+    for ours, theirs in zip(a["optimizer_states"], b["optimizer_states"], strict=True):
+        for key, state in ours["state"].items():
+            assert all(torch.equal(value, theirs["state"][key][name]) for name, value in state.items())
+    for part in ("encoder", "decoder", "discriminator", "prior"):
+        left, right = (load_file(r / "weights" / f"{part}.safetensors") for r in (newest_run(whole), run))
+        assert all(torch.equal(left[k], right[k]) for k in left)
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    assert [int(row["iteration"]) for row in rows] == [*range(2, 61, 2), 61]
+
+
+def test_a_run_can_be_made_longer_but_not_changed(finished, tmp_path):
+    run, _ = finished
+    longer = run_train(tmp_path, f"run={run}", "trainer.max_steps=14")
+    assert "going on at iteration 12" in longer.stdout
+    refused = run_train(tmp_path, f"run={run}", "model.width=1", check=False)
+    assert refused.returncode == 2
+    assert "model.width=1" in refused.stderr
+
+
+def test_training_on_frames_from_disk_and_empty_validation_is_said(tmp_path):
+    write_frames(tmp_path / "data", frames=1)
+    done = run_train(
+        tmp_path, *TINY, "dataset=mhfed", f"dataset.root={tmp_path / 'data'}", "trainer.max_steps=4",
+        "model=fexgan_meta", "trainer.judge=true",
+    )  # fmt: skip
+    assert "no validation set" in done.stdout
+    assert "No validation frames" in (newest_run(tmp_path) / "report.md").read_text()
+
+
+MISTAKES = {
+    "unknown override": (["loss.alfa=1"], ["loss.alfa"]),
+    "several at once": (["loss.alfa=1", "model.depth=2"], ["loss.alfa", "model.depth"]),
+    "misspelt option": (["dataset=mhfedd"], ["mhfedd", "mhfed"]),
+    "wrong type": (["loss.alpha=many", "trainer.max_steps=0"], ["loss.alpha=many"]),
+    "several values": (["loss.alpha=-1", "trainer.max_steps=0", "model.sigma=x"], ["loss.alpha", "max_steps", "sigma"]),
+    "image size": (["dataset.image_size=100"], ["image_size=100", "128"]),
+    "missing root": (["dataset=ferg"], ["dataset.root", "request"]),
+    "root that is not there": (["dataset=mhfed", "dataset.root=/no/such/place"], ["/no/such/place"]),
+    "misspelt affect": (["dataset.affects=[joy,angre]"], ["angre", "anger"]),
+    "batch larger than the data": ([*TINY, "dataset.batch_size=4000"], ["4000", "dataset.batch_size"]),
+    "batch of one": ([*TINY, "dataset.batch_size=1"], ["dataset.batch_size"]),
+    "no such run": (["run=/no/such/run"], ["/no/such/run"]),
+    "code in a config": (["model._target_=os.system"], ["os.system", "refused"]),
+    "gpu where none is": ([*TINY, "trainer.accelerator=gpu"], ["trainer.accelerator=gpu", "no GPU"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_end_with_exit_code_2_and_a_message(mistake, tmp_path):
+    if mistake == "gpu where none is" and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    overrides, named = MISTAKES[mistake]
+    done = run_train(tmp_path, *overrides, check=False)
+    assert done.returncode == 2, done.stderr
+    assert [word for word in named if word not in done.stderr] == []
+    assert "Traceback" not in done.stderr
+
+
+def test_an_output_folder_that_is_a_file(tmp_path):
+    (tmp_path / "outputs").write_text("in the way")
+    done = run_train(tmp_path, *TINY, check=False)
+    assert done.returncode == 2
+    assert "outputs" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    from fexgan_lit.callbacks import save_checkpoint
+    from fexgan_lit.errors import UserError
+
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(b"the one before")
+
+    class FullDisk:
+        def save_checkpoint(self, place, weights_only):
+            Path(place).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="No space left"):
+        save_checkpoint(FullDisk(), path)
+    assert path.read_bytes() == b"the one before"
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_help_explains_every_group(tmp_path):
+    done = run_train(tmp_path, "--help")
+    groups = ("dataset", "model", "loss", "optimizer", "trainer", "logger", "callbacks", "recipe", "experiment")
+    assert [g for g in groups if f"\n  {g} " not in done.stdout] == []
+    assert "dataset=ferg" in done.stdout
