@@ -156,8 +156,17 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
     if not problems:
         for part in parts.values():
             problems.extend(part.problems())
+        problems.extend(_mismatches(parts))
     if not isinstance(tree["seed"], int):
         problems.append(f"seed={tree['seed']}: expected a whole number")
     if problems:
         raise UserError("the configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
     return TrainSettings(seed=tree["seed"], callbacks=tree.get("callbacks") or {}, system=system, **parts)
+
+
+def _mismatches(parts: Mapping[str, Any]) -> list[str]:
+    """Values that are fine alone but not together."""
+    ours, theirs = parts["model"].image_size, parts["dataset"].image_size
+    if ours == theirs:
+        return []
+    return [f"model.image_size={ours} but dataset.image_size={theirs}: set dataset.image_size alone, the model follows"]

@@ -47,6 +47,7 @@ class RunCsvLogger(Logger):
             for row in csv.DictReader(file):
                 if int(row["iteration"]) <= resume_at:
                     self._merge(int(row["iteration"]), {k: v for k, v in row.items() if v})
+        write_atomic(self.path, self._text(self.rows.values(), header=True))
 
     def _merge(self, step: int, values: Mapping[str, str]) -> bool:
         """Add values to the row of `step`; True if the file must be written anew."""
@@ -141,7 +142,9 @@ def log_picture(loggers: list[Logger], key: str, picture: Image.Image, iteration
     for logger in loggers:
         kind = type(logger).__name__
         if kind == "WandbLogger":
-            logger.log_image(key=key, images=[picture], caption=[caption], step=iteration)  # type: ignore[attr-defined]
+            import wandb
+
+            logger.log_metrics({key: wandb.Image(picture, caption=caption), "iteration": iteration}, step=iteration)
         elif kind == "TensorBoardLogger":
             pixels = np.asarray(picture.convert("RGB"))  # (H, W, 3)
             logger.experiment.add_image(key, pixels, iteration, dataformats="HWC")  # type: ignore[attr-defined]

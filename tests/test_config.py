@@ -1,0 +1,110 @@
+"""The configuration: YAML and dataclasses agree, every option composes, every mistake of a config is named at once."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from fexgan_lit.config import TARGETS, TrainerSettings, conf_folder, load_target, train_settings
+from fexgan_lit.data.settings import DatasetConfig
+from fexgan_lit.doors import run_folder_name
+from fexgan_lit.errors import UserError
+from fexgan_lit.systems.fexgan.losses import FExGANLossSettings
+from fexgan_lit.systems.fexgan.settings import FExGANSettings
+from fexgan_lit.systems.fexgan.system import DualOptimizerSettings
+
+
+def composed(*overrides: str):
+    if not OmegaConf.has_resolver("fexgan_run_folder"):
+        OmegaConf.register_new_resolver("fexgan_run_folder", run_folder_name)
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        return compose("train", list(overrides))
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("path", "schema"),
+    [
+        ("loss/fexgan", FExGANLossSettings),
+        ("optimizer/adam", DualOptimizerSettings),
+        ("trainer/default", TrainerSettings),
+        ("base/dataset", DatasetConfig),
+        ("model/fexgan", FExGANSettings),
+    ],
+)
+def test_every_field_is_in_the_yaml_and_the_other_way_round(path, schema):
+    names = {f.name for f in fields(schema)}
+    written = OmegaConf.to_container(OmegaConf.load(conf_folder() / f"{path}.yaml"), resolve=False)
+    assert set(written) - {"_target_"} == names
+
+
+@pytest.mark.parametrize(
+    ("path", "defaults"),
+    [("loss/fexgan", FExGANLossSettings()), ("optimizer/adam", DualOptimizerSettings()),
+     ("trainer/default", TrainerSettings())],
+)  # fmt: skip
+def test_yaml_and_dataclass_have_the_same_defaults(path, defaults):
+    written = OmegaConf.to_container(OmegaConf.load(conf_folder() / f"{path}.yaml"))
+    assert written == {f.name: getattr(defaults, f.name) for f in fields(defaults)}
+
+
+@pytest.mark.parametrize("group", ["dataset", "model", "loss", "optimizer", "trainer", "logger", "callbacks"])
+def test_every_shipped_option_makes_usable_settings(group):
+    assert options(group)
+    for option in options(group):
+        settings = train_settings(composed(f"{group}={option}"))
+        assert settings.system.__name__ == "FExGAN"
+
+
+def test_every_experiment_makes_usable_settings():
+    for option in options("experiment"):
+        train_settings(composed(f"experiment={option}"))
+
+
+def test_papers_settings_of_the_two_published_runs():
+    ferg, mhfed = train_settings(composed("dataset=ferg")), train_settings(composed("dataset=mhfed", "model=fexgan_meta"))
+    assert (ferg.dataset.val_fraction, mhfed.dataset.val_fraction) == (0.2, 0.3)
+    assert (ferg.dataset.augmentation, mhfed.dataset.augmentation) == ("fexgan", "none")
+    assert (ferg.dataset.image_size, ferg.dataset.batch_size, ferg.model.width, ferg.optimizer.lr) == (128, 32, 1.0, 2e-4)
+    assert ferg.callbacks["adversarial_cut"]["epoch"] == 50
+    assert mhfed.callbacks["adversarial_cut"]["epoch"] is None
+    assert mhfed.trainer.max_steps == 100_000
+    assert (ferg.model.encoder_label, mhfed.model.encoder_label) == ("target", "source")
+
+
+def test_all_problems_come_in_one_message():
+    cfg = composed("loss.alpha=-1", "trainer.precision=float8", "dataset.batch_size=0", "model.preset=book")
+    OmegaConf.set_struct(cfg, False)
+    cfg.loss.gama = 3
+    with pytest.raises(UserError) as error:
+        train_settings(cfg)
+    assert "loss.gama: unknown. Did you mean loss.gamma?" in str(error.value)
+    del cfg.loss["gama"]
+    with pytest.raises(UserError) as error:
+        train_settings(cfg)
+    for name in ("loss.alpha=-1", "trainer.precision=float8", "dataset.batch_size=0", "model.preset=book"):
+        assert name in str(error.value)
+
+
+def test_image_size_is_said_once():
+    with pytest.raises(UserError, match=r"dataset\.image_size"):
+        train_settings(composed("model.image_size=64", "dataset.image_size=128"))
+
+
+def test_only_listed_targets_are_loaded():
+    for name in TARGETS:
+        assert callable(load_target(name))
+    with pytest.raises(UserError, match="refused"):
+        load_target("subprocess.Popen")
+
+
+def test_run_folder_of_a_checkpoint_is_its_run():
+    assert run_folder_name("outputs/a/checkpoints/last.ckpt", None, "m", "d", 0) == str(Path("outputs/a"))
+    assert run_folder_name(None, "x", "m", "d", 0).endswith("_x")
