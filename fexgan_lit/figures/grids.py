@@ -1,0 +1,217 @@
+"""The papers' sheets: references turned into affects, random samples, complex expressions, truth and result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from fexgan_lit.figures.sheet import (
+    BLANK,
+    FAINT_INK,
+    INK,
+    MARGIN,
+    PAPER,
+    RULE,
+    Layout,
+    cell_side,
+    draw_header,
+    draw_row_label,
+    draw_verdict,
+    font,
+    plan,
+    text_size,
+    to_picture,
+    wrap,
+)
+
+
+def affect_grid(
+    references: Tensor,
+    generated: Tensor,
+    identities: Sequence[str],
+    affects: Sequence[str],
+    *,
+    verdicts: Tensor | None = None,
+    reference_label: str = "reference",
+    title: str | None = None,
+) -> Image.Image:
+    """Each identity's reference frame turned into every affect (the papers' Figures 5 and 7).
+
+    Args:
+        references: (I, 3, S, S) in [-1, 1].
+        generated: (I, K, 3, S, S) in [-1, 1].
+        identities: I row labels.
+        affects: K column labels.
+        verdicts: (I, K) int64, the judge's reading of each cell; others than the column's are marked.
+        reference_label: over the first column.
+        title: above everything.
+    """
+    _expect(generated, (len(identities), len(affects)), "generated")
+    asked = torch.arange(len(affects)).expand(len(identities), -1)
+    return _sheet(generated, identities, affects, references, reference_label, title, _wrong(verdicts, asked, affects))
+
+
+def complex_grid(
+    references: Tensor,
+    generated: Tensor,
+    identities: Sequence[str],
+    pair_names: Sequence[str],
+    *,
+    reference_label: str = "reference",
+    title: str | None = None,
+) -> Image.Image:
+    """Reference frames turned into complex expressions (Figures 6 and 8).
+
+    Args:
+        references: (I, 3, S, S) in [-1, 1].
+        generated: (I, P, 3, S, S) in [-1, 1].
+        identities: I row labels.
+        pair_names: P column labels, for example ``anger + sadness``.
+        reference_label: over the first column.
+        title: above everything.
+    """
+    _expect(generated, (len(identities), len(pair_names)), "generated")
+    return _sheet(generated, identities, pair_names, references, reference_label, title)
+
+
+def sample_grid(
+    samples: Tensor, affects: Sequence[str], *, verdicts: Tensor | None = None, title: str | None = None
+) -> Image.Image:
+    """Draws from the prior: a column an affect, a row a draw (Figures 4 and 6).
+
+    Args:
+        samples: (R, K, 3, S, S) in [-1, 1].
+        affects: K column labels.
+        verdicts: (R, K) int64, the judge's reading; see `affect_grid`.
+        title: above everything.
+    """
+    _expect(samples, (len(samples), len(affects)), "samples")
+    asked = torch.arange(len(affects)).expand(len(samples), -1)
+    return _sheet(samples, [""] * len(samples), affects, title=title, wrong=_wrong(verdicts, asked, affects))
+
+
+def truth_grid(
+    references: Tensor | None,
+    generated: Tensor,
+    truth: Tensor,
+    identities: Sequence[str],
+    affects: Sequence[str],
+    *,
+    reference_label: str = "reference",
+    title: str | None = None,
+) -> Image.Image:
+    """Generated frames over the true ones, two rows an identity.
+
+    Args:
+        references: (I, 3, S, S) in [-1, 1], beside the generated rows; None leaves the column out.
+        generated: (I, K, 3, S, S) in [-1, 1].
+        truth: the same shape and range; a cell with NaN is one the data does not have and stays blank.
+        identities: I names.
+        affects: K column labels.
+        reference_label: over the first column.
+        title: above everything.
+    """
+    _expect(generated, (len(identities), len(affects)), "generated")
+    _expect(truth, (len(identities), len(affects)), "truth")
+    cells = torch.stack([generated.cpu(), truth.cpu()], dim=1).flatten(0, 1)  # (I, 2, K, 3, S, S) -> (2I, K, 3, S, S)
+    labels = [label for name in identities for label in (name, "true frame")]
+    return _sheet(cells, labels, affects, references, reference_label, title, group=2)
+
+
+def _wrong(verdicts: Tensor | None, asked: Tensor, affects: Sequence[str]) -> dict[tuple[int, int], str] | None:
+    """Cells the judge reads otherwise than asked, with what it reads; None without verdicts."""
+    if verdicts is None:
+        return None
+    verdicts = verdicts.cpu()
+    return {(int(r), int(c)): affects[int(verdicts[r, c])] for r, c in (verdicts != asked).nonzero()}
+
+
+def _expect(images: Tensor, leading: tuple[int, int], name: str) -> None:
+    if images.ndim != 5 or tuple(images.shape[:2]) != leading or images.shape[2] != 3:
+        raise ValueError(f"{name} must be {(*leading, 3, 'S', 'S')}, got {tuple(images.shape)}")
+
+
+def _sheet(
+    cells: Tensor,
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    references: Tensor | None = None,
+    reference_label: str = "",
+    title: str | None = None,
+    wrong: dict[tuple[int, int], str] | None = None,
+    group: int = 1,
+) -> Image.Image:
+    """Put cells (R, C, 3, S, S) on paper; references (R / group, 3, S, S) stand before the first row of each group."""
+    side = cell_side(cells.shape[-1])
+    headers = [*([reference_label] if references is not None else []), *column_labels]
+    lines = max(len(wrap(text, side, text_size(side))) for text in headers)
+    layout = plan(
+        side,
+        len(headers),
+        row_labels,
+        lines,
+        reference=references is not None,
+        title=title is not None,
+        footnote=wrong is not None,
+        group=group,
+    )
+    page = Image.new("RGB", layout.size, PAPER)
+    draw = ImageDraw.Draw(page)
+    if title is not None:
+        draw.text((MARGIN, MARGIN), title, INK, font(round(text_size(side) * 1.25)), anchor="la")
+    _label(draw, layout, row_labels, headers, references is not None, group)
+    _paste(page, draw, layout, cells, references, group)
+    if wrong is not None:
+        _mark(draw, layout, wrong, cells.shape[0] * cells.shape[1], references is not None)
+    return page
+
+
+def _label(
+    draw: ImageDraw.ImageDraw,
+    layout: Layout,
+    row_labels: Sequence[str],
+    headers: Sequence[str],
+    reference: bool,
+    group: int,
+) -> None:
+    for column, text in enumerate(headers):
+        draw_header(draw, layout, column, text, FAINT_INK if reference and column == 0 else INK)
+    for row, text in enumerate(row_labels):
+        draw_row_label(draw, layout, row, text, FAINT_INK if row % group else INK)
+    if layout.rule is not None:
+        draw.line((layout.rule, layout.rows[0], layout.rule, layout.rows[-1] + layout.cell - 1), fill=RULE, width=1)
+
+
+def _paste(
+    page: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    layout: Layout,
+    cells: Tensor,
+    references: Tensor | None,
+    group: int,
+) -> None:
+    offset = 0 if references is None else 1
+    for row in range(cells.shape[0]):
+        if references is not None and row % group == 0:
+            page.paste(to_picture(references[row // group], layout.cell), layout.box(row, 0))
+        for column in range(cells.shape[1]):
+            box = layout.box(row, column + offset)
+            if cells[row, column].isnan().any():
+                draw.rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill=BLANK)
+            else:
+                page.paste(to_picture(cells[row, column], layout.cell), box)
+
+
+def _mark(
+    draw: ImageDraw.ImageDraw, layout: Layout, wrong: dict[tuple[int, int], str], count: int, reference: bool
+) -> None:
+    for (row, column), verdict in wrong.items():
+        draw_verdict(draw, layout, row, column + int(reference), verdict)
+    text = f"judge reads {count - len(wrong)} of {count} as asked"
+    if wrong:
+        text += "; red: what it reads instead"
+    place = (layout.columns[0], layout.size[1] - MARGIN)
+    draw.text(place, text, FAINT_INK, font(round(text_size(layout.cell) * 0.85)), anchor="ld")
