@@ -44,6 +44,29 @@ class AdversarialCut(Callback):
         system.adversarial_binary = self.to if cut else system.weights.adversarial_binary  # type: ignore[union-attr, assignment]
 
 
+class LinearDecay(Callback):
+    """Let the learning rate of every optimizer fall linearly to zero over the last part of the run.
+
+    Args:
+        start: share of `trainer.max_steps` after which it falls, in [0, 1); None keeps it (the FExGAN papers).
+    """
+
+    def __init__(self, start: float | None = None) -> None:
+        if start is not None and not 0 <= start < 1:
+            raise UserError(f"callbacks.linear_decay.start={start}: expected null or a share in [0, 1)")
+        self.start = start
+
+    def on_train_batch_start(self, trainer: Trainer, system: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Derive the rate from the iteration alone, so that a resumed run needs no memory of it."""
+        if self.start is None:
+            return
+        done = int(system.iteration) / int(system.last_iteration)  # type: ignore[arg-type]
+        factor = min(1.0, max(0.0, (1 - done) / (1 - self.start)))
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = optimizer.defaults["lr"] * factor
+
+
 class EpochCounter(Callback):
     """Tell the system which epoch of the data an iteration belongs to."""
 

@@ -21,6 +21,7 @@ T = TypeVar("T")
 TARGETS = (
     "fexgan_lit.systems.fexgan.system.FExGAN",
     "fexgan_lit.callbacks.AdversarialCut",
+    "fexgan_lit.callbacks.LinearDecay",
 )
 
 
@@ -40,14 +41,12 @@ class TrainerSettings:
     val_every: int = 1000
     figures_every: int = 1000
     checkpoint_every: int = 500
-    judge: bool = True
-    samples: int = 210
 
     def problems(self) -> list[str]:
         """Every value that cannot be used, as a sentence with what was expected."""
         choices = {"accelerator": ("auto", "cpu", "gpu", "mps"), "precision": ("auto", "float32", "bf16")}
         expected = {name: f"one of {', '.join(allowed)}" for name, allowed in choices.items()}
-        counts = ("max_steps", "devices", "log_every", "checkpoint_every", "samples")
+        counts = ("max_steps", "devices", "log_every", "checkpoint_every")
         expected |= dict.fromkeys(counts, "1 or more")
         expected |= dict.fromkeys(("val_every", "figures_every"), "0 (only at the end) or more")
         expected |= dict.fromkeys(("max_minutes", "threads"), "null or a positive number")
@@ -61,6 +60,22 @@ class TrainerSettings:
 
         values = {name: getattr(self, name) for name in expected}
         return [f"trainer.{n}={v}: expected {expected[n]}" for n, v in values.items() if not usable(n, v)]
+
+
+@dataclass
+class MetricsSettings:
+    """What is measured; `conf/metrics/default.yaml` explains each field."""
+
+    judge: bool = True
+    samples: int = 210
+    inception_weights: str | None = None
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        found = [] if self.samples >= 2 else [f"metrics.samples={self.samples}: expected 2 or more"]
+        if self.inception_weights and not Path(self.inception_weights).is_file():
+            found.append(f"metrics.inception_weights={self.inception_weights}: there is no such file")
+        return found
 
 
 @dataclass
@@ -94,6 +109,7 @@ class TrainSettings:
     loss: Any
     optimizer: Any
     trainer: TrainerSettings
+    metrics: MetricsSettings
     logger: LoggerSettings
     callbacks: dict[str, Any]
     system: type
@@ -151,12 +167,13 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
         "loss": typed(system.loss_class, tree["loss"], "loss", problems),
         "optimizer": typed(system.optimizer_class, tree["optimizer"], "optimizer", problems),
         "trainer": typed(TrainerSettings, tree["trainer"], "trainer", problems),
+        "metrics": typed(MetricsSettings, tree["metrics"], "metrics", problems),
         "logger": typed(LoggerSettings, tree["logger"], "logger", problems),
     }
     if not problems:
         for part in parts.values():
             problems.extend(part.problems())
-        problems.extend(_mismatches(parts))
+        problems.extend(_mismatches(system, parts))
     if not isinstance(tree["seed"], int):
         problems.append(f"seed={tree['seed']}: expected a whole number")
     if problems:
@@ -164,9 +181,15 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
     return TrainSettings(seed=tree["seed"], callbacks=tree.get("callbacks") or {}, system=system, **parts)
 
 
-def _mismatches(parts: Mapping[str, Any]) -> list[str]:
+def _mismatches(system: Any, parts: Mapping[str, Any]) -> list[str]:
     """Values that are fine alone but not together."""
-    ours, theirs = parts["model"].image_size, parts["dataset"].image_size
-    if ours == theirs:
-        return []
-    return [f"model.image_size={ours} but dataset.image_size={theirs}: set dataset.image_size alone, the model follows"]
+    found = []
+    ours, data = parts["model"].image_size, parts["dataset"]
+    if ours != data.image_size:
+        found.append(
+            f"model.image_size={ours} but dataset.image_size={data.image_size}: set dataset.image_size alone, the "
+            "model follows"
+        )
+    if data.batch_size < system.min_batch:
+        found.append(f"dataset.batch_size={data.batch_size}: {system.min_batch_reason}")
+    return found

@@ -12,6 +12,7 @@ from fexgan_lit import figures
 from fexgan_lit.expression import COMPLEX_PAIRS
 from fexgan_lit.hub import save_weights
 from fexgan_lit.loggers import RunCsvLogger, log_numbers, log_picture, log_table
+from fexgan_lit.metrics.frechet import make_fid
 from fexgan_lit.metrics.measure import (
     AffectGrid,
     affect_grid,
@@ -102,13 +103,14 @@ def measure_all(watch: Watch, grid: AffectGrid) -> Results:
     results = Results(train=measure(watch.system, loader, train_suite), val=None, grid_ssim=grid_similarity(grid))
     suite = train_suite
     if data.val_dataloader():
-        suite = TrainingSuite(data.affects, judge, split="val", seed=d.split_seed)
+        fid = make_fid(watch.settings.metrics.inception_weights)
+        suite = TrainingSuite(data.affects, judge, split="val", seed=d.split_seed, fid=fid)
         results.val = measure(watch.system, data.val_dataloader(), suite)  # type: ignore[arg-type]
     results.recipes, results.notes, results.confusion = suite.recipes(), suite.notes(), suite.confusion()
     if judge is not None and hasattr(watch.system, "sample"):
         features = frame_features(judge, data.train)
         for prior in ("normal", "fitted"):
-            asked = cycling_affects(watch.settings.trainer.samples, len(data.affects))
+            asked = cycling_affects(watch.settings.metrics.samples, len(data.affects))
             results.priors[prior] = report_samples(judge, draw_samples(watch, prior, asked), asked, features)
     return results
 

@@ -144,7 +144,8 @@ def log_picture(loggers: list[Logger], key: str, picture: Image.Image, iteration
         if kind == "WandbLogger":
             import wandb
 
-            logger.log_metrics({key: wandb.Image(picture, caption=caption), "iteration": iteration}, step=iteration)
+            shown: Any = wandb.Image(picture, caption=caption)
+            logger.log_metrics({key: shown, "iteration": iteration}, step=iteration)
         elif kind == "TensorBoardLogger":
             pixels = np.asarray(picture.convert("RGB"))  # (H, W, 3)
             logger.experiment.add_image(key, pixels, iteration, dataformats="HWC")  # type: ignore[attr-defined]

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from fexgan_lit.systems.base import ExpressionSystem
 
 #: What may change when a run goes on: how long and how it is watched, never what is trained.
-RESUMABLE = ("trainer.", "logger", "run=", "hydra", "dataset.root=", "dataset.cache_dir=", "dataset.workers=")
+RESUMABLE = (
+    "trainer.",
+    "metrics.",
+    "logger",
+    "run=",
+    "hydra",
+    "dataset.root=",
+    "dataset.cache_dir=",
+    "dataset.workers=",
+)
 
 
 def train(cfg: DictConfig) -> None:
@@ -34,7 +43,9 @@ def train(cfg: DictConfig) -> None:
     data = open_data(settings, console)
 
     from fexgan_lit.systems import build_system
+    from fexgan_lit.trainer import check_device
 
+    check_device(settings.trainer.accelerator)
     system = build_system(settings, data.affects)
     if run is None:
         run = claim_folder(cfg, data)
@@ -57,7 +68,8 @@ def resumed(cfg: DictConfig) -> tuple[RunFolder, Path, DictConfig]:
     if foreign:
         raise UserError(
             f"run={cfg.run} goes on with the configuration it was started with; {', '.join(foreign)} would change "
-            "what is trained. Only trainer.*, logger and the place of the data may change; start a new run otherwise."
+            "what is trained. Only trainer.*, metrics.*, logger and the place of the data may change; start a new run "
+            "for the rest."
         )
     kept = run.read_config()
     for override in overrides:

@@ -73,17 +73,21 @@ def native_cpu_bf16() -> bool:
     return bool(probe and probe())
 
 
-def make_trainer(settings: TrainerSettings, callbacks: list[Callback], loggers: list[Logger], folder: str) -> Trainer:
-    """A trainer for one `IterationStream`, without Lightning's own bar, summary and checkpoints: ours replace them.
+def check_device(accelerator: str) -> None:
+    """Raise a UserError when the device asked for is not there."""
+    there = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(accelerator, True):
+        raise UserError(
+            f"trainer.accelerator={accelerator}, but torch finds no {accelerator.upper()} here; "
+            "use trainer.accelerator=cpu or auto"
+        )
 
-    Raises:
-        UserError: the device asked for is not there.
-    """
+
+def make_trainer(settings: TrainerSettings, callbacks: list[Callback], loggers: list[Logger], folder: str) -> Trainer:
+    """A trainer for one `IterationStream`, without Lightning's own bar, summary and checkpoints: ours replace them."""
     quiet_lightning()
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    if settings.accelerator == "gpu" and not torch.cuda.is_available():
-        raise UserError("trainer.accelerator=gpu, but torch finds no GPU here; use trainer.accelerator=cpu or auto")
     return Trainer(
         accelerator=settings.accelerator, devices=settings.devices,
         precision=resolve_precision(settings.precision, settings.accelerator),  # type: ignore[arg-type]

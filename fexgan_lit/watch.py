@@ -50,6 +50,7 @@ class Watch:
     def callbacks(self, stream: IterationStream) -> list[Callback]:
         """Schedules first, then the log and its guard, measurements, pictures, and the checkpoint that holds them."""
         t = self.settings.trainer
+        self.system.last_iteration = t.max_steps
         log = cb.LossLog(t.log_every, self.run, stream)
         chosen: list[Callback] = [cb.EpochCounter(len(self.data.train_dataloader()))]
         for options in self.settings.callbacks.values():
@@ -66,12 +67,12 @@ class Watch:
         return chosen
 
     def _score(self) -> tuple[str, bool]:
-        return ("fd_judge", True) if self.settings.trainer.judge else ("ssim", False)
+        return ("fd_judge", True) if self.settings.metrics.judge else ("ssim", False)
 
     @cached_property
     def judge(self) -> Judge | None:
         """The judge of this data, trained when it is first needed, or None where the run wants none."""
-        if not self.settings.trainer.judge:
+        if not self.settings.metrics.judge:
             return None
         from fexgan_lit.data.cache import cache_root
         from fexgan_lit.metrics.judge_cache import load_or_train_judge

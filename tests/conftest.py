@@ -20,7 +20,7 @@ AFFECTS = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
 TINY = (
     "dataset.image_size=32", "dataset.identities=2", "dataset.takes=2", "dataset.frames=3", "dataset.batch_size=4",
     "dataset.val_fraction=0.5", "dataset.min_target_intensity=0", "model.width=0.05", "model.latent_size=8",
-    "trainer.judge=false", "trainer.log_every=2", "trainer.val_every=0", "trainer.figures_every=0",
+    "metrics.judge=false", "trainer.log_every=2", "trainer.val_every=0", "trainer.figures_every=0",
     "trainer.checkpoint_every=3", "trainer.precision=float32", "trainer.threads=1",
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from fexgan_lit.config import TARGETS, TrainerSettings, conf_folder, load_target, train_settings
+from fexgan_lit.config import TARGETS, MetricsSettings, TrainerSettings, conf_folder, load_target, train_settings
 from fexgan_lit.data.settings import DatasetConfig
 from fexgan_lit.doors import run_folder_name
 from fexgan_lit.errors import UserError
@@ -35,6 +35,7 @@ def options(group: str) -> list[str]:
         ("loss/fexgan", FExGANLossSettings),
         ("optimizer/adam", DualOptimizerSettings),
         ("trainer/default", TrainerSettings),
+        ("metrics/default", MetricsSettings),
         ("base/dataset", DatasetConfig),
         ("model/fexgan", FExGANSettings),
     ],
@@ -47,9 +48,13 @@ def test_every_field_is_in_the_yaml_and_the_other_way_round(path, schema):
 
 @pytest.mark.parametrize(
     ("path", "defaults"),
-    [("loss/fexgan", FExGANLossSettings()), ("optimizer/adam", DualOptimizerSettings()),
-     ("trainer/default", TrainerSettings())],
-)  # fmt: skip
+    [
+        ("metrics/default", MetricsSettings()),
+        ("loss/fexgan", FExGANLossSettings()),
+        ("optimizer/adam", DualOptimizerSettings()),
+        ("trainer/default", TrainerSettings()),
+    ],
+)
 def test_yaml_and_dataclass_have_the_same_defaults(path, defaults):
     written = OmegaConf.to_container(OmegaConf.load(conf_folder() / f"{path}.yaml"))
     assert written == {f.name: getattr(defaults, f.name) for f in fields(defaults)}
@@ -69,10 +74,18 @@ def test_every_experiment_makes_usable_settings():
 
 
 def test_papers_settings_of_the_two_published_runs():
-    ferg, mhfed = train_settings(composed("dataset=ferg")), train_settings(composed("dataset=mhfed", "model=fexgan_meta"))
+    ferg, mhfed = (
+        train_settings(composed("dataset=ferg")),
+        train_settings(composed("dataset=mhfed", "model=fexgan_meta")),
+    )
     assert (ferg.dataset.val_fraction, mhfed.dataset.val_fraction) == (0.2, 0.3)
     assert (ferg.dataset.augmentation, mhfed.dataset.augmentation) == ("fexgan", "none")
-    assert (ferg.dataset.image_size, ferg.dataset.batch_size, ferg.model.width, ferg.optimizer.lr) == (128, 32, 1.0, 2e-4)
+    assert (ferg.dataset.image_size, ferg.dataset.batch_size, ferg.model.width, ferg.optimizer.lr) == (
+        128,
+        32,
+        1.0,
+        2e-4,
+    )
     assert ferg.callbacks["adversarial_cut"]["epoch"] == 50
     assert mhfed.callbacks["adversarial_cut"]["epoch"] is None
     assert mhfed.trainer.max_steps == 100_000

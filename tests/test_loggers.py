@@ -75,7 +75,7 @@ def history_row(record) -> dict:
 def test_wandb_offline_run_read_back(tmp_path):
     pytest.importorskip("wandb")
     done = run_train(
-        tmp_path, *TINY, "logger=wandb", "trainer.max_steps=4", "trainer.judge=true", "trainer.figures_every=2"
+        tmp_path, *TINY, "logger=wandb", "trainer.max_steps=4", "metrics.judge=true", "trainer.figures_every=2"
     )
     assert "wandb sync" in done.stdout
     (file,) = tmp_path.glob("outputs/*/wandb/offline-run-*/*.wandb")

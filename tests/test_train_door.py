@@ -26,7 +26,7 @@ def finished(tmp_path_factory) -> tuple[Path, str]:
     """A finished tiny run with judge, validation and grids, and what it printed."""
     folder = tmp_path_factory.mktemp("finished")
     done = run_train(
-        folder, *TINY, "trainer.max_steps=12", "trainer.judge=true", "trainer.val_every=6", "trainer.figures_every=6"
+        folder, *TINY, "trainer.max_steps=12", "metrics.judge=true", "trainer.val_every=6", "trainer.figures_every=6"
     )
     return newest_run(folder), done.stdout
 
@@ -123,7 +123,7 @@ def test_training_on_frames_from_disk_and_empty_validation_is_said(tmp_path):
     write_frames(tmp_path / "data", frames=1)
     done = run_train(
         tmp_path, *TINY, "dataset=mhfed", f"dataset.root={tmp_path / 'data'}", "trainer.max_steps=4",
-        "model=fexgan_meta", "trainer.judge=true",
+        "model=fexgan_meta", "metrics.judge=true",
     )  # fmt: skip
     assert "no validation set" in done.stdout
     assert "No validation frames" in (newest_run(tmp_path) / "report.md").read_text()

@@ -7,7 +7,15 @@ import copy
 import pytest
 import torch
 
-from fexgan_lit.callbacks import AdversarialCut, Checkpoints, EpochCounter, LossLog, TimeLimit, TrainingDivergedError
+from fexgan_lit.callbacks import (
+    AdversarialCut,
+    Checkpoints,
+    EpochCounter,
+    LinearDecay,
+    LossLog,
+    TimeLimit,
+    TrainingDivergedError,
+)
 from fexgan_lit.config import TrainerSettings
 from fexgan_lit.data.pairs import PairBatch
 from fexgan_lit.errors import UserError
@@ -205,6 +213,19 @@ def test_the_weight_of_the_binary_part_is_cut_after_its_epoch(tmp_path):
 
     fit(system, 10, tmp_path, callbacks=[EpochCounter(4), Look(epoch=2, to=0.1)])
     assert seen == [1.0] * 8 + [0.1] * 2
+
+
+def test_the_learning_rate_falls_to_zero_over_the_last_part(tmp_path):
+    system = make_system(optimizer=DualOptimizerSettings(lr=1e-3))
+    system.last_iteration = 8
+    rates = []
+
+    class Look(LinearDecay):
+        def on_train_batch_end(self, trainer, *_):
+            rates.append([optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers])
+
+    fit(system, 8, tmp_path, callbacks=[Look(start=0.5)])
+    assert rates == [pytest.approx([1e-3 * f] * 2) for f in (1, 1, 1, 1, 1, 0.75, 0.5, 0.25)]
 
 
 def test_nan_stops_with_iteration_parts_and_last_good_checkpoint(tmp_path):

@@ -34,6 +34,8 @@ class ExpressionSystem(LightningModule):
         affects: class names in index order, given by the data set.
         image_size: edge of the images in pixels.
         iteration: batches seen by both networks since the first one of the run, whatever the number of optimizers.
+        last_iteration: where the run is meant to end.
+        epoch: passes over the training frames that are complete.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"affect"})
@@ -42,6 +44,9 @@ class ExpressionSystem(LightningModule):
     loss_class: ClassVar[type]
     optimizer_class: ClassVar[type]
     settings: Any
+    #: smallest batch the networks can be trained on, and why
+    min_batch: ClassVar[int] = 1
+    min_batch_reason: ClassVar[str] = ""
 
     def __init__(self, affects: Sequence[str], image_size: int, seed: int = 0) -> None:
         super().__init__()
@@ -50,6 +55,7 @@ class ExpressionSystem(LightningModule):
         self.image_size = image_size
         self.seed = seed
         self.iteration = 0
+        self.last_iteration = 0
         self.epoch = 0
 
     @abstractmethod

@@ -79,6 +79,11 @@ class FExGAN(ExpressionSystem):
     settings_class = FExGANSettings
     loss_class = FExGANLossSettings
     optimizer_class = DualOptimizerSettings
+    min_batch = 2
+    min_batch_reason = (
+        "BatchNorm cannot train on a batch of 1, at 1 x 1 pixel it would see a single value a channel; "
+        "expected dataset.batch_size=2 or more"
+    )
 
     def __init__(
         self,
@@ -113,11 +118,8 @@ class FExGAN(ExpressionSystem):
     def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
         """One iteration: a single generator forward serves both networks; both gradients precede both steps."""
         self.seed_iteration()
-        if len(batch) < 2:
-            raise UserError(
-                "BatchNorm cannot train on a batch of 1: at 1 x 1 pixel it would see a single value a channel. "
-                "Found dataset.batch_size=1; expected 2 or more."
-            )
+        if len(batch) < self.min_batch:
+            raise UserError(self.min_batch_reason)
         update_generator = (self.iteration + 1) % self.optimizer_settings.n_critic == 0
         told, wanted = self._training_conditions(batch)
 

@@ -1,0 +1,50 @@
+"""The README's commands are real: each composes, each make target exists, each file it shows is there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.test_config import composed
+
+REPO = Path(__file__).parents[1]
+README = (REPO / "README.md").read_text()
+
+
+def shell_lines() -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def train_commands() -> list[str]:
+    return [line for line in shell_lines() if "fexgan_lit.train" in line and "--help" not in line]
+
+
+def test_there_are_commands():
+    assert len(train_commands()) >= 4
+
+
+@pytest.mark.parametrize("line", train_commands())
+def test_train_commands_compose(line):
+    arguments = shlex.split(line, comments=True)
+    assert arguments[:3] == ["python", "-m", "fexgan_lit.train"]
+    composed(*arguments[3:])
+
+
+def test_make_targets_exist():
+    makefile = (REPO / "Makefile").read_text()
+    for line in shell_lines():
+        if line.startswith("make "):
+            assert re.search(rf"^{line.split()[1]}:", makefile, re.MULTILINE), line
+
+
+def test_pictures_and_files_exist():
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (REPO / target).exists(), target
+
+
+def test_no_figure_is_left_to_fill_in():
+    assert "@@" not in README
