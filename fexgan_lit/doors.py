@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from fexgan_lit.errors import UserError
 
 USER_MISTAKE = 2
+#: a full disk, a used-up quota, a read-only file system
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def run_folder_name(run: str | None, name: str | None, model: str, dataset: str, seed: int) -> str:
@@ -69,8 +72,9 @@ def user_message(error: Exception, config_name: str) -> str | None:
         return str(error)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return explain_composition(error, config_name, sys.argv[1:])
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and (error.filename or error.errno in _NO_ROOM):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}. What was on disk before is untouched; run=RUN_DIR goes on once there is room."
     return None
 
 

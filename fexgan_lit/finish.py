@@ -68,7 +68,7 @@ def finish(watch: Watch) -> Results:
         if hasattr(system, "fit_prior"):
             fit_prior(watch)
         save_weights(system, watch.run.weights)
-        grid = affect_grid(system, watch.data.val or watch.data.train)
+        grid = affect_grid(system, watch.shown_frames)
         results = measure_all(watch, grid)
         draw_all(watch, results, grid)
     log_all(watch, results)
@@ -131,16 +131,16 @@ def draw_all(watch: Watch, results: Results, grid: AffectGrid) -> None:
     if watch.judge is not None:
         verdicts = watch.judge.read(grid.generated.flatten(0, 1)).affect.view(-1, K)  # (I*K,) -> (I, K)
     pictures["affects"] = figures.affect_grid(
-        grid.references, grid.generated, data.identities, data.affects, verdicts=verdicts
+        grid.references, grid.generated, grid.identities, data.affects, verdicts=verdicts
     )
     pictures["affects_and_truth"] = figures.truth_grid(
-        grid.references, grid.generated, grid.truth, data.identities, data.affects
+        grid.references, grid.generated, grid.truth, grid.identities, data.affects
     )
     pairs = [pair for pair in COMPLEX_PAIRS if set(pair) <= set(data.affects)]
     if pairs:
         faces = complex_faces(watch.system, grid, pairs)
         names = [" + ".join(pair) for pair in pairs]
-        pictures["complex"] = figures.complex_grid(grid.references, faces, data.identities, names)
+        pictures["complex"] = figures.complex_grid(grid.references, faces, grid.identities, names)
     for prior in ("normal", "fitted") if hasattr(watch.system, "sample") else ():
         asked = cycling_affects(_SAMPLE_ROWS * K, K)
         samples = draw_samples(watch, prior, asked).unflatten(0, (_SAMPLE_ROWS, K))  # (R*K, ...) -> (R, K, ...)

@@ -38,6 +38,8 @@ def train(cfg: DictConfig) -> None:
     from fexgan_lit.config import train_settings
 
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 120  # a log file has room for the tables
     run, checkpoint, cfg = resumed(cfg) if cfg.run else (None, None, cfg)
     settings = train_settings(cfg)
     data = open_data(settings, console)

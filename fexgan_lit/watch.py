@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from fexgan_lit.data.datamodule import FrameData
+    from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.metrics.judge import Judge
     from fexgan_lit.runfolder import RunFolder
     from fexgan_lit.systems.base import ExpressionSystem
@@ -100,8 +101,15 @@ class Watch:
         from fexgan_lit import figures
         from fexgan_lit.metrics.measure import affect_grid
 
-        grid = affect_grid(system, self.data.val or self.data.train)
-        return figures.affect_grid(grid.references, grid.generated, self.data.identities, self.data.affects)
+        grid = affect_grid(system, self.shown_frames)
+        return figures.affect_grid(grid.references, grid.generated, grid.identities, self.data.affects)
+
+    @property
+    def shown_frames(self) -> FrameSet:
+        """The split the pictures start from: validation, unless an identity is missing there."""
+        val = self.data.val
+        complete = val is not None and len(set(val.identity.tolist())) == len(self.data.identities)
+        return val if val is not None and complete else self.data.train
 
     def announce(self, trainer: Trainer, stream: IterationStream) -> None:
         """Say what is about to be trained, on what, and where it will lie."""

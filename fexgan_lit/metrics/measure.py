@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from fexgan_lit.systems.base import ExpressionSystem
 
 
+#: Rows of the picture: more are not looked at.
+MOST_IDENTITIES = 16
+
+
 @torch.no_grad()
 def measure(system: ExpressionSystem, batches: Iterable[PairBatch], suite: TrainingSuite) -> dict[str, float]:
     """Every metric of `suite` for `system` on the pairs of `batches`; draws no random number."""
@@ -39,12 +43,14 @@ class AffectGrid:
     """One reference frame of every identity turned into every affect (Figure 5 of FExGAN, 7 of FExGAN-Meta).
 
     Attributes:
+        identities: I names.
         references: (I, 3, S, S), neutral where the data set has neutral frames.
         reference_affect: (I,) int64.
         generated: (I, K, 3, S, S).
         truth: (I, K, 3, S, S), the strongest true frame of each cell; NaN where the cell is empty.
     """
 
+    identities: tuple[str, ...]
     references: Tensor
     reference_affect: Tensor
     generated: Tensor
@@ -72,7 +78,7 @@ def affect_is_neutral(frames: FrameSet, affect: int) -> bool:
 
 
 def reference_rows(frames: FrameSet) -> list[int]:
-    """A row for each identity: its neutral frame, else the first affect it has."""
+    """A row for each identity of the split: its neutral frame, else the first affect it has."""
     neutral = frames.affects.index("neutral") if "neutral" in frames.affects else 0
     order = [neutral, *(k for k in range(len(frames.affects)) if k != neutral)]
     rows = []
@@ -83,10 +89,10 @@ def reference_rows(frames: FrameSet) -> list[int]:
 
 
 @torch.no_grad()
-def affect_grid(system: ExpressionSystem, frames: FrameSet) -> AffectGrid:
-    """Turn a reference frame of every identity of `frames` into every affect."""
+def affect_grid(system: ExpressionSystem, frames: FrameSet, most: int = MOST_IDENTITIES) -> AffectGrid:
+    """Turn a reference frame of every identity of `frames` (the first `most`) into every affect."""
     size, K = system.image_size, len(frames.affects)
-    rows = np.asarray(reference_rows(frames))
+    rows = np.asarray(reference_rows(frames)[:most])
     references = frames.floats(rows, size)  # (I, 3, S, S)
     affect = torch.from_numpy(frames.affect[rows])  # (I,)
     generated = torch.stack([to_affect(system, references, affect, k) for k in range(K)], dim=1)  # (I, K, 3, S, S)
@@ -96,7 +102,8 @@ def affect_grid(system: ExpressionSystem, frames: FrameSet) -> AffectGrid:
             true_row = strongest_row(frames, int(frames.identity[row]), k)
             if true_row is not None:
                 truth[i, k] = frames.floats(np.asarray([true_row]), size)[0]
-    return AffectGrid(references, affect, generated, truth)
+    names = tuple(frames.identities[i] for i in frames.identity[rows])
+    return AffectGrid(names, references, affect, generated, truth)
 
 
 def to_affect(system: ExpressionSystem, references: Tensor, source_affect: Tensor, affect: int) -> Tensor:
