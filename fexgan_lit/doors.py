@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import os
 import sys
@@ -116,20 +117,43 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
     GlobalHydra.instance().clear()
     problems = []
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        known = _keys(compose(config_name))
         for override in (a for a in arguments if not a.startswith("-") and "=" in a):
             try:
                 compose(config_name, [override])
             except (HydraException, OmegaConfBaseException) as single:
-                problems.append(f"{override}: {_short(single)}")
+                problems.append(f"{override}: {_unknown(override, known) or _short(single)}")
     if not problems:
         return _short(error)
     hint = "python -m fexgan_lit.train --help lists every group and value"
     return "\n".join(["these options cannot be used:", *(f"  - {p}" for p in problems), hint])
 
 
+def _keys(config: DictConfig, prefix: str = "") -> list[str]:
+    """Every value of a configuration by its full name."""
+    found = []
+    for key in config:
+        name = f"{prefix}{key!s}"
+        inner = config._get_node(key)
+        found += [name, *(_keys(inner, f"{name}.") if isinstance(inner, DictConfig) else [])]
+    return found
+
+
+def _unknown(override: str, known: Sequence[str]) -> str | None:
+    """What to say of an override whose name does not exist; None where it does."""
+    name = override.lstrip("+~").partition("=")[0].partition("@")[0]
+    if name in known or "/" in name or name.startswith("hydra"):
+        return None
+    near = difflib.get_close_matches(name, known, n=1)
+    return "there is no such value." + (f" Did you mean {near[0]}?" if near else "")
+
+
 def _short(error: BaseException) -> str:
     """The lines of a Hydra message that say something to a user."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    noise = ("full_key", "object_type", "Set the environment variable", "See https://hydra.cc", "reference_type")
-    kept = [line for line in lines if not line.startswith(noise)]
-    return "; ".join(kept).replace("\t", " ")
+    noise = ("full_key", "object_type", "Set the environment variable", "See https://hydra.cc", "reference_type",
+             "In 'train'", "Config search path", "provider=")  # fmt: skip
+    text = ", ".join(line.rstrip(";") for line in lines if not line.startswith(noise)).replace(":, ", ": ")
+    if "no viable alternative" in text or "extraneous input" in text:
+        text += " (put a value with braces or blanks in double quotes inside single ones: 'a.b=\"{c}\"')"
+    return text

@@ -92,7 +92,7 @@ def resolve_affect(name: str, affects: Sequence[str], aliases: Mapping[str, str]
     if name in affects:
         return name
     near = difflib.get_close_matches(word, [*affects, *AFFECT_ALIASES], n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
+    hint = f" Did you mean '{AFFECT_ALIASES.get(near[0], near[0])}'?" if near else ""
     raise UserError(f"'{name}' is not an affect of this data set; it has: {', '.join(affects)}.{hint}")
 
 

@@ -130,7 +130,7 @@ def test_training_on_frames_from_disk_and_empty_validation_is_said(tmp_path):
 
 
 MISTAKES = {
-    "unknown override": (["loss.alfa=1"], ["loss.alfa"]),
+    "unknown override": (["loss.alfa=1"], ["loss.alfa", "Did you mean loss.alpha?"]),
     "several at once": (["loss.alfa=1", "model.depth=2"], ["loss.alfa", "model.depth"]),
     "misspelt option": (["dataset=mhfedd"], ["mhfedd", "mhfed"]),
     "wrong type": (["loss.alpha=many", "trainer.max_steps=0"], ["loss.alpha=many"]),
