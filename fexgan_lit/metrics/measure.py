@@ -63,18 +63,19 @@ class AffectGrid:
 
 
 def strongest_row(frames: FrameSet, identity: int, affect: int) -> int | None:
-    """The row of the cell with the highest intensity (the middle one where intensities are unknown)."""
+    """The row of the cell with the highest intensity.
+
+    Of neutral frames the first, since takes blink later; where intensities are unknown the middle one, where takes
+    have their apex.
+    """
     rows = np.flatnonzero((frames.identity == identity) & (frames.affect == affect))
     if not len(rows):
         return None
-    if frames.intensity is None or affect_is_neutral(frames, affect):
+    if frames.affects[affect] == "neutral":
+        return int(rows[0])
+    if frames.intensity is None:
         return int(rows[len(rows) // 2])
     return int(rows[np.argmax(np.nan_to_num(frames.intensity[rows], nan=-1.0))])
-
-
-def affect_is_neutral(frames: FrameSet, affect: int) -> bool:
-    """Whether class `affect` is the neutral face."""
-    return frames.affects[affect] == "neutral"
 
 
 def reference_rows(frames: FrameSet) -> list[int]:
