@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,12 +19,11 @@ from fexgan_lit.metrics.measure import (
     grid_similarity,
     measure,
 )
-from fexgan_lit.metrics.sampling import SamplingReport, cycling_affects, frame_features, report_samples
+from fexgan_lit.metrics.sampling import cycling_affects, frame_features, report_samples
 from fexgan_lit.metrics.suite import DISCRIMINATOR_METRICS, TrainingSuite
+from fexgan_lit.run_report import Results, write_report
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from fexgan_lit.watch import Watch
 
 #: Training frames encoded for the fitted prior, and pairs measured on the training split.
@@ -34,35 +32,8 @@ _CODES, _TRAIN_PAIRS = 4096, 512
 _SAMPLE_ROWS = 8
 
 
-@dataclass
-class Results:
-    """Everything report.md says.
-
-    Attributes:
-        train: metric suite on pairs of the training split.
-        val: metric suite on the validation pairs; None where there are none.
-        grid_ssim: mean SSIM of the affect grid against the strongest true frame of each cell.
-        priors: what the judge sees in samples of each prior.
-        recipes: how each number was made.
-        notes: reasons for what is missing.
-        confusion: (K, K) counts on validation (else training) pairs, or None.
-        pictures: figures by name.
-    """
-
-    train: dict[str, float]
-    val: dict[str, float] | None
-    grid_ssim: float
-    priors: dict[str, SamplingReport] = field(default_factory=dict)
-    recipes: dict[str, str] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
-    confusion: Tensor | None = None
-    pictures: dict[str, Image.Image] = field(default_factory=dict)
-
-
 def finish(watch: Watch) -> Results:
     """Fit the prior, measure, draw, write; everything lands in the run folder and at the loggers."""
-    from fexgan_lit.run_report import write_report
-
     system = watch.system.eval()
     with watch.console.status("  fitting the prior, measuring, drawing"):
         if hasattr(system, "fit_prior"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fexgan_lit import __version__
@@ -11,8 +12,36 @@ from fexgan_lit.runfolder import write_atomic
 from fexgan_lit.tables import TextTable, quality_table, table1
 
 if TYPE_CHECKING:
-    from fexgan_lit.finish import Results
+    from PIL import Image
+    from torch import Tensor
+
     from fexgan_lit.watch import Watch
+
+
+@dataclass
+class Results:
+    """Everything report.md says.
+
+    Attributes:
+        train: metric suite on pairs of the training split.
+        val: metric suite on the validation pairs; None where there are none.
+        grid_ssim: mean SSIM of the affect grid against the strongest true frame of each cell.
+        priors: what the judge sees in samples of each prior.
+        recipes: how each number was made.
+        notes: reasons for what is missing.
+        confusion: (K, K) counts on validation (else training) pairs, or None.
+        pictures: figures by name.
+    """
+
+    train: dict[str, float]
+    val: dict[str, float] | None
+    grid_ssim: float
+    priors: dict[str, SamplingReport] = field(default_factory=dict)
+    recipes: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    confusion: Tensor | None = None
+    pictures: dict[str, Image.Image] = field(default_factory=dict)
+
 
 CAPTIONS = {
     "affects": "A reference frame of every identity turned into every affect (Figures 5 and 7 of the papers).",

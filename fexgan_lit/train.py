@@ -138,7 +138,10 @@ def fit(
         from fexgan_lit.hub import load_checkpoint_weights
 
         load_checkpoint_weights(system, checkpoint or run.last)
-    watch.finish()
+
+    from fexgan_lit.finish import finish
+
+    finish(watch)
 
 
 def main() -> None:

@@ -135,9 +135,3 @@ class Watch:
             "",
         ):
             self.console.print(f"  {line}" if line else "", markup=False)
-
-    def finish(self) -> None:
-        """Measure, draw, write weights and report; see `fexgan_lit.finish`."""
-        from fexgan_lit.finish import finish
-
-        finish(self)
