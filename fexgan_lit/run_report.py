@@ -123,7 +123,7 @@ def print_results(watch: Watch, results: Results, chosen: list[TextTable]) -> No
         console.print()
         console.print(table.rich())
     console.print(f"\n  affect grid against true frames: SSIM {results.grid_ssim:.3f}")
-    console.print(f"  pictures   {watch.run.figures}", markup=False)
+    console.print(f"  pictures   {watch.run.figures} (affects.png first)", markup=False)
     console.print(f"  report     {watch.run.report}", markup=False)
     console.print(f"  weights    {watch.run.weights}", markup=False)
     for name in ("offline",):

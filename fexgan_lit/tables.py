@@ -71,7 +71,7 @@ class TextTable:
         for index, row in enumerate(self.rows):
             table.add_row(
                 *(Text(cell) for cell in row),
-                style="dim" if index >= own else "",
+                style="dim italic" if index >= own else "",
                 end_section=index == own - 1 and self.quoted > 0,
             )
         return table
