@@ -6,10 +6,10 @@ import zlib
 
 import numpy as np
 import pytest
-from conftest import picture
 from PIL import Image
 
 from fexgan_lit.data.images import FrameError, decode_frame, read_frame
+from tests.data.conftest import picture
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:

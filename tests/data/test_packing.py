@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import pytest
-from conftest import picture
 
 from fexgan_lit.data import cache, packing
 from fexgan_lit.data.datamodule import open_dataset
 from fexgan_lit.data.images import read_frame
 from fexgan_lit.data.settings import DatasetConfig
 from fexgan_lit.errors import UserError
+from tests.data.conftest import picture
 
 
 @pytest.fixture

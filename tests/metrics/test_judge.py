@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from faces import AFFECTS, make_frames
 
 from fexgan_lit.errors import UserError
 from fexgan_lit.metrics.judge import JudgeNet
 from fexgan_lit.metrics.judge_cache import load_or_train_judge
 from fexgan_lit.metrics.judge_training import JudgeRecipe, augment, telling_rows, train_judge
+from tests.metrics.faces import AFFECTS, make_frames
 
 
 def test_learns_both_heads_and_says_how_well(judge):

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from faces import AFFECTS, IDENTITIES, make_frames
 
 from fexgan_lit.metrics.sampling import (
     cycling_affects,
@@ -14,6 +13,7 @@ from fexgan_lit.metrics.sampling import (
     identity_shares,
     report_samples,
 )
+from tests.metrics.faces import AFFECTS, IDENTITIES, make_frames
 
 
 def test_entropy_of_known_shares():

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from faces import AFFECTS, make_frames
 
 from fexgan_lit.metrics.frechet import Unavailable
 from fexgan_lit.metrics.suite import TrainingSuite
+from tests.metrics.faces import AFFECTS, make_frames
 
 
 def logits_for(classes: list[int], count: int = 4) -> torch.Tensor:
