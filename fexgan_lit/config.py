@@ -46,14 +46,16 @@ class TrainerSettings:
         """Every value that cannot be used, as a sentence with what was expected."""
         choices = {"accelerator": ("auto", "cpu", "gpu", "mps"), "precision": ("auto", "float32", "bf16")}
         expected = {name: f"one of {', '.join(allowed)}" for name, allowed in choices.items()}
-        counts = ("max_steps", "devices", "log_every", "checkpoint_every")
-        expected |= dict.fromkeys(counts, "1 or more")
+        counts = ("max_steps", "log_every", "checkpoint_every")
+        expected |= dict.fromkeys(counts, "1 or more") | {"devices": "1, training on several is not built yet"}
         expected |= dict.fromkeys(("val_every", "figures_every"), "0 (only at the end) or more")
         expected |= dict.fromkeys(("max_minutes", "threads"), "null or a positive number")
 
         def usable(name: str, value: Any) -> bool:
             if name in choices:
                 return value in choices[name]
+            if name == "devices":
+                return value == 1
             if name in ("max_minutes", "threads"):
                 return value is None or value > 0
             return value >= (1 if name in counts else 0)

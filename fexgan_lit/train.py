@@ -133,7 +133,14 @@ def fit(
     if system.iteration < settings.trainer.max_steps:
         if settings.trainer.channels_last:
             system.to(memory_format=torch.channels_last)
-        trainer.fit(system, stream, ckpt_path=checkpoint, weights_only=True)
+        try:
+            trainer.fit(system, stream, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit:  # Lightning's answer to Ctrl-C
+            kept = "nothing was kept, no checkpoint was due yet"
+            if run.last.exists():
+                kept = f"go on from its last checkpoint with: python -m fexgan_lit.train run={run.path}"
+            console.print(f"\n  stopped at iteration {system.iteration}; {kept}", markup=False)
+            raise
     else:
         from fexgan_lit.hub import load_checkpoint_weights
 
