@@ -48,7 +48,8 @@ class LinearDecay(Callback):
     """Let the learning rate of every optimizer fall linearly to zero over the last part of the run.
 
     Args:
-        start: share of `trainer.max_steps` after which it falls, in [0, 1); None keeps it (the FExGAN papers).
+        start: share of `trainer.max_steps` after which it falls, in [0, 1); None keeps it (the FExGAN papers). A run
+            made longer afterwards takes the rate of its new length.
     """
 
     def __init__(self, start: float | None = None) -> None:

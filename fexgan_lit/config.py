@@ -146,6 +146,8 @@ def typed(cls: type[T], values: Mapping[str, Any], section: str, problems: list[
             near = difflib.get_close_matches(str(key), known, n=1)
             problems.append(f"{section}.{key}: unknown." + (f" Did you mean {section}.{near[0]}?" if near else ""))
             continue
+        if value is None and isinstance(schema[key], DictConfig):
+            continue  # null in the YAML so that the command line can give a mapping; the default is an empty one
         try:
             schema[key] = value
         except OmegaConfBaseException as error:

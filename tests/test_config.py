@@ -111,6 +111,12 @@ def test_image_size_is_said_once():
         train_settings(composed("model.image_size=64", "dataset.image_size=128"))
 
 
+def test_a_mapping_can_be_given_on_the_command_line():
+    settings = train_settings(composed("dataset=folder", "dataset.aliases={happy_face: joy, blink: ignore}"))
+    assert settings.dataset.aliases == {"happy_face": "joy", "blink": "ignore"}
+    assert train_settings(composed("dataset=folder")).dataset.aliases == {}
+
+
 def test_only_listed_targets_are_loaded():
     for name in TARGETS:
         assert callable(load_target(name))

@@ -40,7 +40,23 @@ def folder(root: Path, config: DatasetConfig) -> FrameTable:
     pattern = PathPattern(config.pattern, [*(wanted or ()), *config.aliases])
     # Where the user lists affects, a word that is neither listed nor known is a misspelling; else any word will do.
     reader = AffectReader(wanted, None if wanted is None else KNOWN_AFFECTS, config.aliases)
-    return _index(root, config, pattern.depth, pattern.read, reader, wanted)
+    table = _index(root, config, pattern.depth, pattern.read, reader, wanted)
+    _check_shared_affects(table, config)
+    return table
+
+
+def _check_shared_affects(table: FrameTable, config: DatasetConfig) -> None:
+    """Refuse a table in which every affect belongs to one identity: the pattern took the identity for an affect."""
+    owners = table.frame.groupby("affect")["identity"].nunique()
+    if len(table.identities) < 2 or owners.max() > 1:
+        return
+    first = table.frame.iloc[0]
+    raise UserError(
+        f"dataset.pattern={config.pattern}: read so, every affect belongs to one identity only; for example "
+        f"'{first['path']}' shows the affect '{first['affect']}' of '{first['identity']}'. "
+        "Expected affects that several identities share. Say where the name ends and the affect begins, for example "
+        "'dataset.pattern=\"{identity}/{identity}_{affect}/{frame}.*\"'."
+    )
 
 
 LAYOUTS: dict[str, Callable[[Path, DatasetConfig], FrameTable]] = {"ferg": ferg, "mhfed": mhfed, "folder": folder}

@@ -251,3 +251,10 @@ def test_settings_are_a_hydra_schema():
         OmegaConf.merge(schema, {"rooot": "x"})
     with pytest.raises(ValidationError):
         OmegaConf.merge(schema, {"batch_size": "many"})
+
+
+def test_a_pattern_that_takes_the_name_for_part_of_the_affect_is_refused(write_cast):
+    root = write_cast("ferg")
+    with pytest.raises(UserError, match=r"dataset\.pattern.*'anna_anger' of 'anna'"):
+        index(root, "folder", pattern="{identity}/{affect}/{frame}.*")
+    assert index(root, "folder", pattern="{identity}/{identity}_{affect}/{frame}.*").affects == AFFECTS
