@@ -103,7 +103,12 @@ class LoggerSettings:
 
 @dataclass
 class TrainSettings:
-    """A whole training run, typed; `model`, `loss` and `optimizer` are the dataclasses of the chosen system."""
+    """A whole training run, typed.
+
+    Attributes:
+        model: dataclass of the chosen system, as are `loss` and `optimizer`.
+        data: what the run was trained on (see `fexgan_lit.train.data_facts`); None before it started.
+    """
 
     seed: int
     dataset: DatasetConfig
@@ -115,6 +120,7 @@ class TrainSettings:
     logger: LoggerSettings
     callbacks: dict[str, Any]
     system: type
+    data: dict[str, Any] | None = None
 
 
 def conf_folder() -> Path:
@@ -182,7 +188,9 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
         problems.append(f"seed={tree['seed']}: expected a whole number")
     if problems:
         raise UserError("the configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
-    return TrainSettings(seed=tree["seed"], callbacks=tree.get("callbacks") or {}, system=system, **parts)
+    return TrainSettings(
+        seed=tree["seed"], callbacks=tree.get("callbacks") or {}, system=system, data=tree.get("data"), **parts
+    )
 
 
 def _mismatches(system: Any, parts: Mapping[str, Any]) -> list[str]:

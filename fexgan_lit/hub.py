@@ -84,9 +84,9 @@ def load_system(place: str | Path, device: str = "cpu") -> ExpressionSystem:
     if not run.config.is_file():
         raise UserError(f"{place}: {run.path} is no run folder, it has no config.yaml")
     settings = train_settings(run.read_config())
-    if not settings.dataset.affects:
-        raise UserError(f"{run.config} names no affects (dataset.affects); it was not written by a training run")
-    system = build_system(settings, settings.dataset.affects)
+    if not settings.data:
+        raise UserError(f"{run.config} does not say what was trained on (data); it was not written by a training run")
+    system = build_system(settings, settings.data["affects"])
     if path.is_dir():
         load_weights(system, run.weights)
     else:

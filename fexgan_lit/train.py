@@ -51,6 +51,8 @@ def train(cfg: DictConfig) -> None:
     system = build_system(settings, data.affects)
     if run is None:
         run = claim_folder(cfg, data)
+    else:
+        check_same_data(settings, data)
     fit(system, data, settings, run, checkpoint, console)
 
 
@@ -98,6 +100,31 @@ def open_data(settings: TrainSettings, console: Console) -> FrameData:
     return data
 
 
+def data_facts(data: FrameData) -> dict[str, Any]:
+    """What a run was trained on, for its config.yaml: class order, identities, frames of both splits."""
+    return {
+        "affects": list(data.affects),
+        "identities": list(data.identities),
+        "train_frames": len(data.train),
+        "val_frames": len(data.val) if data.val is not None else 0,
+    }
+
+
+def check_same_data(settings: TrainSettings, data: FrameData) -> None:
+    """Refuse to go on with other data than the run was started with.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    now, then = data_facts(data), settings.data or {}
+    differing = [f"{name} was {then.get(name)}, is {value}" for name, value in now.items() if then.get(name) != value]
+    if differing:
+        raise UserError(
+            f"the data in {data.table.root or 'the studio'} changed since the run was started: {'; '.join(differing)}. "
+            "Put the frames back as they were, or start a new run."
+        )
+
+
 def claim_folder(cfg: DictConfig, data: FrameData) -> RunFolder:
     """The new run folder, with the configuration as it was resolved, the affects of the data included."""
     from hydra.core.hydra_config import HydraConfig
@@ -105,7 +132,7 @@ def claim_folder(cfg: DictConfig, data: FrameData) -> RunFolder:
     from fexgan_lit.runfolder import RunFolder
 
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    plain["dataset"]["affects"] = list(data.affects)
+    plain["data"] = data_facts(data)
     if plain["dataset"]["root"]:
         plain["dataset"]["root"] = str(Path(plain["dataset"]["root"]).expanduser().resolve())
     return RunFolder.create(Path(HydraConfig.get().runtime.output_dir), OmegaConf.create(plain))

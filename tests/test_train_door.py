@@ -129,6 +129,17 @@ def test_training_on_frames_from_disk_and_empty_validation_is_said(tmp_path):
     assert "No validation frames" in (newest_run(tmp_path) / "report.md").read_text()
 
 
+def test_a_run_does_not_go_on_with_other_data(tmp_path):
+    root = write_frames(tmp_path / "data", frames=2)
+    mhfed = ("dataset=mhfed", f"dataset.root={root}", "recipe=studio_cartoon")
+    run_train(tmp_path, *mhfed, *TINY, "trainer.max_steps=2")
+    run = newest_run(tmp_path)
+    (root / "p0" / "joy" / "p0_joy_000.png").unlink()
+    refused = run_train(tmp_path, f"run={run}", "trainer.max_steps=4", check=False)
+    assert refused.returncode == 2
+    assert "changed since the run was started" in refused.stderr
+
+
 MISTAKES = {
     "unknown override": (["loss.alfa=1"], ["loss.alfa", "Did you mean loss.alpha?"]),
     "several at once": (["loss.alfa=1", "model.depth=2"], ["loss.alfa", "model.depth"]),
