@@ -109,7 +109,7 @@ def keep_pairable(table: FrameTable, fixed_affects: bool = True) -> tuple[FrameT
 
 def _single_affect_drop(table: FrameTable, row: int) -> Drop:
     path, identity, affect = table.frame.loc[row, ["path", "identity", "affect"]]
-    return Drop(path, f"identity '{identity}' has the affect '{affect}' only and cannot be paired")
+    return Drop(str(path), f"identity '{identity}' has the affect '{affect}' only and cannot be paired")
 
 
 def _nothing_pairable(table: FrameTable, present: np.ndarray) -> str:
