@@ -145,5 +145,3 @@ def log_all(watch: Watch, results: Results) -> None:
         affects = list(watch.data.affects)
         counts = [[a, *row] for a, row in zip(affects, results.confusion.tolist(), strict=True)]
         log_table(watch.loggers, "tables/confusion", ["asked / judged", *affects], counts)
-    for logger in watch.loggers:
-        logger.finalize("success")

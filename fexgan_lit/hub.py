@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 
 def save_weights(system: ExpressionSystem, folder: Path) -> list[Path]:
-    """Write every portable part of `system` to `folder` as float32 safetensors; each file whole or not at all."""
+    """Write every portable part of `system` to `folder` as float32 safetensors; each file whole or not at all.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     about = {"format": "fexgan_lit", "version": __version__, "system": str(system.settings.name),
              "affects": ",".join(system.affects), "iteration": str(system.iteration)}  # fmt: skip
@@ -29,8 +33,12 @@ def save_weights(system: ExpressionSystem, folder: Path) -> list[Path]:
     for name, part in system.portable_parts().items():
         path = folder / f"{name}.safetensors"
         partial = folder / f".{name}.partial-{os.getpid()}"
-        save_file(_plain(part), partial, metadata=about)
-        partial.replace(path)
+        try:
+            save_file(_plain(part), partial, metadata=about)
+            partial.replace(path)
+        except (OSError, SafetensorError) as error:
+            partial.unlink(missing_ok=True)
+            raise UserError(f"cannot write {path}: {error}; the checkpoints of the run are whole") from error
         written.append(path)
     return written
 
@@ -94,15 +102,30 @@ def load_system(place: str | Path, device: str = "cpu") -> ExpressionSystem:
     return system.to(device).eval()
 
 
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A training checkpoint as plain tensors and numbers; nothing in the file can run code.
+
+    Raises:
+        UserError: the file is no checkpoint of a training run.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if not {"state_dict", "iteration"} <= set(checkpoint):
+            raise UserError("it lacks weights or the count of iterations")
+    except Exception as error:  # torch.load raises half a dozen kinds for a broken file
+        raise UserError(f"{path} is no checkpoint of a training run: {str(error).splitlines()[0]}") from error
+    return checkpoint
+
+
 def load_checkpoint_weights(system: ExpressionSystem, path: Path) -> None:
-    """Read the weights of a training checkpoint, and nothing that could run code.
+    """Read the weights of a training checkpoint.
 
     Raises:
         UserError: the file is no checkpoint of these networks.
     """
+    checkpoint = read_checkpoint(path)
+    system.on_load_checkpoint(checkpoint)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        system.on_load_checkpoint(checkpoint)
         system.load_state_dict(checkpoint["state_dict"])
-    except Exception as error:  # torch.load raises half a dozen kinds for a broken file
-        raise UserError(f"{path} is no checkpoint of this run: {str(error).splitlines()[0]}") from error
+    except RuntimeError as error:
+        raise UserError(f"{path} belongs to other networks: {str(error).splitlines()[1].strip()}") from error

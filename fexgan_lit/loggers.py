@@ -156,3 +156,11 @@ def log_table(loggers: list[Logger], key: str, columns: list[str], rows: list[li
     for logger in loggers:
         if type(logger).__name__ == "WandbLogger":
             logger.log_table(key=key, columns=columns, data=rows)  # type: ignore[attr-defined]
+
+
+def close_loggers(loggers: list[Logger]) -> None:
+    """Flush and end; the next run of a sweep in this process must not go on in this run's W&B run."""
+    for logger in loggers:
+        logger.finalize("success")
+        if type(logger).__name__ == "WandbLogger":
+            logger.experiment.finish()  # type: ignore[attr-defined]

@@ -73,16 +73,24 @@ class RunFolder:
         run = cls(path)
         if run.config.exists():
             raise UserError(f"{path} already holds a run. Give name=... for a new folder, or run={path} to go on.")
+        run.write_config(config)
+        return run
+
+    def write_config(self, config: DictConfig) -> None:
+        """Write the configuration, resolved; the run is then one.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
         try:
-            for folder in (path, run.last.parent, run.figures):
+            for folder in (self.path, self.last.parent, self.figures):
                 folder.mkdir(parents=True, exist_ok=True)
-            write_atomic(run.config, OmegaConf.to_yaml(config, resolve=True))
+            write_atomic(self.config, OmegaConf.to_yaml(config, resolve=True))
         except OSError as error:
             raise UserError(
-                f"cannot write the run folder {path}: {error.strerror}. "
+                f"cannot write the run folder {self.path}: {error.strerror}. "
                 "Choose another place with hydra.run.dir=DIR, or make room."
             ) from error
-        return run
 
     @classmethod
     def open(cls, place: str | Path) -> tuple[RunFolder, Path]:

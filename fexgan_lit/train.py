@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from fexgan_lit.data.datamodule import FrameData
     from fexgan_lit.runfolder import RunFolder
     from fexgan_lit.systems.base import ExpressionSystem
+    from fexgan_lit.trainer import IterationStream
+    from fexgan_lit.watch import Watch
 
 #: What may change when a run goes on: how long and how it is watched, never what is trained.
 RESUMABLE = (
@@ -53,6 +55,7 @@ def train(cfg: DictConfig) -> None:
         run = claim_folder(cfg, data)
     else:
         check_same_data(settings, data)
+        run.write_config(cfg)
     fit(system, data, settings, run, checkpoint, console)
 
 
@@ -143,39 +146,50 @@ def fit(
     console: Console,
 ) -> None:  # fmt: skip
     """Train until the iterations or minutes are spent, then measure, draw and report."""
-    import torch
-
-    from fexgan_lit.loggers import make_loggers
-    from fexgan_lit.trainer import IterationStream, make_trainer
+    from fexgan_lit.hub import read_checkpoint
+    from fexgan_lit.loggers import close_loggers, make_loggers
+    from fexgan_lit.trainer import IterationStream
     from fexgan_lit.watch import Watch
 
     if checkpoint is not None:
-        system.iteration = int(torch.load(checkpoint, map_location="cpu", weights_only=True)["iteration"])
+        system.iteration = int(read_checkpoint(checkpoint)["iteration"])
     config: Any = OmegaConf.to_container(run.read_config())
     loggers = make_loggers(settings.logger, run, config, system.iteration if checkpoint else None)
     stream = IterationStream(data.train_dataloader(), system, settings.trainer.max_steps)
     watch = Watch(system, data, settings, run, loggers, console)
-    trainer = make_trainer(settings.trainer, watch.callbacks(stream), loggers, str(run.path))
+    try:
+        iterate(watch, stream, checkpoint)
+        # its imports take a second that the first iteration need not wait for
+        from fexgan_lit.finish import finish
+
+        finish(watch)
+    finally:
+        close_loggers(loggers)
+
+
+def iterate(watch: Watch, stream: IterationStream, checkpoint: Path | None) -> None:
+    """Run the iterations that are still to come; a finished run only gets its weights read."""
+    import torch
+
+    from fexgan_lit.hub import load_checkpoint_weights
+    from fexgan_lit.trainer import make_trainer
+
+    system, settings, run, console = watch.system, watch.settings, watch.run, watch.console
+    trainer = make_trainer(settings.trainer, watch.callbacks(stream), watch.loggers, str(run.path))
     watch.announce(trainer, stream)
-    if system.iteration < settings.trainer.max_steps:
-        if settings.trainer.channels_last:
-            system.to(memory_format=torch.channels_last)
-        try:
-            trainer.fit(system, stream, ckpt_path=checkpoint, weights_only=True)
-        except SystemExit:  # Lightning's answer to Ctrl-C
-            kept = "nothing was kept, no checkpoint was due yet"
-            if run.last.exists():
-                kept = f"go on from its last checkpoint with: python -m fexgan_lit.train run={run.path}"
-            console.print(f"\n  stopped at iteration {system.iteration}; {kept}", markup=False)
-            raise
-    else:
-        from fexgan_lit.hub import load_checkpoint_weights
-
+    if not len(stream):
         load_checkpoint_weights(system, checkpoint or run.last)
-
-    from fexgan_lit.finish import finish
-
-    finish(watch)
+        return
+    if settings.trainer.channels_last:
+        system.to(memory_format=torch.channels_last)
+    try:
+        trainer.fit(system, stream, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        kept = "nothing was kept, no checkpoint was due yet"
+        if run.last.exists():
+            kept = f"go on from its last checkpoint with: python -m fexgan_lit.train run={run.path}"
+        console.print(f"\n  stopped at iteration {system.iteration}; {kept}", markup=False)
+        raise
 
 
 def main() -> None:

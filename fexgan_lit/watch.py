@@ -46,7 +46,6 @@ class Watch:
         self.run = run
         self.loggers = loggers
         self.console = console
-        self.notes: list[str] = []
 
     def callbacks(self, stream: IterationStream) -> list[Callback]:
         """Schedules first, then the log and its guard, measurements, pictures, and the checkpoint that holds them."""

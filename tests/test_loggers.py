@@ -103,6 +103,16 @@ def test_wandb_offline_run_read_back(tmp_path):
     assert list(file.parent.rglob("*.table.json"))
 
 
+def test_every_run_of_a_sweep_is_a_wandb_run_of_its_own(tmp_path):
+    pytest.importorskip("wandb")
+    run_train(tmp_path, "-m", "seed=0,1", *TINY, "logger=wandb", "trainer.max_steps=2")
+    files = sorted(tmp_path.glob("multirun/*/*/wandb/offline-run-*/*.wandb"))
+    assert [file.parents[2].name for file in files] == ["0", "1"]
+    for file in files:
+        rows_of_run = [history_row(r) for r in wandb_records(file) if r.WhichOneof("record_type") == "history"]
+        assert [row["iteration"] for row in rows_of_run if "loss/generator" in row] == [2]
+
+
 def test_tensorboard_holds_scalars_and_pictures(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
