@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ def train(cfg: DictConfig) -> None:
     check_device(settings.trainer.accelerator)
     system = build_system(settings, data.affects)
     if run is None:
-        run = claim_folder(cfg, data)
+        run = claim_folder(cfg, data, system)
     else:
         check_same_data(settings, data)
         run.write_config(cfg)
@@ -128,14 +129,16 @@ def check_same_data(settings: TrainSettings, data: FrameData) -> None:
         )
 
 
-def claim_folder(cfg: DictConfig, data: FrameData) -> RunFolder:
-    """The new run folder, with the configuration as it was resolved, the affects of the data included."""
+def claim_folder(cfg: DictConfig, data: FrameData, system: ExpressionSystem) -> RunFolder:
+    """The new run folder, with the configuration as it was resolved: presets filled in, the data named."""
     from hydra.core.hydra_config import HydraConfig
 
     from fexgan_lit.runfolder import RunFolder
 
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     plain["data"] = data_facts(data)
+    plain["model"] |= asdict(system.settings)
+    plain["loss"] |= asdict(system.weights)
     if plain["dataset"]["root"]:
         plain["dataset"]["root"] = str(Path(plain["dataset"]["root"]).expanduser().resolve())
     return RunFolder.create(Path(HydraConfig.get().runtime.output_dir), OmegaConf.create(plain))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from fexgan_lit.hub import load_system
@@ -41,6 +42,14 @@ def test_a_run_leaves_the_run_folder_of_the_contract(finished):
     assert [path for path in run.rglob("*") if "partial" in path.name] == []
     assert str(run.name) in printed
     assert "Table 1" in printed
+
+
+def test_config_yaml_has_every_preset_filled_in(finished):
+    config = OmegaConf.load(finished[0] / "config.yaml")
+    assert config.model.sigma == "log_sigma"
+    assert config.model.lambda_mode == "one"
+    assert config.loss.l1_reduction == "mean"
+    assert config.data.affects[3] == "joy"
 
 
 def test_metrics_csv_counts_iterations(finished):

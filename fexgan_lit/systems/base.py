@@ -43,7 +43,9 @@ class ExpressionSystem(LightningModule):
     settings_class: ClassVar[type]
     loss_class: ClassVar[type]
     optimizer_class: ClassVar[type]
+    #: those dataclasses, filled, nulls resolved
     settings: Any
+    weights: Any
     #: smallest batch the networks can be trained on, and why
     min_batch: ClassVar[int] = 1
     min_batch_reason: ClassVar[str] = ""

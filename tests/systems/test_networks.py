@@ -106,6 +106,18 @@ def test_an_explicit_activation_beats_the_preset():
     assert settings(preset="paper", decoder_activation="relu").decoder_activation == "relu"
 
 
+def test_the_paper_preset_reaches_lambda_and_the_losses():
+    def resolved(**model):
+        s = FExGANSettings(image_size=32, width=0.05, **model)
+        system = FExGAN(s, FExGANLossSettings(), DualOptimizerSettings(), ["a", "b"])
+        return s.lambda_mode, system.weights.kl_reduction, system.weights.l1_reduction
+
+    assert resolved() == ("one", "mean", "mean")
+    assert resolved(preset="paper") == ("normal", "sum", "sum")
+    assert resolved(preset="paper", name="fexgan_meta") == ("normal", "mean", "sum")
+    assert resolved(preset="paper", lambda_mode="one")[0] == "one"
+
+
 def test_leaky_slope_is_that_of_keras():
     assert Encoder(settings(image_size=32, width=0.05), 7).blocks[0][-1].negative_slope == 0.3
 

@@ -24,8 +24,8 @@ class FExGANLossSettings:
         adversarial_binary: weight of phi_b within equation 1 (what FExGAN cuts after epoch 50).
         adversarial_class: weight of phi_m within equation 1.
         classify_fakes: whether the class head also learns from generated frames (equation 6: true).
-        kl_reduction: `mean` over the latent entries (FExGAN-Meta) or `sum` (FExGAN).
-        l1_reduction: `mean` over the pixels or `sum`.
+        kl_reduction: `mean` over the latent entries (FExGAN-Meta) or `sum` (FExGAN); null takes the model's preset.
+        l1_reduction: `mean` over the pixels or `sum` (both papers); null takes the model's preset.
     """
 
     alpha: float = 1.0
@@ -34,15 +34,15 @@ class FExGANLossSettings:
     adversarial_binary: float = 1.0
     adversarial_class: float = 1.0
     classify_fakes: bool = True
-    kl_reduction: str = "mean"
-    l1_reduction: str = "mean"
+    kl_reduction: str | None = None
+    l1_reduction: str | None = None
 
     def problems(self) -> list[str]:
         """Every value that cannot be used, as a sentence with what was expected."""
         weights = ("alpha", "beta", "gamma", "adversarial_binary", "adversarial_class")
         found = [f"loss.{w}={getattr(self, w)}: expected zero or more" for w in weights if not getattr(self, w) >= 0]
         readings = {"kl_reduction": self.kl_reduction, "l1_reduction": self.l1_reduction}
-        wrong = {name: value for name, value in readings.items() if value not in ("mean", "sum")}
+        wrong = {name: value for name, value in readings.items() if value not in (None, "mean", "sum")}
         return found + [f"loss.{name}={value}: expected one of mean, sum" for name, value in wrong.items()]
 
 
@@ -90,8 +90,8 @@ def generator_loss(
     """
     binary = w.adversarial_binary if adversarial_binary is None else adversarial_binary
     adversarial, parts = adversarial_loss(on_fake, target, binary, w.adversarial_class)
-    reconstruction = reconstruction_loss(generated, wanted, w.l1_reduction)
-    kl = kl_divergence(latent, sigma, w.kl_reduction)
+    reconstruction = reconstruction_loss(generated, wanted, w.l1_reduction or "mean")
+    kl = kl_divergence(latent, sigma, w.kl_reduction or "mean")
     total = w.alpha * adversarial + w.beta * kl + w.gamma * reconstruction
     return total, {**parts, "reconstruction": reconstruction, "kl": kl}
 

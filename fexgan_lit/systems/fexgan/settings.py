@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 IMAGE_SIZES = (32, 64, 128, 256, 512)
 
@@ -11,11 +13,12 @@ IMAGE_SIZES = (32, 64, 128, 256, 512)
 #: paper_s1 is the FExGAN text (2201.09061), paper_s0 the FExGAN-Meta text (2203.05975).
 PRESETS: dict[str, dict[str, str]] = {
     "code": {"encoder_activation": "leaky_relu", "decoder_activation": "relu", "discriminator_activation": "leaky_relu",
-             "sigma": "log_sigma"},
+             "sigma": "log_sigma", "lambda_mode": "one", "kl_reduction": "mean", "l1_reduction": "mean"},
     "paper_s1": {"encoder_activation": "relu", "decoder_activation": "leaky_relu", "discriminator_activation": "relu",
-                 "sigma": "kl_literal"},
+                 "sigma": "kl_literal", "lambda_mode": "normal", "kl_reduction": "sum", "l1_reduction": "sum"},
     "paper_s0": {"encoder_activation": "linear", "decoder_activation": "relu",
-                 "discriminator_activation": "leaky_relu", "sigma": "logvar_head"},
+                 "discriminator_activation": "leaky_relu", "sigma": "logvar_head", "lambda_mode": "normal",
+                 "kl_reduction": "mean", "l1_reduction": "sum"},
 }  # fmt: skip
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -27,6 +30,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "encoder_label": ("target", "source", "none"),
     "lambda_mode": ("one", "abs_normal", "normal"),
 }
+
+
+def fill_nulls(settings: Any, values: Mapping[str, str]) -> None:
+    """Give every field of the dataclass `settings` that is null its value of `values`, if there is one."""
+    for field in fields(settings):
+        if getattr(settings, field.name) is None and field.name in values:
+            setattr(settings, field.name, values[field.name])
 
 
 @dataclass
@@ -60,7 +70,7 @@ class FExGANSettings:
     discriminator_activation: str | None = None
     sigma: str | None = None
     encoder_label: str = "target"
-    lambda_mode: str = "one"
+    lambda_mode: str | None = None
 
     def problems(self) -> list[str]:
         """Every value that cannot be used, as a sentence with what was expected."""
@@ -81,11 +91,14 @@ class FExGANSettings:
 
     def resolve(self) -> FExGANSettings:
         """Fill every field left null from the preset; explicit values win."""
-        key = {"code": "code", "paper": "paper_s0" if self.name == "fexgan_meta" else "paper_s1"}[self.preset]
-        for field, value in PRESETS[key].items():
-            if getattr(self, field) is None:
-                setattr(self, field, value)
+        fill_nulls(self, self.preset_values)
         return self
+
+    @property
+    def preset_values(self) -> dict[str, str]:
+        """What the preset says, for these settings and those of the losses."""
+        paper = "paper_s0" if self.name == "fexgan_meta" else "paper_s1"
+        return PRESETS[{"code": "code", "paper": paper}[self.preset]]
 
     @property
     def blocks(self) -> int:

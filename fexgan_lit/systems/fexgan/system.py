@@ -16,7 +16,7 @@ from fexgan_lit.systems.base import ExpressionSystem, Outcome
 from fexgan_lit.systems.ema import ema_decay, frozen_copy, update_ema
 from fexgan_lit.systems.fexgan.losses import FExGANLossSettings, discriminator_loss, generator_loss
 from fexgan_lit.systems.fexgan.networks import Discriminator, Generator, Latent, Verdict
-from fexgan_lit.systems.fexgan.settings import FExGANSettings
+from fexgan_lit.systems.fexgan.settings import FExGANSettings, fill_nulls
 from fexgan_lit.systems.prior import FittedPrior
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ class FExGAN(ExpressionSystem):
         super().__init__(affects, model.image_size, seed)
         self.settings = model.resolve()
         self.weights = loss
+        fill_nulls(loss, self.settings.preset_values)
         self.optimizer_settings = optimizer
         #: weight of phi_b in equation 1 now; a schedule may lower it (FExGAN after epoch 50)
         self.adversarial_binary = loss.adversarial_binary
