@@ -54,7 +54,7 @@ class LinearDecay(Callback):
 
     def __init__(self, start: float | None = None) -> None:
         if start is not None and not 0 <= start < 1:
-            raise UserError(f"callbacks.linear_decay.start={start}: expected null or a share in [0, 1)")
+            raise UserError(f"start={start}: expected null or a share in [0, 1)")
         self.start = start
 
     def on_train_batch_start(self, trainer: Trainer, system: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -66,17 +66,6 @@ class LinearDecay(Callback):
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = optimizer.defaults["lr"] * factor
-
-
-class EpochCounter(Callback):
-    """Tell the system which epoch of the data an iteration belongs to."""
-
-    def __init__(self, batches_per_epoch: int) -> None:
-        self.batches_per_epoch = batches_per_epoch
-
-    def on_train_batch_start(self, trainer: Trainer, system: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Epochs counted from 0."""
-        system.epoch = system.iteration // self.batches_per_epoch  # type: ignore[assignment, operator]
 
 
 class LossLog(Callback):

@@ -7,13 +7,16 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fexgan_lit.data.settings import DatasetConfig
 from fexgan_lit.errors import UserError
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback
 
 T = TypeVar("T")
 
@@ -118,7 +121,7 @@ class TrainSettings:
     trainer: TrainerSettings
     metrics: MetricsSettings
     logger: LoggerSettings
-    callbacks: dict[str, Any]
+    callbacks: dict[str, Callback]
     system: type
     data: dict[str, Any] | None = None
 
@@ -186,11 +189,24 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
         problems.extend(_mismatches(system, parts))
     if not isinstance(tree["seed"], int):
         problems.append(f"seed={tree['seed']}: expected a whole number")
+    callbacks = build_callbacks(tree.get("callbacks") or {}, problems)
     if problems:
         raise UserError("the configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
-    return TrainSettings(
-        seed=tree["seed"], callbacks=tree.get("callbacks") or {}, system=system, data=tree.get("data"), **parts
-    )
+    return TrainSettings(seed=tree["seed"], callbacks=callbacks, system=system, data=tree.get("data"), **parts)
+
+
+def build_callbacks(options: Mapping[str, Any], problems: list[str]) -> dict[str, Callback]:
+    """The schedules of the group `callbacks`, without those set to null; what cannot be built goes to `problems`."""
+    built: dict[str, Callback] = {}
+    for name, values in options.items():
+        if values is None:
+            continue
+        arguments = {key: value for key, value in values.items() if key != "_target_"}
+        try:
+            built[name] = load_target(str(values.get("_target_")))(**arguments)
+        except (TypeError, UserError) as error:
+            problems.append(f"callbacks.{name}: {error}")
+    return built
 
 
 def _mismatches(system: Any, parts: Mapping[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from fexgan_lit.errors import UserError
+from fexgan_lit.runfolder import RunFolder
 
 USER_MISTAKE = 2
 #: a full disk, a used-up quota, a read-only file system
@@ -21,10 +22,13 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def run_folder_name(run: str | None, name: str | None, model: str, dataset: str, seed: int) -> str:
-    """Where a run lives: the folder `run` means, or a new one under outputs/ that sorts by time."""
+    """Where a run lives: the folder `run` means, or a new one under outputs/ that sorts by time.
+
+    Raises:
+        UserError: `run` means no run folder; Hydra would make one of that name otherwise.
+    """
     if run:
-        path = Path(run)
-        return str(path.parent.parent if path.suffix == ".ckpt" else path)
+        return str(RunFolder.at(run).path)
     stamp = datetime.now(tz=timezone.utc).astimezone().strftime("%Y-%m-%d_%H-%M-%S")
     return f"outputs/{stamp}_{name or f'{model}_{dataset}_seed{seed}'}"
 
@@ -69,8 +73,11 @@ def user_message(error: Exception, config_name: str) -> str | None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    if isinstance(error, UserError):
-        return str(error)
+    cause: BaseException | None = error
+    while cause is not None:  # OmegaConf wraps what a resolver raises
+        if isinstance(cause, UserError):
+            return str(cause)
+        cause = cause.__cause__
     if isinstance(error, HydraException | OmegaConfBaseException):
         return explain_composition(error, config_name, sys.argv[1:])
     if isinstance(error, OSError) and (error.filename or error.errno in _NO_ROOM):

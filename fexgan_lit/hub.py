@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from fexgan_lit import __version__
 from fexgan_lit.errors import UserError
+from fexgan_lit.files import write_atomic
 from fexgan_lit.runfolder import RunFolder
 from fexgan_lit.systems.prior import FittedPrior
 
@@ -26,18 +26,14 @@ def save_weights(system: ExpressionSystem, folder: Path) -> list[Path]:
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     about = {"format": "fexgan_lit", "version": __version__, "system": str(system.settings.name),
              "affects": ",".join(system.affects), "iteration": str(system.iteration)}  # fmt: skip
     written = []
     for name, part in system.portable_parts().items():
         path = folder / f"{name}.safetensors"
-        partial = folder / f".{name}.partial-{os.getpid()}"
         try:
-            save_file(_plain(part), partial, metadata=about)
-            partial.replace(path)
-        except (OSError, SafetensorError) as error:
-            partial.unlink(missing_ok=True)
+            write_atomic(path, save(_plain(part), metadata=about))
+        except OSError as error:
             raise UserError(f"cannot write {path}: {error}; the checkpoints of the run are whole") from error
         written.append(path)
     return written
@@ -87,29 +83,28 @@ def load_system(place: str | Path, device: str = "cpu") -> ExpressionSystem:
     from fexgan_lit.config import train_settings
     from fexgan_lit.systems import build_system
 
-    path = Path(place)
-    run = RunFolder(path if path.is_dir() else path.parent.parent)
-    if not run.config.is_file():
-        raise UserError(f"{place}: {run.path} is no run folder, it has no config.yaml")
+    run = RunFolder.at(place)
     settings = train_settings(run.read_config())
     if not settings.data:
         raise UserError(f"{run.config} does not say what was trained on (data); it was not written by a training run")
     system = build_system(settings, settings.data["affects"])
-    if path.is_dir():
+    if Path(place).is_dir():
         load_weights(system, run.weights)
     else:
-        load_checkpoint_weights(system, path)
+        load_checkpoint_weights(system, Path(place))
     return system.to(device).eval()
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A training checkpoint as plain tensors and numbers; nothing in the file can run code.
 
+    The tensors are mapped, so asking for the iteration alone reads no weights.
+
     Raises:
         UserError: the file is no checkpoint of a training run.
     """
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         if not {"state_dict", "iteration"} <= set(checkpoint):
             raise UserError("it lacks weights or the count of iterations")
     except Exception as error:  # torch.load raises half a dozen kinds for a broken file

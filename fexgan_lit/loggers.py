@@ -14,7 +14,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
 from fexgan_lit.errors import UserError
-from fexgan_lit.runfolder import RunFolder, write_atomic
+from fexgan_lit.files import write_atomic
+from fexgan_lit.runfolder import RunFolder
 
 if TYPE_CHECKING:
     from fexgan_lit.config import LoggerSettings

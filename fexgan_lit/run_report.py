@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fexgan_lit import __version__
+from fexgan_lit.files import write_atomic
 from fexgan_lit.metrics.sampling import SamplingReport
-from fexgan_lit.runfolder import write_atomic
 from fexgan_lit.tables import TextTable, quality_table, table1
 
 if TYPE_CHECKING:

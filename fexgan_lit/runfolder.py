@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from fexgan_lit.errors import UserError
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write `text` so that a reader sees the old file or the whole new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+from fexgan_lit.files import write_atomic
 
 
 @dataclass(frozen=True)
@@ -93,19 +82,29 @@ class RunFolder:
             ) from error
 
     @classmethod
-    def open(cls, place: str | Path) -> tuple[RunFolder, Path]:
-        """The run folder and checkpoint that `run=place` means: a folder, or a checkpoint file in one.
+    def at(cls, place: str | Path) -> RunFolder:
+        """The existing run folder that `place` means: the folder itself, or a checkpoint file in it.
 
         Raises:
             UserError: nothing is there, or it is not a run folder.
         """
         path = Path(place)
         run = cls(path if path.is_dir() else path.parent.parent)
-        checkpoint = run.last if path.is_dir() else path
         if not path.exists():
             raise UserError(f"run={place}: there is no such folder or checkpoint")
         if not run.config.is_file():
             raise UserError(f"run={place}: {run.path} is no run folder, it has no config.yaml")
+        return run
+
+    @classmethod
+    def open(cls, place: str | Path) -> tuple[RunFolder, Path]:
+        """The run folder and checkpoint that `run=place` means: its last one, or the file `place`.
+
+        Raises:
+            UserError: there is no run folder, or no checkpoint in it yet.
+        """
+        run = cls.at(place)
+        checkpoint = run.last if Path(place).is_dir() else Path(place)
         if not checkpoint.is_file():
             raise UserError(f"run={place}: {checkpoint} is missing; the run was stopped before its first checkpoint")
         return run, checkpoint

@@ -34,6 +34,7 @@ class IterationStream:
     def __init__(self, loader: PairLoader, system: ExpressionSystem, stop: int) -> None:
         self.loader = loader
         self.system = system
+        system.batches_per_epoch, system.last_iteration = len(loader), stop
         self.start = system.iteration
         self.stop = stop
         self.wait_s = 0.0

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
 from fexgan_lit import callbacks as cb
-from fexgan_lit.config import TrainSettings, load_target
+from fexgan_lit.config import TrainSettings
 from fexgan_lit.progress import TrainingBar, stage_bar
 
 if TYPE_CHECKING:
@@ -50,13 +50,8 @@ class Watch:
     def callbacks(self, stream: IterationStream) -> list[Callback]:
         """Schedules first, then the log and its guard, measurements, pictures, and the checkpoint that holds them."""
         t = self.settings.trainer
-        self.system.last_iteration = t.max_steps
         log = cb.LossLog(t.log_every, self.run, stream)
-        chosen: list[Callback] = [cb.EpochCounter(len(self.data.train_dataloader()))]
-        for options in self.settings.callbacks.values():
-            arguments = {k: v for k, v in options.items() if k != "_target_"}
-            chosen.append(load_target(options["_target_"])(**arguments))
-        chosen.append(log)
+        chosen: list[Callback] = [*self.settings.callbacks.values(), log]
         if self.data.val_dataloader():
             chosen.append(cb.Validation(t.val_every, self.measure_validation, self.run, self._score()))
         chosen.append(cb.Grids(t.figures_every, self.draw_affects, self.run))

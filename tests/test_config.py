@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -86,8 +85,8 @@ def test_papers_settings_of_the_two_published_runs():
         1.0,
         2e-4,
     )
-    assert ferg.callbacks["adversarial_cut"]["epoch"] == 50
-    assert mhfed.callbacks["adversarial_cut"]["epoch"] is None
+    assert ferg.callbacks["adversarial_cut"].epoch == 50
+    assert mhfed.callbacks["adversarial_cut"].epoch is None
     assert mhfed.trainer.max_steps == 100_000
     assert (ferg.model.encoder_label, mhfed.model.encoder_label) == ("target", "source")
 
@@ -124,6 +123,19 @@ def test_only_listed_targets_are_loaded():
         load_target("subprocess.Popen")
 
 
-def test_run_folder_of_a_checkpoint_is_its_run():
-    assert run_folder_name("outputs/a/checkpoints/last.ckpt", None, "m", "d", 0) == str(Path("outputs/a"))
+def test_callbacks_are_checked_with_the_rest_and_can_be_left_out():
+    with pytest.raises(UserError) as error:
+        train_settings(composed("callbacks.linear_decay.start=2", "loss.alpha=-1", "+callbacks.adversarial_cut.from=3"))
+    for words in ("callbacks.linear_decay", "start=2", "loss.alpha=-1", "callbacks.adversarial_cut", "from"):
+        assert words in str(error.value)
+    assert set(train_settings(composed("callbacks.adversarial_cut=null")).callbacks) == {"linear_decay"}
+
+
+def test_run_folder_of_a_checkpoint_is_its_run(tmp_path):
+    checkpoint = tmp_path / "a" / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    (tmp_path / "a" / "config.yaml").touch()
+    assert run_folder_name(str(checkpoint), None, "m", "d", 0) == str(tmp_path / "a")
+    assert run_folder_name(str(tmp_path / "a"), None, "m", "d", 0) == str(tmp_path / "a")
     assert run_folder_name(None, "x", "m", "d", 0).endswith("_x")

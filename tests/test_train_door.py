@@ -161,7 +161,7 @@ MISTAKES = {
     "misspelt affect": (["dataset.affects=[joy,angre]"], ["angre", "anger"]),
     "batch larger than the data": ([*TINY, "dataset.batch_size=4000"], ["4000", "dataset.batch_size"]),
     "batch of one": ([*TINY, "dataset.batch_size=1"], ["dataset.batch_size"]),
-    "no such run": (["run=/no/such/run"], ["/no/such/run"]),
+    "no such run": (["run=no/such/run"], ["run=no/such/run", "no such folder"]),
     "code in a config": (["model._target_=os.system"], ["os.system", "refused"]),
     "gpu where none is": ([*TINY, "trainer.accelerator=gpu"], ["trainer.accelerator=gpu", "no GPU"]),
 }
@@ -176,6 +176,8 @@ def test_mistakes_end_with_exit_code_2_and_a_message(mistake, tmp_path):
     assert done.returncode == 2, done.stderr
     assert [word for word in named if word not in done.stderr] == []
     assert "Traceback" not in done.stderr
+    assert list(tmp_path.rglob("config.yaml")) == []
+    assert not (tmp_path / "no").exists()
 
 
 def test_an_output_folder_that_is_a_file(tmp_path):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fexgan_lit.errors import UserError
+from fexgan_lit.files import write_atomic
 from fexgan_lit.metrics.judge import JUDGE_VERSION, Judge, JudgeNet
 from fexgan_lit.metrics.judge_training import JudgeRecipe, Progress, train_judge, working_size
 
@@ -77,8 +76,8 @@ def save_judge(judge: Judge, folder: Path, key: str) -> None:
     weights = save({name: tensor.cpu().contiguous() for name, tensor in judge.net.state_dict().items()})
     facts = {f.name: getattr(judge, f.name) for f in fields(judge) if f.name not in {"net", "from_cache"}}
     facts |= {"key": key, "sha256": hashlib.sha256(weights).hexdigest()}
-    _write_whole(folder / WEIGHTS, weights)
-    _write_whole(folder / FACTS, (json.dumps(facts, indent=2) + "\n").encode())
+    write_atomic(folder / WEIGHTS, weights)
+    write_atomic(folder / FACTS, (json.dumps(facts, indent=2) + "\n").encode())
 
 
 def load_judge(folder: Path, key: str) -> Judge | None:
@@ -110,15 +109,3 @@ def _rebuild(facts: dict[str, Any], state: dict[str, torch.Tensor]) -> Judge:
 def _cache_key(train: FrameSet, key: str, image_size: int, seed: int, recipe: JudgeRecipe) -> str:
     parts = [JUDGE_VERSION, key, image_size, seed, train.affects, train.identities, asdict(recipe)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write beside, then rename: a reader never finds half a file, and two writers do not mix."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).replace(path)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -35,7 +35,7 @@ class ExpressionSystem(LightningModule):
         image_size: edge of the images in pixels.
         iteration: batches seen by both networks since the first one of the run, whatever the number of optimizers.
         last_iteration: where the run is meant to end.
-        epoch: passes over the training frames that are complete.
+        batches_per_epoch: iterations that make one pass over the training frames.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"affect"})
@@ -58,7 +58,12 @@ class ExpressionSystem(LightningModule):
         self.seed = seed
         self.iteration = 0
         self.last_iteration = 0
-        self.epoch = 0
+        self.batches_per_epoch = 1
+
+    @property
+    def epoch(self) -> int:
+        """Passes over the training frames that are complete."""
+        return self.iteration // self.batches_per_epoch
 
     @abstractmethod
     def synthesize(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
