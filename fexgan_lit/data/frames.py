@@ -20,6 +20,11 @@ class FrameSet:
         affect: (n,) int64, index into `affects`.
         identity: (n,) int64, index into `identities`.
         intensity: (n,) float32 in 0..1 (NaN where unknown), or None where the data set does not know it.
+        aus: (n, 17) float32 in [0, 1], in the order of `ACTION_UNITS`, or None.
+        landmarks: (n, 68, 2) float32, -1..1 from edge to edge of the frame, x then y, or None.
+        take: (n,) int64, frames of one number show one take, or None.
+        moment: (n,) int64; frames of one number share character, pose, gaze and light, or None.
+        time_s: (n,) float32 seconds since the take began, or None.
         affects: class order of the data set.
         identities: sorted names.
     """
@@ -31,6 +36,11 @@ class FrameSet:
     intensity: np.ndarray | None
     affects: tuple[str, ...]
     identities: tuple[str, ...]
+    aus: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
+    take: np.ndarray | None = None
+    moment: np.ndarray | None = None
+    time_s: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)

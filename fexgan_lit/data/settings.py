@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from fexgan_lit.errors import UserError
 
 SIZES = (32, 64, 128, 256, 512)
 AUGMENTATIONS = ("none", "fexgan")
-SPLITS = ("frame", "take")
+SPLITS = ("frame", "take", "identity")
+TARGETS = ("random", "exact")
+CROPS = ("centre", "face")
+STUDIOS = ("studio_cartoon", "studio_human")
 
 
 @dataclass
@@ -17,17 +21,27 @@ class DatasetConfig:
 
     Attributes:
         name: short name of the data set; also names the pack folder.
-        layout: how files become rows: ferg, mhfed, folder or studio_cartoon; null means the same as `name`.
-        root: folder of the data set; not used by the studio.
+        layout: how files become rows: ferg, mhfed, ckplus, oulu_casia, rafd, mug, emotionet, folder, or one of the
+            studios; null means the same as `name`.
+        root: folder (or archive) of the data set; not used by the studios.
+        manifest: CSV with path, identity, affect and, if known, take, frame; read in place of the folder's names.
+        videos: folder of clips `<identity>_<affect>.mp4` that `prepare` splits into frames below `root`.
         pattern: path pattern of the layout `folder`, with {identity}, {affect} and, if there, {take}, {frame}.
         aliases: other words for an affect, for example {happy: joy}; the value `ignore` leaves a folder out.
         affects: the affects to use; null means those of the layout (or, for `folder`, all that are found).
+        only: values to keep of what a layout reads besides the labels, for example {camera: [90]} of RaFD.
+        sequence_ends: frames used from the start and from the end of a sequence (CK+: 3 and 3); null means all.
         annotations: CSV with intensity, action units, landmarks and pose, joined to the frames by path.
+        crop: `centre` takes the central square, `face` a square around the landmarks.
+        crop_margin: what `face` leaves around the landmarks, as a share of their extent.
+        detector: finds landmarks in `prepare` where a set has none: mediapipe; null means off.
         image_size: side of the square images the networks see, pixels; a power of two in 32..512.
         batch_size: source/target pairs a batch.
         val_fraction: share of every (identity, affect) cell held out; 0.2 in FExGAN, 0.3 in FExGAN-Meta.
-        split: `frame` holds out random frames (the papers), `take` whole takes.
+        split: `frame` holds out random frames (the papers), `take` whole takes, `identity` whole people.
         split_seed: seed of the split, apart from the seed of the training.
+        targets: `random` frames of the wanted affect (the papers), or `exact`: the source's own character, pose, gaze
+            and light with the wanted affect, which only a studio can give.
         uniform_affects: targets uniform over affects; false: in proportion to their frames.
         min_target_intensity: frames weaker than this (0..1) are never targets, neutral apart.
         augmentation: `none`, or `fexgan`: resize to 143/128 of the size, random crop, flip.
@@ -37,9 +51,11 @@ class DatasetConfig:
         val_batch: pairs a validation batch; null means `batch_size`.
         val_limit: most validation pairs used; null means one for every validation frame.
         workers: threads that decode images; null means all cores.
+        facekit: ICT-FaceKit for `studio_human`: a checkout, or the compact ict_facekit.npz.
         identities: characters of the studio.
         takes: takes of each character and affect in the studio.
-        frames: frames of a take in the studio.
+        frames: frames kept of a take of the studio, spread evenly over it; null keeps all, 60 a second.
+        take_seconds: length of a take of the studio; 60 frames a second.
         head_motion: bound of the studio's head sway, degrees.
         studio_seed: seed of the studio's characters and takes.
     """
@@ -47,15 +63,23 @@ class DatasetConfig:
     name: str = "studio_cartoon"
     layout: str | None = None
     root: str | None = None
+    manifest: str | None = None
+    videos: str | None = None
     pattern: str = "{identity}/{affect}/{frame}.*"
     aliases: dict[str, str] = field(default_factory=dict)
     affects: list[str] | None = None
+    only: dict[str, list[Any]] = field(default_factory=dict)
+    sequence_ends: int | None = None
     annotations: str | None = None
+    crop: str = "centre"
+    crop_margin: float = 0.25
+    detector: str | None = None
     image_size: int = 128
     batch_size: int = 32
     val_fraction: float = 0.2
     split: str = "frame"
     split_seed: int = 0
+    targets: str = "random"
     uniform_affects: bool = True
     min_target_intensity: float = 0.0
     augmentation: str = "none"
@@ -65,9 +89,11 @@ class DatasetConfig:
     val_batch: int | None = None
     val_limit: int | None = 512
     workers: int | None = None
+    facekit: str | None = None
     identities: int = 8
     takes: int = 5
-    frames: int = 12
+    frames: int | None = 12
+    take_seconds: float = 1.2
     head_motion: float = 1.0
     studio_seed: int = 0
 
@@ -105,6 +131,8 @@ def _choice_problems(config: DatasetConfig) -> list[str]:
     for option, value, allowed in (
         ("augmentation", config.augmentation, AUGMENTATIONS),
         ("split", config.split, SPLITS),
+        ("targets", config.targets, TARGETS),
+        ("crop", config.crop, CROPS),
     ):
         if value not in allowed:
             problems.append(f"dataset.{option}={value}: expected one of {', '.join(allowed)}.")
@@ -114,7 +142,9 @@ def _choice_problems(config: DatasetConfig) -> list[str]:
 
 
 def _count_problems(config: DatasetConfig) -> list[str]:
-    counts = ("batch_size", "val_batch", "val_limit", "workers", "identities", "takes", "frames")
+    counts = (
+        "batch_size", "val_batch", "val_limit", "workers", "sequence_ends", "identities", "takes", "frames",
+    )  # fmt: skip
     found = {name: getattr(config, name) for name in counts}
     return [
         f"dataset.{name}={value}: expected a whole number of at least 1."
@@ -127,6 +157,8 @@ def _range_problems(config: DatasetConfig) -> list[str]:
     problems = []
     if not 0 <= config.val_fraction < 1:
         problems.append(f"dataset.val_fraction={config.val_fraction}: expected 0 (no validation) or more, below 1.")
+    if not 0 <= config.crop_margin <= 2:
+        problems.append(f"dataset.crop_margin={config.crop_margin}: expected a number in 0..2.")
     for name in ("min_target_intensity", "flip", "jitter"):
         value = getattr(config, name)
         if not 0 <= value <= 1:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from fexgan_lit.data.studio import CartoonStudio
-from fexgan_lit.data.studio.cast import make_cast
-from fexgan_lit.data.studio.painter import landmarks, perform
+from fexgan_lit.data.studio.cartoon.cast import make_cast
+from fexgan_lit.data.studio.cartoon.painter import landmarks, perform
 from fexgan_lit.data.studio.prototypes import AU_COLUMN, prototype
 from fexgan_lit.data.studio.takes import Performance
 from fexgan_lit.errors import UserError

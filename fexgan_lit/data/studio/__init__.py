@@ -1,5 +1,5 @@
-"""The studio of procedural characters: the embedded default data set."""
+"""Studios: data sets that are drawn on the spot, with exact ground truth."""
 
-from fexgan_lit.data.studio.studio import CartoonStudio
+from fexgan_lit.data.studio.cartoon.studio import CartoonStudio
 
 __all__ = ["CartoonStudio"]

@@ -24,9 +24,6 @@ PROTOTYPES = MappingProxyType(
     }
 )
 
-#: Where the eyes drift at the apex: right and down are positive, 1 is the corner of the eye.
-GAZE = MappingProxyType({"sadness": (0.0, 0.38), "disgust": (0.15, 0.12), "joy": (0.0, 0.0)})
-
 
 def prototype(affect: str) -> NDArray[np.float64]:
     """(17,) action units of `affect` at its apex, in the order of `ACTION_UNITS`; zero for an unknown affect."""

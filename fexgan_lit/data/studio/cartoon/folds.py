@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fexgan_lit.data.studio.canvas import Image, Points, View, blur, ellipse, fill, glaze, ribbon, spline, taper
-from fexgan_lit.data.studio.identity import Identity
-from fexgan_lit.data.studio.rig import Face
+from fexgan_lit.data.studio.cartoon.canvas import Image, Points, View, blur, ellipse, fill, glaze, ribbon, spline, taper
+from fexgan_lit.data.studio.cartoon.identity import Identity
+from fexgan_lit.data.studio.cartoon.rig import Face
 
 #: A fold: its line (n, 2), full width in head units, depth 0..1.
 Fold = tuple[Points, float, float]

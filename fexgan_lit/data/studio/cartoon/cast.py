@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fexgan_lit.data.studio.identity import Identity, draw_identity
+from fexgan_lit.data.studio.cartoon.identity import Identity, draw_identity
 
 CAST: tuple[Identity, ...] = (
     Identity(

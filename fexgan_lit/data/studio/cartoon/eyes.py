@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fexgan_lit.data.studio.canvas import (
+from fexgan_lit.data.studio.cartoon.canvas import (
     Image,
     Points,
     View,
@@ -19,8 +19,8 @@ from fexgan_lit.data.studio.canvas import (
     spline,
     taper,
 )
-from fexgan_lit.data.studio.identity import Identity
-from fexgan_lit.data.studio.rig import Eye, Face
+from fexgan_lit.data.studio.cartoon.identity import Identity
+from fexgan_lit.data.studio.cartoon.rig import Eye, Face
 
 _WHITE = (244, 242, 238)
 

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fexgan_lit.data.studio.canvas import Image, Points, View, blur, ellipse, mask_of, mix, spline
-from fexgan_lit.data.studio.identity import RGB, Identity
-from fexgan_lit.data.studio.shading import KEY, ramp, tone
+from fexgan_lit.data.studio.cartoon.canvas import Image, Points, View, blur, ellipse, mask_of, mix, spline
+from fexgan_lit.data.studio.cartoon.identity import RGB, Identity
+from fexgan_lit.data.studio.cartoon.shading import KEY, ramp, tone
 
 Outline = list[tuple[float, float]]
 

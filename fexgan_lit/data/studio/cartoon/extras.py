@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fexgan_lit.data.studio.canvas import (
+from fexgan_lit.data.studio.cartoon.canvas import (
     Image,
     Points,
     View,
@@ -19,10 +19,10 @@ from fexgan_lit.data.studio.canvas import (
     shade_colour,
     spline,
 )
-from fexgan_lit.data.studio.hair import Layer
-from fexgan_lit.data.studio.identity import Identity
-from fexgan_lit.data.studio.rig import Face
-from fexgan_lit.data.studio.shading import ramp, tone
+from fexgan_lit.data.studio.cartoon.hair import Layer
+from fexgan_lit.data.studio.cartoon.identity import Identity
+from fexgan_lit.data.studio.cartoon.rig import Face
+from fexgan_lit.data.studio.cartoon.shading import ramp, tone
 
 #: Centre and rim of the backdrop, one for all characters.
 _BACKDROP = ((104, 116, 128), (44, 50, 60))

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fexgan_lit.data.studio.canvas import Image, Points, View
-from fexgan_lit.data.studio.identity import Identity
-from fexgan_lit.data.studio.rig import Face
+from fexgan_lit.data.studio.cartoon.canvas import Image, Points, View
+from fexgan_lit.data.studio.cartoon.identity import Identity
+from fexgan_lit.data.studio.cartoon.rig import Face
 
 #: Direction to the key light: from the upper left, in front. y is down, so up is negative.
 KEY = np.array([-0.5, -0.52, 0.69])

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fexgan_lit.data.studio.canvas import Points, points_of, spline
-from fexgan_lit.data.studio.identity import Identity
+from fexgan_lit.data.studio.cartoon.canvas import Points, points_of, spline
+from fexgan_lit.data.studio.cartoon.identity import Identity
 from fexgan_lit.data.studio.prototypes import AU_COLUMN
 
 #: Samples of a lid (11) and of a lip (13) from one corner to the other; both hold the landmark positions.

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fexgan_lit.data.studio.canvas import ORIGIN, SCALE, Image, Points, View, fill, mask_of, mix, shade_colour
-from fexgan_lit.data.studio.extras import (
+from fexgan_lit.data.studio.cartoon.canvas import ORIGIN, SCALE, Image, Points, View, fill, mask_of, mix, shade_colour
+from fexgan_lit.data.studio.cartoon.extras import (
     backdrop,
     beard_mask,
     body_layer,
@@ -20,13 +20,13 @@ from fexgan_lit.data.studio.extras import (
     freckle_map,
     shade_ears,
 )
-from fexgan_lit.data.studio.eyes import draw_brows, draw_eyes
-from fexgan_lit.data.studio.folds import crease_map, draw_nose
-from fexgan_lit.data.studio.hair import Layer, hair_layers
-from fexgan_lit.data.studio.identity import Identity
-from fexgan_lit.data.studio.mouth import draw_mouth
-from fexgan_lit.data.studio.rig import Face, pose_face
-from fexgan_lit.data.studio.shading import light_face, ramp, tone
+from fexgan_lit.data.studio.cartoon.eyes import draw_brows, draw_eyes
+from fexgan_lit.data.studio.cartoon.folds import crease_map, draw_nose
+from fexgan_lit.data.studio.cartoon.hair import Layer, hair_layers
+from fexgan_lit.data.studio.cartoon.identity import Identity
+from fexgan_lit.data.studio.cartoon.mouth import draw_mouth
+from fexgan_lit.data.studio.cartoon.rig import Face, pose_face
+from fexgan_lit.data.studio.cartoon.shading import light_face, ramp, tone
 from fexgan_lit.data.studio.takes import Performance
 
 #: The head turns about the root of the neck (head units).

@@ -1,0 +1,32 @@
+"""Boxes of eyes and mouth from the 68 landmarks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Brows with eyes, and lips, among the 68 Multi-PIE points.
+REGIONS = {"eyes": (*range(17, 27), *range(36, 48)), "mouth": tuple(range(48, 68))}
+BOX_COLUMNS = tuple(f"{region}_{edge}" for region in REGIONS for edge in ("left", "top", "right", "bottom"))
+
+#: Share of a region's extent added on each side, as LGP-GAN's local networks need some skin around.
+MARGIN = 0.15
+
+
+def region_boxes(points: NDArray[np.floating], size: float) -> NDArray[np.float64]:
+    """Left, top, right and bottom of the eyes with brows, and of the mouth.
+
+    Args:
+        points: (N, 68, 2) landmarks in pixels.
+        size: side of the picture; boxes end at its edges.
+
+    Returns:
+        (N, 2, 4) pixels.
+    """
+    boxes = np.empty((len(points), len(REGIONS), 4))
+    for k, chosen in enumerate(REGIONS.values()):
+        part = points[:, list(chosen)]  # (N, P, 2)
+        low, high = part.min(axis=1), part.max(axis=1)
+        margin = MARGIN * (high - low)
+        boxes[:, k, :2], boxes[:, k, 2:] = low - margin, high + margin
+    return np.clip(boxes, 0, size)

@@ -1,0 +1,1 @@
+"""Drawn characters: flat layers with soft shading, moved by the rig."""
