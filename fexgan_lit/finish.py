@@ -68,7 +68,7 @@ def measure_all(watch: Watch, grid: AffectGrid) -> Results:
     from fexgan_lit.data.pairs import FixedPairLoader, fixed_pairs
 
     d, data, judge = watch.settings.dataset, watch.data, watch.judge
-    pairs = fixed_pairs(data.train, d.split_seed, _TRAIN_PAIRS, d.min_target_intensity)
+    pairs = fixed_pairs(data.train, d.split_seed, _TRAIN_PAIRS, d.min_target_intensity, d.targets == "exact")
     train_suite = TrainingSuite(data.affects, judge, split="train", seed=d.split_seed)
     loader = FixedPairLoader(data.train, pairs, d.batch_size, d.image_size)
     results = Results(train=measure(watch.system, loader, train_suite), val=None, grid_ssim=grid_similarity(grid))

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from lightning.pytorch import LightningDataModule
 
 from fexgan_lit.data.augment import PairAugmentation
 from fexgan_lit.data.frames import FrameSet
+from fexgan_lit.data.guides import guides, squares
 from fexgan_lit.data.labels import keep_pairable, wanted_affects
 from fexgan_lit.data.layouts import index_dataset
 from fexgan_lit.data.packing import Pack, PackPlan, Progress, prepare_pack
 from fexgan_lit.data.pairs import FixedPairLoader, FixedPairs, PairLoader, PairSampler, fixed_pairs
-from fexgan_lit.data.settings import SIZES, DatasetConfig, check_settings
+from fexgan_lit.data.settings import SIZES, STUDIOS, DatasetConfig, check_settings
 from fexgan_lit.data.sources import FileSource, FrameSource, StudioSource
 from fexgan_lit.data.splits import Split, split_rows
 from fexgan_lit.data.summary import DataSummary
 from fexgan_lit.data.table import FrameTable
+from fexgan_lit.errors import UserError
 from fexgan_lit.expression import resolve_affect
 
-STUDIO = "studio_cartoon"
+if TYPE_CHECKING:
+    from fexgan_lit.data.studio.base import Studio
+
+NO_FACEKIT = (
+    "dataset.facekit is not given; dataset=studio_human draws its people from ICT-FaceKit (USC ICT, MIT licence).\n"
+    "Get it with `git clone https://github.com/USC-ICT/ICT-FaceKit` and give dataset.facekit=ICT-FaceKit, or the file "
+    "of a compact copy (.npz). Without it: dataset=studio_cartoon needs nothing."
+)
 
 
 class FrameData(LightningDataModule):
@@ -62,7 +73,12 @@ class FrameData(LightningDataModule):
         self.train = frame_set(self.table, pack.images, rows, split.train)
         self.val = frame_set(self.table, pack.images, rows, split.val) if len(split.val) else None
         self._sampler = PairSampler(
-            self.train, config.batch_size, self.seed, config.uniform_affects, config.min_target_intensity
+            self.train,
+            config.batch_size,
+            self.seed,
+            config.uniform_affects,
+            config.min_target_intensity,
+            exact=config.targets == "exact",
         )
         self._val_pairs = self._fixed_pairs()
         self._train_loader = self._pair_loader()
@@ -90,7 +106,8 @@ class FrameData(LightningDataModule):
         if self.val is None:
             return FixedPairs(np.empty(0, np.int64), np.empty(0, np.int64))
         config = self.config
-        return fixed_pairs(self.val, config.split_seed, config.val_limit, config.min_target_intensity)
+        exact = config.targets == "exact"
+        return fixed_pairs(self.val, config.split_seed, config.val_limit, config.min_target_intensity, exact)
 
     def _summarise(self, pack: Pack, split: Split) -> DataSummary:
         return DataSummary(
@@ -117,13 +134,14 @@ class FrameData(LightningDataModule):
 
 def open_dataset(config: DatasetConfig, progress: Progress | None = None) -> Pack:
     """The pack of the data set `config` names: indexed now, decoded now or before."""
-    table, source = _studio(config) if config.layout_name == STUDIO else _files(config)
+    table, source = _studio(config) if config.layout_name in STUDIOS else _files(config)
     plan = PackPlan(config.name, config.load_size, config.cache_dir, config.workers)
     return prepare_pack(table, source, plan, progress)
 
 
 def frame_set(table: FrameTable, images: np.ndarray, rows: np.ndarray, chosen: np.ndarray) -> FrameSet:
     """The FrameSet of the rows `chosen` (n,) of `table`; its row i lies at `images[rows[i]]`."""
+    known = {name: None if values is None else values[chosen] for name, values in guides(table).items()}
     return FrameSet(
         images=images,
         rows=rows[chosen],
@@ -132,6 +150,7 @@ def frame_set(table: FrameTable, images: np.ndarray, rows: np.ndarray, chosen: n
         intensity=None if table.intensity is None else table.intensity[chosen],
         affects=table.affects,
         identities=table.identities,
+        **known,
     )
 
 
@@ -139,22 +158,17 @@ def _files(config: DatasetConfig) -> tuple[FrameTable, FrameSource]:
     table = index_dataset(config)
     if table.root is None:
         raise RuntimeError("a table of files has no root")
-    return table, FileSource(table.root, table.paths, config.load_size)
+    if config.crop == "centre":
+        return table, FileSource(table.root, table.paths, config.load_size)
+    from fexgan_lit.data.cropping import crop_to_faces
+
+    table = crop_to_faces(table, config.crop_margin)
+    return table, FileSource(table.root, table.paths, config.load_size, boxes=squares(table.frame))
 
 
 def _studio(config: DatasetConfig) -> tuple[FrameTable, FrameSource]:
     """The studio's frames, drawn at the smallest of its sizes that is large enough."""
-    from fexgan_lit.data.studio import CartoonStudio
-
-    size = next((size for size in SIZES if size >= config.load_size), SIZES[-1])
-    studio = CartoonStudio(
-        identities=config.identities,
-        takes=config.takes,
-        frames=config.frames,
-        size=size,
-        seed=config.studio_seed,
-        head_motion=config.head_motion,
-    )
+    studio = make_studio(config)
     table = studio.table()
     rows = np.arange(len(table))
     wanted = wanted_affects(config.affects, config.aliases)
@@ -163,3 +177,26 @@ def _studio(config: DatasetConfig) -> tuple[FrameTable, FrameSource]:
         rows = np.flatnonzero(table.frame["affect"].isin(keep))
         table = keep_pairable(table.select(rows), fixed_affects=False)[0]
     return table, StudioSource(studio, rows, config.load_size)
+
+
+def make_studio(config: DatasetConfig) -> Studio:
+    """The studio `config` names, with its cast and script."""
+    from fexgan_lit.data.studio.cartoon.studio import CartoonStudio
+
+    arguments: dict[str, Any] = {
+        "identities": config.identities,
+        "takes": config.takes,
+        "frames": config.frames,
+        "size": next((size for size in SIZES if size >= config.load_size), SIZES[-1]),
+        "seed": config.studio_seed,
+        "head_motion": config.head_motion,
+        "take_seconds": config.take_seconds,
+        "exact": config.min_target_intensity if config.targets == "exact" else None,
+    }
+    if config.layout_name == "studio_cartoon":
+        return CartoonStudio(**arguments)
+    if config.facekit is None:
+        raise UserError(NO_FACEKIT)
+    from fexgan_lit.data.studio.human.studio import HumanStudio
+
+    return HumanStudio(**arguments, facekit=config.facekit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,7 @@ def keep_pairable(table: FrameTable, fixed_affects: bool = True) -> tuple[FrameT
     if fixed_affects and len(found) < len(table.affects):
         raise UserError(_missing_affects(table, found))
     names = tuple(name for name, keep in zip(table.identities, pairable, strict=True) if keep)
-    return FrameTable(kept.frame, found, names, kept.root, kept.drops, kept.notes), rows
+    return replace(kept, affects=found, identities=names), rows
 
 
 def _single_affect_drop(table: FrameTable, row: int) -> Drop:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fexgan_lit.data.augment import PairAugmentation
 from fexgan_lit.data.frames import FrameSet, resize_batch, to_float
-from fexgan_lit.data.targets import TargetCells
+from fexgan_lit.data.targets import ExactTargets, TargetCells
 from fexgan_lit.errors import UserError
 
 #: Streams of random numbers that must not repeat one another.
@@ -31,6 +31,10 @@ class PairBatch:
         identity: (B,) int64.
         source_row: (B,) int64, row of the FrameSet the source came from.
         target_row: (B,) int64.
+        source_aus: (B, 17) float32 in [0, 1], or None where the data set has no action units.
+        target_aus: as `source_aus`.
+        source_landmarks: (B, 68, 2) float32, -1..1 from edge to edge of the image, or None.
+        target_landmarks: as `source_landmarks`.
     """
 
     source: Tensor
@@ -40,15 +44,22 @@ class PairBatch:
     identity: Tensor
     source_row: Tensor
     target_row: Tensor
+    source_aus: Tensor | None = None
+    target_aus: Tensor | None = None
+    source_landmarks: Tensor | None = None
+    target_landmarks: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
         """The same batch with every tensor on `device`."""
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)}
-        return PairBatch(**moved)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> PairBatch:
         """The same batch in page-locked memory, for faster copies to a GPU."""
-        return PairBatch(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> PairBatch:
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return PairBatch(**{name: None if value is None else change(value) for name, value in values.items()})
 
     def __len__(self) -> int:
         return len(self.source)
@@ -59,6 +70,14 @@ def philox(*key: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch this process takes: `rank` of `world` processes that train together."""
+
+    rank: int = 0
+    world: int = 1
+
+
 class PairSampler:
     """Says which frames make up batch b of epoch e.
 
@@ -67,13 +86,17 @@ class PairSampler:
 
     Args:
         frames: the training split.
-        batch_size: pairs a batch.
+        batch_size: pairs a batch and process.
         seed: non-negative; the same seed gives the same pairs.
         uniform_affects: target affects uniform; false: in proportion to the identity's frames.
         min_target_intensity: weaker frames (0..1) are no targets, neutral apart.
+        exact: targets are the sources' exact counterparts (see `ExactTargets`), not random frames.
+        share: processes that train together draw one batch of `world * batch_size` pairs, each its part; so two
+            processes of 16 pairs see together what one of 32 sees.
 
     Raises:
-        UserError: fewer frames than a batch, or a minimum where intensities are not known.
+        UserError: fewer frames than a batch, a minimum where intensities are not known, or exact targets where
+            there are none.
     """
 
     def __init__(
@@ -83,13 +106,18 @@ class PairSampler:
         seed: int,
         uniform_affects: bool = True,
         min_target_intensity: float = 0.0,
+        exact: bool = False,
+        share: Share | None = None,
     ) -> None:
-        if batch_size > len(frames):
+        self.share = share or Share()
+        self._pairs = batch_size * self.share.world
+        if self._pairs > len(frames):
+            most = len(frames) // self.share.world
             raise UserError(
-                f"dataset.batch_size={batch_size} is more than the {len(frames)} training frames; "
-                f"set dataset.batch_size={max(2, len(frames))} or less."
+                f"dataset.batch_size={batch_size}{f' on {self.share.world} devices' if self.share.world > 1 else ''} "
+                f"is more than the {len(frames)} training frames; set dataset.batch_size={max(2, most)} or less."
             )
-        self.cells = TargetCells(frames, min_target_intensity)
+        self.cells = target_rule(frames, min_target_intensity, exact)
         self.batch_size = batch_size
         self.seed = seed
         self.uniform_affects = uniform_affects
@@ -98,17 +126,18 @@ class PairSampler:
 
     def __len__(self) -> int:
         """Batches an epoch."""
-        return len(self._identity) // self.batch_size
+        return len(self._identity) // self._pairs
 
     def indices(self, epoch: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the sources and of the targets, each (B,) int64, of `batch` in 0..len(self)-1 of `epoch`."""
         if not 0 <= batch < len(self):
             raise IndexError(f"batch {batch} of {len(self)}")
-        source = self._epoch_order(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
+        source = self._epoch_order(epoch)[batch * self._pairs : (batch + 1) * self._pairs]
         rng = philox(self.seed, _TARGETS, epoch, batch)
-        identity = self._identity[source]
         draw_affect = self.cells.uniform_affect if self.uniform_affects else self.cells.frequent_affect
-        return source, self.cells.draw(rng, identity, draw_affect(rng, identity))
+        target = self.cells.draw(rng, source, draw_affect(rng, self._identity[source]))
+        mine = slice(self.share.rank * self.batch_size, (self.share.rank + 1) * self.batch_size)
+        return source[mine], target[mine]
 
     def augmentation_key(self, epoch: int, batch: int) -> tuple[int, ...]:
         """The key from which the random crops of a batch are drawn."""
@@ -119,6 +148,11 @@ class PairSampler:
         if self._order is None or self._order[0] != epoch:
             self._order = (epoch, philox(self.seed, _ORDER, epoch).permutation(len(self._identity)))
         return self._order[1]
+
+
+def target_rule(frames: FrameSet, min_intensity: float, exact: bool) -> TargetCells:
+    """Random frames of the wanted cell, or the exact counterparts."""
+    return ExactTargets(frames, min_intensity) if exact else TargetCells(frames, min_intensity)
 
 
 class PairLoader:
@@ -160,10 +194,14 @@ class PairLoader:
     def batch(self, epoch: int, batch: int) -> PairBatch:
         """Batch number `batch` of `epoch`; moves nothing."""
         source, target = self.pair_sampler.indices(epoch, batch)
+        if self.augmentation is None:
+            return _pair_batch(self.frames, source, target, self.image_size)
         pixels = self.frames.pixels(np.concatenate([source, target]))  # (2B, L, L, 3), sources first
-        if self.augmentation is not None:
-            pixels = self.augmentation(pixels, self.pair_sampler.augmentation_key(epoch, batch))
-        return _pair_batch(self.frames, source, target, pixels, self.image_size)
+        points = pair_landmarks(self.frames, source, target)
+        first = self.pair_sampler.share.rank * self.pair_sampler.batch_size
+        key = self.pair_sampler.augmentation_key(epoch, batch)
+        pixels, points = self.augmentation(pixels, key, first, points)
+        return _assemble(self.frames, source, target, to_float(resize_batch(pixels, self.image_size)), points)
 
     def __iter__(self) -> Iterator[PairBatch]:
         epoch, first = self.epoch, self.start_batch
@@ -212,17 +250,21 @@ class FixedPairs:
 
 
 def fixed_pairs(
-    frames: FrameSet, seed: int = 0, limit: int | None = None, min_target_intensity: float = 0.0
+    frames: FrameSet,
+    seed: int = 0,
+    limit: int | None = None,
+    min_target_intensity: float = 0.0,
+    exact: bool = False,
 ) -> FixedPairs:
     """Every frame as the source of one target of the same identity with another affect; `limit` of them at random."""
-    cells = TargetCells(frames, min_target_intensity)
+    cells = target_rule(frames, min_target_intensity, exact)
     rng = philox(seed, _VALIDATION)
     source = np.flatnonzero(cells.has_other(frames.identity, frames.affect))
     unpaired = len(frames) - len(source)
     if limit is not None and limit < len(source):
         source = np.sort(rng.choice(source, limit, replace=False))
     affect = cells.other_affect(rng, frames.identity[source], frames.affect[source])
-    return FixedPairs(source, cells.draw(rng, frames.identity[source], affect), unpaired)
+    return FixedPairs(source, cells.draw(rng, source, affect), unpaired)
 
 
 class FixedPairLoader:
@@ -242,19 +284,36 @@ class FixedPairLoader:
         for start in range(0, len(self.pairs), self.batch_size):
             source = self.pairs.source[start : start + self.batch_size]
             target = self.pairs.target[start : start + self.batch_size]
-            pixels = self.frames.pixels(np.concatenate([source, target]))
-            yield _pair_batch(self.frames, source, target, pixels, self.image_size)
+            yield _pair_batch(self.frames, source, target, self.image_size)
 
 
-def _pair_batch(frames: FrameSet, source: np.ndarray, target: np.ndarray, pixels: np.ndarray, size: int) -> PairBatch:
-    """`pixels` (2B, L, L, 3) uint8 holds the sources, then the targets."""
-    images = to_float(resize_batch(pixels, size))  # (2B, 3, S, S)
+def pair_landmarks(frames: FrameSet, source: np.ndarray, target: np.ndarray) -> np.ndarray | None:
+    """(2B, 68, 2) landmarks of the sources, then of the targets; None where the data set has none."""
+    return None if frames.landmarks is None else frames.landmarks[np.concatenate([source, target])]
+
+
+def _pair_batch(frames: FrameSet, source: np.ndarray, target: np.ndarray, size: int) -> PairBatch:
+    images = frames.floats(np.concatenate([source, target]), size)  # (2B, 3, S, S), sources first
+    return _assemble(frames, source, target, images, pair_landmarks(frames, source, target))
+
+
+def _assemble(
+    frames: FrameSet, source: np.ndarray, target: np.ndarray, images: Tensor, points: np.ndarray | None
+) -> PairBatch:
+    """`images` (2B, 3, S, S) and `points` (2B, 68, 2) hold the sources, then the targets."""
+    batch = len(source)
+    marks = None if points is None else torch.from_numpy(points)
+    units = None if frames.aus is None else torch.from_numpy(frames.aus[np.concatenate([source, target])])
     return PairBatch(
-        source=images[: len(source)],
-        target=images[len(source) :],
+        source=images[:batch],
+        target=images[batch:],
         source_affect=torch.from_numpy(frames.affect[source]),
         target_affect=torch.from_numpy(frames.affect[target]),
         identity=torch.from_numpy(frames.identity[source]),
         source_row=torch.from_numpy(source.copy()),
-        target_row=torch.from_numpy(target),
+        target_row=torch.from_numpy(target.copy()),
+        source_aus=None if units is None else units[:batch],
+        target_aus=None if units is None else units[batch:],
+        source_landmarks=None if marks is None else marks[:batch],
+        target_landmarks=None if marks is None else marks[batch:],
     )

@@ -136,6 +136,16 @@ def _choice_problems(config: DatasetConfig) -> list[str]:
     ):
         if value not in allowed:
             problems.append(f"dataset.{option}={value}: expected one of {', '.join(allowed)}.")
+    if config.targets == "exact" and config.layout_name not in STUDIOS:
+        problems.append(
+            f"dataset.targets=exact: frames of dataset={config.name} have no counterpart that differs in the "
+            f"expression alone; expected one of the studios ({', '.join(STUDIOS)}), or dataset.targets=random."
+        )
+    elif config.targets == "exact" and config.split == "frame" and config.val_fraction > 0:
+        problems.append(
+            "dataset.split=frame: it would tear exact source/target pairs apart; with dataset.targets=exact expected "
+            "dataset.split=take or identity."
+        )
     if config.affects is not None and len(set(config.affects)) < 2:
         problems.append(f"dataset.affects={list(config.affects)}: expected two affects or more, a pair needs both.")
     return problems

@@ -35,12 +35,23 @@ def split_rows(table: FrameTable, val_fraction: float, by: str = "frame", seed: 
     """
     if val_fraction == 0:
         return Split(np.arange(len(table)), np.empty(0, np.int64))
+    if by == "take" and table.shared_takes:
+        return _shared_takes(table, val_fraction, seed)
     cell = table.identity_index * len(table.affects) + table.affect_index  # (N,)
     unit = np.arange(len(table)) if by == "frame" else _takes(table, cell)
     held_out, unsplit = _hold_out(cell, unit, val_fraction, seed, least=0 if by == "frame" else 1)
     word = "frame" if by == "frame" else "take"
     whole = [_describe(table, int(number), int(count), word) for number, count in unsplit]
     return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out), tuple(whole))
+
+
+def _shared_takes(table: FrameTable, val_fraction: float, seed: int) -> Split:
+    """Hold out takes of each identity, whatever the affect, as all affects share their pose and light."""
+    identity = table.identity_index
+    take = table.frame["take"].to_numpy(np.int64)
+    held_out, unsplit = _hold_out(identity, identity * (int(take.max()) + 1) + take, val_fraction, seed, least=1)
+    whole = tuple(f"{table.identities[number]} ({count} take)" for number, count in unsplit)
+    return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out), whole)
 
 
 def _hold_out(

@@ -46,6 +46,8 @@ class FrameTable:
         root: folder the paths start from; None for a studio, whose frames are drawn.
         drops: what was found and left out.
         notes: sentences for the summary, such as how many annotations were joined.
+        shared_takes: whether take k of an identity has one pose, gaze and light for all affects, frame by frame, as a
+            studio films; elsewhere a take shows one affect.
     """
 
     frame: pd.DataFrame
@@ -54,6 +56,7 @@ class FrameTable:
     root: Path | None
     drops: tuple[Drop, ...] = ()
     notes: tuple[str, ...] = ()
+    shared_takes: bool = False
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -93,6 +96,7 @@ class FrameTable:
             "identities": self.identities,
             "drops": [asdict(drop) for drop in self.drops],
             "notes": self.notes,
+            "shared_takes": self.shared_takes,
         }
         arrow = pa.Table.from_pandas(self.frame, preserve_index=False)
         arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _META: json.dumps(meta).encode()})
@@ -122,6 +126,7 @@ class FrameTable:
             root=root,
             drops=tuple(Drop(**drop) for drop in meta["drops"]),
             notes=tuple(meta["notes"]),
+            shared_takes=meta.get("shared_takes", False),
         )
         check_table(table, str(path))
         return table

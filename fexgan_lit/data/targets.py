@@ -1,4 +1,4 @@
-"""The frames that may be targets, sorted by cell: one (identity, affect), from which a whole batch is drawn at once."""
+"""Which frames may be targets: those of a cell, one (identity, affect), or the exact counterparts of a studio."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class TargetCells:
 
     def __init__(self, frames: FrameSet, min_intensity: float = 0.0) -> None:
         shape = (len(frames.identities), len(frames.affects))
+        self._identity = frames.identity
         cell = frames.identity * shape[1] + frames.affect  # (n,)
         self.frames_per_cell = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
         eligible, self.relaxed = _eligible(frames, cell, min_intensity)
@@ -59,9 +60,45 @@ class TargetCells:
         step = 1 + _below(rng, self._affects[identity] - 1)
         return self._affect_list[identity, (self._rank[identity, affect] + step) % self._affects[identity]]
 
-    def draw(self, rng: np.random.Generator, identity: np.ndarray, affect: np.ndarray) -> np.ndarray:
-        """(B,) int64 rows: one eligible frame of each cell, all equally likely."""
+    def draw(self, rng: np.random.Generator, source: np.ndarray, affect: np.ndarray) -> np.ndarray:
+        """(B,) int64 rows: for each row `source`, one eligible frame of its identity, all equally likely."""
+        identity = self._identity[source]
         return self._rows[self._start[identity, affect] + _below(rng, self._count[identity, affect])]
+
+
+class ExactTargets(TargetCells):
+    """The source's own character, pose, gaze and light with the wanted affect, as a studio films every moment.
+
+    Args:
+        frames: a split with `moment`.
+        min_intensity: where a moment has several frames of an affect, those of at least this strength (0..1) count.
+
+    Raises:
+        UserError: the frames have no moments, or a moment lacks an affect that its identity has.
+    """
+
+    def __init__(self, frames: FrameSet, min_intensity: float = 0.0) -> None:
+        super().__init__(frames, min_intensity)
+        if frames.moment is None:
+            raise UserError(
+                "dataset.targets=exact: these frames have no counterpart that differs in the expression alone; "
+                "only the studios draw one. Use dataset=studio_cartoon or studio_human, or dataset.targets=random."
+            )
+        moments, self._moment = np.unique(frames.moment, return_inverse=True)
+        self._row = np.full((len(moments), len(frames.affects)), -1, np.int64)  # (M, K)
+        strength = np.zeros(len(frames)) if frames.intensity is None else frames.intensity
+        weakest_first = np.argsort(strength, kind="stable")  # later rows overwrite earlier ones
+        self._row[self._moment[weakest_first], frames.affect[weakest_first]] = weakest_first
+        torn = (self._row[self._moment] < 0) & (self.frames_per_cell[frames.identity] > 0)
+        if torn.any():
+            raise UserError(
+                f"dataset.targets=exact: {int(torn.any(1).sum())} of {len(frames)} frames lack the counterpart of "
+                "some affect, because the split tore their moments apart; use dataset.split=take or identity."
+            )
+
+    def draw(self, rng: np.random.Generator, source: np.ndarray, affect: np.ndarray) -> np.ndarray:
+        """(B,) int64 rows: the strongest frame of `affect` at the moment of each row `source`; draws nothing."""
+        return self._row[self._moment[source], affect]
 
 
 def _below(rng: np.random.Generator, count: np.ndarray) -> np.ndarray:

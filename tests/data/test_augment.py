@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from fexgan_lit.data.augment import PairAugmentation
+from fexgan_lit.data.augment import MIRROR, PairAugmentation
 from fexgan_lit.data.settings import DatasetConfig
 
 
@@ -19,7 +19,7 @@ def coordinates(pairs, length):
 
 def test_source_and_target_are_cropped_and_flipped_alike():
     pairs = 64
-    out = PairAugmentation(16)(coordinates(pairs, 20), (0, 1))
+    out, _ = PairAugmentation(16)(coordinates(pairs, 20), (0, 1))
     source, target = out[:pairs], out[pairs:]
     assert out.shape == (128, 16, 16, 3)
     assert (source[..., :2] == target[..., :2]).all()
@@ -38,26 +38,26 @@ def test_equal_keys_give_equal_pixels_whatever_came_before():
     pixels = coordinates(8, 20)
     one, other = PairAugmentation(16), PairAugmentation(16)
     one(pixels, (9, 9))
-    assert (one(pixels, (0, 3)) == other(pixels, (0, 3))).all()
-    assert (one(pixels, (0, 3)) != one(pixels, (0, 4))).any()
+    assert (one(pixels, (0, 3))[0] == other(pixels, (0, 3))[0]).all()
+    assert (one(pixels, (0, 3))[0] != one(pixels, (0, 4))[0]).any()
 
 
 def test_a_row_does_not_depend_on_the_size_of_the_batch():
     augment = PairAugmentation(16)
-    few = augment(coordinates(2, 20), (5,))
-    many = augment(coordinates(6, 20), (5,))
+    few, _ = augment(coordinates(2, 20), (5,))
+    many, _ = augment(coordinates(6, 20), (5,))
     assert (few[:2] == many[:2]).all()
 
 
 @pytest.mark.parametrize(("flip", "share"), [(0.0, 0.0), (1.0, 1.0)])
 def test_flip_is_an_option(flip, share):
-    out = PairAugmentation(16, flip)(coordinates(16, 16), (0,))[:16]
+    out = PairAugmentation(16, flip)(coordinates(16, 16), (0,))[0][:16]
     assert (out[:, 0, 0, 1] > out[:, 0, -1, 1]).mean() == share
 
 
 def test_jitter_changes_colours_alike_in_both_frames():
     grey = np.full((32, 16, 16, 3), 100, np.uint8)
-    plain, out = PairAugmentation(16)(grey, (0,)), PairAugmentation(16, jitter=0.2)(grey, (0,))
+    plain, out = (PairAugmentation(16, jitter=j)(grey, (0,))[0] for j in (0.0, 0.2))
     assert (plain == 100).all()
     levels = out[:, 0, 0, 0]
     assert (levels[:16] == levels[16:]).all()
@@ -74,3 +74,33 @@ def test_load_size_is_that_of_fexgan():
 def test_albumentations_does_not_call_home():
     PairAugmentation(16)
     assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
+
+
+def test_landmarks_follow_crop_and_flip_and_change_names_in_the_mirror():
+    pairs, length, size = 32, 20, 16
+    place = np.random.default_rng(0).integers(3, 17, (68, 2))  # pixels that every crop keeps
+    pixels = np.zeros((2 * pairs, length, length, 3), np.uint8)
+    pixels[:, place[:, 1], place[:, 0]] = 255
+    points = np.broadcast_to((2 * (place + 0.5) / length - 1).astype(np.float32), (2 * pairs, 68, 2)).copy()
+    out, moved = PairAugmentation(size)(pixels, (4,), points=points)
+    found = np.rint((moved + 1) * size / 2 - 0.5).astype(int)
+    rows = np.arange(2 * pairs)[:, None]
+    inside = ((found >= 0) & (found < size)).all(-1)
+    assert inside.mean() > 0.8
+    clipped = np.clip(found, 0, size - 1)
+    assert (out[rows, clipped[..., 1], clipped[..., 0], 0][inside] == 255).all()
+    flipped = moved[:, 0, 0] != moved[0, 0, 0]
+    assert flipped.any()  # crop or flip moved them
+
+
+def test_the_mirror_maps_left_points_to_right_ones():
+    assert sorted(MIRROR.tolist()) == list(range(68))
+    assert (MIRROR[MIRROR] == np.arange(68)).all()
+    same = {8, 27, 28, 29, 30, 33, 51, 57, 62, 66}
+    assert set(np.flatnonzero(np.arange(68) == MIRROR).tolist()) == same
+
+
+def test_the_part_of_a_process_is_cropped_as_in_the_whole_batch():
+    whole, _ = PairAugmentation(16)(coordinates(6, 20), (5,))
+    part, _ = PairAugmentation(16)(coordinates(2, 20), (5,), first=4)
+    assert (part[:2] == whole[4:6]).all()

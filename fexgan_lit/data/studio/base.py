@@ -212,7 +212,8 @@ class Studio(ABC):
         parts = [pd.DataFrame(self._labels())]
         parts += [pd.DataFrame(values, columns=list(names)) for names, values in numbers.items()]
         frame = pd.concat(parts, axis=1)
-        return FrameTable(frame=frame, affects=AFFECTS, identities=tuple(sorted(self.people)), root=None)
+        names = tuple(sorted(self.people))
+        return FrameTable(frame=frame, affects=AFFECTS, identities=names, root=None, shared_takes=True)
 
     def _labels(self) -> dict[str, Any]:
         script, names = self.script, self.people

@@ -1,0 +1,68 @@
+"""What guides a face besides its label, as the networks want it: action units, landmarks, takes and moments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fexgan_lit.data.table import AU_COLUMNS, LANDMARK_COLUMNS, FrameTable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: The square of the stored picture that a pack shows, pixels; without these columns it is the central one.
+CROP_COLUMNS = ("crop_left", "crop_top", "crop_side")
+
+
+def guides(table: FrameTable) -> dict[str, np.ndarray | None]:
+    """The optional arrays of a `FrameSet`, a row a frame of `table`.
+
+    Returns:
+        aus (N, 17) in [0, 1], landmarks (N, 68, 2) in -1..1 of the packed square, take and moment (N,) int64, time_s
+        (N,) float32; None for what the data set does not know of every frame.
+    """
+    frame = table.frame
+    points = _columns(frame, LANDMARK_COLUMNS)
+    return {
+        "aus": _columns(frame, AU_COLUMNS),
+        "landmarks": None if points is None else in_square(points.reshape(-1, 68, 2), squares(frame)),  # (N, 68, 2)
+        "take": _groups(frame, ("identity", "affect", "take")),
+        "moment": _groups(frame, ("identity", "take", "frame")) if table.shared_takes else None,
+        "time_s": _column(frame, "time_s"),
+    }
+
+
+def squares(frame: pd.DataFrame) -> np.ndarray:
+    """(N, 3) float32: left, top and side of the square each packed frame shows, in pixels of the stored picture."""
+    if set(CROP_COLUMNS) <= set(frame.columns):
+        return frame[list(CROP_COLUMNS)].to_numpy(np.float32)
+    height, width = (frame[name].to_numpy() for name in ("height", "width"))
+    side = np.minimum(height, width)
+    return np.stack([(width - side) // 2, (height - side) // 2, side], axis=1).astype(np.float32)
+
+
+def in_square(points: np.ndarray, square: np.ndarray) -> np.ndarray:
+    """(N, 68, 2) pixels to -1..1 from edge to edge of the squares (N, 3)."""
+    relative = (points - square[:, None, :2]) / square[:, None, 2:]
+    return np.ascontiguousarray(2 * relative - 1, np.float32)
+
+
+def _columns(frame: pd.DataFrame, names: tuple[str, ...]) -> np.ndarray | None:
+    """(N, len(names)) float32, or None unless every frame has them all."""
+    if not set(names) <= set(frame.columns):
+        return None
+    values = frame[list(names)].to_numpy(np.float32)
+    return None if np.isnan(values).any() else values
+
+
+def _column(frame: pd.DataFrame, name: str) -> np.ndarray | None:
+    values = _columns(frame, (name,))
+    return None if values is None else values[:, 0]
+
+
+def _groups(frame: pd.DataFrame, names: tuple[str, ...]) -> Any:
+    """(N,) int64 numbers of the groups with equal entries in `names`, or None if one is not known throughout."""
+    if not set(names) <= set(frame.columns) or frame[list(names)].isna().any(axis=None):
+        return None
+    return frame.groupby(list(names), sort=True).ngroup().to_numpy(np.int64)
