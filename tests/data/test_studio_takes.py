@@ -67,7 +67,7 @@ def test_boxes_hold_eyes_and_mouth_and_nothing_more():
     table = CartoonStudio(2, 1, 4, 64).table().frame
     points = table[list(LANDMARK_COLUMNS)].to_numpy().reshape(-1, 68, 2)
     boxes = table[list(BOX_COLUMNS)].to_numpy().reshape(-1, 2, 4)
-    for region, inside, outside in ((0, (19, 24, 36, 45), (33, 51)), (1, (48, 54, 57), (33, 8))):
+    for region, inside, outside in ((0, (19, 24, 36, 45), (33, 51)), (1, (48, 54, 57), (30, 8))):
         left, top, right, bottom = boxes[:, region].T
         for k in inside:
             x, y = points[:, k].T
