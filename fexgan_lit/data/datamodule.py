@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 from lightning.pytorch import LightningDataModule
 
 from fexgan_lit.data.augment import PairAugmentation
 from fexgan_lit.data.frames import FrameSet
-from fexgan_lit.data.guides import guides, squares
-from fexgan_lit.data.labels import keep_pairable, wanted_affects
-from fexgan_lit.data.layouts import index_dataset
-from fexgan_lit.data.packing import Pack, PackPlan, Progress, prepare_pack
+from fexgan_lit.data.guides import guides
+from fexgan_lit.data.labels import keep_pairable
+from fexgan_lit.data.opening import open_dataset
+from fexgan_lit.data.packing import Pack, Progress
 from fexgan_lit.data.pairs import FixedPairLoader, FixedPairs, PairLoader, PairSampler, fixed_pairs
-from fexgan_lit.data.settings import SIZES, STUDIOS, DatasetConfig, check_settings
-from fexgan_lit.data.sources import FileSource, FrameSource, StudioSource
+from fexgan_lit.data.settings import DatasetConfig, check_settings
 from fexgan_lit.data.splits import Split, split_rows
 from fexgan_lit.data.summary import DataSummary
 from fexgan_lit.data.table import FrameTable
-from fexgan_lit.errors import UserError
-from fexgan_lit.expression import resolve_affect
-
-if TYPE_CHECKING:
-    from fexgan_lit.data.studio.base import Studio
-
-NO_FACEKIT = (
-    "dataset.facekit is not given; dataset=studio_human draws its people from ICT-FaceKit (USC ICT, MIT licence).\n"
-    "Get it with `git clone https://github.com/USC-ICT/ICT-FaceKit` and give dataset.facekit=ICT-FaceKit, or the file "
-    "of a compact copy (.npz). Without it: dataset=studio_cartoon needs nothing."
-)
 
 
 class FrameData(LightningDataModule):
@@ -132,13 +118,6 @@ class FrameData(LightningDataModule):
         )
 
 
-def open_dataset(config: DatasetConfig, progress: Progress | None = None) -> Pack:
-    """The pack of the data set `config` names: indexed now, decoded now or before."""
-    table, source = _studio(config) if config.layout_name in STUDIOS else _files(config)
-    plan = PackPlan(config.name, config.load_size, config.cache_dir, config.workers)
-    return prepare_pack(table, source, plan, progress)
-
-
 def frame_set(table: FrameTable, images: np.ndarray, rows: np.ndarray, chosen: np.ndarray) -> FrameSet:
     """The FrameSet of the rows `chosen` (n,) of `table`; its row i lies at `images[rows[i]]`."""
     known = {name: None if values is None else values[chosen] for name, values in guides(table).items()}
@@ -152,51 +131,3 @@ def frame_set(table: FrameTable, images: np.ndarray, rows: np.ndarray, chosen: n
         identities=table.identities,
         **known,
     )
-
-
-def _files(config: DatasetConfig) -> tuple[FrameTable, FrameSource]:
-    table = index_dataset(config)
-    if table.root is None:
-        raise RuntimeError("a table of files has no root")
-    if config.crop == "centre":
-        return table, FileSource(table.root, table.paths, config.load_size)
-    from fexgan_lit.data.cropping import crop_to_faces
-
-    table = crop_to_faces(table, config.crop_margin)
-    return table, FileSource(table.root, table.paths, config.load_size, boxes=squares(table.frame))
-
-
-def _studio(config: DatasetConfig) -> tuple[FrameTable, FrameSource]:
-    """The studio's frames, drawn at the smallest of its sizes that is large enough."""
-    studio = make_studio(config)
-    table = studio.table()
-    rows = np.arange(len(table))
-    wanted = wanted_affects(config.affects, config.aliases)
-    if wanted is not None:
-        keep = {resolve_affect(name, table.affects) for name in wanted}
-        rows = np.flatnonzero(table.frame["affect"].isin(keep))
-        table = keep_pairable(table.select(rows), fixed_affects=False)[0]
-    return table, StudioSource(studio, rows, config.load_size)
-
-
-def make_studio(config: DatasetConfig) -> Studio:
-    """The studio `config` names, with its cast and script."""
-    from fexgan_lit.data.studio.cartoon.studio import CartoonStudio
-
-    arguments: dict[str, Any] = {
-        "identities": config.identities,
-        "takes": config.takes,
-        "frames": config.frames,
-        "size": next((size for size in SIZES if size >= config.load_size), SIZES[-1]),
-        "seed": config.studio_seed,
-        "head_motion": config.head_motion,
-        "take_seconds": config.take_seconds,
-        "exact": config.min_target_intensity if config.targets == "exact" else None,
-    }
-    if config.layout_name == "studio_cartoon":
-        return CartoonStudio(**arguments)
-    if config.facekit is None:
-        raise UserError(NO_FACEKIT)
-    from fexgan_lit.data.studio.human.studio import HumanStudio
-
-    return HumanStudio(**arguments, facekit=config.facekit)

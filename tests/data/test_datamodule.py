@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from fexgan_lit.data import datamodule
+from fexgan_lit.data import opening
 from fexgan_lit.data.datamodule import FrameData
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.data.settings import DatasetConfig
@@ -165,7 +165,7 @@ def test_studio(tmp_path):
     assert data.affects == ("joy", "neutral")
     assert (len(data.train), len(data.val)) == (8, 8)
     assert data.train.intensity is not None
-    source = datamodule._studio(config)[1]
+    source = opening._studio(config)[1]
     assert (data.train.images[3] == source.read(3)[0]).all()
     again = FrameData(config)
     again.setup()
@@ -176,3 +176,21 @@ def test_studio(tmp_path):
 def test_albumentations_is_imported_only_when_used():
     code = "import sys, fexgan_lit.data.datamodule; print('albumentations' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_the_table_of_a_studio_is_kept(tmp_path, monkeypatch):
+    config = DatasetConfig(image_size=32, identities=2, takes=1, frames=2, cache_dir=str(tmp_path))
+    studio = opening.make_studio(config)
+    first = opening.studio_table(studio, config)
+    monkeypatch.setattr(type(studio), "table", lambda *_: pytest.fail("computed again"))
+    again = opening.studio_table(studio, config)
+    assert again.frame.equals(first.frame)
+    assert again.shared_takes
+    next((tmp_path / "tables").iterdir()).write_bytes(b"broken off")
+    monkeypatch.undo()
+    assert opening.studio_table(studio, config).frame.equals(first.frame)
+
+
+def test_studio_human_says_where_its_model_comes_from():
+    with pytest.raises(UserError, match="git clone https://github.com/USC-ICT/ICT-FaceKit"):
+        opening.make_studio(DatasetConfig(name="studio_human"))

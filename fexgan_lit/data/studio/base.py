@@ -18,9 +18,14 @@ from fexgan_lit.errors import UserError
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from fexgan_lit.data.table import FrameTable
 
 SIZES = (32, 64, 128, 256, 512)
+
+#: Rows whose truth one process computes at a time.
+_CHUNK = 4096
 
 #: Keeps the random numbers of counterfactual strengths apart from those of the takes.
 _STRENGTH = 7
@@ -190,30 +195,45 @@ class Studio(ABC):
             raise UserError(f"size: found {size!r}, expected one of {', '.join(map(str, SIZES))} pixels.")
         return self.paint(self._person(identity), Performance(sides, gaze, pose), size)
 
-    def table(self) -> FrameTable:
+    def table(self, workers: int = 1) -> FrameTable:
         """One row a frame: labels, take, frame, time, intensity, 17 AUs, pose in degrees, 68 landmarks and boxes.
 
         Landmarks and boxes (of eyes with brows, and of the mouth) are in pixels of the picture, 0 at its left or top
         edge and `size` at the opposite one. With `exact`, the column `counterfactual` marks the added frames.
+
+        Args:
+            workers: processes that compute it, where there are frames enough to be worth it.
         """
         import pandas as pd
 
         from fexgan_lit.data.table import FrameTable
 
-        acts = [self.performance(row) for row in range(len(self))]
-        people = self.script.person.tolist()
+        frame = pd.concat([pd.DataFrame(self._labels()), self._all_truth(workers)], axis=1)
+        names = tuple(sorted(self.people))
+        return FrameTable(frame=frame, affects=AFFECTS, identities=names, root=None, shared_takes=True)
+
+    def _all_truth(self, workers: int) -> pd.DataFrame:
+        import pandas as pd
+        from joblib import Parallel, delayed
+
+        chunks = [range(start, min(start + _CHUNK, len(self))) for start in range(0, len(self), _CHUNK)]
+        pool = Parallel(n_jobs=min(workers, len(chunks)))
+        return pd.concat(pool(delayed(self._truth)(chunk) for chunk in chunks), ignore_index=True)
+
+    def _truth(self, rows: range) -> pd.DataFrame:
+        """AUs, pose, landmarks and boxes of some rows."""
+        import pandas as pd
+
+        acts = [self.performance(row) for row in rows]
+        people = self.script.person[rows.start : rows.stop].tolist()
         points = np.array([self.landmarks(who, act, self.size) for who, act in zip(people, acts, strict=True)])
         numbers = {
             AU_COLUMNS: np.array([act.units.mean(axis=0) for act in acts]),
             POSE_COLUMNS: np.array([act.pose for act in acts]),
-            LANDMARK_COLUMNS: points.reshape(len(points), -1),  # (N, 68, 2) -> (N, 136)
-            BOX_COLUMNS: region_boxes(points, self.size).reshape(len(points), -1),  # (N, 2, 4) -> (N, 8)
+            LANDMARK_COLUMNS: points.reshape(len(points), -1),  # (n, 68, 2) -> (n, 136)
+            BOX_COLUMNS: region_boxes(points, self.size).reshape(len(points), -1),  # (n, 2, 4) -> (n, 8)
         }
-        parts = [pd.DataFrame(self._labels())]
-        parts += [pd.DataFrame(values, columns=list(names)) for names, values in numbers.items()]
-        frame = pd.concat(parts, axis=1)
-        names = tuple(sorted(self.people))
-        return FrameTable(frame=frame, affects=AFFECTS, identities=names, root=None, shared_takes=True)
+        return pd.concat([pd.DataFrame(values, columns=list(names)) for names, values in numbers.items()], axis=1)
 
     def _labels(self) -> dict[str, Any]:
         script, names = self.script, self.people
