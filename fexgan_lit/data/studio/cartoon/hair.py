@@ -199,16 +199,18 @@ def _spiky(who: Identity) -> Style:
 
 
 def _fringe_ring(who: Identity) -> Style:
-    """Bald on top, puffs of hair above the ears."""
+    """Bald on top, soft tufts of hair from the temples down to behind the ears."""
+    tufts = [(1.0, -0.78, 0.13), (1.1, -0.62, 0.17), (1.17, -0.42, 0.19), (1.18, -0.2, 0.19), (1.12, 0.02, 0.16)]
+    inner = [(0.98, -0.6, 0.1), (1.01, -0.44, 0.12), (1.03, -0.27, 0.11)]
 
-    def tuft(sign: int, x: float, y: float, rx: float, ry: float) -> Points:
-        angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
-        r = 1 + 0.07 * np.abs(np.sin(4.5 * angle + 0.6)) + 0.03 * np.sin(13 * angle)
-        return np.stack([sign * (x + rx * r * np.cos(angle)), y + ry * r * np.sin(angle)], axis=1)
+    def locks(spots: list[tuple[float, float, float]]) -> tuple[Lock, ...]:
+        return tuple(
+            Lock(ellipse(s * x, y, r, 0.86 * r, tilt=0.6 * s, count=20), (0.4 * s, y - 0.2), 1.0, 0.1, 0.13)
+            for s in (-1, 1)
+            for x, y, r in spots
+        )
 
-    far = tuple(Lock(tuft(s, 1.06, -0.26, 0.24, 0.5), (0.75 * s, -0.4), 0.94, 0.13, 0.3) for s in (-1, 1))
-    near = tuple(Lock(tuft(s, 0.98, -0.34, 0.1, 0.34), (0.5 * s, -0.5), 1.0, 0.13, 0.14) for s in (-1, 1))
-    return Style(far, near)
+    return Style(locks(tufts), locks(inner))
 
 
 def _beanie(who: Identity) -> Style:

@@ -68,10 +68,10 @@ def _cavity(image: Image, view: View, mouth: Mouth, upper: Points, lower: Points
     rows, columns = box_of(view, opening, 0.04)
     origin = np.array([columns.start, rows.start])
     patch = np.full((rows.stop - rows.start, columns.stop - columns.start, 3), (58, 16, 20), np.uint8)
-    _tongue(patch, view, mouth, upper, lower, origin)
     room = float(lower[12, 1] - upper[12, 1])
     up = min(mouth.teeth[0], 0.62 * room + 0.01)
-    low = min(mouth.teeth[1], 0.36 * room)
+    low = min(mouth.teeth[1], 0.3 * room)
+    _tongue(patch, view, upper, lower - np.array((0.0, 0.8 * low)), origin)
     _row_of_teeth(patch, view, upper, up, origin)
     if low > 0.02:
         _row_of_teeth(patch, view, lower, -low, origin)
@@ -83,7 +83,8 @@ def _cavity(image: Image, view: View, mouth: Mouth, upper: Points, lower: Points
     image[rows, columns] = mix(image[rows, columns], patch, mask)
 
 
-def _tongue(patch: Image, view: View, mouth: Mouth, upper: Points, lower: Points, origin: Points) -> None:
+def _tongue(patch: Image, view: View, upper: Points, lower: Points, origin: Points) -> None:
+    """The tongue rests on `lower`, behind the lower teeth."""
     x, bottom = lower[12]
     room = bottom - upper[12, 1]
     half = 0.34 * (lower[-1, 0] - lower[0, 0])
