@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fexgan_lit.data.clips import ClipLoader, ClipSampler
+from fexgan_lit.data.clip_batches import ClipLoader, ClipSampler
 from fexgan_lit.data.pairs import Share
 from fexgan_lit.errors import UserError
 

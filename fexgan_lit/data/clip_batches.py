@@ -1,0 +1,171 @@
+"""Whole clips for systems that make videos: a batch of takes, each as T frames in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fexgan_lit.data.frames import FrameSet
+from fexgan_lit.data.pairs import Share, philox
+from fexgan_lit.errors import UserError
+
+#: Streams of random numbers that must not repeat those of the pairs.
+_ORDER, _START = 16, 17
+
+SPANS = ("take", "apex", "window")
+
+
+@dataclass
+class ClipBatch:
+    """B clips of T frames.
+
+    Attributes:
+        frames: (B, T, 3, S, S) float32 in [-1, 1].
+        affect: (B,) int64.
+        identity: (B,) int64.
+        rows: (B, T) int64, rows of the FrameSet.
+        time_s: (B, T) float32 seconds since the take began, or None.
+        aus: (B, T, 17) in [0, 1], or None.
+        landmarks: (B, T, 68, 2) in -1..1, or None.
+    """
+
+    frames: Tensor
+    affect: Tensor
+    identity: Tensor
+    rows: Tensor
+    time_s: Tensor | None = None
+    aus: Tensor | None = None
+    landmarks: Tensor | None = None
+
+
+class ClipSampler:
+    """Says which frames make up the clips of batch b of epoch e; every take comes once an epoch.
+
+    Args:
+        frames: a split that knows its takes.
+        length: frames T of a clip.
+        batch_size: clips a batch and process.
+        seed: non-negative; the same seed gives the same clips.
+        span: what a clip covers: `take`, T frames spread evenly over the whole take; `apex`, spread from its first
+            frame to its strongest (MotionGAN's neutral to apex); `window`, T frames on end from a random start.
+        share: the part of every batch that this process takes.
+
+    Attributes:
+        short: takes with too few frames, which are left out, as "nora/joy (5 frames)".
+
+    Raises:
+        UserError: the data set knows no takes, no intensities for `apex`, or has fewer usable takes than a batch.
+    """
+
+    def __init__(
+        self,
+        frames: FrameSet,
+        length: int,
+        batch_size: int,
+        seed: int,
+        span: str = "take",
+        share: Share | None = None,
+    ) -> None:
+        self.length, self.batch_size, self.seed, self.span = length, batch_size, seed, span
+        self.share = share or Share()
+        self._frames = frames
+        takes = _rows_of_takes(frames, span)
+        self._takes = [rows for rows in takes if len(rows) >= length]
+        self.short = tuple(_describe(frames, rows) for rows in takes if len(rows) < length)
+        if batch_size * self.share.world > len(self._takes):
+            raise UserError(
+                f"dataset.batch_size={batch_size}: {len(self._takes)} takes have the {length} frames of a clip, "
+                f"{len(self.short)} are shorter; expected at least one batch. Use a smaller batch or shorter clips."
+            )
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return len(self._takes) // (self.batch_size * self.share.world)
+
+    def indices(self, epoch: int, batch: int) -> np.ndarray:
+        """(B, T) int64 rows of the clips of `batch` in 0..len(self)-1 of `epoch`, in the order of time."""
+        if not 0 <= batch < len(self):
+            raise IndexError(f"batch {batch} of {len(self)}")
+        order = philox(self.seed, _ORDER, epoch).permutation(len(self._takes))
+        first = (batch * self.share.world + self.share.rank) * self.batch_size
+        luck = philox(self.seed, _START, epoch).random(len(self._takes))
+        chosen = order[first : first + self.batch_size]
+        return np.stack([self._clip(self._takes[take], luck[take]) for take in chosen])
+
+    def _clip(self, rows: np.ndarray, luck: float) -> np.ndarray:
+        if self.span == "window":
+            start = int(luck * (len(rows) - self.length + 1))
+            return rows[start : start + self.length]
+        return rows[np.rint(np.linspace(0, len(rows) - 1, self.length)).astype(np.int64)]
+
+
+class ClipLoader:
+    """Batches of clips; each pass of `for batch in loader` is one epoch."""
+
+    def __init__(self, frames: FrameSet, sampler: ClipSampler, image_size: int) -> None:
+        self.frames = frames
+        self.clip_sampler = sampler
+        self.image_size = image_size
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return len(self.clip_sampler)
+
+    def batch(self, epoch: int, batch: int) -> ClipBatch:
+        """Batch number `batch` of `epoch`; moves nothing."""
+        rows = self.clip_sampler.indices(epoch, batch)  # (B, T)
+        frames, first = self.frames, rows[:, 0]
+        images = frames.floats(rows.ravel(), self.image_size)  # (B * T, 3, S, S)
+
+        def of_rows(values: np.ndarray | None) -> Tensor | None:
+            return None if values is None else torch.from_numpy(values[rows])
+
+        return ClipBatch(
+            frames=images.unflatten(0, rows.shape),  # (B * T, 3, S, S) -> (B, T, 3, S, S)
+            affect=torch.from_numpy(frames.affect[first]),
+            identity=torch.from_numpy(frames.identity[first]),
+            rows=torch.from_numpy(rows),
+            time_s=of_rows(frames.time_s),
+            aus=of_rows(frames.aus),
+            landmarks=of_rows(frames.landmarks),
+        )
+
+    def __iter__(self) -> Iterator[ClipBatch]:
+        for number in range(len(self)):
+            yield self.batch(self.epoch, number)
+        self.epoch += 1
+
+
+def _rows_of_takes(frames: FrameSet, span: str) -> list[np.ndarray]:
+    """The rows of every take in the order of time, up to the strongest frame for the span `apex`."""
+    if span not in SPANS:
+        raise ValueError(f"span {span!r} is not one of {', '.join(SPANS)}")
+    if frames.take is None:
+        raise UserError(
+            "this data set does not say which take each frame belongs to, so it has no clips; give it with "
+            "dataset.annotations=FILE.csv (columns take, frame) or {take} in dataset.pattern."
+        )
+    if span == "apex" and frames.intensity is None:
+        raise UserError(
+            "clips from neutral to apex need the strength of every frame; give dataset.annotations=FILE.csv with a "
+            "column 'intensity', or use whole takes."
+        )
+    moment = np.arange(len(frames)) if frames.time_s is None else frames.time_s
+    order = np.lexsort((moment, frames.take))
+    ends = np.flatnonzero(np.diff(frames.take[order])) + 1
+    takes = np.split(order, ends)
+    if span != "apex" or frames.intensity is None:
+        return takes
+    return [
+        rows[: int(frames.intensity[rows].argmax()) + 1] if frames.intensity[rows].any() else rows for rows in takes
+    ]
+
+
+def _describe(frames: FrameSet, rows: np.ndarray) -> str:
+    first = rows[0]
+    return f"{frames.identities[frames.identity[first]]}/{frames.affects[frames.affect[first]]} ({len(rows)} frames)"
