@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,7 +107,9 @@ class ClipReader:
                 raise ClipError("empty file")
         except OSError as error:
             raise ClipError(f"cannot be read ({error.strerror})") from error
-        self._capture = cv2.VideoCapture(str(path))
+        # ffmpeg repeats on stderr, without the file's name, what ClipError says; OpenCV reads this when it first opens
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
             self._capture.release()
             raise ClipError("not a video, truncated, or of a kind that OpenCV cannot decode")
@@ -128,7 +131,7 @@ class ClipReader:
             there, image = self._capture.read()
             if not there:
                 return
-            yield image, float(self._capture.get(cv2.CAP_PROP_POS_MSEC))
+            yield np.asarray(image, np.uint8), float(self._capture.get(cv2.CAP_PROP_POS_MSEC))
 
     def sample(self, count: int) -> Iterator[NDArray[np.uint8]]:
         """About `count` pictures spread evenly over the clip; the others are skipped, not converted."""
@@ -138,7 +141,7 @@ class ClipReader:
             if number % step == step // 2 and number // step < 2 * count:
                 there, image = self._capture.retrieve()
                 if there:
-                    yield image
+                    yield np.asarray(image, np.uint8)
             number += 1
 
     def check_whole(self, found: int) -> None:

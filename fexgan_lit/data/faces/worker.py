@@ -1,0 +1,187 @@
+"""Talking to the detector's process: requests and answers are lines of JSON, and the process may die at any of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fexgan_lit.data.faces.install import detector_python
+from fexgan_lit.data.faces.mesh import MESH_POINTS, head_pose, is_face, landmarks_of_mesh
+from fexgan_lit.errors import UserError
+
+DETECTORS = ("mediapipe",)
+
+#: Seconds until the process must be ready (its libraries load slowly from a cold disk), and for one picture.
+START_SECONDS, PICTURE_SECONDS = 120.0, 60.0
+#: Deaths and time-outs in a row after which the detector, and not a picture, is to blame.
+_PATIENCE = 3
+
+
+class NoFaceError(Exception):
+    """A picture in which no face was found; the message is the reason."""
+
+
+def worker_command() -> list[str]:
+    """How the detector's process is started; raises UserError where it is not installed."""
+    return [str(detector_python()), str(Path(__file__).with_name("mediapipe_worker.py"))]
+
+
+def check_detector(name: str | None) -> None:
+    """Raise a UserError unless `name` is a detector and installed."""
+    if name not in DETECTORS:
+        raise UserError(f"dataset.detector={name}: expected one of {', '.join(DETECTORS)}.")
+    worker_command()
+
+
+class FaceWorker:
+    """One detector process, started when first asked and again after it died; use as a context manager.
+
+    One thread at a time may ask.
+    """
+
+    def __init__(self, command: list[str] | None = None, picture_seconds: float = PICTURE_SECONDS) -> None:
+        self._command = command or worker_command()
+        self._seconds = picture_seconds
+        self._process: subprocess.Popen[str] | None = None
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._stderr: IO[bytes] | None = None
+        self._asked = 0
+        self._failures = 0
+
+    def __enter__(self) -> FaceWorker:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):  # what was not yet written is of no use to a dead process
+                        pipe.close()
+            self._process = None
+        if self._stderr is not None:
+            self._stderr.close()
+            self._stderr = None
+
+    def find(self, path: Path | str) -> tuple[NDArray[np.float64], tuple[float, float, float]]:
+        """(68, 2) landmarks in pixels of the picture at `path`, and yaw, pitch and roll in degrees.
+
+        Raises:
+            NoFaceError: none found, the file cannot be read, or the detector died of it or took too long.
+            UserError: the detector does not start, or fails picture after picture.
+        """
+        answer = self._ask(str(path))
+        if "error" in answer:
+            raise NoFaceError(f"cannot be read by the detector ({answer['error']})")
+        if answer.get("points") is None:
+            raise NoFaceError("no face found")
+        mesh = np.array(answer["points"], np.float64)
+        if mesh.ndim != 2 or len(mesh) < MESH_POINTS or mesh.shape[1] != 3 or not np.isfinite(mesh).all():
+            raise NoFaceError(f"the detector gave an array of shape {mesh.shape}, not its mesh")
+        width, height = int(answer["width"]), int(answer["height"])
+        points = landmarks_of_mesh(mesh, width, height)
+        if not is_face(points[None])[0]:
+            raise NoFaceError("no face found (both eyes in one place)")
+        return points, head_pose(mesh, width, height)
+
+    def _ask(self, path: str) -> dict[str, Any]:
+        if self._process is None:
+            self._start()
+        self._asked += 1
+        answer = self._send({"id": self._asked, "path": path}) and self._receive("id", self._asked, self._seconds)
+        if answer:
+            self._failures = 0
+            return answer
+        reason = self._ending(self._seconds)
+        tail = self._said()
+        self.close()
+        self._failures += 1
+        if self._failures >= _PATIENCE:
+            raise UserError(f"the face detector {reason} on {self._failures} pictures in a row, last {path}.{tail}")
+        raise NoFaceError(f"the detector {reason} on it")
+
+    def _start(self) -> None:
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (a file, as a pipe that nobody reads fills up)
+        try:
+            self._process = subprocess.Popen(  # noqa: S603
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr,
+                encoding="utf-8", errors="replace",
+            )  # fmt: skip
+        except OSError as error:
+            self.close()
+            raise UserError(f"the face detector cannot be started ({self._command[0]}: {error.strerror}).") from error
+        self._lines = queue.Queue()
+        threading.Thread(target=_pump, args=(self._process.stdout, self._lines), daemon=True).start()
+        if self._receive("ready", None, START_SECONDS) is None:
+            reason, tail = self._ending(START_SECONDS), self._said()
+            self.close()
+            raise UserError(f"the face detector {reason} before it was ready.{tail}")
+
+    def _send(self, request: dict[str, Any]) -> bool:
+        stdin = self._process.stdin if self._process is not None else None
+        if stdin is None:
+            return False
+        try:
+            stdin.write(json.dumps(request) + "\n")
+            stdin.flush()
+        except OSError:  # a broken pipe: it died
+            return False
+        return True
+
+    def _receive(self, key: str, value: int | None, seconds: float) -> dict[str, Any] | None:
+        """The next line that is an answer with `key` (equal to `value`); None at the end or when time is up."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                line = self._lines.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                return None
+            if line is None:
+                return None
+            try:
+                answer = json.loads(line)
+            except ValueError:
+                continue  # chatter of a native library
+            if isinstance(answer, dict) and key in answer and (value is None or answer[key] == value):
+                return answer
+
+    def _ending(self, seconds: float) -> str:
+        """What became of the process."""
+        if self._process is None:
+            return "was not running"
+        try:
+            code = self._process.wait(timeout=0.5)  # its pipes close a moment before it can be waited for
+        except subprocess.TimeoutExpired:
+            return f"gave no answer in {seconds:g} s"
+        return f"ended with code {code}"
+
+    def _said(self) -> str:
+        """The end of its stderr, for an error message."""
+        if self._stderr is None:
+            return ""
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()[-4:]
+        return "\nIt said:\n" + "\n".join(lines) if lines else ""
+
+
+def _pump(pipe: IO[str] | None, lines: queue.Queue[str | None]) -> None:
+    """Move lines to the queue, so that they can be waited for with a time limit; None marks the end."""
+    with contextlib.suppress(ValueError, OSError):  # closed while reading
+        for line in pipe or ():
+            lines.put(line)
+    lines.put(None)
