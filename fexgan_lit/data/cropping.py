@@ -40,4 +40,5 @@ def _takes(table: FrameTable) -> np.ndarray | None:
     """(N,) the take of each frame as identity, affect and number; None where takes are not known."""
     if "take" not in table.frame or table.frame["take"].isna().any():
         return None
-    return table.frame.groupby(["identity", "affect", "take"]).ngroup().to_numpy()
+    names = ["identity", "clip"] if "clip" in table.frame else ["identity", "affect", "take"]
+    return table.frame.groupby(names).ngroup().to_numpy()

@@ -27,7 +27,8 @@ def guides(table: FrameTable) -> dict[str, np.ndarray | None]:
     return {
         "aus": _columns(frame, AU_COLUMNS),
         "landmarks": None if points is None else in_square(points.reshape(-1, 68, 2), squares(frame)),  # (N, 68, 2)
-        "take": _groups(frame, ("identity", "affect", "take")),
+        # where a filmed clip runs from neutral to its affect, its neutral frames belong to it
+        "take": _groups(frame, ("identity", "clip") if "clip" in frame else ("identity", "affect", "take")),
         "moment": _groups(frame, ("identity", "take", "frame")) if table.shared_takes else None,
         "time_s": _column(frame, "time_s"),
     }

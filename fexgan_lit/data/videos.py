@@ -303,10 +303,7 @@ def _face_square(job: _Job, clip: Clip, partial: Path) -> NDArray[np.float64]:
     sample.unlink(missing_ok=True)
     if not found:
         raise ClipError("no face found in it")
-    # takes begin and end near neutral: the smallest faces are the least acted, and an open jaw does not zoom out
-    sides = face_squares(np.array(found), job.margin)[:, 2]
-    calm = np.array(found)[np.argsort(sides, kind="stable")[: max(1, len(found) // 3)]]
-    return face_squares(calm, job.margin, np.zeros(len(calm)))[0]
+    return face_squares(np.array(found), job.margin, np.zeros(len(found)))[0]
 
 
 def _place(root: Path, clip: Clip, partial: Path) -> None:

@@ -36,11 +36,11 @@ for line in sys.stdin:
     answer = {{"id": request["id"], "width": width, "height": height, "points": None}}
     grey = float(image[height // 2, width // 2, 0])
     if grey > 3:
-        # a square of 20 pixels: every vertex at its upper left corner but one eye's and the chin's end
+        # every vertex at the upper left corner of 20 pixels but the chin, an eye's corner and the end of the jaw
         mesh = np.zeros((478, 3))
         mesh[:, 0], mesh[:, 1] = grey / 10 / width, 30 / height
         mesh[[454, 152], 0], mesh[[454, 152], 1] = (grey / 10 + 20) / width, 50 / height
-        mesh[263, 0] += 20 / width  # the outer corner of an eye
+        mesh[[263, 356], 0] += 20 / width
         answer["points"] = mesh.tolist()
     if "odd" in name:
         answer["points"] = [[0, 0, 0]]

@@ -28,7 +28,10 @@ def scenes(tmp_path) -> Path:
                 picture[50:90, left : left + 40] = 200 + n
                 cv2.imwrite(str(path), picture)
                 points = np.random.default_rng(n).uniform(0, 40, (68, 2)) + np.array((left, 50))
-                points[0], points[1] = (left, 50), (left + 40, 90)
+                points[0], points[16] = (left, 54), (left + 40, 54)
+                points[[36, 39, 42, 45]] = np.array([(left + x, 60) for x in (8, 16, 24, 32)])
+                points[33] = (left + 20, 72)
+                points[8] = (left, 50)  # a corner of the bright square
                 row = {"path": str(path.relative_to(tmp_path))}
                 rows.append(row | dict(zip(LANDMARK_COLUMNS, points.ravel(), strict=True)))
     pd.DataFrame(rows).to_csv(tmp_path / "marks.csv", index=False)
@@ -48,11 +51,11 @@ def test_the_square_follows_the_face_and_the_landmarks_follow_the_square(scenes,
     frames = data.train.pixels(np.arange(len(data.train)))
     centre = frames[:, 12:20, 12:20].mean()
     assert centre > 190
-    # a margin of a quarter on each side leaves the face two thirds of the square
-    assert 0.3 < (frames > 100).mean() < 0.6
+    # 40 pixels in a square of 1.2 * 40 * 1.5
+    assert (frames > 100).mean() == pytest.approx((40 / 72) ** 2, abs=0.05)
     points = data.train.landmarks
     assert np.abs(points).max() < 0.8
-    corner = (points[:, 0] + 1) * 16  # upper left corner of the face, pixels of the frame
+    corner = (points[:, 8] + 1) * 16  # upper left corner of the face, pixels of the frame
     for image, (x, y) in zip(frames, corner, strict=True):
         assert image[int(y) + 2, int(x) + 2].mean() > 150
         assert image[int(y) - 2, int(x) - 2].mean() < 60

@@ -65,35 +65,48 @@ def small_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 # crops
 
 
-def box(left: float, top: float, width: float, height: float) -> np.ndarray:
-    """(68, 2) points whose extent is the given box."""
-    points = np.tile([left + width / 2, top + height / 2], (68, 1))
-    points[0], points[1] = (left, top), (left + width, top + height)
+def face(left: float, top: float, width: float) -> np.ndarray:
+    """(68, 2) points of a face whose jaw is `width` wide and whose eyes lie at `top`."""
+    points = np.tile([left + width / 2, top + 0.3 * width], (68, 1))
+    points[0], points[16] = (left, top), (left + width, top)
+    points[[36, 39, 42, 45], 1] = top
+    points[[36, 39, 42, 45], 0] = left + width * np.array([0.2, 0.4, 0.6, 0.8])
     return points
 
 
 def test_square_by_hand() -> None:
-    # 40 wide; 60 high and 9 more above: side 69 * (1 + 2 * 0.5) = 138 around (40, (100 - 9 + 160) / 2 = 125.5)
-    square = face_squares(box(20, 100, 40, 60)[None], 0.5)
-    assert square[0] == pytest.approx([40 - 69, 125.5 - 69, 138])
+    # side 1.2 * 50 * (1 + 2 * 0.5) = 120 around (20 + 25, 100 + 0.24 * 50 = 112)
+    assert face_squares(face(20, 100, 50)[None], 0.5)[0] == pytest.approx([45 - 60, 112 - 60, 120])
 
 
-def test_wide_faces_take_their_width() -> None:
-    square = face_squares(box(0, 0, 100, 20)[None], 0.0)
-    assert square[0] == pytest.approx([0, (20 - 3) / 2 - 50, 100])
+def test_a_turned_head_is_measured_by_its_height() -> None:
+    turned = face(0, 0, 50)
+    turned[33] = (25, 40)  # 40 below the eyes: as in a face of 2.4 * 40 = 96
+    assert face_squares(turned[None], 0.0)[0, 2] == pytest.approx(1.2 * 96)
+
+
+def test_expressions_do_not_change_the_square() -> None:
+    """An open mouth that zoomed out would give the affect away."""
+    table = CartoonStudio(6, 1, 1, 128, head_motion=0.0).table().frame
+    points = table[list(LANDMARK_COLUMNS)].to_numpy().reshape(-1, 68, 2)
+    sides = table.assign(side=face_squares(points, 0.25)[:, 2]).groupby("identity")["side"]
+    assert (sides.max() / sides.min() < 1.03).all()
+    squares = face_squares(points, 0.25)
+    inside = (points > squares[:, None, :2]) & (points < squares[:, None, :2] + squares[:, None, 2:])
+    assert inside.all(axis=(1, 2)).mean() > 0.95
 
 
 def test_one_square_a_group_is_the_median_of_centres_and_sides() -> None:
-    points = np.stack([box(0, 0, 10, 100), box(20, 0, 10, 100), box(90, 0, 10, 100), box(7, 0, 10, 200)])
+    points = np.stack([face(0, 0, 100), face(20, 0, 100), face(90, 0, 100), face(7, 0, 50)])
     apart = face_squares(points, 0.0)
     shared = face_squares(points, 0.0, np.array(["a", "a", "a", "b"]))
-    assert shared[:3] == pytest.approx(np.tile([25 - 57.5, 42.5 - 57.5, 115], (3, 1)))
+    assert shared[:3] == pytest.approx(np.tile([70 - 60, 24 - 60, 120], (3, 1)))
     assert shared[3] == pytest.approx(apart[3])
 
 
 def test_no_face_gives_no_square_unless_the_group_has_one() -> None:
     nothing = np.full((68, 2), np.nan)
-    points = np.stack([box(0, 0, 10, 100), nothing, nothing])
+    points = np.stack([face(0, 0, 100), nothing, nothing])
     assert np.isnan(face_squares(points, 0.2)).all(axis=1).tolist() == [False, True, True]
     shared = face_squares(points, 0.2, np.array([1, 1, 2]))
     assert shared[1] == pytest.approx(shared[0])

@@ -223,14 +223,14 @@ def test_a_run_that_ends_half_way_is_completed_by_the_next(tmp_path: Path, monke
 
 
 def test_one_face_square_for_a_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fake detector sees a face 20 pixels wide and high whose left edge is at a tenth of the picture's grey."""
+    """The fake detector sees a jaw 20 pixels wide whose left end is at a tenth of the picture's grey."""
     script = write_detector(tmp_path / "detector.py")
     monkeypatch.setattr(worker, "worker_command", lambda: [sys.executable, str(script)])
     write_clip(tmp_path / "in" / "a_joy.mp4", frames=9, size=(120, 100), level=40)
     done = extract_videos(settings(tmp_path, crop="face", detector="mediapipe", crop_margin=0.25))
     images = [cv2.imread(str(done.root / row["path"])) for row in rows_of(done.annotations)]
-    # 20 wide, 20 + 3 for the forehead high: 23 * 1.5 = 34.5
-    assert {image.shape for image in images} == {(34, 34, 3)}
+    # 1.2 * 20 * 1.5
+    assert {image.shape for image in images} == {(36, 36, 3)}
     record = json.loads((done.root / ".extraction" / "a_joy_t1.json").read_text())
     assert record["settings"]["crop"] == ["mediapipe", 0.25]
     centre = extract_videos(settings(tmp_path))
