@@ -13,12 +13,27 @@ FORMS = {
     "ferg": "<root>/<character>/<character>_<affect>/<character>_<affect>_<n>.png, "
     "for example FERG_DB_256/aia/aia_joy/aia_joy_1.png",
     "mhfed": "<root>/<character>/<affect>/<any name>.jpg (or .png), for example MH-FED/Amelia/joy/0001.jpg",
+    "ckplus": "<root>/cohn-kanade-images/S005/001/S005_001_00000011.png and <root>/Emotion/S005/001/*_emotion.txt, "
+    "perhaps <root>/Landmarks and <root>/FACS",
+    "oulu_casia": "<root>/OriginalImg/VL/Strong/P001/Anger/000.jpeg (or Oulu_CASIA_NIR_VIS in place of OriginalImg)",
+    "rafd": "<root>/Rafd090_28_Caucasian_male_angry_frontal.jpg, also in folders one or two levels down",
+    "mug": "<root>/subjects3/<id>/<emotion>/take<n>/img_<n>.jpg, "
+    "for example subjects3/001/happiness/take000/img_0000.jpg",
+    "emotionet": "<root>/imgs/<any name>.jpg and <root>/aus.csv (columns path, AU01..AU45, the 17 of OpenFace, 0..5), "
+    "perhaps <root>/train_ids.csv and test_ids.csv",
 }
 HOW_TO_GET = {
     "ferg": "FERG-DB is given on request by its authors: fill in the form of the University of Washington's GRAIL "
     "group on the FERG-DB page, and unpack the archive.",
     "mhfed": "MH-FED is given on request by its authors: the card of azad-wolf-se/MH-FED on the Hugging Face hub "
     "links the form for the password; unpack the archive.",
+    "ckplus": "CK+ is given on request by its authors for research; unpack its four archives (images, emotion labels, "
+    "and if wanted landmarks and FACS labels) into one folder.",
+    "oulu_casia": "Oulu-CASIA is given on request by the University of Oulu; unpack the archive of original images.",
+    "rafd": "RaFD is given to verified researchers of universities by Radboud University: each user applies.",
+    "mug": "MUG is given on request by the Multimedia Understanding Group of the University of Thessaloniki.",
+    "emotionet": "EmotioNet's images are links given on request by its authors; GANimation extracted the action units "
+    "again with OpenFace, which you can do for images of your own too.",
     "folder": "Put your own frames in a folder in which the path of each file says who it is and how they look.",
 }
 
@@ -29,18 +44,16 @@ def expected_form(config: DatasetConfig) -> str:
 
 
 def check_root(config: DatasetConfig) -> Path:
-    """The folder `config.root`.
+    """The folder or file `config.root`.
 
     Raises:
-        UserError: not given, not there, or not a folder; says how to get the data set and the two ways on.
+        UserError: not given or not there; says how to get the data set and the two ways on.
     """
     if config.root is None:
         raise UserError(_missing_root(config, "dataset.root is not given"))
     root = Path(config.root).expanduser()
     if not root.exists():
         raise UserError(_missing_root(config, f"dataset.root={config.root} does not exist"))
-    if not root.is_dir():
-        raise UserError(f"dataset.root={config.root} is a file; expected the folder it unpacks to.")
     return root
 
 
@@ -57,7 +70,7 @@ def _missing_root(config: DatasetConfig, problem: str) -> str:
 def wrong_level(config: DatasetConfig, root: Path, right: Path) -> str:
     """Message for a root one or two levels too high or too low."""
     return (
-        f"dataset.root={root} is not the folder whose subfolders are the characters; {right} looks like it.\n"
+        f"dataset.root={root} is not the top folder of such a data set; {right} looks like it.\n"
         f"Say dataset.root={right}\nExpected folder form: {expected_form(config)}"
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,10 +13,13 @@ from fexgan_lit.data.table import Drop, FrameTable
 from fexgan_lit.errors import UserError
 from fexgan_lit.expression import normalise_affect, order_affects, resolve_affect
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 #: The alias that leaves frames of an affect out.
 IGNORE = "ignore"
-#: One row before the table exists: path parts joined, identity, affect, and number or None for take and frame.
-Row = tuple[str, str, str, int | None, int | None]
+#: The affect of frames in a set that knows action units only.
+UNLABELLED = "unlabelled"
 
 
 class AffectReader:
@@ -52,7 +56,7 @@ class AffectReader:
                 affect = resolve_affect(word, self.allowed, self.aliases)
             except UserError as error:
                 raise UserError(
-                    f"{where}: {error}\nRename the folder, or say which affect it is with "
+                    f"{where}: {error}\nCorrect the name, or say which affect it is with "
                     f"'dataset.aliases={{{word}: {self.allowed[0]}}}' (or '{{{word}: {IGNORE}}}' to leave it out)."
                 ) from error
         if self.wanted is not None and affect not in self.wanted:
@@ -65,21 +69,17 @@ def wanted_affects(affects: Sequence[str] | None, aliases: Mapping[str, str]) ->
     return None if affects is None else order_affects(normalise_affect(name, aliases) for name in affects)
 
 
-def table_of_rows(rows: Sequence[Row], root: Path, drops: Sequence[Drop], wanted: Sequence[str] | None) -> FrameTable:
-    """The checked table of `rows`, its affects `wanted` or, if None, those found.
-
-    Raises:
-        UserError: no identity has two affects, or an affect of `wanted` has no frame.
-    """
-    import pandas as pd
-
-    frame = pd.DataFrame(list(rows), columns=["path", "identity", "affect", "take", "frame"])
+def table_of_frame(
+    frame: pd.DataFrame, root: Path, drops: Sequence[Drop], notes: Sequence[str], wanted: Sequence[str] | None
+) -> FrameTable:
+    """The table of the rows of `frame`, its affects `wanted` or, if None, those found; not checked for pairs."""
     for column in ("take", "frame"):
         # A number is only of use if every frame has one.
-        frame = frame.drop(columns=column) if frame[column].isna().any() else frame.astype({column: "int64"})
+        if column in frame:
+            known = not frame[column].isna().any()
+            frame = frame.astype({column: "int64"}) if known else frame.drop(columns=column)
     affects = order_affects(wanted if wanted is not None else frame["affect"].unique())
-    table = FrameTable(frame, affects, tuple(sorted(frame["identity"].unique())), root, tuple(drops))
-    return keep_pairable(table, fixed_affects=wanted is not None)[0]
+    return FrameTable(frame, affects, tuple(sorted(frame["identity"].unique())), root, tuple(drops), tuple(notes))
 
 
 def keep_pairable(table: FrameTable, fixed_affects: bool = True) -> tuple[FrameTable, np.ndarray]:
@@ -99,8 +99,7 @@ def keep_pairable(table: FrameTable, fixed_affects: bool = True) -> tuple[FrameT
         raise UserError(_nothing_pairable(table, present))
     rows = np.flatnonzero(pairable[table.identity_index])
     left_out = np.flatnonzero(~pairable[table.identity_index])
-    drops = [_single_affect_drop(table, int(row)) for row in left_out]
-    kept = table.select(rows, drops)
+    kept = table.select(rows, _single_affect_drops(table, left_out))
     found = order_affects(kept.frame["affect"].unique())
     if fixed_affects and len(found) < len(table.affects):
         raise UserError(_missing_affects(table, found))
@@ -108,12 +107,21 @@ def keep_pairable(table: FrameTable, fixed_affects: bool = True) -> tuple[FrameT
     return replace(kept, affects=found, identities=names), rows
 
 
-def _single_affect_drop(table: FrameTable, row: int) -> Drop:
-    path, identity, affect = table.frame.loc[row, ["path", "identity", "affect"]]
-    return Drop(str(path), f"identity '{identity}' has the affect '{affect}' only and cannot be paired")
+def _single_affect_drops(table: FrameTable, rows: np.ndarray) -> list[Drop]:
+    labels = table.frame.loc[rows, ["path", "identity", "affect"]].to_numpy().tolist()
+    return [
+        Drop(path, f"identity '{identity}' has the affect '{affect}' only and cannot be paired")
+        for path, identity, affect in labels
+    ]
 
 
 def _nothing_pairable(table: FrameTable, present: np.ndarray) -> str:
+    if table.affects == (UNLABELLED,):
+        return (
+            f"dataset.root={table.root}: these frames have action units but no affects, so there are no pairs of two "
+            "affects to train on; this data set is for systems that are conditioned on action units. "
+            "For pairs, give affects with dataset.manifest=FILE.csv (path, identity, affect)."
+        )
     lines = [
         f"{name} has {', '.join(np.array(table.affects)[has]) or 'none'}"
         for name, has in zip(table.identities[:5], present, strict=False)

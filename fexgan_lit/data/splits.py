@@ -1,4 +1,4 @@
-"""The papers' splits: a share of every (identity, affect) cell is held out, by frames or by whole takes."""
+"""The papers' splits: a share of every (identity, affect) cell, by frames or by whole takes, or of the people."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class Split:
     Attributes:
         train: (n,) rows.
         val: (m,) rows, m may be 0.
-        whole: cells with too few frames (or takes) to split, as "aia/joy (1 frame)"; all theirs are in `train`.
+        whole: what could not be split and is in `train`: cells with too few frames (or takes), as
+            "aia/joy (1 frame)", or people who alone show an affect, as "S005 (the last with contempt)".
     """
 
     train: np.ndarray
@@ -28,34 +29,68 @@ class Split:
 def split_rows(table: FrameTable, val_fraction: float, by: str = "frame", seed: int = 0) -> Split:
     """Hold out round(val_fraction * n) of the n frames of every cell, drawn with a generator of its own.
 
-    With `by="take"` whole takes are held out, at least one wherever there are two.
+    With `by="take"` whole takes are held out, at least one wherever there are two; where the column `clip` names the
+    sequence a frame was filmed in, it is kept together, its neutral frames too. With `by="identity"` whole people
+    are, at least one and never all, and never the last one in training who shows an affect.
 
     Raises:
-        UserError: `by="take"` and the data set knows no takes.
+        UserError: `by="take"` and the data set knows no takes; `by="identity"` and nobody can be held out.
     """
     if val_fraction == 0:
         return Split(np.arange(len(table)), np.empty(0, np.int64))
-    if by == "take" and table.shared_takes:
-        return _shared_takes(table, val_fraction, seed)
+    if by == "identity":
+        return _split_people(table, val_fraction, seed)
     cell = table.identity_index * len(table.affects) + table.affect_index  # (N,)
     unit = np.arange(len(table)) if by == "frame" else _takes(table, cell)
-    held_out, unsplit = _hold_out(cell, unit, val_fraction, seed, least=0 if by == "frame" else 1)
-    word = "frame" if by == "frame" else "take"
-    whole = [_describe(table, int(number), int(count), word) for number, count in unsplit]
+    held_out, unsplit = _hold_out(_cell_of_unit(table, cell, unit), unit, val_fraction, seed, by == "take")
+    whole = [_describe(table, int(number), int(count), by) for number, count in unsplit]
     return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out), tuple(whole))
 
 
-def _shared_takes(table: FrameTable, val_fraction: float, seed: int) -> Split:
-    """Hold out takes of each identity, whatever the affect, as all affects share their pose and light."""
-    identity = table.identity_index
-    take = table.frame["take"].to_numpy(np.int64)
-    held_out, unsplit = _hold_out(identity, identity * (int(take.max()) + 1) + take, val_fraction, seed, least=1)
-    whole = tuple(f"{table.identities[number]} ({count} take)" for number, count in unsplit)
-    return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out), whole)
+def _split_people(table: FrameTable, val_fraction: float, seed: int) -> Split:
+    count = len(table.identities)
+    if count < 2:
+        raise UserError(
+            f"dataset.split=identity: this data set has {count} identity, and one is needed on each side; "
+            "use dataset.split=frame or take, or dataset.val_fraction=0."
+        )
+    shows = np.zeros((count, len(table.affects)), bool)
+    shows[table.identity_index, table.affect_index] = True
+    left = shows.sum(0)  # (K,) people in training who show each affect
+    quota = min(max(int(count * val_fraction + 0.5), 1), count - 1)
+    held_out, whole = np.zeros(count, bool), []
+    for person in np.random.default_rng(seed).permutation(count).tolist():
+        if held_out.sum() == quota:
+            break
+        last = shows[person] & (left == 1)
+        if last.any():
+            whole.append(f"{table.identities[person]} (the last with {table.affects[int(last.argmax())]})")
+            continue
+        held_out[person] = True
+        left = left - shows[person]
+    if not held_out.any():
+        raise UserError(
+            "dataset.split=identity: nobody can be held out, since everyone is the only one with some affect: "
+            f"{', '.join(whole[:5])}. Use dataset.split=frame or take, or fewer affects with dataset.affects=[...]."
+        )
+    of_row = held_out[table.identity_index]
+    return Split(np.flatnonzero(~of_row), np.flatnonzero(of_row), tuple(whole))
+
+
+def _cell_of_unit(table: FrameTable, cell: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """(N,) one cell for all rows of a unit: that of its affect, where part of a clip is neutral."""
+    if "neutral" not in table.affects:
+        return cell
+    neutral = table.affect_index == table.affects.index("neutral")
+    order = np.argsort(neutral, kind="stable")  # rows with an affect first
+    _, first, of_row = np.unique(unit[order], return_index=True, return_inverse=True)
+    found = np.empty_like(cell)
+    found[order] = cell[order][first][of_row]
+    return found
 
 
 def _hold_out(
-    cell: np.ndarray, unit: np.ndarray, val_fraction: float, seed: int, least: int
+    cell: np.ndarray, unit: np.ndarray, val_fraction: float, seed: int, at_least_one: bool
 ) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """(N,) bool of the rows held out, and (cell, units) of the cells kept whole; a unit lies in one cell."""
     units, first, of_row = np.unique(unit, return_index=True, return_inverse=True)
@@ -64,7 +99,7 @@ def _hold_out(
     numbers, start, count = np.unique(cell_of_unit[order], return_index=True, return_counts=True)
     rank = np.arange(len(units)) - np.repeat(start, count)
     # Half a unit rounds up; one unit at least stays in training.
-    quota = np.minimum(np.maximum((count * val_fraction + 0.5).astype(np.int64), least), count - 1)
+    quota = np.minimum(np.maximum((count * val_fraction + 0.5).astype(np.int64), int(at_least_one)), count - 1)
     chosen = np.zeros(len(units), bool)
     chosen[order] = rank < np.repeat(quota, count)
     unsplit = [(int(number), int(n)) for number, n, q in zip(numbers, count, quota, strict=True) if q == 0]
@@ -72,7 +107,9 @@ def _hold_out(
 
 
 def _takes(table: FrameTable, cell: np.ndarray) -> np.ndarray:
-    """(N,) a number for each (cell, take)."""
+    """(N,) a number for each clip, or for each (cell, take)."""
+    if "clip" in table.frame:
+        return np.unique(table.frame["clip"].to_numpy(str), return_inverse=True)[1]
     if "take" not in table.frame or table.frame["take"].isna().any():
         raise UserError(
             "dataset.split=take: this data set does not say which take each frame belongs to; give it with "

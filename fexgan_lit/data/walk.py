@@ -20,36 +20,43 @@ class Listing:
     drops: list[Drop] = field(default_factory=list)
 
 
-def list_images(root: Path, depth: int) -> Listing:
+def list_images(root: Path, depth: int, least: int | None = None, below: str = "") -> Listing:
     """Every image file exactly `depth` parts below `root` (1: in it), from sorted folders; nothing is opened.
 
     Links are followed as long as they stay inside `root`. Images at another depth, hidden files, files of another
     kind and names that are not Unicode become drops.
+
+    Args:
+        root: folder the paths start from.
+        depth: parts of the path of an image, counted from `below`.
+        least: images may also lie higher, down to so many parts.
+        below: folder inside `root` to look into; its name stays part of the paths.
     """
     listing = Listing()
-    inside = os.path.realpath(root)
-    _descend(str(root), (), depth, inside, listing)
+    start = tuple(part for part in below.split("/") if part)
+    levels = range(len(start) + (least or depth), len(start) + depth + 1)
+    _descend("/".join([str(root), *start]), start, levels, os.path.realpath(root), listing)
     return listing
 
 
-def _descend(folder: str, parts: tuple[str, ...], depth: int, inside: str, listing: Listing) -> None:
+def _descend(folder: str, parts: tuple[str, ...], levels: range, inside: str, listing: Listing) -> None:
     try:
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         listing.drops.append(Drop("/".join(parts) or ".", f"folder cannot be read ({error.strerror})"))
         return
-    last = len(parts) + 1 == depth
+    level = len(parts) + 1
     for entry in found:
         here = (*parts, entry.name)
         reason = _refusal(entry, inside)
         if reason is None and entry.is_dir():
-            if not last:
-                _descend(entry.path, here, depth, inside, listing)
+            if level < levels[-1]:
+                _descend(entry.path, here, levels, inside, listing)
                 continue
             reason = "folder below the level of the images"
         elif reason is None:
-            reason = _file_refusal(entry.name, last)
+            reason = file_refusal(entry.name, level in levels)
         if reason is None:
             listing.images.append(here)
         else:
@@ -71,10 +78,11 @@ def _refusal(entry: os.DirEntry[str], inside: str) -> str | None:
     return None
 
 
-def _file_refusal(name: str, last: bool) -> str | None:
+def file_refusal(name: str, in_place: bool = True) -> str | None:
+    """Why a file is no frame by its name, or by not being `in_place`; None if it may be one."""
     if os.path.splitext(name)[1].lower() not in EXTENSIONS:  # noqa: PTH122 (a Path a file would cost seconds)
         return "not an image by its extension"
-    return None if last else "image above the level of the images"
+    return None if in_place else "image above the level of the images"
 
 
 def _printable(name: str) -> str:
@@ -110,7 +118,7 @@ def sample_images(folder: Path, depth: int, limit: int = 200) -> list[tuple[str,
                 names = [e.name for e in itertools.islice(entries, limit) if not e.name.startswith(".")]
         except OSError:
             return []
-        images: list[tuple[str, ...]] = [(name,) for name in sorted(names) if _file_refusal(name, True) is None]
+        images: list[tuple[str, ...]] = [(name,) for name in sorted(names) if file_refusal(name, True) is None]
         return images[:3]
     deeper = ((sub.name, *rest) for sub in _folders(folder, 10) for rest in sample_images(sub, depth - 1, limit))
     return list(itertools.islice(deeper, limit))

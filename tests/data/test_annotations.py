@@ -117,3 +117,50 @@ def test_files_that_are_no_csv(write_cast):
     for name in ("a.csv", "missing.csv"):
         with pytest.raises(UserError, match="cannot be read as CSV"):
             joined(root, root / name)
+
+
+def test_columns_as_openface_names_them(write_cast):
+    root = write_cast()
+    rows = full_csv(root).drop(columns=["frame", "take", "intensity", "yaw", "pitch", "roll"])
+    names = {name.upper(): f" {name.upper()}_r" for name in AU_COLUMNS}
+    names |= {name: f" {name[0]}_{int(name[1:])}" for name in LANDMARK_COLUMNS} | {"time_s": " timestamp"}
+    presence = {f" {name.upper()}_c": 1 for name in AU_COLUMNS}
+    rows.rename(columns=names).copy().assign(**presence).to_csv(root / "a.csv", index=False)
+    table = joined(root, root / "a.csv")
+    np.testing.assert_allclose(table.frame["au45"], np.linspace(0, 1, len(table)), atol=1e-6)
+    assert table.frame["y67"].iloc[0] == 135
+    assert set(table.frame["time_s"]) == {np.float32(0.1)}
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        (lambda f: f, "all 17 columns of action units are equal"),
+        (lambda f: f.assign(**dict.fromkeys([c.upper() for c in AU_COLUMNS], 2.0)), "the same in every row"),
+        (lambda f: f.assign(**{c.upper(): np.linspace(0, 1, 28) for c in AU_COLUMNS}), "perhaps they were divided by"),
+        (lambda f: f, "the landmarks are the same in every row"),
+        (lambda f: f.assign(**{c: f[c] / 200 for c in LANDMARK_COLUMNS}), "perhaps they are shares of the image"),
+        (lambda f: f.assign(x05=[-3.0] + [4.0] * 27), "landmarks left of or above the image in 1 of 28 rows"),
+        (lambda f: f.assign(x05=[41.0] * 28), "landmarks right of or below the image in 28 of 28 frames looked at"),
+    ],
+)
+def test_values_that_can_hardly_be_meant_are_noted(write_cast, change, note):
+    root = write_cast()
+    change(full_csv(root)).to_csv(root / "a.csv", index=False)
+    assert any("a.csv: suspicious: " in text and note in text for text in joined(root, root / "a.csv").notes)
+
+
+def test_values_as_they_should_be_raise_no_suspicion(write_cast):
+    root = write_cast()
+    rng = np.random.default_rng(0)
+    units = {name.upper(): rng.uniform(0, 5, 28) for name in AU_COLUMNS}
+    points = {name: rng.uniform(0, 40, 28) for name in LANDMARK_COLUMNS}
+    full_csv(root).assign(**units, **points).to_csv(root / "a.csv", index=False)
+    assert not any("suspicious" in text for text in joined(root, root / "a.csv").notes)
+
+
+def test_a_column_named_twice(write_cast):
+    root = write_cast()
+    (root / "a.csv").write_text("path,intensity,intensity\nanna/joy/0001.png,1,0\n")
+    with pytest.raises(UserError, match="the column 'intensity' is there twice"):
+        joined(root, root / "a.csv")

@@ -89,3 +89,56 @@ def test_takes_have_to_be_known():
     gaps = table.frame.assign(take=table.frame["take"].astype("Int64").where(table.frame.index != 3))
     with pytest.raises(UserError, match=r"dataset\.split=take"):
         split_rows(FrameTable(gaps, table.affects, table.identities, None), 0.2, by="take")
+
+
+def people(table, rows):
+    return set(table.frame.loc[rows, "identity"])
+
+
+@pytest.mark.parametrize(("fraction", "count", "held_out"), [(0.1, 10, 1), (0.25, 10, 3), (0.01, 10, 1), (0.99, 4, 3)])
+def test_whole_people_are_held_out(fraction, count, held_out):
+    table = table_of({(f"p{i}", affect): 3 + i for i in range(count) for affect in ("fear", "joy")})
+    split = split_rows(table, fraction, by="identity")
+    assert len(people(table, split.val)) == held_out
+    assert not people(table, split.val) & people(table, split.train)
+    assert sorted([*split.train, *split.val]) == list(range(len(table)))
+    assert split.whole == ()
+
+
+def test_seed_chooses_the_people():
+    table = table_of({(f"p{i}", affect): 2 for i in range(30) for affect in ("fear", "joy")})
+    chosen = [people(table, split_rows(table, 0.2, by="identity", seed=seed).val) for seed in (0, 0, 1)]
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+def test_no_affect_leaves_the_training():
+    cells = {(f"p{i}", affect): 2 for i in range(4) for affect in ("fear", "joy")} | {("p1", "contempt"): 2}
+    table = table_of(cells)
+    splits = [split_rows(table, 0.99, by="identity", seed=seed) for seed in range(20)]
+    for split in splits:
+        assert set(table.frame.loc[split.train, "affect"]) == {"contempt", "fear", "joy"}
+        assert len(people(table, split.val)) == 3
+    assert {name for split in splits for name in split.whole} == {"p1 (the last with contempt)"}
+
+
+def test_one_person_or_nobody_to_spare():
+    with pytest.raises(UserError, match=r"dataset\.split=identity: this data set has 1 identity"):
+        split_rows(table_of({("a", "fear"): 5, ("a", "joy"): 5}), 0.2, by="identity")
+    alone = table_of({("a", "fear"): 5, ("a", "joy"): 5, ("b", "anger"): 5, ("b", "neutral"): 5})
+    with pytest.raises(UserError, match=r"nobody can be held out.*a \(the last with fear\)"):
+        split_rows(alone, 0.2, by="identity")
+
+
+def test_a_clip_stays_together_with_its_neutral_frames():
+    rows = [
+        (f"{take}/{n}.png", "a", "neutral" if n < 2 else affect, take, f"a/{take}")
+        for take in range(1, 11)
+        for affect in ["joy" if take < 6 else "fear"]
+        for n in range(4)
+    ]
+    frame = pd.DataFrame(rows, columns=["path", "identity", "affect", "take", "clip"])
+    table = FrameTable(frame, ("fear", "joy", "neutral"), ("a",), None)
+    split = split_rows(table, 0.2, by="take")
+    assert not set(frame.loc[split.train, "clip"]) & set(frame.loc[split.val, "clip"])
+    assert per_cell(table, split.val) == {("a", "joy"): 2, ("a", "fear"): 2, ("a", "neutral"): 4}
+    assert split.whole == ()
