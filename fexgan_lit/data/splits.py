@@ -40,6 +40,8 @@ def split_rows(table: FrameTable, val_fraction: float, by: str = "frame", seed: 
         return Split(np.arange(len(table)), np.empty(0, np.int64))
     if by == "identity":
         return _split_people(table, val_fraction, seed)
+    if by == "take" and table.shared_takes:
+        return _split_shared_takes(table, val_fraction, seed)
     cell = table.identity_index * len(table.affects) + table.affect_index  # (N,)
     unit = np.arange(len(table)) if by == "frame" else _takes(table, cell)
     held_out, unsplit = _hold_out(_cell_of_unit(table, cell, unit), unit, val_fraction, seed, by == "take")
@@ -75,6 +77,16 @@ def _split_people(table: FrameTable, val_fraction: float, seed: int) -> Split:
         )
     of_row = held_out[table.identity_index]
     return Split(np.flatnonzero(~of_row), np.flatnonzero(of_row), tuple(whole))
+
+
+def _split_shared_takes(table: FrameTable, val_fraction: float, seed: int) -> Split:
+    """Hold out takes of each identity, whatever the affect, as all affects share their pose and light."""
+    identity = table.identity_index
+    take = table.frame["take"].to_numpy(np.int64)
+    unit = identity * (int(take.max()) + 1) + take
+    held_out, unsplit = _hold_out(identity, unit, val_fraction, seed, True)
+    whole = tuple(f"{table.identities[number]} ({count} take)" for number, count in unsplit)
+    return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out), whole)
 
 
 def _cell_of_unit(table: FrameTable, cell: np.ndarray, unit: np.ndarray) -> np.ndarray:
