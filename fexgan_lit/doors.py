@@ -82,7 +82,8 @@ def user_message(error: Exception, config_name: str) -> str | None:
         return explain_composition(error, config_name, sys.argv[1:])
     if isinstance(error, OSError) and (error.filename or error.errno in _NO_ROOM):
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}. What was on disk before is untouched; run=RUN_DIR goes on once there is room."
+        way_on = "run=RUN_DIR goes on" if config_name == "train" else "the same command goes on"
+        return f"{where}{error.strerror}. What was on disk before is untouched; {way_on} once there is room."
     return None
 
 
@@ -132,7 +133,7 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
                 problems.append(f"{override}: {_unknown(override, known) or _short(single)}")
     if not problems:
         return _short(error)
-    hint = "python -m fexgan_lit.train --help lists every group and value"
+    hint = f"python -m fexgan_lit.{config_name} --help lists every group and value"
     return "\n".join(["these options cannot be used:", *(f"  - {p}" for p in problems), hint])
 
 
@@ -159,7 +160,7 @@ def _short(error: BaseException) -> str:
     """The lines of a Hydra message that say something to a user."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     noise = ("full_key", "object_type", "Set the environment variable", "See https://hydra.cc", "reference_type",
-             "In 'train'", "Config search path", "provider=")  # fmt: skip
+             "In '", "Config search path", "provider=")  # fmt: skip
     text = ", ".join(line.rstrip(";") for line in lines if not line.startswith(noise)).replace(":, ", ": ")
     if "no viable alternative" in text or "extraneous input" in text:
         text += " (put a value with braces or blanks in double quotes inside single ones: 'a.b=\"{c}\"')"

@@ -22,6 +22,14 @@ IGNORE = "ignore"
 UNLABELLED = "unlabelled"
 
 
+class NothingToPairError(UserError):
+    """No pair can be made of `table`, or none with one of the affects; a report can still be made of it."""
+
+    def __init__(self, message: str, table: FrameTable) -> None:
+        super().__init__(message)
+        self.table = table
+
+
 class AffectReader:
     """Turns the words of folder names into affects; remembers each word, as they repeat for every frame.
 
@@ -90,19 +98,19 @@ def keep_pairable(table: FrameTable, fixed_affects: bool = True) -> tuple[FrameT
         fixed_affects: an affect left without frames is an error; false: it leaves the list of affects.
 
     Raises:
-        UserError: no identity has two affects, or an affect has no frame.
+        NothingToPairError: no identity has two affects, or an affect has no frame.
     """
     present = np.zeros((len(table.identities), len(table.affects)), bool)
     present[table.identity_index, table.affect_index] = True
     pairable = present.sum(1) >= 2
     if not pairable.any():
-        raise UserError(_nothing_pairable(table, present))
+        raise NothingToPairError(_nothing_pairable(table, present), table)
     rows = np.flatnonzero(pairable[table.identity_index])
     left_out = np.flatnonzero(~pairable[table.identity_index])
     kept = table.select(rows, _single_affect_drops(table, left_out))
     found = order_affects(kept.frame["affect"].unique())
     if fixed_affects and len(found) < len(table.affects):
-        raise UserError(_missing_affects(table, found))
+        raise NothingToPairError(_missing_affects(table, found), table)
     names = tuple(name for name, keep in zip(table.identities, pairable, strict=True) if keep)
     return replace(kept, affects=found, identities=names), rows
 

@@ -45,8 +45,8 @@ def _files(config: DatasetConfig) -> tuple[FrameTable, FrameSource]:
         return table, FileSource(table.root, table.paths, config.load_size)
     from fexgan_lit.data.cropping import crop_to_faces
 
-    table = crop_to_faces(table, config.crop_margin)
-    return table, FileSource(table.root, table.paths, config.load_size, boxes=squares(table.frame))
+    cropped = crop_to_faces(table, config.crop_margin)
+    return cropped, FileSource(table.root, cropped.paths, config.load_size, boxes=squares(cropped.frame))
 
 
 def _studio(config: DatasetConfig) -> tuple[FrameTable, FrameSource]:

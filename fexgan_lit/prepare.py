@@ -1,0 +1,313 @@
+"""`python -m fexgan_lit.prepare`: index, check and pack a data set, and tell the truth about it.
+
+Exit codes: 0 if training would start, with or without warnings; 1 if it would not, and the report says why (one affect
+only, an affect without frames, fewer frames than a batch); 2 for a mistake that leaves nothing to report on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from fexgan_lit.data.settings import STUDIOS, DatasetConfig
+from fexgan_lit.doors import run_door
+from fexgan_lit.errors import UserError
+from fexgan_lit.files import write_atomic
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fexgan_lit.data.packing import Pack, Progress
+    from fexgan_lit.data.table import Drop, FrameTable
+
+NOT_TRAINABLE = 1
+
+
+@dataclass(frozen=True)
+class Material:
+    """A data set on its way to the doctor.
+
+    Attributes:
+        config: settings in force: those of the user, with what videos and the detector changed.
+        drops: what was lost before the index.
+        faceless: frames in use in which the detector found no face, and why.
+        notes: what happened before the index, in sentences.
+    """
+
+    config: DatasetConfig
+    drops: tuple[Drop, ...] = ()
+    faceless: tuple[Drop, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def prepare(cfg: DictConfig) -> None:
+    """Prepare and examine the data set `cfg` describes, print and write the report."""
+    from hydra.core.hydra_config import HydraConfig
+    from rich.console import Console
+
+    from fexgan_lit import __version__
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 120
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    overrides = list(HydraConfig.get().overrides.task)
+    with no_stray_folder(folder):
+        if cfg.out and (trouble := out_trouble(str(cfg.out))):
+            raise UserError(trouble)
+        settings = dataset_settings(cfg)
+        check_files_option(cfg.files, settings)
+        console.print(f"[bold]fexgan_lit {__version__}[/]  prepare {settings.name}\n")
+        trainable = examine_dataset(settings, folder, overrides, console)
+        if cfg.files:
+            write_files(Path(cfg.files).expanduser(), settings, console)
+    if not trainable:
+        raise SystemExit(NOT_TRAINABLE)
+
+
+def check_files_option(files: str | None, settings: DatasetConfig) -> None:
+    """Refuse `files=DIR` where the frames are files already."""
+    if files and settings.layout_name not in STUDIOS:
+        raise UserError(
+            f"files={files}: the frames of dataset={settings.name} are files already; only the frames of a studio "
+            f"({', '.join(STUDIOS)}) can be written."
+        )
+
+
+def write_files(folder: Path, settings: DatasetConfig, console: Console) -> None:
+    """The studio's frames as files, in MH-FED's folder form, with their ground truth; says how to read them."""
+    from fexgan_lit.data.opening import make_studio
+    from fexgan_lit.data.studio.export import export_studio
+
+    with stages(console) as stage:
+        csv = export_studio(
+            make_studio(settings), folder, settings.workers or os.cpu_count() or 1, stage("writing files")
+        )
+    console.print(f"\n  files      {folder}, ground truth in {csv.name}; they are read back with", markup=False)
+    console.print(f"             dataset=mhfed dataset.root={folder} dataset.annotations={csv}", markup=False)
+
+
+def examine_dataset(settings: DatasetConfig, folder: Path, overrides: list[str], console: Console) -> bool:
+    """Pack, examine, report into `folder`; returns whether the set can be trained on."""
+    from fexgan_lit.data.doctor import examine
+    from fexgan_lit.data.doctor.report import write_report
+    from fexgan_lit.data.doctor.terminal import print_diagnosis
+
+    with stages(console) as stage:
+        material = with_landmarks(from_videos(Material(settings), stage), stage)
+        pack, refusal = open_pack(material.config, stage("packing frames"))
+        drops = (*material.drops, *(drop for drop in pack.table.drops if not is_own_file(drop.path, material.config)))
+        table = replace(pack.table, drops=drops, notes=(*material.notes, *pack.table.notes))
+        diagnosis = examine(
+            replace(pack, table=table), material.config, refusal, material.faceless, stage("looking at frames")
+        )
+    command = train_command(overrides, settings, material.config)
+    write_report(folder, diagnosis, command)
+    print_diagnosis(console, diagnosis, folder, command)
+    return diagnosis.trainable
+
+
+def dataset_settings(cfg: DictConfig) -> DatasetConfig:
+    """The typed `dataset` group.
+
+    Raises:
+        UserError: one message with every value that cannot be used.
+    """
+    from fexgan_lit.config import typed
+
+    tree: Any = OmegaConf.to_container(cfg, resolve=True)
+    problems: list[str] = []
+    settings = typed(DatasetConfig, tree["dataset"], "dataset", problems)
+    problems += [] if problems else settings.problems()
+    if problems:
+        raise UserError("the configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
+    return settings
+
+
+def is_own_file(path: str, config: DatasetConfig) -> bool:
+    """Whether a path below the root is the CSV in use, or what the splitting of clips keeps beside the frames."""
+    if config.root is None or config.annotations is None:
+        return False
+    whole = Path(config.root).expanduser() / path
+    return whole.name == ".extraction" or whole.resolve() == Path(config.annotations).expanduser().resolve()
+
+
+class Stages:
+    """Bars for the stages of the work, one after the other."""
+
+    def __init__(self, bar: Any) -> None:
+        self.bar = bar
+
+    def __call__(self, description: str) -> Progress:
+        """A new bar, and what to call with (done, in all); the bars before it go away."""
+        for task in list(self.bar.task_ids):
+            self.bar.remove_task(task)
+        task = self.bar.add_task(description, total=None)
+        return lambda done, total: self.bar.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def stages(console: Console) -> Iterator[Stages]:
+    """Draw the stages begun inside on `console`."""
+    from fexgan_lit.progress import stage_bar
+
+    with stage_bar(console) as bar:
+        yield Stages(bar)
+
+
+def from_videos(material: Material, stage: Stages) -> Material:
+    """Split the clips of `dataset.videos`, if there are any, and go on with the frames."""
+    config = material.config
+    if config.videos is None:
+        return material
+    from fexgan_lit.data.videos import extract_videos
+
+    made = extract_videos(config, stage("splitting clips"))
+    note = f"{made.frames} frames of {len(made.clips)} clips in {config.videos} were written to {made.root}"
+    # the layout `folder` takes the affects that the clips show; the one of MH-FED would miss the others
+    frames = replace(
+        config, videos=None, root=str(made.root), annotations=str(made.annotations), layout="folder",
+        pattern=DatasetConfig.pattern,
+    )  # fmt: skip
+    return replace(material, config=frames, drops=made.drops, notes=(note, *made.notes))
+
+
+def with_landmarks(material: Material, stage: Stages) -> Material:
+    """Let `dataset.detector` find landmarks where the set has none, and go on with its annotations."""
+    config = material.config
+    if config.detector is None or config.layout_name in STUDIOS:
+        return material
+    from fexgan_lit.data.layouts import index_dataset
+    from fexgan_lit.data.table import LANDMARK_COLUMNS
+
+    table = index_dataset(config)
+    if LANDMARK_COLUMNS[0] in table.frame:
+        note = f"dataset.detector={config.detector} was not needed: the set has landmarks"
+        return replace(material, notes=(*material.notes, note))
+    from fexgan_lit.data.faces.detect import detect_landmarks
+
+    found = detect_landmarks(table, config, stage("finding landmarks"))
+    path = found.annotations if config.annotations is None else merge_annotations(table, found.annotations)
+    changed = replace(config, annotations=str(path), detector=None)
+    note = f"{config.detector} found landmarks in {found.found} of {len(table)} frames: {path}"
+    notes = (*material.notes, note, *getattr(found, "notes", ()))
+    return replace(material, config=changed, faceless=found.missing, notes=notes)
+
+
+def merge_annotations(table: FrameTable, found: Path) -> Path:
+    """A CSV of the detector's rows with what the user's own annotations say of the same frames."""
+    import pandas as pd
+
+    from fexgan_lit.data.annotations import AU_SCALE
+    from fexgan_lit.data.table import AU_COLUMNS, POSE_COLUMNS
+
+    rows = pd.read_csv(found, dtype={"path": str})
+    columns = ("take", "frame", "time_s", "intensity", *POSE_COLUMNS, *AU_COLUMNS)
+    there = {name.lower() for name in rows}
+    own = table.frame[["path", *(name for name in columns if name in table.frame and name not in there)]].dropna()
+    units = [name for name in AU_COLUMNS if name in own]
+    own = own.assign(**{name: own[name] * AU_SCALE for name in units})
+    text = rows.merge(own, on="path").to_csv(index=False)
+    merged = found.with_name(f"{found.stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.csv")
+    write_atomic(merged, text)
+    return merged
+
+
+def open_pack(config: DatasetConfig, progress: Progress) -> tuple[Pack, str]:
+    """The pack, and why training would refuse it (empty if it would not).
+
+    Raises:
+        UserError: there is nothing to report on, such as no frames at all.
+    """
+    from fexgan_lit.data.datamodule import FrameData
+    from fexgan_lit.data.labels import NothingToPairError
+    from fexgan_lit.data.opening import open_dataset
+
+    try:
+        pack = open_dataset(config, progress)
+    except NothingToPairError as error:
+        return pack_anyway(error.table, config, progress), str(error)
+    try:
+        FrameData(config).setup()  # the pack is there: only sampler and split are tried
+    except UserError as error:
+        return pack, str(error)
+    return pack, ""
+
+
+def pack_anyway(table: FrameTable, config: DatasetConfig, progress: Progress) -> Pack:
+    """The pack of frames that nobody can train on, so that the report can show what is there and what is missing."""
+    from fexgan_lit.data.annotations import join_annotations
+    from fexgan_lit.data.packing import PackPlan, prepare_pack
+    from fexgan_lit.data.sources import FileSource
+
+    if config.annotations is not None:
+        table = join_annotations(table, Path(config.annotations).expanduser())
+    if table.root is None:
+        raise RuntimeError("a table of files has no root")
+    source = FileSource(table.root, table.paths, config.load_size)
+    plan = PackPlan(config.name, config.load_size, config.cache_dir, config.workers)
+    return prepare_pack(table, source, plan, progress)
+
+
+def train_command(overrides: list[str], asked: DatasetConfig, used: DatasetConfig) -> str:
+    """What to type to train on the data set: the user's own overrides, and what preparing changed."""
+    own = [o for o in overrides if o.lstrip("+").startswith("dataset")]
+    names = ("videos", "detector", "root", "annotations", "layout", "pattern")
+    changed = [name for name in names if getattr(asked, name) != getattr(used, name)]
+    kept = [o for o in own if o.lstrip("+").partition("=")[0] not in {f"dataset.{name}" for name in changed}]
+    # Hydra reads the braces of a pattern as a mapping unless they are quoted
+    values = {name: f'"{used.pattern}"' if name == "pattern" else getattr(used, name) for name in changed}
+    if used.layout == used.name and asked.layout is None:
+        values.pop("layout", None)
+    new = [f"dataset.{name}={value}" for name, value in values.items() if value is not None]
+    return " ".join(["python -m fexgan_lit.train", *(shlex.quote(o) for o in (*kept, *new))])
+
+
+def report_folder(out: str | None, name: str) -> str:
+    """Where the report goes: `out`, or a new folder under outputs/, too, where `out` cannot be used."""
+    if out and out_trouble(out) is None:
+        return str(Path(out).expanduser())
+    stamp = datetime.now(tz=timezone.utc).astimezone().strftime("%Y-%m-%d_%H-%M-%S")
+    return f"outputs/prepare_{name}_{stamp}"
+
+
+def out_trouble(out: str) -> str | None:
+    """Why no report can be written to `out`; None if one can."""
+    folder = Path(out).expanduser()
+    if folder.exists() and not folder.is_dir():
+        return f"out={out} is a file; expected a folder for the report, or a name that is free."
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        return f"out={out} cannot be written; choose another folder for the report."
+    return None
+
+
+@contextlib.contextmanager
+def no_stray_folder(folder: Path) -> Iterator[None]:
+    """Remove `folder`, made by Hydra, and its parent if they are still empty when the work inside fails."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+            if folder.parent.name == "outputs":
+                folder.parent.rmdir()
+        raise
+
+
+def main() -> None:
+    """The door."""
+    OmegaConf.register_new_resolver("fexgan_report_folder", report_folder, use_cache=True, replace=True)
+    run_door(prepare, "prepare")
+
+
+if __name__ == "__main__":
+    main()
