@@ -6,11 +6,15 @@ import contextlib
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 _LOG = logging.getLogger(__name__)
 _PARTIAL = ".partial-"
+_RESUMABLE = "resumable"
+#: Seconds for which another data set's broken-off build is kept.
+_KEPT_S = 7 * 24 * 3600
 
 
 def cache_root(cache_dir: str | None) -> Path:
@@ -48,15 +52,26 @@ def builder_lock(folder: Path, wait: bool = True) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def partial_folder(final: Path) -> Iterator[Path]:
-    """A fresh folder beside `final` to build in; whatever is left of it at the end is removed."""
-    partial = final.with_name(f"{final.name}{_PARTIAL}{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+def partial_folder(final: Path, resumable: bool = False) -> Iterator[Path]:
+    """A folder beside `final` to build in; whatever is left of it at the end is removed.
+
+    A `resumable` one, for which the lock of `final` must be held, may hold what an earlier build left, and is itself
+    left behind by Ctrl-C as it is by a kill.
+    """
+    partial = final.with_name(f"{final.name}{_PARTIAL}{_RESUMABLE if resumable else os.getpid()}")
+    if not resumable:
+        shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True, exist_ok=True)
     try:
         yield partial
-    finally:
+    except KeyboardInterrupt:
+        if not resumable:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+    except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
+        raise
+    shutil.rmtree(partial, ignore_errors=True)
 
 
 def publish(partial: Path, final: Path) -> None:
@@ -69,12 +84,26 @@ def publish(partial: Path, final: Path) -> None:
 
 
 def remove_leftovers(final: Path) -> None:
-    """Remove what killed builds left in the cache; to be called with the lock of `final` held."""
+    """Remove what killed builds left in the cache, but for what can be resumed; with the lock of `final` held.
+
+    To be resumed are a build of `final` itself and, for a week, those of other data sets. A build that differs from
+    `final` in the last part of the name only is one of the same data set as it was before.
+    """
+    family = final.name.rpartition("-")[0]
     for partial in final.parent.glob(f"*{_PARTIAL}*"):
-        owner = final.with_name(partial.name.partition(_PARTIAL)[0])
-        if owner == final:
+        name, _, kind = partial.name.partition(_PARTIAL)
+        if kind == _RESUMABLE and (name == final.name or (name.rpartition("-")[0] != family and _is_recent(partial))):
+            continue
+        if name == final.name:
             shutil.rmtree(partial, ignore_errors=True)
             continue
-        with builder_lock(owner, wait=False) as held:
+        with builder_lock(final.with_name(name), wait=False) as held:
             if held:
                 shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_recent(folder: Path) -> bool:
+    """Whether a file of `folder` was written within the last week."""
+    with contextlib.suppress(OSError):
+        return max(path.stat().st_mtime for path in (folder, *folder.iterdir())) > time.time() - _KEPT_S
+    return False

@@ -115,6 +115,7 @@ class FrameData(LightningDataModule):
             relaxed=self._sampler.cells.relaxed,
             pack=pack.folder,
             reused=pack.reused,
+            faces=self.config.crop == "face",
         )
 
 

@@ -18,12 +18,13 @@ class FrameError(Exception):
 
 @dataclass(frozen=True)
 class Header:
-    """`kind` of the file, its size in pixels, and the bytes to decode."""
+    """`kind` of the file, its size in pixels, the bytes to decode, and whether they are 8-bit colours without alpha."""
 
     kind: str
     width: int
     height: int
     data: bytes
+    plain: bool = False
 
 
 def inspect(data: bytes) -> Header:
@@ -45,7 +46,8 @@ def inspect(data: bytes) -> Header:
 
 def _png(data: bytes) -> Header:
     """Walk the chunks, check their sums; leave the colour profile out, about which libpng complains on stderr."""
-    width, height = struct.unpack_from(">II", data, 16)
+    width, height, depth, colours = struct.unpack_from(">IIBB", data, 16)
+    plain = (depth, colours) == (8, 2)
     position, end, profiles = 8, False, []
     while not end:
         length, name = struct.unpack_from(">I4s", data, position)
@@ -55,10 +57,12 @@ def _png(data: bytes) -> Header:
             raise FrameError("damaged PNG file (checksum)")
         if name == b"iCCP":
             profiles.append((position, after))
+        if name in (b"tRNS", b"eXIf"):  # a transparent colour; an orientation, which some readers apply and some not
+            plain = False
         end, position = name == b"IEND", after
     for start, stop in reversed(profiles):
         data = data[:start] + data[stop:]
-    return Header("PNG", width, height, data)
+    return Header("PNG", width, height, data, plain)
 
 
 def _jpeg(data: bytes) -> Header:
@@ -80,7 +84,7 @@ def _jpeg(data: bytes) -> Header:
         position += 2 + length
     if data.rfind(b"\xff\xd9", position) < 0:
         raise FrameError("truncated JPEG file")
-    return Header("JPEG", *size, data)
+    return Header("JPEG", *size, data, plain=True)
 
 
 def _bmp(data: bytes) -> Header:

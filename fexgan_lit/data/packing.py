@@ -13,10 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from fexgan_lit.data.cache import builder_lock, cache_root, partial_folder, publish, remove_leftovers
 from fexgan_lit.data.headers import FrameError
+from fexgan_lit.data.images import CANNOT_BE_READ
+from fexgan_lit.data.journal import JOURNAL, Piece, PixelLog, Read
 from fexgan_lit.data.sources import FrameSource, content_key
 from fexgan_lit.data.table import Drop, FrameTable
 from fexgan_lit.errors import UserError
@@ -27,7 +30,8 @@ FORMAT = 1
 Progress = Callable[[int, int], None]
 
 _PIXELS, _TABLE, _FACTS = "frames.u8", "table.parquet", "pack.json"
-_CHUNK = 16
+#: Frames read and written at once: this many, or fewer where they come to more than this many bytes.
+_CHUNK, _CHUNK_BYTES = 16, 4 << 20
 #: Frames that take longer to draw than worker processes take to start.
 _WORTH_PROCESSES = 200
 
@@ -72,12 +76,14 @@ def prepare_pack(table: FrameTable, source: FrameSource, plan: PackPlan, progres
         plan: name, size and place.
         progress: called with (frames done, frames in all) now and then, from this thread.
 
+    A build that was killed goes on where it stopped, as long as neither the files nor the settings have changed.
+
     Raises:
         UserError: the cache folder cannot be written, the disk is full, or no frame can be read.
     """
     key = content_key(table, source, {"format": FORMAT, "size": plan.size})
     folder = cache_root(plan.cache_dir) / "packs" / f"{plan.name}-{plan.size}px-{key[:12]}"
-    found = open_pack(folder, table)
+    found = _usable_pack(folder, table)
     if found is not None:
         return found
     try:
@@ -86,7 +92,9 @@ def prepare_pack(table: FrameTable, source: FrameSource, plan: PackPlan, progres
             if held:
                 remove_leftovers(folder)
             # Whoever held the lock before may have built it meanwhile.
-            return open_pack(folder, table) or _build(folder, table, source, plan, progress)
+            return _usable_pack(folder, table) or _build(
+                _Build(folder, table, source, plan, key, resumable=held), progress
+            )
     except OSError as error:
         raise UserError(_cache_trouble(folder, error)) from error
 
@@ -108,28 +116,43 @@ def open_pack(folder: Path, table: FrameTable) -> Pack | None:
     return Pack(folder, images, packed, facts["sizes"], facts["cropped"], reused=True)
 
 
-def _build(folder: Path, table: FrameTable, source: FrameSource, plan: PackPlan, progress: Progress | None) -> Pack:
+def _usable_pack(folder: Path, table: FrameTable) -> Pack | None:
+    """As `open_pack`, but None if a file that was refused to the builder can be opened now."""
+    pack = open_pack(folder, table)
+    if pack is None or table.root is None:
+        return pack
+    refused = (drop.path for drop in pack.table.drops if drop.reason.startswith(CANNOT_BE_READ))
+    return None if any(os.access(table.root / path, os.R_OK) for path in refused) else pack
+
+
+@dataclass(frozen=True, eq=False)
+class _Build:
+    """One pack to be made: where, of what, and whether a later build may take up what this one leaves."""
+
+    folder: Path
+    table: FrameTable
+    source: FrameSource
+    plan: PackPlan
+    key: str
+    resumable: bool
+
+
+def _build(build: _Build, progress: Progress | None) -> Pack:
+    folder, table = build.folder, build.table
     shutil.rmtree(folder, ignore_errors=True)  # not whole, or it would have been opened
-    _check_space(folder.parent, len(table) * plan.size**2 * 3)
-    with partial_folder(folder) as partial:
-        sizes, unreadable = _write_pixels(partial / _PIXELS, source, len(table), plan.workers, progress)
-        rows = np.array(sorted(sizes), dtype=np.int64)
-        drops = [Drop(table.paths[row], reason) for row, reason in unreadable.items()]
+    with partial_folder(folder, build.resumable) as partial:
+        read = _write_pixels(partial, build, progress)
+        rows = np.array([row for row, each in enumerate(read) if not isinstance(each, str)], dtype=np.int64)
+        drops = [Drop(table.paths[row], each) for row, each in enumerate(read) if isinstance(each, str)]
         if not len(rows):
             raise UserError(_nothing_readable(table, drops))
+        height, width = np.array([each for each in read if not isinstance(each, str)], dtype=np.int32).T
         kept = table.select(rows)
-        height, width = np.array([sizes[row] for row in rows.tolist()], dtype=np.int32).T
         kept = replace(kept, frame=kept.frame.assign(height=height, width=width))
         kept.save(partial / _TABLE)
-        facts = {
-            "format": FORMAT,
-            "frames": len(rows),
-            "size": plan.size,
-            "sizes": dict(Counter(f"{w}x{h}" for h, w in zip(height.tolist(), width.tolist(), strict=True))),
-            "cropped": int((height != width).sum()),
-            "unreadable": [{"path": drop.path, "reason": drop.reason} for drop in drops],
-        }
+        facts = _facts(build.plan.size, height, width, drops)
         (partial / _FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        (partial / JOURNAL).unlink()
         publish(partial, folder)
     built = open_pack(folder, table)
     if built is None:
@@ -137,33 +160,42 @@ def _build(folder: Path, table: FrameTable, source: FrameSource, plan: PackPlan,
     return replace(built, reused=False)
 
 
-def _write_pixels(
-    path: Path, source: FrameSource, count: int, workers: int | None, progress: Progress | None
-) -> tuple[dict[int, tuple[int, int]], dict[int, str]]:
-    """Write the readable frames in row order; returns their (height, width) and the others' reasons, by row."""
-    sizes: dict[int, tuple[int, int]] = {}
-    unreadable: dict[int, str] = {}
-    done = 0
-    with path.open("wb") as out:
-        for results in _read_in_order(source, count, workers or os.cpu_count() or 1):
-            for row, result in enumerate(results, start=done):
-                if isinstance(result, str):
-                    unreadable[row] = result
-                else:
-                    # write() and not a writable memory map: on a full disk the one raises, the other kills.
-                    out.write(np.ascontiguousarray(result[0]).data)
-                    sizes[row] = result[1]
-            done += len(results)
+def _facts(size: int, height: np.ndarray, width: np.ndarray, drops: list[Drop]) -> dict[str, Any]:
+    """What `open_pack` needs to know; `height` and `width` (n,) are those of the original pictures."""
+    sizes = zip(width.tolist(), height.tolist(), strict=True)
+    return {
+        "format": FORMAT,
+        "frames": len(height),
+        "size": size,
+        "sizes": dict(Counter(f"{w}x{h}" for w, h in sizes)),
+        "cropped": int((height != width).sum()),
+        "unreadable": [{"path": drop.path, "reason": drop.reason} for drop in drops],
+    }
+
+
+def _write_pixels(folder: Path, build: _Build, progress: Progress | None) -> list[Read]:
+    """Write the readable frames in row order, after those that are there; returns what became of every row."""
+    count, frame_bytes = len(build.table), build.plan.size**2 * 3
+    with PixelLog(folder, _PIXELS, build.key, frame_bytes) as log:
+        _check_space(folder, (count - len(log.read)) * frame_bytes)
+        chunk = max(1, min(_CHUNK, _CHUNK_BYTES // frame_bytes))
+        chunks = [range(start, min(start + chunk, count)) for start in range(len(log.read), count, chunk)]
+        for piece in _read_in_order(build.source, chunks, build.plan.workers or _cores()):
+            log.append(piece)
             if progress is not None:
-                progress(done, count)
-    return sizes, unreadable
+                progress(len(log.read), count)
+        return log.read
 
 
-def _read_in_order(source: FrameSource, count: int, workers: int) -> Iterator[list[Any]]:
-    """Chunks of results in row order, read by several workers, few of them ahead."""
-    chunks = (range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK))
-    with _worker_pool(source, count, workers) as pool:
-        ahead: deque[Future[list[Any]]] = deque()
+def _cores() -> int:
+    """Cores this process may use; a container often has fewer than the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _read_in_order(source: FrameSource, chunks: list[range], workers: int) -> Iterator[Piece]:
+    """Pieces in row order, read by several workers, few of them ahead."""
+    with _worker_pool(source, sum(map(len, chunks)), workers) as pool:
+        ahead: deque[Future[Piece]] = deque()
         for chunk in chunks:
             ahead.append(pool.submit(_read_chunk, source, chunk))
             if len(ahead) > 2 * workers:
@@ -179,29 +211,36 @@ def _worker_pool(source: FrameSource, count: int, workers: int) -> Iterator[Exec
         # Unlike the standard library's, these processes do not import the caller's script again.
         from joblib.externals.loky import ProcessPoolExecutor
 
-        pool = ProcessPoolExecutor(workers)
+        pool = ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,))
         try:
             yield pool
         finally:
             pool.shutdown(kill_workers=True)
         return
     threads = ThreadPoolExecutor(1 if source.holds_interpreter else workers)
+    # OpenCV's own threads would only get into the way of these.
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
     try:
         yield threads
     finally:
         threads.shutdown(cancel_futures=True)
+        cv2.setNumThreads(before)
 
 
-def _read_chunk(source: FrameSource, rows: range) -> list[tuple[np.ndarray, tuple[int, int]] | str]:
-    return [_read_one(source, row) for row in rows]
-
-
-def _read_one(source: FrameSource, row: int) -> tuple[np.ndarray, tuple[int, int]] | str:
-    """The frame and its size, or the reason there is none."""
-    try:
-        return source.read(row)
-    except FrameError as error:
-        return str(error)
+def _read_chunk(source: FrameSource, rows: range) -> Piece:
+    """The rows read; one that cannot be is represented by the reason."""
+    pixels: list[np.ndarray] = []
+    read: list[Read] = []
+    for row in rows:
+        try:
+            frame, size = source.read(row)
+        except FrameError as error:
+            read.append(str(error))
+        else:
+            pixels.append(frame)
+            read.append(size)
+    return Piece(pixels, read)
 
 
 def _check_space(folder: Path, needed: int) -> None:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import cv2
 import numpy as np
 
-from fexgan_lit.data.images import read_frame
+from fexgan_lit.data.images import FrameError, read_frame
 from fexgan_lit.data.table import FrameTable
 
 if TYPE_CHECKING:
-    from fexgan_lit.data.studio import CartoonStudio
+    from fexgan_lit.data.studio.base import Studio
 
 
 class FrameSource(Protocol):
@@ -34,30 +34,46 @@ class FrameSource(Protocol):
         """Bytes that change whenever the pixels of a row would."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FileSource:
-    """Image files below `root`, cropped to their central square and resized to `size` pixels."""
+    """Image files below `root`, cropped to a square and resized to `size` pixels.
+
+    Attributes:
+        root: folder the paths start from.
+        paths: a file a row.
+        size: of the frames, pixels.
+        boxes: (n, 3) float, the left, top and side of the square in pixels of the stored picture, upright; whole
+            pixels are taken, and beyond the picture its edge is repeated. None, or NaN in a row: the central square.
+    """
 
     root: Path
     paths: list[str]
     size: int
+    boxes: np.ndarray | None = None
     holds_interpreter: bool = False
 
     def read(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
         """As `FrameSource`."""
         image = read_frame(f"{self.root}/{self.paths[row]}")
-        return fit_square(image, self.size), (image.shape[0], image.shape[1])
+        if self.boxes is None or np.isnan(self.boxes[row]).any():
+            square = fit_square(image, self.size)
+        else:
+            square = fit_square(cut_square(image, self.boxes[row]), self.size)
+        return square, (image.shape[0], image.shape[1])
 
     def fingerprint(self) -> Iterable[bytes]:
-        """Path, size and time of last change of every file."""
-        return (_file_print(self.root, path) for path in self.paths)
+        """Path, size and time of last change of every file; the boxes."""
+        yield from (_file_print(self.root, path) for path in self.paths)
+        if self.boxes is not None:
+            yield b"boxes"
+            yield np.ascontiguousarray(self.boxes, np.float32).tobytes()
 
 
 @dataclass(frozen=True)
 class StudioSource:
     """Frames drawn by the studio, which draws in powers of two; other sizes are resized from the next one."""
 
-    studio: CartoonStudio
+    studio: Studio
     rows: np.ndarray
     size: int
     holds_interpreter: bool = True
@@ -79,6 +95,25 @@ def _file_print(root: Path, path: str) -> bytes:
     except OSError:
         return f"{path}\0gone\n".encode()
     return f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode()
+
+
+def cut_square(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """(H, W, 3) to (side, side, 3): the square `box` (left, top, side), with the edge repeated outside of `image`.
+
+    Raises:
+        FrameError: the box misses the picture, or is so large that hardly anything of the picture would be seen.
+    """
+    height, width = image.shape[:2]
+    left, top, side = np.rint(box).tolist()  # a comparison with NaN or infinity below does not hold
+    if not (0 < side <= 4 * max(height, width) and -side < left < width and -side < top < height):
+        named = ", ".join(f"{value:g}" for value in box)
+        raise FrameError(f"the box (left, top, side) = ({named}) does not fit a picture of {width}x{height} pixels")
+    left, top, side = int(left), int(top), int(side)
+    if left >= 0 and top >= 0 and left + side <= width and top + side <= height:
+        return image[top : top + side, left : left + side]
+    rows = np.clip(np.arange(top, top + side), 0, height - 1)
+    columns = np.clip(np.arange(left, left + side), 0, width - 1)
+    return image[rows[:, None], columns]
 
 
 def fit_square(image: np.ndarray, size: int) -> np.ndarray:

@@ -26,6 +26,7 @@ class DataSummary:
         size: side of the packed frames, pixels.
         sizes: original sizes as "WxH" and how many frames had them.
         cropped: frames that were not square.
+        faces: whether squares around the faces are shown, not the central ones.
         train: training frames.
         val: validation frames; 0 if there is no validation set.
         val_pairs: fixed validation pairs.
@@ -54,6 +55,7 @@ class DataSummary:
     relaxed: tuple[str, ...]
     pack: Path
     reused: bool
+    faces: bool = False
 
     def lines(self) -> list[str]:
         """One line a fact; facts that are as one expects (nothing dropped, one size) are left out."""
@@ -86,7 +88,7 @@ class DataSummary:
         if len(self.sizes) > 1:
             counts = sorted(self.sizes.items(), key=lambda item: -item[1])
             lines.append(f"sizes      mixed: {_some([f'{count} of {size}' for size, count in counts])}")
-        if self.cropped:
+        if self.cropped and not self.faces:
             lines.append(f"sizes      {self.cropped} frames are not square; their central square is used")
         return lines
 

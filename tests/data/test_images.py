@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import errno
 import io
+import os
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
+from fexgan_lit.data import images
 from fexgan_lit.data.images import FrameError, decode_frame, read_frame
 from tests.data.conftest import picture
 
@@ -141,3 +145,119 @@ def test_read_frame_names_no_file_but_the_reason(tmp_path):
     path = tmp_path / "Zoë 1.png"
     path.write_bytes(encoded(Image.fromarray(picture(4, 9)), "PNG"))
     assert (read_frame(path) == picture(4, 9)).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_jpeg_orientation_is_shown_as_pillow_shows_it(orientation):
+    quarters = np.zeros((32, 48, 3), np.uint8)
+    quarters[:16, :24], quarters[:16, 24:], quarters[16:, :24] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
+    exif = Image.Exif()
+    exif[274] = orientation
+    data = encoded(Image.fromarray(quarters), "JPEG", exif=exif, quality=95, subsampling=0)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))), np.int64)
+    frame = decode_frame(data)
+    assert frame.shape == expected.shape
+    assert np.abs(frame - expected).mean() < 3
+
+
+def test_orientation_of_a_png_is_ignored():
+    exif = Image.Exif()
+    exif[274] = 6
+    pixels = picture(1, 12, 20)
+    assert (decode_frame(encoded(Image.fromarray(pixels), "PNG", exif=exif)) == pixels).all()
+
+
+def test_cmyk_jpeg_becomes_rgb():
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[:, :16], pixels[:, 16:] = (220, 30, 60), (40, 200, 90)
+    frame = decode_frame(encoded(Image.fromarray(pixels).convert("CMYK"), "JPEG", quality=95))
+    assert np.abs(frame.astype(int) - pixels).mean() < 6
+
+
+def test_sixteen_bit_colours_and_tiffs():
+    wide = np.array([[[0, 257, 65535], [32768, 65406, 129]]], np.uint16)  # (1, 2, 3) RGB
+    for extension in (".png", ".tif"):
+        data = cv2.imencode(extension, wide[..., ::-1])[1].tobytes()
+        assert decode_frame(data).tolist() == [[[0, 1, 255], [128, 254, 1]]]
+
+
+def test_transparent_entries_of_palettes_and_transparent_colours_go_onto_black():
+    pixels = np.repeat(np.uint8([[[255, 0, 0], [0, 0, 255]]]), 4, 0)
+    palette = Image.fromarray(pixels).quantize(2)
+    first = palette.getpixel((0, 0))
+    frame = decode_frame(encoded(palette, "PNG", transparency=first))
+    assert frame[0].tolist() == [[0, 0, 0], [0, 0, 255]]
+    frame = decode_frame(encoded(Image.fromarray(pixels), "PNG", transparency=(255, 0, 0)))
+    assert frame[0].tolist() == [[0, 0, 0], [0, 0, 255]]
+
+
+def test_animations_show_their_first_picture():
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    data = encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])
+    assert (decode_frame(data) == (255, 0, 0)).all()
+
+
+BOMB = (40_000, 30_000)
+
+
+def bombs() -> dict[str, bytes]:
+    """Files of a few hundred bytes that declare 1200 megapixels."""
+    width, height = BOMB
+    small = Image.new("RGB", (16, 16))
+    jpeg = bytearray(encoded(small, "JPEG"))
+    at = jpeg.index(b"\xff\xc0")
+    jpeg[at + 5 : at + 9] = struct.pack(">HH", height, width)
+    bmp = bytearray(encoded(small, "BMP"))
+    bmp[18:26] = struct.pack("<ii", width, -height)
+    tiff = bytearray(encoded(small, "TIFF"))
+    (directory,) = struct.unpack_from("<I", tiff, 4)
+    for entry in range(struct.unpack_from("<H", tiff, directory)[0]):
+        tag = directory + 2 + 12 * entry
+        if struct.unpack_from("<H", tiff, tag)[0] in (256, 257):
+            which = struct.unpack_from("<H", tiff, tag)[0]
+            tiff[tag + 2 : tag + 12] = struct.pack("<HII", 4, 1, width if which == 256 else height)
+    return {"JPEG": bytes(jpeg), "BMP": bytes(bmp), "TIFF": bytes(tiff)}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "BMP", "TIFF"])
+def test_bombs_of_every_kind_are_refused_before_they_are_decoded(kind, monkeypatch):
+    monkeypatch.setattr(cv2, "imdecode", None)  # calling it would fail
+    with pytest.raises(FrameError, match="more than the 100 megapixels allowed"):
+        decode_frame(bombs()[kind])
+
+
+def test_files_that_are_huge_or_no_files_are_not_even_read(tmp_path):
+    with (tmp_path / "huge.png").open("wb") as huge:
+        huge.truncate(3 << 30)  # a hole, no disk is filled
+    with pytest.raises(FrameError, match="3072 MiB, more than the 1024 MiB allowed"):
+        read_frame(tmp_path / "huge.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(FrameError, match=r"not a regular file|cannot be read"):
+        read_frame(tmp_path / "folder.png")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.png")
+        with pytest.raises(FrameError, match="not a regular file"):
+            read_frame(tmp_path / "pipe.png")
+
+
+def test_a_file_that_may_not_be_opened_is_named_with_the_reason(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(FrameError, match=r"cannot be read \(Permission denied\)"):
+        read_frame(tmp_path / "one.png")
+
+
+def test_disks_that_give_less_than_was_asked_for(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(picture(4, 9)), "PNG"))
+    real = os.read
+    monkeypatch.setattr(os, "read", lambda handle, count: real(handle, min(count, 50)))
+    assert (read_frame(tmp_path / "a.png") == picture(4, 9)).all()
+
+
+def test_old_opencv_without_the_rgb_flag_gives_the_same(monkeypatch):
+    data = encoded(Image.fromarray(picture(2, 16)), "JPEG")
+    new = decode_frame(data)
+    monkeypatch.setattr(images, "_RGB", None)
+    assert (decode_frame(data) == new).all()

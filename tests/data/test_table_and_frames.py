@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import mmap
+import os
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from fexgan_lit.data.frames import FrameSet, to_float, to_uint8
+from fexgan_lit.data import frames as frames_module
+from fexgan_lit.data.frames import FrameSet, resize_batch, to_float, to_uint8
 from fexgan_lit.data.table import Drop, FrameTable
 from fexgan_lit.errors import UserError
 
@@ -103,3 +109,118 @@ def test_floats_resizes_by_area():
     zero = np.zeros(1, np.int64)
     frames = FrameSet(images, zero, zero, zero, None, ("joy",), ("a",))
     assert to_uint8(frames.floats(zero, 2)).ravel().tolist() == [100] * 12
+
+
+def torch_floats(images: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(images).float().div_(127.5).sub_(1).permute(0, 3, 1, 2)
+
+
+def large_batch(count: int = 8) -> np.ndarray:
+    """Every value in every place of a vector register, and enough of them for the compiled loop."""
+    every = np.arange(256, dtype=np.uint8)
+    rows = np.stack([np.roll(every, shift) for shift in range(768)]).reshape(1, 256, 256, 3)  # (768, 256) -> frame
+    images = np.concatenate([rows + np.uint8(shift) for shift in range(count)])
+    assert images.size >= frames_module._WORTH_COMPILING
+    return images
+
+
+def frames_of(images: np.ndarray, rows: np.ndarray | None = None) -> FrameSet:
+    rows = np.arange(len(images)) if rows is None else rows
+    zero = np.zeros(len(rows), np.int64)
+    return FrameSet(images, rows, zero, zero, None, ("joy",), ("a",))
+
+
+def test_large_batches_are_bit_for_bit_what_torch_gives():
+    images = large_batch()
+    floats, expected = to_float(images), torch_floats(images)
+    assert torch.equal(floats, expected)
+    assert floats.stride() == expected.stride()
+    assert torch.equal(to_float(images[:, ::-1]), torch_floats(images[:, ::-1].copy()))  # not contiguous
+    assert torch.equal(to_float(torch.from_numpy(images)), expected)
+
+
+def test_large_batches_are_gathered_from_the_split_in_any_order():
+    images = large_batch(12)
+    images.flags.writeable = False  # as a pack is
+    rows = np.array([11, 3, 5, 7, 0, 2, 9, 1, 10, 4])
+    frames = frames_of(images, rows)
+    index = np.array([9, 0, 0, 3, 7, 1, 2, 8])
+    assert torch.equal(frames.floats(index, 256), torch_floats(images[rows[index]]))
+    shrunk = torch_floats(resize_batch(images[rows[index]], 128))
+    assert torch.equal(frames.floats(index, 128), shrunk)
+    frames.floats(index, 256).zero_()  # the caller's own, the pack stays
+    assert images[11, 0, 0].tolist() == [11, 12, 13]
+
+
+def test_rows_outside_the_pack_are_refused():
+    images = large_batch()
+    with pytest.raises(IndexError, match="of 8 frames"):
+        frames_of(images, np.arange(1, 9)).floats(np.arange(8), 256)
+    with pytest.raises(IndexError):
+        frames_of(images).floats(np.arange(2, 10), 256)
+
+
+def test_a_folder_in_which_nothing_can_be_kept_does_not_stop_the_compiled_loop(monkeypatch):
+    import numba
+
+    real = numba.njit
+
+    def no_locator(*args, cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return real(*args, **options)
+
+    monkeypatch.setattr(numba, "njit", no_locator)
+    loop = frames_module._gather_loop.__wrapped__()
+    floats = np.empty((1, 3), np.float32)
+    loop(np.uint8([[0, 0, 0], [0, 51, 255]]), np.array([1]), floats)
+    assert floats.tolist() == torch_floats(np.uint8([[[[0, 51, 255]]]])).reshape(1, 3).tolist()
+
+
+def test_pages_of_a_large_pack_are_let_go_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(frames_module, "_HELD_BYTES", 1 << 20)
+    monkeypatch.setattr(frames_module, "_SLICE", 8)
+    held = [0]
+    monkeypatch.setattr(frames_module, "_mapped_bytes", lambda: held[0])
+    released = []
+
+    class Map(mmap.mmap):
+        def madvise(self, option):
+            released.append(option)
+
+    images = np.memmap(tmp_path / "u8", np.uint8, "w+", shape=(100, 64, 64, 3))
+    images[:] = np.arange(100, dtype=np.uint8)[:, None, None, None]
+    images.flush()
+    pack = np.memmap(tmp_path / "u8", np.uint8, "r", shape=(100, 64, 64, 3))
+    frames = frames_of(pack)
+    with (tmp_path / "u8").open("rb") as file:
+        advised = Map(file.fileno(), 0, access=mmap.ACCESS_READ)
+    monkeypatch.setattr(frames._pages, "_images", SimpleNamespace(base=advised))
+    assert frames.pixels(np.arange(20))[:, 0, 0, 0].tolist() == list(range(20))
+    assert released == []
+    held[0] = 2 << 20
+    assert frames.pixels(np.arange(99, 79, -1))[:, 0, 0, 0].tolist() == list(range(99, 79, -1))
+    assert released == [mmap.MADV_DONTNEED]  # once; what is held then is what counts from then on
+    held[0] = 4 << 20
+    assert torch.equal(frames.floats(np.arange(100), 64), torch_floats(np.array(pack)))
+    assert len(released) == 2
+
+
+def test_small_and_writable_arrays_keep_their_pages(tmp_path):
+    images = np.memmap(tmp_path / "u8", np.uint8, "w+", shape=(10, 8, 8, 3))
+    assert frames_of(images)._pages._images is None
+    assert frames_of(np.array(images))._pages._images is None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not tell what is mapped")
+def test_resident_memory_stays_bounded_while_a_large_pack_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(frames_module, "_HELD_BYTES", 16 << 20)
+    (tmp_path / "u8").touch()
+    os.truncate(tmp_path / "u8", 2000 * 128 * 128 * 3)  # 98 MB of holes
+    frames = frames_of(np.memmap(tmp_path / "u8", np.uint8, "r", shape=(2000, 128, 128, 3)))
+    before = frames_module._mapped_bytes()
+    most = 0
+    for start in range(0, 2000, 64):
+        assert not frames.pixels(np.arange(start, min(start + 64, 2000))).any()
+        most = max(most, frames_module._mapped_bytes() - before)
+    assert 0 < most < 64 << 20

@@ -1,0 +1,72 @@
+"""`python -m fexgan_lit.benchmark`: time one part of the library on this machine and write the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from fexgan_lit.benchmarks.settings import SUITES, BenchmarkSettings
+from fexgan_lit.doors import run_door
+from fexgan_lit.errors import UserError
+
+#: In the plan of the library, but not built yet.
+PLANNED = ("train", "metrics", "inference", "startup")
+
+
+def benchmark(cfg: DictConfig) -> None:
+    """Run the suite that `cfg` names, print its table and write benchmark.json and benchmark.md."""
+    from hydra.core.hydra_config import HydraConfig
+    from rich.console import Console
+
+    from fexgan_lit import __version__
+
+    settings = benchmark_settings(cfg)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 120
+    console.print(f"[bold]fexgan_lit {__version__}[/]  benchmark suite={settings.suite}\n")
+
+    from fexgan_lit.benchmarks.data import data_suite
+    from fexgan_lit.benchmarks.report import print_table, write_results
+    from fexgan_lit.progress import stage_bar
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with stage_bar(console) as bar:
+        task = bar.add_task("starting", total=None)
+        rows = data_suite(
+            settings, folder, lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+        )
+    print_table(console, settings, rows)
+    write_results(folder, settings, rows)
+    console.print(f"\n  written to {folder}/benchmark.md and benchmark.json", markup=False, soft_wrap=True)
+
+
+def benchmark_settings(cfg: DictConfig) -> BenchmarkSettings:
+    """The typed options.
+
+    Raises:
+        UserError: one message with every value that cannot be used.
+    """
+    from fexgan_lit.config import typed
+
+    tree: Any = OmegaConf.to_container(cfg, resolve=True)
+    if tree["suite"] not in SUITES:
+        planned = " It is planned, but not built yet." if tree["suite"] in PLANNED else ""
+        raise UserError(f"suite={tree['suite']}: expected one of {', '.join(SUITES)}.{planned}")
+    problems: list[str] = []
+    settings = typed(BenchmarkSettings, tree, "benchmark", problems)
+    problems += [] if problems else settings.problems()
+    if problems:
+        raise UserError("the configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
+    return settings.reduced() if settings.quick else settings
+
+
+def main() -> None:
+    """The door."""
+    run_door(benchmark, "benchmark")
+
+
+if __name__ == "__main__":
+    main()

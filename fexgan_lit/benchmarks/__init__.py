@@ -1,0 +1,1 @@
+"""What `python -m fexgan_lit.benchmark` measures, and how."""

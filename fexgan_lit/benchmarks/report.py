@@ -1,0 +1,131 @@
+"""A benchmark's rows as a table on the screen, as Markdown and as JSON, with the machine they belong to."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fexgan_lit.benchmarks.settings import BenchmarkSettings
+from fexgan_lit.benchmarks.timing import Spread
+from fexgan_lit.files import write_atomic
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+COLUMNS = ("what", "measured", "quartiles", "target", "met", "how")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One measured figure.
+
+    Attributes:
+        name: what was measured.
+        value: median and quartiles of the rounds; all the same where there was one.
+        unit: of the three.
+        how: what exactly, in few words.
+        target: what the library promises, or None.
+        at_most: the target is a bound from above.
+    """
+
+    name: str
+    value: Spread
+    unit: str
+    how: str = ""
+    target: float | None = None
+    at_most: bool = False
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the median keeps the promise; None without one."""
+        if self.target is None:
+            return None
+        return self.value.median <= self.target if self.at_most else self.value.median >= self.target
+
+    def cells(self) -> tuple[str, ...]:
+        """One for each of COLUMNS."""
+        value = self.value
+        spread = "" if value.low == value.high else f"{_number(value.low)} .. {_number(value.high)}"
+        target = "" if self.target is None else f"{'<=' if self.at_most else '>='} {_number(self.target)}"
+        met = {None: "", True: "yes", False: "no"}[self.met]
+        return self.name, f"{_number(value.median)} {self.unit}".strip(), spread, target, met, self.how
+
+
+def single(value: float) -> Spread:
+    """A figure that was measured once."""
+    return Spread(value, value, value)
+
+
+def print_table(console: Console, settings: BenchmarkSettings, results: list[Result]) -> None:
+    """The table and the machine, on the screen."""
+    from rich.table import Table
+
+    table = Table(*COLUMNS, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    colours = {"yes": "[green]yes[/]", "no": "[red]no[/]"}
+    for result in results:
+        cells = list(result.cells())
+        cells[4] = colours.get(cells[4], cells[4])
+        table.add_row(*cells)
+    console.print(table)
+    console.print("\n  " + machine_line(machine_facts(settings)), markup=False)
+    if settings.quick:
+        console.print("  quick=true: the amounts are too small for the figures to mean anything")
+
+
+def write_results(folder: Path, settings: BenchmarkSettings, results: list[Result]) -> None:
+    """benchmark.json and benchmark.md in `folder`."""
+    facts = machine_facts(settings)
+    rows = [asdict(result) | {"met": result.met} for result in results]
+    content = {"machine": facts, "options": asdict(settings), "results": rows}
+    write_atomic(folder / "benchmark.json", json.dumps(content, indent=1) + "\n")
+    table = [COLUMNS, ("---",) * len(COLUMNS), *(result.cells() for result in results)]
+    lines = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in table]
+    options = " ".join(f"{name}={value}" for name, value in asdict(settings).items() if value is not None)
+    command = f"`python -m fexgan_lit.benchmark {options}`"
+    note = "Medians of rounds in which the compared things took turns; ratios are formed round by round."
+    text = [f"# Benchmark: {settings.suite}", machine_line(facts), command, "\n".join(lines), note]
+    write_atomic(folder / "benchmark.md", "\n\n".join(text) + "\n")
+
+
+def machine_facts(settings: BenchmarkSettings) -> dict[str, Any]:
+    """What the figures depend on besides the library."""
+    import cv2
+    import torch
+
+    return {
+        "date": datetime.now(tz=timezone.utc).isoformat(timespec="seconds"),
+        "cpu": cpu_name(),
+        "cores": settings.cores,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torch_threads": torch.get_num_threads(),
+        "opencv": cv2.__version__,
+        "system": platform.system(),
+    }
+
+
+def machine_line(facts: dict[str, Any]) -> str:
+    """The machine in one line."""
+    return (
+        f"{facts['cpu']}, {facts['cores']} cores, {facts['system']}; Python {facts['python']}, torch {facts['torch']} "
+        f"({facts['torch_threads']} threads), OpenCV {facts['opencv']}; {facts['date']}"
+    )
+
+
+def cpu_name() -> str:
+    """The processor as it calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def _number(value: float) -> str:
+    """Three digits that count, without an exponent."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

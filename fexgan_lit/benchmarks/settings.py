@@ -1,0 +1,65 @@
+"""The options of a benchmark."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fexgan_lit.data.settings import SIZES
+
+SUITES = ("data",)
+
+
+@dataclass
+class BenchmarkSettings:
+    """Which suite and how much of it; `conf/benchmark.yaml` explains each field."""
+
+    suite: str = "data"
+    quick: bool = False
+    image_size: int = 128
+    batch_size: int = 32
+    frames: int = 20000
+    stored: int = 400
+    rounds: int = 15
+    workers: int | None = None
+    facekit: str | None = None
+    scratch: str | None = None
+
+    @property
+    def cores(self) -> int:
+        """Threads and processes that decode."""
+        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return self.workers or available
+
+    @property
+    def packed(self) -> tuple[int, ...]:
+        """Sizes of the packs between which the time of a batch is compared, in frames."""
+        return (500, 1000, 2000) if self.quick else (1000, 10_000, 100_000)
+
+    @property
+    def training_frames(self) -> int:
+        """Frames of the pack from which the resident memory of the feed is measured: as many as MH-FED has."""
+        return 2000 if self.quick else 162_000
+
+    def reduced(self) -> BenchmarkSettings:
+        """Amounts that take seconds."""
+        return replace(self, frames=min(self.frames, 200), stored=min(self.stored, 64), rounds=2)
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        found = []
+        if self.image_size not in SIZES:
+            found.append(f"image_size={self.image_size}: expected one of {', '.join(map(str, SIZES))}.")
+        least = {"batch_size": 2, "frames": 100, "stored": 50, "rounds": 1, "workers": 1}
+        for name, smallest in least.items():
+            value = getattr(self, name)
+            if value is not None and value < smallest:
+                found.append(f"{name}={value}: expected {smallest} or more.")
+        if self.stored < self.batch_size * 2:
+            found.append(f"stored={self.stored}: expected two batches, {self.batch_size * 2} or more.")
+        if self.facekit is not None and not Path(self.facekit).exists():
+            found.append(f"facekit={self.facekit}: there is no such file or folder.")
+        if self.scratch is not None and not Path(self.scratch).is_dir():
+            found.append(f"scratch={self.scratch}: there is no such folder.")
+        return found
