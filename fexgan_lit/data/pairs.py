@@ -58,8 +58,9 @@ class PairBatch:
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> PairBatch:
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return PairBatch(**{name: None if value is None else change(value) for name, value in values.items()})
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed: dict[str, Any] = {name: None if value is None else change(value) for name, value in values.items()}
+        return PairBatch(**changed)
 
     def __len__(self) -> int:
         return len(self.source)
