@@ -150,7 +150,7 @@ def face_estimator(cache_dir: str | None = None, facekit: str | None = None) -> 
 
     if facekit is None:
         return studio_estimator(CartoonStudio(identities=_CHARACTERS, size=128), cache_dir)
-    from fexgan_lit.data.studio.human import HumanStudio
+    from fexgan_lit.data.studio.human.studio import HumanStudio
 
     return studio_estimator(HumanStudio(identities=_CHARACTERS, size=128, facekit=facekit), cache_dir)
 

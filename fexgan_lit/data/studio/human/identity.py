@@ -1,0 +1,63 @@
+"""What makes a person: the shape of the head, skin, eyes, hair and clothes as plain numbers, and drawn people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RGB = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One person. Colours are sRGB 0..255; other numbers are 0..1 unless said otherwise.
+
+    Attributes:
+        shape: standard deviations of the first identity modes of the model.
+        iris: colour of the eyes.
+        lips: colour of the lips; `lip_gloss`: how much they shine.
+        blush: red of cheeks, nose and ears; `shadow`: dark rings under the eyes.
+        age: depth of the wrinkles at rest.
+        shine: oil of the skin; `makeup`: eyeliner and lipstick.
+        brow_width: cm; `brow_arch`, `brow_height`: cm up; `brow_length`: cm beyond the usual outer end.
+        stubble: darkness of the shaved beard; `beard`: length of beard hair in cm; `moustache_only`: no beard below.
+        lids: how far the upper lids hang at rest.
+        scalp_cover: how dense the hair roots look from above.
+        hair: style, a key of `styles.STYLES`; `hair_shine`: strength of its gleam.
+        clothes: tee, hoodie, shirt, turtleneck or crew; `trim`: the collar of a tee has the accent colour.
+        shoulders: -1 narrow to 1 broad.
+        glasses: none, round or square.
+    """
+
+    name: str
+    shape: tuple[float, ...] = ()
+    skin: RGB = (222, 176, 150)
+    lips: RGB = (180, 96, 92)
+    iris: RGB = (92, 120, 140)
+    hair_colour: RGB = (60, 40, 28)
+    brow_colour: RGB = (50, 34, 24)
+    cloth: RGB = (70, 84, 110)
+    accent: RGB = (220, 216, 208)
+    blush: float = 0.4
+    shadow: float = 0.2
+    age: float = 0.1
+    shine: float = 0.3
+    makeup: float = 0.0
+    lip_gloss: float = 0.3
+    freckles: float = 0.0
+    brow_width: float = 0.42
+    brow_arch: float = 0.2
+    brow_height: float = 0.0
+    brow_length: float = 0.0
+    brow_density: float = 0.9
+    stubble: float = 0.0
+    beard: float = 0.0
+    moustache_only: bool = False
+    lashes: float = 0.4
+    lids: float = 0.1
+    scalp_cover: float = 0.9
+    hair: str = "crop"
+    hair_shine: float = 1.0
+    clothes: str = "tee"
+    trim: bool = False
+    shoulders: float = 0.0
+    glasses: str = "none"
