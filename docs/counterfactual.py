@@ -1,4 +1,4 @@
-"""Draw docs/images/counterfactual.jpg: `python docs/counterfactual.py FACEKIT` (a checkout of the model, or its .npz)."""
+"""Draw docs/images/counterfactual.jpg: `python docs/counterfactual.py FACEKIT` (a checkout, or the .npz)."""
 
 from __future__ import annotations
 
