@@ -7,7 +7,7 @@ from lightning.pytorch import LightningDataModule
 
 from fexgan_lit.data.augment import PairAugmentation
 from fexgan_lit.data.frames import FrameSet
-from fexgan_lit.data.guides import guides
+from fexgan_lit.data.guides import guides, keep_known
 from fexgan_lit.data.labels import keep_pairable
 from fexgan_lit.data.opening import open_dataset
 from fexgan_lit.data.packing import Pack, Progress
@@ -53,7 +53,9 @@ class FrameData(LightningDataModule):
             return
         config = self.config
         pack = open_dataset(config, self.progress)
-        self.table, rows = keep_pairable(pack.table)
+        known, rows = keep_known(pack.table, config.require)
+        self.table, pairable = keep_pairable(known)
+        rows = rows[pairable]
         self.affects, self.identities = self.table.affects, self.table.identities
         split = split_rows(self.table, config.val_fraction, config.split, config.split_seed)
         self.train = frame_set(self.table, pack.images, rows, split.train)

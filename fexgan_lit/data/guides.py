@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fexgan_lit.data.table import AU_COLUMNS, LANDMARK_COLUMNS, FrameTable
+from fexgan_lit.data.table import AU_COLUMNS, LANDMARK_COLUMNS, Drop, FrameTable
+from fexgan_lit.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: The square of the stored picture that a pack shows, pixels; without these columns it is the central one.
 CROP_COLUMNS = ("crop_left", "crop_top", "crop_side")
+
+
+#: What `dataset.require` may name, and the columns it stands for.
+_KNOWLEDGE = {"intensity": ("intensity",), "aus": AU_COLUMNS, "landmarks": LANDMARK_COLUMNS}
+
+
+def keep_known(table: FrameTable, require: Sequence[str]) -> tuple[FrameTable, np.ndarray]:
+    """`table` without the frames that lack something of `require`, which become drops; and the (n,) rows kept.
+
+    Raises:
+        UserError: no frame has what is required.
+    """
+    kept = np.ones(len(table), bool)
+    drops: list[Drop] = []
+    for name in require:
+        columns = _KNOWLEDGE[name]
+        known = np.zeros(len(table), bool)
+        if set(columns) <= set(table.frame.columns):
+            known = table.frame[list(columns)].notna().all(axis=1).to_numpy()
+        reason = f"{name} not known, which dataset.require asks for"
+        drops += [Drop(path, reason) for path in table.frame["path"][kept & ~known]]
+        kept &= known
+    if not kept.any():
+        raise UserError(
+            f"dataset.require={list(require)}: no frame has all of it; give it with dataset.annotations=FILE.csv, or "
+            "find landmarks with `python -m fexgan_lit.prepare ... dataset.detector=mediapipe`."
+        )
+    rows = np.flatnonzero(kept)
+    return (table.select(rows, drops), rows) if drops else (table, rows)
 
 
 def guides(table: FrameTable) -> dict[str, np.ndarray | None]:

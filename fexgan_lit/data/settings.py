@@ -12,6 +12,7 @@ AUGMENTATIONS = ("none", "fexgan")
 SPLITS = ("frame", "take", "identity")
 TARGETS = ("random", "exact")
 CROPS = ("centre", "face")
+KNOWLEDGE = ("intensity", "aus", "landmarks")
 STUDIOS = ("studio_cartoon", "studio_human")
 
 
@@ -32,6 +33,7 @@ class DatasetConfig:
         only: values to keep of what a layout reads besides the labels, for example {camera: [90]} of RaFD.
         sequence_ends: frames used from the start and from the end of a sequence (CK+: 3 and 3); null means all.
         annotations: CSV with intensity, action units, landmarks and pose, joined to the frames by path.
+        require: what every frame must have of intensity, aus and landmarks; frames without it are left out.
         crop: `centre` takes the central square, `face` a square around the landmarks.
         crop_margin: what `face` leaves around the landmarks, as a share of their extent.
         detector: finds landmarks in `prepare` where a set has none: mediapipe; null means off.
@@ -71,6 +73,7 @@ class DatasetConfig:
     only: dict[str, list[Any]] = field(default_factory=dict)
     sequence_ends: int | None = None
     annotations: str | None = None
+    require: list[str] = field(default_factory=list)
     crop: str = "centre"
     crop_margin: float = 0.25
     detector: str | None = None
@@ -136,6 +139,9 @@ def _choice_problems(config: DatasetConfig) -> list[str]:
     ):
         if value not in allowed:
             problems.append(f"dataset.{option}={value}: expected one of {', '.join(allowed)}.")
+    unknown = [name for name in config.require if name not in KNOWLEDGE]
+    if unknown:
+        problems.append(f"dataset.require={list(config.require)}: expected some of {', '.join(KNOWLEDGE)}.")
     if config.targets == "exact" and config.layout_name not in STUDIOS:
         problems.append(
             f"dataset.targets=exact: frames of dataset={config.name} have no counterpart that differs in the "

@@ -11,7 +11,7 @@ from fexgan_lit.data.datamodule import FrameData
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.data.settings import DatasetConfig
 from fexgan_lit.errors import UserError
-from fexgan_lit.expression import AFFECTS
+from fexgan_lit.expression import ACTION_UNITS, AFFECTS
 
 
 @pytest.fixture
@@ -194,3 +194,26 @@ def test_the_table_of_a_studio_is_kept(tmp_path, monkeypatch):
 def test_studio_human_says_where_its_model_comes_from():
     with pytest.raises(UserError, match="git clone https"):
         opening.make_studio(DatasetConfig(name="studio_human"))
+
+
+def test_frames_without_what_is_required_are_left_out_and_named(tmp_path, write_cast):
+    root = write_cast("mhfed", count=3)
+    csv = tmp_path / "units.csv"
+    names = [f"AU{unit:02d}" for unit in ACTION_UNITS]
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+    lines = [",".join([file, *["1"] * 17]) for file in files if not file.startswith("anna/joy/0002")]
+    csv.write_text("\n".join([",".join(["path", *names]), *lines]))
+    settings = {"name": "mhfed", "root": str(root), "annotations": str(csv), "image_size": 32, "batch_size": 4,
+                "cache_dir": str(tmp_path / "cache")}  # fmt: skip
+    lenient, strict = (FrameData(DatasetConfig(**settings, require=need)) for need in ([], ["aus"]))
+    for data in (lenient, strict):
+        data.setup()
+    assert lenient.train.aus is None  # a system that reads them would be refused
+    assert [drop.path for drop in strict.summary.drops] == ["anna/joy/0002.png"]
+    assert len(strict.table) == len(lenient.table) - 1
+    np.testing.assert_allclose(strict.train.aus, 0.2)
+    assert not set(strict.train.rows) & {files.index("anna/joy/0002.png")}  # rows of the pack, which keeps it
+    with pytest.raises(UserError, match="no frame has all of it"):
+        FrameData(DatasetConfig(**settings, require=["landmarks"])).setup()
+    with pytest.raises(UserError, match="expected some of intensity, aus, landmarks"):
+        FrameData(DatasetConfig(**settings, require=["mood"]))
