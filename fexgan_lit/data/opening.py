@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,4 +102,5 @@ def make_studio(config: DatasetConfig) -> Studio:
         raise UserError(NO_FACEKIT)
     from fexgan_lit.data.studio.human.studio import HumanStudio
 
-    return HumanStudio(**arguments, facekit=config.facekit)
+    facekit = Path(config.facekit).expanduser().absolute()  # worker processes may have been started elsewhere
+    return HumanStudio(**arguments, facekit=str(facekit))

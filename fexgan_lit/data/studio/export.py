@@ -46,6 +46,7 @@ def export_studio(
     Raises:
         UserError: the folder holds frames of another studio.
     """
+    folder = folder.absolute()  # workers may have been started elsewhere
     folder.mkdir(parents=True, exist_ok=True)
     recipe = folder / "studio.json"
     text = json.dumps(studio.recipe, sort_keys=True, indent=1)
