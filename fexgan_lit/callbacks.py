@@ -40,7 +40,14 @@ class AdversarialCut(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, system: LightningModule, batch: Any, batch_idx: int) -> None:
         """Derive the weight from the epoch alone, so that a resumed run needs no memory of it."""
-        cut = self.epoch is not None and int(system.epoch) >= self.epoch  # type: ignore[arg-type]
+        if self.epoch is None:
+            return
+        if not hasattr(system, "adversarial_binary"):
+            raise UserError(
+                f"callbacks.adversarial_cut.epoch={self.epoch}: {type(system).__name__} has no binary adversarial "
+                "weight to cut; set callbacks.adversarial_cut.epoch=null"
+            )
+        cut = int(system.epoch) >= self.epoch  # type: ignore[arg-type]
         system.adversarial_binary = self.to if cut else system.weights.adversarial_binary  # type: ignore[union-attr, assignment]
 
 

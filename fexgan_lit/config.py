@@ -23,6 +23,9 @@ T = TypeVar("T")
 #: The only names a `_target_` may have; a config that arrives in a run folder is data, not code.
 TARGETS = (
     "fexgan_lit.systems.fexgan.system.FExGAN",
+    "fexgan_lit.systems.ganimation.system.GANimation",
+    "fexgan_lit.systems.landmark_label.system.LandmarkLabel",
+    "fexgan_lit.systems.stargan.system.StarGAN",
     "fexgan_lit.callbacks.AdversarialCut",
     "fexgan_lit.callbacks.LinearDecay",
 )
@@ -122,7 +125,7 @@ class TrainSettings:
     metrics: MetricsSettings
     logger: LoggerSettings
     callbacks: dict[str, Callback]
-    system: type
+    system: type[Any]
     data: dict[str, Any] | None = None
 
 

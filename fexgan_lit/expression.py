@@ -37,6 +37,9 @@ COMPLEX_PAIRS = (("anger", "sadness"), ("joy", "disgust"), ("fear", "surprise"))
 #: Action units in OpenFace's order (GANimation's condition); fields of `Expression.aus`.
 ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 
+#: What the fields of `Expression` are called in messages.
+FIELD_NAMES = {"affect": "affects", "aus": "action units", "landmarks": "landmarks"}
+
 
 @dataclass(frozen=True)
 class Expression:
@@ -66,10 +69,20 @@ class Expression:
             row[affects.index(resolve_affect(name, affects))] = weight
         return cls(affect=row.repeat(batch, 1))  # (K,) -> (B, K)
 
+    @property
+    def known(self) -> dict[str, Tensor]:
+        """The fields that are given, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+
     def to(self, device: torch.device | str) -> Expression:
         """The same expression with every field on `device`."""
-        present = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
-        return replace(self, **{name: value.to(device) for name, value in present.items()})
+        return replace(self, **{name: value.to(device) for name, value in self.known.items()})
+
+    @classmethod
+    def stack(cls, rows: Sequence[Expression]) -> Expression:
+        """Batches below one another; a field that one of them lacks is left out."""
+        shared = set.intersection(*(set(row.known) for row in rows))
+        return cls(**{name: torch.cat([getattr(row, name) for row in rows]) for name in shared})
 
 
 def normalise_affect(name: str, aliases: Mapping[str, str] | None = None) -> str:

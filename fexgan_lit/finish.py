@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fexgan_lit import figures
-from fexgan_lit.expression import COMPLEX_PAIRS
+from fexgan_lit.expression import COMPLEX_PAIRS, Expression
 from fexgan_lit.hub import save_weights
 from fexgan_lit.loggers import RunCsvLogger, log_numbers, log_picture, log_table
 from fexgan_lit.metrics.frechet import make_fid
@@ -78,6 +78,10 @@ def measure_all(watch: Watch, grid: AffectGrid) -> Results:
         suite = TrainingSuite(data.affects, judge, split="val", seed=d.split_seed, fid=fid)
         results.val = measure(watch.system, data.val_dataloader(), suite)  # type: ignore[arg-type]
     results.recipes, results.notes, results.confusion = suite.recipes(), suite.notes(), suite.confusion()
+    if "d_real_binary" not in results.train:
+        results.notes["discriminator"] = "a critic's score has no threshold, so it takes no share of faces for real"
+    if watch.concerns is not None and watch.concerns.standing:
+        results.notes["at the end of training"] = watch.concerns.standing
     if judge is not None and hasattr(watch.system, "sample"):
         features = frame_features(judge, data.train)
         for prior in ("normal", "fitted"):
@@ -116,6 +120,9 @@ def draw_all(watch: Watch, results: Results, grid: AffectGrid) -> None:
         asked = cycling_affects(_SAMPLE_ROWS * K, K)
         samples = draw_samples(watch, prior, asked).unflatten(0, (_SAMPLE_ROWS, K))  # (R*K, ...) -> (R, K, ...)
         pictures[f"samples_{prior}"] = figures.sample_grid(samples, data.affects)
+    for sheet in watch.system.sheets(*_on_device(grid, watch.system.device)):
+        pictures[sheet.name] = figures.complex_grid(sheet.references, sheet.cells, sheet.rows, sheet.columns)
+        results.captions[sheet.name] = sheet.caption
     if results.confusion is not None:
         pictures["confusion"] = figures.confusion_figure(results.confusion, data.affects)
     history = next(logger for logger in watch.loggers if isinstance(logger, RunCsvLogger)).history()
@@ -125,6 +132,12 @@ def draw_all(watch: Watch, results: Results, grid: AffectGrid) -> None:
     watch.run.figures.mkdir(parents=True, exist_ok=True)
     for name, picture in pictures.items():
         picture.save(watch.run.figures / f"{name}.png")
+
+
+def _on_device(grid: AffectGrid, device: torch.device) -> tuple[Tensor, Expression, list[Expression], tuple[str, ...]]:
+    """What `sheets` asks for."""
+    wanted = [asked.to(device) for asked in grid.wanted]
+    return grid.references.to(device), grid.shown.to(device), wanted, grid.identities
 
 
 def log_all(watch: Watch, results: Results) -> None:

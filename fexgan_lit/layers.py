@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 #: Keras' LeakyReLU slope, used by the official FExGAN networks.
 KERAS_LEAKY_SLOPE = 0.3
+#: PyTorch's LeakyReLU slope, used by the critics of StarGAN and GANimation.
+TORCH_LEAKY_SLOPE = 0.01
 
 
 def activation(name: str) -> nn.Module:
@@ -69,3 +73,83 @@ def dense(inputs: int, outputs: int, init: str) -> nn.Linear:
         nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def scaled(count: int, width: float) -> int:
+    """A published channel count scaled by `width`, at least 4."""
+    return max(4, round(count * width))
+
+
+def instance_block(layer: nn.Module) -> nn.Sequential:
+    """A convolution without bias, affine instance norm, ReLU."""
+    return nn.Sequential(layer, nn.InstanceNorm2d(int(layer.out_channels), affine=True), nn.ReLU(inplace=True))  # type: ignore[arg-type]
+
+
+class ResidualBlock(nn.Module):
+    """Conv 3x3, instance norm, ReLU, Conv 3x3, instance norm, and an add; (B, c, S, S) -> the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(
+            instance_block(nn.Conv2d(channels, channels, 3, padding=1, bias=False)),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.InstanceNorm2d(channels, affine=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return x + self.block(x)
+
+
+def translation_trunk(inputs: int, width: float = 1.0, residuals: int = 6) -> nn.Sequential:
+    """What StarGAN's and GANimation's generators share: down to a quarter, residual blocks, up again.
+
+    (B, inputs, S, S) -> (B, 64 * width, S, S)
+    """
+    a, b, c = (scaled(count, width) for count in (64, 128, 256))
+    return nn.Sequential(
+        instance_block(nn.Conv2d(inputs, a, 7, padding=3, bias=False)),
+        instance_block(nn.Conv2d(a, b, 4, stride=2, padding=1, bias=False)),
+        instance_block(nn.Conv2d(b, c, 4, stride=2, padding=1, bias=False)),
+        *(ResidualBlock(c) for _ in range(residuals)),
+        instance_block(nn.ConvTranspose2d(c, b, 4, stride=2, padding=1, bias=False)),
+        instance_block(nn.ConvTranspose2d(b, a, 4, stride=2, padding=1, bias=False)),
+    )
+
+
+def tiled(image: Tensor, condition: Tensor) -> Tensor:
+    """An image (B, C, S, S) with a condition (B, n) on every pixel: (B, C + n, S, S)."""
+    planes = condition[:, :, None, None].expand(-1, -1, *image.shape[2:])  # (B, n) -> (B, n, S, S)
+    return torch.cat((image, planes.to(image.dtype)), dim=1)
+
+
+class PatchCritic(nn.Module):
+    """The critic of StarGAN and GANimation: a score for each quarter of the image, and what the image shows.
+
+    Halvings down to 2 x 2 pixels: six at 128 px, the channels doubling from 64.
+
+    Args:
+        image_size: of the images, a power of two.
+        answers: length of what it tells of an image besides its realness: affects or action units.
+        width: factor on every channel count.
+    """
+
+    def __init__(self, image_size: int, answers: int, width: float = 1.0) -> None:
+        super().__init__()
+        widths = [scaled(64 * 2**n, width) for n in range(int(math.log2(image_size)) - 1)]
+        layers: list[nn.Module] = []
+        for before, after in zip([3, *widths], widths, strict=False):
+            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.LeakyReLU(TORCH_LEAKY_SLOPE)]
+        self.blocks = nn.Sequential(*layers)
+        self.realness = nn.Conv2d(widths[-1], 1, 3, padding=1, bias=False)
+        self.answers = nn.Conv2d(widths[-1], answers, 2, bias=False)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """`image` (B, 3, S, S) in [-1, 1] -> scores (B, 2, 2), unbounded, and answers (B, n)."""
+        features = self.blocks(image)  # (B, c, 2, 2)
+        # (B, 1, 2, 2) -> (B, 2, 2) and (B, n, 1, 1) -> (B, n)
+        return self.realness(features).squeeze(1), self.answers(features).flatten(1)
+
+    def scores(self, image: Tensor) -> Tensor:
+        """The scores (B, 2, 2) alone."""
+        return self.realness(self.blocks(image)).squeeze(1)  # (B, 1, 2, 2) -> (B, 2, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,3 +24,28 @@ def absolute_difference(image: Tensor, target: Tensor, reduction: str = "mean") 
     """L1 between two image batches (B, C, H, W): mean over all pixels, or `sum` over pixels and mean over B."""
     difference = (image.float() - target.float()).abs()
     return difference.mean() if reduction == "mean" else difference.flatten(1).sum(1).mean()
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    """WGAN-GP: mean over the batch of (|grad D(x)| - 1)^2 at random points x between real and fake images.
+
+    In float32 whatever the precision of the rest, since it is differentiated twice.
+
+    Args:
+        critic: images (B, C, H, W) -> scores (B, ...); the gradient is that of each image's summed scores.
+        real: (B, C, H, W).
+        fake: the same shape; no gradient flows into it.
+    """
+    with torch.autocast(real.device.type, enabled=False):
+        real, fake = real.detach().float(), fake.detach().float()
+        share = torch.rand(len(real), 1, 1, 1, device=real.device)
+        between = torch.lerp(fake, real, share).requires_grad_()
+        (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+        norm = gradient.flatten(1).norm(dim=1)  # (B, C, H, W) -> (B, C*H*W) -> (B,)
+        return (norm - 1).square().mean()
+
+
+def total_variation(image: Tensor) -> Tensor:
+    """Sum of the absolute differences of neighbouring pixels over a whole batch (B, C, H, W), down and across."""
+    image = image.float()
+    return image.diff(dim=2).abs().sum() + image.diff(dim=3).abs().sum()

@@ -31,6 +31,7 @@ class Results:
         notes: reasons for what is missing.
         confusion: (K, K) counts on validation (else training) pairs, or None.
         pictures: figures by name.
+        captions: of the pictures that only this system has.
     """
 
     train: dict[str, float]
@@ -41,6 +42,7 @@ class Results:
     notes: dict[str, str] = field(default_factory=dict)
     confusion: Tensor | None = None
     pictures: dict[str, Image.Image] = field(default_factory=dict)
+    captions: dict[str, str] = field(default_factory=dict)
 
 
 CAPTIONS = {
@@ -71,18 +73,18 @@ def sampling_table(priors: Mapping[str, SamplingReport]) -> TextTable:
 def tables(watch: Watch, results: Results) -> list[TextTable]:
     """The tables of a run, in the order they are read."""
     K = len(watch.data.affects)
-    found = [
-        table1(results.train, results.val, classes=K),
-        quality_table(results.train, results.val, watch.judge, notes=results.notes),
-    ]
+    found = [quality_table(results.train, results.val, watch.judge, notes=results.notes)]
+    if "d_real_binary" in results.train:  # a critic that tells no real from generated has no such table
+        found.insert(0, table1(results.train, results.val, classes=K))
     return [*found, sampling_table(results.priors)] if results.priors else found
 
 
 def write_report(watch: Watch, results: Results) -> None:
     """Write report.md and print its tables."""
     chosen = tables(watch, results)
+    captions = CAPTIONS | results.captions
     pictures = [
-        f"## {name.replace('_', ' ')}\n\n{CAPTIONS[name]}\n\n![{name}](figures/{name}.png)\n"
+        f"## {name.replace('_', ' ')}\n\n{captions[name]}\n\n![{name}](figures/{name}.png)\n"
         for name in results.pictures
     ]
     recipes = "\n".join(f"- `{name}`: {recipe}" for name, recipe in results.recipes.items())
@@ -105,11 +107,12 @@ def facts(watch: Watch) -> list[str]:
     import torch
 
     s = watch.settings
-    loss = f"alpha {s.loss.alpha:g}, beta {s.loss.beta:g}, gamma {s.loss.gamma:g}"
+    loss = ", ".join(f"{name} {value:g}" for name, value in vars(s.loss).items() if type(value) in (int, float))
     return [
         f"- command: `python -m fexgan_lit.train` with the `config.yaml` beside this file; seed {s.seed}",
         f"- {watch.system.iteration} iterations of {s.dataset.batch_size} pairs at {s.dataset.image_size} px, "
-        f"width {s.model.width:g}, {loss}",
+        f"{watch.width.removeprefix(', ')}{', ' if watch.width else ''}loss: {loss}",
+        *(f"- {fact}" for fact in watch.system.facts()),
         f"- fexgan_lit {__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
         f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
         *(f"- {' '.join(line.split())}" for line in watch.data.summary.lines() if not line.startswith("pack")),

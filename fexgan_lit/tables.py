@@ -92,11 +92,13 @@ def table1(train: Mapping[str, float] | None, val: Mapping[str, float] | None, *
         if values is not None
     ]
     papers = [(f"{name} (paper)", *(f"{value:.3f}" for value in row)) for name, row in PAPERS_TABLE1.items()]
-    notes = [
-        "The discriminator learns to name generated frames as asked (equation 6), so its own "
-        f"{classes}-way accuracy on them flatters; the judge's verdict stands in the next table.",
-        "Rows in italics are the papers' own figures, on their data.",
-    ]
+    notes = ["Rows in italics are the papers' own figures, on their data."]
+    if any("d_fake_affect" in (values or {}) for values in (train, val)):
+        flattery = (
+            "The discriminator learns to name generated frames as asked (equation 6), so its own "
+            f"{classes}-way accuracy on them flatters; the judge's verdict stands in the next table."
+        )
+        notes.insert(0, flattery)
     if val is None:
         notes.insert(0, "No validation frames, so no validation row.")
     return TextTable("Discriminator accuracy (Table 1)", header, (*rows, *papers), len(papers), tuple(notes))

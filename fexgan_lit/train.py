@@ -47,10 +47,11 @@ def train(cfg: DictConfig) -> None:
     settings = train_settings(cfg)
     data = open_data(settings, console)
 
-    from fexgan_lit.systems import build_system
+    from fexgan_lit.systems import build_system, check_reads
     from fexgan_lit.trainer import check_device
 
     check_device(settings.trainer.accelerator)
+    check_reads(settings, data.train)
     system = build_system(settings, data.affects)
     if run is None:
         run = claim_folder(cfg, data, system)
@@ -161,6 +162,7 @@ def fit(
     stream = IterationStream(data.train_dataloader(), system, settings.trainer.max_steps)
     watch = Watch(system, data, settings, run, loggers, console)
     try:
+        system.prepare(data.train, lambda: watch.judge)
         iterate(watch, stream, checkpoint)
         # its imports take a second that the first iteration need not wait for
         from fexgan_lit.finish import finish

@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
 from fexgan_lit import callbacks as cb
+from fexgan_lit.concerns import Concerns
 from fexgan_lit.config import TrainSettings
 from fexgan_lit.progress import TrainingBar, stage_bar
 
@@ -46,12 +47,14 @@ class Watch:
         self.run = run
         self.loggers = loggers
         self.console = console
+        self.concerns: Concerns | None = None
 
     def callbacks(self, stream: IterationStream) -> list[Callback]:
         """Schedules first, then the log and its guard, measurements, pictures, and the checkpoint that holds them."""
         t = self.settings.trainer
         log = cb.LossLog(t.log_every, self.run, stream)
-        chosen: list[Callback] = [*self.settings.callbacks.values(), log]
+        self.concerns = Concerns(t.log_every, log, self.console)
+        chosen: list[Callback] = [*self.settings.callbacks.values(), log, self.concerns]
         if self.data.val_dataloader():
             chosen.append(cb.Validation(t.val_every, self.measure_validation, self.run, self._score()))
         chosen.append(cb.Grids(t.figures_every, self.draw_affects, self.run))
@@ -105,6 +108,12 @@ class Watch:
         complete = val is not None and len(set(val.identity.tolist())) == len(self.data.identities)
         return val if val is not None and complete else self.data.train
 
+    @property
+    def width(self) -> str:
+        """The factor on all channel counts, in words; nothing where a system has none."""
+        width = getattr(self.settings.model, "width", None)
+        return "" if width is None else f", width {width:g}"
+
     def announce(self, trainer: Trainer, stream: IterationStream) -> None:
         """Say what is about to be trained, on what, and where it will lie."""
         import torch
@@ -121,7 +130,8 @@ class Watch:
         limit = f", at most {s.trainer.max_minutes:g} minutes" if s.trainer.max_minutes else ""
         resumed = f"; going on at iteration {self.system.iteration}" if self.system.iteration else ""
         for line in (
-            f"model      {s.model.name}, {s.dataset.image_size} px, width {s.model.width:g}: {parts} parameters",
+            f"model      {s.model.name}, {s.dataset.image_size} px{self.width}: {parts} parameters",
+            *(f"           {fact}" for fact in self.system.facts()),
             f"training   {s.trainer.max_steps} iterations of {s.dataset.batch_size} pairs ({epochs:.1f} epochs)"
             f"{limit}{resumed}",
             f"device     {device}, {trainer.precision}{threads}; seed {s.seed}",

@@ -15,6 +15,13 @@ from fexgan_lit.errors import UserError
 from fexgan_lit.systems.fexgan.losses import FExGANLossSettings
 from fexgan_lit.systems.fexgan.settings import FExGANSettings
 from fexgan_lit.systems.fexgan.system import DualOptimizerSettings
+from fexgan_lit.systems.ganimation.settings import (
+    GANimationLossSettings,
+    GANimationOptimizerSettings,
+    GANimationSettings,
+)
+from fexgan_lit.systems.stargan.settings import StarGANLossSettings, StarGANSettings
+from fexgan_lit.systems.wasserstein import WassersteinOptimizerSettings
 
 
 def composed(*overrides: str):
@@ -37,6 +44,12 @@ def options(group: str) -> list[str]:
         ("metrics/default", MetricsSettings),
         ("base/dataset", DatasetConfig),
         ("model/fexgan", FExGANSettings),
+        ("model/ganimation", GANimationSettings),
+        ("loss/ganimation", GANimationLossSettings),
+        ("optimizer/ganimation", GANimationOptimizerSettings),
+        ("model/stargan", StarGANSettings),
+        ("loss/stargan", StarGANLossSettings),
+        ("optimizer/stargan", WassersteinOptimizerSettings),
     ],
 )
 def test_every_field_is_in_the_yaml_and_the_other_way_round(path, schema):
@@ -52,6 +65,10 @@ def test_every_field_is_in_the_yaml_and_the_other_way_round(path, schema):
         ("loss/fexgan", FExGANLossSettings()),
         ("optimizer/adam", DualOptimizerSettings()),
         ("trainer/default", TrainerSettings()),
+        ("loss/ganimation", GANimationLossSettings()),
+        ("optimizer/ganimation", GANimationOptimizerSettings()),
+        ("loss/stargan", StarGANLossSettings()),
+        ("optimizer/stargan", WassersteinOptimizerSettings()),
     ],
 )
 def test_yaml_and_dataclass_have_the_same_defaults(path, defaults):
@@ -59,12 +76,29 @@ def test_yaml_and_dataclass_have_the_same_defaults(path, defaults):
     assert written == {f.name: getattr(defaults, f.name) for f in fields(defaults)}
 
 
-@pytest.mark.parametrize("group", ["dataset", "model", "loss", "optimizer", "trainer", "logger", "callbacks"])
+@pytest.mark.parametrize("group", ["dataset", "trainer", "logger", "callbacks"])
 def test_every_shipped_option_makes_usable_settings(group):
     assert options(group)
     for option in options(group):
         settings = train_settings(composed(f"{group}={option}"))
         assert settings.system.__name__ == "FExGAN"
+
+
+@pytest.mark.parametrize("model", options("model"))
+def test_every_model_makes_usable_settings_on_every_data_set(model):
+    for dataset in options("dataset"):
+        settings = train_settings(composed(f"model={model}", f"dataset={dataset}"))
+        assert settings.model.name == model
+
+
+def test_losses_and_optimizers_belong_to_models():
+    assert set(options("loss")) == set(options("model"))
+    assert set(options("optimizer")) == {*options("model"), "adam"}
+    assert train_settings(composed("optimizer=adam", "dataset=folder")).optimizer == DualOptimizerSettings()
+    assert set(options("schedule")) <= set(options("model"))
+    for model in (conf_folder() / "tuning").iterdir():
+        assert model.name in options("model")
+        assert {path.stem for path in model.glob("*.yaml")} <= set(options("dataset"))
 
 
 def test_every_experiment_makes_usable_settings():

@@ -14,6 +14,7 @@ from fexgan_lit.data.augment import PairAugmentation
 from fexgan_lit.data.frames import FrameSet, resize_batch, to_float
 from fexgan_lit.data.targets import ExactTargets, TargetCells
 from fexgan_lit.errors import UserError
+from fexgan_lit.expression import Expression
 
 #: Streams of random numbers that must not repeat one another.
 _ORDER, _TARGETS, _AUGMENT, _VALIDATION = range(4)
@@ -49,6 +50,14 @@ class PairBatch:
     source_landmarks: Tensor | None = None
     target_landmarks: Tensor | None = None
 
+    def source_expression(self, affects: int) -> Expression:
+        """What the sources show: their affects as one-hot (B, `affects`), action units and landmarks where known."""
+        return _expression(self.source_affect, affects, self.source_aus, self.source_landmarks)
+
+    def target_expression(self, affects: int) -> Expression:
+        """What the targets show; see `source_expression`."""
+        return _expression(self.target_affect, affects, self.target_aus, self.target_landmarks)
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
         """The same batch with every tensor on `device`."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
@@ -64,6 +73,11 @@ class PairBatch:
 
     def __len__(self) -> int:
         return len(self.source)
+
+
+def _expression(affect: Tensor, affects: int, aus: Tensor | None, landmarks: Tensor | None) -> Expression:
+    one_hot = torch.nn.functional.one_hot(affect, affects).float()  # (B,) -> (B, K)
+    return Expression(one_hot, aus, landmarks)
 
 
 def philox(*key: int) -> np.random.Generator:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fexgan_lit.data.wanted import affect_expression, both, frame_expression, reference_rows, strongest_row
 from fexgan_lit.expression import Expression
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ MOST_IDENTITIES = 16
 
 @torch.no_grad()
 def measure(system: ExpressionSystem, batches: Iterable[PairBatch], suite: TrainingSuite) -> dict[str, float]:
-    """Every metric of `suite` for `system` on the pairs of `batches`; draws no random number."""
+    """Every metric of `suite` for `system` on the pairs of `batches`; draws no random number.
+
+    The share of faces a discriminator takes for real is left out where its score has no threshold.
+    """
     suite.to(system.device)
     suite.reset()
     for batch in batches:
@@ -33,7 +37,8 @@ def measure(system: ExpressionSystem, batches: Iterable[PairBatch], suite: Train
         made = system.assess(pairs)
         suite.update(
             made.generated, pairs.target, pairs.target_affect, pairs.identity, pairs.source_affect,
-            made.real_realness, made.real_affect, made.fake_realness, made.fake_affect,
+            made.real_realness if made.calibrated else None, made.real_affect,
+            made.fake_realness if made.calibrated else None, made.fake_affect,
         )  # fmt: skip
     return suite.compute()
 
@@ -48,6 +53,8 @@ class AffectGrid:
         reference_affect: (I,) int64.
         generated: (I, K, 3, S, S).
         truth: (I, K, 3, S, S), the strongest true frame of each cell; NaN where the cell is empty.
+        shown: what the references show, (I, ...).
+        wanted: K expressions (I, ...), what the references were asked for.
     """
 
     identities: tuple[str, ...]
@@ -55,6 +62,8 @@ class AffectGrid:
     reference_affect: Tensor
     generated: Tensor
     truth: Tensor
+    shown: Expression
+    wanted: tuple[Expression, ...]
 
     @property
     def present(self) -> Tensor:
@@ -62,41 +71,18 @@ class AffectGrid:
         return ~self.truth.flatten(2).isnan().any(2)
 
 
-def strongest_row(frames: FrameSet, identity: int, affect: int) -> int | None:
-    """The row of the cell with the highest intensity.
-
-    Of neutral frames the first, since takes blink later; where intensities are unknown the middle one, where takes
-    have their apex.
-    """
-    rows = np.flatnonzero((frames.identity == identity) & (frames.affect == affect))
-    if not len(rows):
-        return None
-    if frames.affects[affect] == "neutral":
-        return int(rows[0])
-    if frames.intensity is None:
-        return int(rows[len(rows) // 2])
-    return int(rows[np.argmax(np.nan_to_num(frames.intensity[rows], nan=-1.0))])
-
-
-def reference_rows(frames: FrameSet) -> list[int]:
-    """A row for each identity of the split: its neutral frame, else the first affect it has."""
-    neutral = frames.affects.index("neutral") if "neutral" in frames.affects else 0
-    order = [neutral, *(k for k in range(len(frames.affects)) if k != neutral)]
-    rows = []
-    for identity in range(len(frames.identities)):
-        found = (strongest_row(frames, identity, affect) for affect in order)
-        rows.append(next((row for row in found if row is not None), -1))
-    return [row for row in rows if row >= 0]
-
-
 @torch.no_grad()
 def affect_grid(system: ExpressionSystem, frames: FrameSet, most: int = MOST_IDENTITIES) -> AffectGrid:
-    """Turn a reference frame of every identity of `frames` (the first `most`) into every affect."""
+    """Turn a reference frame of every identity of `frames` (the first `most`) into every affect.
+
+    What is wanted of a cell is what its strongest true frame shows, so that a system guided by action units or
+    landmarks is told as much as one guided by labels.
+    """
     size, K = system.image_size, len(frames.affects)
     rows = np.asarray(reference_rows(frames)[:most])
-    references = frames.floats(rows, size)  # (I, 3, S, S)
-    affect = torch.from_numpy(frames.affect[rows])  # (I,)
-    generated = torch.stack([to_affect(system, references, affect, k) for k in range(K)], dim=1)  # (I, K, 3, S, S)
+    references, shown = frames.floats(rows, size), frame_expression(frames, rows)  # (I, 3, S, S)
+    wanted = tuple(Expression.stack([affect_expression(frames, int(row), k) for row in rows]) for k in range(K))
+    generated = torch.stack([_synthesize(system, references, shown, w) for w in wanted], dim=1)  # (I, K, 3, S, S)
     truth = torch.full_like(generated, float("nan"))
     for i, row in enumerate(rows):
         for k in range(K):
@@ -104,27 +90,23 @@ def affect_grid(system: ExpressionSystem, frames: FrameSet, most: int = MOST_IDE
             if true_row is not None:
                 truth[i, k] = frames.floats(np.asarray([true_row]), size)[0]
     names = tuple(frames.identities[i] for i in frames.identity[rows])
-    return AffectGrid(names, references, affect, generated, truth)
+    return AffectGrid(names, references, torch.from_numpy(frames.affect[rows]), generated, truth, shown, wanted)
 
 
-def to_affect(system: ExpressionSystem, references: Tensor, source_affect: Tensor, affect: int) -> Tensor:
-    """All `references` (I, 3, S, S) with one affect; on the CPU."""
-    target = system.expression(torch.full((len(references),), affect))
-    return system.synthesize(references.to(system.device), system.expression(source_affect), target).cpu()
+def _synthesize(system: ExpressionSystem, source: Tensor, shown: Expression, wanted: Expression) -> Tensor:
+    """Faces from CPU tensors to CPU tensors."""
+    device = system.device
+    return system.synthesize(source.to(device), shown.to(device), wanted.to(device)).cpu()
 
 
 @torch.no_grad()
 def complex_faces(
     system: ExpressionSystem, grid: AffectGrid, pairs: list[tuple[str, str]], strength: float = 1.0
 ) -> Tensor:
-    """The references with two affects asked for at once, (I, P, 3, S, S); both entries are `strength`."""
-    faces = []
-    for first, second in pairs:
-        weights = {first: strength, second: strength}
-        target = Expression.blend(weights, system.affects, len(grid.references)).to(system.device)
-        source = system.expression(grid.reference_affect)
-        faces.append(system.synthesize(grid.references.to(system.device), source, target).cpu())
-    return torch.stack(faces, dim=1)
+    """The references with two affects asked for at once, each at `strength`, (I, P, 3, S, S); see `both`."""
+    wanted = dict(zip(system.affects, grid.wanted, strict=True))
+    asked = [both(grid.shown, wanted[first], wanted[second], strength) for first, second in pairs]
+    return torch.stack([_synthesize(system, grid.references, grid.shown, a) for a in asked], dim=1)
 
 
 def grid_similarity(grid: AffectGrid) -> float:

@@ -3,27 +3,61 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from fexgan_lit.expression import Expression
+from fexgan_lit.errors import UserError
+from fexgan_lit.expression import FIELD_NAMES, Expression
 
 if TYPE_CHECKING:
+    from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.data.pairs import PairBatch
+    from fexgan_lit.metrics.judge import Judge
 
 
 class Outcome(NamedTuple):
-    """One measured batch: what was made and what the discriminator says of the real source and of it (logits)."""
+    """One measured batch: what was made and what the discriminator says of the real source and of it.
 
-    generated: Tensor  # (B, 3, S, S) in [-1, 1]
-    real_realness: Tensor  # (B,)
-    real_affect: Tensor  # (B, K)
-    fake_realness: Tensor  # (B,)
-    fake_affect: Tensor  # (B, K)
+    Attributes:
+        generated: (B, 3, S, S) in [-1, 1].
+        real_realness: (B,) of the sources; a map of patches is averaged.
+        real_affect: (B, K) class logits of the sources, or None where the discriminator has no class head.
+        fake_realness: (B,) of the generated faces.
+        fake_affect: (B, K) class logits of the generated faces, or None.
+        calibrated: whether realness is a logit, so that its sign says real or generated. The score of a Wasserstein
+            critic is none: only differences mean something.
+    """
+
+    generated: Tensor
+    real_realness: Tensor
+    real_affect: Tensor | None
+    fake_realness: Tensor
+    fake_affect: Tensor | None
+    calibrated: bool = True
+
+
+class Sheet(NamedTuple):
+    """A picture that one system alone can give: faces in rows and columns beside the faces they come from.
+
+    Attributes:
+        name: of its file.
+        caption: a sentence for the report.
+        references: (R, 3, S, S) in [-1, 1].
+        cells: (R, C, 3, S, S) in [-1, 1].
+        rows: R labels.
+        columns: C labels.
+    """
+
+    name: str
+    caption: str
+    references: Tensor
+    cells: Tensor
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
 
 
 class ExpressionSystem(LightningModule):
@@ -76,6 +110,42 @@ class ExpressionSystem(LightningModule):
     @abstractmethod
     def portable_parts(self) -> dict[str, nn.Module]:
         """The networks worth carrying elsewhere, by file name; together they restore every public method."""
+
+    def prepare(self, frames: FrameSet, judge: Callable[[], Judge | None]) -> None:
+        """Take what training needs and does not learn; called once, before the first iteration.
+
+        Args:
+            frames: the training split.
+            judge: gives the judge of this data, trained if need be, or None where the run has none.
+        """
+        return
+
+    def facts(self) -> list[str]:
+        """What terminal and report say of this system besides its size."""
+        return []
+
+    def concern(self, parts: Mapping[str, float]) -> str | None:
+        """What to change where the parts of the loss show a known trouble of this system; None where all is well."""
+        return None
+
+    def sheets(
+        self, references: Tensor, shown: Expression, wanted: Sequence[Expression], identities: Sequence[str]
+    ) -> list[Sheet]:
+        """Pictures that this system adds to those of every run.
+
+        Args:
+            references: a face of each identity, (I, 3, S, S).
+            shown: what they show, (I, ...).
+            wanted: for each of the K affects what the references are asked for, (I, ...).
+            identities: I names.
+        """
+        return []
+
+    def check_reads(self, wanted: Expression) -> None:
+        """Raise a UserError if `wanted` lacks a field this system reads."""
+        lacking = [FIELD_NAMES[name] for name in sorted(self.reads) if getattr(wanted, name) is None]
+        if lacking:
+            raise UserError(f"{self.settings.name} reads {' and '.join(lacking)}; the wanted expression has none")
 
     def expression(self, indices: Tensor | Sequence[int], strength: float = 1.0) -> Expression:
         """One affect a row, on this system's device: `indices` (B,) -> affect (B, K)."""

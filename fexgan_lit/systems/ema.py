@@ -34,4 +34,6 @@ def ema_decay(batch: int, half_life_images: float, images_seen: int, ramp_up: fl
 def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Move the parameters of `average` towards `network`; buffers (batch-norm statistics) are taken over."""
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - decay)
-    torch._foreach_copy_(list(average.buffers()), list(network.buffers()))
+    buffers = list(network.buffers())
+    if buffers:  # the call takes no empty lists
+        torch._foreach_copy_(list(average.buffers()), buffers)

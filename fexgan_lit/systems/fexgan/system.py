@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from fexgan_lit.errors import UserError
 from fexgan_lit.expression import Expression
@@ -17,52 +16,11 @@ from fexgan_lit.systems.ema import ema_decay, frozen_copy, update_ema
 from fexgan_lit.systems.fexgan.losses import FExGANLossSettings, discriminator_loss, generator_loss
 from fexgan_lit.systems.fexgan.networks import Discriminator, Generator, Latent, Verdict
 from fexgan_lit.systems.fexgan.settings import FExGANSettings, fill_nulls
+from fexgan_lit.systems.optimisers import DualOptimizerSettings, dual_adam
 from fexgan_lit.systems.prior import FittedPrior
 
 if TYPE_CHECKING:
     from fexgan_lit.data.pairs import PairBatch
-
-
-@dataclass
-class DualOptimizerSettings:
-    """Adam for both networks.
-
-    Attributes:
-        lr: learning rate of the generator.
-        lr_discriminator: learning rate of the discriminator; null takes `lr`.
-        beta1: decay of Adam's first moment.
-        beta2: decay of Adam's second moment.
-        n_critic: the generator steps on every n-th iteration, the discriminator on each.
-        clip_norm: largest gradient norm of each network; null does not clip.
-        ema_half_life_images: half-life of the generator's moving average, in images; 0 turns averaging off.
-    """
-
-    lr: float = 2e-4
-    lr_discriminator: float | None = None
-    beta1: float = 0.5
-    beta2: float = 0.999
-    n_critic: int = 1
-    clip_norm: float | None = None
-    ema_half_life_images: float = 10_000
-
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        positive = {"lr": self.lr, "lr_discriminator": self.lr_discriminator, "clip_norm": self.clip_norm}
-        found = [
-            f"optimizer.{name}={value}: expected a positive number"
-            for name, value in positive.items()
-            if value is not None and not value > 0
-        ]
-        found += [
-            f"optimizer.{name}={value}: expected a number in [0, 1)"
-            for name, value in (("beta1", self.beta1), ("beta2", self.beta2))
-            if not 0 <= value < 1
-        ]
-        if self.n_critic < 1:
-            found.append(f"optimizer.n_critic={self.n_critic}: expected 1 or more iterations a generator step")
-        if not self.ema_half_life_images >= 0:
-            found.append(f"optimizer.ema_half_life_images={self.ema_half_life_images}: expected zero or more images")
-        return found
 
 
 class FExGAN(ExpressionSystem):
@@ -109,12 +67,8 @@ class FExGAN(ExpressionSystem):
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Adam for the generator, Adam for the discriminator."""
-        o = self.optimizer_settings
-        betas, fused = (o.beta1, o.beta2), self.device.type in ("cpu", "cuda")
-        return [
-            Adam(self.generator.parameters(), o.lr, betas, fused=fused),
-            Adam(self.discriminator.parameters(), o.lr_discriminator or o.lr, betas, fused=fused),
-        ]
+        fused = self.device.type in ("cpu", "cuda")
+        return dual_adam(self.generator, self.discriminator, self.optimizer_settings, fused)
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
         """One iteration: a single generator forward serves both networks; both gradients precede both steps."""

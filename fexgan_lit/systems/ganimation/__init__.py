@@ -1,0 +1,1 @@
+"""GANimation (Pumarola et al. 2018, arXiv 1807.09251)."""

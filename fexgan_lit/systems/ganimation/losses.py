@@ -1,0 +1,70 @@
+"""The losses of GANimation: Wasserstein terms, action units, cycle, and what keeps the attention sparse and smooth."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from fexgan_lit.losses import absolute_difference, total_variation
+from fexgan_lit.systems.ganimation.networks import Painted
+from fexgan_lit.systems.ganimation.settings import GANimationLossSettings
+
+#: A loss as its total and its named parts, unweighted.
+Loss = tuple[Tensor, dict[str, Tensor]]
+#: What the critic says: scores (B, 2, 2) and action units (B, 17).
+Verdict = tuple[Tensor, Tensor]
+
+#: An attention above this keeps the pixel of the input for the eye.
+KEPT = 0.99
+
+
+def critic_loss(on_real: Verdict, on_fake: Verdict, shown: Tensor, w: GANimationLossSettings) -> Loss:
+    """-E D(real) + E D(fake), and the action units of real images only.
+
+    Args:
+        on_real: the critic's verdict on source images.
+        on_fake: on generated ones.
+        shown: action units of the sources, (B, 17).
+        w: the weights.
+    """
+    parts = {
+        "d_real": on_real[0].float().mean(),
+        "d_fake": on_fake[0].float().mean(),
+        "d_units": mse_loss(on_real[1].float(), shown),
+    }
+    return w.adversarial * (parts["d_fake"] - parts["d_real"]) + w.lambda_cond * parts["d_units"], parts
+
+
+def generator_loss(
+    on_fake: Verdict, wanted: Tensor, made: Painted, back: Painted, source: Tensor, w: GANimationLossSettings
+) -> Loss:
+    """-E D(fake), action units of the generated image, cycle, and both passes' attention.
+
+    Args:
+        on_fake: the critic's verdict on `made.image`.
+        wanted: action units asked for, (B, 17).
+        made: the way there.
+        back: the way back, with the source's own action units.
+        source: (B, 3, S, S).
+        w: the weights.
+    """
+    parts = {
+        "adversarial": -on_fake[0].float().mean(),
+        "units": mse_loss(on_fake[1].float(), wanted),
+        "cycle": absolute_difference(back.image, source),
+        "attention": made.attention.mean() + back.attention.mean(),
+        "variation": total_variation(made.attention) + total_variation(back.attention),
+    }
+    weights = (w.adversarial, w.lambda_cond, w.lambda_cycle, w.lambda_attention, w.lambda_tv)
+    total = sum((weight * part for weight, part in zip(weights, parts.values(), strict=True)), source.new_zeros(()))
+    return total, parts
+
+
+def mask_statistics(attention: Tensor) -> dict[str, Tensor]:
+    """Mean and deviation of an attention (B, 1, S, S), and the share of its pixels that keep the input."""
+    attention = attention.detach()
+    return {
+        "attention_mean": attention.mean(),
+        "attention_std": attention.std(),
+        "attention_saturated": (attention > KEPT).float().mean(),
+    }

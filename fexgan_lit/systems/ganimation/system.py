@@ -1,0 +1,184 @@
+"""GANimation as a system: unpaired training on action units, and faces composed by an attention mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from fexgan_lit.errors import UserError
+from fexgan_lit.expression import ACTION_UNITS, Expression
+from fexgan_lit.layers import PatchCritic
+from fexgan_lit.losses import gradient_penalty
+from fexgan_lit.systems import check_units
+from fexgan_lit.systems.base import Sheet
+from fexgan_lit.systems.ganimation.losses import critic_loss, generator_loss, mask_statistics
+from fexgan_lit.systems.ganimation.networks import Generator, Painted
+from fexgan_lit.systems.ganimation.prototypes import UnitPrototypes
+from fexgan_lit.systems.ganimation.settings import (
+    GANimationLossSettings,
+    GANimationOptimizerSettings,
+    GANimationSettings,
+)
+from fexgan_lit.systems.wasserstein import WassersteinSystem
+
+if TYPE_CHECKING:
+    from fexgan_lit.data.frames import FrameSet
+    from fexgan_lit.data.pairs import PairBatch
+    from fexgan_lit.metrics.judge import Judge
+
+#: Beyond these the masks do not do their work: nothing is changed, or all is painted anew.
+_ALL_KEPT, _NOTHING_KEPT = 0.98, 0.02
+
+
+#: What the sheet of single action units shows.
+SHOWN_UNITS, STRENGTHS = (1, 2, 4, 5, 9, 12, 15, 25, 26), (0.0, 0.33, 0.66, 1.0)
+
+
+class GANimation(WassersteinSystem):
+    """Attention and colour masks from action units; a WGAN-GP critic that also reads action units.
+
+    Args:
+        model: the networks.
+        loss: weights.
+        optimizer: Adam, n_critic, the step of the gradient penalty.
+        affects: class names in index order.
+        seed: of the random numbers in training; initial weights come from torch's global generator.
+    """
+
+    reads: ClassVar[frozenset[str]] = frozenset({"aus"})
+    settings_class = GANimationSettings
+    loss_class = GANimationLossSettings
+    optimizer_class = GANimationOptimizerSettings
+    average: Generator
+    optimizer_settings: GANimationOptimizerSettings
+
+    def __init__(
+        self,
+        model: GANimationSettings,
+        loss: GANimationLossSettings,
+        optimizer: GANimationOptimizerSettings,
+        affects: Sequence[str],
+        seed: int = 0,
+    ) -> None:
+        super().__init__(model, loss, optimizer, affects, seed)
+        self.adopt(Generator(model), PatchCritic(model.image_size, len(ACTION_UNITS), model.width))
+        self.prototypes = UnitPrototypes(len(self.affects))
+
+    # ------------------------------------------------------------------ training
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
+        """One iteration: the critic learns from the batch; on every n-th the generator from the critic."""
+        self.seed_iteration()
+        w, source, shown = self.weights, batch.source, self._units(batch.source_aus)
+        wanted = self.wanted_units(batch)
+        with torch.set_grad_enabled(self.generator_is_due):
+            made = self.generator(source, wanted)
+
+        # Critic: Wasserstein and action units of the real, then the penalty
+        loss_d, parts_d = critic_loss(self.critic(source), self.critic(made.image.detach()), shown, w)
+        if self.optimizer_settings.separate_penalty:
+            self.update(self.critic, loss_d)
+        penalty = gradient_penalty(self.critic.scores, source, made.image)
+        weighted = w.lambda_gp * penalty
+        self.update(self.critic, weighted if self.optimizer_settings.separate_penalty else loss_d + weighted)
+
+        # Generator: there and back
+        if self.generator_is_due:
+            back = self.generator(made.image, shown)
+            loss_g, parts_g = generator_loss(self.critic(made.image), wanted, made, back, source, w)
+            self.update(self.generator, loss_g)
+            self.update_average(len(batch))
+            parts = {"generator": loss_g, **parts_g, **mask_statistics(made.attention)}
+            self._generator_parts = {name: part.detach() for name, part in parts.items()}
+        return self.report(loss_d + weighted, parts_d | {"d_penalty": penalty})
+
+    def wanted_units(self, batch: PairBatch) -> Tensor:
+        """Action units (B, 17) of random other frames, whoever they show, with uniform noise, not clipped."""
+        others = self._units(batch.target_aus)
+        others = others[torch.randperm(len(others), device=others.device)]
+        return others + self.weights.au_noise * (2 * torch.rand_like(others) - 1)
+
+    def _units(self, aus: Tensor | None) -> Tensor:
+        if aus is None:
+            raise UserError(f"{self.settings.name} reads action units; the frames have none")
+        return aus
+
+    def prepare(self, frames: FrameSet, judge: Callable[[], Judge | None]) -> None:
+        """Learn what action units each affect means."""
+        self.prototypes.learn(frames)
+
+    def concern(self, parts: Mapping[str, float]) -> str | None:
+        """Whether the attention keeps everything or nothing."""
+        kept, mean, now = parts.get("attention_saturated"), parts.get("attention_mean"), self.weights.lambda_attention
+        if kept is None or mean is None:
+            return None
+        if kept > _ALL_KEPT:
+            return (
+                f"the attention is saturated: {kept:.1%} of the pixels keep the input, so faces hardly change. Raise "
+                f"loss.lambda_attention gently (it is {now:g}, try {2 * now or 0.1:g}), and look at the action units: "
+                "wrong ones give the generator nothing to change for"
+            )
+        if mean < _NOTHING_KEPT:
+            return (
+                f"the attention is {mean:.3f} on average: all pixels are painted anew, which blurs the input. Lower "
+                f"loss.lambda_attention (it is {now:g}, try {now / 2:g})"
+            )
+        return None
+
+    # ------------------------------------------------------------------ use
+
+    def expression(self, indices: Tensor | Sequence[int], strength: float = 1.0) -> Expression:
+        """As in the base class, with the action units that the affect means once training has started."""
+        wanted = super().expression(indices, strength)
+        known = self.prototypes.known and wanted.affect is not None
+        return replace(wanted, aus=self.prototypes(wanted.affect)) if known else wanted
+
+    @torch.no_grad()
+    def paint(self, source: Tensor, target: Expression) -> Painted:
+        """The masks and what they compose; see `synthesize`.
+
+        Raises:
+            UserError: `target` has no action units, or not in 0..1.
+        """
+        self.check_reads(target)
+        aus = self._units(target.aus)
+        check_units(float(aus.min()), float(aus.max()), f"{self.settings.name}: the wanted expression")
+        return self.average(source, aus)
+
+    @torch.no_grad()
+    def synthesize(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
+        """Compose `source` (B, 3, S, S) and what is painted for the action units of `target`; see the base class."""
+        return self.paint(source, target).image.float()
+
+    def sheets(
+        self, references: Tensor, shown: Expression, wanted: Sequence[Expression], identities: Sequence[str]
+    ) -> list[Sheet]:
+        """Single action units at four strengths on the first face, and where the attention lies for every affect."""
+        units = self._units(shown.aus)[:1].repeat(len(STRENGTHS), 1)  # (1, 17) -> (L, 17)
+        first = references[:1].expand(len(STRENGTHS), -1, -1, -1)
+        rows = []
+        for unit in SHOWN_UNITS:
+            asked = units.clone()
+            asked[:, ACTION_UNITS.index(unit)] = torch.tensor(STRENGTHS, device=asked.device)
+            rows.append(self.synthesize(first, None, Expression(aus=asked)))
+        # (I, 1, S, S) in 0..1 -> (I, K, 3, S, S) in -1..1
+        masks = torch.stack([2 * self.paint(references, w).attention - 1 for w in wanted], dim=1)
+        names = tuple(f"AU {unit}" for unit in SHOWN_UNITS)
+        return [
+            Sheet("action_units", "Single action units at four strengths; 0 gives the input back.",
+                  references[:1].expand(len(rows), -1, -1, -1), torch.stack(rows), names,
+                  tuple(f"{strength:g}" for strength in STRENGTHS)),
+            Sheet("attention", "Where the input is kept (white) and where it is painted anew (black).",
+                  references, masks.expand(-1, -1, 3, -1, -1), tuple(identities), self.affects),
+        ]  # fmt: skip
+
+    def class_logits(self, answers: Tensor) -> None:
+        """The critic answers with action units."""
+
+    def portable_parts(self) -> dict[str, nn.Module]:
+        """Generator, critic, and the action units of the affects."""
+        return {**super().portable_parts(), "prototypes": self.prototypes}

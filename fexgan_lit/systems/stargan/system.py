@@ -1,0 +1,103 @@
+"""StarGAN as a system: one generator for all affects, a WGAN-GP critic that names them, and a cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from fexgan_lit.expression import Expression
+from fexgan_lit.layers import PatchCritic, scaled, tiled, translation_trunk
+from fexgan_lit.losses import absolute_difference, categorical_cross_entropy, gradient_penalty
+from fexgan_lit.systems.stargan.settings import StarGANLossSettings, StarGANSettings
+from fexgan_lit.systems.wasserstein import WassersteinOptimizerSettings, WassersteinSystem
+
+if TYPE_CHECKING:
+    from fexgan_lit.data.pairs import PairBatch
+
+
+class Generator(nn.Module):
+    """Image and wanted affect -> image."""
+
+    def __init__(self, settings: StarGANSettings, affects: int) -> None:
+        super().__init__()
+        self.trunk = translation_trunk(3 + affects, settings.width, settings.residual_blocks)
+        self.to_rgb = nn.Conv2d(scaled(64, settings.width), 3, 7, padding=3, bias=False)
+
+    def forward(self, image: Tensor, affect: Tensor) -> Tensor:
+        """`image` (B, 3, S, S) in [-1, 1], `affect` (B, K) weights -> (B, 3, S, S) in [-1, 1]."""
+        return self.to_rgb(self.trunk(tiled(image, affect))).float().tanh()
+
+
+class StarGAN(WassersteinSystem):
+    """Unpaired translation between the affects of a data set.
+
+    Args:
+        model: the networks.
+        loss: weights.
+        optimizer: Adam and n_critic.
+        affects: class names in index order.
+        seed: of the random numbers in training; initial weights come from torch's global generator.
+    """
+
+    settings_class = StarGANSettings
+    loss_class = StarGANLossSettings
+    optimizer_class = WassersteinOptimizerSettings
+
+    def __init__(
+        self,
+        model: StarGANSettings,
+        loss: StarGANLossSettings,
+        optimizer: WassersteinOptimizerSettings,
+        affects: Sequence[str],
+        seed: int = 0,
+    ) -> None:
+        super().__init__(model, loss, optimizer, affects, seed)
+        K = len(self.affects)
+        self.adopt(Generator(model, K), PatchCritic(model.image_size, K, model.width))
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
+        """One iteration: the critic learns from the batch; on every n-th the generator from the critic."""
+        self.seed_iteration()
+        w, K, source = self.weights, len(self.affects), batch.source
+        shown, wanted = batch.source_expression(K).affect, batch.target_expression(K).affect
+        with torch.set_grad_enabled(self.generator_is_due):
+            made = self.generator(source, wanted)
+
+        # Critic: Wasserstein, the affects of the real, the penalty
+        (real, named), (fake, _) = self.critic(source), self.critic(made.detach())
+        parts_d = {"d_real": real.float().mean(), "d_fake": fake.float().mean(),
+                   "d_class": categorical_cross_entropy(named, batch.source_affect),
+                   "d_penalty": gradient_penalty(self.critic.scores, source, made)}  # fmt: skip
+        loss_d = (
+            w.adversarial * (parts_d["d_fake"] - parts_d["d_real"])
+            + w.lambda_class * parts_d["d_class"] + w.lambda_gp * parts_d["d_penalty"]
+        )  # fmt: skip
+        self.update(self.critic, loss_d)
+
+        # Generator: as asked, and back
+        if self.generator_is_due:
+            fake, named = self.critic(made)
+            parts = {
+                "adversarial": -fake.float().mean(),
+                "class": categorical_cross_entropy(named, batch.target_affect),
+                "cycle": absolute_difference(self.generator(made, shown), source),
+            }
+            weights = (w.adversarial, w.lambda_class, w.lambda_cycle)
+            loss_g = sum((a * b for a, b in zip(weights, parts.values(), strict=True)), source.new_zeros(()))
+            self.update(self.generator, loss_g)
+            self.update_average(len(batch))
+            self._generator_parts = {name: part.detach() for name, part in {"generator": loss_g, **parts}.items()}
+        return self.report(loss_d, parts_d)
+
+    @torch.no_grad()
+    def synthesize(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
+        """Translate `source` (B, 3, S, S) to the affects of `target`; see the base class."""
+        self.check_reads(target)
+        return self.average(source, target.affect)
+
+    def class_logits(self, answers: Tensor) -> Tensor:
+        """The critic answers with the affect."""
+        return answers.float()

@@ -1,0 +1,158 @@
+"""What StarGAN and GANimation share as systems: a generator, a patch critic that also answers, and their updates."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from fexgan_lit.layers import PatchCritic, init_normal
+from fexgan_lit.systems.base import ExpressionSystem, Outcome
+from fexgan_lit.systems.ema import ema_decay, frozen_copy, update_ema
+from fexgan_lit.systems.optimisers import DualOptimizerSettings, dual_adam
+
+if TYPE_CHECKING:
+    from fexgan_lit.data.pairs import PairBatch
+
+
+IMAGE_SIZES = (32, 64, 128, 256, 512)
+
+
+@dataclass
+class TranslationSettings:
+    """The networks.
+
+    Attributes:
+        name: of the system.
+        image_size: edge of the square images in pixels, a power of two from 32 to 512.
+        width: factor on every channel count; 1 is the paper's size.
+        residual_blocks: of the generator.
+    """
+
+    name: str
+    image_size: int = 128
+    width: float = 1.0
+    residual_blocks: int = 6
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        found = []
+        if self.image_size not in IMAGE_SIZES:
+            found.append(f"model.image_size={self.image_size}: expected one of {', '.join(map(str, IMAGE_SIZES))}")
+        if not self.width > 0:
+            found.append(f"model.width={self.width}: expected a positive factor, 1 for the paper's channels")
+        if self.residual_blocks < 0:
+            found.append(f"model.residual_blocks={self.residual_blocks}: expected zero or more")
+        return found
+
+
+@dataclass
+class WassersteinOptimizerSettings(DualOptimizerSettings):
+    """Adam as StarGAN and GANimation use it; see `DualOptimizerSettings`."""
+
+    lr: float = 1e-4
+    n_critic: int = 5
+    ema_half_life_images: float = 0.0
+
+
+def negative_weights(loss: Any) -> list[str]:
+    """A sentence for each field of a dataclass of weights that is below zero."""
+    values = {field.name: getattr(loss, field.name) for field in fields(loss)}
+    return [f"loss.{name}={value}: expected zero or more" for name, value in values.items() if not value >= 0]
+
+
+class WassersteinSystem(ExpressionSystem):
+    """Generator against Wasserstein critic; the critic moves on every iteration, the generator on every n-th.
+
+    Attributes:
+        generator: what is trained.
+        critic: scores and answers.
+        average: moving average of the generator, which all public methods use; equal to it where averaging is off.
+    """
+
+    generator: nn.Module
+    critic: PatchCritic
+    average: nn.Module
+
+    def __init__(
+        self, settings: Any, weights: Any, optimizer: DualOptimizerSettings, affects: Sequence[str], seed: int
+    ) -> None:
+        super().__init__(affects, settings.image_size, seed)
+        self.settings = settings
+        self.weights = weights
+        self.optimizer_settings = optimizer
+        #: of the last generator step, since most iterations have none
+        self._generator_parts: dict[str, Tensor] = {"generator": torch.zeros(())}
+
+    def adopt(self, generator: nn.Module, critic: PatchCritic) -> None:
+        """Take the two networks, their convolutions drawn from N(0, 0.02).
+
+        Narrower ones get larger weights: each pixel sums fewer channels, and a critic whose signals fade from layer to
+        layer learns nothing for hundreds of iterations.
+        """
+        for network in (generator, critic):
+            network.apply(partial(init_normal, std=0.02 / math.sqrt(self.settings.width)))
+        self.generator, self.critic = generator, critic
+        self.average = frozen_copy(generator)
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """Adam for the generator, Adam for the critic."""
+        return dual_adam(self.generator, self.critic, self.optimizer_settings, self.device.type in ("cpu", "cuda"))
+
+    @property
+    def generator_is_due(self) -> bool:
+        """Whether the generator moves in this iteration."""
+        return (self.iteration + 1) % self.optimizer_settings.n_critic == 0
+
+    def update(self, network: nn.Module, loss: Tensor) -> None:
+        """One step of `network`, the generator or the critic, down the gradient of `loss`; the other gets none."""
+        optimizers: list[Any] = self.optimizers()  # type: ignore[assignment]
+        optimizer = optimizers[0 if network is self.generator else 1]
+        self.manual_backward(loss, inputs=list(network.parameters()))
+        if self.optimizer_settings.clip_norm is not None:
+            self.clip_gradients(optimizer, self.optimizer_settings.clip_norm, "norm")
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        torch.clear_autocast_cache()  # it holds bf16 copies of the weights as they were before this step
+
+    def update_average(self, images: int) -> None:
+        """Let the moving average follow the generator."""
+        half_life = self.optimizer_settings.ema_half_life_images
+        update_ema(self.average, self.generator, ema_decay(images, half_life, self.iteration * images))
+
+    def report(self, critic: Tensor, critic_parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """End an iteration: its losses and parts, those of the generator as of its last step (0 before the first)."""
+        self.iteration += 1
+        parts = self._generator_parts | {"discriminator": critic} | critic_parts
+        return {name: part.detach() for name, part in parts.items()}
+
+    def train(self, mode: bool = True) -> WassersteinSystem:
+        """As in torch, but the moving average always stays in evaluation mode."""
+        super().train(mode)
+        self.average.eval()
+        return self
+
+    @abstractmethod
+    def class_logits(self, answers: Tensor) -> Tensor | None:
+        """What the critic's answers (B, n) say of the affect: logits (B, K), or None where they are about else."""
+
+    @torch.no_grad()
+    def assess(self, batch: PairBatch) -> Outcome:
+        """See the base class; the realness of a face is the mean of its patches' scores."""
+        K = len(self.affects)
+        generated = self.synthesize(batch.source, batch.source_expression(K), batch.target_expression(K))
+        (real, shown), (fake, made) = self.critic(batch.source), self.critic(generated)
+        # (B, 2, 2) -> (B,)
+        return Outcome(generated, real.float().mean((1, 2)), self.class_logits(shown),
+                       fake.float().mean((1, 2)), self.class_logits(made), calibrated=False)  # fmt: skip
+
+    def portable_parts(self) -> dict[str, nn.Module]:
+        """The generator is the moving average."""
+        return {"generator": self.average, "critic": self.critic}

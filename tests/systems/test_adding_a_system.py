@@ -1,0 +1,70 @@
+"""docs/adding_a_system.md: its system is complete, short, and trains through the ordinary door."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from tests.conftest import TINY
+
+PAGE = (Path(__file__).parents[2] / "docs" / "adding_a_system.md").read_text()
+#: What section 3 does by hand: the name joins the allow-list. The package of the page lies beside the installed one.
+DOOR = """
+import fexgan_lit.systems, fexgan_lit.config as config
+fexgan_lit.systems.__path__.append({folder!r})
+config.TARGETS += {targets!r}
+from fexgan_lit.train import main
+main()
+"""
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_the_example_is_one_file_of_less_than_120_lines():
+    (code,) = blocks("python")
+    assert len(code.splitlines()) < 120
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Path, str]:
+    """The run folder and the output of the page's command, with the page's files where it says they go."""
+    folder = tmp_path_factory.mktemp("page")
+    system = folder / "systems" / "painter"
+    system.mkdir(parents=True)
+    (system / "__init__.py").touch()
+    (system / "system.py").write_text(blocks("python")[0])
+    for text in blocks("yaml"):
+        path = folder / re.match(r"# (\S+)", text)[1]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    targets = tuple(re.findall(r'"(.*)",', "".join(blocks("text"))))
+    (command,) = blocks("bash")
+    overrides = [word for word in command.split() if "=" in word]
+    tiny = [option for option in TINY if not option.startswith("model.latent_size")]
+    done = subprocess.run(
+        [sys.executable, "-c", DOOR.format(folder=str(folder / "systems"), targets=targets), *overrides, *tiny,
+         "trainer.max_steps=6", f"hydra.searchpath=[file://{folder / 'conf'}]"],
+        cwd=folder, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next((folder / "outputs").iterdir()), done.stdout
+
+
+def test_the_example_trains_and_leaves_a_run_folder(trained):
+    run, printed = trained
+    assert "model      painter, 32 px, width 0.05: network" in printed
+    for name in ("report.md", "figures/affects.png", "figures/complex.png", "weights/network.safetensors"):
+        assert (run / name).is_file(), name
+    assert "Table 1" not in (run / "report.md").read_text(), "there is no discriminator to put into a table"
+
+
+def test_its_groups_follow_the_model(trained):
+    config = OmegaConf.load(trained[0] / "config.yaml")
+    assert (config.loss, config.optimizer) == ({"pixels": 1.0}, {"lr": 2e-4})

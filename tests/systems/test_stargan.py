@@ -1,0 +1,76 @@
+"""StarGAN: its published sizes, one iteration, and what it reads."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fexgan_lit.errors import UserError
+from fexgan_lit.expression import Expression
+from fexgan_lit.layers import PatchCritic
+from fexgan_lit.systems.stargan.settings import StarGANLossSettings, StarGANSettings
+from fexgan_lit.systems.stargan.system import Generator, StarGAN
+from fexgan_lit.systems.wasserstein import WassersteinOptimizerSettings
+from tests.systems.helpers import NoisePairs, changed, count, fit, snapshot
+
+
+def make_system(loss=None, optimizer=None):
+    torch.manual_seed(0)
+    settings = StarGANSettings(image_size=32, width=0.07, residual_blocks=1)
+    names = [f"a{k}" for k in range(4)]
+    return StarGAN(settings, loss or StarGANLossSettings(), optimizer or WassersteinOptimizerSettings(), names)
+
+
+def test_sizes_differ_from_ganimation_by_condition_and_mask_only():
+    # stem and head of GANimation see 17 units and paint an attention mask besides
+    assert count(Generator(StarGANSettings(), 5)) == 8_471_296 - 12 * 64 * 49 - 64 * 49
+    assert count(PatchCritic(128, 5)) == 44_860_352 - 12 * 2048 * 4
+
+
+def test_the_generator_moves_on_every_fifth_iteration_and_is_told_the_affect(tmp_path):
+    system = make_system()
+    before = snapshot(system.generator), snapshot(system.critic)
+    fit(system, 4, tmp_path)
+    assert not changed(system.generator, before[0])
+    assert changed(system.critic, before[1])
+    fit(system, 5, tmp_path)
+    assert changed(system.generator, before[0])
+    x = torch.rand(1, 3, 32, 32) * 2 - 1
+    assert not torch.equal(*(system.synthesize(x, None, system.expression([k])) for k in (0, 1)))
+
+
+def test_each_network_follows_its_own_loss():
+    """The critic learns the source's affect from real images, the generator the target's; the rest stays put."""
+    system = make_system(optimizer=WassersteinOptimizerSettings(n_critic=1))
+    losses = {}
+    system.update = lambda network, loss: losses.setdefault(network is system.generator, loss)
+    batch = NoisePairs().batch(0, 0)
+    parts = system.training_step(batch, 0)
+    w = system.weights
+    assert losses[False].item() == pytest.approx(
+        (parts["d_fake"] - parts["d_real"] + w.lambda_class * parts["d_class"] + 10 * parts["d_penalty"]).item()
+    )
+    assert losses[True].item() == pytest.approx((parts["adversarial"] + parts["class"] + 10 * parts["cycle"]).item())
+    named = system.critic(batch.source)[1]
+    expected = torch.nn.functional.cross_entropy(named, batch.source_affect)
+    assert parts["d_class"].item() == pytest.approx(expected.item())
+    assert torch.autograd.grad(losses[False], list(system.generator.parameters()), allow_unused=True) == tuple(
+        None for _ in system.generator.parameters()
+    )
+
+
+def test_assessment_names_affects_but_gives_no_threshold():
+    system, batch = make_system(), NoisePairs().batch(0, 0)
+    made = system.assess(batch)
+    assert made.generated.shape == batch.source.shape
+    assert made.real_realness.shape == made.fake_realness.shape == (4,)
+    assert made.real_affect.shape == made.fake_affect.shape == (4, 4)
+    assert not made.calibrated
+
+
+def test_it_reads_affects_alone():
+    system, x = make_system(), torch.zeros(1, 3, 32, 32)
+    with pytest.raises(UserError, match="stargan reads affects"):
+        system.synthesize(x, None, Expression(aus=torch.zeros(1, 17)))
+    blend = Expression.blend({"a0": 1, "a2": 1}, system.affects)
+    assert system.synthesize(x, None, blend).shape == x.shape
