@@ -1,0 +1,1 @@
+"""Landmark-and-label guided expression synthesis (Li, Qi, Sun 2020)."""

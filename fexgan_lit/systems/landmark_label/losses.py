@@ -1,0 +1,72 @@
+"""Equations 4 to 7 of the paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fexgan_lit.losses import absolute_difference, binary_cross_entropy
+
+#: A loss as its total and its named, unweighted parts.
+Loss = tuple[Tensor, dict[str, Tensor]]
+
+
+@dataclass
+class LandmarkLabelLossSettings:
+    """Weights of equation 7, which the paper chose from {1, 5, 10}.
+
+    Attributes:
+        adversarial: weight of both discriminators' say, equation 4.
+        perceptual: weight of the perceptual loss, equation 6; 0 needs no perceptual network.
+        pixel: weight of the pixel loss, equation 5.
+        pixel_channels: `sum`: equation 5 divides by height and width alone; `mean`: by the three colours too.
+    """
+
+    adversarial: float = 5.0
+    perceptual: float = 10.0
+    pixel: float = 10.0
+    pixel_channels: str = "sum"
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        weights = ("adversarial", "perceptual", "pixel")
+        found = [f"loss.{w}={getattr(self, w)}: expected zero or more" for w in weights if not getattr(self, w) >= 0]
+        if self.pixel_channels not in ("sum", "mean"):
+            found.append(f"loss.pixel_channels={self.pixel_channels}: expected one of sum, mean")
+        return found
+
+
+def adversarial_loss(image_on_fake: Tensor, geometry_on_fake: Tensor) -> Loss:
+    """Equation 4 for the generator, not saturating: -log D(fake), averaged over the two discriminators.
+
+    Both arguments are patch logits (B, 1, p, p) of the generated images.
+    """
+    parts = {
+        "adversarial_image": binary_cross_entropy(image_on_fake, real=True),
+        "adversarial_geometry": binary_cross_entropy(geometry_on_fake, real=True),
+    }
+    return 0.5 * (parts["adversarial_image"] + parts["adversarial_geometry"]), parts
+
+
+def discriminator_loss(on_real: Tensor, on_fake: Tensor) -> Tensor:
+    """Equation 4 for one discriminator: -log D(real) - log(1 - D(fake)), means over patches and batch."""
+    return binary_cross_entropy(on_real, real=True) + binary_cross_entropy(on_fake, real=False)
+
+
+def pixel_loss(generated: Tensor, wanted: Tensor, channels: str = "sum") -> Tensor:
+    """Equation 5: 1 / (H W) sum |P^ - P| of images (B, 3, H, W), mean over the batch.
+
+    `channels` = `mean` divides by the three colours as well.
+    """
+    return absolute_difference(generated, wanted) * (generated.shape[1] if channels == "sum" else 1)
+
+
+def perceptual_loss(generated: Tensor, wanted: Tensor) -> Tensor:
+    """Equation 6: 1 / (W_l H_l C_l) sum |phi(P^) - phi(P)| of feature maps (B, C_l, H_l, W_l), mean over the batch."""
+    return absolute_difference(generated, wanted)
+
+
+def generator_loss(adversarial: Tensor, perceptual: Tensor, pixel: Tensor, w: LandmarkLabelLossSettings) -> Tensor:
+    """Equation 7: the weighted sum of equations 4, 6 and 5."""
+    return w.adversarial * adversarial + w.perceptual * perceptual + w.pixel * pixel

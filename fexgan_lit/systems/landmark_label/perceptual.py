@@ -1,0 +1,160 @@
+"""The network of the perceptual loss: the first layers of VGG19, or the first maps of a judge in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fexgan_lit.errors import UserError
+
+#: Name of torchvision's ImageNet weights in torch hub's cache.
+VGG19_FILE = "vgg19-dcbb9e9d.pth"
+#: Place in torchvision's `features` and channels of VGG19's sixteen convolutions.
+VGG19_CONVOLUTIONS = {
+    0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256),
+    16: (256, 256), 19: (256, 512), 21: (512, 512), 23: (512, 512), 25: (512, 512), 28: (512, 512), 30: (512, 512),
+    32: (512, 512), 34: (512, 512),
+}  # fmt: skip
+#: Mean and standard deviation of ImageNet's colours in [0, 1].
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class VGG19Start(nn.Module):
+    """VGG19 up to conv1_2: its map before the ReLU (`conv1_2`, the paper's) or after it (`relu1_2`)."""
+
+    kind = "vgg19"
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, layer: str = "conv1_2") -> None:
+        super().__init__()
+        self.conv1_1 = nn.Conv2d(3, 64, 3, padding=1)
+        self.conv1_2 = nn.Conv2d(64, 64, 3, padding=1)
+        self.last = nn.ReLU() if layer == "relu1_2" else nn.Identity()
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))  # (3,) -> (1, 3, 1, 1)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) in [-1, 1] -> (B, 64, S, S)."""
+        unit = (images + 1) / 2
+        return self.last(self.conv1_2(torch.relu(self.conv1_1((unit - self.mean) / self.std))))
+
+
+class JudgeStart(nn.Module):
+    """A judge up to its first residual block: maps that, like VGG19's first, tell edges and textures of these faces.
+
+    Args:
+        judge: a network with `stem`, `blocks` and `working_size`, as `fexgan_lit.metrics.judge.JudgeNet`.
+    """
+
+    kind = "judge"
+
+    def __init__(self, judge: Any) -> None:
+        super().__init__()
+        self.working_size = int(judge.working_size)
+        self.layers = nn.Sequential(judge.stem, judge.blocks[0])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) in [-1, 1] -> (B, c, s/4, s/4), s the size the judge works at."""
+        return self.layers(nn.functional.adaptive_avg_pool2d(images, self.working_size))
+
+
+class Perceptual:
+    """The frozen network of equation 6 and where it is from.
+
+    No torch module itself, so that a system that holds one keeps the weights of others out of its checkpoints.
+
+    Args:
+        module: gives a map (B, C, h, w) of images (B, 3, S, S) in [-1, 1], or is a judge's network; frozen from now on.
+        origin: the file, or the judge's own words about itself.
+    """
+
+    def __init__(self, module: nn.Module, origin: str) -> None:
+        judge = hasattr(module, "stem") and hasattr(module, "blocks")
+        self.module = (JudgeStart(module) if judge else module).requires_grad_(False).eval()
+        self.origin = origin
+
+    @property
+    def kind(self) -> str:
+        """`vgg19`, `judge`, or the name of another class."""
+        return str(getattr(self.module, "kind", type(self.module).__name__))
+
+    def describe(self) -> str:
+        """One line for terminal and report."""
+        names = {"vgg19": "first layers of VGG19", "judge": "first maps of the judge, in place of VGG19"}
+        return f"{names.get(self.kind, self.kind)} ({self.origin})"
+
+    def to(self, device: torch.device | str) -> Perceptual:
+        """Move the network; returns the object itself."""
+        self.module.to(device)
+        return self
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The map (B, C, h, w) of images (B, 3, S, S) in [-1, 1]."""
+        return self.module(images)
+
+
+def find_vgg19(path: str | None) -> Path | None:
+    """The file of the weights: `path`, else torchvision's in torch hub's cache, else None. Nothing is downloaded.
+
+    Raises:
+        UserError: `path` is given but there is no such file.
+    """
+    if path is not None:
+        given = Path(path).expanduser()
+        if not given.is_file():
+            raise UserError(f"model.vgg_weights={path}: there is no such file; {_how_to_get()}")
+        return given
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / VGG19_FILE
+    return cached if cached.is_file() else None
+
+
+def load_vgg19(path: Path, layer: str = "conv1_2") -> VGG19Start:
+    """The first layers of VGG19 from a state dict with torchvision's names.
+
+    Raises:
+        UserError: the file is no state dict, or that of another network.
+    """
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises half a dozen kinds for a broken or foreign file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"model.vgg_weights={path} holds no weights: {reason}; {_how_to_get()}") from error
+    problem = _not_vgg19(state)
+    if problem:
+        raise UserError(f"model.vgg_weights={path} holds another network than VGG19: {problem}; {_how_to_get()}")
+    network = VGG19Start(layer)
+    for place, convolution in ((0, network.conv1_1), (2, network.conv1_2)):
+        kernel = {name: state[f"features.{place}.{name}"].float() for name in ("weight", "bias")}
+        convolution.load_state_dict(kernel)
+    return network
+
+
+def _not_vgg19(state: Any) -> str | None:
+    """What tells the state dict from VGG19's: all its convolutions are compared, as VGG16 begins in the same way."""
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        return f"it is not a state dict of tensors but a {type(state).__name__}"
+    shapes = {str(name): tuple(value.shape) for name, value in state.items() if str(name).startswith("features.")}
+    expected: dict[str, tuple[int, ...]] = {}
+    expected |= {f"features.{n}.weight": (o, i, 3, 3) for n, (i, o) in VGG19_CONVOLUTIONS.items()}
+    expected |= {f"features.{n}.bias": (o,) for n, (_, o) in VGG19_CONVOLUTIONS.items()}
+    for name in sorted(set(expected) | set(shapes)):
+        if name not in shapes:
+            return f"{name} is missing"
+        if name not in expected:
+            return f"{name} does not belong to it"
+        if shapes[name] != expected[name]:
+            return f"{name} is {shapes[name]}, expected {expected[name]}"
+    return None
+
+
+def _how_to_get() -> str:
+    return (
+        f"expected torchvision's {VGG19_FILE} "
+        '(torch.save(torchvision.models.vgg19(weights="IMAGENET1K_V1").state_dict(), FILE) writes one); '
+        "model.vgg_weights=null takes it from torch hub's cache or lets the judge stand in"
+    )

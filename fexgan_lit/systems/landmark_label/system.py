@@ -1,0 +1,298 @@
+"""Landmark-and-label guided synthesis as a system: the training algorithm and what the doors ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from fexgan_lit.errors import UserError
+from fexgan_lit.expression import Expression
+from fexgan_lit.systems.base import ExpressionSystem, Outcome
+from fexgan_lit.systems.ema import ema_decay, frozen_copy, update_ema
+from fexgan_lit.systems.landmark_label.conditions import LANDMARKS, label_maps, landmark_heatmaps
+from fexgan_lit.systems.landmark_label.losses import (
+    LandmarkLabelLossSettings,
+    adversarial_loss,
+    discriminator_loss,
+    generator_loss,
+    perceptual_loss,
+    pixel_loss,
+)
+from fexgan_lit.systems.landmark_label.networks import Generator, PatchDiscriminator
+from fexgan_lit.systems.landmark_label.perceptual import Perceptual, find_vgg19, load_vgg19
+from fexgan_lit.systems.landmark_label.settings import LandmarkLabelSettings
+from fexgan_lit.systems.optimisers import DualOptimizerSettings
+
+if TYPE_CHECKING:
+    from fexgan_lit.data.frames import FrameSet
+    from fexgan_lit.data.pairs import PairBatch
+    from fexgan_lit.metrics.judge import Judge
+
+
+class LandmarkLabel(ExpressionSystem):
+    """A generator that moves a face to given landmarks, an image and a geometry discriminator, a perceptual loss.
+
+    Args:
+        model: the networks.
+        loss: weights of equation 7.
+        optimizer: Adam, moving average, clipping.
+        affects: class names in index order.
+        seed: of the dropout in training; initial weights come from torch's global generator.
+    """
+
+    reads = frozenset({"affect", "landmarks"})
+    settings_class = LandmarkLabelSettings
+    loss_class = LandmarkLabelLossSettings
+    optimizer_class = DualOptimizerSettings
+
+    def __init__(
+        self,
+        model: LandmarkLabelSettings,
+        loss: LandmarkLabelLossSettings,
+        optimizer: DualOptimizerSettings,
+        affects: Sequence[str],
+        seed: int = 0,
+    ) -> None:
+        super().__init__(affects, model.image_size, seed)
+        self.settings = model
+        self.weights = loss
+        self.optimizer_settings = optimizer
+        self.generator = Generator(model, len(self.affects))
+        self.image_discriminator = PatchDiscriminator(3, model)
+        self.geometry_discriminator = PatchDiscriminator(LANDMARKS, model)
+        self.average = frozen_copy(self.generator)
+        self.perceptual: Perceptual | None = None
+
+    # ------------------------------------------------------------------ the perceptual network
+
+    def prepare(self, frames: FrameSet, judge: Callable[[], Judge | None]) -> None:
+        """Take VGG19 for the perceptual loss, or where its weights are not found, the judge.
+
+        Raises:
+            UserError: there is neither, or the weights asked for are missing or those of another network.
+        """
+        if not self.load_perceptual():
+            stand_in = judge()
+            if stand_in is not None:
+                self.set_perceptual(stand_in.net, stand_in.describe())
+            self._phi()
+
+    def load_perceptual(self) -> bool:
+        """Take VGG19 for the perceptual loss where its weights are found.
+
+        Returns:
+            Whether the loss has all it needs; if not, a stand-in must be given with `set_perceptual`.
+
+        Raises:
+            UserError: the weights asked for are missing or those of another network.
+        """
+        wanted = self.settings.perceptual
+        if not self.weights.perceptual or wanted == "judge":
+            return not self.weights.perceptual
+        path = find_vgg19(self.settings.vgg_weights)
+        if path is not None:
+            self.set_perceptual(load_vgg19(path, self.settings.perceptual_layer), str(path))
+        elif wanted == "vgg19":
+            raise UserError(
+                "model.perceptual=vgg19: torch hub's cache has no weights of VGG19; give model.vgg_weights=FILE, or "
+                "model.perceptual=auto to let the judge stand in"
+            )
+        return self.perceptual is not None
+
+    def set_perceptual(self, module: nn.Module, origin: str = "given by the caller") -> None:
+        """Take `module` for the perceptual loss, for example a judge's network; see `Perceptual`."""
+        self.perceptual = Perceptual(module, origin).to(self.device)
+
+    def facts(self) -> list[str]:
+        """What terminal and report say of this system besides its size."""
+        if not self.weights.perceptual:
+            return ["perceptual loss: none (loss.perceptual=0)"]
+        return [f"perceptual loss: {self.perceptual.describe() if self.perceptual else 'its network is not set yet'}"]
+
+    # ------------------------------------------------------------------ training
+
+    def on_train_start(self) -> None:
+        """The perceptual network goes where the others are."""
+        if self.weights.perceptual:
+            self._phi().to(self.device)
+
+    def _phi(self) -> Perceptual:
+        if self.perceptual is None:
+            raise UserError(
+                "the perceptual loss has no network: no weights of VGG19 were found and there is no judge. Give "
+                "model.vgg_weights=FILE, or metrics.judge=true, or loss.perceptual=0"
+            )
+        return self.perceptual
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """Adam for the generator, the image discriminator and the geometry discriminator."""
+        o = self.optimizer_settings
+        betas, fused = (o.beta1, o.beta2), self.device.type in ("cpu", "cuda")
+        rates = (o.lr, o.lr_discriminator or o.lr, o.lr_discriminator or o.lr)
+        return [
+            Adam(network.parameters(), rate, betas, fused=fused)
+            for network, rate in zip(self._networks(), rates, strict=True)
+        ]
+
+    def _networks(self) -> tuple[Generator, PatchDiscriminator, PatchDiscriminator]:
+        return self.generator, self.image_discriminator, self.geometry_discriminator
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
+        """One iteration: a single generator forward serves all three networks; all gradients precede all steps."""
+        self.seed_iteration()
+        w, K = self.weights, len(self.affects)
+        update_generator = (self.iteration + 1) % self.optimizer_settings.n_critic == 0
+        heatmaps, geometry, labels = self._conditions(batch.source_expression(K), batch.target_expression(K))
+
+        # Forward: paint once; each discriminator sees the real and the painted face beside its condition
+        with torch.set_grad_enabled(update_generator):
+            fake = self.generator(batch.source, geometry, labels)
+        image_real, image_fake = self.image_discriminator.on_both(batch.source, batch.target, fake)
+        geometry_real, geometry_fake = self.geometry_discriminator.on_both(heatmaps, batch.target, fake)
+
+        # Equations 4 to 7 for the generator, equation 4 for the discriminators
+        adversarial, parts = adversarial_loss(image_fake, geometry_fake)
+        perceptual = self._perceptual_loss(fake, batch.target)
+        pixel = pixel_loss(fake, batch.target, w.pixel_channels)
+        loss_g = generator_loss(adversarial, perceptual, pixel, w)
+        loss_image = discriminator_loss(image_real, image_fake)
+        loss_geometry = discriminator_loss(geometry_real, geometry_fake)
+
+        # Each loss reaches its own network only
+        if update_generator:
+            self._backward(loss_g, self.generator, retain_graph=True)
+        self._backward(loss_image, self.image_discriminator)
+        self._backward(loss_geometry, self.geometry_discriminator)
+        self._step(update_generator, len(batch))
+        parts |= {"perceptual": perceptual, "pixel": pixel, "d_image": loss_image, "d_geometry": loss_geometry}
+        return {"generator": loss_g.detach(), "discriminator": (loss_image + loss_geometry).detach(),
+                **{name: part.detach() for name, part in parts.items()}}  # fmt: skip
+
+    def _perceptual_loss(self, fake: Tensor, wanted: Tensor) -> Tensor:
+        """Equation 6, or zero where it has no weight."""
+        if not self.weights.perceptual:
+            return fake.new_zeros(())
+        phi = self._phi()
+        with torch.no_grad():
+            features = phi(wanted)
+        return perceptual_loss(phi(fake), features)
+
+    def _backward(self, loss: Tensor, network: nn.Module, retain_graph: bool = False) -> None:
+        self.manual_backward(loss, inputs=list(network.parameters()), retain_graph=retain_graph)
+
+    def _step(self, update_generator: bool, batch: int) -> None:
+        """Clip, step and clear the three optimizers, then the moving average."""
+        settings = self.optimizer_settings
+        optimizers: list[Any] = self.optimizers()  # type: ignore[assignment]
+        for optimizer in optimizers if update_generator else optimizers[1:]:
+            if settings.clip_norm is not None:
+                self.clip_gradients(optimizer, settings.clip_norm, "norm")
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if update_generator:
+            seen = self.iteration * batch
+            update_ema(self.average, self.generator, ema_decay(batch, settings.ema_half_life_images, seen))
+        self.iteration += 1
+
+    def _conditions(self, source: Expression | None, target: Expression) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the networks are told of the wanted face.
+
+        Args:
+            source: what the source shows; its landmarks are read with `source_heatmaps` only.
+            target: the wanted face.
+
+        Returns:
+            the target's heatmaps (B, 68, S, S) for the geometry discriminator; those of the generator, (B, 68, S, S)
+            or (B, 136, S, S); and the label maps (B, K, S/4, S/4), None without them.
+
+        Raises:
+            UserError: a field is missing.
+        """
+        self.check_reads(target)
+        s, known, labels = self.settings, target.known, None
+        heatmaps = geometry = landmark_heatmaps(known["landmarks"], s.image_size, s.sigma)
+        if s.source_heatmaps:
+            if source is None or source.landmarks is None:
+                raise UserError("this model was trained with model.source_heatmaps: give the landmarks of the source")
+            own = landmark_heatmaps(source.landmarks, s.image_size, s.sigma)
+            geometry = torch.cat((own, heatmaps), dim=1)  # (B, 136, S, S)
+        if s.label_maps:
+            labels = label_maps(known["affect"], s.inner_size)
+        return heatmaps, geometry, labels
+
+    # ------------------------------------------------------------------ use
+
+    def train(self, mode: bool = True) -> LandmarkLabel:
+        """As in torch, but the moving average always stays in evaluation mode."""
+        super().train(mode)
+        self.average.eval()
+        return self
+
+    @torch.no_grad()
+    def synthesize(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
+        """Move `source` (B, 3, S, S) to the landmarks and the affect of `target`; see the base class.
+
+        The source's expression is read with `model.source_heatmaps` only, and of it the landmarks.
+        """
+        _, geometry, labels = self._conditions(source_expression, target)
+        return self.average(source, geometry, labels).float()
+
+    @torch.no_grad()
+    def realness(self, source: Tensor, wanted: Expression, image: Tensor) -> Tensor:
+        """What the discriminators say of `image` (B, 3, S, S), with their batch-norm statistics fixed.
+
+        Args:
+            source: the face it was made from, (B, 3, S, S).
+            wanted: the landmarks it should have.
+            image: the true or the generated face.
+
+        Returns:
+            (B,) logits, the mean over the patches of both.
+        """
+        heatmaps = landmark_heatmaps(wanted.known["landmarks"], self.settings.image_size, self.settings.sigma)
+        judges = ((self.image_discriminator, source), (self.geometry_discriminator, heatmaps))
+        logits = []
+        for discriminator, condition in judges:
+            training = discriminator.training
+            logits.append(discriminator.eval()(condition, image).float().flatten(1).mean(1))  # (B, 1, p, p) -> (B,)
+            discriminator.train(training)
+        return torch.stack(logits).mean(0)  # (2, B) -> (B,)
+
+    @torch.no_grad()
+    def assess(self, batch: PairBatch) -> Outcome:
+        """See the base class; real is the true target, which these discriminators see beside the source."""
+        shown, wanted = (
+            expression(len(self.affects)) for expression in (batch.source_expression, batch.target_expression)
+        )
+        generated = self.synthesize(batch.source, shown, wanted)
+        on_real, on_fake = (self.realness(batch.source, wanted, image) for image in (batch.target, generated))
+        return Outcome(generated, on_real, None, on_fake, None)
+
+    def portable_parts(self) -> dict[str, nn.Module]:
+        """The generator is the moving average."""
+        return {"generator": self.average, "image_discriminator": self.image_discriminator,
+                "geometry_discriminator": self.geometry_discriminator}  # fmt: skip
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep which perceptual network the loss was made with."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["perceptual"] = self.perceptual.kind if self.perceptual else None
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the same loss.
+
+        Raises:
+            UserError: the run was trained with another perceptual network than the one now in force.
+        """
+        super().on_load_checkpoint(checkpoint)
+        then, now = checkpoint.get("perceptual"), self.perceptual.kind if self.perceptual else None
+        if then and now and then != now:
+            raise UserError(
+                f"the run was trained with {then} as its perceptual network, now {now} was found: the loss would be "
+                "another. Put the weights of VGG19 back where they were (or, where the judge stood in, out of torch "
+                "hub's cache), or start a new run"
+            )

@@ -1,0 +1,71 @@
+"""What the tests of landmark-and-label guided synthesis share: tiny systems, seeded noise, a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from fexgan_lit.config import TrainerSettings
+from fexgan_lit.data.pairs import PairBatch
+from fexgan_lit.expression import Expression
+from fexgan_lit.systems.landmark_label.losses import (
+    LandmarkLabelLossSettings,
+)
+from fexgan_lit.systems.landmark_label.settings import LandmarkLabelSettings
+from fexgan_lit.systems.landmark_label.system import LandmarkLabel
+from fexgan_lit.systems.optimisers import DualOptimizerSettings
+from fexgan_lit.trainer import IterationStream, make_trainer
+
+AFFECTS = tuple(f"a{k}" for k in range(7))
+
+
+def tiny(**changes) -> LandmarkLabelSettings:
+    return LandmarkLabelSettings(**{"image_size": 32, "width": 0.06, "blocks": 2} | changes)
+
+
+def make_system(loss=None, optimizer=None, affects=AFFECTS, **model) -> LandmarkLabel:
+    torch.manual_seed(0)
+    loss = loss or LandmarkLabelLossSettings(perceptual=0)
+    return LandmarkLabel(tiny(**model), loss, optimizer or DualOptimizerSettings(), affects)
+
+
+def awake(**model) -> LandmarkLabel:
+    """A system whose generator answers visibly in evaluation mode, where N(0, 0.02) alone lets every signal fade."""
+    system = make_system(dropout=0.0, **model).eval()
+    for module in system.average.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(module.weight)
+    return system
+
+
+def wanted(batch: int = 2, affects: int = 7) -> Expression:
+    landmarks = torch.rand(batch, 68, 2, generator=torch.Generator().manual_seed(1)) * 1.6 - 0.8
+    return replace(Expression.of_affects(list(range(batch)), affects), landmarks=landmarks)
+
+
+def count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+class NoisePairs:
+    """Four batches an epoch of seeded noise with landmarks."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def batch(self, epoch: int, number: int) -> PairBatch:
+        g = torch.Generator().manual_seed(10 * epoch + number)
+        source, target = torch.rand(2, 3, 3, 32, 32, generator=g) * 2 - 1
+        label = torch.randint(7, (3, 3), generator=g)
+        points = torch.rand(2, 3, 68, 2, generator=g) * 2 - 1
+        marks = {"source_landmarks": points[0], "target_landmarks": points[1]}
+        return PairBatch(source, target, label[0], label[1], label[2], label[0], label[1], **marks)
+
+
+def fit(system, iterations, tmp_path, pairs=None, callbacks=(), checkpoint=None):
+    settings = TrainerSettings(accelerator="cpu", precision="float32", threads=1)
+    stream = IterationStream(pairs or NoisePairs(), system, iterations)
+    trainer = make_trainer(settings, list(callbacks), [], str(tmp_path))
+    trainer.fit(system, stream, ckpt_path=checkpoint, weights_only=True)

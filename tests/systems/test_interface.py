@@ -1,0 +1,221 @@
+"""One interface: every model composes by its name alone, is refused what it cannot read, and is told what it reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from fexgan_lit.concerns import Concerns
+from fexgan_lit.config import train_settings
+from fexgan_lit.data.wanted import affect_expression, both, frame_expression, reference_rows
+from fexgan_lit.errors import UserError
+from fexgan_lit.expression import Expression
+from fexgan_lit.metrics.measure import affect_grid, complex_faces, measure
+from fexgan_lit.metrics.suite import TrainingSuite
+from fexgan_lit.systems import build_system, check_reads
+from fexgan_lit.systems.base import ExpressionSystem, Outcome
+from tests.conftest import TINY, run_train, write_frames
+from tests.metrics.test_measure import AFFECTS, WHOLE, Oracle, frames
+from tests.systems.helpers import NoisePairs
+from tests.test_config import composed, options
+
+SMALL = ("dataset.image_size=32", "model.width=0.07")
+GUIDED = {"fexgan": {"affect"}, "fexgan_meta": {"affect"}, "ganimation": {"aus"}, "stargan": {"affect"},
+          "landmark_label": {"affect", "landmarks"}}  # fmt: skip
+
+
+def guided_frames(cells=WHOLE):
+    """Frames whose action units and landmarks tell identity (tenths) and affect (hundredths)."""
+    data = frames(cells)
+    level = (0.1 * data.identity + 0.01 * data.affect).astype(np.float32)
+    return replace(
+        data, aus=np.repeat(level[:, None], 17, 1), landmarks=np.broadcast_to(level[:, None, None], (len(data), 68, 2))
+    )
+
+
+@pytest.mark.parametrize("model", options("model"))
+def test_a_model_brings_its_losses_and_optimizers(model):
+    settings = train_settings(composed(f"model={model}", *SMALL))
+    assert settings.model.name == model
+    assert type(settings.loss) is settings.system.loss_class
+    assert type(settings.optimizer) is settings.system.optimizer_class
+    assert settings.system.reads == GUIDED[model]
+
+
+@pytest.mark.parametrize("model", options("model"))
+def test_every_model_keeps_the_promises_of_the_base_class(model):
+    system: ExpressionSystem = build_system(train_settings(composed(f"model={model}", *SMALL)), AFFECTS).eval()
+    batch = NoisePairs(affects=3).batch(0, 0)
+    source, target = batch.source_expression(3), batch.target_expression(3)
+    made = system.synthesize(batch.source, source, target)
+    assert made.shape == batch.source.shape
+    assert made.dtype == torch.float32
+    assert -1 <= made.min() <= made.max() <= 1
+    # of the wanted expression only what is declared is looked at
+    only = Expression(**{name: getattr(target, name) for name in system.reads})
+    assert torch.equal(made, system.synthesize(batch.source, source, only))
+    for name in system.reads:
+        with pytest.raises(UserError):
+            system.synthesize(batch.source, source, replace(target, **{name: None}))
+    outcome = system.assess(batch)
+    assert outcome.real_realness.shape == outcome.fake_realness.shape == (4,)
+    assert system.portable_parts()
+
+
+def test_a_batch_tells_all_it_knows():
+    batch = NoisePairs(affects=3).batch(0, 0)
+    source = batch.source_expression(3)
+    assert torch.equal(source.affect.argmax(1), batch.source_affect)
+    assert source.aus is batch.source_aus
+    assert source.landmarks is batch.source_landmarks
+    assert batch.target_expression(3).aus is batch.target_aus
+    bare = NoisePairs(affects=3, bare=True).batch(0, 0).target_expression(3)
+    assert set(bare.known) == {"affect"}
+
+
+def settings_of(model: str):
+    return train_settings(composed(f"model={model}", "dataset=folder", "dataset.root=x", *SMALL))
+
+
+def test_frames_without_what_is_read_are_refused_with_the_way_out():
+    for model, missing in (("ganimation", "action units"), ("landmark_label", "landmarks")):
+        with pytest.raises(UserError) as error:
+            check_reads(settings_of(model), frames(WHOLE))
+        for words in (f"model={model}", f"Add {missing}", "dataset=folder has only affects", "dataset.annotations=FILE",
+                      "fexgan_lit.prepare", "dataset.detector=mediapipe"):  # fmt: skip
+            assert words in str(error.value)
+        check_reads(settings_of(model), guided_frames())
+    check_reads(settings_of("fexgan"), frames(WHOLE))
+
+
+@pytest.mark.parametrize("factor", [5.0, -1.0, float("nan")])
+def test_units_off_their_scale_are_refused(factor):
+    data = guided_frames()
+    with pytest.raises(UserError, match=r"dataset=folder: action units from .*expected intensities in 0\.\.1"):
+        check_reads(settings_of("ganimation"), replace(data, aus=(data.aus + 0.9) * factor))
+
+
+def test_the_door_refuses_before_it_trains(tmp_path):
+    root = write_frames(tmp_path / "data", frames=2)
+    tiny = [option for option in TINY if "latent_size" not in option]
+    done = run_train(
+        tmp_path, *tiny, "model=ganimation", "dataset=mhfed", f"dataset.root={root}", "trainer.max_steps=2", check=False
+    )
+    assert done.returncode == 2
+    assert "model=ganimation reads action units, but dataset=mhfed has only affects" in done.stderr
+    assert list(tmp_path.rglob("config.yaml")) == []
+
+
+def test_in_the_grid_a_cell_asks_for_what_its_strongest_true_frame_shows():
+    asked = []
+
+    class Listening(Oracle):
+        def synthesize(self, source, source_expression, target):
+            asked.append((source_expression, target))
+            return super().synthesize(source, source_expression, target)
+
+    grid = affect_grid(Listening(), guided_frames())
+    for k, (shown, wanted) in enumerate(asked):
+        assert wanted.affect.argmax(1).tolist() == [k, k]
+        assert wanted.aus[:, 0].tolist() == pytest.approx([0.01 * k, 0.1 + 0.01 * k])
+        assert wanted.landmarks[:, 0, 0].tolist() == pytest.approx([0.01 * k, 0.1 + 0.01 * k])
+        assert shown.aus[:, 0].tolist() == pytest.approx([0.02, 0.12]), "the references are neutral"
+    complex_faces(Listening(), grid, [("anger", "joy")])
+    _, both_at_once = asked[-1]
+    assert both_at_once.affect.tolist() == [[1, 1, 0]] * 2
+    assert both_at_once.aus[:, 0].tolist() == pytest.approx([0.0, 0.1]), "anger is farther from neutral than joy"
+
+
+def test_a_cell_without_frames_borrows_the_motion_of_another_identity():
+    data = guided_frames({**WHOLE, (1, 1): 0})
+    row = reference_rows(data)[1]
+    wanted = affect_expression(data, row, 1)
+    assert wanted.affect.tolist() == [[0, 1, 0]]
+    # identity 1 at rest is 0.12; identity 0 goes from 0.02 to 0.01
+    assert wanted.aus[0, 0].item() == pytest.approx(0.11)
+    assert wanted.landmarks[0, 5, 1].item() == pytest.approx(0.11)
+    nobody = guided_frames({(0, 0): 1, (0, 2): 1, (1, 0): 1, (1, 2): 1})
+    wanted = affect_expression(nobody, 1, 1)
+    assert wanted.affect.tolist() == [[0, 1, 0]]
+    assert wanted.aus[0, 0].item() == pytest.approx(0.02), "an affect nobody shows moves nothing"
+
+
+def test_two_expressions_at_once_take_the_larger_motion_of_each():
+    rest = Expression(torch.eye(3)[2:], torch.full((1, 17), 0.1), torch.zeros(1, 68, 2))
+    first = Expression(torch.eye(3)[:1], torch.full((1, 17), 0.5), torch.full((1, 68, 2), -0.2))
+    second = Expression(torch.eye(3)[1:2], torch.full((1, 17), 0.3), torch.full((1, 68, 2), 0.1))
+    made = both(rest, first, second, strength=2.0)
+    assert made.affect.tolist() == [[2, 2, 0]]
+    assert made.aus[0, 0].item() == pytest.approx(0.9)
+    assert made.landmarks[0, 0, 0].item() == pytest.approx(-0.4)
+    assert both(rest, first, second, strength=5.0).aus.max() == 1, "action units end at 1"
+
+
+def test_what_the_data_set_does_not_know_is_left_out():
+    shown = frame_expression(frames(WHOLE), np.array([0, 5]))
+    assert set(shown.known) == {"affect"}
+
+
+class Mute(Oracle):
+    """A discriminator without class head or threshold."""
+
+    def assess(self, batch):
+        made = super().assess(batch)
+        return Outcome(made.generated, made.real_realness, None, made.fake_realness, None, calibrated=False)
+
+
+def test_scores_without_threshold_and_missing_heads_stay_out_of_table_1():
+    from fexgan_lit.data.pairs import FixedPairLoader, fixed_pairs
+
+    data = frames(WHOLE)
+    numbers = measure(Mute(), FixedPairLoader(data, fixed_pairs(data), 4, 32), TrainingSuite(AFFECTS, None))
+    assert set(numbers) == {"ssim", "psnr"}
+
+
+def test_a_concern_is_said_once_and_only_when_it_stays():
+    said = []
+    losses = SimpleNamespace(latest={"loss/trouble": 1.0})
+    console = SimpleNamespace(print=lambda text, **_: said.append(text))
+    system = SimpleNamespace(iteration=0, concern=lambda parts: "turn it down" if parts["trouble"] else None)
+    watch = Concerns(10, losses, console, patience=3)
+
+    def go(looks):
+        for _ in range(10 * looks):
+            system.iteration += 1
+            watch.on_train_batch_end(None, system, None, None, 0)
+
+    go(2)
+    losses.latest = {"loss/trouble": 0.0}
+    go(1)
+    assert said == []
+    assert watch.standing is None
+    losses.latest = {"loss/trouble": 1.0}
+    go(6)
+    assert said == ["  iteration 60: turn it down"]
+    assert watch.standing == "turn it down"
+
+
+def test_ganimation_through_the_door(tmp_path):
+    tiny = [option for option in TINY if "latent_size" not in option]
+    done = run_train(tmp_path, *tiny, "model=ganimation", "trainer.max_steps=6", "optimizer.n_critic=2")
+    (run,) = (tmp_path / "outputs").iterdir()
+    for name in ("affects", "attention", "action_units", "complex"):
+        assert (run / "figures" / f"{name}.png").is_file(), name
+    report = (run / "report.md").read_text()
+    assert "Single action units" in report
+    assert "lambda_cond" in report
+    header = (run / "metrics.csv").read_text().splitlines()[0]
+    assert "loss/attention_saturated" in header
+    from fexgan_lit.hub import load_system
+
+    system = load_system(run)
+    joy, rest = (system.expression([system.affects.index(name)]) for name in ("joy", "neutral"))
+    assert joy.aus is not None, "the meaning of the affects travels with the weights"
+    x = torch.rand(1, 3, 32, 32) * 2 - 1
+    assert not torch.equal(system.synthesize(x, rest, joy), system.synthesize(x, rest, rest))
+    assert "going on at iteration 6" in run_train(tmp_path, f"run={run}", "trainer.max_steps=8").stdout
+    assert done.stdout.count("model      ganimation") == 1
