@@ -45,7 +45,8 @@ def check_reads(settings: TrainSettings, frames: FrameSet) -> None:
             f"every frame. Add {_listed(lacking)} with dataset.annotations=FILE.csv, "
             f"{'; '.join(_ADD[name] for name in lacking)}; "
             f"or have them estimated: python -m fexgan_lit.prepare dataset={data} dataset.root=DIR "
-            "dataset.detector=mediapipe"
+            f"dataset.detector=mediapipe. Where only some frames lack it, dataset.require=[{','.join(lacking)}] leaves "
+            "those out."
         )
     if "aus" in settings.system.reads and frames.aus is not None:
         check_units(float(frames.aus.min()), float(frames.aus.max()), f"dataset={data}")
