@@ -135,10 +135,13 @@ def dataset_settings(cfg: DictConfig) -> DatasetConfig:
 
 def is_own_file(path: str, config: DatasetConfig) -> bool:
     """Whether a path below the root is the CSV in use, or what the splitting of clips keeps beside the frames."""
+    from fexgan_lit.data.videos import ANNOTATIONS, RECORDS
+
     if config.root is None or config.annotations is None:
         return False
-    whole = Path(config.root).expanduser() / path
-    return whole.name == ".extraction" or whole.resolve() == Path(config.annotations).expanduser().resolve()
+    root = Path(config.root).expanduser()
+    kept_by_splitting = (RECORDS, ANNOTATIONS) if (root / RECORDS).is_dir() else ()
+    return path in kept_by_splitting or (root / path).resolve() == Path(config.annotations).expanduser().resolve()
 
 
 class Stages:

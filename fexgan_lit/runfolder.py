@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +81,13 @@ class RunFolder:
                 f"cannot write the run folder {self.path}: {error.strerror}. "
                 "Choose another place with hydra.run.dir=DIR, or make room."
             ) from error
+
+    def discard(self) -> None:
+        """Take back a run that never began: its configuration, and the folders as far as they are empty."""
+        self.config.unlink(missing_ok=True)
+        for folder in (self.last.parent, self.figures, self.path):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     @classmethod
     def at(cls, place: str | Path) -> RunFolder:

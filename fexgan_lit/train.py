@@ -162,7 +162,7 @@ def fit(
     stream = IterationStream(data.train_dataloader(), system, settings.trainer.max_steps)
     watch = Watch(system, data, settings, run, loggers, console)
     try:
-        system.prepare(data.train, lambda: watch.judge)
+        make_ready(watch, fresh=checkpoint is None)
         iterate(watch, stream, checkpoint)
         # its imports take a second that the first iteration need not wait for
         from fexgan_lit.finish import finish
@@ -170,6 +170,16 @@ def fit(
         finish(watch)
     finally:
         close_loggers(loggers)
+
+
+def make_ready(watch: Watch, fresh: bool) -> None:
+    """Give the system what training needs and does not learn; a fresh run that cannot have it leaves no folder."""
+    try:
+        watch.system.prepare(watch.data.train, lambda: watch.judge)
+    except UserError:
+        if fresh:
+            watch.run.discard()
+        raise
 
 
 def iterate(watch: Watch, stream: IterationStream, checkpoint: Path | None) -> None:

@@ -211,3 +211,12 @@ def test_help_explains_every_group(tmp_path):
     groups = ("dataset", "model", "loss", "optimizer", "trainer", "logger", "callbacks", "recipe", "experiment")
     assert [g for g in groups if f"\n  {g} " not in done.stdout] == []
     assert "dataset=ferg" in done.stdout
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path):
+    """Without VGG19 and without a judge, the perceptual loss of landmark_label has no network."""
+    tiny = [option for option in TINY if not option.startswith("model.latent_size")]
+    done = run_train(tmp_path, "model=landmark_label", *tiny, check=False)
+    assert done.returncode == 2
+    assert "perceptual loss has no network" in done.stderr
+    assert not list((tmp_path / "outputs").glob("*"))
