@@ -80,6 +80,8 @@ def measure_all(watch: Watch, grid: AffectGrid) -> Results:
     results.recipes, results.notes, results.confusion = suite.recipes(), suite.notes(), suite.confusion()
     if "d_real_binary" not in results.train:
         results.notes["discriminator"] = "a critic's score has no threshold, so it takes no share of faces for real"
+    if judge is not None and d.split == "identity" and results.val is not None:
+        results.notes["identity kept"] = "the judge has never seen the validation split's people and cannot name them"
     if watch.concerns is not None and watch.concerns.standing:
         results.notes["at the end of training"] = watch.concerns.standing
     if judge is not None and hasattr(watch.system, "sample"):

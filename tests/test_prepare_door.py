@@ -179,7 +179,8 @@ def test_help_names_the_files_of_the_report(prepare):
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, module: str, **functions: Any) -> None:
-    monkeypatch.setitem(sys.modules, module, SimpleNamespace(**functions))
+    for name, function in functions.items():
+        monkeypatch.setattr(f"{module}.{name}", function)
 
 
 def test_videos_become_frames_first(prepare, tmp_path, monkeypatch):

@@ -220,3 +220,16 @@ def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path):
     assert done.returncode == 2
     assert "perceptual loss has no network" in done.stderr
     assert not list((tmp_path / "outputs").glob("*"))
+
+
+def test_a_judge_that_cannot_know_the_people_says_so(tmp_path):
+    options = [
+        *TINY,
+        "metrics.judge=true",
+        "dataset.split=identity",
+        "dataset.val_fraction=0.4",
+        "dataset.identities=3",
+    ]
+    run_train(tmp_path, *options, "trainer.max_steps=2")
+    report = (newest_run(tmp_path) / "report.md").read_text()
+    assert "has never seen the validation split's people" in report
