@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from fexgan_lit.cores import cores
 from fexgan_lit.data.settings import STUDIOS, DatasetConfig
 from fexgan_lit.doors import run_door
 from fexgan_lit.errors import UserError
@@ -89,9 +90,7 @@ def write_files(folder: Path, settings: DatasetConfig, console: Console) -> None
     from fexgan_lit.data.studio.export import export_studio
 
     with stages(console) as stage:
-        csv = export_studio(
-            make_studio(settings), folder, settings.workers or os.cpu_count() or 1, stage("writing files")
-        )
+        csv = export_studio(make_studio(settings), folder, cores(settings.workers), stage("writing files"))
     console.print(f"\n  files      {folder}, ground truth in {csv.name}; they are read back with", markup=False)
     console.print(f"             dataset=mhfed dataset.root={folder} dataset.annotations={csv}", markup=False)
 
@@ -202,7 +201,7 @@ def with_landmarks(material: Material, stage: Stages) -> Material:
     path = found.annotations if config.annotations is None else merge_annotations(table, found.annotations)
     changed = replace(config, annotations=str(path), detector=None)
     note = f"{config.detector} found landmarks in {found.found} of {len(table)} frames: {path}"
-    notes = (*material.notes, note, *getattr(found, "notes", ()))
+    notes = (*material.notes, note, *found.notes)
     return replace(material, config=changed, faceless=found.missing, notes=notes)
 
 
@@ -249,16 +248,11 @@ def open_pack(config: DatasetConfig, progress: Progress) -> tuple[Pack, str]:
 def pack_anyway(table: FrameTable, config: DatasetConfig, progress: Progress) -> Pack:
     """The pack of frames that nobody can train on, so that the report can show what is there and what is missing."""
     from fexgan_lit.data.annotations import join_annotations
-    from fexgan_lit.data.packing import PackPlan, prepare_pack
-    from fexgan_lit.data.sources import FileSource
+    from fexgan_lit.data.opening import pack_files
 
     if config.annotations is not None:
         table = join_annotations(table, Path(config.annotations).expanduser())
-    if table.root is None:
-        raise RuntimeError("a table of files has no root")
-    source = FileSource(table.root, table.paths, config.load_size)
-    plan = PackPlan(config.name, config.load_size, config.cache_dir, config.workers)
-    return prepare_pack(table, source, plan, progress)
+    return pack_files(table, config, progress)
 
 
 def train_command(overrides: list[str], asked: DatasetConfig, used: DatasetConfig) -> str:

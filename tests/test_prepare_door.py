@@ -225,7 +225,7 @@ def test_the_detector_is_asked_for_what_is_missing_and_keeps_what_is_known(prepa
         lines = [",".join(["path", *LANDMARK_COLUMNS]), *(f"{path},{points}" for path in table.paths[1:])]
         found.write_text("\n".join(lines) + "\n")
         missing = (Drop(table.paths[0], "no face found"),)
-        return SimpleNamespace(annotations=found, found=len(table) - 1, missing=missing)
+        return SimpleNamespace(annotations=found, found=len(table) - 1, missing=missing, notes=())
 
     stand_in(monkeypatch, "fexgan_lit.data.faces.detect", detect_landmarks=detect_landmarks)
     options = ("dataset=mhfed", f"dataset.root={root}", f"dataset.annotations={own}", "dataset.detector=mediapipe")

@@ -93,7 +93,7 @@ def test_each_loss_reaches_its_own_network_only():
             network = getattr(system, name)
             taken[name] = {n: p.grad.clone() for n, p in network.named_parameters()}
 
-    system._step = keep
+    system.step_together = keep
     system.manual_backward = lambda loss, **kwargs: loss.backward(**kwargs)
     reference = copy.deepcopy(system)
     reference._fabric = None
@@ -103,10 +103,10 @@ def test_each_loss_reaches_its_own_network_only():
         for parameter in getattr(twin, other).parameters():
             parameter.requires_grad_(False)
         grads = {}
-        twin._step = lambda *_: None
+        twin.step_together = lambda *_: None
         backward = {"generator": 0, "discriminator": 1}[name]
         calls = []
-        twin._backward = lambda loss, network, retain_graph=False, calls=calls: calls.append(loss)
+        twin.backward_into = lambda network, loss, retain_graph=False, calls=calls: calls.append(loss)
         if name == "discriminator":  # equation 7 with the generator's graph cut off
             twin.generator.requires_grad_(False)
         twin.training_step(batch, 0)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fexgan_lit.cores import cores
 from fexgan_lit.data.settings import SIZES
 
 SUITES = ("data",)
@@ -29,8 +29,7 @@ class BenchmarkSettings:
     @property
     def cores(self) -> int:
         """Threads and processes that decode."""
-        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return self.workers or available
+        return cores(self.workers)
 
     @property
     def packed(self) -> tuple[int, ...]:

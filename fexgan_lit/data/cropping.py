@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from fexgan_lit.data.faces.crops import face_squares
-from fexgan_lit.data.guides import CROP_COLUMNS
+from fexgan_lit.data.guides import CROP_COLUMNS, take_numbers
 from fexgan_lit.data.table import LANDMARK_COLUMNS, Drop, FrameTable
 from fexgan_lit.errors import UserError
 
@@ -28,17 +28,9 @@ def crop_to_faces(table: FrameTable, margin: float) -> FrameTable:
             "the columns x00,y00..x67,y67, or use dataset.crop=centre."
         )
     points = table.frame[list(LANDMARK_COLUMNS)].to_numpy(np.float64).reshape(-1, 68, 2)  # (N, 136) -> (N, 68, 2)
-    squares = np.rint(face_squares(points, margin, _takes(table)))
+    squares = np.rint(face_squares(points, margin, take_numbers(table.frame)))
     lost = np.isnan(squares).any(axis=1)
     drops = [Drop(path, "no landmarks to find the face by") for path in table.frame["path"][lost]]
     kept = table.select(np.flatnonzero(~lost), drops)
     named = dict(zip(CROP_COLUMNS, squares[~lost].T, strict=True))
     return replace(kept, frame=kept.frame.assign(**named))
-
-
-def _takes(table: FrameTable) -> np.ndarray | None:
-    """(N,) the take of each frame as identity, affect and number; None where takes are not known."""
-    if "take" not in table.frame or table.frame["take"].isna().any():
-        return None
-    names = ["identity", "clip"] if "clip" in table.frame else ["identity", "affect", "take"]
-    return table.frame.groupby(names).ngroup().to_numpy()

@@ -58,11 +58,16 @@ def guides(table: FrameTable) -> dict[str, np.ndarray | None]:
     return {
         "aus": _columns(frame, AU_COLUMNS),
         "landmarks": None if points is None else in_square(points.reshape(-1, 68, 2), squares(frame)),  # (N, 68, 2)
-        # where a filmed clip runs from neutral to its affect, its neutral frames belong to it
-        "take": _groups(frame, ("identity", "clip") if "clip" in frame else ("identity", "affect", "take")),
+        "take": take_numbers(frame),
         "moment": _groups(frame, ("identity", "take", "frame")) if table.shared_takes else None,
         "time_s": _column(frame, "time_s"),
     }
+
+
+def take_numbers(frame: pd.DataFrame) -> np.ndarray | None:
+    """(N,) int64, equal for the frames of one take; None where takes are not known of all."""
+    # where a filmed clip runs from neutral to its affect, its neutral frames belong to it
+    return _groups(frame, ("identity", "clip") if "clip" in frame else ("identity", "affect", "take"))
 
 
 def squares(frame: pd.DataFrame) -> np.ndarray:

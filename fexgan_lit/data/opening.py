@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fexgan_lit.cores import cores
 from fexgan_lit.data.cache import cache_root
 from fexgan_lit.data.guides import squares
 from fexgan_lit.data.labels import keep_pairable, wanted_affects
@@ -33,21 +34,28 @@ NO_FACEKIT = (
 
 def open_dataset(config: DatasetConfig, progress: Progress | None = None) -> Pack:
     """The pack of the data set `config` names: indexed now, decoded now or before."""
-    table, source = _studio(config) if config.layout_name in STUDIOS else _files(config)
+    if config.layout_name in STUDIOS:
+        return _pack(*_studio(config), config, progress)
+    return pack_files(index_dataset(config), config, progress)
+
+
+def pack_files(table: FrameTable, config: DatasetConfig, progress: Progress | None = None) -> Pack:
+    """The pack of a table of files, whether pairs can be made of it or not."""
+    root = table.root
+    if root is None:
+        raise RuntimeError("a table of files has no root")
+    boxes = None
+    if config.crop == "face":
+        from fexgan_lit.data.cropping import crop_to_faces
+
+        table = crop_to_faces(table, config.crop_margin)
+        boxes = squares(table.frame)
+    return _pack(table, FileSource(root, table.paths, config.load_size, boxes), config, progress)
+
+
+def _pack(table: FrameTable, source: FrameSource, config: DatasetConfig, progress: Progress | None) -> Pack:
     plan = PackPlan(config.name, config.load_size, config.cache_dir, config.workers)
     return prepare_pack(table, source, plan, progress)
-
-
-def _files(config: DatasetConfig) -> tuple[FrameTable, FrameSource]:
-    table = index_dataset(config)
-    if table.root is None:
-        raise RuntimeError("a table of files has no root")
-    if config.crop == "centre":
-        return table, FileSource(table.root, table.paths, config.load_size)
-    from fexgan_lit.data.cropping import crop_to_faces
-
-    cropped = crop_to_faces(table, config.crop_margin)
-    return cropped, FileSource(table.root, cropped.paths, config.load_size, boxes=squares(cropped.frame))
 
 
 def _studio(config: DatasetConfig) -> tuple[FrameTable, FrameSource]:
@@ -71,7 +79,7 @@ def studio_table(studio: Studio, config: DatasetConfig) -> FrameTable:
     try:
         return FrameTable.load(kept)
     except UserError:  # not there yet, or not whole
-        table = studio.table(config.workers or os.cpu_count() or 1)
+        table = studio.table(cores(config.workers))
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         partial = kept.with_name(f"{kept.name}.{os.getpid()}")

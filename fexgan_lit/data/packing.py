@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from fexgan_lit.cores import cores
 from fexgan_lit.data.cache import builder_lock, cache_root, partial_folder, publish, remove_leftovers
 from fexgan_lit.data.headers import FrameError
 from fexgan_lit.data.images import CANNOT_BE_READ
@@ -180,16 +181,11 @@ def _write_pixels(folder: Path, build: _Build, progress: Progress | None) -> lis
         _check_space(folder, (count - len(log.read)) * frame_bytes)
         chunk = max(1, min(_CHUNK, _CHUNK_BYTES // frame_bytes))
         chunks = [range(start, min(start + chunk, count)) for start in range(len(log.read), count, chunk)]
-        for piece in _read_in_order(build.source, chunks, build.plan.workers or _cores()):
+        for piece in _read_in_order(build.source, chunks, cores(build.plan.workers)):
             log.append(piece)
             if progress is not None:
                 progress(len(log.read), count)
         return log.read
-
-
-def _cores() -> int:
-    """Cores this process may use; a container often has fewer than the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _read_in_order(source: FrameSource, chunks: list[range], workers: int) -> Iterator[Piece]:

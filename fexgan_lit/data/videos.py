@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fexgan_lit.cores import cores
 from fexgan_lit.data.cache import builder_lock
 from fexgan_lit.data.clips import VIDEO_EXTENSIONS, Clip, ClipError, ClipNames, ClipReader, frame_times
 from fexgan_lit.data.faces.crops import face_squares
@@ -196,7 +197,7 @@ def _split_all(clips: list[Clip], root: Path, config: DatasetConfig, progress: P
     with contextlib.ExitStack() as stack:
         worker = stack.enter_context(FaceWorker()) if face and todo else None
         job = _Job(root, settings, config.crop_margin, worker)
-        for clip, error in _run(job, todo, config.workers or os.cpu_count() or 1, progress):
+        for clip, error in _run(job, todo, cores(config.workers), progress):
             if error is not None:
                 drops.append(Drop(clip.path.name, error))
     return drops

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fexgan_lit.layers import PatchCritic, init_normal
-from fexgan_lit.systems.base import ExpressionSystem, Outcome
-from fexgan_lit.systems.ema import ema_decay, frozen_copy, update_ema
+from fexgan_lit.systems.averaged import AveragedSystem
+from fexgan_lit.systems.base import Outcome
+from fexgan_lit.systems.ema import frozen_copy
 from fexgan_lit.systems.optimisers import DualOptimizerSettings, dual_adam
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def negative_weights(loss: Any) -> list[str]:
     return [f"loss.{name}={value}: expected zero or more" for name, value in values.items() if not value >= 0]
 
 
-class WassersteinSystem(ExpressionSystem):
+class WassersteinSystem(AveragedSystem):
     """Generator against Wasserstein critic; the critic moves on every iteration, the generator on every n-th.
 
     Attributes:
@@ -77,9 +78,7 @@ class WassersteinSystem(ExpressionSystem):
         average: moving average of the generator, which all public methods use; equal to it where averaging is off.
     """
 
-    generator: nn.Module
     critic: PatchCritic
-    average: nn.Module
 
     def __init__(
         self, settings: Any, weights: Any, optimizer: DualOptimizerSettings, affects: Sequence[str], seed: int
@@ -106,38 +105,17 @@ class WassersteinSystem(ExpressionSystem):
         """Adam for the generator, Adam for the critic."""
         return dual_adam(self.generator, self.critic, self.optimizer_settings, self.device.type in ("cpu", "cuda"))
 
-    @property
-    def generator_is_due(self) -> bool:
-        """Whether the generator moves in this iteration."""
-        return (self.iteration + 1) % self.optimizer_settings.n_critic == 0
-
     def update(self, network: nn.Module, loss: Tensor) -> None:
         """One step of `network`, the generator or the critic, down the gradient of `loss`; the other gets none."""
-        optimizers: list[Any] = self.optimizers()  # type: ignore[assignment]
-        optimizer = optimizers[0 if network is self.generator else 1]
-        self.manual_backward(loss, inputs=list(network.parameters()))
-        if self.optimizer_settings.clip_norm is not None:
-            self.clip_gradients(optimizer, self.optimizer_settings.clip_norm, "norm")
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        self.backward_into(network, loss)
+        self.step_optimizer(0 if network is self.generator else 1)
         torch.clear_autocast_cache()  # it holds bf16 copies of the weights as they were before this step
-
-    def update_average(self, images: int) -> None:
-        """Let the moving average follow the generator."""
-        half_life = self.optimizer_settings.ema_half_life_images
-        update_ema(self.average, self.generator, ema_decay(images, half_life, self.iteration * images))
 
     def report(self, critic: Tensor, critic_parts: dict[str, Tensor]) -> dict[str, Tensor]:
         """End an iteration: its losses and parts, those of the generator as of its last step (0 before the first)."""
         self.iteration += 1
         parts = self._generator_parts | {"discriminator": critic} | critic_parts
         return {name: part.detach() for name, part in parts.items()}
-
-    def train(self, mode: bool = True) -> WassersteinSystem:
-        """As in torch, but the moving average always stays in evaluation mode."""
-        super().train(mode)
-        self.average.eval()
-        return self
 
     @abstractmethod
     def class_logits(self, answers: Tensor) -> Tensor | None:

@@ -66,7 +66,7 @@ def test_equations_5_to_7_by_hand():
 def gradients_of_one_step(**loss: float) -> dict[str, list[torch.Tensor]]:
     system = make_system(LandmarkLabelLossSettings(**{"perceptual": 0} | loss), dropout=0.0)
     system.manual_backward = lambda total, **kwargs: total.backward(**kwargs)
-    system._step = lambda *_: None
+    system.step_together = lambda *_: None
     system.training_step(NoisePairs().batch(0, 0), 0)
     names = ("generator", "image_discriminator", "geometry_discriminator")
     return {name: [p.grad.clone() for p in getattr(system, name).parameters()] for name in names}
@@ -120,7 +120,7 @@ def test_the_discriminators_see_the_stated_pairs():
     system, seen = make_system(), {}
     for name in ("image_discriminator", "geometry_discriminator"):
         getattr(system, name).register_forward_pre_hook(lambda m, inputs, name=name: seen.update({name: inputs}))
-    system._step = lambda *_: None
+    system.step_together = lambda *_: None
     system.manual_backward = lambda *_, **__: None
     batch = NoisePairs().batch(0, 0)
     system.training_step(batch, 0)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fexgan_lit.cores import cores
 from fexgan_lit.data.cache import builder_lock, cache_root
 from fexgan_lit.data.faces.action_units import VERSION as AU_VERSION
 from fexgan_lit.data.faces.action_units import face_estimator, quality_note
@@ -105,7 +106,7 @@ def _detect(table: FrameTable, config: DatasetConfig, journal: Path, progress: P
     if not todo:
         return entries
     check_detector(config.detector)
-    count = min(config.workers or os.cpu_count() or 1, _MOST_WORKERS, -(-len(todo) // _FRAMES_A_WORKER))
+    count = min(cores(config.workers), _MOST_WORKERS, -(-len(todo) // _FRAMES_A_WORKER))
     total = len(table)
     with journal.open("a", encoding="utf-8") as out, contextlib.closing(_find_all(table.root, todo, count)) as found:
         for entry in found:

@@ -11,8 +11,9 @@ from torch.optim import Optimizer
 
 from fexgan_lit.errors import UserError
 from fexgan_lit.expression import Expression
-from fexgan_lit.systems.base import ExpressionSystem, Outcome
-from fexgan_lit.systems.ema import ema_decay, frozen_copy, update_ema
+from fexgan_lit.systems.averaged import AveragedSystem
+from fexgan_lit.systems.base import Outcome
+from fexgan_lit.systems.ema import frozen_copy
 from fexgan_lit.systems.fexgan.losses import FExGANLossSettings, discriminator_loss, generator_loss
 from fexgan_lit.systems.fexgan.networks import Discriminator, Generator, Latent, Verdict
 from fexgan_lit.systems.fexgan.settings import FExGANSettings, fill_nulls
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from fexgan_lit.data.pairs import PairBatch
 
 
-class FExGAN(ExpressionSystem):
+class FExGAN(AveragedSystem):
     """Variational encoder-decoder generator and auxiliary-classifier discriminator, trained on same-identity pairs.
 
     Args:
@@ -34,6 +35,8 @@ class FExGAN(ExpressionSystem):
         seed: of the noise in training; initial weights come from torch's global generator.
     """
 
+    generator: Generator
+    average: Generator
     settings_class = FExGANSettings
     loss_class = FExGANLossSettings
     optimizer_class = DualOptimizerSettings
@@ -75,7 +78,7 @@ class FExGAN(ExpressionSystem):
         self.seed_iteration()
         if len(batch) < self.min_batch:
             raise UserError(self.min_batch_reason)
-        update_generator = (self.iteration + 1) % self.optimizer_settings.n_critic == 0
+        update_generator = self.generator_is_due
         told, wanted = self._training_conditions(batch)
 
         # Forward: generate once, let the discriminator see real and generated
@@ -94,9 +97,9 @@ class FExGAN(ExpressionSystem):
 
         # Each loss reaches its own network only
         if update_generator:
-            self._backward(loss_g, self.generator, retain_graph=True)
-        self._backward(loss_d, self.discriminator)
-        self._step(update_generator, len(batch))
+            self.backward_into(self.generator, loss_g, retain_graph=True)
+        self.backward_into(self.discriminator, loss_d)
+        self.step_together(update_generator, len(batch))
         return {"generator": loss_g.detach(), "discriminator": loss_d.detach(),
                 **{name: part.detach() for name, part in (parts_g | parts_d).items()}}  # fmt: skip
 
@@ -119,30 +122,7 @@ class FExGAN(ExpressionSystem):
             raise UserError("this FExGAN was trained with model.encoder_label=source: give the affect of the source")
         return told
 
-    def _backward(self, loss: Tensor, network: nn.Module, retain_graph: bool = False) -> None:
-        self.manual_backward(loss, inputs=list(network.parameters()), retain_graph=retain_graph)
-
-    def _step(self, update_generator: bool, batch: int) -> None:
-        """Clip, step and clear both optimizers, then the moving average."""
-        settings = self.optimizer_settings
-        optimizers: list[Any] = self.optimizers()  # type: ignore[assignment]
-        for optimizer in optimizers if update_generator else optimizers[1:]:
-            if settings.clip_norm is not None:
-                self.clip_gradients(optimizer, settings.clip_norm, "norm")
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        if update_generator:
-            seen = self.iteration * batch
-            update_ema(self.average, self.generator, ema_decay(batch, settings.ema_half_life_images, seen))
-        self.iteration += 1
-
     # ------------------------------------------------------------------ use
-
-    def train(self, mode: bool = True) -> FExGAN:
-        """As in torch, but the moving average always stays in evaluation mode."""
-        super().train(mode)
-        self.average.eval()
-        return self
 
     @torch.no_grad()
     def encode(self, image: Tensor, affect: Tensor | None) -> Latent:

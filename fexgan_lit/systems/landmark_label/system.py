@@ -11,8 +11,9 @@ from torch.optim import Adam, Optimizer
 
 from fexgan_lit.errors import UserError
 from fexgan_lit.expression import Expression
-from fexgan_lit.systems.base import ExpressionSystem, Outcome
-from fexgan_lit.systems.ema import ema_decay, frozen_copy, update_ema
+from fexgan_lit.systems.averaged import AveragedSystem
+from fexgan_lit.systems.base import Outcome
+from fexgan_lit.systems.ema import frozen_copy
 from fexgan_lit.systems.landmark_label.conditions import LANDMARKS, label_maps, landmark_heatmaps
 from fexgan_lit.systems.landmark_label.losses import (
     LandmarkLabelLossSettings,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from fexgan_lit.metrics.judge import Judge
 
 
-class LandmarkLabel(ExpressionSystem):
+class LandmarkLabel(AveragedSystem):
     """A generator that moves a face to given landmarks, an image and a geometry discriminator, a perceptual loss.
 
     Args:
@@ -45,6 +46,8 @@ class LandmarkLabel(ExpressionSystem):
     """
 
     reads = frozenset({"affect", "landmarks"})
+    generator: Generator
+    average: Generator
     settings_class = LandmarkLabelSettings
     loss_class = LandmarkLabelLossSettings
     optimizer_class = DualOptimizerSettings
@@ -145,7 +148,7 @@ class LandmarkLabel(ExpressionSystem):
         """One iteration: a single generator forward serves all three networks; all gradients precede all steps."""
         self.seed_iteration()
         w, K = self.weights, len(self.affects)
-        update_generator = (self.iteration + 1) % self.optimizer_settings.n_critic == 0
+        update_generator = self.generator_is_due
         heatmaps, geometry, labels = self._conditions(batch.source_expression(K), batch.target_expression(K))
 
         # Forward: paint once; each discriminator sees the real and the painted face beside its condition
@@ -164,10 +167,10 @@ class LandmarkLabel(ExpressionSystem):
 
         # Each loss reaches its own network only
         if update_generator:
-            self._backward(loss_g, self.generator, retain_graph=True)
-        self._backward(loss_image, self.image_discriminator)
-        self._backward(loss_geometry, self.geometry_discriminator)
-        self._step(update_generator, len(batch))
+            self.backward_into(self.generator, loss_g, retain_graph=True)
+        self.backward_into(self.image_discriminator, loss_image)
+        self.backward_into(self.geometry_discriminator, loss_geometry)
+        self.step_together(update_generator, len(batch))
         parts |= {"perceptual": perceptual, "pixel": pixel, "d_image": loss_image, "d_geometry": loss_geometry}
         return {"generator": loss_g.detach(), "discriminator": (loss_image + loss_geometry).detach(),
                 **{name: part.detach() for name, part in parts.items()}}  # fmt: skip
@@ -180,23 +183,6 @@ class LandmarkLabel(ExpressionSystem):
         with torch.no_grad():
             features = phi(wanted)
         return perceptual_loss(phi(fake), features)
-
-    def _backward(self, loss: Tensor, network: nn.Module, retain_graph: bool = False) -> None:
-        self.manual_backward(loss, inputs=list(network.parameters()), retain_graph=retain_graph)
-
-    def _step(self, update_generator: bool, batch: int) -> None:
-        """Clip, step and clear the three optimizers, then the moving average."""
-        settings = self.optimizer_settings
-        optimizers: list[Any] = self.optimizers()  # type: ignore[assignment]
-        for optimizer in optimizers if update_generator else optimizers[1:]:
-            if settings.clip_norm is not None:
-                self.clip_gradients(optimizer, settings.clip_norm, "norm")
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        if update_generator:
-            seen = self.iteration * batch
-            update_ema(self.average, self.generator, ema_decay(batch, settings.ema_half_life_images, seen))
-        self.iteration += 1
 
     def _conditions(self, source: Expression | None, target: Expression) -> tuple[Tensor, Tensor, Tensor | None]:
         """What the networks are told of the wanted face.
@@ -225,12 +211,6 @@ class LandmarkLabel(ExpressionSystem):
         return heatmaps, geometry, labels
 
     # ------------------------------------------------------------------ use
-
-    def train(self, mode: bool = True) -> LandmarkLabel:
-        """As in torch, but the moving average always stays in evaluation mode."""
-        super().train(mode)
-        self.average.eval()
-        return self
 
     @torch.no_grad()
     def synthesize(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:

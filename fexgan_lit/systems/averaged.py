@@ -1,0 +1,62 @@
+"""What every adversarial system does besides its losses: keep a moving average, and step its networks together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from fexgan_lit.systems.base import ExpressionSystem
+from fexgan_lit.systems.ema import ema_decay, update_ema
+from fexgan_lit.systems.optimisers import DualOptimizerSettings
+
+
+class AveragedSystem(ExpressionSystem):
+    """A generator with a moving average, and discriminators; the generator's optimizer is the first.
+
+    Attributes:
+        generator: what is trained.
+        average: its moving average, which all public methods use.
+        optimizer_settings: rates, clipping, and how far the average looks back.
+    """
+
+    generator: nn.Module
+    average: nn.Module
+    optimizer_settings: DualOptimizerSettings
+
+    @property
+    def generator_is_due(self) -> bool:
+        """Whether the generator moves in this iteration."""
+        return (self.iteration + 1) % self.optimizer_settings.n_critic == 0
+
+    def train(self, mode: bool = True) -> AveragedSystem:
+        """As in torch, but the moving average always stays in evaluation mode."""
+        super().train(mode)
+        self.average.eval()
+        return self
+
+    def backward_into(self, network: nn.Module, loss: Tensor, retain_graph: bool = False) -> None:
+        """Add the gradient of `loss` to the weights of `network` alone."""
+        self.manual_backward(loss, inputs=list(network.parameters()), retain_graph=retain_graph)
+
+    def step_optimizer(self, number: int) -> None:
+        """Clip, step and clear one optimizer."""
+        optimizers: list[Any] = self.optimizers()  # type: ignore[assignment]
+        if self.optimizer_settings.clip_norm is not None:
+            self.clip_gradients(optimizers[number], self.optimizer_settings.clip_norm, "norm")
+        optimizers[number].step()
+        optimizers[number].zero_grad(set_to_none=True)
+
+    def step_together(self, update_generator: bool, images: int) -> None:
+        """Step the networks, the generator where it is due with its average after it, and count the iteration."""
+        optimizers: list[Any] = self.optimizers()  # type: ignore[assignment]
+        for number in range(0 if update_generator else 1, len(optimizers)):
+            self.step_optimizer(number)
+        if update_generator:
+            self.update_average(images)
+        self.iteration += 1
+
+    def update_average(self, images: int) -> None:
+        """Let the moving average follow the generator by a batch of `images`."""
+        half_life = self.optimizer_settings.ema_half_life_images
+        update_ema(self.average, self.generator, ema_decay(images, half_life, self.iteration * images))
