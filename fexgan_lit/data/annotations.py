@@ -23,10 +23,12 @@ OPTION = "dataset.annotations"
 
 _FLOATS = ("time_s", "intensity", *POSE_COLUMNS)
 _LIMITS = {"intensity": 1.0, **dict.fromkeys(AU_COLUMNS, AU_SCALE)}
+#: Fewer points than these are no landmarks: a box, perhaps.
+_FEWEST_POINTS = 5
 #: Columns that are joined all or none: a face with 16 action units or 60 points is of no use to a system.
 _GROUPS = {"action units": AU_COLUMNS, "landmarks": LANDMARK_COLUMNS}
 # What OpenFace calls them: AU01_r (AU01_c is mere presence), x_0, timestamp.
-_OPENFACE_AU, _OPENFACE_POINT = re.compile(r"au(\d\d?)(?:_r)?"), re.compile(r"([xy])_(\d\d?)")
+_OPENFACE_AU, _OPENFACE_POINT = re.compile(r"au(\d\d?)(?:_r)?"), re.compile(r"([xy])_?(\d{1,3})")
 
 
 def join_annotations(table: FrameTable, csv: Path) -> FrameTable:
@@ -63,7 +65,8 @@ def join_annotations(table: FrameTable, csv: Path) -> FrameTable:
 def read_annotations(csv: Path) -> pd.DataFrame:
     """The rows of an annotation file as text, OpenFace's names of columns turned into those of the table."""
     rows = read_csv(csv, OPTION)
-    names = {name: _own_name(name) for name in rows.columns}
+    points = {match.group(2) for name in rows.columns if (match := _OPENFACE_POINT.fullmatch(name))}
+    names = {name: _own_name(name, len(points) >= _FEWEST_POINTS) for name in rows.columns}
     taken = set(rows.columns)
     return rows.rename(columns={name: own for name, own in names.items() if own != name and own not in taken})
 
@@ -81,15 +84,15 @@ def join_rows(table: FrameTable, rows: pd.DataFrame, csv: Path) -> FrameTable:
     for name in set(WHOLE) & set(columns):
         joined[name] = joined[name].astype("Int64" if joined[name].isna().any() else "int64")
     drops = tuple(Drop(path, f"row of {csv.name} without a frame") for path in rows.loc[~known, "path"])
-    notes = (_note(table, values, csv), *suspicions(values, table.root, csv.name))
+    notes = (_note(table, values, csv), *_scaled(values, csv), *suspicions(values, table.root, csv.name))
     return replace(table, frame=joined, drops=(*table.drops, *drops), notes=(*table.notes, *notes))
 
 
-def _own_name(name: str) -> str:
-    """The table's name for a column, as far as OpenFace has another."""
+def _own_name(name: str, points: bool) -> str:
+    """The table's name for a column, as far as OpenFace has another; `points`: there are enough for landmarks."""
     if match := _OPENFACE_AU.fullmatch(name):
         return f"au{int(match.group(1)):02d}"
-    if match := _OPENFACE_POINT.fullmatch(name):
+    if points and (match := _OPENFACE_POINT.fullmatch(name)):
         return f"{match.group(1)}{int(match.group(2)):02d}"
     return {"timestamp": "time_s"}.get(name, name)
 
@@ -103,13 +106,24 @@ def _note(table: FrameTable, values: pd.DataFrame, csv: Path) -> str:
     return f"{text}; {bare} have no row: {', '.join(without)}{f' +{bare - 5} more' if bare > 5 else ''}"
 
 
+def _scaled(values: pd.DataFrame, csv: Path) -> list[str]:
+    """What was done to the action units, with their largest value to compare with the file's."""
+    if AU_COLUMNS[0] not in values:
+        return []
+    largest = float(values[list(AU_COLUMNS)].to_numpy().max())
+    found = f"0..{AU_SCALE:g} (largest {AU_SCALE * largest:.2f})"
+    return [f"{csv.name}: action units read as {found} and divided by {AU_SCALE:g}, once, to 0..1"]
+
+
 def known_columns(rows: pd.DataFrame, csv: Path) -> list[str]:
     """The columns to join, in the table's order.
 
     Raises:
-        UserError: part of a group only, or none at all.
+        UserError: part of a group only, landmarks of another count, or none at all.
     """
     for group, names in _GROUPS.items():
+        if group == "landmarks":
+            _check_points(rows, csv)
         missing = [name for name in names if name not in rows]
         if missing and len(missing) < len(names):
             raise UserError(
@@ -120,6 +134,26 @@ def known_columns(rows: pd.DataFrame, csv: Path) -> list[str]:
     if not columns:
         raise UserError(f"{OPTION}={csv}: besides 'path' there is no column to join, such as intensity.")
     return columns
+
+
+def _check_points(rows: pd.DataFrame, csv: Path) -> None:
+    """Refuse other points than the 68, whose numbers would mean other places of the face.
+
+    Raises:
+        UserError: what was found and what to do.
+    """
+    found = {name for name in rows.columns if re.fullmatch(r"[xy]\d{2,3}", name)}
+    wanted = set(LANDMARK_COLUMNS)
+    numbers = sorted({int(name[1:]) for name in found})
+    count = len(numbers)
+    if count < _FEWEST_POINTS or found == wanted or (found < wanted and count == len(wanted) // 2):
+        return  # of the 68 points a column is missing, which is told with the groups
+    raise UserError(
+        f"{OPTION}={csv}: landmarks of {count} points, numbered {numbers[0]} to {numbers[-1]}; expected the "
+        f"{len(wanted) // 2} Multi-PIE points of dlib and OpenFace, x00,y00 to x67,y67. Points of another scheme lie "
+        "elsewhere on the face: leave these columns out and let `python -m fexgan_lit.prepare ... "
+        "dataset.detector=mediapipe` find the 68, or give those of OpenFace."
+    )
 
 
 def _paths_below_root(paths: Sequence[str], csv: Path, table: FrameTable) -> list[str]:

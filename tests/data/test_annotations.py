@@ -164,3 +164,49 @@ def test_a_column_named_twice(write_cast):
     (root / "a.csv").write_text("path,intensity,intensity\nanna/joy/0001.png,1,0\n")
     with pytest.raises(UserError, match="the column 'intensity' is there twice"):
         joined(root, root / "a.csv")
+
+
+def with_points(rows, count, form="{axis}{point:02d}", first=0):
+    bare = rows.drop(columns=list(LANDMARK_COLUMNS))
+    names = [form.format(axis=axis, point=point) for point in range(first, first + count) for axis in "xy"]
+    return pd.concat([bare, pd.DataFrame(1.5, index=bare.index, columns=names)], axis=1)
+
+
+@pytest.mark.parametrize("form", ["{axis}{point:02d}", " {axis}_{point}", "{axis}{point}"])
+@pytest.mark.parametrize("count", [5, 51, 67, 98, 106])
+def test_landmarks_of_another_count_are_refused(write_cast, count, form):
+    root = write_cast()
+    with_points(full_csv(root), count, form).to_csv(root / "a.csv", index=False)
+    with pytest.raises(UserError, match=rf"landmarks of {count} points.*expected the 68 Multi-PIE points") as error:
+        joined(root, root / "a.csv")
+    assert "dataset.detector=mediapipe" in str(error.value)
+
+
+def test_landmarks_numbered_from_one_are_refused_and_unpadded_ones_read(write_cast):
+    root = write_cast()
+    with_points(full_csv(root), 68, first=1).to_csv(root / "a.csv", index=False)
+    with pytest.raises(UserError, match="landmarks of 68 points, numbered 1 to 68"):
+        joined(root, root / "a.csv")
+    with_points(full_csv(root), 68, "{axis}{point}").to_csv(root / "a.csv", index=False)
+    assert (joined(root, root / "a.csv").frame[list(LANDMARK_COLUMNS)] == 1.5).all(axis=None)
+
+
+def test_the_corners_of_a_box_are_no_landmarks(write_cast):
+    root = write_cast()
+    rows = full_csv(root)[["path", "intensity"]].assign(x1=3, y1=4, x2=30, y2=40)
+    rows.to_csv(root / "a.csv", index=False)
+    assert "x01" not in joined(root, root / "a.csv").frame
+
+
+def test_units_of_0_to_5_are_divided_once_and_it_is_said(write_cast, tmp_path):
+    from tests.data.standins import write_emotionet
+
+    root = write_cast()
+    full_csv(root).to_csv(root / "a.csv", index=False)
+    notes = joined(root, root / "a.csv").notes
+    assert "a.csv: action units read as 0..5 (largest 5.00) and divided by 5, once, to 0..1" in notes
+    units = write_emotionet(tmp_path / "units")
+    named = DatasetConfig(name="emotionet", root=str(units), annotations=str(units / "aus_openface.csv"))
+    table = index_dataset(named)
+    assert table.frame[list(AU_COLUMNS)].to_numpy().max() == 1.0
+    assert sum("divided by 5, once" in note for note in table.notes) == 1
