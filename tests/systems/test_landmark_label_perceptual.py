@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -121,15 +122,15 @@ def test_the_judge_stands_in_only_where_there_is_no_vgg19(tmp_path, monkeypatch)
         return SimpleNamespace(net=JudgeNet(7, 2, working_size=32).freeze(), describe=lambda: "right 9 times of 10")
 
     system = make_system(LandmarkLabelLossSettings())
-    system.prepare(None, judge)
+    system.prepare(SimpleNamespace(landmarks=None), judge)
     assert system.perceptual.kind == "judge"
     assert "right 9 times of 10" in system.facts()[0]
     with pytest.raises(UserError, match=r"model\.vgg_weights=FILE"):
-        make_system(LandmarkLabelLossSettings()).prepare(None, lambda: None)
+        make_system(LandmarkLabelLossSettings()).prepare(SimpleNamespace(landmarks=None), lambda: None)
     torch.save(vgg_state(), tmp_path / "vgg.pth")
     own = make_system(LandmarkLabelLossSettings(), vgg_weights=str(tmp_path / "vgg.pth"))
-    own.prepare(None, judge)
-    make_system(LandmarkLabelLossSettings(perceptual=0)).prepare(None, judge)
+    own.prepare(SimpleNamespace(landmarks=None), judge)
+    make_system(LandmarkLabelLossSettings(perceptual=0)).prepare(SimpleNamespace(landmarks=None), judge)
     assert own.perceptual.kind == "vgg19"
     assert len(asked) == 1
 
@@ -158,3 +159,80 @@ def test_a_perceptual_loss_without_network_is_refused_before_the_first_step(tmp_
     with pytest.raises(UserError, match=r"metrics\.judge=true"):
         fit(system, 1, tmp_path)
     assert system.iteration == 0
+
+
+#: torchvision's configurations: channels of the convolutions, M a pooling.
+CONFIGURATIONS = {
+    "vgg16": "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M",
+    "vgg19": "64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512 M",
+}
+
+
+def torchvision_vgg(name: str, batch_norm: bool = False) -> dict[str, torch.Tensor]:
+    """A state dict with torchvision's names and shapes; random, the large layers a single random number stretched."""
+    g = torch.Generator().manual_seed(1)
+
+    def random(*shape: int) -> torch.Tensor:
+        large = math.prod(shape) > 100_000
+        return torch.randn(1, generator=g).expand(shape) if large else 0.1 * torch.randn(shape, generator=g)
+
+    state, place, inputs = {}, 0, 3
+    for word in CONFIGURATIONS[name].split():
+        if word == "M":
+            place += 1
+            continue
+        outputs = int(word)
+        layers = {"weight": random(outputs, inputs, 3, 3), "bias": random(outputs)}
+        state |= {f"features.{place}.{part}": value for part, value in layers.items()}
+        if batch_norm:
+            parts = ("weight", "bias", "running_mean", "running_var")
+            state |= {f"features.{place + 1}.{part}": random(outputs) for part in parts}
+            state[f"features.{place + 1}.num_batches_tracked"] = torch.tensor(0)
+        place, inputs = place + (3 if batch_norm else 2), outputs
+    for layer, (outputs, inputs) in {0: (4096, 25088), 3: (4096, 4096), 6: (1000, 4096)}.items():
+        state |= {f"classifier.{layer}.weight": random(outputs, inputs), f"classifier.{layer}.bias": random(outputs)}
+    return state
+
+
+def resnet_state() -> dict[str, torch.Tensor]:
+    """The first entries of torchvision's ResNet-18."""
+    return {"conv1.weight": zeros(64, 3, 7, 7), "bn1.weight": zeros(64), "layer1.0.conv1.weight": zeros(64, 64, 3, 3),
+            "layer1.0.conv2.weight": zeros(64, 64, 3, 3), "fc.weight": zeros(1000, 512)}  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", ["conv1_2", "relu1_2"])
+def test_a_file_with_torchvisions_names_and_shapes_gives_the_features_of_an_independent_forward(tmp_path, layer):
+    state = torchvision_vgg("vgg19")
+    assert len(state) == 2 * 16 + 2 * 3
+    assert state["features.34.weight"].shape == (512, 512, 3, 3)
+    path = tmp_path / VGG19_FILE
+    torch.save(state, path)
+    system = make_system(LandmarkLabelLossSettings(), vgg_weights=str(path), perceptual_layer=layer)
+    system.prepare(SimpleNamespace(landmarks=None), lambda: None)
+    images = torch.rand(2, 3, 24, 24, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    x, maps = ((images + 1) / 2 - mean) / std, {}
+    for number, place in enumerate((0, 2), 1):  # torchvision: conv, relu, conv, relu
+        x = nn.functional.conv2d(x, state[f"features.{place}.weight"], state[f"features.{place}.bias"], padding=1)
+        maps[f"conv1_{number}"] = x
+        x = maps[f"relu1_{number}"] = nn.functional.relu(x)
+    assert (maps["conv1_2"] < 0).any()
+    torch.testing.assert_close(system.perceptual(images), maps[layer])
+    assert str(path) in system.facts()[0]
+
+
+@pytest.mark.parametrize(
+    ("state", "found"),
+    [
+        (torchvision_vgg("vgg16"), "holds VGG16, not VGG19"),
+        (torchvision_vgg("vgg19", batch_norm=True), "holds VGG19 with batch norm, not VGG19"),
+        (resnet_state(), r"holds a ResNet \(3 convolutions\), not VGG19"),
+    ],
+    ids=["vgg16", "vgg19_bn", "resnet"],
+)
+def test_weights_of_torchvisions_other_networks_are_named(tmp_path, state, found):
+    torch.save(state, tmp_path / "weights.pth")
+    system = make_system(LandmarkLabelLossSettings(), vgg_weights=str(tmp_path / "weights.pth"))
+    with pytest.raises(UserError, match=found) as error:
+        system.prepare(SimpleNamespace(landmarks=None), lambda: None)
+    assert f"expected torchvision's {VGG19_FILE}" in str(error.value)

@@ -126,7 +126,7 @@ def load_vgg19(path: Path, layer: str = "conv1_2") -> VGG19Start:
         raise UserError(f"model.vgg_weights={path} holds no weights: {reason}; {_how_to_get()}") from error
     problem = _not_vgg19(state)
     if problem:
-        raise UserError(f"model.vgg_weights={path} holds another network than VGG19: {problem}; {_how_to_get()}")
+        raise UserError(f"model.vgg_weights={path} holds {_looks_like(state)}, not VGG19: {problem}; {_how_to_get()}")
     network = VGG19Start(layer)
     for place, convolution in ((0, network.conv1_1), (2, network.conv1_2)):
         kernel = {name: state[f"features.{place}.{name}"].float() for name in ("weight", "bias")}
@@ -150,6 +150,23 @@ def _not_vgg19(state: Any) -> str | None:
         if shapes[name] != expected[name]:
             return f"{name} is {shapes[name]}, expected {expected[name]}"
     return None
+
+
+def _looks_like(state: Any) -> str:
+    """What network a state dict is probably of, in words."""
+    if not isinstance(state, Mapping):
+        return "no state dict"
+    names = [str(name) for name in state]
+    kernels = sum(getattr(value, "ndim", 0) == 4 for value in state.values())
+    if any(name.startswith("layer1.0.conv1") for name in names):
+        return f"a ResNet ({kernels} convolutions)"
+    if not any(name.startswith("features.") for name in names):
+        return f"another network ({kernels} convolutions, first entry {names[0]})" if names else "nothing"
+    norm = " with batch norm" if any("running_mean" in name for name in names) else ""
+    # VGG11 to VGG19 are named after their convolutions and three linear layers
+    return (
+        f"VGG{kernels + 3}{norm}" if kernels in (8, 10, 13, 16) else f"another network ({kernels} convolutions{norm})"
+    )
 
 
 def _how_to_get() -> str:
