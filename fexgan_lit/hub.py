@@ -53,6 +53,8 @@ def load_weights(system: ExpressionSystem, folder: Path) -> None:
     """
     for name, part in system.portable_parts().items():
         path = folder / f"{name}.safetensors"
+        if not path.is_file() and getattr(part, "optional", False):
+            continue  # written before the part was kept; it says what it does without
         if not path.is_file():
             raise UserError(f"{path} is missing; the run ended before its weights were written")
         try:

@@ -25,6 +25,7 @@ from fexgan_lit.systems.landmark_label.losses import (
 )
 from fexgan_lit.systems.landmark_label.networks import Generator, PatchDiscriminator
 from fexgan_lit.systems.landmark_label.perceptual import Perceptual, find_vgg19, load_vgg19
+from fexgan_lit.systems.landmark_label.pose import PoseRange
 from fexgan_lit.systems.landmark_label.settings import LandmarkLabelSettings
 from fexgan_lit.systems.optimisers import DualOptimizerSettings
 
@@ -68,16 +69,18 @@ class LandmarkLabel(AveragedSystem):
         self.image_discriminator = PatchDiscriminator(3, model)
         self.geometry_discriminator = PatchDiscriminator(LANDMARKS, model)
         self.average = frozen_copy(self.generator)
+        self.pose_range = PoseRange()
         self.perceptual: Perceptual | None = None
 
     # ------------------------------------------------------------------ the perceptual network
 
     def prepare(self, frames: FrameSet, judge: Callable[[], Judge | None]) -> None:
-        """Take VGG19 for the perceptual loss, or where its weights are not found, the judge.
+        """Learn how far heads are turned, and take VGG19 for the perceptual loss or, without its weights, the judge.
 
         Raises:
             UserError: there is neither, or the weights asked for are missing or those of another network.
         """
+        self.pose_range.learn(frames.landmarks)
         if not self.load_perceptual():
             stand_in = judge()
             if stand_in is not None:
@@ -115,6 +118,10 @@ class LandmarkLabel(AveragedSystem):
         if not self.weights.perceptual:
             return ["perceptual loss: none (loss.perceptual=0)"]
         return [f"perceptual loss: {self.perceptual.describe() if self.perceptual else 'its network is not set yet'}"]
+
+    def notices(self) -> list[str]:
+        """Faces asked for that are turned or rolled further than the training frames."""
+        return self.pose_range.notices()
 
     # ------------------------------------------------------------------ training
 
@@ -216,9 +223,12 @@ class LandmarkLabel(AveragedSystem):
     def synthesize(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
         """Move `source` (B, 3, S, S) to the landmarks and the affect of `target`; see the base class.
 
-        The source's expression is read with `model.source_heatmaps` only, and of it the landmarks.
+        The source's expression is read with `model.source_heatmaps` only, and of it the landmarks. Warns once of heads
+        turned or rolled further than those of the training frames; `notices` counts them.
         """
         _, geometry, labels = self._conditions(source_expression, target)
+        self.pose_range.look("wanted", target.landmarks)
+        self.pose_range.look("source", source_expression.landmarks if source_expression else None)
         return self.average(source, geometry, labels).float()
 
     @torch.no_grad()
@@ -253,9 +263,9 @@ class LandmarkLabel(AveragedSystem):
         return Outcome(generated, on_real, None, on_fake, None)
 
     def portable_parts(self) -> dict[str, nn.Module]:
-        """The generator is the moving average."""
+        """The generator is the moving average; beside the networks the range of head poses."""
         return {"generator": self.average, "image_discriminator": self.image_discriminator,
-                "geometry_discriminator": self.geometry_discriminator}  # fmt: skip
+                "geometry_discriminator": self.geometry_discriminator, "pose_range": self.pose_range}  # fmt: skip
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep which perceptual network the loss was made with."""
