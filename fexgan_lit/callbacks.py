@@ -227,12 +227,22 @@ class Validation(Callback):
 
 
 class Grids(Callback):
-    """Draw a picture every so many iterations, into the run folder and to the loggers that show pictures."""
+    """Draw a picture every so many iterations, into the run folder and to the loggers that show pictures.
 
-    def __init__(self, every: int, draw: Callable[[ExpressionSystem], Image.Image], run: RunFolder) -> None:
+    Args:
+        every: iterations between two pictures; 0 draws none.
+        draw: gives the picture.
+        run: where it goes.
+        name: of the picture.
+    """
+
+    def __init__(
+        self, every: int, draw: Callable[[ExpressionSystem], Image.Image], run: RunFolder, name: str = "affects"
+    ) -> None:
         self.every = every
         self.draw = draw
         self.run = run
+        self.name = name
 
     def on_train_batch_end(
         self, trainer: Trainer, system: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -243,5 +253,5 @@ class Grids(Callback):
             picture = self.draw(system)  # type: ignore[arg-type]
             folder = self.run.figures / "progress"
             folder.mkdir(parents=True, exist_ok=True)
-            picture.save(folder / f"affects_{iteration:06d}.png")
-            log_picture(trainer.loggers, "progress/affects", picture, iteration, f"iteration {iteration}")
+            picture.save(folder / f"{self.name}_{iteration:06d}.png")
+            log_picture(trainer.loggers, f"progress/{self.name}", picture, iteration, f"iteration {iteration}")

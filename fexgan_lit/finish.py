@@ -21,9 +21,11 @@ from fexgan_lit.metrics.measure import (
 )
 from fexgan_lit.metrics.sampling import cycling_affects, frame_features, report_samples
 from fexgan_lit.metrics.suite import DISCRIMINATOR_METRICS, TrainingSuite
+from fexgan_lit.metrics.unpaired import UnpairedSuite, measure_unpaired
 from fexgan_lit.run_report import Results, write_report
 
 if TYPE_CHECKING:
+    from fexgan_lit.data.pairs import FixedPairLoader
     from fexgan_lit.watch import Watch
 
 #: Training frames encoded for the fitted prior, and pairs measured on the training split.
@@ -39,7 +41,7 @@ def finish(watch: Watch) -> Results:
         if hasattr(system, "fit_prior"):
             fit_prior(watch)
         save_weights(system, watch.run.weights)
-        grid = affect_grid(system, watch.shown_frames)
+        grid = affect_grid(system, watch.shown_frames) if watch.data.labelled else None
         results = measure_all(watch, grid)
         draw_all(watch, results, grid)
     log_all(watch, results)
@@ -63,14 +65,42 @@ def fit_prior(watch: Watch) -> None:
     system.fit_prior(torch.cat(codes), seed=watch.settings.seed)
 
 
-def measure_all(watch: Watch, grid: AffectGrid) -> Results:
-    """The metric suite on both splits, the grid, and samples of every prior."""
-    from fexgan_lit.data.pairs import FixedPairLoader, fixed_pairs
+def train_pairs(watch: Watch) -> FixedPairLoader:
+    """Fixed pairs of the training split to measure on."""
+    from fexgan_lit.data.pairs import FixedPairLoader
 
+    d, data = watch.settings.dataset, watch.data
+    return FixedPairLoader(data.train, data.measured_pairs(data.train, _TRAIN_PAIRS), d.batch_size, d.image_size)
+
+
+def measure_all(watch: Watch, grid: AffectGrid | None) -> Results:
+    """What can be measured on both splits, and what the system noticed meanwhile."""
+    watch.system.notices()  # those of the training
+    results = measure_pairs(watch, grid) if watch.data.has_truth and grid is not None else measure_strangers(watch)
+    if watch.concerns is not None and watch.concerns.standing:
+        results.notes["at the end of training"] = watch.concerns.standing
+    if notices := watch.system.notices():
+        results.notes["asked for"] = "; ".join(notices)
+    return results
+
+
+def measure_strangers(watch: Watch) -> Results:
+    """The metrics that need no true frame, on both splits."""
+    data, seed = watch.data, watch.settings.dataset.split_seed
+    suite = UnpairedSuite("train", seed)
+    results = Results(train=measure_unpaired(watch.system, train_pairs(watch), suite), val=None, unpaired=True)
+    if data.val_dataloader():
+        suite = UnpairedSuite("val", seed, make_fid(watch.settings.metrics.inception_weights))
+        results.val = measure_unpaired(watch.system, data.val_dataloader(), suite)  # type: ignore[arg-type]
+    results.recipes, results.notes = suite.recipes(), suite.notes()
+    return results
+
+
+def measure_pairs(watch: Watch, grid: AffectGrid) -> Results:
+    """The metric suite on both splits, the grid, and samples of every prior."""
     d, data, judge = watch.settings.dataset, watch.data, watch.judge
-    pairs = fixed_pairs(data.train, d.split_seed, _TRAIN_PAIRS, d.min_target_intensity, d.targets == "exact")
     train_suite = TrainingSuite(data.affects, judge, split="train", seed=d.split_seed)
-    loader = FixedPairLoader(data.train, pairs, d.batch_size, d.image_size)
+    loader = train_pairs(watch)
     results = Results(train=measure(watch.system, loader, train_suite), val=None, grid_ssim=grid_similarity(grid))
     suite = train_suite
     if data.val_dataloader():
@@ -82,8 +112,6 @@ def measure_all(watch: Watch, grid: AffectGrid) -> Results:
         results.notes["discriminator"] = "a critic's score has no threshold, so it takes no share of faces for real"
     if judge is not None and d.split == "identity" and results.val is not None:
         results.notes["identity kept"] = "the judge has never seen the validation split's people and cannot name them"
-    if watch.concerns is not None and watch.concerns.standing:
-        results.notes["at the end of training"] = watch.concerns.standing
     if judge is not None and hasattr(watch.system, "sample"):
         features = frame_features(judge, data.train)
         for prior in ("normal", "fitted"):
@@ -100,8 +128,28 @@ def draw_samples(watch: Watch, prior: str, asked: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def draw_all(watch: Watch, results: Results, grid: AffectGrid) -> None:
-    """The papers' figures: affects (5 and 7), random samples (4 and 6), complex expressions (6 and 8), loss curves."""
+def draw_all(watch: Watch, results: Results, grid: AffectGrid | None) -> None:
+    """The papers' figures, those of the system alone, and loss curves, into the run folder."""
+    pictures = results.pictures
+    if grid is not None:
+        draw_affects(watch, results, grid)
+    sheets = watch.sheets(watch.system) if grid is None else watch.system.sheets(*_on_device(grid, watch.system.device))
+    for sheet in sheets:
+        pictures[sheet.name] = figures.complex_grid(sheet.references, sheet.cells, sheet.rows, sheet.columns)
+        results.captions[sheet.name] = sheet.caption
+    if results.confusion is not None:
+        pictures["confusion"] = figures.confusion_figure(results.confusion, watch.data.affects)
+    history = next(logger for logger in watch.loggers if isinstance(logger, RunCsvLogger)).history()
+    losses = {name: curve for name, curve in history.items() if name.startswith("loss/") and curve[0]}
+    if losses:
+        pictures["losses"] = figures.loss_curves(losses)
+    watch.run.figures.mkdir(parents=True, exist_ok=True)
+    for name, picture in pictures.items():
+        picture.save(watch.run.figures / f"{name}.png")
+
+
+def draw_affects(watch: Watch, results: Results, grid: AffectGrid) -> None:
+    """The papers' figures: affects (5 and 7), random samples (4 and 6), complex expressions (6 and 8)."""
     data, K = watch.data, len(watch.data.affects)
     pictures = results.pictures
     verdicts = None
@@ -110,9 +158,10 @@ def draw_all(watch: Watch, results: Results, grid: AffectGrid) -> None:
     pictures["affects"] = figures.affect_grid(
         grid.references, grid.generated, grid.identities, data.affects, verdicts=verdicts
     )
-    pictures["affects_and_truth"] = figures.truth_grid(
-        grid.references, grid.generated, grid.truth, grid.identities, data.affects
-    )
+    if data.has_truth:
+        pictures["affects_and_truth"] = figures.truth_grid(
+            grid.references, grid.generated, grid.truth, grid.identities, data.affects
+        )
     pairs = [pair for pair in COMPLEX_PAIRS if set(pair) <= set(data.affects)]
     if pairs:
         faces = complex_faces(watch.system, grid, pairs)
@@ -122,18 +171,6 @@ def draw_all(watch: Watch, results: Results, grid: AffectGrid) -> None:
         asked = cycling_affects(_SAMPLE_ROWS * K, K)
         samples = draw_samples(watch, prior, asked).unflatten(0, (_SAMPLE_ROWS, K))  # (R*K, ...) -> (R, K, ...)
         pictures[f"samples_{prior}"] = figures.sample_grid(samples, data.affects)
-    for sheet in watch.system.sheets(*_on_device(grid, watch.system.device)):
-        pictures[sheet.name] = figures.complex_grid(sheet.references, sheet.cells, sheet.rows, sheet.columns)
-        results.captions[sheet.name] = sheet.caption
-    if results.confusion is not None:
-        pictures["confusion"] = figures.confusion_figure(results.confusion, data.affects)
-    history = next(logger for logger in watch.loggers if isinstance(logger, RunCsvLogger)).history()
-    losses = {name: curve for name, curve in history.items() if name.startswith("loss/") and curve[0]}
-    if losses:
-        pictures["losses"] = figures.loss_curves(losses)
-    watch.run.figures.mkdir(parents=True, exist_ok=True)
-    for name, picture in pictures.items():
-        picture.save(watch.run.figures / f"{name}.png")
 
 
 def _on_device(grid: AffectGrid, device: torch.device) -> tuple[Tensor, Expression, list[Expression], tuple[str, ...]]:
@@ -147,7 +184,8 @@ def log_all(watch: Watch, results: Results) -> None:
     iteration = watch.system.iteration
     numbers = {f"final/train/{k}": v for k, v in results.train.items()}
     numbers |= {f"final/val/{k}": v for k, v in (results.val or {}).items()}
-    numbers["final/grid_ssim"] = results.grid_ssim
+    if results.grid_ssim is not None:
+        numbers["final/grid_ssim"] = results.grid_ssim
     for prior, report in results.priors.items():
         numbers |= {f"final/{prior}/{k}": v for k, v in report.metrics().items()}
     log_numbers(watch.loggers, numbers, iteration)

@@ -100,6 +100,7 @@ def examine_dataset(settings: DatasetConfig, folder: Path, overrides: list[str],
     from fexgan_lit.data.doctor import examine
     from fexgan_lit.data.doctor.report import write_report
     from fexgan_lit.data.doctor.terminal import print_diagnosis
+    from fexgan_lit.data.labels import has_affects
 
     with stages(console) as stage:
         material = with_landmarks(from_videos(Material(settings), stage), stage)
@@ -110,6 +111,8 @@ def examine_dataset(settings: DatasetConfig, folder: Path, overrides: list[str],
             replace(pack, table=table), material.config, refusal, material.faceless, stage("looking at frames")
         )
     command = train_command(overrides, settings, material.config)
+    if not has_affects(pack.table.affects):
+        command += " model=ganimation"  # the one that needs none
     write_report(folder, diagnosis, command)
     print_diagnosis(console, diagnosis, folder, command)
     return diagnosis.trainable
@@ -239,7 +242,8 @@ def open_pack(config: DatasetConfig, progress: Progress) -> tuple[Pack, str]:
     except NothingToPairError as error:
         return pack_anyway(error.table, config, progress), str(error)
     try:
-        FrameData(config).setup()  # the pack is there: only sampler and split are tried
+        # the pack is there: only sampler and split are tried, without pairs where there are no affects
+        FrameData(config, pairing="none").setup()
     except UserError as error:
         return pack, str(error)
     return pack, ""

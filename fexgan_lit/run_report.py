@@ -25,24 +25,26 @@ class Results:
     Attributes:
         train: metric suite on pairs of the training split.
         val: metric suite on the validation pairs; None where there are none.
-        grid_ssim: mean SSIM of the affect grid against the strongest true frame of each cell.
+        grid_ssim: mean SSIM of the affect grid against the strongest true frame of each cell; None without such frames.
         priors: what the judge sees in samples of each prior.
         recipes: how each number was made.
         notes: reasons for what is missing.
         confusion: (K, K) counts on validation (else training) pairs, or None.
         pictures: figures by name.
         captions: of the pictures that only this system has.
+        unpaired: whether `train` and `val` are of `UnpairedSuite`, since no true frame of what is asked for is known.
     """
 
     train: dict[str, float]
     val: dict[str, float] | None
-    grid_ssim: float
+    grid_ssim: float | None = None
     priors: dict[str, SamplingReport] = field(default_factory=dict)
     recipes: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     confusion: Tensor | None = None
     pictures: dict[str, Image.Image] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
+    unpaired: bool = False
 
 
 CAPTIONS = {
@@ -70,8 +72,25 @@ def sampling_table(priors: Mapping[str, SamplingReport]) -> TextTable:
     return TextTable("Random sampling from the prior", header, tuple(rows))
 
 
+def unpaired_table(results: Results) -> TextTable:
+    """What can be measured without a true frame, and below it what cannot and why."""
+    columns = {"there and back: SSIM": "back_ssim", "own expression: SSIM": "own_ssim", "change": "change"}
+    columns |= {"AUs, critic's error": "units_error", "on real frames": "real_units_error", "FID": "fid"}
+    splits = {"Train": results.train, "Validation": results.val}
+    shown = {title: name for title, name in columns.items() if any(name in (v or {}) for v in splits.values())}
+    rows = tuple(
+        (split, *(f"{values[name]:.3f}" if name in values else "-" for name in shown.values()))
+        for split, values in splits.items()
+        if values is not None
+    )
+    notes = tuple(f"{name}: {note}" for name, note in results.notes.items())
+    return TextTable("Without true frames to compare with", ("", *shown), rows, 0, notes)
+
+
 def tables(watch: Watch, results: Results) -> list[TextTable]:
     """The tables of a run, in the order they are read."""
+    if results.unpaired:
+        return [unpaired_table(results)]
     K = len(watch.data.affects)
     found = [quality_table(results.train, results.val, watch.judge, notes=results.notes)]
     if "d_real_binary" in results.train:  # a critic that tells no real from generated has no such table
@@ -92,7 +111,9 @@ def write_report(watch: Watch, results: Results) -> None:
         f"# {watch.settings.model.name} on {watch.settings.dataset.name}\n",
         "\n".join(facts(watch)) + "\n",
         *(table.markdown() for table in chosen),
-        f"The affect grid against the strongest true frame of each cell: SSIM {results.grid_ssim:.3f}.\n",
+        *([] if results.grid_ssim is None else [
+            f"The affect grid against the strongest true frame of each cell: SSIM {results.grid_ssim:.3f}.\n"
+        ]),
         *pictures,
         f"## How each number was made\n\n{recipes}\n",
     ])  # fmt: skip
@@ -125,8 +146,11 @@ def print_results(watch: Watch, results: Results, chosen: list[TextTable]) -> No
     for table in chosen:
         console.print()
         console.print(table.rich())
-    console.print(f"\n  affect grid against true frames: SSIM {results.grid_ssim:.3f}")
-    console.print(f"  pictures   {watch.run.figures} (affects.png first)", markup=False)
+    console.print(
+        "" if results.grid_ssim is None else f"\n  affect grid against true frames: SSIM {results.grid_ssim:.3f}"
+    )
+    first = next(iter(results.pictures), None)
+    console.print(f"  pictures   {watch.run.figures}{f' ({first}.png first)' if first else ''}", markup=False)
     console.print(f"  report     {watch.run.report}", markup=False)
     console.print(f"  weights    {watch.run.weights}", markup=False)
     for name in ("offline",):

@@ -95,7 +95,7 @@ def open_data(settings: TrainSettings, console: Console) -> FrameData:
     from fexgan_lit.progress import stage_bar
 
     console.print(f"[bold]fexgan_lit {__version__}[/]  {settings.model.name} on {settings.dataset.name}\n")
-    data = FrameData(settings.dataset, seed=settings.seed)
+    data = FrameData(settings.dataset, settings.seed, settings.system.pairing)
     with stage_bar(console) as bar:
         task = bar.add_task("preparing frames", total=None)
         data.progress = lambda done, total: bar.update(task, completed=done, total=total)
@@ -106,10 +106,11 @@ def open_data(settings: TrainSettings, console: Console) -> FrameData:
 
 
 def data_facts(data: FrameData) -> dict[str, Any]:
-    """What a run was trained on, for its config.yaml: class order, identities, frames of both splits."""
+    """What a run was trained on, for its config.yaml: class order, identities (none without affects), frames."""
     return {
         "affects": list(data.affects),
-        "identities": list(data.identities),
+        # of frames without affects every one may be another person: hundreds of thousands of names
+        "identities": list(data.identities) if data.labelled else [],
         "train_frames": len(data.train),
         "val_frames": len(data.val) if data.val is not None else 0,
     }

@@ -13,6 +13,7 @@ from fexgan_lit import callbacks as cb
 from fexgan_lit.concerns import Concerns
 from fexgan_lit.config import TrainSettings
 from fexgan_lit.progress import TrainingBar, stage_bar
+from fexgan_lit.systems.base import ExpressionSystem, Sheet
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.metrics.judge import Judge
     from fexgan_lit.runfolder import RunFolder
-    from fexgan_lit.systems.base import ExpressionSystem
     from fexgan_lit.trainer import IterationStream
+
+
+#: Faces in the pictures of a set without affects.
+_SHOWN_FACES = 8
 
 
 class Watch:
@@ -57,7 +61,10 @@ class Watch:
         chosen: list[Callback] = [*self.settings.callbacks.values(), log, self.concerns]
         if self.data.val_dataloader():
             chosen.append(cb.Validation(t.val_every, self.measure_validation, self.run, self._score()))
-        chosen.append(cb.Grids(t.figures_every, self.draw_affects, self.run))
+        if self.data.labelled:
+            chosen.append(cb.Grids(t.figures_every, self.draw_affects, self.run))
+        elif type(self.system).sheets is not ExpressionSystem.sheets:
+            chosen.append(cb.Grids(t.figures_every, self.draw_sheet, self.run, "sheet"))
         if t.max_minutes:
             chosen.append(cb.TimeLimit(t.max_minutes))
         chosen.append(cb.Checkpoints(t.checkpoint_every, self.run, log))
@@ -65,12 +72,14 @@ class Watch:
         return chosen
 
     def _score(self) -> tuple[str, bool]:
+        if not self.data.has_truth:
+            return "fid", True  # measured after training only, so no checkpoint is called the best
         return ("fd_judge", True) if self.settings.metrics.judge else ("ssim", False)
 
     @cached_property
     def judge(self) -> Judge | None:
-        """The judge of this data, trained when it is first needed, or None where the run wants none."""
-        if not self.settings.metrics.judge:
+        """The judge of this data, trained when first needed; None where the run wants none or could train none."""
+        if not self.settings.metrics.judge or not self.data.has_truth:
             return None
         from fexgan_lit.data.cache import cache_root
         from fexgan_lit.metrics.judge_cache import load_or_train_judge
@@ -89,8 +98,11 @@ class Watch:
         """The metric suite on the fixed validation pairs."""
         from fexgan_lit.metrics.measure import measure
         from fexgan_lit.metrics.suite import TrainingSuite
+        from fexgan_lit.metrics.unpaired import UnpairedSuite, measure_unpaired
 
         loader = self.data.val_dataloader()
+        if not self.data.has_truth:
+            return measure_unpaired(system, loader, UnpairedSuite())  # type: ignore[arg-type]
         return measure(system, loader, TrainingSuite(self.data.affects, self.judge, split="val"))  # type: ignore[arg-type]
 
     def draw_affects(self, system: ExpressionSystem) -> Image.Image:
@@ -101,10 +113,31 @@ class Watch:
         grid = affect_grid(system, self.shown_frames)
         return figures.affect_grid(grid.references, grid.generated, grid.identities, self.data.affects)
 
+    def draw_sheet(self, system: ExpressionSystem) -> Image.Image:
+        """The first of the pictures that the system has of its own, in place of the grid of affects."""
+        from fexgan_lit import figures
+
+        sheet = self.sheets(system)[0]
+        return figures.complex_grid(sheet.references, sheet.cells, sheet.rows, sheet.columns)
+
+    def sheets(self, system: ExpressionSystem) -> list[Sheet]:
+        """The system's own pictures of a few faces of a set without affects."""
+        import numpy as np
+
+        from fexgan_lit.data.wanted import frame_expression
+
+        frames = self.shown_frames
+        rows = np.unique(np.linspace(0, len(frames) - 1, _SHOWN_FACES).astype(np.int64))
+        names = [frames.identities[i] for i in frames.identity[rows]]
+        references = frames.floats(rows, system.image_size).to(system.device)
+        return system.sheets(references, frame_expression(frames, rows).to(system.device), (), names)
+
     @property
     def shown_frames(self) -> FrameSet:
-        """The split the pictures start from: validation, unless an identity is missing there."""
+        """The split the pictures start from: validation, unless an identity is missing there that has an affect."""
         val = self.data.val
+        if val is not None and not self.data.labelled:
+            return val
         complete = val is not None and len(set(val.identity.tolist())) == len(self.data.identities)
         return val if val is not None and complete else self.data.train
 
@@ -113,6 +146,15 @@ class Watch:
         """The factor on all channel counts, in words; nothing where a system has none."""
         width = getattr(self.settings.model, "width", None)
         return "" if width is None else f", width {width:g}"
+
+    def _absent(self) -> list[str]:
+        """What will not be measured or drawn, and why."""
+        if self.data.has_truth:
+            return []
+        from fexgan_lit.metrics.unpaired import ABSENT
+
+        grid = [] if self.data.labelled else ["absent     the grid of affects: the frames have none"]
+        return [f"absent     {ABSENT}", *grid]
 
     def announce(self, trainer: Trainer, stream: IterationStream) -> None:
         """Say what is about to be trained, on what, and where it will lie."""
@@ -134,6 +176,7 @@ class Watch:
             *(f"           {fact}" for fact in self.system.facts()),
             f"training   {s.trainer.max_steps} iterations of {s.dataset.batch_size} pairs ({epochs:.1f} epochs)"
             f"{limit}{resumed}",
+            *self._absent(),
             f"device     {device}, {trainer.precision}{threads}; seed {s.seed}",
             f"run        {self.run.path}",
             "",

@@ -1,10 +1,10 @@
-"""FExGAN's augmentation, the same for both frames of a pair and reproducible for every row of every batch."""
+"""Crops and flips, the same for both frames of a pair and reproducible for every row of every batch."""
 
 from __future__ import annotations
 
 import os
 import random
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,6 +13,47 @@ _EYES = (45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40)
 _LIPS = (*range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1))
 #: The 68 Multi-PIE points as a mirror shows them: point k of the mirrored face is point MIRROR[k] of the face.
 MIRROR = np.array((*_JAW_BROWS_NOSE, *_EYES, *_LIPS))
+
+
+class Augmentation(Protocol):
+    """What a loader does to a batch: see `PairAugmentation`."""
+
+    def __call__(
+        self, pixels: np.ndarray, key: tuple[int, ...], first: int = 0, points: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Augment a batch; equal `key`, equal result."""
+        ...
+
+
+class PairFlip:
+    """Horizontal flip of source and target alike and nothing else, as StarGAN and GANimation augment.
+
+    Action units say nothing of a side, so they stay as they are; landmarks are mirrored.
+
+    Args:
+        probability: of a flip.
+    """
+
+    def __init__(self, probability: float = 0.5) -> None:
+        self.probability = probability
+
+    def __call__(
+        self, pixels: np.ndarray, key: tuple[int, ...], first: int = 0, points: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """As `PairAugmentation`; the frames (2B, L, L, 3) keep their size."""
+        flipped = np.flatnonzero(np.tile(self._flips(key, first, len(pixels) // 2), 2))
+        mirrored = pixels.copy()
+        mirrored[flipped] = pixels[flipped, :, ::-1]
+        if points is None:
+            return mirrored, None
+        moved = points.copy()
+        moved[flipped] = points[flipped][:, MIRROR] * np.array((-1, 1), points.dtype)
+        return mirrored, moved
+
+    def _flips(self, key: tuple[int, ...], first: int, pairs: int) -> np.ndarray:
+        """(B,) bool; one number a row, so no row depends on the others."""
+        draws = np.random.SeedSequence(key).generate_state(first + pairs)[first:]
+        return draws < self.probability * 2**32
 
 
 class PairAugmentation:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import numpy as np
 from lightning.pytorch import LightningDataModule
 
-from fexgan_lit.data.augment import PairAugmentation
+from fexgan_lit.data.augment import Augmentation, PairAugmentation, PairFlip
 from fexgan_lit.data.frames import FrameSet
 from fexgan_lit.data.guides import guides, keep_known
-from fexgan_lit.data.labels import keep_pairable
+from fexgan_lit.data.labels import has_affects, keep_all, keep_pairable
 from fexgan_lit.data.opening import open_dataset
 from fexgan_lit.data.packing import Pack, Progress
-from fexgan_lit.data.pairs import FixedPairLoader, FixedPairs, PairLoader, PairSampler, fixed_pairs
+from fexgan_lit.data.pairs import FixedPairLoader, FixedPairs, PairLoader, PairSampler, fixed_pairs, fixed_strangers
 from fexgan_lit.data.settings import DatasetConfig, check_settings
 from fexgan_lit.data.splits import Split, split_rows
 from fexgan_lit.data.summary import DataSummary
 from fexgan_lit.data.table import FrameTable
+from fexgan_lit.errors import UserError
 
 
 class FrameData(LightningDataModule):
@@ -24,6 +25,8 @@ class FrameData(LightningDataModule):
     Args:
         config: the `dataset` group.
         seed: of the pair sequence and the augmentation; the split has its own.
+        pairing: what the system declares (`ExpressionSystem.pairing`): `identity`, or `none` where any frame will do
+            as a target. It then trains unpaired on frames without affects, and on others with `dataset.unpaired=true`.
 
     After `setup()`:
 
@@ -31,15 +34,20 @@ class FrameData(LightningDataModule):
         table: the frames in use; row i is `images[rows[i]]` of the pack.
         train: FrameSet of the training split.
         val: FrameSet of the validation split, or None.
+        unpaired: whether training targets are random frames of anyone.
+        has_truth: whether a true frame of the same identity is known for what is asked; else generated faces cannot be
+            compared with one.
+        labelled: whether the frames have affects.
         summary: DataSummary for the terminal.
         progress: set before `setup()` to be called with (frames packed, frames in all).
     """
 
-    def __init__(self, config: DatasetConfig, seed: int = 0) -> None:
+    def __init__(self, config: DatasetConfig, seed: int = 0, pairing: str = "identity") -> None:
         super().__init__()
         check_settings(config)
         self.config = config
         self.seed = seed
+        self.pairing = pairing
         self.progress: Progress | None = None
         self._ready = False
 
@@ -54,8 +62,13 @@ class FrameData(LightningDataModule):
         config = self.config
         pack = open_dataset(config, self.progress)
         known, rows = keep_known(pack.table, config.require)
-        self.table, pairable = keep_pairable(known)
-        rows = rows[pairable]
+        self.labelled = has_affects(known.affects)
+        self.unpaired = self._is_unpaired()
+        if self.unpaired:
+            self.table = keep_all(known)
+        else:
+            self.table, pairable = keep_pairable(known)
+            rows = rows[pairable]
         self.affects, self.identities = self.table.affects, self.table.identities
         split = split_rows(self.table, config.val_fraction, config.split, config.split_seed)
         self.train = frame_set(self.table, pack.images, rows, split.train)
@@ -67,7 +80,9 @@ class FrameData(LightningDataModule):
             config.uniform_affects,
             config.min_target_intensity,
             exact=config.targets == "exact",
+            unpaired=self.unpaired,
         )
+        self.has_truth = bool(self._sampler.cells.has_other(self.train.identity, self.train.affect).any())
         self._val_pairs = self._fixed_pairs()
         self._train_loader = self._pair_loader()
         self.summary = self._summarise(pack, split)
@@ -84,18 +99,43 @@ class FrameData(LightningDataModule):
         batch = self.config.val_batch or self.config.batch_size
         return FixedPairLoader(self.val, self._val_pairs, batch, self.config.image_size)
 
-    def _pair_loader(self) -> PairLoader:
+    def _is_unpaired(self) -> bool:
+        """Whether training goes without pairs of one identity.
+
+        Raises:
+            UserError: the user wants that of a system that learns from pairs.
+        """
+        asked = self.config.unpaired
+        if asked and self.pairing != "none":
+            raise UserError(
+                "dataset.unpaired=true: this system learns from two frames of one identity; expected a system that "
+                "does not (model=ganimation, model=stargan), or dataset.unpaired=null."
+            )
+        return self.pairing == "none" and not self.labelled if asked is None else asked
+
+    def _augmentation(self) -> Augmentation | None:
         config = self.config
-        augment = config.augmentation == "fexgan"
-        augmentation = PairAugmentation(config.image_size, config.flip, config.jitter) if augment else None
-        return PairLoader(self.train, self._sampler, config.image_size, augmentation)
+        if config.augmentation == "flip":
+            return PairFlip(config.flip)
+        return (
+            PairAugmentation(config.image_size, config.flip, config.jitter) if config.augmentation != "none" else None
+        )
+
+    def _pair_loader(self) -> PairLoader:
+        return PairLoader(self.train, self._sampler, self.config.image_size, self._augmentation())
 
     def _fixed_pairs(self) -> FixedPairs:
         if self.val is None:
             return FixedPairs(np.empty(0, np.int64), np.empty(0, np.int64))
+        return self.measured_pairs(self.val, self.config.val_limit)
+
+    def measured_pairs(self, frames: FrameSet, limit: int | None) -> FixedPairs:
+        """The pairs of a split to measure on: of one identity, or of any two frames where there is no truth."""
         config = self.config
+        if not self.has_truth:
+            return fixed_strangers(frames, config.split_seed, limit)
         exact = config.targets == "exact"
-        return fixed_pairs(self.val, config.split_seed, config.val_limit, config.min_target_intensity, exact)
+        return fixed_pairs(frames, config.split_seed, limit, config.min_target_intensity, exact)
 
     def _summarise(self, pack: Pack, split: Split) -> DataSummary:
         return DataSummary(
@@ -118,6 +158,9 @@ class FrameData(LightningDataModule):
             pack=pack.folder,
             reused=pack.reused,
             faces=self.config.crop == "face",
+            labelled=self.labelled,
+            unpaired=self.unpaired,
+            has_truth=self.has_truth,
         )
 
 

@@ -22,6 +22,11 @@ IGNORE = "ignore"
 UNLABELLED = "unlabelled"
 
 
+def has_affects(affects: Sequence[str]) -> bool:
+    """Whether the class order `affects` of a data set names affects at all."""
+    return tuple(affects) != (UNLABELLED,)
+
+
 class NothingToPairError(UserError):
     """No pair can be made of `table`, or none with one of the affects; a report can still be made of it."""
 
@@ -115,6 +120,15 @@ def keep_pairable(table: FrameTable, fixed_affects: bool = True) -> tuple[FrameT
     return replace(kept, affects=found, identities=names), rows
 
 
+def keep_all(table: FrameTable) -> FrameTable:
+    """`table` as it is, its class lists cut to what is found; for systems that need no pairs."""
+    found = order_affects(table.frame["affect"].unique())
+    missing = [name for name in table.affects if name not in found]
+    notes = [f"no frame shows {', '.join(missing)}"] if missing else []
+    names = tuple(sorted(table.frame["identity"].unique()))
+    return replace(table, affects=found, identities=names, notes=(*table.notes, *notes))
+
+
 def _single_affect_drops(table: FrameTable, rows: np.ndarray) -> list[Drop]:
     labels = table.frame.loc[rows, ["path", "identity", "affect"]].to_numpy().tolist()
     return [
@@ -124,10 +138,10 @@ def _single_affect_drops(table: FrameTable, rows: np.ndarray) -> list[Drop]:
 
 
 def _nothing_pairable(table: FrameTable, present: np.ndarray) -> str:
-    if table.affects == (UNLABELLED,):
+    if not has_affects(table.affects):
         return (
             f"dataset.root={table.root}: these frames have action units but no affects, so there are no pairs of two "
-            "affects to train on; this data set is for systems that are conditioned on action units. "
+            "affects to train on; model=ganimation is conditioned on action units and needs none. "
             "For pairs, give affects with dataset.manifest=FILE.csv (path, identity, affect)."
         )
     lines = [
@@ -138,7 +152,8 @@ def _nothing_pairable(table: FrameTable, present: np.ndarray) -> str:
     return (
         f"dataset.root={table.root}: no identity has frames of two affects, so there is nothing to pair; "
         f"found: {'; '.join(lines)}{more}.\n"
-        "A pair is two frames of one identity with different affects: add frames, or check the folder form."
+        "A pair is two frames of one identity with different affects: add frames, or check the folder form; or let a "
+        "system that needs no pairs (model=ganimation, model=stargan) take them as they are with dataset.unpaired=true."
     )
 
 

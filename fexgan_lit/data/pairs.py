@@ -1,4 +1,4 @@
-"""Source/target pairs of one identity, a whole batch at a time, reproducible from (seed, epoch, batch)."""
+"""Source/target pairs, a whole batch at a time, reproducible from (seed, epoch, batch)."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fexgan_lit.data.augment import PairAugmentation
+from fexgan_lit.data.augment import Augmentation
 from fexgan_lit.data.frames import FrameSet, resize_batch, to_float
-from fexgan_lit.data.targets import ExactTargets, TargetCells
+from fexgan_lit.data.targets import AnyTargets, ExactTargets, TargetCells
 from fexgan_lit.errors import UserError
 from fexgan_lit.expression import Expression
 
 #: Streams of random numbers that must not repeat one another.
-_ORDER, _TARGETS, _AUGMENT, _VALIDATION = range(4)
+_ORDER, _TARGETS, _AUGMENT, _VALIDATION, _STRANGERS = range(5)
 
 
 @dataclass
 class PairBatch:
-    """B pairs of frames; in each, both show the same identity.
+    """B pairs of frames; in each, both show the same identity, unless they were drawn unpaired.
 
     Attributes:
         source: (B, 3, S, S) float32 in [-1, 1].
         target: (B, 3, S, S) float32 in [-1, 1].
         source_affect: (B,) int64, index into the affects of the data set.
         target_affect: (B,) int64.
-        identity: (B,) int64.
+        identity: (B,) int64, of the source.
         source_row: (B,) int64, row of the FrameSet the source came from.
         target_row: (B,) int64.
         source_aus: (B, 17) float32 in [0, 1], or None where the data set has no action units.
@@ -97,7 +97,7 @@ class PairSampler:
     """Says which frames make up batch b of epoch e.
 
     Every frame is a source once an epoch, up to the remainder that fills no batch. The target shows the same
-    identity with an affect drawn at random among those it has (its own included).
+    identity with an affect drawn at random among those it has (its own included), or is any frame (`unpaired`).
 
     Args:
         frames: the training split.
@@ -108,6 +108,7 @@ class PairSampler:
         exact: targets are the sources' exact counterparts (see `ExactTargets`), not random frames.
         share: processes that train together draw one batch of `world * batch_size` pairs, each its part; so two
             processes of 16 pairs see together what one of 32 sees.
+        unpaired: any frame strong enough is a target, all equally likely, whoever it shows.
 
     Raises:
         UserError: fewer frames than a batch, a minimum where intensities are not known, or exact targets where
@@ -123,6 +124,7 @@ class PairSampler:
         min_target_intensity: float = 0.0,
         exact: bool = False,
         share: Share | None = None,
+        unpaired: bool = False,
     ) -> None:
         self.share = share or Share()
         self._pairs = batch_size * self.share.world
@@ -132,16 +134,16 @@ class PairSampler:
                 f"dataset.batch_size={batch_size}{f' on {self.share.world} devices' if self.share.world > 1 else ''} "
                 f"is more than the {len(frames)} training frames; set dataset.batch_size={max(2, most)} or less."
             )
-        self.cells = target_rule(frames, min_target_intensity, exact)
+        self.cells = target_rule(frames, min_target_intensity, exact, unpaired)
         self.batch_size = batch_size
         self.seed = seed
         self.uniform_affects = uniform_affects
-        self._identity = frames.identity
+        self._frames = len(frames)
         self._order: tuple[int, np.ndarray] | None = None
 
     def __len__(self) -> int:
         """Batches an epoch."""
-        return len(self._identity) // self._pairs
+        return self._frames // self._pairs
 
     def indices(self, epoch: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the sources and of the targets, each (B,) int64, of `batch` in 0..len(self)-1 of `epoch`."""
@@ -149,8 +151,7 @@ class PairSampler:
             raise IndexError(f"batch {batch} of {len(self)}")
         source = self._epoch_order(epoch)[batch * self._pairs : (batch + 1) * self._pairs]
         rng = philox(self.seed, _TARGETS, epoch, batch)
-        draw_affect = self.cells.uniform_affect if self.uniform_affects else self.cells.frequent_affect
-        target = self.cells.draw(rng, source, draw_affect(rng, self._identity[source]))
+        target = self.cells.sample(rng, source, self.uniform_affects)
         mine = slice(self.share.rank * self.batch_size, (self.share.rank + 1) * self.batch_size)
         return source[mine], target[mine]
 
@@ -161,12 +162,14 @@ class PairSampler:
     def _epoch_order(self, epoch: int) -> np.ndarray:
         """(n,) int64 permutation; the last one is kept, as drawing it takes time in proportion to the frames."""
         if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, philox(self.seed, _ORDER, epoch).permutation(len(self._identity)))
+            self._order = (epoch, philox(self.seed, _ORDER, epoch).permutation(self._frames))
         return self._order[1]
 
 
-def target_rule(frames: FrameSet, min_intensity: float, exact: bool) -> TargetCells:
-    """Random frames of the wanted cell, or the exact counterparts."""
+def target_rule(frames: FrameSet, min_intensity: float, exact: bool, unpaired: bool = False) -> TargetCells:
+    """Random frames of the wanted cell, the exact counterparts, or any frames."""
+    if unpaired:
+        return AnyTargets(frames, min_intensity)
     return ExactTargets(frames, min_intensity) if exact else TargetCells(frames, min_intensity)
 
 
@@ -178,7 +181,7 @@ class PairLoader:
     """
 
     def __init__(
-        self, frames: FrameSet, sampler: PairSampler, image_size: int, augmentation: PairAugmentation | None = None
+        self, frames: FrameSet, sampler: PairSampler, image_size: int, augmentation: Augmentation | None = None
     ) -> None:
         self.frames = frames
         self.pair_sampler = sampler
@@ -280,6 +283,15 @@ def fixed_pairs(
         source = np.sort(rng.choice(source, limit, replace=False))
     affect = cells.other_affect(rng, frames.identity[source], frames.affect[source])
     return FixedPairs(source, cells.draw(rng, source, affect), unpaired)
+
+
+def fixed_strangers(frames: FrameSet, seed: int = 0, limit: int | None = None) -> FixedPairs:
+    """Every frame as the source of a random other one, whoever it shows; `limit` of them at random."""
+    rng, n = philox(seed, _STRANGERS), len(frames)
+    if n < 2:
+        return FixedPairs(np.empty(0, np.int64), np.empty(0, np.int64), n)
+    source = np.arange(n) if limit is None or limit >= n else np.sort(rng.choice(n, limit, replace=False))
+    return FixedPairs(source, (source + rng.integers(1, n, len(source))) % n)
 
 
 class FixedPairLoader:

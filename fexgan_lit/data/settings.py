@@ -8,7 +8,7 @@ from typing import Any
 from fexgan_lit.errors import UserError
 
 SIZES = (32, 64, 128, 256, 512)
-AUGMENTATIONS = ("none", "fexgan")
+AUGMENTATIONS = ("none", "flip", "fexgan")
 SPLITS = ("frame", "take", "identity")
 TARGETS = ("random", "exact")
 CROPS = ("centre", "face")
@@ -44,10 +44,13 @@ class DatasetConfig:
         split_seed: seed of the split, apart from the seed of the training.
         targets: `random` frames of the wanted affect (the papers), or `exact`: the source's own character, pose, gaze
             and light with the wanted affect, which only a studio can give.
+        unpaired: targets are random frames of anyone; null: only where frames have no affects to pair by. For systems
+            that need no two frames of one identity (ganimation, stargan).
         uniform_affects: targets uniform over affects; false: in proportion to their frames.
         min_target_intensity: frames weaker than this (0..1) are never targets, neutral apart.
-        augmentation: `none`, or `fexgan`: resize to 143/128 of the size, random crop, flip.
-        flip: probability of a horizontal flip under `fexgan`.
+        augmentation: `none`; `flip`: horizontal flips alone (StarGAN, GANimation); `fexgan`: resize to 143/128 of the
+            size, random crop, flip.
+        flip: probability of a horizontal flip under `flip` and `fexgan`.
         jitter: half-width of the random change of brightness and contrast under `fexgan` (0 is off).
         cache_dir: where packs are kept; null means $FEXGAN_LIT_CACHE, else ~/.cache/fexgan_lit.
         val_batch: pairs a validation batch; null means `batch_size`.
@@ -83,6 +86,7 @@ class DatasetConfig:
     split: str = "frame"
     split_seed: int = 0
     targets: str = "random"
+    unpaired: bool | None = None
     uniform_affects: bool = True
     min_target_intensity: float = 0.0
     augmentation: str = "none"
@@ -146,6 +150,11 @@ def _choice_problems(config: DatasetConfig) -> list[str]:
         problems.append(
             f"dataset.targets=exact: frames of dataset={config.name} have no counterpart that differs in the "
             f"expression alone; expected one of the studios ({', '.join(STUDIOS)}), or dataset.targets=random."
+        )
+    elif config.targets == "exact" and config.unpaired:
+        problems.append(
+            "dataset.unpaired=true: a random frame of anyone is no exact target; expected dataset.unpaired=null with "
+            "dataset.targets=exact."
         )
     elif config.targets == "exact" and config.split == "frame" and config.val_fraction > 0:
         problems.append(

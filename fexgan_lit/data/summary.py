@@ -27,6 +27,9 @@ class DataSummary:
         sizes: original sizes as "WxH" and how many frames had them.
         cropped: frames that were not square.
         faces: whether squares around the faces are shown, not the central ones.
+        labelled: whether the frames have affects.
+        unpaired: whether training targets are random frames of anyone.
+        has_truth: whether fixed pairs show one identity, so that results can be compared with a true frame.
         train: training frames.
         val: validation frames; 0 if there is no validation set.
         val_pairs: fixed validation pairs.
@@ -56,17 +59,21 @@ class DataSummary:
     pack: Path
     reused: bool
     faces: bool = False
+    labelled: bool = True
+    unpaired: bool = False
+    has_truth: bool = True
 
     def lines(self) -> list[str]:
         """One line a fact; facts that are as one expects (nothing dropped, one size) are left out."""
         return [
             f"data       {self.name}{f' in {self.root}' if self.root else ''}: {self.frames} frames, "
-            f"{len(self.identities)} identities, {len(self.affects)} affects ({', '.join(self.affects)})",
+            f"{len(self.identities)} identities, {self._affects()}",
             f"identities {_some(self.identities, 12)}",
             *[f"note       {note}" for note in self.notes],
             *self._drop_lines(),
             *self._size_lines(),
             *self._split_lines(),
+            *self._target_lines(),
             f"pack       {self.pack} ({'reused' if self.reused else 'new'}, {self.size} px)",
         ]
 
@@ -92,8 +99,20 @@ class DataSummary:
             lines.append(f"sizes      {self.cropped} frames are not square; their central square is used")
         return lines
 
+    def _affects(self) -> str:
+        return f"{len(self.affects)} affects ({', '.join(self.affects)})" if self.labelled else "no affects"
+
+    def _target_lines(self) -> list[str]:
+        lines = ["targets    random frames of anyone (unpaired)"] if self.unpaired else []
+        if not self.has_truth:
+            lines.append(
+                "targets    no identity is known with two affects: generated faces cannot be compared with true frames"
+            )
+        return lines
+
     def _split_lines(self) -> list[str]:
-        lines = [f"split      {self.train} frames train, {self.val} validate ({self.val_pairs} fixed pairs)"]
+        pairs = "fixed pairs" if self.has_truth else "fixed pairs of any two"
+        lines = [f"split      {self.train} frames train, {self.val} validate ({self.val_pairs} {pairs})"]
         if not self.val:
             lines.append("split      there is no validation set: no figure of this run is on held-out frames")
         elif not self.val_pairs:

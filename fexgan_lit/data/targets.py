@@ -1,4 +1,4 @@
-"""Which frames may be targets: those of a cell, one (identity, affect), or the exact counterparts of a studio."""
+"""Which frames may be targets: those of a cell, one (identity, affect), a studio's exact counterparts, or any."""
 
 from __future__ import annotations
 
@@ -60,6 +60,11 @@ class TargetCells:
         step = 1 + _below(rng, self._affects[identity] - 1)
         return self._affect_list[identity, (self._rank[identity, affect] + step) % self._affects[identity]]
 
+    def sample(self, rng: np.random.Generator, source: np.ndarray, uniform: bool) -> np.ndarray:
+        """(B,) int64 rows: a target for each row `source`, its affect uniform or as likely as it has frames."""
+        draw_affect = self.uniform_affect if uniform else self.frequent_affect
+        return self.draw(rng, source, draw_affect(rng, self._identity[source]))
+
     def draw(self, rng: np.random.Generator, source: np.ndarray, affect: np.ndarray) -> np.ndarray:
         """(B,) int64 rows: for each row `source`, one eligible frame of its identity, all equally likely."""
         identity = self._identity[source]
@@ -99,6 +104,14 @@ class ExactTargets(TargetCells):
     def draw(self, rng: np.random.Generator, source: np.ndarray, affect: np.ndarray) -> np.ndarray:
         """(B,) int64 rows: the strongest frame of `affect` at the moment of each row `source`; draws nothing."""
         return self._row[self._moment[source], affect]
+
+
+class AnyTargets(TargetCells):
+    """Any eligible frame, whoever it shows: for systems that read no more of a target than its expression."""
+
+    def sample(self, rng: np.random.Generator, source: np.ndarray, uniform: bool) -> np.ndarray:
+        """(B,) int64 rows, all eligible frames equally likely, as the papers of unpaired systems draw them."""
+        return self._rows[_below(rng, np.full(len(source), len(self._rows)))]
 
 
 def _below(rng: np.random.Generator, count: np.ndarray) -> np.ndarray:

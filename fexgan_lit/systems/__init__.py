@@ -34,15 +34,20 @@ def check_reads(settings: TrainSettings, frames: FrameSet) -> None:
     Raises:
         UserError: what the system reads, what the data set has, and how to add the rest; or action units off scale.
     """
+    from fexgan_lit.data.labels import has_affects
     from fexgan_lit.expression import FIELD_NAMES
 
     has = [name for name in FIELD_NAMES if getattr(frames, name) is not None]
+    if not has_affects(frames.affects):
+        has.remove("affect")
     lacking = [name for name in FIELD_NAMES if name in settings.system.reads and name not in has]
     model, data = settings.model.name, settings.dataset.name
+    found = f"model={model} reads {_listed(settings.system.reads)}, but dataset={data} has only {_listed(has)}"
+    if "affect" in lacking:
+        raise UserError(f"{found}. Give affects with dataset.manifest=FILE.csv (path, identity, affect).")
     if lacking:
         raise UserError(
-            f"model={model} reads {_listed(settings.system.reads)}, but dataset={data} has only {_listed(has)} for "
-            f"every frame. Add {_listed(lacking)} with dataset.annotations=FILE.csv, "
+            f"{found} for every frame. Add {_listed(lacking)} with dataset.annotations=FILE.csv, "
             f"{'; '.join(_ADD[name] for name in lacking)}; "
             f"or have them estimated: python -m fexgan_lit.prepare dataset={data} dataset.root=DIR "
             f"dataset.detector=mediapipe. Where only some frames lack it, dataset.require=[{','.join(lacking)}] leaves "

@@ -65,6 +65,7 @@ class ExpressionSystem(LightningModule):
 
     Attributes:
         reads: the fields of `Expression` this system looks at.
+        pairing: `identity` where source and target of a pair must show one identity, `none` where they need not.
         affects: class names in index order, given by the data set.
         image_size: edge of the images in pixels.
         iteration: batches seen by both networks since the first one of the run, whatever the number of optimizers.
@@ -73,6 +74,8 @@ class ExpressionSystem(LightningModule):
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"affect"})
+    #: `identity`: learns from two frames of one identity; `none`: of a target it reads the expression alone
+    pairing: ClassVar[str] = "identity"
     #: dataclasses that the groups model, loss and optimizer of the configuration fill
     settings_class: ClassVar[type]
     loss_class: ClassVar[type]
@@ -122,6 +125,10 @@ class ExpressionSystem(LightningModule):
 
     def facts(self) -> list[str]:
         """What terminal and report say of this system besides its size."""
+        return []
+
+    def notices(self) -> list[str]:
+        """What was noticed in the faces asked for since the last call, a sentence each; then it is forgotten."""
         return []
 
     def concern(self, parts: Mapping[str, float]) -> str | None:

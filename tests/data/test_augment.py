@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from fexgan_lit.data.augment import MIRROR, PairAugmentation
+from fexgan_lit.data.augment import MIRROR, PairAugmentation, PairFlip
 from fexgan_lit.data.settings import DatasetConfig
 
 
@@ -104,3 +104,35 @@ def test_the_part_of_a_process_is_cropped_as_in_the_whole_batch():
     whole, _ = PairAugmentation(16)(coordinates(6, 20), (5,))
     part, _ = PairAugmentation(16)(coordinates(2, 20), (5,), first=4)
     assert (part[:2] == whole[4:6]).all()
+
+
+def test_flips_alone_keep_every_pixel_and_mirror_both_frames():
+    pairs, length = 64, 6
+    pixels = coordinates(pairs, length)
+    points = np.random.default_rng(1).uniform(-1, 1, (2 * pairs, 68, 2)).astype(np.float32)
+    out, moved = PairFlip()(pixels, (3, 1), points=points)
+    flipped = out[:, 0, 0, 1] == length - 1
+    assert 0.25 < flipped.mean() < 0.75
+    assert (flipped[:pairs] == flipped[pairs:]).all()
+    assert (out[flipped] == pixels[flipped, :, ::-1]).all()
+    assert (out[~flipped] == pixels[~flipped]).all()
+    assert (moved[~flipped] == points[~flipped]).all()
+    assert (moved[flipped][:, 36, 0] == -points[flipped][:, 45, 0]).all()  # the corners of the eyes change places
+    assert (moved[flipped][:, 36, 1] == points[flipped][:, 45, 1]).all()
+    assert (pixels == coordinates(pairs, length)).all(), "the frames given are not changed"
+
+
+def test_flips_are_reproducible_row_by_row_and_an_option():
+    pixels = coordinates(6, 4)
+    whole = PairFlip()(pixels, (5,))[0]
+    part = PairFlip()(pixels[[4, 5, 10, 11]], (5,), first=4)[0]
+    assert (part[:2] == whole[4:6]).all()
+    for probability, share in ((0.0, 0.0), (1.0, 1.0)):
+        out, none = PairFlip(probability)(pixels, (0,))
+        assert (out[:, 0, 0, 1] == 3).mean() == share
+        assert none is None
+
+
+def test_flips_need_no_larger_frames():
+    assert DatasetConfig(image_size=64, augmentation="flip").load_size == 64
+    assert DatasetConfig(augmentation="flip").problems() == []

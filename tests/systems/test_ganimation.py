@@ -283,3 +283,33 @@ def test_weights_start_from_n_0_002_scaled_so_that_signals_keep_their_size(width
         weights = torch.cat([m.weight.flatten() for m in network.modules() if isinstance(m, torch.nn.Conv2d)])
         assert weights.std().item() == pytest.approx(0.02 / width**0.5, rel=0.02)
         assert all(not m.bias.any() for m in network.modules() if isinstance(m, torch.nn.Conv2d) and m.bias is not None)
+
+
+def test_without_affects_single_units_take_the_place_of_prototypes():
+    data = frames({(0, 0): 3})
+    object.__setattr__(data, "aus", np.full((3, 17), 0.5, np.float32))
+    object.__setattr__(data, "affects", ("unlabelled",))
+    torch.manual_seed(0)
+    settings = GANimationSettings(image_size=32, width=0.07, residual_blocks=1)
+    system = GANimation(settings, GANimationLossSettings(), GANimationOptimizerSettings(), ["unlabelled"])
+    system.prepare(data, lambda: None)
+    assert not system.prototypes.known
+    assert "no affects" in system.facts()[0]
+    with pytest.raises(UserError, match=r"without affects.*ask for action units"):
+        system.expression([0])
+    references, units = torch.rand(2, 3, 32, 32) * 2 - 1, torch.rand(2, 17)
+    single, attention = system.sheets(references, Expression(aus=units), (), ("x", "y"))
+    assert single.cells.shape == (9, 4, 3, 32, 32)
+    assert attention.columns == single.rows
+    asked = units.clone()
+    asked[:, ACTION_UNITS.index(12)] = 1
+    mask = 2 * system.paint(references, Expression(aus=asked)).attention - 1
+    torch.testing.assert_close(attention.cells[:, attention.columns.index("AU 12"), :1], mask)
+    assert units.max() < 1, "the faces' own units are not changed"
+    assert make_system().facts() == []
+
+
+def test_the_critic_reads_units():
+    system = make_system()
+    images = torch.rand(3, 3, 32, 32)
+    assert torch.equal(system.read_units(images), system.critic(images)[1].detach())

@@ -74,7 +74,7 @@ def index_dataset(config: DatasetConfig) -> FrameTable:
 
 def _complete(table: FrameTable, config: DatasetConfig, layout: Layout, wanted: Sequence[str] | None) -> FrameTable:
     """Leave out what cannot be paired, and join what else is known of the frames."""
-    if layout.paired or config.manifest is not None:
+    if (layout.paired or config.manifest is not None) and not config.unpaired:
         table = keep_pairable(table, fixed_affects=wanted is not None)[0]
     if layout.finish is not None:
         table = layout.finish(table, config)

@@ -33,10 +33,14 @@ class UnitPrototypes(nn.Module):
         return not bool(self.units.isnan().any())
 
     def learn(self, frames: FrameSet) -> None:
-        """Average each affect's strongest frame of every identity; an affect without frames means a face at rest."""
+        """Average each affect's strongest frame of every identity; an affect without frames means a face at rest.
+
+        Nothing is learned of frames that have no affects.
+        """
+        from fexgan_lit.data.labels import has_affects
         from fexgan_lit.data.wanted import strongest_row
 
-        if frames.aus is None:
+        if frames.aus is None or not has_affects(frames.affects):
             return
         for affect in range(len(self.units)):
             found = (strongest_row(frames, identity, affect) for identity in range(len(frames.identities)))

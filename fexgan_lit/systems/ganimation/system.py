@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
+from fexgan_lit.data.labels import has_affects
 from fexgan_lit.errors import UserError
 from fexgan_lit.expression import ACTION_UNITS, Expression
 from fexgan_lit.layers import PatchCritic
@@ -38,6 +39,14 @@ _ALL_KEPT, _NOTHING_KEPT = 0.98, 0.02
 SHOWN_UNITS, STRENGTHS = (1, 2, 4, 5, 9, 12, 15, 25, 26), (0.0, 0.33, 0.66, 1.0)
 
 
+def single_units(shown: Tensor) -> list[Expression]:
+    """The faces' own action units (I, 17) with each of `SHOWN_UNITS` at full strength."""
+    asked = shown.repeat(len(SHOWN_UNITS), 1, 1)  # (I, 17) -> (U, I, 17)
+    for row, unit in zip(asked, SHOWN_UNITS, strict=True):
+        row[:, ACTION_UNITS.index(unit)] = 1.0
+    return [Expression(aus=row) for row in asked]
+
+
 class GANimation(WassersteinSystem):
     """Attention and colour masks from action units; a WGAN-GP critic that also reads action units.
 
@@ -50,6 +59,7 @@ class GANimation(WassersteinSystem):
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"aus"})
+    pairing = "none"
     settings_class = GANimationSettings
     loss_class = GANimationLossSettings
     optimizer_class = GANimationOptimizerSettings
@@ -111,6 +121,12 @@ class GANimation(WassersteinSystem):
         """Learn what action units each affect means."""
         self.prototypes.learn(frames)
 
+    def facts(self) -> list[str]:
+        """What terminal and report say of this system besides its size."""
+        if has_affects(self.affects):
+            return []
+        return ["the frames have no affects: faces are asked for by action units alone, and there are no prototypes"]
+
     def concern(self, parts: Mapping[str, float]) -> str | None:
         """Whether the attention keeps everything or nothing."""
         kept, mean, now = parts.get("attention_saturated"), parts.get("attention_mean"), self.weights.lambda_attention
@@ -132,7 +148,16 @@ class GANimation(WassersteinSystem):
     # ------------------------------------------------------------------ use
 
     def expression(self, indices: Tensor | Sequence[int], strength: float = 1.0) -> Expression:
-        """As in the base class, with the action units that the affect means once training has started."""
+        """As in the base class, with the action units that the affect means once training has started.
+
+        Raises:
+            UserError: the system was trained on frames without affects.
+        """
+        if not has_affects(self.affects):
+            raise UserError(
+                f"this {self.settings.name} was trained on frames without affects, so no affect means anything to it; "
+                "ask for action units (`Expression(aus=...)`, (B, 17) in 0..1)"
+            )
         wanted = super().expression(indices, strength)
         known = self.prototypes.known and wanted.affect is not None
         return replace(wanted, aus=self.prototypes(wanted.affect)) if known else wanted
@@ -157,7 +182,10 @@ class GANimation(WassersteinSystem):
     def sheets(
         self, references: Tensor, shown: Expression, wanted: Sequence[Expression], identities: Sequence[str]
     ) -> list[Sheet]:
-        """Single action units at four strengths on the first face, and where the attention lies for every affect."""
+        """Single action units at four strengths on the first face, and where the attention lies.
+
+        The attention is that for every affect; where nothing is `wanted`, for single action units at full strength.
+        """
         units = self._units(shown.aus)[:1].repeat(len(STRENGTHS), 1)  # (1, 17) -> (L, 17)
         first = references[:1].expand(len(STRENGTHS), -1, -1, -1)
         rows = []
@@ -165,16 +193,22 @@ class GANimation(WassersteinSystem):
             asked = units.clone()
             asked[:, ACTION_UNITS.index(unit)] = torch.tensor(STRENGTHS, device=asked.device)
             rows.append(self.synthesize(first, None, Expression(aus=asked)))
-        # (I, 1, S, S) in 0..1 -> (I, K, 3, S, S) in -1..1
-        masks = torch.stack([2 * self.paint(references, w).attention - 1 for w in wanted], dim=1)
         names = tuple(f"AU {unit}" for unit in SHOWN_UNITS)
+        asked_for, columns = (wanted, self.affects) if wanted else (single_units(self._units(shown.aus)), names)
+        # (I, 1, S, S) in 0..1 -> (I, K, 3, S, S) in -1..1
+        masks = torch.stack([2 * self.paint(references, w).attention - 1 for w in asked_for], dim=1)
         return [
             Sheet("action_units", "Single action units at four strengths; 0 gives the input back.",
                   references[:1].expand(len(rows), -1, -1, -1), torch.stack(rows), names,
                   tuple(f"{strength:g}" for strength in STRENGTHS)),
             Sheet("attention", "Where the input is kept (white) and where it is painted anew (black).",
-                  references, masks.expand(-1, -1, 3, -1, -1), tuple(identities), self.affects),
+                  references, masks.expand(-1, -1, 3, -1, -1), tuple(identities), columns),
         ]  # fmt: skip
+
+    @torch.no_grad()
+    def read_units(self, images: Tensor) -> Tensor:
+        """The action units (B, 17) that the critic reads in `images` (B, 3, S, S) in [-1, 1]; about 0..1."""
+        return self.critic(images)[1].float()
 
     def class_logits(self, answers: Tensor) -> None:
         """The critic answers with action units."""

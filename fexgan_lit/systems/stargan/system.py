@@ -42,6 +42,7 @@ class StarGAN(WassersteinSystem):
         seed: of the random numbers in training; initial weights come from torch's global generator.
     """
 
+    pairing = "none"
     settings_class = StarGANSettings
     loss_class = StarGANLossSettings
     optimizer_class = WassersteinOptimizerSettings
