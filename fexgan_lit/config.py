@@ -113,7 +113,7 @@ class TrainSettings:
 
     Attributes:
         model: dataclass of the chosen system, as are `loss` and `optimizer`.
-        data: what the run was trained on (see `fexgan_lit.train.data_facts`); None before it started.
+        data: what the run was trained on (see `fexgan_lit.data.datamodule.data_facts`); None before it started.
     """
 
     seed: int

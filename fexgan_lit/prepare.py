@@ -23,6 +23,7 @@ from fexgan_lit.data.settings import STUDIOS, DatasetConfig
 from fexgan_lit.doors import run_door
 from fexgan_lit.errors import UserError
 from fexgan_lit.files import write_atomic
+from fexgan_lit.stages import Stages, stages
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -144,29 +145,6 @@ def is_own_file(path: str, config: DatasetConfig) -> bool:
     root = Path(config.root).expanduser()
     kept_by_splitting = (RECORDS, ANNOTATIONS) if (root / RECORDS).is_dir() else ()
     return path in kept_by_splitting or (root / path).resolve() == Path(config.annotations).expanduser().resolve()
-
-
-class Stages:
-    """Bars for the stages of the work, one after the other."""
-
-    def __init__(self, bar: Any) -> None:
-        self.bar = bar
-
-    def __call__(self, description: str) -> Progress:
-        """A new bar, and what to call with (done, in all); the bars before it go away."""
-        for task in list(self.bar.task_ids):
-            self.bar.remove_task(task)
-        task = self.bar.add_task(description, total=None)
-        return lambda done, total: self.bar.update(task, completed=done, total=total)
-
-
-@contextlib.contextmanager
-def stages(console: Console) -> Iterator[Stages]:
-    """Draw the stages begun inside on `console`."""
-    from fexgan_lit.progress import stage_bar
-
-    with stage_bar(console) as bar:
-        yield Stages(bar)
 
 
 def from_videos(material: Material, stage: Stages) -> Material:

@@ -10,6 +10,7 @@ from fexgan_lit.metrics.suite import DISCRIMINATOR_METRICS
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text as RichText
 
     from fexgan_lit.metrics.judge import Judge
 
@@ -70,11 +71,19 @@ class TextTable:
         own = len(self.rows) - self.quoted
         for index, row in enumerate(self.rows):
             table.add_row(
-                *(Text(cell) for cell in row),
+                *(_plain(cell) for cell in row),
                 style="dim italic" if index >= own else "",
                 end_section=index == own - 1 and self.quoted > 0,
             )
         return table
+
+
+def _plain(cell: str) -> RichText:
+    """A cell for the terminal, where Markdown's bold is a style."""
+    from rich.text import Text
+
+    bold = cell.startswith("**") and cell.endswith("**")
+    return Text(cell.strip("*"), style="bold") if bold else Text(cell)
 
 
 def table1(train: Mapping[str, float] | None, val: Mapping[str, float] | None, *, classes: int = 7) -> TextTable:

@@ -105,23 +105,14 @@ def open_data(settings: TrainSettings, console: Console) -> FrameData:
     return data
 
 
-def data_facts(data: FrameData) -> dict[str, Any]:
-    """What a run was trained on, for its config.yaml: class order, identities (none without affects), frames."""
-    return {
-        "affects": list(data.affects),
-        # of frames without affects every one may be another person: hundreds of thousands of names
-        "identities": list(data.identities) if data.labelled else [],
-        "train_frames": len(data.train),
-        "val_frames": len(data.val) if data.val is not None else 0,
-    }
-
-
 def check_same_data(settings: TrainSettings, data: FrameData) -> None:
     """Refuse to go on with other data than the run was started with.
 
     Raises:
         UserError: naming what differs.
     """
+    from fexgan_lit.data.datamodule import data_facts
+
     now, then = data_facts(data), settings.data or {}
     differing = [f"{name} was {then.get(name)}, is {value}" for name, value in now.items() if then.get(name) != value]
     if differing:
@@ -135,6 +126,7 @@ def claim_folder(cfg: DictConfig, data: FrameData, system: ExpressionSystem) -> 
     """The new run folder, with the configuration as it was resolved: presets filled in, the data named."""
     from hydra.core.hydra_config import HydraConfig
 
+    from fexgan_lit.data.datamodule import data_facts
     from fexgan_lit.runfolder import RunFolder
 
     plain: Any = OmegaConf.to_container(cfg, resolve=True)

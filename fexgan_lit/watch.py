@@ -85,12 +85,11 @@ class Watch:
         from fexgan_lit.metrics.judge_cache import load_or_train_judge
 
         d = self.settings.dataset
-        split = f"{d.split}/{d.val_fraction}/{d.split_seed}/{','.join(self.data.affects)}"
         with stage_bar(self.console) as bar:
             task = bar.add_task("training the judge", total=None)
             return load_or_train_judge(
                 self.data.train, self.data.val, image_size=d.image_size, cache_dir=cache_root(d.cache_dir),
-                key=f"{self.data.summary.pack.name}/{split}",
+                key=self.data.key,
                 progress=lambda done, total, *_: bar.update(task, completed=done, total=total),
             )  # fmt: skip
 

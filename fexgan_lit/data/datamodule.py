@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from lightning.pytorch import LightningDataModule
 
@@ -88,6 +90,12 @@ class FrameData(LightningDataModule):
         self.summary = self._summarise(pack, split)
         self._ready = True
 
+    @property
+    def key(self) -> str:
+        """What identifies the frames and their split; judges and statistics are kept under it."""
+        c = self.config
+        return f"{self.summary.pack.name}/{c.split}/{c.val_fraction}/{c.split_seed}/{','.join(self.affects)}"
+
     def train_dataloader(self) -> PairLoader:
         """The one training loader; it keeps its place in the pair sequence."""
         return self._train_loader
@@ -162,6 +170,17 @@ class FrameData(LightningDataModule):
             unpaired=self.unpaired,
             has_truth=self.has_truth,
         )
+
+
+def data_facts(data: FrameData) -> dict[str, Any]:
+    """What a run was trained on, for its config.yaml: class order, identities (none without affects), frames."""
+    return {
+        "affects": list(data.affects),
+        # of frames without affects every one may be another person: hundreds of thousands of names
+        "identities": list(data.identities) if data.labelled else [],
+        "train_frames": len(data.train),
+        "val_frames": len(data.val) if data.val is not None else 0,
+    }
 
 
 def frame_set(table: FrameTable, images: np.ndarray, rows: np.ndarray, chosen: np.ndarray) -> FrameSet:

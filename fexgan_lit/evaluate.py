@@ -1,0 +1,186 @@
+"""`python -m fexgan_lit.evaluate`: measure trained systems on the same frames and write the tables."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from fexgan_lit.doors import run_door
+from fexgan_lit.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fexgan_lit.evaluation.contenders import Contender, Trained
+    from fexgan_lit.evaluation.findings import Findings
+    from fexgan_lit.evaluation.ground import Ground
+    from fexgan_lit.evaluation.scores import Scores
+    from fexgan_lit.evaluation.settings import EvaluationSettings
+    from fexgan_lit.metrics.judge import Judge
+    from fexgan_lit.stages import Stages
+
+
+def evaluate(cfg: DictConfig) -> None:
+    """Measure the runs that `cfg` names, print the standings and write the files."""
+    from hydra.core.hydra_config import HydraConfig
+    from rich.console import Console
+
+    from fexgan_lit import __version__
+
+    settings = evaluation_settings(cfg)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160  # a log file has room for the tables
+    console.print(f"[bold]fexgan_lit {__version__}[/]  evaluate {', '.join(settings.places)}\n", soft_wrap=True)
+
+    from fexgan_lit.evaluation.findings import write_findings
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    command = shlex.join(["python", "-m", "fexgan_lit.evaluate", *HydraConfig.get().overrides.task])
+    findings = find(settings, command, console)
+    write_findings(findings, folder)
+    for table in findings.all_tables():
+        console.print(table.rich())
+    for subject, note in findings.notes.items():
+        console.print(f"  {subject}: {note}", markup=False, soft_wrap=True)
+    console.print(f"\n  report     {folder}/evaluation.md (.json, .csv, .tex)", markup=False, soft_wrap=True)
+    console.print(f"  pictures   {folder}/figures", markup=False, soft_wrap=True)
+
+
+def evaluation_settings(cfg: DictConfig) -> EvaluationSettings:
+    """The typed options.
+
+    Raises:
+        UserError: one message with every value that cannot be used.
+    """
+    from fexgan_lit.config import typed
+    from fexgan_lit.evaluation.settings import EvaluationSettings, PlaceSettings
+
+    tree: Any = OmegaConf.to_container(cfg, resolve=True)
+    problems: list[str] = []
+    place = typed(PlaceSettings, tree.pop("dataset"), "dataset", problems)
+    settings = typed(EvaluationSettings, {k: v for k, v in tree.items() if k != "out"}, "evaluate", problems)
+    settings.dataset = place
+    problems += [] if problems else settings.problems()
+    if problems:
+        raise UserError("the configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
+    return settings
+
+
+def find(settings: EvaluationSettings, command: str, console: Console) -> Findings:
+    """Open the runs, let everyone answer the same pairs, and put them side by side."""
+    from fexgan_lit.evaluation.findings import Findings
+    from fexgan_lit.evaluation.ground import common_ground
+    from fexgan_lit.evaluation.intervals import draw_resamples
+    from fexgan_lit.evaluation.standing import differences, standings
+    from fexgan_lit.evaluation.table1 import discriminator_table
+    from fexgan_lit.stages import stages
+
+    with stages(console) as stage:
+        contenders = open_contenders(settings, stage("opening runs"))
+        ground = common_ground(contenders, settings, stage("preparing frames"))
+        judge = ground.judge(stage("training the judge"))
+        scores = score_all(contenders, ground, judge, stage)
+        resamples = draw_resamples(len(ground.pairs), settings.bootstrap, settings.seed)
+        rows = standings(scores, resamples)
+        findings = Findings(
+            title=f"Evaluation of {', '.join(dict.fromkeys(c.name for c in contenders))}",
+            command=command,
+            where=ground.where,
+            rows=rows,
+            differences=differences(rows, resamples),
+            judges=[judge.describe()],
+            recipes={name: recipe for s in scores for name, recipe in s.recipes.items()},
+            notes={name: note for s in scores for name, note in s.notes.items()},
+            seed=settings.seed,
+        )
+        findings.tables += discriminator_table(contenders, scores, ground, judge, stage("measuring the training split"))
+        draw(findings, scores, contenders, ground, settings)
+    return findings
+
+
+def open_contenders(settings: EvaluationSettings, progress: Callable[[int, int], None]) -> list[Trained]:
+    """The systems of every run that was named."""
+    from fexgan_lit.evaluation.contenders import open_contender, tell_apart
+
+    names = settings.names or [None] * len(settings.places)
+    opened = []
+    for number, (place, name) in enumerate(zip(settings.places, names, strict=True)):
+        progress(number, len(settings.places))
+        opened.append(open_contender(place, name, settings.device))
+    return opened if settings.names else tell_apart(opened)
+
+
+def score_all(contenders: Sequence[Trained], ground: Ground, judge: Judge, stage: Stages) -> list[Scores]:
+    """Ceiling, floor, then every run."""
+    from fexgan_lit.evaluation.contenders import Ceiling, Floor
+    from fexgan_lit.evaluation.scorers import make_scorers
+    from fexgan_lit.evaluation.scores import score
+
+    found = []
+    everyone: list[Contender] = [Ceiling(), Floor(), *contenders]
+    for contender in everyone:
+        count = Counted(stage(f"measuring {contender.name}"), len(ground.pairs))
+        found.append(score(contender, ground.loader(), make_scorers(ground, judge), count))
+    return found
+
+
+class Counted:
+    """Adds up what is done."""
+
+    def __init__(self, progress: Callable[[int, int], None], total: int) -> None:
+        self.progress = progress
+        self.total = total
+        self.done = 0
+
+    def __call__(self, more: int) -> None:
+        """`more` are done."""
+        self.done += more
+        self.progress(self.done, self.total)
+
+
+def draw(
+    findings: Findings, scores: Sequence[Scores], contenders: Sequence[Trained], ground: Ground,
+    settings: EvaluationSettings,
+) -> None:  # fmt: skip
+    """The same faces row by row, where everyone stands, and what the judge confuses."""
+    from fexgan_lit import figures
+    from fexgan_lit.evaluation.pictures import comparison_sheet, standings_figure
+
+    pictures, captions = findings.pictures, findings.captions
+    pictures["comparison"] = comparison_sheet(ground, contenders, settings.shown, settings.seed)
+    captions["comparison"] = "The same sources, their true targets, and what each system makes of them (first seed)."
+    table = findings.headline_metrics()
+    pictures["standings"] = standings_figure(findings.rows, table)
+    captions["standings"] = (
+        "A dot a seed, a bar the interval over the pairs; green the true frames, dotted the untouched sources."
+    )
+    for s in scores:
+        if s.confusion is not None and s.run is not None and f"confusion_{s.name}" not in pictures:
+            pictures[f"confusion_{s.name}"] = figures.confusion_figure(s.confusion, ground.data.affects)
+            captions[f"confusion_{s.name}"] = f"What was asked of {s.name} against what the judge reads."
+
+
+def evaluation_folder(out: str | None, run: str | None, runs: Sequence[str]) -> str:
+    """Where the results go: `out`, or a new folder under outputs/ that sorts by time."""
+    if out:
+        return str(Path(out).expanduser())
+    stamp = datetime.now(tz=timezone.utc).astimezone().strftime("%Y-%m-%d_%H-%M-%S")
+    places = [*([run] if run else []), *runs]
+    name = Path(places[0]).resolve().name if len(places) == 1 else f"{len(places)}_runs"
+    return f"outputs/evaluate_{name}_{stamp}"
+
+
+def main() -> None:
+    """The door."""
+    OmegaConf.register_new_resolver("fexgan_evaluation_folder", evaluation_folder, use_cache=True, replace=True)
+    run_door(evaluate, "evaluate")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""What an evaluation leaves: evaluation.json, evaluation.md, the table as CSV and LaTeX, pictures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fexgan_lit import __version__
+from fexgan_lit.evaluation.intervals import CONFIDENCE
+from fexgan_lit.evaluation.standing import Difference, Row
+from fexgan_lit.evaluation.tables import as_csv, as_latex, differences_table, metrics_of, standings_table
+from fexgan_lit.files import write_atomic
+from fexgan_lit.tables import TextTable
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+#: Columns of the printed table; the rest stands in the files. Fewer are shown where they were not measured.
+HEADLINE = ("ssim", "psnr", "lpips", "fid", "fd_judge", "affect_as_asked", "au_error", "identity_kept")
+TABLE1 = ("d_real_binary", "d_real_affect", "d_fake_binary", "d_fake_affect")
+
+
+@dataclass
+class Findings:
+    """Everything an evaluation says.
+
+    Attributes:
+        title: of the report.
+        command: that made it.
+        where: the pairs, in words.
+        rows: standings, ceiling first, floor second.
+        differences: between systems.
+        judges: a line each.
+        recipes: by metric.
+        notes: what to know.
+        seed: of pairs and resamples.
+        pictures: by name.
+        captions: by name.
+        tables: further tables, under the standings.
+    """
+
+    title: str
+    command: str
+    where: str
+    rows: list[Row]
+    differences: list[Difference]
+    judges: list[str]
+    recipes: dict[str, str]
+    notes: dict[str, str]
+    seed: int
+    pictures: dict[str, Image.Image] = field(default_factory=dict)
+    captions: dict[str, str] = field(default_factory=dict)
+    tables: list[TextTable] = field(default_factory=list)
+
+    def headline_metrics(self) -> list[str]:
+        """Columns of the printed table that were measured."""
+        there = metrics_of(self.rows)
+        return [metric for metric in HEADLINE if metric in there]
+
+    def headline(self) -> TextTable:
+        """The table that is printed first."""
+        notes = [f"{CONFIDENCE:.0%} intervals over the pairs in brackets; ± is the deviation between seeds."]
+        return standings_table(self.rows, self.headline_metrics(), "Standings", [*notes, *self.judges])
+
+    def all_tables(self) -> list[TextTable]:
+        """Headline, everything that was measured, differences, and what protocols added."""
+        there = metrics_of(self.rows)
+        rest = [metric for metric in there if metric not in (*HEADLINE, *TABLE1)]
+        found = [self.headline()]
+        if rest:
+            found.append(standings_table(self.rows, rest, "Further metrics"))
+        if self.differences:
+            shown = [metric for metric in (*HEADLINE, *rest) if any(d.metric == metric for d in self.differences)]
+            found.append(differences_table(self.differences, shown))
+        return [*found, *self.tables]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For evaluation.json."""
+        differences = [
+            {"metric": d.metric, "first": d.first, "second": d.second, **vars(d.interval)} for d in self.differences
+        ]
+        return {
+            "fexgan_lit": __version__,
+            "command": self.command,
+            "pairs": self.where,
+            "seed": self.seed,
+            "confidence": CONFIDENCE,
+            "rows": [row.as_dict() for row in self.rows],
+            "differences": differences,
+            "judges": self.judges,
+            "recipes": self.recipes,
+            "notes": self.notes,
+            "tables": [{"title": t.title, "header": t.header, "rows": t.rows} for t in self.tables],
+        }
+
+    def markdown(self) -> str:
+        """evaluation.md."""
+        notes = [f"- {subject}: {note}" for subject, note in self.notes.items()]
+        recipes = [f"- `{name}`: {recipe}" for name, recipe in self.recipes.items()]
+        pictures = [
+            f"## {name.replace('_', ' ')}\n\n{self.captions.get(name, '')}\n\n![{name}](figures/{name}.png)\n"
+            for name in self.pictures
+        ]
+        return "\n".join([
+            f"# {self.title}\n",
+            f"- command: `{self.command}`",
+            f"- {self.where}; seed {self.seed}; fexgan_lit {__version__}",
+            *(f"- {line}" for line in self.judges),
+            "",
+            *(table.markdown() for table in self.all_tables()),
+            *(["## What to know\n", *notes, ""] if notes else []),
+            *pictures,
+            "## How each number was made\n",
+            *recipes,
+            "",
+        ])  # fmt: skip
+
+
+def write_findings(findings: Findings, folder: Path) -> None:
+    """Write all files of `findings` to `folder`; each whole or not at all."""
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for name, picture in findings.pictures.items():
+        picture.save(folder / "figures" / f"{name}.png")
+    write_atomic(folder / "evaluation.csv", as_csv(findings.rows))
+    write_atomic(folder / "evaluation.tex", as_latex(findings.rows, findings.headline_metrics()))
+    write_atomic(folder / "evaluation.json", json.dumps(findings.as_dict(), indent=2, allow_nan=False) + "\n")
+    write_atomic(folder / "evaluation.md", findings.markdown())

@@ -1,0 +1,78 @@
+"""Pictures of a comparison: the same sources and targets row by row, and where everyone stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fexgan_lit import figures
+from fexgan_lit.evaluation.contenders import CEILING, FLOOR, Trained
+from fexgan_lit.evaluation.ground import Ground
+from fexgan_lit.evaluation.specs import spec
+from fexgan_lit.evaluation.standing import Row
+from fexgan_lit.systems.base import Outcome
+
+
+def shown_pairs(ground: Ground, count: int, seed: int) -> np.ndarray:
+    """Numbers of `count` pairs that go through identities and wanted affects alike, (count,) int64."""
+    frames, pairs = ground.frames, ground.pairs
+    order = np.random.default_rng(seed).permutation(len(pairs))
+    identity, affect = frames.identity[pairs.source[order]], frames.affect[pairs.target[order]]
+    chosen: list[int] = []
+    for number in range(count):
+        seen = [order[i] for i in range(len(order)) if order[i] not in chosen]
+        if not seen:
+            break
+        wanted_identity = number % len(frames.identities)
+        wanted_affect = number % len(frames.affects)
+        fit = (identity == wanted_identity).astype(int) + (affect == wanted_affect)
+        fit[np.isin(order, chosen)] = -1
+        chosen.append(int(order[int(np.argmax(fit))]))
+    return np.array(chosen, np.int64)
+
+
+@torch.no_grad()
+def comparison_sheet(ground: Ground, contenders: Sequence[Trained], count: int, seed: int) -> Image.Image:
+    """Sources in rows; beside each the true frame and what each system makes of it (its first seed)."""
+    from fexgan_lit.data.pairs import FixedPairLoader, FixedPairs
+
+    rows = shown_pairs(ground, count, seed)
+    pairs = FixedPairs(ground.pairs.source[rows], ground.pairs.target[rows])
+    batch = next(iter(FixedPairLoader(ground.frames, pairs, len(rows), ground.image_size)))
+    firsts = list({contender.name: contender for contender in reversed(contenders)}.values())[::-1]
+    made = [_faces(contender, batch) for contender in firsts]
+    cells = torch.stack([batch.target, *made], dim=1)  # (R, 1 + systems, 3, S, S)
+    frames = ground.frames
+    labels = [
+        f"{frames.identities[i]}, {frames.affects[a]}"
+        for i, a in zip(batch.identity.tolist(), batch.target_affect.tolist(), strict=True)
+    ]
+    columns = ["true frame", *(contender.name for contender in firsts)]
+    return figures.complex_grid(batch.source, cells, labels, columns, reference_label="source")
+
+
+def _faces(contender: Trained, batch: object) -> Tensor:
+    answer = contender.answer(batch.to(contender.system.device))  # type: ignore[attr-defined]
+    return (answer.generated if isinstance(answer, Outcome) else answer).cpu()
+
+
+def standings_figure(rows: Sequence[Row], metrics: Sequence[str]) -> Image.Image:
+    """A panel a metric: every seed a dot, the interval a bar, ceiling and floor as lines."""
+    systems = [row for row in rows if row.runs]
+    lines = {row.name: row for row in rows if row.name in (CEILING, FLOOR)}
+    panels = {}
+    for metric in metrics:
+        dots = {row.name: row.figures[metric].seeds for row in systems if metric in row.figures}
+        if dots:
+            bounds = {name: row.figures[metric].mean for name, row in lines.items() if metric in row.figures}
+            bars: Mapping[str, tuple[float, float]] = {
+                row.name: (interval.low, interval.high)
+                for row in systems
+                if metric in row.figures and (interval := row.figures[metric].interval) is not None
+            }
+            panels[spec(metric).arrow] = figures.DotPanel(dots, bars, bounds)
+    return figures.dot_panels(panels)

@@ -1,0 +1,63 @@
+"""The options of `python -m fexgan_lit.evaluate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+SPLITS = ("val", "train")
+
+
+@dataclass
+class PlaceSettings:
+    """Where the data are now; what a run was trained on stays as it was.
+
+    Attributes:
+        root: folder of the data set; None: where the run found it.
+        cache_dir: of packs and judges; None: as the run had it.
+        workers: threads that decode; None: as the run had it.
+    """
+
+    root: str | None = None
+    cache_dir: str | None = None
+    workers: int | None = None
+
+
+@dataclass
+class EvaluationSettings:
+    """What is measured, on how many pairs; `conf/evaluate.yaml` explains each field."""
+
+    run: str | None = None
+    runs: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    split: str = "val"
+    pairs: int | None = None
+    batch_size: int = 64
+    bootstrap: int = 2000
+    seed: int = 0
+    shown: int = 8
+    device: str = "cpu"
+    dataset: PlaceSettings = field(default_factory=PlaceSettings)
+
+    @property
+    def places(self) -> list[str]:
+        """Every run that was named."""
+        return [*([self.run] if self.run else []), *self.runs]
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        found = []
+        if not self.places:
+            found.append("run=null: name a run folder with run=RUN_DIR, or several with runs=[A,B,C].")
+        if self.split not in SPLITS:
+            found.append(f"split={self.split}: expected one of {', '.join(SPLITS)}.")
+        for name, least in {"batch_size": 1, "bootstrap": 100, "shown": 1, "seed": 0}.items():
+            if getattr(self, name) < least:
+                found.append(f"{name}={getattr(self, name)}: expected {least} or more.")
+        if self.pairs is not None and self.pairs < 2:
+            found.append(f"pairs={self.pairs}: expected 2 or more.")
+        if self.names and len(self.names) != len(self.places):
+            found.append(
+                f"names has {len(self.names)} entries for {len(self.places)} runs: give one a run, runs of one name "
+                "are taken for seeds of one configuration."
+            )
+        return found

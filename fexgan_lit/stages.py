@@ -1,0 +1,36 @@
+"""The stages of a long command on the terminal: one bar after the other."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: Called with (done, in all).
+Progress = Callable[[int, int], None]
+
+
+class Stages:
+    """Bars for the stages of the work, one after the other."""
+
+    def __init__(self, bar: Any) -> None:
+        self.bar = bar
+
+    def __call__(self, description: str) -> Progress:
+        """A new bar, and what to call with (done, in all); the bars before it go away."""
+        for task in list(self.bar.task_ids):
+            self.bar.remove_task(task)
+        task = self.bar.add_task(description, total=None)
+        return lambda done, total: self.bar.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def stages(console: Console) -> Iterator[Stages]:
+    """Draw the stages begun inside on `console`."""
+    from fexgan_lit.progress import stage_bar
+
+    with stage_bar(console) as bar:
+        yield Stages(bar)
