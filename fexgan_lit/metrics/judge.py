@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from fexgan_lit.metrics.trunk import FaceTrunk
 
 #: Raised whenever the network or its training changes, so that stored judges of another version are not taken.
 JUDGE_VERSION = 1
@@ -31,29 +32,8 @@ class JudgeReading(NamedTuple):
         return self.identity_logits.argmax(dim=1)
 
 
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside a pooled 1x1 one; halves the picture's side."""
-
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride=2, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(channels_out)
-        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(channels_out)
-        self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(channels_in, channels_out, 1, bias=False))
-        self.activation = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, S, S) -> (B, C_out, S/2, S/2)."""
-        inner = self.activation(self.norm1(self.conv1(x)))
-        return self.activation(self.norm2(self.conv2(inner)) + self.shortcut(x))
-
-
-class JudgeNet(nn.Module):
+class JudgeNet(FaceTrunk):
     """Names affect and identity of a face, and embeds it.
-
-    Images of another size than `working_size` are resized to it first, so judging 256 px frames costs what 64 px cost.
-    The last map is flattened, not averaged: faces are aligned, and where a wrinkle is tells more than that it is.
 
     Args:
         affects: K.
@@ -71,47 +51,15 @@ class JudgeNet(nn.Module):
         widths: tuple[int, int, int, int] = (24, 48, 96, 128),
         feature_size: int = 128,
     ) -> None:
-        super().__init__()
-        self.working_size = working_size
-        self.feature_size = feature_size
-        self.frozen = False
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, widths[0], 5, stride=2, padding=2, bias=False),
-            nn.BatchNorm2d(widths[0]),
-            nn.ReLU(inplace=True),
-        )
-        self.blocks = nn.Sequential(*(ResidualBlock(a, b) for a, b in pairwise(widths)))
-        self.embedding = nn.Sequential(
-            nn.Linear(widths[-1] * (working_size // 16) ** 2, feature_size), nn.BatchNorm1d(feature_size), nn.ReLU()
-        )
+        super().__init__(working_size, widths, feature_size)
         self.affect_head = nn.Linear(feature_size, affects)
         self.identity_head = nn.Linear(feature_size, identities)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> JudgeReading:
         """Read images (B, 3, S, S) in [-1, 1]."""
-        images = self._at_working_size(images).contiguous(memory_format=torch.channels_last)
-        features = self.embedding(self.blocks(self.stem(images)).flatten(1))  # (B, C, s, s) -> (B, C*s*s) -> (B, F)
+        features = self.embed(images)
         return JudgeReading(self.affect_head(features), self.identity_head(features), features)
-
-    def freeze(self) -> JudgeNet:
-        """No gradients and evaluation mode from now on, also when a parent module is put in training mode."""
-        self.requires_grad_(False).eval()
-        self.frozen = True
-        return self
-
-    def train(self, mode: bool = True) -> JudgeNet:
-        """Switch batch norm between batch and running statistics; a frozen judge stays in evaluation mode."""
-        super().train(mode and not self.frozen)
-        return self
-
-    def _at_working_size(self, images: Tensor) -> Tensor:
-        size = (self.working_size, self.working_size)
-        if images.shape[-1] > self.working_size:
-            return nn.functional.interpolate(images, size=size, mode="area")
-        if images.shape[-1] < self.working_size:
-            return nn.functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
-        return images
 
 
 @dataclass

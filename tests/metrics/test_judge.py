@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from fexgan_lit.errors import UserError
+from fexgan_lit.metrics.fitting import augment
 from fexgan_lit.metrics.judge import JudgeNet
 from fexgan_lit.metrics.judge_cache import load_or_train_judge
-from fexgan_lit.metrics.judge_training import JudgeRecipe, augment, telling_rows, train_judge
+from fexgan_lit.metrics.judge_training import JudgeRecipe, telling_rows, train_judge
 from tests.metrics.faces import AFFECTS, make_frames
 
 
