@@ -28,3 +28,24 @@ def make_frames(per_cell: int = 6, seed: int = 0, intensity: np.ndarray | None =
     affect, identity = (np.array(column, dtype=np.int64) for column in zip(*cells, strict=True))
     rows = np.arange(len(cells), dtype=np.int64)
     return FrameSet(images, rows, affect, identity, intensity, AFFECTS, IDENTITIES)
+
+
+def make_moving_frames(count: int = 96, seed: int = 0, size: int = 32) -> FrameSet:
+    """Frames with geometry: where the square is says the landmarks, how bright it is AU12; AU45 shows nowhere."""
+    rng = np.random.default_rng(seed)
+    identity, affect = rng.integers(0, 3, count), rng.integers(0, 4, count)
+    level, place = rng.uniform(0, 1, count), rng.integers(4, 20, (count, 2))
+    images = np.full((count, size, size, 3), 20.0)
+    for i in range(count):
+        left, top = place[i]
+        images[i, ..., identity[i]] += 60.0
+        images[i, top : top + 8, left : left + 8] = 100 + 150 * level[i]
+    images = np.clip(images + rng.normal(0, 4, images.shape), 0, 255).astype(np.uint8)
+    aus = np.zeros((count, 17), np.float32)
+    aus[:, 8], aus[:, 16] = level, rng.uniform(0, 1, count)
+    angle = np.linspace(0, 2 * np.pi, 68, endpoint=False)
+    ring = 0.25 * np.stack([np.cos(angle), np.sin(angle)], axis=1)  # (68, 2)
+    centres = 2 * (place + 4) / size - 1
+    landmarks = (centres[:, None] + ring).astype(np.float32)
+    rows = np.arange(count, dtype=np.int64)
+    return FrameSet(images, rows, affect, identity, None, AFFECTS, IDENTITIES, aus=aus, landmarks=landmarks)

@@ -1,0 +1,105 @@
+"""Whether a judge is as sure as it is right: expected calibration error, Brier score, and the bins of a diagram."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+#: Equal bins of confidence, as in Guo et al. (2017).
+BINS = 15
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far confidence and accuracy of a judge are apart.
+
+    Attributes:
+        ece: expected calibration error: mean of |accuracy - confidence| over bins, weighted by their frames, in [0, 1].
+        brier: mean squared distance of the probabilities from the truth, summed over classes, in [0, 2].
+        accuracy: share of frames named rightly.
+        confidence: mean probability of the verdict.
+        n: frames.
+        bins: equal bins of confidence behind `ece`.
+    """
+
+    ece: float
+    brier: float
+    accuracy: float
+    confidence: float
+    n: int
+    bins: int = BINS
+
+    def describe(self) -> str:
+        """Half a line for reports, with the direction of the error."""
+        way = "too sure" if self.confidence > self.accuracy else "not sure enough"
+        return (
+            f"calibration error {self.ece:.3f} ({self.bins} bins, n={self.n}, {way}: confidence "
+            f"{self.confidence:.1%}, right {self.accuracy:.1%}), Brier score {self.brier:.3f}"
+        )
+
+
+def calibration(probabilities: Tensor, truth: Tensor, bins: int = BINS) -> Calibration:
+    """Expected calibration error and Brier score of a judge (Guo et al., 2017; Brier, 1950).
+
+    Args:
+        probabilities: (N, K), each row summing to 1.
+        truth: (N,) int64 in 0..K-1.
+        bins: of equal width on [0, 1].
+
+    Raises:
+        ValueError: no frames, or rows that are no probabilities.
+    """
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    _check(probabilities, truth)
+    p, K = probabilities.double(), probabilities.shape[1]
+    confidence, verdict = p.max(dim=1)
+    return Calibration(
+        ece=float(multiclass_calibration_error(p, truth, num_classes=K, n_bins=bins, norm="l1")),
+        brier=float((p - F.one_hot(truth, K)).square().sum(dim=1).mean()),
+        accuracy=float((verdict == truth).double().mean()),
+        confidence=float(confidence.mean()),
+        n=len(truth),
+        bins=bins,
+    )
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """The bars of a reliability diagram, one a bin of confidence.
+
+    Attributes:
+        edges: (bins + 1,) float64, 0..1.
+        count: (bins,) int64 frames.
+        confidence: (bins,) mean probability of the verdict; NaN in an empty bin.
+        accuracy: (bins,) share named rightly; NaN in an empty bin.
+    """
+
+    edges: Tensor
+    count: Tensor
+    confidence: Tensor
+    accuracy: Tensor
+
+
+def reliability(probabilities: Tensor, truth: Tensor, bins: int = BINS) -> Reliability:
+    """Confidence and accuracy bin by bin; a bin holds its upper edge. The arguments are those of `calibration`."""
+    _check(probabilities, truth)
+    confidence, verdict = probabilities.double().max(dim=1)
+    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
+    place = (torch.bucketize(confidence, edges) - 1).clamp(0, bins - 1)  # (N,)
+    count = torch.bincount(place, minlength=bins)
+    sums = (torch.bincount(place, values, minlength=bins) for values in (confidence, (verdict == truth).double()))
+    sure, right = (total / count for total in sums)  # 0 / 0 is NaN
+    return Reliability(edges, count, sure, right)
+
+
+def _check(probabilities: Tensor, truth: Tensor) -> None:
+    if probabilities.ndim != 2 or not len(probabilities) or len(probabilities) != len(truth):
+        found = f"probabilities {tuple(probabilities.shape)}, truth {tuple(truth.shape)}"
+        raise ValueError(f"{found}: expected (N, K) and (N,)")
+    sums = probabilities.double().sum(dim=1)
+    if (probabilities < 0).any() or not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
+        raise ValueError("rows must be probabilities: none negative, sum 1; take the softmax of logits first")

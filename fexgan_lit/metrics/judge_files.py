@@ -1,0 +1,132 @@
+"""Networks of users' judges from TorchScript and ONNX files, or as modules; a plain pickle is never opened."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fexgan_lit.errors import UserError
+from fexgan_lit.metrics.own_judges import COLOURS, Network, OwnJudge, OwnJudgeSettings, declared
+
+HOW_TO_EXPORT = (
+    "Export the network with torch.jit.trace(net.eval(), torch.zeros(1, 3, S, S)).save('judge.pt'), or with "
+    "torch.onnx.export to 'judge.onnx'."
+)
+
+
+def load_own_judge(settings: OwnJudgeSettings, section: str, needs_classes: bool = True) -> OwnJudge:
+    """The judge `settings` declare, with what the file beside it says.
+
+    Args:
+        settings: with a path.
+        section: its options' name in messages, for example "metrics.affect_judge".
+        needs_classes: False for an identity judge.
+
+    Raises:
+        UserError: there is no such file, it is not TorchScript or ONNX, it cannot be run here, or the declaration is
+            not complete.
+    """
+    full = declared(settings)
+    problems = full.problems(section, needs_classes)
+    if problems:
+        raise UserError(f"the judge {full.path} cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
+    path = Path(full.path or "").expanduser()
+    if not path.is_file():
+        raise UserError(f"{section}.path={full.path}: there is no such file")
+    return OwnJudge(_load(path, full, section), full, path.name)
+
+
+def own_judge(module: nn.Module, settings: OwnJudgeSettings, needs_classes: bool = True) -> OwnJudge:
+    """The judge made of a torch module in evaluation mode on the CPU, for use from Python.
+
+    Raises:
+        UserError: the declaration is not complete.
+    """
+    full = declared(settings)
+    problems = full.problems(type(module).__name__, needs_classes)
+    if problems:
+        raise UserError("the judge cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
+    return OwnJudge(module.cpu().eval(), full, type(module).__name__)
+
+
+def _load(path: Path, settings: OwnJudgeSettings, section: str) -> Network:
+    if path.suffix.lower() == ".onnx":
+        return _onnx(path, settings, section)
+    if not is_torchscript(path):
+        raise UserError(
+            f"{section}.path={path}: neither TorchScript nor ONNX. Weights alone, and pickles, which can run anything "
+            f"while they are read, are refused. {HOW_TO_EXPORT}"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch writes no more TorchScript one day; reads on
+            return torch.jit.load(str(path), map_location="cpu").eval()
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{section}.path={path}: cannot be loaded ({reason}). {HOW_TO_EXPORT}") from error
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether `path` is an archive with a network's code, as TorchScript writes; looks, and unpickles nothing."""
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        return False
+    # torch.save writes an archive, too, but without code and constants
+    return any("/code/" in name for name in names) and any(name.endswith("/constants.pkl") for name in names)
+
+
+def _onnx(path: Path, settings: OwnJudgeSettings, section: str) -> Network:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(
+            f"{section}.path={path}: reading ONNX files needs the package onnxruntime: pip install onnxruntime. "
+            "Or give a TorchScript file."
+        ) from error
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions have no common base but this
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{section}.path={path}: cannot be loaded ({reason}). {HOW_TO_EXPORT}") from error
+    _check_ends(session, path, settings, section)
+    name, one_by_one = session.get_inputs()[0].name, session.get_inputs()[0].shape[0] == 1
+
+    def network(pictures: Tensor) -> Tensor:
+        parts = pictures.split(1) if one_by_one else [pictures]
+        try:
+            return torch.from_numpy(np.concatenate([session.run(None, {name: part.numpy()})[0] for part in parts]))
+        except Exception as error:
+            raise RuntimeError(str(error)) from error
+
+    return network
+
+
+def _check_ends(session: Any, path: Path, settings: OwnJudgeSettings, section: str) -> None:
+    """Refuse a graph whose inputs and outputs are not those of a judge with this declaration."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or len(outputs) != 1:
+        names = ", ".join(end.name for end in [*inputs, *outputs])
+        raise UserError(
+            f"{section}.path={path}: has {len(inputs)} inputs and {len(outputs)} outputs ({names}); expected one each"
+        )
+    size = settings.input_size
+    wanted = [None, COLOURS[settings.colour or "rgb"], size, size]
+    shape, kind = list(inputs[0].shape), inputs[0].type
+    fits = len(shape) == 4 and all(
+        w is None or not isinstance(s, int) or s == w for s, w in zip(shape, wanted, strict=True)
+    )
+    if not fits or kind != "tensor(float)" or (isinstance(shape[0], int) and shape[0] != 1):
+        raise UserError(
+            f"{section}.path={path}: takes {kind} of shape {shape}; expected tensor(float) of shape (batch, "
+            f"{wanted[1]}, {size}, {size}) as input_size and colour say, the batch free or 1"
+        )
