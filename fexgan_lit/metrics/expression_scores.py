@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fexgan_lit.errors import UserError
 from fexgan_lit.expression import ACTION_UNITS
+from fexgan_lit.metrics.judge_training import telling_rows
 
 if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
@@ -157,8 +158,6 @@ def affect_prototypes(frames: FrameSet, min_intensity: float = 0.5) -> tuple[Ten
     Raises:
         ValueError: `frames` know no action units.
     """
-    from fexgan_lit.metrics.judge_training import telling_rows
-
     if frames.aus is None:
         raise ValueError("prototypes need frames with action units")
     rows = telling_rows(frames, min_intensity)

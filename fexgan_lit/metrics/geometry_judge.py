@@ -114,9 +114,10 @@ class GeometryJudge:
 
     @property
     def au_error_of_constant(self) -> float | None:
-        """Mean error of the better of both constant answers; a judge that is not below it has learnt nothing."""
-        means = [_mean(self.au_errors_of_mean), _mean(self.au_errors_of_median)]
-        return min((mean for mean in means if mean is not None), default=None)
+        """Mean error of the better constant answer to each unit; a judge that is not below it has learnt nothing."""
+        if self.au_errors_of_mean is None or self.au_errors_of_median is None:
+            return None
+        return _mean([min(pair) for pair in zip(self.au_errors_of_mean, self.au_errors_of_median, strict=True)])
 
     @property
     def unlearnt_units(self) -> tuple[int, ...]:

@@ -172,9 +172,9 @@ def _measure(judge: GeometryJudge, train: FrameSet, held_out: FrameSet, most: in
     if train.aus is not None and held_out.aus is not None:
         truth = held_out.aus[rows]
         read = np.concatenate([part.aus.numpy() for part in parts if part.aus is not None])
-        judge.au_errors = _unit_errors(read, truth)
-        judge.au_errors_of_mean = _unit_errors(train.aus.mean(axis=0), truth)
-        judge.au_errors_of_median = _unit_errors(np.median(train.aus, axis=0), truth)
+        judge.au_errors = unit_errors(read, truth)
+        judge.au_errors_of_mean = unit_errors(train.aus.mean(axis=0), truth)
+        judge.au_errors_of_median = unit_errors(np.median(train.aus, axis=0), truth)
         judge.n_held_out = len(rows)
     if train.landmarks is not None and held_out.landmarks is not None:
         points = torch.from_numpy(held_out.landmarks[rows])
@@ -186,7 +186,7 @@ def _measure(judge: GeometryJudge, train: FrameSet, held_out: FrameSet, most: in
         judge.n_held_out = len(rows)
 
 
-def _unit_errors(answers: np.ndarray, truth: np.ndarray) -> list[float]:
+def unit_errors(answers: np.ndarray, truth: np.ndarray) -> list[float]:
     """Mean absolute error of each action unit: `answers` (n, 17) or (17,) against `truth` (n, 17)."""
     return np.abs(answers - truth).mean(axis=0, dtype=np.float64).tolist()
 

@@ -1,4 +1,8 @@
-"""Networks of users' judges from TorchScript and ONNX files, or as modules; a plain pickle is never opened."""
+"""Networks of users' judges from TorchScript and ONNX files, or as modules.
+
+Such files are programs, run with the rights of whoever runs this one: use those of people you trust. Plain pickles,
+which could do anything while they are only being read, are refused unread.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from fexgan_lit.errors import UserError
-from fexgan_lit.metrics.own_judges import COLOURS, Network, OwnJudge, OwnJudgeSettings, declared
+from fexgan_lit.metrics.own_declaration import COLOURS, OwnJudgeSettings, declared
+from fexgan_lit.metrics.own_judges import Network, OwnJudge
 
 HOW_TO_EXPORT = (
     "Export the network with torch.jit.trace(net.eval(), torch.zeros(1, 3, S, S)).save('judge.pt'), or with "

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -14,16 +15,20 @@ from torch import Tensor
 from fexgan_lit.metrics.calibration import Calibration, calibration
 from fexgan_lit.metrics.fitting import Progress
 from fexgan_lit.metrics.geometry_judge import GeometryJudge
-from fexgan_lit.metrics.geometry_training import can_read_geometry, load_or_train_geometry_judge
+from fexgan_lit.metrics.geometry_training import can_read_geometry, load_or_train_geometry_judge, unit_errors
 from fexgan_lit.metrics.identity_judge import IdentityJudge
 from fexgan_lit.metrics.identity_training import can_tell_people, load_or_train_identity_judge, recognise
 from fexgan_lit.metrics.judge import Judge
 from fexgan_lit.metrics.judge_cache import load_or_train_judge
+from fexgan_lit.metrics.judge_files import load_own_judge
 from fexgan_lit.metrics.judge_training import JudgeRecipe, telling_rows
+from fexgan_lit.metrics.own_declaration import OwnJudgeSettings
 from fexgan_lit.metrics.own_judges import OwnAffectJudge, OwnIdentityJudge, OwnJudge, OwnUnitJudge
 
 if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
+
+T = TypeVar("T")
 
 #: Called with (which judge, steps done, steps in all).
 BenchProgress = Callable[[str, int, int], None]
@@ -41,6 +46,25 @@ class OwnJudges:
     affect: OwnJudge | None = None
     aus: OwnJudge | None = None
     identity: OwnJudge | None = None
+
+
+def load_own_judges(
+    affect: OwnJudgeSettings | None = None,
+    aus: OwnJudgeSettings | None = None,
+    identity: OwnJudgeSettings | None = None,
+) -> OwnJudges:
+    """The judges whose settings (`metrics.affect_judge`, `metrics.au_judge`, `metrics.identity_judge`) give a path.
+
+    Raises:
+        UserError: a file is missing or no judge, or its declaration is not complete.
+    """
+    named = {"affect": ("affect_judge", affect), "aus": ("au_judge", aus), "identity": ("identity_judge", identity)}
+    found = {
+        place: load_own_judge(settings, f"metrics.{option}", needs_classes=place != "identity")
+        for place, (option, settings) in named.items()
+        if settings is not None and settings.path is not None
+    }
+    return OwnJudges(**found)
 
 
 @dataclass
@@ -64,7 +88,7 @@ class JudgeBench:
     units: OwnUnitJudge | None = None
     calibration: Calibration | None = None
     absent: tuple[str, ...] = ()
-    unseen: tuple[str, ...] = field(default=())
+    unseen: tuple[str, ...] = ()
 
     def affect_logits(self, images: Tensor) -> Tensor:
         """(N, K) of images (N, 3, S, S) in [-1, 1], in the order of the data set's affects."""
@@ -133,22 +157,31 @@ class JudgeBench:
             found.append(f"No held-out frame shows {', '.join(self.unseen)}: the judges' evidence says nothing of it.")
         return found
 
-    def _geometry_warnings(self) -> list[str]:
-        judge, found = self.geometry, []
-        if judge is None:
+    def _unit_warnings(self) -> list[str]:
+        judge = self.units or self.geometry
+        if judge is None or judge.au_error is None or judge.au_error_of_constant is None:
             return []
+        if judge.au_error >= judge.au_error_of_constant:
+            return [
+                f"The judge of action units is off by {judge.au_error:.3f}, a constant answer by "
+                f"{judge.au_error_of_constant:.3f}: its readings, and every error and strength from them, are worth "
+                "nothing."
+            ]
+        unlearnt = judge.unlearnt_units if isinstance(judge, GeometryJudge) else ()
+        names = ", ".join(f"AU{unit}" for unit in unlearnt)
+        return [f"{names}: read no better than by a constant answer; their errors are worth nothing."] * bool(names)
+
+    def _geometry_warnings(self) -> list[str]:
+        judge, found = self.geometry, self._unit_warnings()
+        if self.units is not None and self.units.au_error is None:
+            found.append("Your action-unit judge was measured on no held-out frame: its worth on this data is unknown.")
+        if judge is None:
+            return found
         if not judge.n_held_out:
-            return ["The geometry judge was measured on no held-out frame: nobody knows what its readings are worth."]
-        error, constant = judge.au_error, judge.au_error_of_constant
-        if self.units is None and error is not None and constant is not None:
-            if error >= constant:
-                found.append(
-                    f"The judge of action units is off by {error:.3f}, a constant answer by {constant:.3f}: its "
-                    "readings, and every error and strength from them, are worth nothing."
-                )
-            elif judge.unlearnt_units:
-                names = ", ".join(f"AU{unit}" for unit in judge.unlearnt_units)
-                found.append(f"{names}: read no better than by a constant answer; their errors are worth nothing.")
+            return [
+                *found,
+                "The geometry judge was measured on no held-out frame: nobody knows what its readings are worth.",
+            ]
         error, constant = judge.landmark_error, judge.landmark_error_of_mean
         if error is not None and constant is not None and error >= constant:
             found.append(
@@ -200,25 +233,32 @@ def load_or_train_judges(
         UserError: the cache folder cannot be written, or a judge of the user's does not fit the data.
     """
     own = own or OwnJudges()
-
-    def told(name: str) -> Progress | None:
-        return None if progress is None else lambda done, steps: progress(name, done, steps)
-
-    where = {"image_size": image_size, "cache_dir": cache_dir, "key": key, "seed": seed, "device": device}
     # The user's own first: what does not fit is said before minutes are spent on training.
     affect = _own_affect(own, train, held_out, image_size)
-    units = _own_units(own, held_out, image_size)
-    identity = _own_identity(own, held_out, image_size)
-    bench = JudgeBench(affect or load_or_train_judge(train, held_out, **where, progress=told("affect")))  # type: ignore[arg-type]
-    bench.units, bench.identity = units, identity
+    units, identity = _own_units(own, train, held_out, image_size), _own_identity(own, held_out, image_size)
+
+    def ready(load_or_train: Callable[..., T], name: str) -> T:
+        told: Progress | None = None if progress is None else partial(progress, name)
+        return load_or_train(
+            train,
+            held_out,
+            image_size=image_size,
+            cache_dir=cache_dir,
+            key=key,
+            seed=seed,
+            device=device,
+            progress=told,
+        )
+
+    bench = JudgeBench(affect or ready(load_or_train_judge, "affect"), identity=identity, units=units)
     if can_read_geometry(train) and (units is None or train.landmarks is not None):
-        bench.geometry = load_or_train_geometry_judge(train, held_out, **where, progress=told("geometry"))  # type: ignore[arg-type]
+        bench.geometry = ready(load_or_train_geometry_judge, "geometry")
     if identity is None and can_tell_people(train):
-        bench.identity = load_or_train_identity_judge(train, held_out, **where, progress=told("identity"))  # type: ignore[arg-type]
+        bench.identity = ready(load_or_train_identity_judge, "identity")
     if held_out is not None and len(held_out):
         bench.calibration = judge_calibration(bench.affect, held_out, image_size)
+        bench.unseen = _without_frames(held_out)
     bench.absent = _without_frames(train)
-    bench.unseen = _without_frames(held_out) if held_out is not None else ()
     return bench
 
 
@@ -255,16 +295,22 @@ def _own_affect(own: OwnJudges, train: FrameSet, held_out: FrameSet | None, size
     return judge
 
 
-def _own_units(own: OwnJudges, held_out: FrameSet | None, size: int) -> OwnUnitJudge | None:
+def _own_units(own: OwnJudges, train: FrameSet, held_out: FrameSet | None, size: int) -> OwnUnitJudge | None:
     if own.aus is None:
         return None
     judge = OwnUnitJudge.of(own.aus)
     if held_out is not None and held_out.aus is not None and len(held_out):
         rows = held_out_rows(held_out)
+        truth = held_out.aus[rows]
         chunks = np.array_split(rows, -(-len(rows) // 256))
-        read = torch.cat([judge.read(held_out.floats(chunk, size)) for chunk in chunks])
-        judge.au_errors = (read - torch.from_numpy(held_out.aus[rows])).abs().mean(dim=0).tolist()
+        read = torch.cat([judge.read(held_out.floats(chunk, size)) for chunk in chunks]).numpy()
+        judge.au_errors = unit_errors(read, truth)
         judge.n_held_out = len(rows)
+        if train.aus is not None:
+            answers = (train.aus.mean(axis=0), np.median(train.aus, axis=0))
+            judge.au_errors_of_constant = [
+                min(pair) for pair in zip(*(unit_errors(a, truth) for a in answers), strict=True)
+            ]
     return judge
 
 

@@ -9,10 +9,16 @@ import torch
 from fexgan_lit.errors import UserError
 from fexgan_lit.metrics import geometry_training, identity_training, judge_cache
 from fexgan_lit.metrics.judge_files import own_judge
-from fexgan_lit.metrics.judges import OwnJudges, held_out_rows, judge_probabilities, load_or_train_judges
-from fexgan_lit.metrics.own_judges import OwnJudgeSettings
+from fexgan_lit.metrics.judges import (
+    OwnJudges,
+    held_out_rows,
+    judge_probabilities,
+    load_or_train_judges,
+    load_own_judges,
+)
+from fexgan_lit.metrics.own_declaration import OwnJudgeSettings
 from tests.metrics.faces import AFFECTS, make_frames, make_moving_frames
-from tests.metrics.test_own_judges import Corners, settings
+from tests.metrics.test_own_judges import Corners, script, settings
 
 
 @pytest.fixture(autouse=True)
@@ -140,6 +146,11 @@ def test_own_judges_take_the_places_and_are_measured(tmp_path):
     assert aus.isnan().sum() == 24 * 16
     assert np.isfinite(bench.units.au_errors[8])
     assert np.isnan(bench.units.au_errors[0])
+    assert bench.units.au_error == pytest.approx(bench.units.au_errors[8])
+    assert bench.units.au_error < bench.units.au_error_of_constant < 0.35  # about a quarter, of the one unit it knows
+    assert not any("action units is off" in line for line in bench.warnings())
+    bench.units.au_errors = [0.9] * 17
+    assert any("action units is off by 0.900" in line for line in bench.warnings())
     assert bench.identity.rank1 > 0.9
     affect, units, landmarks, identity = bench.describe()
     assert "Corners, your own affect judge" in affect
@@ -148,6 +159,14 @@ def test_own_judges_take_the_places_and_are_measured(tmp_path):
     assert "Rank-1" in identity
     assert bench.affect.affect_accuracy < 0.9  # a square that roams says nothing
     assert "less than 90%" in bench.warnings()[0]
+
+
+def test_own_judges_are_loaded_where_a_path_is_given(tmp_path):
+    path = script(Corners(), tmp_path / "judge.pt")
+    own = load_own_judges(affect=settings(path), aus=OwnJudgeSettings(), identity=settings(path, classes=None))
+    assert (own.affect.name, own.aus, own.identity.name) == ("judge.pt", None, "judge.pt")
+    with pytest.raises(UserError, match=r"metrics\.au_judge\.classes: not given"):
+        load_own_judges(aus=settings(path, classes=None))
 
 
 def test_an_own_judge_that_does_not_fit_is_said_before_any_training(tmp_path):
