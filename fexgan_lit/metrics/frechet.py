@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from fexgan_lit.errors import UserError
+from fexgan_lit.metrics.availability import Unavailable
 from fexgan_lit.metrics.judge import JudgeNet
 
 #: The file torch-fidelity keeps in torch.hub's checkpoint folder.
@@ -136,11 +136,23 @@ def small_sample_note(n: int, features: int) -> str | None:
     return f"only {n} images for {features} feature dimensions: the distance is biased upwards, compare at equal n only"
 
 
-@dataclass(frozen=True)
-class Unavailable:
-    """A metric that cannot be had here, and why; reported as absent, never as a number."""
+def find_inception(weights_path: str | Path | None = None) -> Path | Unavailable:
+    """The file of the Inception weights: `weights_path`, else torch-fidelity's in torch.hub's checkpoint folder.
 
-    reason: str
+    Raises:
+        UserError: `weights_path` is given and is no file.
+    """
+    if weights_path is not None:
+        given = Path(weights_path).expanduser()
+        if not given.is_file():
+            raise UserError(
+                f"metrics.inception_weights: there is no file {weights_path}. Give the path of {INCEPTION_FILE}."
+            )
+        return given
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+    if cached.is_file():
+        return cached
+    return Unavailable(f"Inception weights are not at {cached}; give metrics.inception_weights=PATH")
 
 
 def make_fid(weights_path: str | Path | None = None) -> Metric | Unavailable:
@@ -152,15 +164,9 @@ def make_fid(weights_path: str | Path | None = None) -> Metric | Unavailable:
     Raises:
         UserError: `weights_path` is given and is no file.
     """
-    if weights_path is not None and not Path(weights_path).is_file():
-        raise UserError(
-            f"metrics.inception_weights: there is no file {weights_path}. Give the path of {INCEPTION_FILE}."
-        )
-    path = (
-        Path(weights_path) if weights_path is not None else Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
-    )
-    if not path.is_file():
-        return Unavailable(f"Inception weights are not at {path}; give metrics.inception_weights=PATH")
+    path = find_inception(weights_path)
+    if isinstance(path, Unavailable):
+        return path
     try:
         import torch_fidelity  # noqa: F401
         from torchmetrics.image.fid import FrechetInceptionDistance
@@ -170,9 +176,12 @@ def make_fid(weights_path: str | Path | None = None) -> Metric | Unavailable:
             feature=INCEPTION_FEATURES, normalize=False, antialias=False, feature_extractor_weights_path=str(path)
         )
     except (ImportError, RuntimeError) as error:  # torchvision of another build than torch raises RuntimeError
-        return Unavailable(
-            f"torch-fidelity cannot be used here ({error}); install the extra: pip install fexgan_lit[fid]"
-        )
+        return without_fidelity(error)
+
+
+def without_fidelity(error: Exception) -> Unavailable:
+    """What to report where torch-fidelity, which holds the Inception graph, cannot be imported."""
+    return Unavailable(f"torch-fidelity cannot be used here ({error}); install the extra: pip install fexgan_lit[fid]")
 
 
 def to_bytes(images: Tensor) -> Tensor:
