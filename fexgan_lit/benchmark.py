@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -11,8 +12,11 @@ from fexgan_lit.benchmarks.settings import SUITES, BenchmarkSettings
 from fexgan_lit.doors import run_door
 from fexgan_lit.errors import UserError
 
+if TYPE_CHECKING:
+    from fexgan_lit.benchmarks.report import Result
+
 #: In the plan of the library, but not built yet.
-PLANNED = ("train", "metrics", "inference", "startup")
+PLANNED = ("train", "inference", "startup")
 
 
 def benchmark(cfg: DictConfig) -> None:
@@ -28,19 +32,29 @@ def benchmark(cfg: DictConfig) -> None:
         console.width = 120
     console.print(f"[bold]fexgan_lit {__version__}[/]  benchmark suite={settings.suite}\n")
 
-    from fexgan_lit.benchmarks.data import data_suite
     from fexgan_lit.benchmarks.report import print_table, write_results
     from fexgan_lit.progress import stage_bar
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     with stage_bar(console) as bar:
         task = bar.add_task("starting", total=None)
-        rows = data_suite(
+        rows, _ = load_suite(settings.suite)(
             settings, folder, lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
         )
     print_table(console, settings, rows)
     write_results(folder, settings, rows)
     console.print(f"\n  written to {folder}/benchmark.md and benchmark.json", markup=False, soft_wrap=True)
+
+
+def load_suite(name: str) -> Callable[..., tuple[list[Result], None]]:
+    """The function of a suite, whose module is only now imported."""
+    if name == "data":
+        from fexgan_lit.benchmarks.data import data_suite
+
+        return lambda *args: (data_suite(*args), None)
+    from fexgan_lit.benchmarks.metrics import metrics_suite
+
+    return metrics_suite
 
 
 def benchmark_settings(cfg: DictConfig) -> BenchmarkSettings:

@@ -8,7 +8,7 @@ from pathlib import Path
 from fexgan_lit.cores import cores
 from fexgan_lit.data.settings import SIZES
 
-SUITES = ("data",)
+SUITES = ("data", "metrics")
 
 
 @dataclass
@@ -21,6 +21,7 @@ class BenchmarkSettings:
     batch_size: int = 32
     frames: int = 20000
     stored: int = 400
+    images: int = 10_000
     rounds: int = 15
     workers: int | None = None
     facekit: str | None = None
@@ -43,14 +44,16 @@ class BenchmarkSettings:
 
     def reduced(self) -> BenchmarkSettings:
         """Amounts that take seconds."""
-        return replace(self, frames=min(self.frames, 200), stored=min(self.stored, 64), rounds=2)
+        return replace(
+            self, frames=min(self.frames, 200), stored=min(self.stored, 64), images=min(self.images, 64), rounds=2
+        )
 
     def problems(self) -> list[str]:
         """Every value that cannot be used, as a sentence with what was expected."""
         found = []
         if self.image_size not in SIZES:
             found.append(f"image_size={self.image_size}: expected one of {', '.join(map(str, SIZES))}.")
-        least = {"batch_size": 2, "frames": 100, "stored": 50, "rounds": 1, "workers": 1}
+        least = {"batch_size": 2, "frames": 100, "stored": 50, "images": 32, "rounds": 1, "workers": 1}
         for name, smallest in least.items():
             value = getattr(self, name)
             if value is not None and value < smallest:

@@ -165,8 +165,7 @@ class ImageQuality:
         return absent | self._notes
 
     def _distances(self, generated: Tensor, target: Tensor) -> dict[str, Tensor]:
-        similar = pixels.structure(generated, target)
-        found = {"ssim": similar.ssim, "ms_ssim": similar.ms_ssim, "psnr": pixels.psnr(generated, target)}
+        found = pixels.pixel_distances(generated, target)._asdict()
         if self.lpips is not None:
             device = self.lpips.shift.device
             found["lpips"] = self.lpips(generated.to(device), target.to(device))

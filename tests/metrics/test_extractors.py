@@ -118,7 +118,7 @@ def test_fid_at_128_px_is_that_of_torchmetrics_without_antialias(inception, ince
 def test_weights_of_another_network_are_named(fidelity, tmp_path):
     other = tmp_path / "other.pth"
     torch.save({"fc.weight": torch.zeros(10, 10)}, other)
-    with pytest.raises(UserError, match="weights of another network: .*expected weights-inception"):
+    with pytest.raises(UserError, match=r"weights of another network: .*expected weights-inception"):
         make_inception(other)
     other.write_bytes(b"nothing")
     with pytest.raises(UserError, match="holds no weights"):

@@ -85,7 +85,7 @@ def test_other_weights_are_named(backbone, change, message):
 
 
 def test_broken_and_missing_files_and_other_heads_are_named(tmp_path, backbone):
-    with pytest.raises(UserError, match="metrics.lpips_backbone=.*there is no such file"):
+    with pytest.raises(UserError, match=r"metrics\.lpips_backbone=.*there is no such file"):
         make_lpips(backbone=tmp_path / "nothing.pth")
     broken = tmp_path / "broken.pth"
     broken.write_bytes(b"no weights")
