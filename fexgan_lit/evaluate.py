@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from fexgan_lit.evaluation.contenders import Contender, Trained
     from fexgan_lit.evaluation.findings import Findings
     from fexgan_lit.evaluation.ground import Ground
+    from fexgan_lit.evaluation.scorers import Instruments
     from fexgan_lit.evaluation.scores import Scores
     from fexgan_lit.evaluation.settings import EvaluationSettings
-    from fexgan_lit.metrics.judge import Judge
+    from fexgan_lit.metrics.judges import JudgeBench
     from fexgan_lit.stages import Stages
 
 
@@ -44,7 +46,7 @@ def evaluate(cfg: DictConfig) -> None:
     command = shlex.join(["python", "-m", "fexgan_lit.evaluate", *HydraConfig.get().overrides.task])
     findings = find(settings, command, console)
     write_findings(findings, folder)
-    for table in findings.all_tables():
+    for table in findings.printed():
         console.print(table.rich())
     for subject, note in findings.notes.items():
         console.print(f"  {subject}: {note}", markup=False, soft_wrap=True)
@@ -59,13 +61,20 @@ def evaluation_settings(cfg: DictConfig) -> EvaluationSettings:
         UserError: one message with every value that cannot be used.
     """
     from fexgan_lit.config import typed
-    from fexgan_lit.evaluation.settings import EvaluationSettings, PlaceSettings
+    from fexgan_lit.evaluation.settings import EvaluationSettings, MetricSettings, PlaceSettings
+    from fexgan_lit.metrics.own_declaration import OwnJudgeSettings
 
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
     problems: list[str] = []
     place = typed(PlaceSettings, tree.pop("dataset"), "dataset", problems)
+    networks = tree.pop("metrics")
+    own = {
+        name: typed(OwnJudgeSettings, networks.pop(name), f"metrics.{name}", problems)
+        for name in ("affect_judge", "au_judge", "identity_judge")
+    }
+    metrics = typed(MetricSettings, networks, "metrics", problems)
     settings = typed(EvaluationSettings, {k: v for k, v in tree.items() if k != "out"}, "evaluate", problems)
-    settings.dataset = place
+    settings.dataset, settings.metrics = place, replace(metrics, **own)
     problems += [] if problems else settings.problems()
     if problems:
         raise UserError("the configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
@@ -74,9 +83,12 @@ def evaluation_settings(cfg: DictConfig) -> EvaluationSettings:
 
 def find(settings: EvaluationSettings, command: str, console: Console) -> Findings:
     """Open the runs, let everyone answer the same pairs, and put them side by side."""
+    from fexgan_lit.evaluation.breakdown import breakdown_tables
     from fexgan_lit.evaluation.findings import Findings
     from fexgan_lit.evaluation.ground import common_ground
+    from fexgan_lit.evaluation.instruments import make_instruments
     from fexgan_lit.evaluation.intervals import draw_resamples
+    from fexgan_lit.evaluation.papers import reference_table
     from fexgan_lit.evaluation.standing import differences, standings
     from fexgan_lit.evaluation.table1 import discriminator_table
     from fexgan_lit.stages import stages
@@ -84,8 +96,10 @@ def find(settings: EvaluationSettings, command: str, console: Console) -> Findin
     with stages(console) as stage:
         contenders = open_contenders(settings, stage("opening runs"))
         ground = common_ground(contenders, settings, stage("preparing frames"))
-        judge = ground.judge(stage("training the judge"))
-        scores = score_all(contenders, ground, judge, stage)
+        tools = make_instruments(ground, settings, stage)
+        judges = tools.judges
+        scores = score_all(contenders, ground, tools, stage)
+        add_strengths(scores, contenders, ground, judges, stage("asking for rising strengths"))
         resamples = draw_resamples(len(ground.pairs), settings.bootstrap, settings.seed)
         rows = standings(scores, resamples)
         findings = Findings(
@@ -94,14 +108,43 @@ def find(settings: EvaluationSettings, command: str, console: Console) -> Findin
             where=ground.where,
             rows=rows,
             differences=differences(rows, resamples),
-            judges=[judge.describe()],
+            judges=judges.describe(),
             recipes={name: recipe for s in scores for name, recipe in s.recipes.items()},
             notes={name: note for s in scores for name, note in s.notes.items()},
             seed=settings.seed,
         )
-        findings.tables += discriminator_table(contenders, scores, ground, judge, stage("measuring the training split"))
+        findings.warnings = judges.warnings()
+        findings.tables += discriminator_table(
+            contenders, scores, ground, judges.affect, stage("measuring the training split")
+        )
+        findings.breakdowns += [table for row in rows if row.runs for table in breakdown_tables(row, ground)]
+        findings.breakdowns.append(reference_table())
+        stage("drawing")
         draw(findings, scores, contenders, ground, settings)
     return findings
+
+
+def add_strengths(
+    scores: Sequence[Scores], contenders: Sequence[Trained], ground: Ground, judges: JudgeBench,
+    progress: Callable[[int, int], None],
+) -> None:  # fmt: skip
+    """Measure of every system whether the shown strength follows the asked one."""
+    from fexgan_lit.evaluation.strength import ASKED, measure_strength
+
+    there = {s.run: s for s in scores}
+    for number, contender in enumerate(contenders):
+        progress(number, len(contenders))
+        found = measure_strength(contender, ground, judges)
+        if found is None:
+            continue
+        mine = there[str(contender.run.path)]
+        mine.numbers["strength_rho"] = found.rho
+        mine.recipes["strength_rho"] = (
+            f"Spearman's rho between the strengths {', '.join(map(str, ASKED))} asked for and those shown, mean over "
+            f"{found.series} series (one identity, one affect); strength is {found.how}"
+        )
+        if found.flat:
+            mine.notes[f"strength of {contender.name}"] = f"{found.flat} of {found.series} series did not change at all"
 
 
 def open_contenders(settings: EvaluationSettings, progress: Callable[[int, int], None]) -> list[Trained]:
@@ -116,7 +159,7 @@ def open_contenders(settings: EvaluationSettings, progress: Callable[[int, int],
     return opened if settings.names else tell_apart(opened)
 
 
-def score_all(contenders: Sequence[Trained], ground: Ground, judge: Judge, stage: Stages) -> list[Scores]:
+def score_all(contenders: Sequence[Trained], ground: Ground, tools: Instruments, stage: Stages) -> list[Scores]:
     """Ceiling, floor, then every run."""
     from fexgan_lit.evaluation.contenders import Ceiling, Floor
     from fexgan_lit.evaluation.scorers import make_scorers
@@ -126,7 +169,7 @@ def score_all(contenders: Sequence[Trained], ground: Ground, judge: Judge, stage
     everyone: list[Contender] = [Ceiling(), Floor(), *contenders]
     for contender in everyone:
         count = Counted(stage(f"measuring {contender.name}"), len(ground.pairs))
-        found.append(score(contender, ground.loader(), make_scorers(ground, judge), count))
+        found.append(score(contender, ground.loader(), make_scorers(ground, tools), count))
     return found
 
 

@@ -21,3 +21,11 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         Path(partial).replace(path)
     finally:
         Path(partial).unlink(missing_ok=True)
+
+
+def from_home(path: Path) -> str:
+    """The path with ~ for the user's home, as reports that travel should name it."""
+    try:
+        return str(Path("~") / path.relative_to(Path.home()))
+    except (ValueError, RuntimeError):  # elsewhere, or nobody's home
+        return str(path)

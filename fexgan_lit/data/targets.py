@@ -42,6 +42,11 @@ class TargetCells:
         self._affect_list = np.argsort(~has, axis=1, kind="stable")  # (I, K) those first, in order
         self._rank = np.cumsum(has, axis=1) - 1  # (I, K) place of an affect in that list
 
+    @property
+    def eligible(self) -> np.ndarray:
+        """Rows of the split that may be targets, ascending, int64."""
+        return np.sort(self._rows)
+
     def uniform_affect(self, rng: np.random.Generator, identity: np.ndarray) -> np.ndarray:
         """(B,) an affect of each identity (B,), all equally likely."""
         return self._affect_list[identity, _below(rng, self._affects[identity])]

@@ -101,3 +101,16 @@ def _with_motions(face: Expression, motions: dict[str, Tensor]) -> Expression:
     if "aus" in moved:
         moved["aus"] = moved["aus"].clamp(0, 1)
     return replace(face, **moved)
+
+
+def at_strength(source: Expression, wanted: Expression, strength: float) -> Expression:
+    """`wanted` at a share of its strength: its affects times `strength`, its motions that share of the way.
+
+    Args:
+        source: what the faces show, (B, ...).
+        wanted: with the fields of `source`.
+        strength: 0 for the source's own motions and no affect, 1 for `wanted`.
+    """
+    motions = {name: strength * (getattr(wanted, name) - getattr(source, name)) for name in _motions(source)}
+    weights = None if wanted.affect is None else strength * wanted.affect
+    return replace(_with_motions(source, motions), affect=weights)

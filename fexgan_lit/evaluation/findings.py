@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fexgan_lit import __version__
 from fexgan_lit.evaluation.intervals import CONFIDENCE
+from fexgan_lit.evaluation.specs import GROUPS, spec
 from fexgan_lit.evaluation.standing import Difference, Row
 from fexgan_lit.evaluation.tables import as_csv, as_latex, differences_table, metrics_of, standings_table
 from fexgan_lit.files import write_atomic
@@ -39,6 +40,8 @@ class Findings:
         pictures: by name.
         captions: by name.
         tables: further tables, under the standings.
+        breakdowns: the metrics by affect and by identity, and what else stands in the files alone.
+        warnings: what the figures are worth where a judge is weak.
     """
 
     title: str
@@ -53,6 +56,8 @@ class Findings:
     pictures: dict[str, Image.Image] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
     tables: list[TextTable] = field(default_factory=list)
+    breakdowns: list[TextTable] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def headline_metrics(self) -> list[str]:
         """Columns of the printed table that were measured."""
@@ -62,19 +67,26 @@ class Findings:
     def headline(self) -> TextTable:
         """The table that is printed first."""
         notes = [f"{CONFIDENCE:.0%} intervals over the pairs in brackets; ± is the deviation between seeds."]
-        return standings_table(self.rows, self.headline_metrics(), "Standings", [*notes, *self.judges])
+        lines = [*notes, *self.judges, *(f"warning: {warning}" for warning in self.warnings)]
+        return standings_table(self.rows, self.headline_metrics(), "Standings", lines)
 
-    def all_tables(self) -> list[TextTable]:
-        """Headline, everything that was measured, differences, and what protocols added."""
-        there = metrics_of(self.rows)
-        rest = [metric for metric in there if metric not in (*HEADLINE, *TABLE1)]
+    def printed(self) -> list[TextTable]:
+        """What the terminal shows: the headline, the differences, and what a protocol found; the files hold the rest."""
         found = [self.headline()]
-        if rest:
-            found.append(standings_table(self.rows, rest, "Further metrics"))
         if self.differences:
-            shown = [metric for metric in (*HEADLINE, *rest) if any(d.metric == metric for d in self.differences)]
+            shown = [m for m in self.headline_metrics() if any(d.metric == m for d in self.differences)]
             found.append(differences_table(self.differences, shown))
         return [*found, *self.tables]
+
+    def all_tables(self) -> list[TextTable]:
+        """Everything: the printed tables, then a table a group of metrics, then affects and identities alone."""
+        there = metrics_of(self.rows)
+        found = self.printed()
+        for group in GROUPS:
+            chosen = [metric for metric in there if spec(metric).group == group and metric not in TABLE1]
+            if set(chosen) - set(HEADLINE):
+                found.append(standings_table(self.rows, chosen, group.capitalize()))
+        return [*found, *self.breakdowns]
 
     def as_dict(self) -> dict[str, Any]:
         """For evaluation.json."""
@@ -90,9 +102,12 @@ class Findings:
             "rows": [row.as_dict() for row in self.rows],
             "differences": differences,
             "judges": self.judges,
+            "warnings": self.warnings,
             "recipes": self.recipes,
             "notes": self.notes,
-            "tables": [{"title": t.title, "header": t.header, "rows": t.rows} for t in self.tables],
+            "tables": [
+                {"title": t.title, "header": t.header, "rows": t.rows} for t in (*self.tables, *self.breakdowns)
+            ],
         }
 
     def markdown(self) -> str:

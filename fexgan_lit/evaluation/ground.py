@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.data.packing import Progress
     from fexgan_lit.data.pairs import FixedPairLoader, FixedPairs
-    from fexgan_lit.metrics.judge import Judge
 
 #: Options of a data set that decide which frames there are and how they are split.
 _FRAMES = (
@@ -53,16 +52,6 @@ class Ground:
         from fexgan_lit.data.pairs import FixedPairLoader
 
         return FixedPairLoader(self.frames, self.pairs, self.batch_size, self.image_size)
-
-    def judge(self, progress: Progress) -> Judge:
-        """The judge of this data, trained on its training split, from the cache where training left it."""
-        from fexgan_lit.data.cache import cache_root
-        from fexgan_lit.metrics.judge_cache import load_or_train_judge
-
-        return load_or_train_judge(
-            self.data.train, self.data.val, image_size=self.image_size,
-            cache_dir=cache_root(self.data.config.cache_dir), key=self.data.key, progress=progress,
-        )  # fmt: skip
 
     @property
     def where(self) -> str:

@@ -68,7 +68,9 @@ def standings_figure(rows: Sequence[Row], metrics: Sequence[str]) -> Image.Image
     for metric in metrics:
         dots = {row.name: row.figures[metric].seeds for row in systems if metric in row.figures}
         if dots:
-            bounds = {name: row.figures[metric].mean for name, row in lines.items() if metric in row.figures}
+            # a frame against itself has no PSNR; the cap in its place would leave the systems in a corner
+            drawn = {name: row for name, row in lines.items() if not (metric == "psnr" and name == CEILING)}
+            bounds = {name: row.figures[metric].mean for name, row in drawn.items() if metric in row.figures}
             bars: Mapping[str, tuple[float, float]] = {
                 row.name: (interval.low, interval.high)
                 for row in systems

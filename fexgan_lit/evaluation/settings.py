@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from fexgan_lit.metrics.own_declaration import OwnJudgeSettings
+
 SPLITS = ("val", "train")
 
 
@@ -23,6 +25,19 @@ class PlaceSettings:
 
 
 @dataclass
+class MetricSettings:
+    """Where networks that no training of ours makes come from; `conf/evaluate.yaml` explains each field."""
+
+    inception_weights: str | None = None
+    lpips_net: str = "alex"
+    lpips_backbone: str | None = None
+    lpips_heads: str | None = None
+    affect_judge: OwnJudgeSettings = field(default_factory=OwnJudgeSettings)
+    au_judge: OwnJudgeSettings = field(default_factory=OwnJudgeSettings)
+    identity_judge: OwnJudgeSettings = field(default_factory=OwnJudgeSettings)
+
+
+@dataclass
 class EvaluationSettings:
     """What is measured, on how many pairs; `conf/evaluate.yaml` explains each field."""
 
@@ -37,6 +52,7 @@ class EvaluationSettings:
     shown: int = 8
     device: str = "cpu"
     dataset: PlaceSettings = field(default_factory=PlaceSettings)
+    metrics: MetricSettings = field(default_factory=MetricSettings)
 
     @property
     def places(self) -> list[str]:

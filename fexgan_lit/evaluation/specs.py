@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fexgan_lit.expression import ACTION_UNITS
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -15,12 +17,14 @@ class Spec:
         label: over its column.
         digits: after the point.
         higher_is_better: which way is better; None where neither is.
+        group: of `GROUPS`; empty for what stands in the files alone, such as deviations of subsets.
     """
 
     name: str
     label: str
     digits: int = 3
     higher_is_better: bool | None = True
+    group: str = ""
 
     @property
     def arrow(self) -> str:
@@ -29,34 +33,45 @@ class Spec:
         return self.label + ways[self.higher_is_better]
 
 
-#: In the order of the tables: distance to the true frame, distributions, expression, identity, discriminator.
+#: Groups of metrics, in the order of the tables.
+GROUPS = ("distance to the true frame", "distributions", "expression", "identity", "discriminator", "action units")
+
+_PIXELS, _SETS, _EXPRESSION, _IDENTITY, _TABLE1, _UNITS = GROUPS
+
+#: In the order of the tables.
 SPECS = (
-    Spec("ssim", "SSIM"),
-    Spec("ms_ssim", "MS-SSIM"),
-    Spec("psnr", "PSNR (dB)", 2),
-    Spec("lpips", "LPIPS", 3, False),
-    Spec("fid", "FID", 2, False),
-    Spec("fd_judge", "fd_judge", 2, False),
-    Spec("kid", "KID", 4, False),
-    Spec("kid_judge", "kid_judge", 4, False),
-    Spec("inception_score", "IS", 2),
-    Spec("precision", "precision"),
-    Spec("recall", "recall"),
-    Spec("density", "density"),
-    Spec("coverage", "coverage"),
-    Spec("affect_as_asked", "affect as asked"),
-    Spec("au_error", "AU error", 3, False),
-    Spec("landmark_error", "landmark error", 3, False),
-    Spec("strength_rho", "strength rho"),
-    Spec("identity_kept", "identity kept"),
-    Spec("identity_cosine", "identity cosine"),
-    Spec("rank1", "Rank-1"),
-    Spec("tar_far1", "TAR at FAR 1%"),
-    Spec("tar_far01", "TAR at FAR 0.1%"),
-    Spec("d_real_binary", "D real binary", 3, None),
-    Spec("d_real_affect", "D real affect", 3, None),
-    Spec("d_fake_binary", "D fake binary", 3, None),
-    Spec("d_fake_affect", "D fake affect", 3, None),
+    Spec("ssim", "SSIM", group=_PIXELS),
+    Spec("ms_ssim", "MS-SSIM", group=_PIXELS),
+    Spec("psnr", "PSNR (dB)", 2, group=_PIXELS),
+    Spec("lpips", "LPIPS", 3, False, _PIXELS),
+    *(
+        Spec(f"{name}{suffix}", f"{label}{words}", digits, higher, _SETS)
+        for suffix, words, names in (
+            ("", "", (("fid", "FID"), ("kid", "KID"), ("inception_score", "IS"))),
+            ("_judge", "_judge", (("fd", "fd"), ("kid", "kid"), ("is", "is"))),
+        )
+        for (name, label), digits, higher in zip(names, (2, 4, 2), (False, False, True), strict=True)
+    ),
+    *(
+        Spec(f"{name}{suffix}", f"{name}{words}", group=_SETS)
+        for suffix, words in (("", ""), ("_judge", " (judge)"))
+        for name in ("precision", "recall", "density", "coverage")
+    ),
+    Spec("affect_as_asked", "affect as asked", group=_EXPRESSION),
+    Spec("macro_f1", "macro F1", group=_EXPRESSION),
+    Spec("au_error", "AU error", 3, False, _EXPRESSION),
+    Spec("landmark_error", "landmark error", 3, False, _EXPRESSION),
+    Spec("strength_rho", "strength rho", group=_EXPRESSION),
+    Spec("identity_kept", "identity kept", group=_IDENTITY),
+    Spec("identity_cosine", "identity cosine", group=_IDENTITY),
+    Spec("rank1", "Rank-1", group=_IDENTITY),
+    Spec("tar_far1", "TAR at FAR 1%", group=_IDENTITY),
+    Spec("tar_far01", "TAR at FAR 0.1%", group=_IDENTITY),
+    Spec("d_real_binary", "D real binary", 3, None, _TABLE1),
+    Spec("d_real_affect", "D real affect", 3, None, _TABLE1),
+    Spec("d_fake_binary", "D fake binary", 3, None, _TABLE1),
+    Spec("d_fake_affect", "D fake affect", 3, None, _TABLE1),
+    *(Spec(f"au_error_au{unit:02d}", f"AU{unit}", 3, False, _UNITS) for unit in ACTION_UNITS),
 )
 _BY_NAME = {spec.name: spec for spec in SPECS}
 

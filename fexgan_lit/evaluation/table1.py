@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from fexgan_lit.evaluation.contenders import Trained
     from fexgan_lit.evaluation.ground import Ground
     from fexgan_lit.metrics.judge import Judge
+    from fexgan_lit.metrics.own_judges import OwnAffectJudge
 
 #: Pairs of the training split that are measured.
 TRAIN_PAIRS = 512
 
 
 def discriminator_table(
-    contenders: Sequence[Trained], scores: Sequence[Scores], ground: Ground, judge: Judge,
+    contenders: Sequence[Trained], scores: Sequence[Scores], ground: Ground, judge: Judge | OwnAffectJudge,
     progress: Callable[[int, int], None],
 ) -> list[TextTable]:  # fmt: skip
     """How often each discriminator is right, on training and validation pairs; empty where none has a verdict.
@@ -59,7 +60,7 @@ def discriminator_table(
     return [TextTable("Discriminator accuracy (Table 1), and the judge", header, (*rows, *papers), len(papers), notes)]
 
 
-def train_scores(contender: Trained, ground: Ground, judge: Judge) -> Scores:
+def train_scores(contender: Trained, ground: Ground, judge: Judge | OwnAffectJudge) -> Scores:
     """The verdicts on pairs of the training split."""
     from fexgan_lit.data.pairs import fixed_pairs
 

@@ -5,24 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from fexgan_lit.expression import ACTION_UNITS
+from fexgan_lit.metrics.expression_scores import f1_per_affect, landmark_distances
 from fexgan_lit.systems.base import Outcome
 
 if TYPE_CHECKING:
     from fexgan_lit.data.pairs import PairBatch
     from fexgan_lit.metrics.judge import Judge
+    from fexgan_lit.metrics.judges import JudgeBench
+    from fexgan_lit.metrics.own_judges import OwnAffectJudge
 
 
 class Verdicts:
-    """What the judge reads: the affect against the asked one, the identity against the source's.
+    """What the judge reads: the affect against the asked one, and the identity where it knows the people.
 
     Args:
-        judge: trained on the training split only.
+        judge: ours, trained on the training split only, or the user's own.
         where: what the recipes say of the frames.
     """
 
-    def __init__(self, judge: Judge, where: str) -> None:
+    def __init__(self, judge: Judge | OwnAffectJudge, where: str) -> None:
         self.judge = judge
         self.where = where
         K = len(judge.affects)
@@ -36,23 +41,88 @@ class Verdicts:
         asked, seen = batch.target_affect.cpu().numpy(), reading.affect.numpy()
         np.add.at(self.confusion, (asked, seen), 1)
         self._affect.append(seen == asked)
-        self._identity.append(reading.identity.numpy() == batch.identity.cpu().numpy())
+        if hasattr(reading, "identity"):
+            self._identity.append(reading.identity.numpy() == batch.identity.cpu().numpy())
 
     def columns(self) -> dict[str, np.ndarray]:
         """Whether the judge reads each pair as it should, 0 or 1."""
-        return {"affect_as_asked": _joined(self._affect), "identity_kept": _joined(self._identity)}
+        found = {"affect_as_asked": _joined(self._affect)}
+        return found | ({"identity_kept": _joined(self._identity)} if self._identity else {})
 
     def numbers(self) -> dict[str, float]:
-        """None."""
-        return {}
+        """Mean F1 over the affects that were asked for."""
+        scores = f1_per_affect(torch.from_numpy(self.confusion))
+        return {"macro_f1": float(scores.nanmean())} if self.confusion.sum() else {}
 
     def recipes(self) -> dict[str, str]:
         """See `Scorer`."""
-        seen = f"images averaged to {self.judge.net.working_size} px; {self.judge.describe()}; {self.where}"
-        return {
+        seen = f"{self.judge.describe()}; {self.where}"
+        lines = {
             "affect_as_asked": f"share of faces whose affect the judge reads as asked; {seen}",
-            "identity_kept": f"share of faces whose identity the judge reads as the source's; {seen}",
+            "macro_f1": f"F1 of the judge's verdicts, mean over the affects asked for; {seen}",
+            "identity_kept": f"share of faces whose identity the judge's class head reads as the source's; {seen}",
         }
+        return lines if self._identity else {name: line for name, line in lines.items() if name != "identity_kept"}
+
+    def notes(self) -> dict[str, str]:
+        """None."""
+        return {}
+
+
+class Geometry:
+    """Action units and landmarks read from the generated face, against those of the true frame."""
+
+    def __init__(self, judges: JudgeBench, where: str) -> None:
+        self.judges = judges
+        self.where = where
+        self._units: list[np.ndarray] = []
+        self._points: list[np.ndarray] = []
+
+    def update(self, batch: PairBatch, generated: Tensor, outcome: Outcome | None) -> None:
+        """See `Scorer`."""
+        if batch.target_aus is not None and (aus := self.judges.aus(generated)) is not None:
+            self._units.append((aus.double() - batch.target_aus.cpu().double()).abs().numpy())  # (B, 17)
+        if batch.target_landmarks is not None and (points := self.judges.landmarks(generated)) is not None:
+            self._points.append(landmark_distances(points, batch.target_landmarks.cpu()).numpy())
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Mean error of the action units, and of the landmarks, of every pair."""
+        found = {}
+        if self._units:
+            errors = np.concatenate(self._units)  # (N, 17)
+            known = ~np.isnan(errors).all(1)
+            found["au_error"] = np.full(len(errors), np.nan)
+            found["au_error"][known] = np.nanmean(errors[known], axis=1)
+        if self._points:
+            found["landmark_error"] = np.concatenate(self._points)
+        return found
+
+    @property
+    def unit_errors(self) -> dict[int, float]:
+        """Mean absolute error by action unit; empty where they were not measured."""
+        if not self._units:
+            return {}
+        return dict(zip(ACTION_UNITS, np.nanmean(np.concatenate(self._units), axis=0).tolist(), strict=True))
+
+    def numbers(self) -> dict[str, float]:
+        """Error of every action unit."""
+        return {f"au_error_au{unit:02d}": error for unit, error in self.unit_errors.items() if not np.isnan(error)}
+
+    def recipes(self) -> dict[str, str]:
+        """See `Scorer`."""
+        lines = {}
+        geometry = self.judges.units or self.judges.geometry
+        if self._units and geometry is not None:
+            lines["au_error"] = (
+                "mean absolute difference of 17 action units in 0..1, read from the generated face, to those of the "
+                f"true frame; {geometry.describe()}; {self.where}"
+            )
+        if self._points and self.judges.geometry is not None:
+            lines["landmark_error"] = (
+                "mean distance of 68 landmarks read from the generated face to those of the true frame, by the "
+                f"distance of the outer eye corners; {self.judges.geometry.describe()}; {self.where}"
+            )
+        return lines
 
     def notes(self) -> dict[str, str]:
         """None."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from fexgan_lit.errors import UserError
+from fexgan_lit.files import from_home
 from fexgan_lit.metrics.availability import Unavailable
 from fexgan_lit.metrics.judge import JudgeNet
 
@@ -152,7 +153,7 @@ def find_inception(weights_path: str | Path | None = None) -> Path | Unavailable
     cached = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
     if cached.is_file():
         return cached
-    return Unavailable(f"Inception weights are not at {cached}; give metrics.inception_weights=PATH")
+    return Unavailable(f"Inception weights are not at {from_home(cached)}; give metrics.inception_weights=PATH")
 
 
 def make_fid(weights_path: str | Path | None = None) -> Metric | Unavailable:

@@ -35,7 +35,12 @@ def cosine_scores(gallery: Tensor, probes: Tensor) -> Tensor:
 
 
 def rank1(gallery: Tensor, gallery_ids: Tensor, probes: Tensor, probe_ids: Tensor) -> float:
-    """Share of probes whose nearest gallery embedding, by cosine, is of the same person.
+    """Share of probes that `rank1_hits` says are recognised."""
+    return float(rank1_hits(gallery, gallery_ids, probes, probe_ids).double().mean())
+
+
+def rank1_hits(gallery: Tensor, gallery_ids: Tensor, probes: Tensor, probe_ids: Tensor) -> Tensor:
+    """Whether the gallery embedding nearest to each probe, by cosine, is of the same person: (P,) bool.
 
     A probe as near to a stranger as to its own person counts as missed: embeddings that are all alike recognise
     nobody.
@@ -50,12 +55,12 @@ def rank1(gallery: Tensor, gallery_ids: Tensor, probes: Tensor, probe_ids: Tenso
         UserError: somebody among the probes is not in the gallery.
     """
     _check_enrolled(gallery_ids, probe_ids)
-    hits = 0
+    hits = []
     for scores, same in _blocks(gallery, gallery_ids, probes, probe_ids):
         own = scores.masked_fill(~same, -torch.inf).amax(dim=1)
         stranger = scores.masked_fill(same, -torch.inf).amax(dim=1)
-        hits += int((own > stranger).sum())
-    return hits / len(probes)
+        hits.append(own > stranger)
+    return torch.cat(hits)
 
 
 @dataclass(frozen=True)

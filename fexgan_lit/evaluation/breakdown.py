@@ -1,0 +1,43 @@
+"""The same metrics for every affect and every identity alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fexgan_lit.evaluation.ground import Ground
+from fexgan_lit.evaluation.specs import in_order, spec
+from fexgan_lit.evaluation.standing import Row
+from fexgan_lit.tables import ABSENT, TextTable
+
+#: Left out: what the discriminator says of sources has no asked affect.
+_NOT_SPLIT = ("d_real_binary", "d_real_affect", "d_fake_binary", "d_fake_affect")
+
+
+def breakdown_tables(row: Row, ground: Ground) -> list[TextTable]:
+    """One table by the asked affect, one by the identity; a class without pairs says so instead of a number."""
+    frames, pairs = ground.frames, ground.pairs
+    groups = {
+        "asked affect": (frames.affects, frames.affect[pairs.target]),
+        "identity": (frames.identities, frames.identity[pairs.source]),
+    }
+    return [_table(row, name, classes, index) for name, (classes, index) in groups.items()]
+
+
+def _table(row: Row, name: str, classes: Sequence[str], index: np.ndarray) -> TextTable:
+    metrics = [metric for metric in in_order(row.columns) if metric not in _NOT_SPLIT]
+    rows = []
+    for number, label in enumerate(classes):
+        chosen = index == number
+        cells = [_mean(row.columns[metric][chosen], spec(metric).digits) for metric in metrics]
+        rows.append((label, str(int(chosen.sum())), *cells))
+    empty = [label for number, label in enumerate(classes) if not (index == number).any()]
+    notes = (f"no pairs, so nothing to measure: {', '.join(empty)}",) if empty else ()
+    header = (name, "pairs", *(spec(metric).arrow for metric in metrics))
+    return TextTable(f"{row.name} by {name}", header, tuple(rows), 0, notes)
+
+
+def _mean(values: np.ndarray, digits: int) -> str:
+    known = values[~np.isnan(values)]
+    return f"{known.mean():.{digits}f}" if len(known) else ABSENT

@@ -1,0 +1,78 @@
+"""What an evaluation measures with: judges, feature extractors, perceptual distance, the true frames' statistics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fexgan_lit.evaluation.people import SourceEmbeddings
+from fexgan_lit.evaluation.scorers import Instruments
+
+if TYPE_CHECKING:
+    from fexgan_lit.evaluation.ground import Ground
+    from fexgan_lit.evaluation.settings import EvaluationSettings, MetricSettings
+    from fexgan_lit.metrics.judges import JudgeBench
+    from fexgan_lit.stages import Stages
+
+
+def make_instruments(ground: Ground, settings: EvaluationSettings, stage: Stages) -> Instruments:
+    """Train or find the judges, look for weights, and read the true frames once.
+
+    Raises:
+        UserError: weights or judges that were named cannot be used.
+    """
+    from fexgan_lit.data.cache import cache_root
+    from fexgan_lit.metrics.availability import Unavailable
+    from fexgan_lit.metrics.extractors import JudgeExtractor, make_inception
+    from fexgan_lit.metrics.judge import Judge
+    from fexgan_lit.metrics.lpips import make_lpips
+    from fexgan_lit.metrics.real_side import real_statistics
+
+    asked = settings.metrics
+    cache = cache_root(ground.data.config.cache_dir)
+    judges = judge_bench(ground, asked, stage).to(settings.device)
+    extractors = {"inception": make_inception(asked.inception_weights)}
+    if isinstance(judges.affect, Judge):
+        extractors["judge"] = JudgeExtractor(judges.affect.net)
+    lpips = make_lpips(asked.lpips_net, asked.lpips_backbone, asked.lpips_heads)
+    real = {
+        name: real_statistics(
+            extractor.to(settings.device), ground.frames, true_rows(ground), ground.image_size, cache,
+            f"{ground.data.key}/{ground.split}", stage(f"reading true frames with {name}"),
+        )
+        for name, extractor in extractors.items() if not isinstance(extractor, Unavailable)
+    }  # fmt: skip
+    sources = None
+    if judges.identity is not None:
+        stage("embedding true frames")
+        sources = SourceEmbeddings.of(judges.identity, ground.frames, ground.image_size)
+    if not isinstance(lpips, Unavailable):
+        lpips.to(settings.device)
+    return Instruments(judges, extractors, lpips, real, sources, settings.seed)
+
+
+def judge_bench(ground: Ground, asked: MetricSettings, stage: Stages) -> JudgeBench:
+    """Every judge the data allow; the user's own take their places."""
+    from fexgan_lit.data.cache import cache_root
+    from fexgan_lit.metrics.judges import load_or_train_judges, load_own_judges
+
+    own = load_own_judges(asked.affect_judge, asked.au_judge, asked.identity_judge)
+    running: dict[str, object] = {}
+
+    def told(name: str, done: int, total: int) -> None:
+        if running.get("name") != name:
+            running.update(name=name, progress=stage(f"training the judge of {name}"))
+        running["progress"](done, total)  # type: ignore[operator]
+
+    return load_or_train_judges(
+        ground.data.train, ground.data.val, image_size=ground.image_size,
+        cache_dir=cache_root(ground.data.config.cache_dir), key=ground.data.key, own=own, progress=told,
+    )  # fmt: skip
+
+
+def true_rows(ground: Ground) -> np.ndarray:
+    """Rows of the split that generated frames are held against: all that may be a target, (n,) int64."""
+    from fexgan_lit.data.targets import TargetCells
+
+    return TargetCells(ground.frames, ground.data.config.min_target_intensity).eligible

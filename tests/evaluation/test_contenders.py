@@ -1,0 +1,84 @@
+"""Which runs are seeds of one another, which can stand in one table, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from fexgan_lit.data.settings import DatasetConfig
+from fexgan_lit.errors import UserError
+from fexgan_lit.evaluation.contenders import Trained, tell_apart
+from fexgan_lit.evaluation.ground import check_comparable
+from fexgan_lit.evaluation.scores import check_finite
+from fexgan_lit.evaluation.settings import EvaluationSettings
+from fexgan_lit.runfolder import RunFolder
+from fexgan_lit.systems.fexgan.losses import FExGANLossSettings
+from fexgan_lit.systems.fexgan.settings import FExGANSettings
+from fexgan_lit.systems.optimisers import DualOptimizerSettings
+
+FACTS = {"affects": ["joy", "fear"], "identities": ["a", "b"], "train_frames": 10, "val_frames": 4}
+
+
+def contender(name: str = "fexgan", *, seed: int = 0, beta: float = 1.0, **data: object) -> Trained:
+    settings = SimpleNamespace(
+        model=FExGANSettings(image_size=32), loss=FExGANLossSettings(beta=beta), optimizer=DualOptimizerSettings(),
+        dataset=replace(DatasetConfig(name="folder", image_size=32), **{k: v for k, v in data.items() if k != "facts"}),
+        trainer=SimpleNamespace(max_steps=10, max_minutes=None), callbacks={}, seed=seed,
+        data=data.get("facts", FACTS),
+    )  # fmt: skip
+    return Trained(name, RunFolder(Path(f"outputs/{name}_{seed}")), settings, None)  # type: ignore[arg-type]
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_row():
+    named = tell_apart([contender(seed=1), contender(seed=2), contender(seed=3, root="elsewhere")])
+    assert [c.name for c in named] == ["fexgan"] * 3
+
+
+def test_runs_of_other_settings_are_told_apart_by_what_differs():
+    named = tell_apart([contender(), contender(beta=3.0), contender(seed=5, beta=3.0), contender("stargan")])
+    assert [c.name for c in named] == ["fexgan", "fexgan (loss.beta=3.0)", "fexgan (loss.beta=3.0)", "stargan"]
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"split_seed": 3}, "dataset.split_seed 3 instead of 0"),
+        ({"image_size": 64}, "dataset.image_size 64 instead of 32"),
+        ({"facts": FACTS | {"affects": ["joy", "anger"]}}, "data.affects"),
+    ],
+)
+def test_runs_on_other_data_cannot_stand_in_one_table(other, words):
+    with pytest.raises(UserError, match="runs on different data") as refused:
+        check_comparable([contender(), contender(**other)])
+    assert words in str(refused.value)
+
+
+def test_batch_and_augmentation_may_differ():
+    check_comparable([contender(), contender(batch_size=7, augmentation="fexgan", flip=0.1)])
+
+
+def test_faces_that_are_no_numbers_are_named():
+    images = torch.zeros(4, 3, 8, 8)
+    images[1, 0, 0, 0] = torch.nan
+    images[3] = torch.inf
+    with pytest.raises(UserError, match="fexgan: 2 of 4 faces"):
+        check_finite(images, "fexgan")
+    check_finite(torch.zeros(2, 3, 8, 8), "fexgan")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "name a run folder with run=RUN_DIR"),
+        ({"run": "a", "split": "test"}, "split=test"),
+        ({"run": "a", "pairs": 1}, "pairs=1"),
+        ({"runs": ["a", "b"], "names": ["x"]}, "names has 1 entries for 2 runs"),
+        ({"run": "a", "bootstrap": 3}, "bootstrap=3"),
+    ],
+)
+def test_options_that_cannot_be_used(options, words):
+    assert any(words in problem for problem in EvaluationSettings(**options).problems())
