@@ -7,7 +7,7 @@ import difflib
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -93,6 +93,29 @@ def remove_if_empty() -> None:
 
     with contextlib.suppress(OSError):
         Path(HydraConfig.get().runtime.output_dir).rmdir()
+
+
+def out_trouble(out: str) -> str | None:
+    """Why nothing can be written to the folder `out`; None if it can."""
+    folder = Path(out).expanduser()
+    if folder.exists() and not folder.is_dir():
+        return f"out={out} is a file; expected a folder, or a name that is free."
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        return f"out={out} cannot be written; choose another folder."
+    return None
+
+
+@contextlib.contextmanager
+def no_stray_folder(folder: Path) -> Iterator[None]:
+    """Remove `folder`, made by Hydra, and its parent if they are still empty when the work inside fails."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+            if folder.parent.name == "outputs":
+                folder.parent.rmdir()
+        raise
 
 
 def _is_sweep() -> bool:

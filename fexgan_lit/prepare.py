@@ -6,11 +6,8 @@ only, an affect without frames, fewer frames than a batch); 2 for a mistake that
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fexgan_lit.cores import cores
 from fexgan_lit.data.settings import STUDIOS, DatasetConfig
-from fexgan_lit.doors import run_door
+from fexgan_lit.doors import no_stray_folder, out_trouble, run_door
 from fexgan_lit.errors import UserError
 from fexgan_lit.files import write_atomic
 from fexgan_lit.stages import Stages, stages
@@ -257,29 +254,6 @@ def report_folder(out: str | None, name: str) -> str:
         return str(Path(out).expanduser())
     stamp = datetime.now(tz=timezone.utc).astimezone().strftime("%Y-%m-%d_%H-%M-%S")
     return f"outputs/prepare_{name}_{stamp}"
-
-
-def out_trouble(out: str) -> str | None:
-    """Why no report can be written to `out`; None if one can."""
-    folder = Path(out).expanduser()
-    if folder.exists() and not folder.is_dir():
-        return f"out={out} is a file; expected a folder for the report, or a name that is free."
-    if folder.is_dir() and not os.access(folder, os.W_OK):
-        return f"out={out} cannot be written; choose another folder for the report."
-    return None
-
-
-@contextlib.contextmanager
-def no_stray_folder(folder: Path) -> Iterator[None]:
-    """Remove `folder`, made by Hydra, and its parent if they are still empty when the work inside fails."""
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-            if folder.parent.name == "outputs":
-                folder.parent.rmdir()
-        raise
 
 
 def main() -> None:
