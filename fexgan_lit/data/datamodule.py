@@ -75,6 +75,7 @@ class FrameData(LightningDataModule):
         split = split_rows(self.table, config.val_fraction, config.split, config.split_seed)
         self.train = frame_set(self.table, pack.images, rows, split.train)
         self.val = frame_set(self.table, pack.images, rows, split.val) if len(split.val) else None
+        self._packed = pack.images, rows
         self._sampler = PairSampler(
             self.train,
             config.batch_size,
@@ -95,6 +96,10 @@ class FrameData(LightningDataModule):
         """What identifies the frames and their split; judges and statistics are kept under it."""
         c = self.config
         return f"{self.summary.pack.name}/{c.split}/{c.val_fraction}/{c.split_seed}/{','.join(self.affects)}"
+
+    def everything(self) -> FrameSet:
+        """All frames in use, whatever the split; row i is that of `table`."""
+        return frame_set(self.table, *self._packed, np.arange(len(self.table)))
 
     def train_dataloader(self) -> PairLoader:
         """The one training loader; it keeps its place in the pair sequence."""

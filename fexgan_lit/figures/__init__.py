@@ -2,7 +2,7 @@
 
 from fexgan_lit.figures.charts import confusion_figure, loss_curves
 from fexgan_lit.figures.dots import DotPanel, dot_panels
-from fexgan_lit.figures.grids import affect_grid, complex_grid, sample_grid, truth_grid
+from fexgan_lit.figures.grids import affect_grid, complex_grid, face_sheet, sample_grid, truth_grid
 
 __all__ = [
     "DotPanel",
@@ -10,6 +10,7 @@ __all__ = [
     "complex_grid",
     "confusion_figure",
     "dot_panels",
+    "face_sheet",
     "loss_curves",
     "sample_grid",
     "truth_grid",

@@ -93,6 +93,29 @@ def sample_grid(
     return _sheet(samples, [""] * len(samples), affects, title=title, wrong=_wrong(verdicts, asked, affects))
 
 
+def face_sheet(
+    cells: Tensor,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    references: Tensor | None = None,
+    reference_label: str = "input",
+    title: str | None = None,
+) -> Image.Image:
+    """Faces in labelled rows and columns, beside the faces they come from where there are any.
+
+    Args:
+        cells: (R, C, 3, S, S) in [-1, 1]; a cell with NaN stays blank.
+        rows: R labels.
+        columns: C labels.
+        references: (R, 3, S, S) in [-1, 1], before the first column; None leaves the column out.
+        reference_label: over them.
+        title: above everything.
+    """
+    _expect(cells, (len(rows), len(columns)), "cells")
+    return _sheet(cells, rows, columns, references, reference_label, title)
+
+
 def truth_grid(
     references: Tensor | None,
     generated: Tensor,
