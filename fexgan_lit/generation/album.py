@@ -1,0 +1,88 @@
+"""The folder that a call of `generate` leaves: faces, sheets, films, and generation.json with what was asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from fexgan_lit.expression import ACTION_UNITS
+from fexgan_lit.files import write_atomic
+
+if TYPE_CHECKING:
+    from fexgan_lit.expression import Expression
+
+RECORD = "generation.json"
+_DIGITS = 4
+
+
+@dataclass
+class Album:
+    """What is written, and the record of it.
+
+    Attributes:
+        folder: new and empty.
+        affects: class names of the run, for the record.
+        pictures: an entry a face that was written: file, face it was made from, what was asked for.
+        files: the other files, by name, and what each shows.
+        measured: numbers, by name.
+    """
+
+    folder: Path
+    affects: Sequence[str]
+    pictures: list[dict[str, Any]] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    measured: dict[str, Any] = field(default_factory=dict)
+
+    def face(self, name: str, pixels: np.ndarray, source: str, asked: Expression | None, row: int = 0) -> None:
+        """Write `pixels` (S, S, 3) uint8 RGB as `<name>.png`, made from `source` for row `row` of `asked`.
+
+        `asked` None is the input itself.
+        """
+        path = f"{name}.png"
+        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(self.folder / path)
+        self.pictures.append({"file": path, "source": source, "asked": asked and described(asked, row, self.affects)})
+
+    def picture(self, name: str, page: Image.Image, shows: str) -> None:
+        """Write a sheet or a strip."""
+        page.save(self.path(name, shows))
+
+    def text(self, name: str, content: str, shows: str) -> None:
+        """Write a table."""
+        write_atomic(self.path(name, shows), content)
+
+    def path(self, name: str, shows: str) -> Path:
+        """Where the file `name` goes, which is noted in the record."""
+        self.files[name] = shows
+        return self.folder / name
+
+    def close(self, about: dict[str, Any]) -> None:
+        """Write the record; `about` says what was run."""
+        record = {**about, "measured": self.measured, "files": self.files, "pictures": self.pictures}
+        write_atomic(self.folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+def described(asked: Expression, row: int, affects: Sequence[str]) -> dict[str, Any]:
+    """Row `row` of an expression in words and numbers: weights above or below 0, the 17 units, the 68 points."""
+    found: dict[str, Any] = {}
+    if asked.affect is not None:
+        weights = zip(affects, asked.affect[row].tolist(), strict=True)
+        found["affect"] = {name: round(weight, _DIGITS) for name, weight in weights if weight}
+    if asked.aus is not None:
+        units = zip(ACTION_UNITS, asked.aus[row].tolist(), strict=True)
+        found["action_units"] = {f"AU{unit:02d}": round(value, _DIGITS) for unit, value in units}
+    if asked.landmarks is not None:
+        found["landmarks"] = np.round(asked.landmarks[row].cpu().numpy().astype(float), _DIGITS).tolist()
+    return found
+
+
+def file_name(*parts: str) -> str:
+    """`parts` joined by _ as a name that every file system takes."""
+    return re.sub(r"[^\w.+-]+", "_", "_".join(parts)).strip("._") or "face"

@@ -1,0 +1,36 @@
+"""Every mode of `generate` by name: its options, what it does, and in a sentence what it is for.
+
+A new mode is a file of this package with a dataclass of options (with `problems()`) and a function of a `Workbench` and
+those options, a line here, and its options in `conf/generate.yaml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from fexgan_lit.generation.action_units import ActionUnitOptions, action_units
+from fexgan_lit.generation.animate import AnimateOptions, animate
+from fexgan_lit.generation.interpolate import InterpolateOptions, interpolate
+from fexgan_lit.generation.prototypes import PrototypeOptions, prototypes
+from fexgan_lit.generation.workbench import Workbench
+
+
+class Mode(NamedTuple):
+    """One thing to ask a run for.
+
+    Attributes:
+        options: dataclass of its options, with `problems()`.
+        make: does it; writes to the album of the workbench.
+    """
+
+    options: type
+    make: Callable[[Workbench, Any], None]
+
+
+MODES = {
+    "action_units": Mode(ActionUnitOptions, action_units),
+    "prototypes": Mode(PrototypeOptions, prototypes),
+    "interpolate": Mode(InterpolateOptions, interpolate),
+    "animate": Mode(AnimateOptions, animate),
+}

@@ -1,0 +1,207 @@
+"""The faces that are changed: a reference frame of each identity of the run's data, or pictures of the user's."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fexgan_lit.errors import UserError
+from fexgan_lit.expression import ACTION_UNITS, Expression, resolve_affect
+from fexgan_lit.generation.expressions import rows_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fexgan_lit.data.frames import FrameSet
+    from fexgan_lit.data.table import FrameTable
+
+#: Faces that are changed where the user names none.
+MOST_FACES = 16
+#: The option of training that the same file is given with; its messages name it.
+_TRAINING_OPTION, _OPTION = "dataset.annotations=", "annotations="
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """N faces and what is known of them.
+
+    Attributes:
+        names: of the faces, all different.
+        images: (N, 3, S, S) in [-1, 1].
+        shown: what they show, (N, ...); a field that is not known of all of them is left out.
+        rows: (N,) rows of the frame set they were taken from; None for pictures of the user's.
+        origin: where they come from, in words.
+        notes: sentences for the user.
+    """
+
+    names: tuple[str, ...]
+    images: Tensor
+    shown: Expression
+    rows: np.ndarray | None
+    origin: str
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def select(self, index: Sequence[int]) -> Sources:
+        """The faces at `index`, in that order."""
+        rows = None if self.rows is None else self.rows[list(index)]
+        names = tuple(self.names[i] for i in index)
+        return replace(self, names=names, images=self.images[list(index)], shown=rows_of(self.shown, index), rows=rows)
+
+
+def choose(sources: Sources, names: Sequence[str]) -> Sources:
+    """The faces called `names`; without names, the first `MOST_FACES`, with a note where there are more.
+
+    Raises:
+        UserError: a name is none of theirs; names the nearest.
+    """
+    if not names:
+        if len(sources) <= MOST_FACES:
+            return sources
+        note = f"the first {MOST_FACES} of {len(sources)} faces are taken; who=[NAME,...] chooses others"
+        return replace(sources.select(range(MOST_FACES)), notes=(*sources.notes, note))
+    unknown = [name for name in names if name not in sources.names]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], sources.names, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise UserError(
+            f"who={unknown[0]}: expected one of {', '.join(sources.names[:20])}"
+            f"{' ...' if len(sources) > 20 else ''}, the faces of {sources.origin}.{hint}"
+        )
+    return sources.select([sources.names.index(name) for name in dict.fromkeys(names)])
+
+
+def from_frames(frames: FrameSet, size: int, origin: str) -> Sources:
+    """A reference frame of each identity, neutral where there is one, with its true expression.
+
+    Args:
+        frames: a split of the run's data.
+        size: S, edge of the pictures in pixels.
+        origin: name of the data, for messages.
+    """
+    from fexgan_lit.data.wanted import frame_expression, reference_rows
+
+    rows = np.asarray(reference_rows(frames))
+    names = tuple(frames.identities[i] for i in frames.identity[rows])
+    return Sources(names, frames.floats(rows, size), frame_expression(frames, rows), rows, origin)
+
+
+def from_files(place: Path, size: int, annotations: Path | None, affects: Sequence[str]) -> Sources:
+    """Pictures of any size as central squares of `size` pixels; see `fexgan_lit.data.images` for what is read how.
+
+    Args:
+        place: a picture, or a folder of pictures.
+        size: S, edge of the squares in pixels.
+        annotations: CSV with `path` and what is known of affect, action units and landmarks, or None.
+        affects: class names, for the column `affect`.
+
+    Raises:
+        UserError: no picture there, some that cannot be read, or annotations that cannot be used.
+    """
+    from fexgan_lit.data.frames import to_float
+    from fexgan_lit.data.sources import fit_square
+
+    paths, notes = _pictures(place)
+    pictures = _read_all(paths)
+    images = to_float(np.stack([fit_square(picture, size) for picture in pictures]))
+    shown = Expression()
+    if annotations is not None:
+        known, said = _annotated(paths, pictures, place if place.is_dir() else place.parent, annotations, affects)
+        shown, notes = known, [*notes, *said]
+    return Sources(_names(paths), images, shown, None, str(place), tuple(notes))
+
+
+def _pictures(place: Path) -> tuple[list[Path], list[str]]:
+    """The picture files that `place` means, and a sentence about the others."""
+    from fexgan_lit.data.images import EXTENSIONS
+
+    if not place.is_dir():
+        return [place], []
+    entries = sorted(path for path in place.iterdir() if path.is_file() and not path.name.startswith("."))
+    chosen = [path for path in entries if path.suffix.lower() in EXTENSIONS]
+    others = [path.name for path in entries if path not in chosen and path.suffix.lower() != ".csv"]
+    if not chosen:
+        raise UserError(f"images={place}: no picture in this folder; expected {', '.join(sorted(EXTENSIONS))}")
+    more = f" +{len(others) - 5} more" if len(others) > 5 else ""
+    return chosen, [f"not pictures, by their extension: {', '.join(others[:5])}{more}"] if others else []
+
+
+def _read_all(paths: Sequence[Path]) -> list[np.ndarray]:
+    """(H, W, 3) uint8 RGB of every file; a UserError names all that cannot be read."""
+    from fexgan_lit.data.images import FrameError, read_frame
+
+    pictures, broken = [], []
+    for path in paths:
+        try:
+            pictures.append(read_frame(path))
+        except FrameError as error:
+            broken.append(f"{path.name}: {error}")
+    if broken:
+        raise UserError(f"images: {len(broken)} of {len(paths)} cannot be read: {'; '.join(broken[:5])}")
+    return pictures
+
+
+def _names(paths: Sequence[Path]) -> tuple[str, ...]:
+    """The file's name without its ending, or with it where two would be the same."""
+    stems = Counter(path.stem for path in paths)
+    return tuple(path.stem if stems[path.stem] == 1 else path.name for path in paths)
+
+
+def _annotated(
+    paths: Sequence[Path], pictures: Sequence[np.ndarray], root: Path, csv: Path, affects: Sequence[str]
+) -> tuple[Expression, list[str]]:
+    """What `csv` says of the pictures, in the units of `Expression`, and sentences about it."""
+    from fexgan_lit.data.annotations import join_annotations
+    from fexgan_lit.data.guides import guides
+
+    table = _table(paths, pictures, root)
+    try:
+        joined = join_annotations(table, csv)
+    except UserError as error:
+        raise UserError(str(error).replace(_TRAINING_OPTION, _OPTION)) from error
+    known = guides(joined)
+    given = {name: torch.from_numpy(known[name]) for name in ("aus", "landmarks") if known[name] is not None}
+    labels = _labels(joined, csv, affects)
+    said = [*joined.notes, *(f"{csv.name}: {drop.path}: {drop.reason}" for drop in joined.drops[:5])]
+    return Expression(affect=labels, **given), said
+
+
+def _table(paths: Sequence[Path], pictures: Sequence[np.ndarray], root: Path) -> FrameTable:
+    """The pictures as a data set without labels."""
+    import pandas as pd
+
+    from fexgan_lit.data.table import FrameTable
+
+    columns = {"path": [path.name for path in paths], "identity": "", "affect": ""}
+    sides = {"height": [len(picture) for picture in pictures], "width": [picture.shape[1] for picture in pictures]}
+    return FrameTable(pd.DataFrame({**columns, **sides}), ("",), ("",), root)
+
+
+def _labels(table: FrameTable, csv: Path, affects: Sequence[str]) -> Tensor | None:
+    """(N, K) one-hot by the column `affect` of `csv`; None where it does not name one for every picture."""
+    from fexgan_lit.data.annotations import read_annotations
+
+    rows: pd.DataFrame = read_annotations(csv)
+    if "affect" not in rows:
+        return None
+    by_name = {Path(path).name: word for path, word in zip(rows["path"], rows["affect"], strict=True) if word}
+    words = [by_name.get(path) for path in table.paths]
+    if None in words:
+        return None
+    index = [affects.index(resolve_affect(str(word), affects)) for word in words]
+    return Expression.of_affects(index, len(affects)).affect
+
+
+def at_rest(count: int) -> Tensor:
+    """(count, 17) action units of faces that move nothing."""
+    return torch.zeros(count, len(ACTION_UNITS))
