@@ -68,7 +68,7 @@ def evaluation_settings(cfg: DictConfig) -> EvaluationSettings:
     problems: list[str] = []
     place = typed(PlaceSettings, tree.pop("dataset"), "dataset", problems)
     networks = tree.pop("metrics")
-    own = {
+    own: dict[str, Any] = {
         name: typed(OwnJudgeSettings, networks.pop(name), f"metrics.{name}", problems)
         for name in ("affect_judge", "au_judge", "identity_judge")
     }
@@ -120,7 +120,7 @@ def find(settings: EvaluationSettings, command: str, console: Console) -> Findin
         findings.breakdowns += [table for row in rows if row.runs for table in breakdown_tables(row, ground)]
         findings.breakdowns.append(reference_table())
         stage("drawing")
-        draw(findings, scores, contenders, ground, settings)
+        draw(findings, scores, contenders, ground, tools, settings)
     return findings
 
 
@@ -151,7 +151,7 @@ def open_contenders(settings: EvaluationSettings, progress: Callable[[int, int],
     """The systems of every run that was named."""
     from fexgan_lit.evaluation.contenders import open_contender, tell_apart
 
-    names = settings.names or [None] * len(settings.places)
+    names: list[str | None] = [*settings.names] or [None] * len(settings.places)
     opened = []
     for number, (place, name) in enumerate(zip(settings.places, names, strict=True)):
         progress(number, len(settings.places))
@@ -188,12 +188,12 @@ class Counted:
 
 
 def draw(
-    findings: Findings, scores: Sequence[Scores], contenders: Sequence[Trained], ground: Ground,
+    findings: Findings, scores: Sequence[Scores], contenders: Sequence[Trained], ground: Ground, tools: Instruments,
     settings: EvaluationSettings,
 ) -> None:  # fmt: skip
     """The same faces row by row, where everyone stands, and what the judge confuses."""
     from fexgan_lit import figures
-    from fexgan_lit.evaluation.pictures import comparison_sheet, standings_figure
+    from fexgan_lit.evaluation.pictures import comparison_sheet, identity_sheet, standings_figure
 
     pictures, captions = findings.pictures, findings.captions
     pictures["comparison"] = comparison_sheet(ground, contenders, settings.shown, settings.seed)
@@ -203,6 +203,11 @@ def draw(
     captions["standings"] = (
         "A dot a seed, a bar the interval over the pairs; green the true frames, dotted the untouched sources."
     )
+    if tools.sources is not None and (drawn := identity_sheet(scores, tools.sources, ground, settings.seed)):
+        pictures["identity_map"], note = drawn
+        captions["identity_map"] = (
+            f"Identity features of generated faces over those of untouched frames (faint): {note}. Axes mean nothing."
+        )
     for s in scores:
         if s.confusion is not None and s.run is not None and f"confusion_{s.name}" not in pictures:
             pictures[f"confusion_{s.name}"] = figures.confusion_figure(s.confusion, ground.data.affects)

@@ -127,7 +127,7 @@ def tell_apart(contenders: list[Trained]) -> list[Trained]:
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
     """Every value as text, by its full name."""
-    found = {}
+    found: dict[str, str] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
             found |= _flat(value, f"{prefix}{key}.")

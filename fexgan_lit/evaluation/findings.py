@@ -71,7 +71,7 @@ class Findings:
         return standings_table(self.rows, self.headline_metrics(), "Standings", lines)
 
     def printed(self) -> list[TextTable]:
-        """What the terminal shows: the headline, the differences, and what a protocol found; the files hold the rest."""
+        """What the terminal shows: the headline, the differences, and what a protocol found; files hold the rest."""
         found = [self.headline()]
         if self.differences:
             shown = [m for m in self.headline_metrics() if any(d.metric == m for d in self.differences)]

@@ -12,6 +12,8 @@ from fexgan_lit.evaluation.scorers import Instruments
 if TYPE_CHECKING:
     from fexgan_lit.evaluation.ground import Ground
     from fexgan_lit.evaluation.settings import EvaluationSettings, MetricSettings
+    from fexgan_lit.metrics.availability import Unavailable
+    from fexgan_lit.metrics.extractors import FeatureExtractor
     from fexgan_lit.metrics.judges import JudgeBench
     from fexgan_lit.stages import Stages
 
@@ -32,7 +34,7 @@ def make_instruments(ground: Ground, settings: EvaluationSettings, stage: Stages
     asked = settings.metrics
     cache = cache_root(ground.data.config.cache_dir)
     judges = judge_bench(ground, asked, stage).to(settings.device)
-    extractors = {"inception": make_inception(asked.inception_weights)}
+    extractors: dict[str, FeatureExtractor | Unavailable] = {"inception": make_inception(asked.inception_weights)}
     if isinstance(judges.affect, Judge):
         extractors["judge"] = JudgeExtractor(judges.affect.net)
     lpips = make_lpips(asked.lpips_net, asked.lpips_backbone, asked.lpips_heads)

@@ -34,7 +34,7 @@ LI_TABLE7 = {"no initialise network": 76.85, "no label maps": 69.48, "full": 67.
 def reference_table() -> TextTable:
     """Image quality and identity as Li et al. print them."""
     header = ("", "PSNR (dB)", "SSIM", "FID", "Rank-1", "TAR at FAR 1%", "TAR at FAR 0.1%")
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (f"{name}, CK+", f"{p:.3f}", f"{s:.3f}", f"{f:.2f}", "-", "-", "-") for name, (p, s, f) in LI_TABLE5.items()
     ]
     for judge, table in (("VGG-Face", LI_TABLE6_VGG), ("Light CNN", LI_TABLE6_LIGHT)):

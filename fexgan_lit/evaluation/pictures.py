@@ -12,6 +12,8 @@ from torch import Tensor
 from fexgan_lit import figures
 from fexgan_lit.evaluation.contenders import CEILING, FLOOR, Trained
 from fexgan_lit.evaluation.ground import Ground
+from fexgan_lit.evaluation.people import SourceEmbeddings
+from fexgan_lit.evaluation.scores import Scores
 from fexgan_lit.evaluation.specs import spec
 from fexgan_lit.evaluation.standing import Row
 from fexgan_lit.systems.base import Outcome
@@ -78,3 +80,33 @@ def standings_figure(rows: Sequence[Row], metrics: Sequence[str]) -> Image.Image
             }
             panels[spec(metric).arrow] = figures.DotPanel(dots, bars, bounds)
     return figures.dot_panels(panels)
+
+
+def identity_sheet(
+    scores: Sequence[Scores], sources: SourceEmbeddings, ground: Ground, seed: int, most: int = 160
+) -> tuple[Image.Image, str] | None:
+    """Where the identity judge puts untouched and generated faces, by multidimensional scaling, and how it was made.
+
+    Args:
+        scores: of systems; of several seeds the first is drawn.
+        sources: the untouched frames.
+        ground: what was measured on.
+        seed: of the scaling and the choice of faces.
+        most: faces of every group.
+    """
+    from fexgan_lit.metrics.recognition import identity_map
+
+    firsts = {s.name: s for s in reversed(scores) if s.embeddings is not None and s.run is not None}
+    chosen = list(firsts.values())[::-1]
+    if not chosen:
+        return None
+    rng = np.random.default_rng(seed)
+    groups = [(sources.frames, sources.identity), *(s.embeddings for s in chosen if s.embeddings is not None)]
+    rows = [np.sort(rng.permutation(len(embeddings))[:most]) for embeddings, _ in groups]
+    features = torch.cat([embeddings[r] for (embeddings, _), r in zip(groups, rows, strict=True)])
+    people = torch.cat([identity[r] for (_, identity), r in zip(groups, rows, strict=True)])
+    group = np.repeat(np.arange(len(groups)), [len(r) for r in rows])
+    found = identity_map(features, people, seed=seed, most=len(features))
+    names = ground.frames.identities
+    picture = figures.people_map(found.points, found.labels, names, group[found.rows], [s.name for s in chosen])
+    return picture, found.note

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fexgan_lit.errors import UserError
 from fexgan_lit.evaluation.contenders import Contender, Trained
+from fexgan_lit.evaluation.people import People
 from fexgan_lit.systems.base import Outcome
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Scores:
         recipes: by metric.
         notes: by subject.
         confusion: (K, K) counts, row the asked affect, column the judge's verdict; None without a judge.
+        embeddings: of the generated faces, (N, E), and who they should show, (N,); None without an identity judge.
         run: folder of the run, or None for ceiling and floor.
         seed: of the run.
     """
@@ -60,6 +62,7 @@ class Scores:
     recipes: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     confusion: np.ndarray | None = None
+    embeddings: tuple[Tensor, Tensor] | None = None
     run: str | None = None
     seed: int | None = None
 
@@ -111,6 +114,8 @@ def gather(contender: Contender, scorers: Sequence[Scorer]) -> Scores:
         made.recipes |= scorer.recipes()
         made.notes |= scorer.notes()
         confusion = getattr(scorer, "confusion", None)
+        if isinstance(scorer, People):
+            made.embeddings = scorer.embeddings, scorer.identity
         made.confusion = confusion if confusion is not None else made.confusion
     if isinstance(contender, Trained):
         made.run, made.seed = str(contender.run.path), contender.settings.seed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fexgan_lit.metrics.own_declaration import OwnJudgeSettings
 
@@ -56,8 +57,9 @@ class EvaluationSettings:
 
     @property
     def places(self) -> list[str]:
-        """Every run that was named."""
-        return [*([self.run] if self.run else []), *self.runs]
+        """Every run that was named; a pattern such as ``multirun/DIR/*`` names all run folders it matches."""
+        named = [*([self.run] if self.run else []), *self.runs]
+        return [place for name in named for place in _matches(name)]
 
     def problems(self) -> list[str]:
         """Every value that cannot be used, as a sentence with what was expected."""
@@ -66,6 +68,11 @@ class EvaluationSettings:
             found.append("run=null: name a run folder with run=RUN_DIR, or several with runs=[A,B,C].")
         if self.split not in SPLITS:
             found.append(f"split={self.split}: expected one of {', '.join(SPLITS)}.")
+        found += [
+            f"runs: {place}: no run folder of that pattern; expected folders with a config.yaml."
+            for place in self.places
+            if _is_pattern(place)
+        ]
         for name, least in {"batch_size": 1, "bootstrap": 100, "shown": 1, "seed": 0}.items():
             if getattr(self, name) < least:
                 found.append(f"{name}={getattr(self, name)}: expected {least} or more.")
@@ -77,3 +84,17 @@ class EvaluationSettings:
                 "are taken for seeds of one configuration."
             )
         return found
+
+
+def _is_pattern(place: str) -> bool:
+    return any(character in place for character in "*?") and not Path(place).exists()
+
+
+def _matches(place: str) -> list[str]:
+    """The run folders a pattern matches in order of their names; the place itself where it is none or matches none."""
+    if not _is_pattern(place):
+        return [place]
+    path = Path(place).expanduser()
+    start = Path(path.anchor) if path.is_absolute() else Path()
+    found = sorted(p for p in start.glob(str(path.relative_to(path.anchor))) if (p / "config.yaml").is_file())
+    return [str(p) for p in found] or [place]

@@ -79,7 +79,7 @@ def standings(scores: Sequence[Scores], resamples: Resamples) -> list[Row]:
 
 def _row(seeds: Sequence[Scores], resamples: Resamples) -> Row:
     columns = {}
-    for metric in seeds[0].columns:
+    for metric in [m for m in seeds[0].columns if all(m in s.columns for s in seeds)]:
         parts = np.stack([s.columns[metric] for s in seeds])  # (seeds, N)
         if not np.isnan(parts).all():
             columns[metric] = parts.mean(0)

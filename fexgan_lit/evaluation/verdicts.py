@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fexgan_lit.expression import ACTION_UNITS
 from fexgan_lit.metrics.expression_scores import f1_per_affect, landmark_distances
+from fexgan_lit.metrics.judge import JudgeReading
 from fexgan_lit.systems.base import Outcome
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Verdicts:
         asked, seen = batch.target_affect.cpu().numpy(), reading.affect.numpy()
         np.add.at(self.confusion, (asked, seen), 1)
         self._affect.append(seen == asked)
-        if hasattr(reading, "identity"):
+        if isinstance(reading, JudgeReading):  # a judge of the user's own knows no identities
             self._identity.append(reading.identity.numpy() == batch.identity.cpu().numpy())
 
     def columns(self) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from fexgan_lit.figures.charts import confusion_figure, loss_curves
 from fexgan_lit.figures.dots import DotPanel, dot_panels
 from fexgan_lit.figures.grids import affect_grid, complex_grid, face_sheet, sample_grid, truth_grid
+from fexgan_lit.figures.maps import people_map
 
 __all__ = [
     "DotPanel",
@@ -12,6 +13,7 @@ __all__ = [
     "dot_panels",
     "face_sheet",
     "loss_curves",
+    "people_map",
     "sample_grid",
     "truth_grid",
 ]

@@ -1,0 +1,46 @@
+"""A tiny trained run, and judges that cost nothing: what they say means nothing, where it goes does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fexgan_lit.metrics.geometry_judge import GeometryJudge, GeometryNet
+from fexgan_lit.metrics.identity_judge import IdentityJudge, IdentityNet
+from fexgan_lit.metrics.judge import Judge, JudgeNet
+from fexgan_lit.metrics.judges import JudgeBench
+from tests.conftest import AFFECTS, TINY, run_train
+
+PEOPLE = ("bruno", "elin")
+
+
+@pytest.fixture(scope="package")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two seeds of one configuration, and another system on the same frames."""
+    folder = tmp_path_factory.mktemp("runs")
+    units = [option for option in TINY if "latent" not in option]
+    for name, options in {
+        "a1": (*TINY, "seed=1"), "a2": (*TINY, "seed=2"), "g1": (*units, "model=ganimation", "optimizer.n_critic=1"),
+    }.items():  # fmt: skip
+        run_train(folder, *options, "trainer.max_steps=4", f"hydra.run.dir={folder / name}", "metrics.samples=14")
+    return [folder / name for name in ("a1", "a2", "g1")]
+
+
+@pytest.fixture(scope="package")
+def bench() -> JudgeBench:
+    """Judges with random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        affect = JudgeNet(len(AFFECTS), len(PEOPLE), 32, (8, 8, 8, 8), 16).freeze()
+        geometry = GeometryNet(True, True, 32, (8, 8, 8, 8), 16).freeze()
+        identity = IdentityNet(32, (8, 8, 8, 8), 16, 8).freeze()
+    facts = {"image_size": 32, "n_held_out": 10, "n_train": 10, "seed": 0}
+    return JudgeBench(
+        Judge(affect, AFFECTS, PEOPLE, affect_accuracy=0.5, identity_accuracy=0.5, train_affect_accuracy=0.5,
+              train_identity_accuracy=0.5, **facts),
+        GeometryJudge(geometry, has_aus=True, has_landmarks=True, au_errors=[0.1] * 17, au_errors_of_mean=[0.2] * 17,
+                      au_errors_of_median=[0.2] * 17, landmark_error=0.1, landmark_error_of_mean=0.2, **facts),
+        IdentityJudge(identity, people=PEOPLE, rank1=0.95, tar={"0.01": 0.9}, impostors=100, n_gallery=2, **facts),
+    )  # fmt: skip

@@ -1,0 +1,139 @@
+"""The door from runs to files: ceiling and floor in their places, seeds together, the same file twice, mistakes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from fexgan_lit import evaluate
+from fexgan_lit.errors import UserError
+from fexgan_lit.evaluation.contenders import CEILING, FLOOR
+from fexgan_lit.evaluation.findings import Findings, write_findings
+from fexgan_lit.evaluation.settings import EvaluationSettings
+from fexgan_lit.metrics import judges
+
+
+def findings_of(runs: list[Path], bench: judges.JudgeBench, monkeypatch: pytest.MonkeyPatch, **options) -> Findings:
+    monkeypatch.setattr(judges, "load_or_train_judges", lambda *_, **__: bench)
+    settings = EvaluationSettings(runs=[str(run) for run in runs], bootstrap=100, shown=3, **options)
+    assert settings.problems() == []
+    return evaluate.find(settings, "python -m fexgan_lit.evaluate", Console(quiet=True))
+
+
+@pytest.fixture
+def found(runs, bench, monkeypatch) -> Findings:
+    return findings_of(runs, bench, monkeypatch)
+
+
+def test_ceiling_floor_and_systems_stand_in_one_table(found, tmp_path):
+    rows = {row.name: row for row in found.rows}
+    assert list(rows) == [CEILING, FLOOR, "fexgan", "ganimation"]
+    assert rows["fexgan"].seeds == (1, 2)
+    ceiling = rows[CEILING].figures
+    assert ceiling["ssim"].mean == pytest.approx(1.0, abs=1e-5)
+    assert rows[FLOOR].figures["identity_cosine"].mean == pytest.approx(1.0)
+    assert "strength_rho" not in ceiling, "nobody asks true frames for a strength"
+    assert -1 <= rows["ganimation"].figures["strength_rho"].mean <= 1
+    assert {"au_error", "landmark_error", "rank1", "fd_judge", "macro_f1"} <= set(rows["fexgan"].figures)
+    assert "d_real_binary" in rows["fexgan"].figures
+    assert "d_real_binary" not in rows["ganimation"].figures, "a critic's score has no threshold"
+    write_findings(found, tmp_path)
+    text = (tmp_path / "evaluation.md").read_text()
+    for name in ("comparison", "standings", "confusion_fexgan", "identity_map"):
+        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1000
+        assert f"figures/{name}.png" in text
+    assert "FID" in text or "fid: absent" in text
+    table = next(t for t in found.tables if "Table 1" in t.title)
+    assert [row[0] for row in table.rows[:4]] == [
+        "fexgan, seed 1, Train", "fexgan, seed 1, Validation", "fexgan, seed 2, Train", "fexgan, seed 2, Validation",
+    ]  # fmt: skip
+
+
+def test_every_metric_has_its_recipe(found):
+    for row in found.rows:
+        missing = set(row.figures) - set(found.recipes)
+        assert all(re.match(r"au_error_au\d\d|.*_std", name) for name in missing), missing
+
+
+def test_the_same_runs_give_the_same_file(runs, bench, monkeypatch, tmp_path):
+    for name in ("first", "second"):
+        write_findings(findings_of(runs[:1], bench, monkeypatch), tmp_path / name)
+    first, second = ((tmp_path / name / "evaluation.json").read_text() for name in ("first", "second"))
+    assert first == second
+    numbers = json.loads(first)["rows"][2]["metrics"]
+    assert np.isfinite([figure["mean"] for figure in numbers.values()]).all()
+
+
+def test_breakdowns_count_every_pair_once(found):
+    by_affect = next(t for t in found.breakdowns if t.title == "fexgan by asked affect")
+    counts = [int(row[1]) for row in by_affect.rows]
+    assert sum(counts) == int(re.match(r"\d+", found.where)[0])
+
+
+def test_weak_judges_are_warned_of(found):
+    assert any("names 50.0% of true held-out frames" in warning for warning in found.warnings)
+    assert any(note.startswith("warning: ") for note in found.headline().notes)
+
+
+def test_names_make_rows(runs, bench, monkeypatch):
+    found = findings_of(runs, bench, monkeypatch, names=["x", "y", "x"])
+    assert [row.name for row in found.rows][2:] == ["x", "y"]
+
+
+def test_patterns_name_many_runs(runs):
+    places = EvaluationSettings(runs=[str(runs[0].parent / "a*")]).places
+    assert places == [str(runs[0]), str(runs[1])]
+    problems = EvaluationSettings(runs=[str(runs[0].parent / "nothing*")]).problems()
+    assert any("nothing*: no run folder of that pattern" in problem for problem in problems)
+
+
+def test_changed_data_are_refused(runs, bench, monkeypatch, tmp_path):
+    config = (runs[0] / "config.yaml").read_text()
+    changed = tmp_path / "run"
+    changed.mkdir()
+    (changed / "config.yaml").write_text(re.sub(r"train_frames: \d+", "train_frames: 5", config))
+    (changed / "weights").symlink_to(runs[0] / "weights")
+    with pytest.raises(UserError, match=r"trained on other data.*train_frames was 5"):
+        findings_of([changed], bench, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "name a run folder with run=RUN_DIR"),
+        (("run=nowhere",), "run=nowhere: there is no such folder"),
+        (("run=x", "split=tset"), "split=tset"),
+        (("run=x", "metrics.lpips_nte=alex"), "lpips_nte"),
+    ],
+)
+def test_a_mistake_ends_with_a_message(tmp_path, options, words):
+    done = subprocess.run(
+        [sys.executable, "-m", "fexgan_lit.evaluate", *options], cwd=tmp_path, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_configuration_that_names_foreign_code_is_refused(runs, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    config = (runs[0] / "config.yaml").read_text()
+    (run / "config.yaml").write_text(re.sub(r"_target_: fexgan_lit\.systems\S+", "_target_: os.system", config))
+    with pytest.raises(UserError, match=r"os\.system is refused"):
+        evaluate.open_contenders(EvaluationSettings(run=str(run)), lambda *_: None)
+
+
+def test_a_checkpoint_that_is_none_is_refused(runs, tmp_path):
+    fake = runs[0] / "checkpoints" / "fake.ckpt"
+    fake.write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"fake\.ckpt is no checkpoint"):
+        evaluate.open_contenders(EvaluationSettings(run=str(fake)), lambda *_: None)
