@@ -17,6 +17,7 @@ from fexgan_lit.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from fexgan_lit.config import LoggerSettings
     from fexgan_lit.evaluation.contenders import Contender, Trained
     from fexgan_lit.evaluation.findings import Findings
     from fexgan_lit.evaluation.ground import Ground
@@ -34,33 +35,37 @@ def evaluate(cfg: DictConfig) -> None:
 
     from fexgan_lit import __version__
 
-    settings = evaluation_settings(cfg)
+    settings, logger = evaluation_settings(cfg)
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160  # a log file has room for the tables
     console.print(f"[bold]fexgan_lit {__version__}[/]  evaluate {', '.join(settings.places)}\n", soft_wrap=True)
 
     from fexgan_lit.evaluation.findings import write_findings
+    from fexgan_lit.evaluation.logs import log_findings
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     command = shlex.join(["python", "-m", "fexgan_lit.evaluate", *HydraConfig.get().overrides.task])
     findings = find(settings, command, console)
     write_findings(findings, folder)
+    log_findings(findings, settings, logger, folder)
     for table in findings.printed():
         console.print(table.rich())
     for subject, note in findings.notes.items():
         console.print(f"  {subject}: {note}", markup=False, soft_wrap=True)
     console.print(f"\n  report     {folder}/evaluation.md (.json, .csv, .tex)", markup=False, soft_wrap=True)
     console.print(f"  pictures   {folder}/figures", markup=False, soft_wrap=True)
+    if logger.name == "wandb" and logger.mode == "offline":
+        console.print(f"  W&B        wandb sync {folder}/wandb/offline-run-*", markup=False, soft_wrap=True)
 
 
-def evaluation_settings(cfg: DictConfig) -> EvaluationSettings:
+def evaluation_settings(cfg: DictConfig) -> tuple[EvaluationSettings, LoggerSettings]:
     """The typed options.
 
     Raises:
         UserError: one message with every value that cannot be used.
     """
-    from fexgan_lit.config import typed
+    from fexgan_lit.config import LoggerSettings, typed
     from fexgan_lit.evaluation.settings import EvaluationSettings, MetricSettings, PlaceSettings
     from fexgan_lit.metrics.own_declaration import OwnJudgeSettings
 
@@ -72,13 +77,14 @@ def evaluation_settings(cfg: DictConfig) -> EvaluationSettings:
         name: typed(OwnJudgeSettings, networks.pop(name), f"metrics.{name}", problems)
         for name in ("affect_judge", "au_judge", "identity_judge")
     }
+    logger = typed(LoggerSettings, tree.pop("logger"), "logger", problems)
     metrics = typed(MetricSettings, networks, "metrics", problems)
     settings = typed(EvaluationSettings, {k: v for k, v in tree.items() if k != "out"}, "evaluate", problems)
     settings.dataset, settings.metrics = place, replace(metrics, **own)
-    problems += [] if problems else settings.problems()
+    problems += [] if problems else [*settings.problems(), *logger.problems()]
     if problems:
         raise UserError("the configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
-    return settings
+    return settings, logger
 
 
 def find(settings: EvaluationSettings, command: str, console: Console) -> Findings:

@@ -137,3 +137,20 @@ def test_a_checkpoint_that_is_none_is_refused(runs, tmp_path):
     fake.write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"fake\.ckpt is no checkpoint"):
         evaluate.open_contenders(EvaluationSettings(run=str(fake)), lambda *_: None)
+
+
+def test_an_offline_wandb_run_holds_tables_and_pictures(found, tmp_path):
+    pytest.importorskip("wandb")
+    from fexgan_lit.config import LoggerSettings
+    from fexgan_lit.evaluation.logs import log_findings
+    from tests.test_loggers import wandb_records
+
+    log_findings(found, EvaluationSettings(run="x"), LoggerSettings(name="wandb"), tmp_path)
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    kept = {
+        item.nested_key[0] if item.nested_key else item.key
+        for record in wandb_records(file)
+        if record.WhichOneof("record_type") == "history"
+        for item in record.history.item
+    }
+    assert {"tables/standings", "figures/comparison", "figures/identity_map", "evaluation/fexgan/ssim"} <= kept
