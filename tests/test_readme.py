@@ -7,7 +7,9 @@ import shlex
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
+from fexgan_lit.config import conf_folder
 from tests.test_config import composed
 
 REPO = Path(__file__).parents[1]
@@ -32,6 +34,17 @@ def test_train_commands_compose(line):
     arguments = shlex.split(line, comments=True)
     assert arguments[:3] == ["python", "-m", "fexgan_lit.train"]
     composed(*arguments[3:])
+
+
+def other_commands() -> list[str]:
+    return [line for line in shell_lines() if re.search(r"fexgan_lit\.(evaluate|generate|prepare|benchmark)\b", line)]
+
+
+@pytest.mark.parametrize("line", other_commands())
+def test_commands_of_the_other_doors_compose(line):
+    door, *overrides = shlex.split(line, comments=True)[2:]
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        compose(door.removeprefix("fexgan_lit."), overrides)
 
 
 def test_make_targets_exist():
