@@ -123,7 +123,13 @@ def share_results(seconds: dict[str, float], settings: BenchmarkSettings) -> lis
     rest = total - networks
     return [
         Result("measured", single(total), "s", f"{what}; generation included"),
-        Result("share of the networks", single(networks / total), "", "FExGAN at full width and the judge", _TARGET),
+        Result(
+            "share of the networks",
+            single(networks / total),
+            "",
+            f"FExGAN, width {_width(settings):g}, and the judge",
+            _TARGET,
+        ),
         Result("judge / everything but the generator", single(judge / (judge + rest)), "", "images that are there"),
     ]
 
@@ -146,6 +152,11 @@ def drawn_frames(settings: BenchmarkSettings) -> FrameSet:
     return frames_of(images)
 
 
+def _width(settings: BenchmarkSettings) -> float:
+    """Factor on FExGAN's channels."""
+    return 0.1 if settings.quick else 1.0
+
+
 def untrained_system(settings: BenchmarkSettings) -> ExpressionSystem:
     """FExGAN in evaluation mode, at the papers' size unless it should be quick."""
     from fexgan_lit.systems.fexgan.losses import FExGANLossSettings
@@ -153,5 +164,5 @@ def untrained_system(settings: BenchmarkSettings) -> ExpressionSystem:
     from fexgan_lit.systems.fexgan.system import FExGAN
     from fexgan_lit.systems.optimisers import DualOptimizerSettings
 
-    model = FExGANSettings(image_size=settings.image_size, width=0.1 if settings.quick else 1.0)
+    model = FExGANSettings(image_size=settings.image_size, width=_width(settings))
     return FExGAN(model, FExGANLossSettings(), DualOptimizerSettings(), AFFECTS).eval()

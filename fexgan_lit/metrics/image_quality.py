@@ -54,7 +54,7 @@ class ImageQuality:
         given = dict(extractors or {})
         self.extractors = {name: e for name, e in given.items() if isinstance(e, FeatureExtractor)}
         self._absent = {name: e.reason for name, e in {**given, "lpips": lpips}.items() if isinstance(e, Unavailable)}
-        self._columns: dict[str, list[np.ndarray]] = {}
+        self._columns: dict[str, list[float]] = {}
         self._moments = {name: StreamedMoments(e.feature_size) for name, e in self.extractors.items()}
         self._features = {name: FeatureReservoir(cap) for name in self.extractors}
         self._probabilities = {name: FeatureReservoir(cap) for name in self.extractors}
@@ -129,8 +129,8 @@ class ImageQuality:
 
     def per_image(self) -> dict[str, np.ndarray]:
         """The values of every image by metric, (n,) float32 each, in the order the images came."""
-        columns = {name: np.concatenate(parts) for name, parts in self._columns.items()}
-        return {name: column for name, column in columns.items() if name not in ("affect", "identity")}
+        metrics = self._columns.keys() - {"affect", "identity"}
+        return {name: np.array(values, np.float32) for name, values in self._columns.items() if name in metrics}
 
     def breakdown(self, by: str) -> Breakdown:
         """Means by `affect` or by `identity`, a row for every class of the data set.
@@ -141,8 +141,8 @@ class ImageQuality:
         names = {"affect": self.affects, "identity": self.identities}
         if by not in names:
             raise ValueError(f"breakdown by {by!r}: expected one of {', '.join(names)}")
-        classes = np.concatenate(self._columns[by]) if self.n else np.zeros(0, np.int64)
-        return break_down(by, names[by], classes.astype(np.int64), self.per_image())
+        classes = np.array(self._columns.get(by, []), np.int64)
+        return break_down(by, names[by], classes, self.per_image())
 
     def recipes(self) -> dict[str, str]:
         """One line a metric: on what and how it was computed."""
@@ -173,7 +173,7 @@ class ImageQuality:
 
     def _keep(self, columns: Mapping[str, Tensor]) -> None:
         for name, column in columns.items():
-            self._columns.setdefault(name, []).append(column.detach().cpu().numpy())
+            self._columns.setdefault(name, []).extend(column.detach().cpu().tolist())
 
 
 def check_finite(images: Tensor, side: str, before: int = 0) -> None:

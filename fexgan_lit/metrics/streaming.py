@@ -70,18 +70,19 @@ class FeatureReservoir:
     def __init__(self, cap: int = ROW_CAP) -> None:
         self.cap = cap
         self.seen = 0
-        self._kept: list[Tensor] = []
+        self._kept: Tensor | None = None
 
     def update(self, rows: Tensor) -> None:
         """Add rows (B, F)."""
-        room = self.cap - min(self.seen, self.cap)
+        if self._kept is None:
+            # One block for all: many small ones among the large ones of images would break up the free memory.
+            self._kept = torch.empty(self.cap, *rows.shape[1:])
+        begin = min(self.seen, self.cap)
+        end = min(self.seen + len(rows), self.cap)
+        self._kept[begin:end] = rows[: end - begin].detach().float().cpu()
         self.seen += len(rows)
-        if room:
-            self._kept.append(rows[:room].detach().float().cpu())
 
     @property
     def rows(self) -> Tensor | None:
         """(min(n, cap), F) float32 on the CPU; None before the first batch."""
-        if len(self._kept) > 1:
-            self._kept = [torch.cat(self._kept)]
-        return self._kept[0] if self._kept else None
+        return None if self._kept is None else self._kept[: self.seen]
