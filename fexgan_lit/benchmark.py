@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,13 @@ from fexgan_lit.doors import run_door
 from fexgan_lit.errors import UserError
 
 if TYPE_CHECKING:
-    from fexgan_lit.benchmarks.report import Result
+    from fexgan_lit.benchmarks.report import Result, Table
+
+    #: Options, folder of the results, progress -> every result, and the table to show them in (None: a row a result).
+    Suite = Callable[[BenchmarkSettings, Path, Callable[[str, int, int], None]], tuple[list[Result], Table | None]]
 
 #: In the plan of the library, but not built yet.
-PLANNED = ("train", "inference", "startup")
+PLANNED = ("inference", "startup")
 
 
 def benchmark(cfg: DictConfig) -> None:
@@ -32,29 +36,26 @@ def benchmark(cfg: DictConfig) -> None:
         console.width = 120
     console.print(f"[bold]fexgan_lit {__version__}[/]  benchmark suite={settings.suite}\n")
 
-    from fexgan_lit.benchmarks.report import print_table, write_results
+    from fexgan_lit.benchmarks.report import listed, print_table, write_results
     from fexgan_lit.progress import stage_bar
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     with stage_bar(console) as bar:
         task = bar.add_task("starting", total=None)
-        rows, _ = load_suite(settings.suite)(
+        results, table = load_suite(settings.suite)(
             settings, folder, lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
         )
-    print_table(console, settings, rows)
-    write_results(folder, settings, rows)
+    table = table or listed(results)
+    print_table(console, settings, table)
+    write_results(folder, settings, results, table)
     console.print(f"\n  written to {folder}/benchmark.md and benchmark.json", markup=False, soft_wrap=True)
 
 
-def load_suite(name: str) -> Callable[..., tuple[list[Result], None]]:
+def load_suite(name: str) -> Suite:
     """The function of a suite, whose module is only now imported."""
-    if name == "data":
-        from fexgan_lit.benchmarks.data import data_suite
-
-        return lambda *args: (data_suite(*args), None)
-    from fexgan_lit.benchmarks.metrics import metrics_suite
-
-    return metrics_suite
+    module = importlib.import_module(f"fexgan_lit.benchmarks.{name}")
+    suite: Suite = getattr(module, f"{name}_suite")
+    return suite
 
 
 def benchmark_settings(cfg: DictConfig) -> BenchmarkSettings:

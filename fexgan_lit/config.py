@@ -41,6 +41,7 @@ class TrainerSettings:
     devices: int = 1
     precision: str = "auto"
     channels_last: bool = True
+    compile: bool = False
     threads: int | None = None
     deterministic: bool = False
     log_every: int = 50

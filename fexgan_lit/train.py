@@ -190,6 +190,10 @@ def iterate(watch: Watch, stream: IterationStream, checkpoint: Path | None) -> N
         return
     if settings.trainer.channels_last:
         system.to(memory_format=torch.channels_last)
+    if settings.trainer.compile:
+        from fexgan_lit.compilation import compile_networks
+
+        console.print(f"  {compile_networks(system, trainer.strategy.root_device).line}\n", markup=False)
     try:
         trainer.fit(system, stream, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C

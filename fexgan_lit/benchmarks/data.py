@@ -71,7 +71,7 @@ class Bench:
         return frames
 
 
-def data_suite(settings: BenchmarkSettings, folder: Path, progress: StageProgress) -> list[Result]:
+def data_suite(settings: BenchmarkSettings, folder: Path, progress: StageProgress) -> tuple[list[Result], None]:
     """Every row of the table; temporary files lie in `settings.scratch`, else in `folder`, and are removed."""
     stages = {
         "feeding pairs": feed_results,
@@ -87,7 +87,7 @@ def data_suite(settings: BenchmarkSettings, folder: Path, progress: StageProgres
         progress(name, number, len(stages))
         with tempfile.TemporaryDirectory(dir=settings.scratch or folder, prefix="scratch-") as scratch:
             results += stage(Bench(settings, Path(scratch)))
-    return results
+    return results, None
 
 
 def feed_results(bench: Bench) -> list[Result]:

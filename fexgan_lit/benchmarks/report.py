@@ -49,10 +49,25 @@ class Result:
     def cells(self) -> tuple[str, ...]:
         """One for each of COLUMNS."""
         value = self.value
-        spread = "" if value.low == value.high else f"{_number(value.low)} .. {_number(value.high)}"
-        target = "" if self.target is None else f"{'<=' if self.at_most else '>='} {_number(self.target)}"
+        spread = "" if value.low == value.high else f"{number(value.low)} .. {number(value.high)}"
+        target = "" if self.target is None else f"{'<=' if self.at_most else '>='} {number(self.target)}"
         met = {None: "", True: "yes", False: "no"}[self.met]
-        return self.name, f"{_number(value.median)} {self.unit}".strip(), spread, target, met, self.how
+        return self.name, f"{number(value.median)} {self.unit}".strip(), spread, target, met, self.how
+
+
+@dataclass(frozen=True)
+class Table:
+    """Results as they are shown where the figures of one subject belong side by side.
+
+    Attributes:
+        columns: their names.
+        rows: one cell for each column.
+        notes: lines below the table.
+    """
+
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    notes: tuple[str, ...] = ()
 
 
 def single(value: float) -> Spread:
@@ -60,34 +75,39 @@ def single(value: float) -> Spread:
     return Spread(value, value, value)
 
 
-def print_table(console: Console, settings: BenchmarkSettings, results: list[Result]) -> None:
-    """The table and the machine, on the screen."""
-    from rich.table import Table
+def listed(results: list[Result]) -> Table:
+    """A row a result."""
+    return Table(COLUMNS, [result.cells() for result in results])
 
-    table = Table(*COLUMNS, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+
+def print_table(console: Console, settings: BenchmarkSettings, shown: Table) -> None:
+    """The table and the machine, on the screen."""
+    from rich import table
+
+    grid = table.Table(*shown.columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     colours = {"yes": "[green]yes[/]", "no": "[red]no[/]"}
-    for result in results:
-        cells = list(result.cells())
-        cells[4] = colours.get(cells[4], cells[4])
-        table.add_row(*cells)
-    console.print(table)
+    for row in shown.rows:
+        grid.add_row(*(colours.get(cell, cell) for cell in row))
+    console.print(grid)
+    for note in shown.notes:
+        console.print(f"  {note}", markup=False)
     console.print("\n  " + machine_line(machine_facts(settings)), markup=False)
     if settings.quick:
         console.print("  quick=true: the amounts are too small for the figures to mean anything")
 
 
-def write_results(folder: Path, settings: BenchmarkSettings, results: list[Result]) -> None:
-    """benchmark.json and benchmark.md in `folder`."""
+def write_results(folder: Path, settings: BenchmarkSettings, results: list[Result], shown: Table) -> None:
+    """benchmark.json with every result and benchmark.md with the table, in `folder`."""
     facts = machine_facts(settings)
     rows = [asdict(result) | {"met": result.met} for result in results]
     content = {"machine": facts, "options": asdict(settings), "results": rows}
     write_atomic(folder / "benchmark.json", json.dumps(content, indent=1) + "\n")
-    table = [COLUMNS, ("---",) * len(COLUMNS), *(result.cells() for result in results)]
+    table = [shown.columns, ("---",) * len(shown.columns), *shown.rows]
     lines = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in table]
-    options = " ".join(f"{name}={value}" for name, value in asdict(settings).items() if value is not None)
+    options = " ".join(f"{name}={_written(value)}" for name, value in asdict(settings).items() if value is not None)
     command = f"`python -m fexgan_lit.benchmark {options}`"
     note = "Medians of rounds in which the compared things took turns; ratios are formed round by round."
-    text = [f"# Benchmark: {settings.suite}", machine_line(facts), command, "\n".join(lines), note]
+    text = [f"# Benchmark: {settings.suite}", machine_line(facts), command, "\n".join(lines), *shown.notes, note]
     write_atomic(folder / "benchmark.md", "\n\n".join(text) + "\n")
 
 
@@ -126,6 +146,13 @@ def cpu_name() -> str:
     return next(named, platform.processor() or platform.machine())
 
 
-def _number(value: float) -> str:
+def _written(value: Any) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(str, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def number(value: float) -> str:
     """Three digits that count, without an exponent."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fexgan_lit.cores import cores
 from fexgan_lit.data.settings import SIZES
 
-SUITES = ("data", "metrics")
+SUITES = ("data", "metrics", "train")
+#: The systems of the train suite.
+SYSTEMS = ("fexgan", "fexgan_meta", "ganimation", "stargan", "landmark_label")
+PRECISIONS = ("auto", "float32", "bf16")
 
 
 @dataclass
@@ -26,6 +29,10 @@ class BenchmarkSettings:
     workers: int | None = None
     facekit: str | None = None
     scratch: str | None = None
+    systems: list[str] = field(default_factory=lambda: list(SYSTEMS))
+    width: float = 0.25
+    precision: str = "auto"
+    compile: bool = False
 
     @property
     def cores(self) -> int:
@@ -44,9 +51,10 @@ class BenchmarkSettings:
 
     def reduced(self) -> BenchmarkSettings:
         """Amounts that take seconds."""
-        return replace(
+        few = replace(
             self, frames=min(self.frames, 200), stored=min(self.stored, 64), images=min(self.images, 64), rounds=2
         )
+        return replace(few, image_size=32, batch_size=2, width=0.07) if self.suite == "train" else few
 
     def problems(self) -> list[str]:
         """Every value that cannot be used, as a sentence with what was expected."""
@@ -58,8 +66,15 @@ class BenchmarkSettings:
             value = getattr(self, name)
             if value is not None and value < smallest:
                 found.append(f"{name}={value}: expected {smallest} or more.")
-        if self.stored < self.batch_size * 2:
+        if self.suite == "data" and self.stored < self.batch_size * 2:
             found.append(f"stored={self.stored}: expected two batches, {self.batch_size * 2} or more.")
+        unknown = [name for name in self.systems if name not in SYSTEMS]
+        if unknown or not self.systems:
+            found.append(f"systems=[{','.join(unknown)}]: expected one or more of {', '.join(SYSTEMS)}.")
+        if self.precision not in PRECISIONS:
+            found.append(f"precision={self.precision}: expected one of {', '.join(PRECISIONS)}.")
+        if not self.width > 0:
+            found.append(f"width={self.width}: expected a positive factor, 1 for the papers' channels.")
         if self.facekit is not None and not Path(self.facekit).exists():
             found.append(f"facekit={self.facekit}: there is no such file or folder.")
         if self.scratch is not None and not Path(self.scratch).is_dir():

@@ -35,6 +35,10 @@ class AveragedSystem(ExpressionSystem):
         self.average.eval()
         return self
 
+    def compilable_networks(self) -> dict[str, nn.Module]:
+        """The generator; a discriminator's graph serves its own loss and the generator's."""
+        return {"generator": self.generator}
+
     def backward_into(self, network: nn.Module, loss: Tensor, retain_graph: bool = False) -> None:
         """Add the gradient of `loss` to the weights of `network` alone."""
         self.manual_backward(loss, inputs=list(network.parameters()), retain_graph=retain_graph)

@@ -114,6 +114,14 @@ class ExpressionSystem(LightningModule):
     def portable_parts(self) -> dict[str, nn.Module]:
         """The networks worth carrying elsewhere, by file name; together they restore every public method."""
 
+    def compilable_networks(self) -> dict[str, nn.Module]:
+        """The networks that `trainer.compile` may compile, by name.
+
+        A compiled network gives all its gradients whenever it is walked back, and cannot be walked back twice. One
+        whose graph serves two losses, or is differentiated twice, does not belong here.
+        """
+        return {}
+
     def prepare(self, frames: FrameSet, judge: Callable[[], Judge | None]) -> None:
         """Take what training needs and does not learn; called once, before the first iteration.
 

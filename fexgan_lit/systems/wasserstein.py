@@ -101,6 +101,10 @@ class WassersteinSystem(AveragedSystem):
         self.generator, self.critic = generator, critic
         self.average = frozen_copy(generator)
 
+    def compilable_networks(self) -> dict[str, nn.Module]:
+        """Both; the gradient penalty asks the critic's layers for `scores`, past its compiled forward."""
+        return {"generator": self.generator, "critic": self.critic}
+
     def configure_optimizers(self) -> list[Optimizer]:
         """Adam for the generator, Adam for the critic."""
         return dual_adam(self.generator, self.critic, self.optimizer_settings, self.device.type in ("cpu", "cuda"))

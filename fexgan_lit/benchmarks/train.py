@@ -1,0 +1,138 @@
+"""The train suite: every system's iteration beside its plain twin and beside the time that its FLOP must take."""
+
+from __future__ import annotations
+
+import copy
+import io
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from fexgan_lit.benchmarks.flops import PRODUCT_EDGE, FlopsByPrecision, matrix_product, product_flops
+from fexgan_lit.benchmarks.report import Result, Table
+from fexgan_lit.benchmarks.settings import BenchmarkSettings
+from fexgan_lit.benchmarks.timing import Timing
+from fexgan_lit.benchmarks.train_rows import Measured, rate_results, summary, system_results
+from fexgan_lit.benchmarks.turns import TurnStream
+from fexgan_lit.benchmarks.twins import TWINS
+from fexgan_lit.compilation import Compilation, compile_networks
+from fexgan_lit.config import TrainSettings, conf_folder, train_settings
+from fexgan_lit.data.pairs import PairBatch
+from fexgan_lit.expression import ACTION_UNITS, AFFECTS
+from fexgan_lit.systems import build_system
+from fexgan_lit.systems.base import ExpressionSystem
+from fexgan_lit.trainer import make_trainer, resolve_precision
+
+#: Called with the name of the stage, stages done, stages in all.
+StageProgress = Callable[[str, int, int], None]
+
+
+def train_suite(settings: BenchmarkSettings, folder: Path, progress: StageProgress) -> tuple[list[Result], Table]:
+    """Every figure, and the table with a row a system."""
+    measured = []
+    for number, name in enumerate(settings.systems):
+        progress(name, number, len(settings.systems))
+        measured.append(measure(name, settings, folder))
+    results = rate_results(measured)
+    for one in measured:
+        results += system_results(one)
+    return results, summary(measured, settings)
+
+
+def composed_settings(name: str, settings: BenchmarkSettings) -> TrainSettings:
+    """What `python -m fexgan_lit.train model=NAME` would use, at the sizes of the benchmark."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    overrides = [
+        f"model={name}", "dataset=folder", "dataset.root=.", f"dataset.image_size={settings.image_size}",
+        f"dataset.batch_size={settings.batch_size}", f"model.width={settings.width}",
+        f"trainer.precision={settings.precision}",
+        f"trainer.accelerator={'gpu' if torch.cuda.is_available() else 'cpu'}",
+    ]  # fmt: skip
+    if GlobalHydra.instance().is_initialized():  # the door was composed by Hydra
+        return train_settings(compose("train", overrides))
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        return train_settings(compose("train", overrides))
+
+
+def built(options: TrainSettings) -> ExpressionSystem:
+    """The system with initial weights; its perceptual network, if it has one, is VGG19's with random weights."""
+    from fexgan_lit.systems.landmark_label.perceptual import VGG19Start
+    from fexgan_lit.systems.landmark_label.system import LandmarkLabel
+
+    system = build_system(options, AFFECTS)
+    if isinstance(system, LandmarkLabel):
+        system.set_perceptual(VGG19Start(options.model.perceptual_layer), "random weights, which cost the same")
+    if options.trainer.channels_last:
+        system.to(memory_format=torch.channels_last)
+    return system
+
+
+def noise_batch(pairs: int, size: int, affects: int = len(AFFECTS), seed: int = 0) -> PairBatch:
+    """`pairs` pairs of seeded noise, `size` px, laid out as the feed lays them out, with all that a system may read."""
+    g = torch.Generator().manual_seed(seed)
+    images = torch.rand(2, pairs, 3, size, size, generator=g) * 2 - 1
+    source, target = (image.contiguous(memory_format=torch.channels_last) for image in images)
+    classes = torch.randint(affects, (2, pairs), generator=g)
+    rows = torch.arange(pairs)
+    units = torch.rand(2, pairs, len(ACTION_UNITS), generator=g)
+    points = torch.rand(2, pairs, 68, 2, generator=g) * 1.6 - 0.8
+    return PairBatch(source, target, classes[0], classes[1], torch.zeros_like(rows), rows, rows,
+                     units[0], units[1], points[0], points[1])  # fmt: skip
+
+
+def measure(name: str, settings: BenchmarkSettings, folder: Path) -> Measured:
+    """Train a system and its twin on noise, turn and turn about with matrix products."""
+    options = composed_settings(name, settings)
+    cycle = int(options.optimizer.n_critic)
+    system, batch = built(options), noise_batch(settings.batch_size, settings.image_size)
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+    bf16 = resolve_precision(settings.precision, options.trainer.accelerator) == "bf16-mixed"
+    loop = TWINS[name](copy.deepcopy(system).to(device), itertools.repeat(batch), bf16)
+    twin = repeated(lambda: next(loop), cycle)
+    with FlopsByPrecision() as counter:
+        twin()
+    edge = 256 if settings.quick else PRODUCT_EDGE[device.type]
+    products = {str(kind): matrix_product(kind, device, edge) for kind in counter.counts}
+
+    compilation = compile_networks(system, device) if settings.compile else Compilation((), "")
+    stances = {"ours": "force_eager", "compiled": "default"} if compilation.networks else {"ours": None}
+    stream = TurnStream(batch, system, cycle, stances, {**products, "twin": twin}, settings.rounds)
+    fit(system, stream, options, folder)
+
+    seconds = stream.timings
+    an_iteration = {turn: Timing(seconds[turn].seconds / cycle) for turn in ("twin", *stances)}
+    return Measured(
+        name, cycle, an_iteration["ours"], an_iteration["twin"],
+        flops={kind: count / cycle for kind, count in counter.counts.items()},
+        rates={kind: product_flops(edge) / seconds[str(kind)].seconds for kind in counter.counts},
+        compiled=an_iteration.get("compiled"), compile_s=stream.compile_s, note=compilation.line,
+    )  # fmt: skip
+
+
+def repeated(task: Callable[[], object], times: int) -> Callable[[], None]:
+    """A task that does another so many times."""
+
+    def repeat() -> None:
+        for _ in range(times):
+            task()
+
+    return repeat
+
+
+def fit(system: ExpressionSystem, stream: TurnStream, options: TrainSettings, folder: Path) -> None:
+    """Run the stream through the trainer of `train`, with what is called in each of its iterations."""
+    from rich.console import Console
+
+    from fexgan_lit.callbacks import LossLog
+    from fexgan_lit.progress import TrainingBar
+    from fexgan_lit.runfolder import RunFolder
+
+    log = LossLog(options.trainer.log_every, RunFolder(folder), stream)
+    bar = TrainingBar(Console(file=io.StringIO()), stream.stop)
+    trainer = make_trainer(options.trainer, [*options.callbacks.values(), log, bar], [], str(folder))
+    trainer.fit(system, stream)
