@@ -58,8 +58,8 @@ def test_data_suite_writes_table_and_machine(quick):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("suite=train", "suite=train: expected one of data, metrics. It is planned"),
-        ("suite=speed", "suite=speed: expected one of data, metrics."),
+        ("suite=startup", "suite=startup: expected one of data, metrics, train. It is planned"),
+        ("suite=speed", "suite=speed: expected one of data, metrics, train."),
         ("rounds=0", "rounds=0: expected 1 or more"),
         ("facekit=nowhere", "facekit=nowhere: there is no such file"),
         ("frmes=3", "Did you mean frames?"),

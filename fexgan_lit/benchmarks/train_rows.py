@@ -18,8 +18,8 @@ MOST_BESIDE_TWIN = 1.03
 #: What the precisions are called.
 PRECISIONS = {torch.float32: "float32", torch.bfloat16: "bf16"}
 
-COLUMNS = ("system", "ours, ms", "quartiles", "twin, ms", "quartiles", "ours/twin", "GFLOP", "floor, ms", "ours/floor")
-COMPILED_COLUMNS = ("compiled, ms", "compiled/ours", "compile, s")
+COLUMNS = ("system", "ours ms", "quartiles", "twin ms", "quartiles", "/twin", "GFLOP", "floor ms", "/floor")
+COMPILED_COLUMNS = ("compiled ms", "/ours", "compile s")
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ def summary(measured: Sequence[Measured], settings: BenchmarkSettings) -> Table:
     rates = "; ".join(f"{r.name} {number(r.value.median)} {r.unit}" for r in rate_results(measured))
     cycles = [f"{one.name} {one.cycle}" for one in measured if one.cycle > 1]
     notes = [f"batch {settings.batch_size}, {settings.image_size} px, width {settings.width:g}; {rates}"]
+    notes.append("/twin and /floor: ours divided by them" + ("; /ours: compiled divided by ours" if compiled else ""))
     if cycles:
         notes.append(f"an iteration is the mean of one round of n_critic: {', '.join(cycles)}")
     notes += sorted({one.note for one in measured if one.note and one.compiled is None})
@@ -120,4 +121,4 @@ def _compiled_cells(one: Measured) -> tuple[str, ...]:
 
 
 def _quartiles(value: Spread) -> str:
-    return f"{number(value.low)} .. {number(value.high)}"
+    return f"{number(value.low)}..{number(value.high)}"

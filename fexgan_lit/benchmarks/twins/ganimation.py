@@ -37,12 +37,12 @@ def train_ganimation(system: GANimation, batches: Iterable[PairBatch], bf16: boo
             with torch.set_grad_enabled(due):
                 made = G(source, wanted)
             loss_d, _ = critic_loss(D(source), D(made.image.detach()), shown, w)
-        loss_d.backward()
+        loss_d.backward(inputs=list(D.parameters()))
         adam_d.step()
         adam_d.zero_grad()
 
         penalty = w.lambda_gp * gradient_penalty(D.scores, source, made.image)
-        penalty.backward()
+        penalty.backward(inputs=list(D.parameters()))
         adam_d.step()
         adam_d.zero_grad()
 

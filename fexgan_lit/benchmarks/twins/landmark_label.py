@@ -27,22 +27,21 @@ def train_landmark_label(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Train the networks of `system`, which needs a perceptual network; see `fexgan_lit.benchmarks.twins`."""
     G, D_image, D_geometry = system.generator, system.image_discriminator, system.geometry_discriminator
-    average, phi = system.average, system.perceptual
-    options, w, s, device, K = (
-        system.optimizer_settings, system.weights, system.settings, system.device, len(system.affects),
-    )  # fmt: skip
+    options, w, s = system.optimizer_settings, system.weights, system.settings
+    device, K = system.device, len(system.affects)
+    if system.perceptual is None:
+        raise ValueError("the system has no perceptual network")
+    average, phi = system.average, system.perceptual.to(device)
     betas, lr_d = (options.beta1, options.beta2), options.lr_discriminator or options.lr
-    adams = [
-        Adam(network.parameters(), lr, betas, fused=True)
-        for network, lr in ((G, options.lr), (D_image, lr_d), (D_geometry, lr_d))
-    ]
+    rates = ((G, options.lr), (D_image, lr_d), (D_geometry, lr_d))
+    adams = [Adam(network.parameters(), lr, betas, fused=True) for network, lr in rates]
     G.train()
 
     for iteration, batch in enumerate(batches):
         batch = batch.to(device)
         source, target = batch.source, batch.target
-        if batch.target_landmarks is None or phi is None:
-            raise ValueError("the batches have no landmarks, or the system no perceptual network")
+        if batch.target_landmarks is None:
+            raise ValueError("the batches have no landmarks")
         labels = label_maps(one_hot(batch.target_affect, K).float(), s.inner_size)
 
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -54,8 +53,7 @@ def train_landmark_label(
             with torch.no_grad():
                 features = phi(target)
             perceptual = perceptual_loss(phi(fake), features)
-            pixel = pixel_loss(fake, target, w.pixel_channels)
-            loss_g = generator_loss(adversarial, perceptual, pixel, w)
+            loss_g = generator_loss(adversarial, perceptual, pixel_loss(fake, target, w.pixel_channels), w)
             loss_image = discriminator_loss(image_real, image_fake)
             loss_geometry = discriminator_loss(geometry_real, geometry_fake)
 

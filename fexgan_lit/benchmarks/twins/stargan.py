@@ -38,7 +38,7 @@ def train_stargan(system: StarGAN, batches: Iterable[PairBatch], bf16: bool) -> 
                 + w.lambda_class * categorical_cross_entropy(named, batch.source_affect)
                 + w.lambda_gp * gradient_penalty(D.scores, source, made)
             )
-        loss_d.backward()
+        loss_d.backward(inputs=list(D.parameters()))
         adam_d.step()
         adam_d.zero_grad()
 

@@ -1,0 +1,82 @@
+"""The twins: each computes what its system computes, and so does the FLOP count."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import pytest
+import torch
+
+from fexgan_lit.benchmarks.flops import FlopsByPrecision
+from fexgan_lit.benchmarks.settings import SYSTEMS
+from fexgan_lit.benchmarks.twins import TWINS
+from fexgan_lit.config import train_settings
+from fexgan_lit.systems import build_system
+from fexgan_lit.systems.landmark_label.perceptual import VGG19Start
+from tests.systems.helpers import NoisePairs, fit
+from tests.test_config import composed, options
+
+ITERATIONS = 4
+
+
+def tiny(model, *overrides):
+    """A system of 32 px and few channels whose generator moves on every second iteration where n_critic exists."""
+    if model in ("ganimation", "stargan"):
+        overrides = ("optimizer.n_critic=2", "model.residual_blocks=1", *overrides)
+    if model == "landmark_label":
+        overrides = ("model.blocks=2", *overrides)
+    sizes = ("dataset=folder", "dataset.root=.", "dataset.image_size=32", "model.width=0.07")
+    settings = train_settings(composed(f"model={model}", *sizes, *overrides))
+    system = build_system(settings, ("a", "b", "c", "d"))
+    if model == "landmark_label":
+        torch.manual_seed(1)
+        system.set_perceptual(VGG19Start())
+    return system
+
+
+def run_twin(model, system, iterations=ITERATIONS):
+    """The losses of the twin's iterations, its random numbers seeded as the system seeds its own."""
+    pairs = NoisePairs()
+    loop = TWINS[model](system, (pairs.batch(*divmod(n, len(pairs))) for n in itertools.count()), False)
+    losses = []
+    for iteration in range(iterations):
+        torch.manual_seed(hash((system.seed, 0, iteration)) & 0x7FFF_FFFF_FFFF_FFFF)
+        losses.append(tuple(float(loss) for loss in next(loop)))
+    return losses
+
+
+def test_every_system_has_a_twin():
+    assert set(TWINS) == set(SYSTEMS) == set(options("model"))
+
+
+@pytest.mark.parametrize("model", sorted(TWINS))
+def test_a_twin_ends_with_the_weights_of_its_system(model, tmp_path):
+    # a moving average that counts, so that a twin without one would be found out
+    system = tiny(model, "optimizer.ema_half_life_images=20")
+    twin, before = copy.deepcopy(system), copy.deepcopy(system.state_dict())
+    fit(system, ITERATIONS, tmp_path)
+    run_twin(model, twin)
+    ours, theirs = system.state_dict(), twin.state_dict()
+    assert list(ours) == list(theirs)
+    for name, value in ours.items():
+        # action units of the affects are unknown, NaN, before they are learned from frames
+        torch.testing.assert_close(
+            theirs[name], value, rtol=1e-5, atol=1e-6, equal_nan=True, msg=lambda m, n=name: n + m
+        )
+    moved = {
+        name.partition(".")[0] for name, value in system.named_parameters() if not torch.equal(value, before[name])
+    }
+    assert moved == {name.partition(".")[0] for name, _ in system.named_parameters()}  # every network, the average too
+
+
+@pytest.mark.parametrize("model", ["fexgan", "ganimation"])
+def test_twin_and_system_compute_the_same_flop(model, tmp_path):
+    system = tiny(model)
+    twin = copy.deepcopy(system)
+    with FlopsByPrecision() as ours:
+        fit(system, 2, tmp_path)
+    with FlopsByPrecision() as theirs:
+        run_twin(model, twin, 2)
+    assert ours.counts == theirs.counts
+    assert theirs.counts[torch.float32] > 1e6
