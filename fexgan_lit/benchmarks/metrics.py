@@ -73,7 +73,7 @@ def metrics_suite(settings: BenchmarkSettings, folder: Path, progress: StageProg
     clock, real_clock = Clock(), Clock()
     with watched(real_clock, extractor.net, system):
         real = read_frames(extractor, frames, rows, settings.image_size, lambda n, total: progress("real", n, total))
-    quality = ImageQuality(AFFECTS, IDENTITIES, {"judge": extractor})
+    quality = ImageQuality({"judge": extractor})
     with watched(clock, extractor.net, system), clock.running("the rest"):
         stream(quality, system, frames, rows, lambda n: progress("generated", n, settings.images))
         quality.compute({"judge": real})
@@ -88,9 +88,8 @@ def stream(
         chunk = rows[start : start + _BATCH]
         source = frames.floats(chunk, system.image_size)
         target = frames.floats(np.roll(chunk, 1), system.image_size)
-        affect, identity = (torch.from_numpy(column[chunk]) for column in (frames.affect, frames.identity))
-        asked = Expression.of_affects(affect, len(AFFECTS))
-        quality.update(system.synthesize(source, asked, asked), target, affect, identity)
+        asked = Expression.of_affects(torch.from_numpy(frames.affect[chunk]), len(AFFECTS))
+        quality.update(system.synthesize(source, asked, asked), target)
         progress(start + len(chunk))
 
 

@@ -62,15 +62,12 @@ class Quality:
     """Distances to the true frame, and between the distributions of generated and true frames."""
 
     def __init__(self, ground: Ground, tools: Instruments) -> None:
-        frames = ground.frames
         self.real = tools.real
-        self.quality = ImageQuality(
-            frames.affects, frames.identities, tools.extractors, tools.lpips, seed=tools.seed, where=ground.where
-        )
+        self.quality = ImageQuality(tools.extractors, tools.lpips, seed=tools.seed, where=ground.where)
 
     def update(self, batch: PairBatch, generated: Tensor, outcome: Outcome | None) -> None:
         """See `Scorer`."""
-        self.quality.update(generated, batch.target, batch.target_affect, batch.identity)
+        self.quality.update(generated, batch.target)
 
     def columns(self) -> dict[str, np.ndarray]:
         """SSIM, MS-SSIM, PSNR, LPIPS of every pair."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor
 from fexgan_lit.errors import UserError
 from fexgan_lit.metrics import pixels
 from fexgan_lit.metrics.availability import Unavailable
-from fexgan_lit.metrics.breakdown import Breakdown, break_down
 from fexgan_lit.metrics.distribution_report import compare, metric_names
 from fexgan_lit.metrics.distribution_report import recipes as distribution_recipes
 from fexgan_lit.metrics.extractors import FeatureExtractor, Features
@@ -27,8 +26,6 @@ class ImageQuality:
     does not grow with pixels seen. What cannot be had is missing from `compute` and has its reason in `notes`.
 
     Args:
-        affects: class order of the data set.
-        identities: names, in the order of the indices `update` is given.
         extractors: by name, as `{"judge": JudgeExtractor(...), "inception": make_inception()}`.
         lpips: what `make_lpips` gave; None where it is not wanted.
         cap: rows of features kept for the metrics that compare images one by one.
@@ -38,8 +35,6 @@ class ImageQuality:
 
     def __init__(
         self,
-        affects: Sequence[str],
-        identities: Sequence[str],
         extractors: Mapping[str, FeatureExtractor | Unavailable] | None = None,
         lpips: Lpips | Unavailable | None = None,
         *,
@@ -47,7 +42,6 @@ class ImageQuality:
         seed: int = 0,
         where: str = "",
     ) -> None:
-        self.affects, self.identities = tuple(affects), tuple(identities)
         self.cap, self.seed, self.where = cap, seed, where
         self.n, self.image_size = 0, 0
         self.lpips = lpips if isinstance(lpips, Lpips) else None
@@ -65,8 +59,6 @@ class ImageQuality:
         self,
         generated: Tensor,
         target: Tensor,
-        affect: Tensor,
-        identity: Tensor,
         read: Mapping[str, Features] | None = None,
     ) -> None:
         """Add one batch.
@@ -74,8 +66,6 @@ class ImageQuality:
         Args:
             generated: (B, 3, S, S) in [-1, 1].
             target: the true frames, the same shape and range.
-            affect: asked affects, (B,) int64.
-            identity: (B,) int64.
             read: what an extractor has seen in `generated` already, by its name.
 
         Raises:
@@ -85,7 +75,6 @@ class ImageQuality:
         generated, target = generated.detach().float(), target.detach().float()
         for side, images in (("generated", generated), ("true", target)):
             check_finite(images, side, self.n)
-        self._keep({"affect": affect, "identity": identity})
         self._keep(self._distances(generated, target))
         for name, extractor in self.extractors.items():
             seen = read[name] if read is not None and name in read else extractor(generated.to(extractor.device))
@@ -129,20 +118,7 @@ class ImageQuality:
 
     def per_image(self) -> dict[str, np.ndarray]:
         """The values of every image by metric, (n,) float32 each, in the order the images came."""
-        metrics = self._columns.keys() - {"affect", "identity"}
-        return {name: np.array(values, np.float32) for name, values in self._columns.items() if name in metrics}
-
-    def breakdown(self, by: str) -> Breakdown:
-        """Means by `affect` or by `identity`, a row for every class of the data set.
-
-        Raises:
-            ValueError: `by` is something else.
-        """
-        names = {"affect": self.affects, "identity": self.identities}
-        if by not in names:
-            raise ValueError(f"breakdown by {by!r}: expected one of {', '.join(names)}")
-        classes = np.array(self._columns.get(by, []), np.int64)
-        return break_down(by, names[by], classes, self.per_image())
+        return {name: np.array(values, np.float32) for name, values in self._columns.items()}
 
     def recipes(self) -> dict[str, str]:
         """One line a metric: on what and how it was computed."""

@@ -15,7 +15,7 @@ from fexgan_lit.metrics.image_quality import ImageQuality
 from fexgan_lit.metrics.lpips import Lpips
 from fexgan_lit.metrics.pixels import psnr, ssim
 from fexgan_lit.metrics.real_side import read_frames, real_statistics
-from tests.metrics.faces import AFFECTS, IDENTITIES, make_frames
+from tests.metrics.faces import make_frames
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,7 @@ def feed(quality: ImageQuality, frames, change=lambda images: images, rows: np.n
     rows = np.arange(len(frames)) if rows is None else rows
     for chunk in np.array_split(rows, max(1, len(rows) // 10)):
         target = frames.floats(chunk, 32)
-        affect, identity = (torch.from_numpy(column[chunk]) for column in (frames.affect, frames.identity))
-        quality.update(change(target), target, affect, identity)
+        quality.update(change(target), target)
     return quality
 
 
@@ -42,7 +41,7 @@ def real(extractor, frames):
 
 
 def test_identity_transform(extractor, frames):
-    quality = feed(ImageQuality(AFFECTS, IDENTITIES, {"judge": extractor}, Lpips()), frames)
+    quality = feed(ImageQuality({"judge": extractor}, Lpips()), frames)
     values = quality.compute(real(extractor, frames))
     assert (values["ssim"], values["ms_ssim"], values["lpips"]) == pytest.approx((1.0, 1.0, 0.0), abs=1e-6)
     assert values["psnr"] == 100.0
@@ -56,7 +55,7 @@ def test_identity_transform(extractor, frames):
 
 
 def feed_far(extractor, frames):
-    far = feed(ImageQuality(AFFECTS, IDENTITIES, {"judge": extractor}), frames, lambda images: -images)
+    far = feed(ImageQuality({"judge": extractor}), frames, lambda images: -images)
     return far.compute(real(extractor, frames))
 
 
@@ -64,7 +63,7 @@ def test_batches_add_up_to_the_direct_figures(extractor, frames, judge):
     def darker(images):
         return images * 0.5 - 0.3
 
-    quality = feed(ImageQuality(AFFECTS, IDENTITIES, {"judge": extractor}), frames, darker)
+    quality = feed(ImageQuality({"judge": extractor}), frames, darker)
     values = quality.compute(real(extractor, frames))
     images = frames.floats(np.arange(len(frames)), 32)
     assert values["ssim"] == pytest.approx(float(ssim(darker(images), images).mean()), abs=1e-6)
@@ -76,52 +75,29 @@ def test_batches_add_up_to_the_direct_figures(extractor, frames, judge):
 
 
 def test_features_read_already_are_taken(extractor, frames):
-    quality = ImageQuality(AFFECTS, IDENTITIES, {"judge": extractor})
+    quality = ImageQuality({"judge": extractor})
     target = frames.floats(np.arange(8), 32)
     other = extractor(-target)
-    quality.update(target, target, torch.zeros(8).long(), torch.zeros(8).long(), read={"judge": other})
+    quality.update(target, target, read={"judge": other})
     torch.testing.assert_close(quality.generated_side("judge").features, other.features)
-
-
-def test_breakdown_has_every_class_and_says_which_is_empty(frames):
-    rows = np.flatnonzero(frames.affect != 2)
-    bright = frames.affect == 0
-
-    quality = ImageQuality(AFFECTS, IDENTITIES)
-    for chunk in np.array_split(rows, 4):
-        target = frames.floats(chunk, 32)
-        shift = torch.from_numpy(np.where(bright[chunk], 0.02, 0.2)).float().view(-1, 1, 1, 1)
-        target = target * 0.5
-        affect, identity = (torch.from_numpy(column[chunk]) for column in (frames.affect, frames.identity))
-        quality.update(target + shift, target, affect, identity)
-    table = quality.breakdown("affect")
-    assert [(row.name, row.n) for row in table.rows] == [(name, 0 if k == 2 else 12) for k, name in enumerate(AFFECTS)]
-    assert table.rows[0].values["psnr"] == pytest.approx(40.0, abs=1e-3)
-    assert table.rows[1].values["psnr"] == pytest.approx(20.0, abs=1e-3)
-    assert table.rows[2].absent == f"no generated image of {AFFECTS[2]}"
-    assert table.cells()[2] == (AFFECTS[2], "0", "absent", "absent", "absent")
-    assert table.as_json()[AFFECTS[2]] == {"n": 0, "absent": f"no generated image of {AFFECTS[2]}"}
-    assert sum(row.n for row in quality.breakdown("identity").rows) == len(rows)
-    with pytest.raises(ValueError, match="expected one of affect, identity"):
-        quality.breakdown("pose")
 
 
 @pytest.mark.parametrize(("value", "which"), [(float("nan"), 0), (float("inf"), 1)])
 def test_pixels_that_are_no_numbers_are_named(frames, value, which):
-    quality = ImageQuality(AFFECTS, IDENTITIES)
+    quality = ImageQuality()
     feed(quality, frames, rows=np.arange(10))
     images = [frames.floats(np.arange(6), 32).clone() for _ in range(2)]
     images[which][4, :, 3, 5] = value
     images[which][5, 0, 0, 0] = value
     side = ("generated", "true")[which]
     with pytest.raises(UserError, match=f"2 of the 6 {side} images .* row 4 of the batch .image 14., with 3 of 3072"):
-        quality.update(*images, torch.zeros(6).long(), torch.zeros(6).long())
+        quality.update(*images)
     assert quality.n == 10  # nothing of the batch was taken in
 
 
 def test_what_is_absent_has_a_reason_and_no_number(extractor, frames):
     given = {"judge": extractor, "inception": Unavailable("there are no weights")}
-    quality = feed(ImageQuality(AFFECTS, IDENTITIES, given, Unavailable("no backbone")), frames, rows=np.arange(3))
+    quality = feed(ImageQuality(given, Unavailable("no backbone")), frames, rows=np.arange(3))
     values = quality.compute(real(extractor, frames))
     notes = quality.notes()
     assert notes["lpips"] == "absent: no backbone"
@@ -137,10 +113,9 @@ def test_what_is_absent_has_a_reason_and_no_number(extractor, frames):
 
 
 def test_one_image_and_none(extractor, frames):
-    quality = ImageQuality(AFFECTS, IDENTITIES, {"judge": extractor})
+    quality = ImageQuality({"judge": extractor})
     with pytest.raises(UserError, match="no image was generated"):
         quality.compute({})
-    assert all(row.n == 0 for row in quality.breakdown("affect").rows)
     feed(quality, frames, rows=np.arange(1))
     values = quality.compute(real(extractor, frames))
     assert "fd_judge" not in values
@@ -148,7 +123,7 @@ def test_one_image_and_none(extractor, frames):
 
 
 def test_memory_keeps_the_cap_but_moments_take_all(extractor, frames):
-    quality = feed(ImageQuality(AFFECTS, IDENTITIES, {"judge": extractor}, cap=15), frames)
+    quality = feed(ImageQuality({"judge": extractor}, cap=15), frames)
     side = quality.generated_side("judge")
     assert (len(side.features), len(side.probabilities), side.moments.n) == (15, 15, len(frames))
     assert "first 15 images a side" in quality.recipes()["kid_judge"]
