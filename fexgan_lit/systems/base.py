@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fexgan_lit.errors import UserError
 from fexgan_lit.expression import FIELD_NAMES, Expression
+from fexgan_lit.systems.optimisers import lay_out_like
 
 if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
@@ -172,7 +173,9 @@ class ExpressionSystem(LightningModule):
         Dropout and the latent noise then need no saved generator state: a resumed run draws what an uninterrupted
         one would, whatever was drawn in between for validation or figures.
         """
-        torch.manual_seed(hash((self.seed, self.global_rank, self.iteration)) & 0x7FFF_FFFF_FFFF_FFFF)
+        # torch.manual_seed also formats a stack trace for every kind of device that is not in use: a millisecond here
+        seed = torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed
+        seed(hash((self.seed, self.global_rank, self.iteration)) & 0x7FFF_FFFF_FFFF_FFFF)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the count of iterations with the weights.
@@ -184,5 +187,6 @@ class ExpressionSystem(LightningModule):
         checkpoint.pop("loops", None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting where the checkpoint stopped."""
+        """Go on counting where the checkpoint stopped, with moments that lie in memory as the weights now do."""
         self.iteration = int(checkpoint["iteration"])
+        lay_out_like(self, checkpoint.get("optimizer_states", []))

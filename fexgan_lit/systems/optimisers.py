@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.optim import Adam, Optimizer
 
 if TYPE_CHECKING:
@@ -62,3 +64,19 @@ def dual_adam(
         Adam(generator.parameters(), settings.lr, betas, fused=fused),
         Adam(discriminator.parameters(), settings.lr_discriminator or settings.lr, betas, fused=fused),
     ]
+
+
+def lay_out_like(networks: nn.Module, optimizer_states: Sequence[dict[str, Any]]) -> None:
+    """Give the moments of saved optimizers the memory format that the weights of `networks` have now, in place.
+
+    Fused Adam walks over weights, gradients and moments as they lie in memory without comparing their strides. A run
+    saved with `trainer.channels_last` and resumed without it (or the other way round) would get the moments of other
+    weights.
+    """
+    kernels = [parameter for parameter in networks.parameters() if parameter.ndim == 4]
+    last = any(not kernel.is_contiguous() for kernel in kernels)
+    layout = torch.channels_last if last else torch.contiguous_format
+    for optimizer in optimizer_states:
+        for values in optimizer["state"].values():
+            kept = {name: value for name, value in values.items() if torch.is_tensor(value) and value.ndim == 4}
+            values |= {name: value.contiguous(memory_format=layout) for name, value in kept.items()}
