@@ -73,7 +73,7 @@ class ClipSampler:
         self.length, self.batch_size, self.seed, self.span = length, batch_size, seed, span
         self.share = share or Share()
         self._frames = frames
-        takes = _rows_of_takes(frames, span)
+        takes = rows_of_takes(frames, span)
         self._takes = [rows for rows in takes if len(rows) >= length]
         self.short = tuple(_describe(frames, rows) for rows in takes if len(rows) < length)
         if batch_size * self.share.world > len(self._takes):
@@ -141,8 +141,12 @@ class ClipLoader:
         self.epoch += 1
 
 
-def _rows_of_takes(frames: FrameSet, span: str) -> list[np.ndarray]:
-    """The rows of every take in the order of time, up to the strongest frame for the span `apex`."""
+def rows_of_takes(frames: FrameSet, span: str) -> list[np.ndarray]:
+    """The rows of every take in the order of time, up to the strongest frame for the span `apex`.
+
+    Raises:
+        UserError: the data set knows no takes, or no intensities for `apex`.
+    """
     if span not in SPANS:
         raise ValueError(f"span {span!r} is not one of {', '.join(SPANS)}")
     if frames.take is None:

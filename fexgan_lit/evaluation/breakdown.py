@@ -22,10 +22,19 @@ def breakdown_tables(row: Row, ground: Ground) -> list[TextTable]:
         "asked affect": (frames.affects, frames.affect[pairs.target]),
         "identity": (frames.identities, frames.identity[pairs.source]),
     }
-    return [_table(row, name, classes, index) for name, (classes, index) in groups.items()]
+    return [class_table(row, name, classes, index) for name, (classes, index) in groups.items()]
 
 
-def _table(row: Row, name: str, classes: Sequence[str], index: np.ndarray) -> TextTable:
+def class_table(row: Row, name: str, classes: Sequence[str], index: np.ndarray, counted: str = "pairs") -> TextTable:
+    """The means of one row for every class alone.
+
+    Args:
+        row: whose columns hold N values each.
+        name: what the classes are, such as `identity`.
+        classes: their names.
+        index: (N,) the class of each value.
+        counted: what the N values belong to.
+    """
     metrics = [metric for metric in in_order(row.columns) if metric not in _NOT_SPLIT]
     rows = []
     for number, label in enumerate(classes):
@@ -33,8 +42,8 @@ def _table(row: Row, name: str, classes: Sequence[str], index: np.ndarray) -> Te
         cells = [_mean(row.columns[metric][chosen], spec(metric).digits) for metric in metrics]
         rows.append((label, str(int(chosen.sum())), *cells))
     empty = [label for number, label in enumerate(classes) if not (index == number).any()]
-    notes = (f"no pairs, so nothing to measure: {', '.join(empty)}",) if empty else ()
-    header = (name, "pairs", *(spec(metric).arrow for metric in metrics))
+    notes = (f"no {counted}, so nothing to measure: {', '.join(empty)}",) if empty else ()
+    header = (name, counted, *(spec(metric).arrow for metric in metrics))
     return TextTable(f"{row.name} by {name}", header, tuple(rows), 0, notes)
 
 

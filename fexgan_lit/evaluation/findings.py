@@ -9,17 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 from fexgan_lit import __version__
 from fexgan_lit.evaluation.intervals import CONFIDENCE
-from fexgan_lit.evaluation.specs import GROUPS, spec
+from fexgan_lit.evaluation.specs import AUGMENTATION, GROUPS, spec
 from fexgan_lit.evaluation.standing import Difference, Row
 from fexgan_lit.evaluation.tables import as_csv, as_latex, differences_table, metrics_of, standings_table
 from fexgan_lit.files import write_atomic
+from fexgan_lit.generation.movies import write_gif
 from fexgan_lit.tables import TextTable
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
+    import numpy as np
     from PIL import Image
 
 #: Columns of the printed table; the rest stands in the files. Fewer are shown where they were not measured.
-HEADLINE = ("ssim", "psnr", "lpips", "fid", "fd_judge", "affect_as_asked", "au_error", "identity_kept")
+HEADLINE = (
+    "ssim", "psnr", "lpips", "fid", "fd_judge", "acd", "acd_i", "affect_as_asked", "au_error", "identity_kept",
+)  # fmt: skip
 TABLE1 = ("d_real_binary", "d_real_affect", "d_fake_binary", "d_fake_affect")
 
 
@@ -37,8 +43,10 @@ class Findings:
         recipes: by metric.
         notes: what to know.
         seed: of pairs and resamples.
+        reading: how the cells of the standings are read.
         pictures: by name.
-        captions: by name.
+        films: by name, frames (T, H, W, 3) uint8 RGB and how many there are a second.
+        captions: of pictures and films, by name.
         tables: further tables, under the standings.
         breakdowns: the metrics by affect and by identity, and what else stands in the files alone.
         warnings: what the figures are worth where a judge is weak.
@@ -53,7 +61,9 @@ class Findings:
     recipes: dict[str, str]
     notes: dict[str, str]
     seed: int
+    reading: str = f"{CONFIDENCE:.0%} intervals over the pairs in brackets; ± is the deviation between seeds."
     pictures: dict[str, Image.Image] = field(default_factory=dict)
+    films: dict[str, tuple[np.ndarray, Fraction]] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
     tables: list[TextTable] = field(default_factory=list)
     breakdowns: list[TextTable] = field(default_factory=list)
@@ -62,12 +72,12 @@ class Findings:
     def headline_metrics(self) -> list[str]:
         """Columns of the printed table that were measured."""
         there = metrics_of(self.rows)
-        return [metric for metric in HEADLINE if metric in there]
+        enlarged = [metric for metric in there if spec(metric).group == AUGMENTATION]
+        return [*(metric for metric in HEADLINE if metric in there), *enlarged]
 
     def headline(self) -> TextTable:
         """The table that is printed first."""
-        notes = [f"{CONFIDENCE:.0%} intervals over the pairs in brackets; ± is the deviation between seeds."]
-        lines = [*notes, *self.judges, *(f"warning: {warning}" for warning in self.warnings)]
+        lines = [self.reading, *self.judges, *(f"warning: {warning}" for warning in self.warnings)]
         return standings_table(self.rows, self.headline_metrics(), "Standings", lines)
 
     def printed(self) -> list[TextTable]:
@@ -84,7 +94,7 @@ class Findings:
         found = self.printed()
         for group in GROUPS:
             chosen = [metric for metric in there if spec(metric).group == group and metric not in TABLE1]
-            if set(chosen) - set(HEADLINE):
+            if set(chosen) - set(self.headline_metrics()):
                 found.append(standings_table(self.rows, chosen, group.capitalize()))
         return [*found, *self.breakdowns]
 
@@ -114,9 +124,11 @@ class Findings:
         """evaluation.md."""
         notes = [f"- {subject}: {note}" for subject, note in self.notes.items()]
         recipes = [f"- `{name}`: {recipe}" for name, recipe in self.recipes.items()]
+        files = [*(f"{name}.png" for name in self.pictures), *(f"{name}.gif" for name in self.films)]
         pictures = [
-            f"## {name.replace('_', ' ')}\n\n{self.captions.get(name, '')}\n\n![{name}](figures/{name}.png)\n"
-            for name in self.pictures
+            f"## {name.replace('_', ' ')}\n\n{self.captions.get(name, '')}\n\n![{name}](figures/{file})\n"
+            for file in files
+            for name in [file.rpartition(".")[0]]
         ]
         return "\n".join([
             f"# {self.title}\n",
@@ -138,6 +150,8 @@ def write_findings(findings: Findings, folder: Path) -> None:
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for name, picture in findings.pictures.items():
         picture.save(folder / "figures" / f"{name}.png")
+    for name, (frames, rate) in findings.films.items():
+        write_gif(folder / "figures" / f"{name}.gif", frames, rate)
     write_atomic(folder / "evaluation.csv", as_csv(findings.rows))
     write_atomic(folder / "evaluation.tex", as_latex(findings.rows, findings.headline_metrics()))
     write_atomic(folder / "evaluation.json", json.dumps(findings.as_dict(), indent=2, allow_nan=False) + "\n")

@@ -8,6 +8,9 @@ from pathlib import Path
 from fexgan_lit.metrics.own_declaration import OwnJudgeSettings
 
 SPLITS = ("val", "train")
+PROTOCOLS = ("quality", "augmentation", "clips")
+NETWORKS = ("judge", "resnet18")
+STRENGTHS = ("follow", "full")
 
 
 @dataclass
@@ -39,12 +42,56 @@ class MetricSettings:
 
 
 @dataclass
+class AugmentationSettings:
+    """How the worth of generated frames as training data is measured; `conf/evaluate.yaml` explains each field."""
+
+    times: list[int] = field(default_factory=lambda: [0, 1, 5, 10])
+    seeds: int = 3
+    real_share: float = 1.0
+    network: str = "judge"
+    images: int = 12_000
+    most_generated: int = 100_000
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        found = []
+        if not self.times or min(self.times) < 0 or len(set(self.times)) < len(self.times):
+            found.append(f"augmentation.times={list(self.times)}: expected different whole numbers of 0 or more.")
+        if not 0 < self.real_share <= 1:
+            found.append(f"augmentation.real_share={self.real_share}: expected a share above 0 and up to 1.")
+        if self.network not in NETWORKS:
+            found.append(f"augmentation.network={self.network}: expected one of {', '.join(NETWORKS)}.")
+        for name, least in {"seeds": 1, "images": 640, "most_generated": 1}.items():  # ten steps at least
+            if getattr(self, name) < least:
+                found.append(f"augmentation.{name}={getattr(self, name)}: expected {least} or more.")
+        return found
+
+
+@dataclass
+class ClipSettings:
+    """Which clips are made and what is asked for; `conf/evaluate.yaml` explains each field."""
+
+    most: int | None = None
+    strength: str = "follow"
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        found = []
+        if self.strength not in STRENGTHS:
+            found.append(f"clips.strength={self.strength}: expected one of {', '.join(STRENGTHS)}.")
+        if self.most is not None and self.most < 2:
+            found.append(f"clips.most={self.most}: expected 2 or more.")
+        return found
+
+
+@dataclass
 class EvaluationSettings:
     """What is measured, on how many pairs; `conf/evaluate.yaml` explains each field."""
 
     run: str | None = None
     runs: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    protocol: str = "quality"
     split: str = "val"
     pairs: int | None = None
     batch_size: int = 64
@@ -54,6 +101,8 @@ class EvaluationSettings:
     device: str = "cpu"
     dataset: PlaceSettings = field(default_factory=PlaceSettings)
     metrics: MetricSettings = field(default_factory=MetricSettings)
+    augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
+    clips: ClipSettings = field(default_factory=ClipSettings)
 
     @property
     def places(self) -> list[str]:
@@ -66,8 +115,16 @@ class EvaluationSettings:
         found = []
         if not self.places:
             found.append("run=null: name a run folder with run=RUN_DIR, or several with runs=[A,B,C].")
+        if self.protocol not in PROTOCOLS:
+            found.append(f"protocol={self.protocol}: expected one of {', '.join(PROTOCOLS)}.")
         if self.split not in SPLITS:
             found.append(f"split={self.split}: expected one of {', '.join(SPLITS)}.")
+        elif self.split != "val" and self.protocol == "augmentation":
+            found.append(
+                f"split={self.split}: the classifiers learn from the training frames, so expected split=val to test on "
+                "with protocol=augmentation."
+            )
+        found += [*self.augmentation.problems(), *self.clips.problems()]
         found += [
             f"runs: {place}: no run folder of that pattern; expected folders with a config.yaml."
             for place in self.places

@@ -34,9 +34,14 @@ class Spec:
 
 
 #: Groups of metrics, in the order of the tables.
-GROUPS = ("distance to the true frame", "distributions", "expression", "identity", "discriminator", "action units")
+GROUPS = (
+    "distance to the true frame", "distributions", "expression", "identity", "discriminator", "action units", "clips",
+    "accuracy by augmentation",
+)  # fmt: skip
 
-_PIXELS, _SETS, _EXPRESSION, _IDENTITY, _TABLE1, _UNITS = GROUPS
+_PIXELS, _SETS, _EXPRESSION, _IDENTITY, _TABLE1, _UNITS, _CLIPS, AUGMENTATION = GROUPS
+#: Begins the names of accuracies after augmentation; what follows is how many generated frames for every real one.
+_ENLARGED = "accuracy_times_"
 
 #: In the order of the tables.
 SPECS = (
@@ -72,17 +77,33 @@ SPECS = (
     Spec("d_fake_binary", "D fake binary", 3, None, _TABLE1),
     Spec("d_fake_affect", "D fake affect", 3, None, _TABLE1),
     *(Spec(f"au_error_au{unit:02d}", f"AU{unit}", 3, False, _UNITS) for unit in ACTION_UNITS),
+    Spec("acd", "ACD", 3, False, _CLIPS),
+    Spec("acd_i", "ACD-I", 3, False, _CLIPS),
 )
 _BY_NAME = {spec.name: spec for spec in SPECS}
 
 
 def spec(name: str) -> Spec:
     """The metric of that name; one of its own making for a name that is not listed."""
+    if _times(name) is not None:
+        return Spec(name, f"×{_times(name)}", 3, True, AUGMENTATION)
     return _BY_NAME.get(name, Spec(name, name.replace("_", " "), 3, None))
+
+
+def augmented(times: int) -> str:
+    """The name of the accuracy with `times` generated frames for every real one."""
+    return f"{_ENLARGED}{times}"
+
+
+def _times(name: str) -> int | None:
+    """How many generated frames for every real one the accuracy `name` is of; None for other metrics."""
+    number = name.removeprefix(_ENLARGED)
+    return int(number) if number != name and number.isdigit() else None
 
 
 def in_order(names: Iterable[str]) -> list[str]:
     """The names in the order of the tables, those not listed behind them."""
     found = set(names)
     known = [s.name for s in SPECS if s.name in found]
-    return [*known, *sorted(found - set(known))]
+    enlarged = sorted((name for name in found if _times(name) is not None), key=lambda name: _times(name) or 0)
+    return [*known, *enlarged, *sorted(found - {*known, *enlarged})]
