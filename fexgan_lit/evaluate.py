@@ -46,7 +46,7 @@ def evaluate(cfg: DictConfig) -> None:
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     command = shlex.join(["python", "-m", "fexgan_lit.evaluate", *HydraConfig.get().overrides.task])
-    findings = find(settings, command, console)
+    findings = find_by_protocol(settings, command, console)
     write_findings(findings, folder)
     log_findings(findings, settings, logger, folder)
     for table in findings.printed():
@@ -66,12 +66,20 @@ def evaluation_settings(cfg: DictConfig) -> tuple[EvaluationSettings, LoggerSett
         UserError: one message with every value that cannot be used.
     """
     from fexgan_lit.config import LoggerSettings, typed
-    from fexgan_lit.evaluation.settings import EvaluationSettings, MetricSettings, PlaceSettings
+    from fexgan_lit.evaluation.settings import (
+        AugmentationSettings,
+        ClipSettings,
+        EvaluationSettings,
+        MetricSettings,
+        PlaceSettings,
+    )
     from fexgan_lit.metrics.own_declaration import OwnJudgeSettings
 
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
     problems: list[str] = []
     place = typed(PlaceSettings, tree.pop("dataset"), "dataset", problems)
+    augmentation = typed(AugmentationSettings, tree.pop("augmentation"), "augmentation", problems)
+    clips = typed(ClipSettings, tree.pop("clips"), "clips", problems)
     networks = tree.pop("metrics")
     own: dict[str, Any] = {
         name: typed(OwnJudgeSettings, networks.pop(name), f"metrics.{name}", problems)
@@ -81,10 +89,30 @@ def evaluation_settings(cfg: DictConfig) -> tuple[EvaluationSettings, LoggerSett
     metrics = typed(MetricSettings, networks, "metrics", problems)
     settings = typed(EvaluationSettings, {k: v for k, v in tree.items() if k != "out"}, "evaluate", problems)
     settings.dataset, settings.metrics = place, replace(metrics, **own)
+    settings.augmentation, settings.clips = augmentation, clips
     problems += [] if problems else [*settings.problems(), *logger.problems()]
     if problems:
         raise UserError("the configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
     return settings, logger
+
+
+def find_by_protocol(settings: EvaluationSettings, command: str, console: Console) -> Findings:
+    """What `protocol` asks for."""
+    from fexgan_lit.evaluation.augmentation_report import find_augmentation
+    from fexgan_lit.evaluation.classifier import require_network
+    from fexgan_lit.evaluation.clips_report import find_clips
+    from fexgan_lit.evaluation.ground import common_ground
+    from fexgan_lit.stages import stages
+
+    if settings.protocol == "quality":
+        return find(settings, command, console)
+    if settings.protocol == "augmentation":
+        require_network(settings.augmentation.network)  # before minutes are spent on faces for it
+    with stages(console) as stage:
+        contenders = open_contenders(settings, stage("opening runs"))
+        ground = common_ground(contenders, settings, stage("preparing frames"))
+        measure = {"augmentation": find_augmentation, "clips": find_clips}[settings.protocol]
+        return measure(contenders, ground, settings, command, stage)
 
 
 def find(settings: EvaluationSettings, command: str, console: Console) -> Findings:
