@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fexgan_lit.config import TrainSettings
     from fexgan_lit.data.pairs import PairBatch
+    from fexgan_lit.evaluation.settings import EvaluationSettings
     from fexgan_lit.runfolder import RunFolder
     from fexgan_lit.systems.base import ExpressionSystem, Outcome
 
@@ -85,6 +88,16 @@ def open_contender(place: str | Path, name: str | None = None, device: str = "cp
     run = RunFolder.at(place)
     settings = train_settings(run.read_config())
     return Trained(name or configuration_name(settings), run, settings, load_system(place, device))
+
+
+def open_contenders(settings: EvaluationSettings, progress: Callable[[int, int], None]) -> list[Trained]:
+    """The systems of every run that was named."""
+    names: list[str | None] = [*settings.names] or [None] * len(settings.places)
+    opened = []
+    for number, (place, name) in enumerate(zip(settings.places, names, strict=True)):
+        progress(number, len(settings.places))
+        opened.append(open_contender(place, name, settings.device))
+    return opened if settings.names else tell_apart(opened)
 
 
 def configuration_name(settings: TrainSettings) -> str:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from fexgan_lit import evaluate
 from fexgan_lit.errors import UserError
-from fexgan_lit.evaluation.contenders import CEILING, FLOOR
+from fexgan_lit.evaluation.contenders import CEILING, FLOOR, open_contenders
 from fexgan_lit.evaluation.findings import Findings, write_findings
 from fexgan_lit.evaluation.settings import EvaluationSettings
 from fexgan_lit.metrics import judges
@@ -129,14 +129,14 @@ def test_a_configuration_that_names_foreign_code_is_refused(runs, tmp_path):
     config = (runs[0] / "config.yaml").read_text()
     (run / "config.yaml").write_text(re.sub(r"_target_: fexgan_lit\.systems\S+", "_target_: os.system", config))
     with pytest.raises(UserError, match=r"os\.system is refused"):
-        evaluate.open_contenders(EvaluationSettings(run=str(run)), lambda *_: None)
+        open_contenders(EvaluationSettings(run=str(run)), lambda *_: None)
 
 
 def test_a_checkpoint_that_is_none_is_refused(runs, tmp_path):
     fake = runs[0] / "checkpoints" / "fake.ckpt"
     fake.write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"fake\.ckpt is no checkpoint"):
-        evaluate.open_contenders(EvaluationSettings(run=str(fake)), lambda *_: None)
+        open_contenders(EvaluationSettings(run=str(fake)), lambda *_: None)
 
 
 def test_an_offline_wandb_run_holds_tables_and_pictures(found, tmp_path):

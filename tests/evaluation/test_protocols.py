@@ -19,7 +19,7 @@ from fexgan_lit.metrics import judges
 
 def findings_of(runs: list[Path], **options) -> Findings:
     settings = EvaluationSettings(runs=[str(run) for run in runs], bootstrap=100, shown=3, **options)
-    return evaluate.find_by_protocol(settings, "python -m fexgan_lit.evaluate", Console(quiet=True))
+    return evaluate.find(settings, "python -m fexgan_lit.evaluate", Console(quiet=True))
 
 
 def written(findings: Findings, folder: Path) -> str:

@@ -1,0 +1,124 @@
+"""`protocol=quality`: every metric of every run on the same pairs, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fexgan_lit import figures
+from fexgan_lit.evaluation.breakdown import breakdown_tables
+from fexgan_lit.evaluation.contenders import Ceiling, Contender, Floor, Trained
+from fexgan_lit.evaluation.findings import Findings
+from fexgan_lit.evaluation.ground import Ground
+from fexgan_lit.evaluation.instruments import make_instruments
+from fexgan_lit.evaluation.intervals import draw_resamples
+from fexgan_lit.evaluation.papers import reference_table
+from fexgan_lit.evaluation.pictures import comparison_sheet, identity_sheet, standings_figure
+from fexgan_lit.evaluation.scorers import Instruments, make_scorers
+from fexgan_lit.evaluation.scores import Scores, score
+from fexgan_lit.evaluation.settings import EvaluationSettings
+from fexgan_lit.evaluation.standing import differences, standings
+from fexgan_lit.evaluation.strength import ASKED, measure_strength
+from fexgan_lit.evaluation.table1 import discriminator_table
+from fexgan_lit.metrics.judges import JudgeBench
+from fexgan_lit.stages import Stages
+
+
+def find_quality(
+    contenders: Sequence[Trained], ground: Ground, settings: EvaluationSettings, command: str, stage: Stages
+) -> Findings:
+    """Let everyone answer the same pairs, measure, and put them side by side."""
+    tools = make_instruments(ground, settings, stage)
+    judges = tools.judges
+    scores = score_all(contenders, ground, tools, stage)
+    add_strengths(scores, contenders, ground, judges, stage("asking for rising strengths"))
+    resamples = draw_resamples(len(ground.pairs), settings.bootstrap, settings.seed)
+    rows = standings(scores, resamples)
+    findings = Findings(
+        title=f"Evaluation of {', '.join(dict.fromkeys(c.name for c in contenders))}",
+        command=command,
+        where=ground.where,
+        rows=rows,
+        differences=differences(rows, resamples),
+        judges=judges.describe(),
+        recipes={name: recipe for s in scores for name, recipe in s.recipes.items()},
+        notes={name: note for s in scores for name, note in s.notes.items()},
+        seed=settings.seed,
+    )
+    findings.warnings = judges.warnings()
+    findings.tables += discriminator_table(
+        contenders, scores, ground, judges.affect, stage("measuring the training split")
+    )
+    findings.breakdowns += [table for row in rows if row.runs for table in breakdown_tables(row, ground)]
+    findings.breakdowns.append(reference_table())
+    stage("drawing")
+    draw(findings, scores, contenders, ground, tools, settings)
+    return findings
+
+
+def score_all(contenders: Sequence[Trained], ground: Ground, tools: Instruments, stage: Stages) -> list[Scores]:
+    """Ceiling, floor, then every run."""
+    found = []
+    everyone: list[Contender] = [Ceiling(), Floor(), *contenders]
+    for contender in everyone:
+        count = Counted(stage(f"measuring {contender.name}"), len(ground.pairs))
+        found.append(score(contender, ground.loader(), make_scorers(ground, tools), count))
+    return found
+
+
+class Counted:
+    """Adds up what is done."""
+
+    def __init__(self, progress: Callable[[int, int], None], total: int) -> None:
+        self.progress = progress
+        self.total = total
+        self.done = 0
+
+    def __call__(self, more: int) -> None:
+        """`more` are done."""
+        self.done += more
+        self.progress(self.done, self.total)
+
+
+def add_strengths(
+    scores: Sequence[Scores], contenders: Sequence[Trained], ground: Ground, judges: JudgeBench,
+    progress: Callable[[int, int], None],
+) -> None:  # fmt: skip
+    """Measure of every system whether the shown strength follows the asked one."""
+    there = {s.run: s for s in scores}
+    for number, contender in enumerate(contenders):
+        progress(number, len(contenders))
+        found = measure_strength(contender, ground, judges)
+        if found is None:
+            continue
+        mine = there[str(contender.run.path)]
+        mine.numbers["strength_rho"] = found.rho
+        mine.recipes["strength_rho"] = (
+            f"Spearman's rho between the strengths {', '.join(map(str, ASKED))} asked for and those shown, mean over "
+            f"{found.series} series (one identity, one affect); strength is {found.how}"
+        )
+        if found.flat:
+            mine.notes[f"strength of {contender.name}"] = f"{found.flat} of {found.series} series did not change at all"
+
+
+def draw(
+    findings: Findings, scores: Sequence[Scores], contenders: Sequence[Trained], ground: Ground, tools: Instruments,
+    settings: EvaluationSettings,
+) -> None:  # fmt: skip
+    """The same faces row by row, where everyone stands, and what the judge confuses."""
+    pictures, captions = findings.pictures, findings.captions
+    pictures["comparison"] = comparison_sheet(ground, contenders, settings.shown, settings.seed)
+    captions["comparison"] = "The same sources, their true targets, and what each system makes of them (first seed)."
+    table = findings.headline_metrics()
+    pictures["standings"] = standings_figure(findings.rows, table)
+    captions["standings"] = (
+        "A dot a seed, a bar the interval over the pairs; green the true frames, dotted the untouched sources."
+    )
+    if tools.sources is not None and (drawn := identity_sheet(scores, tools.sources, ground, settings.seed)):
+        pictures["identity_map"], note = drawn
+        captions["identity_map"] = (
+            f"Identity features of generated faces over those of untouched frames (faint): {note}. Axes mean nothing."
+        )
+    for s in scores:
+        if s.confusion is not None and s.run is not None and f"confusion_{s.name}" not in pictures:
+            pictures[f"confusion_{s.name}"] = figures.confusion_figure(s.confusion, ground.data.affects)
+            captions[f"confusion_{s.name}"] = f"What was asked of {s.name} against what the judge reads."
