@@ -50,6 +50,9 @@ def wandb_records(path: Path):
             place += left
             continue
         _, length, kind = struct.unpack("<IHB", data[place : place + 7])
+        if kind == 0:  # padding
+            place += left
+            continue
         payload += data[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):  # whole, or last part

@@ -35,7 +35,7 @@ def log_findings(findings: Findings, settings: EvaluationSettings, logger: Logge
             for metric, figure in row.figures.items()
         }
         log_numbers(loggers, numbers, 0)
-        log_table(loggers, "tables/standings", _COLUMNS, standings_rows(findings))
+        log_table(loggers, "tables/every_figure", _COLUMNS, standings_rows(findings))
         for table in findings.all_tables():
             log_table(loggers, f"tables/{table.title}", list(table.header), [list(row) for row in table.rows])
         for name, picture in findings.pictures.items():
