@@ -95,7 +95,7 @@ class Findings:
         for group in GROUPS:
             chosen = [metric for metric in there if spec(metric).group == group and metric not in TABLE1]
             if set(chosen) - set(self.headline_metrics()):
-                found.append(standings_table(self.rows, chosen, group.capitalize()))
+                found.append(standings_table(self.rows, chosen, group[0].upper() + group[1:]))
         return [*found, *self.breakdowns]
 
     def as_dict(self) -> dict[str, Any]:

@@ -36,10 +36,10 @@ class Spec:
 #: Groups of metrics, in the order of the tables.
 GROUPS = (
     "distance to the true frame", "distributions", "expression", "identity", "discriminator", "action units", "clips",
-    "accuracy by augmentation",
+    "accuracy by augmentation", "F1 by affect",
 )  # fmt: skip
 
-_PIXELS, _SETS, _EXPRESSION, _IDENTITY, _TABLE1, _UNITS, _CLIPS, AUGMENTATION = GROUPS
+_PIXELS, _SETS, _EXPRESSION, _IDENTITY, _TABLE1, _UNITS, _CLIPS, AUGMENTATION, _F1 = GROUPS
 #: Begins the names of accuracies after augmentation; what follows is how many generated frames for every real one.
 _ENLARGED = "accuracy_times_"
 
@@ -87,6 +87,8 @@ def spec(name: str) -> Spec:
     """The metric of that name; one of its own making for a name that is not listed."""
     if _times(name) is not None:
         return Spec(name, f"×{_times(name)}", 3, True, AUGMENTATION)
+    if name.startswith("f1_"):
+        return Spec(name, name.removeprefix("f1_"), 3, True, _F1)
     return _BY_NAME.get(name, Spec(name, name.replace("_", " "), 3, None))
 
 

@@ -51,16 +51,19 @@ class Verdicts:
         return found | ({"identity_kept": _joined(self._identity)} if self._identity else {})
 
     def numbers(self) -> dict[str, float]:
-        """Mean F1 over the affects that were asked for."""
+        """F1 of every affect that was asked for, and their mean."""
+        if not self.confusion.sum():
+            return {}
         scores = f1_per_affect(torch.from_numpy(self.confusion))
-        return {"macro_f1": float(scores.nanmean())} if self.confusion.sum() else {}
+        found = {f"f1_{name}": score for name, score in zip(self.judge.affects, scores.tolist(), strict=True)}
+        return {"macro_f1": float(scores.nanmean())} | {k: v for k, v in found.items() if not np.isnan(v)}
 
     def recipes(self) -> dict[str, str]:
         """See `Scorer`."""
         seen = f"{self.judge.describe()}; {self.where}"
         lines = {
             "affect_as_asked": f"share of faces whose affect the judge reads as asked; {seen}",
-            "macro_f1": f"F1 of the judge's verdicts, mean over the affects asked for; {seen}",
+            "macro_f1": f"F1 of the judge's verdicts, mean over the affects asked for (f1_*: each affect); {seen}",
             "identity_kept": f"share of faces whose identity the judge's class head reads as the source's; {seen}",
         }
         return lines if self._identity else {name: line for name, line in lines.items() if name != "identity_kept"}

@@ -64,7 +64,9 @@ def test_verdicts_count_confusions_by_what_was_asked():
     assert scorer.confusion.tolist() == [[1, 0, 0], [1, 0, 0], [0, 0, 2]]
     assert scorer.columns()["affect_as_asked"].tolist() == [1, 0, 1, 1]
     assert "identity_kept" not in scorer.columns(), "this judge knows no identities"
-    assert scorer.numbers()["macro_f1"] == pytest.approx((2 / 3 + 0 + 1) / 3)
+    assert scorer.numbers() == pytest.approx({"macro_f1": (2 / 3 + 0 + 1) / 3, "f1_a": 2 / 3, "f1_b": 0, "f1_c": 1})
+    silent = Verdicts(judge, "here")
+    assert silent.numbers() == {}, "nothing was asked for"
 
 
 def test_geometry_measures_in_units_and_eye_distances():
