@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,18 @@ def test_the_run_folder_gives_the_system_back(finished):
     assert face.shape == (1, 3, 32, 32)
     with pytest.raises(UserError, match="without affects"):
         system.expression([0])
+
+
+def test_the_other_doors_take_the_run_or_say_why_not(finished, tmp_path):
+    def door(name: str, *overrides: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", f"fexgan_lit.{name}", f"run={finished[0]}", *overrides], cwd=tmp_path,
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    refused = door("evaluate")
+    assert refused.returncode == 2
+    assert "no true frame to hold generated ones against" in " ".join(refused.stderr.split())
+    made = door("generate", "mode=action_units", "units=[12]", "strengths=[0,1]", f"out={tmp_path / 'faces'}")
+    assert made.returncode == 0, made.stderr
+    assert (tmp_path / "faces/sheet.png").is_file()

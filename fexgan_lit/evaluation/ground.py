@@ -74,10 +74,17 @@ def common_ground(contenders: Sequence[Trained], settings: EvaluationSettings, p
 
     check_comparable(contenders)
     config = moved(contenders[0].settings.dataset, settings.dataset)
-    data = FrameData(config, seed=contenders[0].settings.seed)
+    first = contenders[0].settings
+    data = FrameData(config, first.seed, first.system.pairing)
     data.progress = progress
     data.setup()
     check_unchanged(contenders[0], data)
+    if not data.has_truth:
+        raise UserError(
+            f"{contenders[0].run.path}: {config.name} has no second frame of a person with another affect, so there is "
+            "no true frame to hold generated ones against. The report.md of the run has what can be measured without "
+            "(there and back, action units, FID where its weights are)."
+        )
     frames = data.train if settings.split == "train" else data.val
     exact = config.targets == "exact"
     if frames is None:

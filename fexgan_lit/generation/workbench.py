@@ -75,7 +75,7 @@ class Workbench:
         config = self.run.dataset
         if self.settings.root is not None:
             config = replace(config, root=str(Path(self.settings.root).expanduser()))
-        data = FrameData(config, seed=self.run.seed)
+        data = FrameData(config, self.run.seed, self.system.pairing)
         with stage_bar(self.console) as bar:
             task = bar.add_task("preparing frames", total=None)
             data.progress = lambda done, total: bar.update(task, completed=done, total=total)
