@@ -35,8 +35,11 @@ def make_instruments(ground: Ground, settings: EvaluationSettings, stage: Stages
     cache = cache_root(ground.data.config.cache_dir)
     judges = judge_bench(ground, asked, stage).to(settings.device)
     extractors: dict[str, FeatureExtractor | Unavailable] = {"inception": make_inception(asked.inception_weights)}
-    if isinstance(judges.affect, Judge):
-        extractors["judge"] = JudgeExtractor(judges.affect.net)
+    extractors["judge"] = (
+        JudgeExtractor(judges.affect.net)
+        if isinstance(judges.affect, Judge)
+        else Unavailable("metrics.affect_judge is a network of your own, whose features are not known")
+    )
     lpips = make_lpips(asked.lpips_net, asked.lpips_backbone, asked.lpips_heads)
     real = {
         name: real_statistics(

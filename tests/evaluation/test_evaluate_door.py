@@ -7,10 +7,13 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from fexgan_lit import evaluate
@@ -19,6 +22,8 @@ from fexgan_lit.evaluation.contenders import CEILING, FLOOR, open_contenders
 from fexgan_lit.evaluation.findings import Findings, write_findings
 from fexgan_lit.evaluation.settings import EvaluationSettings
 from fexgan_lit.metrics import judges
+from fexgan_lit.metrics.own_judges import OwnReading
+from tests.conftest import AFFECTS
 
 
 def findings_of(runs: list[Path], bench: judges.JudgeBench, monkeypatch: pytest.MonkeyPatch, **options) -> Findings:
@@ -81,6 +86,21 @@ def test_breakdowns_count_every_pair_once(found):
 def test_weak_judges_are_warned_of(found):
     assert any("names 50.0% of true held-out frames" in warning for warning in found.warnings)
     assert any(note.startswith("warning: ") for note in found.headline().notes)
+
+
+def test_a_judge_of_the_users_own_leaves_out_what_it_cannot_say(runs, bench, monkeypatch):
+    def read(images: torch.Tensor) -> OwnReading:
+        return OwnReading(torch.eye(7)[torch.zeros(len(images)).long()])
+
+    own = SimpleNamespace(affects=AFFECTS, affect_accuracy=0.99, read=read, describe=lambda: "a stub")
+    found = findings_of(runs[2:], replace(bench, affect=own), monkeypatch)
+    figures = found.rows[2].figures
+    assert "fd_judge" not in figures
+    assert "features are not known" in found.notes["fd_judge"]
+    assert "identity_kept" not in figures
+    asked = [row[1] for row in found.breakdowns[0].rows]
+    share = int(asked[0]) / sum(map(int, asked))
+    assert figures["affect_as_asked"].mean == pytest.approx(share), "the stub always says anger"
 
 
 def test_names_make_rows(runs, bench, monkeypatch):
