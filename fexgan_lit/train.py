@@ -111,13 +111,11 @@ def check_same_data(settings: TrainSettings, data: FrameData) -> None:
     Raises:
         UserError: naming what differs.
     """
-    from fexgan_lit.data.datamodule import data_facts
+    from fexgan_lit.data.datamodule import changed_facts
 
-    now, then = data_facts(data), settings.data or {}
-    differing = [f"{name} was {then.get(name)}, is {value}" for name, value in now.items() if then.get(name) != value]
-    if differing:
+    if differing := changed_facts(data, settings.data):
         raise UserError(
-            f"the data in {data.table.root or 'the studio'} changed since the run was started: {'; '.join(differing)}. "
+            f"the data in {data.table.root or 'the studio'} changed since the run was started: {differing}. "
             "Put the frames back as they were, or start a new run."
         )
 

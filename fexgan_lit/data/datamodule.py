@@ -188,6 +188,13 @@ def data_facts(data: FrameData) -> dict[str, Any]:
     }
 
 
+def changed_facts(data: FrameData, then: dict[str, Any] | None) -> str:
+    """What differs between `data` now and the facts `then` that a run kept of them, in words; empty where nothing."""
+    known = then or {}
+    now = data_facts(data).items()
+    return "; ".join(f"{name} was {known.get(name)}, is {value}" for name, value in now if known.get(name) != value)
+
+
 def frame_set(table: FrameTable, images: np.ndarray, rows: np.ndarray, chosen: np.ndarray) -> FrameSet:
     """The FrameSet of the rows `chosen` (n,) of `table`; its row i lies at `images[rows[i]]`."""
     known = {name: None if values is None else values[chosen] for name, values in guides(table).items()}

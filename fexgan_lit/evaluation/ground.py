@@ -139,12 +139,10 @@ def check_unchanged(contender: Trained, data: FrameData) -> None:
     Raises:
         UserError: naming what differs.
     """
-    from fexgan_lit.data.datamodule import data_facts
+    from fexgan_lit.data.datamodule import changed_facts
 
-    now, then = data_facts(data), contender.settings.data or {}
-    differing = [f"{name} was {then.get(name)}, is {value}" for name, value in now.items() if then.get(name) != value]
-    if differing:
+    if differing := changed_facts(data, contender.settings.data):
         raise UserError(
             f"{contender.run.path} was trained on other data than lie at {data.table.root or 'the studio'} now: "
-            f"{'; '.join(differing)}. Name the folder it was trained on with dataset.root=DIR."
+            f"{differing}. Name the folder it was trained on with dataset.root=DIR."
         )
