@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Suite = Callable[[BenchmarkSettings, Path, Callable[[str, int, int], None]], tuple[list[Result], Table | None]]
 
 #: In the plan of the library, but not built yet.
-PLANNED = ("inference", "startup")
+PLANNED = ("inference",)
 
 
 def benchmark(cfg: DictConfig) -> None:

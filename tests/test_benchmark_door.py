@@ -58,7 +58,7 @@ def test_data_suite_writes_table_and_machine(quick):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("suite=startup", "suite=startup: expected one of data, metrics, train. It is planned"),
+        ("suite=inference", "suite=inference: expected one of data, metrics, startup, train. It is planned"),
         ("suite=speed", "suite=speed: expected one of data, metrics, train."),
         ("rounds=0", "rounds=0: expected 1 or more"),
         ("facekit=nowhere", "facekit=nowhere: there is no such file"),

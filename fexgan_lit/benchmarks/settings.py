@@ -8,7 +8,7 @@ from pathlib import Path
 from fexgan_lit.cores import cores
 from fexgan_lit.data.settings import SIZES
 
-SUITES = ("data", "metrics", "train")
+SUITES = ("data", "metrics", "startup", "train")
 #: The systems of the train suite.
 SYSTEMS = ("fexgan", "fexgan_meta", "ganimation", "stargan", "landmark_label")
 PRECISIONS = ("auto", "float32", "bf16")

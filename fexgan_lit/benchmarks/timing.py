@@ -24,6 +24,10 @@ class Timing:
         """Rate at which `amount` was done."""
         return Spread.of(amount / self.seconds)
 
+    def spread_s(self) -> Spread:
+        """Seconds."""
+        return Spread.of(self.seconds)
+
     def times_faster(self, other: Timing, amount: float = 1.0) -> Spread:
         """How many times faster than `other`, round by round, doing `amount` times as much."""
         return Spread.of(amount * other.seconds / self.seconds)
