@@ -17,6 +17,7 @@ from fexgan_lit.loggers import log_numbers, log_picture
 if TYPE_CHECKING:
     from PIL import Image
 
+    from fexgan_lit.result import Clock
     from fexgan_lit.runfolder import RunFolder
     from fexgan_lit.systems.base import ExpressionSystem
     from fexgan_lit.trainer import IterationStream
@@ -163,6 +164,21 @@ def save_checkpoint(trainer: Trainer, path: Any) -> None:
         partial.unlink(missing_ok=True)
         kept = f"{path} still holds the one before" if path.exists() else "nothing was kept"
         raise UserError(f"cannot write the checkpoint {path}: {error}; {kept}") from error
+
+
+class KeepTime(Callback):
+    """Keep the seconds spent on a run in its checkpoints, so that a resumed run adds to them."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seconds so far."""
+        return {"seconds": self.clock.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Seconds until the checkpoint."""
+        self.clock.before = float(state_dict["seconds"])
 
 
 class TimeLimit(Callback):

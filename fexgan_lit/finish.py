@@ -22,6 +22,7 @@ from fexgan_lit.metrics.measure import (
 from fexgan_lit.metrics.sampling import cycling_affects, frame_features, report_samples
 from fexgan_lit.metrics.suite import DISCRIMINATOR_METRICS, TrainingSuite
 from fexgan_lit.metrics.unpaired import UnpairedSuite, measure_unpaired
+from fexgan_lit.result import ERROR, make_result, write_result
 from fexgan_lit.run_report import Results, write_report
 
 if TYPE_CHECKING:
@@ -46,7 +47,18 @@ def finish(watch: Watch) -> Results:
         draw_all(watch, results, grid)
     log_all(watch, results)
     write_report(watch, results)
+    record(watch, results)
     return results
+
+
+def record(watch: Watch, results: Results) -> None:
+    """Say in `result.json` that the run is finished, last of all; an error that ended it before is mended."""
+    numbers, clock = final_numbers(results), watch.clock
+    (watch.run.path / ERROR).unlink(missing_ok=True)
+    result = make_result(
+        "finished", iteration=watch.system.iteration, seconds=clock.seconds, started=clock.began, metrics=numbers
+    )
+    write_result(watch.run.path, result)
 
 
 @torch.no_grad()
@@ -179,15 +191,20 @@ def _on_device(grid: AffectGrid, device: torch.device) -> tuple[Tensor, Expressi
     return grid.references.to(device), grid.shown.to(device), wanted, grid.identities
 
 
-def log_all(watch: Watch, results: Results) -> None:
-    """Final numbers, pictures and tables to every logger."""
-    iteration = watch.system.iteration
+def final_numbers(results: Results) -> dict[str, float]:
+    """Every number measured after training, named as in metrics.csv."""
     numbers = {f"final/train/{k}": v for k, v in results.train.items()}
     numbers |= {f"final/val/{k}": v for k, v in (results.val or {}).items()}
     if results.grid_ssim is not None:
         numbers["final/grid_ssim"] = results.grid_ssim
     for prior, report in results.priors.items():
         numbers |= {f"final/{prior}/{k}": v for k, v in report.metrics().items()}
+    return numbers
+
+
+def log_all(watch: Watch, results: Results) -> None:
+    """Final numbers, pictures and tables to every logger."""
+    iteration, numbers = watch.system.iteration, final_numbers(results)
     log_numbers(watch.loggers, numbers, iteration)
     for name, picture in results.pictures.items():
         log_picture(watch.loggers, f"figures/{name}", picture, iteration, name.replace("_", " "))

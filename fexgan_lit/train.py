@@ -143,11 +143,13 @@ def fit(
     """Train until the iterations or minutes are spent, then measure, draw and report."""
     from fexgan_lit.hub import read_checkpoint
     from fexgan_lit.loggers import close_loggers, make_loggers
+    from fexgan_lit.result import RESULT, record_failure
     from fexgan_lit.trainer import IterationStream
     from fexgan_lit.watch import Watch
 
     if checkpoint is not None:
         system.iteration = int(read_checkpoint(checkpoint)["iteration"])
+        (run.path / RESULT).unlink(missing_ok=True)  # until it ends again, the run has not
     config: Any = OmegaConf.to_container(run.read_config())
     loggers = make_loggers(settings.logger, run, config, system.iteration if checkpoint else None)
     stream = IterationStream(data.train_dataloader(), system, settings.trainer.max_steps)
@@ -159,6 +161,10 @@ def fit(
         from fexgan_lit.finish import finish
 
         finish(watch)
+    except Exception as error:
+        if run.config.exists():  # not where the run never began
+            record_failure(run.path, error, system.iteration, watch.clock)
+        raise
     finally:
         close_loggers(loggers)
 

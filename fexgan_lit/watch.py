@@ -13,6 +13,7 @@ from fexgan_lit import callbacks as cb
 from fexgan_lit.concerns import Concerns
 from fexgan_lit.config import TrainSettings
 from fexgan_lit.progress import TrainingBar, stage_bar
+from fexgan_lit.result import Clock
 from fexgan_lit.systems.base import ExpressionSystem, Sheet
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ class Watch:
         run: its folder.
         loggers: where numbers and pictures go.
         console: the terminal.
+
+    Attributes:
+        clock: seconds spent on the run.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Watch:
         self.loggers = loggers
         self.console = console
         self.concerns: Concerns | None = None
+        self.clock = Clock()
 
     def callbacks(self, stream: IterationStream) -> list[Callback]:
         """Schedules first, then the log and its guard, measurements, pictures, and the checkpoint that holds them."""
@@ -67,6 +72,7 @@ class Watch:
             chosen.append(cb.Grids(t.figures_every, self.draw_sheet, self.run, "sheet"))
         if t.max_minutes:
             chosen.append(cb.TimeLimit(t.max_minutes))
+        chosen.append(cb.KeepTime(self.clock))
         chosen.append(cb.Checkpoints(t.checkpoint_every, self.run, log))
         chosen.append(TrainingBar(self.console, t.max_steps))
         return chosen

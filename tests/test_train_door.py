@@ -34,7 +34,14 @@ def finished(tmp_path_factory) -> tuple[Path, str]:
 
 def test_a_run_leaves_the_run_folder_of_the_contract(finished):
     run, printed = finished
-    expected = ["config.yaml", "metrics.csv", "report.md", "checkpoints/last.ckpt", "checkpoints/best.ckpt"]
+    expected = [
+        "config.yaml",
+        "metrics.csv",
+        "report.md",
+        "result.json",
+        "checkpoints/last.ckpt",
+        "checkpoints/best.ckpt",
+    ]
     figures = ["affects", "affects_and_truth", "samples_normal", "samples_fitted", "complex", "losses", "confusion"]
     weights = ["encoder", "decoder", "discriminator", "prior"]
     expected += [f"figures/{name}.png" for name in figures] + [f"weights/{name}.safetensors" for name in weights]

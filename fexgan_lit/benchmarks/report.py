@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fexgan_lit.benchmarks.settings import BenchmarkSettings
 from fexgan_lit.benchmarks.timing import Spread
+from fexgan_lit.cores import cpu_name
 from fexgan_lit.files import write_atomic
 
 if TYPE_CHECKING:
@@ -134,16 +135,6 @@ def machine_line(facts: dict[str, Any]) -> str:
         f"{facts['cpu']}, {facts['cores']} cores, {facts['system']}; Python {facts['python']}, torch {facts['torch']} "
         f"({facts['torch_threads']} threads), OpenCV {facts['opencv']}; {facts['date']}"
     )
-
-
-def cpu_name() -> str:
-    """The processor as it calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
 
 
 def _written(value: Any) -> str:
