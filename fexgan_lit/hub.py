@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from fexgan_lit.systems.base import ExpressionSystem
 
 
-def save_weights(system: ExpressionSystem, folder: Path) -> list[Path]:
-    """Write every portable part of `system` to `folder` as float32 safetensors; each file whole or not at all.
+def save_weights(system: ExpressionSystem, folder: Path, dtype: torch.dtype = torch.float32) -> list[Path]:
+    """Write every portable part of `system` to `folder` as safetensors; each file whole or not at all.
+
+    Args:
+        system: whose weights are written.
+        folder: is made if need be.
+        dtype: torch.float16 halves the files; a tensor with values it cannot hold stays float32.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
@@ -32,21 +37,27 @@ def save_weights(system: ExpressionSystem, folder: Path) -> list[Path]:
     for name, part in system.portable_parts().items():
         path = folder / f"{name}.safetensors"
         try:
-            write_atomic(path, save(_plain(part), metadata=about))
+            write_atomic(path, save(_plain(part, dtype), metadata=about))
         except OSError as error:
             raise UserError(f"cannot write {path}: {error}; the checkpoints of the run are whole") from error
         written.append(path)
     return written
 
 
-def _plain(part: nn.Module) -> dict[str, Tensor]:
+def _plain(part: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
     """State on the CPU, contiguous, without counters that no forward pass reads."""
     state = part.state_dict().items()
-    return {k: v.detach().cpu().contiguous().clone() for k, v in state if not k.endswith("num_batches_tracked")}
+    return {k: _cast(v.detach().cpu(), dtype) for k, v in state if not k.endswith("num_batches_tracked")}
+
+
+def _cast(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """A contiguous copy of `value` in `dtype`, if it can hold all values."""
+    fits = value.is_floating_point() and bool((value.abs() <= torch.finfo(dtype).max).all())
+    return value.to(dtype if fits else value.dtype, copy=True).contiguous()
 
 
 def load_weights(system: ExpressionSystem, folder: Path) -> None:
-    """Read what `save_weights` wrote into `system`.
+    """Read what `save_weights` wrote into `system`, as float32 whatever the files hold.
 
     Raises:
         UserError: a file is missing, broken, or belongs to other networks.
@@ -61,6 +72,8 @@ def load_weights(system: ExpressionSystem, folder: Path) -> None:
             state = load_file(path)
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path} is no whole safetensors file: {error}") from error
+        # float16 saves room on disk alone
+        state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
         if isinstance(part, FittedPrior):
             part.resize_as(state)
         missing, unexpected = _load(part, state, path)

@@ -105,6 +105,21 @@ class RunFolder:
         return run
 
     @classmethod
+    def shipped(cls) -> RunFolder:
+        """The small FExGAN that comes with the package, trained on the cartoon studio.
+
+        Raises:
+            UserError: this installation lacks it.
+        """
+        run = cls(Path(__file__).parent / "models" / "cartoon")
+        if not run.config.is_file():
+            raise UserError(
+                f"the model that comes with the package is missing ({run.path}); expected run=RUN_DIR, a folder that "
+                "training left, or install the package anew"
+            )
+        return run
+
+    @classmethod
     def open(cls, place: str | Path) -> tuple[RunFolder, Path]:
         """The run folder and checkpoint that `run=place` means: its last one, or the file `place`.
 

@@ -115,6 +115,18 @@ class ExpressionSystem(LightningModule):
     def portable_parts(self) -> dict[str, nn.Module]:
         """The networks worth carrying elsewhere, by file name; together they restore every public method."""
 
+    def read_faces(self, image: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """What the discriminator says of faces alone, without gradients.
+
+        Args:
+            image: (B, 3, S, S) in [-1, 1].
+
+        Returns:
+            Logits of realness (B,), None where they are none or a condition is needed; and of the affects (B, K), None
+            where it does not read them.
+        """
+        return None, None
+
     def compilable_networks(self) -> dict[str, nn.Module]:
         """The networks that `trainer.compile` may compile, by name.
 

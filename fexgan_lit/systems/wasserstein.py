@@ -135,6 +135,11 @@ class WassersteinSystem(AveragedSystem):
         return Outcome(generated, real.float().mean((1, 2)), self.class_logits(shown),
                        fake.float().mean((1, 2)), self.class_logits(made), calibrated=False)  # fmt: skip
 
+    @torch.no_grad()
+    def read_faces(self, image: Tensor) -> tuple[None, Tensor | None]:
+        """See the base class; a critic's score is no logit."""
+        return None, self.class_logits(self.critic(image)[1])
+
     def portable_parts(self) -> dict[str, nn.Module]:
         """The generator is the moving average."""
         return {"generator": self.average, "critic": self.critic}

@@ -26,6 +26,7 @@ from tests.test_config import composed
 #: What makes each system small, besides what all share.
 SMALL = {
     "ganimation": ("model.residual_blocks=1", "model.width=0.07"),
+    "stargan": ("model.residual_blocks=1", "model.width=0.07"),
     "fexgan": ("model.latent_size=8",),
     "landmark_label": ("model.blocks=1", "loss.perceptual=0"),
 }

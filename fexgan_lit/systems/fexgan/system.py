@@ -143,6 +143,10 @@ class FExGAN(AveragedSystem):
         self.discriminator.train(training)
         return Verdict(verdict.realness.float(), verdict.affect.float())
 
+    def read_faces(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """See the base class."""
+        return self.classify(image)
+
     @torch.no_grad()
     def synthesize(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
         """Decode the mean code of `source` (B, 3, S, S) with the affects of `target`; see the base class."""
