@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any, NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -33,7 +34,7 @@ def run_folder_name(run: str | None, name: str | None, model: str, dataset: str,
     return f"outputs/{stamp}_{name or f'{model}_{dataset}_seed{seed}'}"
 
 
-def run_door(task: Callable[[DictConfig], None], config_name: str) -> None:
+def run_door(task: Callable[[DictConfig], Any], config_name: str) -> None:
     """Compose `conf/<config_name>.yaml` with the command line and run `task` with it.
 
     A `UserError`, or an override that does not compose, prints its message and exits with 2; anything else keeps its
@@ -49,15 +50,15 @@ def run_door(task: Callable[[DictConfig], None], config_name: str) -> None:
     # Hydra otherwise prints composition errors its own way and exits with 1
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
-    def guarded(cfg: DictConfig) -> None:
+    def guarded(cfg: DictConfig) -> Any:
         try:
-            task(cfg)
+            return task(cfg)
         except UserError as error:
             remove_if_empty()
             # a sweep has other runs to go on with; Hydra hands the error on when they are done
             if full or _is_sweep():
                 raise
-            fail(str(error))
+            return fail(str(error))
 
     try:
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(guarded)()
@@ -125,7 +126,7 @@ def _is_sweep() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """Print `message` for a person and exit with the code of a user's mistake."""
     from rich.console import Console
 

@@ -84,7 +84,8 @@ class RunFolder:
 
     def discard(self) -> None:
         """Take back a run that never began: its configuration, and the folders as far as they are empty."""
-        self.config.unlink(missing_ok=True)
+        for file in (self.config, self.path / ".lock"):
+            file.unlink(missing_ok=True)
         for folder in (self.last.parent, self.figures, self.path):
             with contextlib.suppress(OSError):
                 folder.rmdir()

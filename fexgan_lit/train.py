@@ -34,16 +34,38 @@ RESUMABLE = (
 )
 
 
-def train(cfg: DictConfig) -> None:
-    """Train the run that `cfg` describes, or go on with the one `cfg.run` names."""
-    from rich.console import Console
+def train(cfg: DictConfig) -> Any:
+    """Train the run that `cfg` describes, go on with the one `cfg.run` names, or work off a run of a sweep."""
+    from fexgan_lit.sweeps.job import is_sweep_job, work_off
 
-    from fexgan_lit.config import train_settings
+    if is_sweep_job():
+        return work_off(cfg, train_run)
+    place = None
+    if cfg.run:
+        run, checkpoint, cfg = resumed(cfg)
+        place = run, checkpoint
+    return train_run(cfg, train_console(), place)
+
+
+def train_console() -> Console:
+    """The terminal, or a log file with room for the tables."""
+    from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
-        console.width = 120  # a log file has room for the tables
-    run, checkpoint, cfg = resumed(cfg) if cfg.run else (None, None, cfg)
+        console.width = 120
+    return console
+
+
+def train_run(cfg: DictConfig, console: Console, place: tuple[RunFolder, Path] | None) -> None:
+    """Train a new run, or go on in the run folder and from the checkpoint that `place` names.
+
+    Raises:
+        UserError: a mistake in the configuration, the data or the folder; another process trains in it.
+    """
+    from fexgan_lit.config import train_settings
+    from fexgan_lit.sweeps.lock import held
+
     settings = train_settings(cfg)
     data = open_data(settings, console)
 
@@ -53,12 +75,15 @@ def train(cfg: DictConfig) -> None:
     check_device(settings.trainer.accelerator)
     check_reads(settings, data.train)
     system = build_system(settings, data.affects)
-    if run is None:
-        run = claim_folder(cfg, data, system)
+    if place is None:
+        run, checkpoint = claim_folder(cfg, data, system), None
     else:
         check_same_data(settings, data)
-        run.write_config(cfg)
-    fit(system, data, settings, run, checkpoint, console)
+        run, checkpoint = place
+    with held(run.path):
+        if checkpoint is not None:
+            run.write_config(cfg)
+        fit(system, data, settings, run, checkpoint, console)
 
 
 def resumed(cfg: DictConfig) -> tuple[RunFolder, Path, DictConfig]:

@@ -1,0 +1,120 @@
+"""A grid: every combination of the axes once, going on where the same command was stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from fexgan_lit.errors import UserError
+from fexgan_lit.result import RESULT
+from fexgan_lit.sweeps.axes import Setting, combine, make_axis, split_overrides, values_of
+from fexgan_lit.sweeps.launching import Launching
+from fexgan_lit.sweeps.naming import sweep_name
+from fexgan_lit.sweeps.news import ENDED, News, standing
+from fexgan_lit.sweeps.record import SweepRecord, common_base, identity, join, read_record, runs_of
+from fexgan_lit.sweeps.workshop import Workshop, check_settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: Guards sweep.yaml against two commands that start in the same folder.
+_LOCK = ".sweep.lock"
+
+
+def run_grid(workshop: Workshop, arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Run what is missing of the grid, report on all of it, and exit with 1 where a run failed.
+
+    Raises:
+        UserError: the grid or the folder cannot be used; nothing was started.
+    """
+    from fexgan_lit.train import train_console
+
+    console = train_console()
+    constant, varying = split_overrides(arguments, workshop.parser)
+    axes = [make_axis(override, workshop.parser) for override in varying]
+    settings, doubles = combine(axes, constant)
+    base = common_base(check_settings(workshop, settings), [axis.key for axis in axes])
+    record = SweepRecord(workshop.command, values_of(axes), base, "grid", runs_of(settings))
+    folder, notes = open_folder(workshop, record)
+    if doubles:
+        notes.append(f"doubles    {doubles} of the {len(settings) + doubles} combinations came twice and run once")
+    return work(workshop, folder, settings, notes, console)
+
+
+def open_folder(workshop: Workshop, record: SweepRecord) -> tuple[Path, list[str]]:
+    """The folder of the sweep with its record written, and what there is to say of it.
+
+    Raises:
+        UserError: it holds another sweep, or cannot be written.
+    """
+    name = workshop.config.name or sweep_name(record.axes, identity(record.base))
+    folder = workshop.place(str(name)).resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / _LOCK):
+            there = read_record(folder)
+            if there is None:
+                record.write(folder)
+                return folder, []
+            joined, fresh = join(record, there, folder)
+            joined.write(folder)
+    except OSError as error:
+        raise UserError(f"cannot write the sweep folder {folder}: {error.strerror}") from error
+    notes = [f"new        {len(fresh)} runs are added to the {len(there.runs)} of the folder"] if fresh else []
+    if other := len(set(joined.runs) - set(record.runs)):
+        notes.append(f"others     {other} runs of the folder are not asked for now and stay as they are")
+    return folder, notes
+
+
+def work(
+    workshop: Workshop, folder: Path, settings: Sequence[Setting], notes: Sequence[str], console: Console
+) -> dict[str, dict[str, Any]]:
+    """Launch the runs that have not ended, and close the sweep."""
+    news = News(console, folder, len(settings), workshop.launcher_name == "basic")
+    standings = {setting.name: standing(folder / setting.name) for setting in settings}
+    news.opening(f"{len(settings)} runs", standings, notes)
+    missing = [setting for setting in settings if standings[setting.name] not in ENDED]
+    results = {name: {"status": status, "error": None} for name, status in standings.items() if status in ENDED}
+    if missing:
+        launching = Launching(workshop, workshop.make_launcher(folder), folder, news)
+        forget_failures(folder, missing)
+        results |= attended(launching, missing)
+    close(folder, news, results, console)
+    return results
+
+
+def attended(launching: Launching, settings: Sequence[Setting]) -> dict[str, dict[str, Any]]:
+    """Run the settings; Ctrl-C ends the sweep with a line on how it goes on."""
+    try:
+        return launching.run(settings)
+    except (KeyboardInterrupt, SystemExit):
+        launching.news.stopped()
+        sys.exit(130)
+
+
+def forget_failures(folder: Path, settings: Sequence[Setting]) -> None:
+    """A run that is tried again has no result until it ends."""
+    for setting in settings:
+        with contextlib.suppress(OSError):
+            (folder / setting.name / RESULT).unlink(missing_ok=True)
+
+
+def close(folder: Path, news: News, results: dict[str, dict[str, Any]], console: Console) -> None:
+    """Summary and report; exit code 1 where a run failed."""
+    good = news.closing(results)
+    try:
+        from fexgan_lit.reporting.sweep_report import write_sweep_report  # type: ignore[import-not-found, unused-ignore]
+    except ModuleNotFoundError:
+        pass
+    else:
+        try:
+            write_sweep_report(folder, console)
+        except (UserError, OSError) as error:
+            console.print(f"  no report: {error}", markup=False)
+    if not good:
+        sys.exit(1)

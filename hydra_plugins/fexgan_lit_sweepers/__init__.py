@@ -1,0 +1,40 @@
+"""The sweepers of fexgan_lit, where Hydra looks for plugins; imported at every start, so all work is elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class _FexganSweeper(Sweeper):
+    """Keeps what Hydra hands over until the sweep starts."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Hydra calls it once."""
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+
+class GridSweeper(_FexganSweeper):
+    """`hydra/sweeper=grid`: every combination of the values of the axes."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run what is missing of the grid."""
+        from fexgan_lit.sweeps.grid import run_grid
+        from fexgan_lit.sweeps.workshop import Workshop
+
+        return run_grid(Workshop(self.hydra_context, self.task_function, self.config), arguments)
+
+
+class OptunaSweeper(_FexganSweeper):
+    """`hydra/sweeper=optuna`: settings that a sampler proposes from what the ones before them gave."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the trials that are still to come."""
+        from fexgan_lit.sweeps.search import run_search
+
+        from fexgan_lit.sweeps.workshop import Workshop
+
+        return run_search(Workshop(self.hydra_context, self.task_function, self.config), arguments)
