@@ -1,0 +1,67 @@
+"""Sweeps in the process of the tests, since starting one takes longer than its runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TINY
+
+#: Runs of half a second: a checkpoint every iteration.
+SMALL = (
+    *[o for o in TINY if not o.startswith("trainer.checkpoint")],
+    "trainer.checkpoint_every=1",
+    "trainer.max_steps=3",
+)
+
+
+def without(overrides: Sequence[str]) -> list[str]:
+    """The options of a small run that a test does not give itself."""
+    given = {override.partition("=")[0] for override in overrides}
+    return [option for option in SMALL if option.partition("=")[0] not in given]
+
+
+@dataclass
+class Ended:
+    """What a command left: exit code, what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch, capfd) -> Callable[..., Ended]:
+    """`python -m fexgan_lit.train -m ...` in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*overrides: str) -> Ended:
+        from fexgan_lit.train import main
+
+        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        monkeypatch.setattr(sys, "argv", ["train", "-m", *without(overrides), *overrides])
+        capfd.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        printed = capfd.readouterr()
+        return Ended(code, printed.out, printed.err)
+
+    return call
+
+
+@pytest.fixture
+def the_sweep(tmp_path) -> Callable[[], Path]:
+    """The only sweep folder there is."""
+
+    def find() -> Path:
+        (folder,) = (tmp_path / "multirun").iterdir()
+        return folder
+
+    return find
