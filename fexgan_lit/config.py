@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fexgan_lit.data.settings import DatasetConfig
 from fexgan_lit.errors import UserError
+from fexgan_lit.sweeps.settings import SweepSettings
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
@@ -127,6 +128,7 @@ class TrainSettings:
     logger: LoggerSettings
     callbacks: dict[str, Callback]
     system: type[Any]
+    sweep: SweepSettings = field(default_factory=SweepSettings)
     data: dict[str, Any] | None = None
 
 
@@ -162,7 +164,10 @@ def typed(cls: type[T], values: Mapping[str, Any], section: str, problems: list[
         if value is None and isinstance(schema[key], DictConfig):
             continue  # null in the YAML so that the command line can give a mapping; the default is an empty one
         try:
-            schema[key] = value
+            if isinstance(value, Mapping) and schema[key] is None:
+                schema.merge_with({key: value})  # settings inside settings; an assignment would not look into them
+            else:
+                schema[key] = value
         except OmegaConfBaseException as error:
             problems.append(f"{section}.{key}={value}: {str(error).splitlines()[0]}")
     settings: Any = OmegaConf.to_object(schema)
@@ -186,6 +191,8 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
         "trainer": typed(TrainerSettings, tree["trainer"], "trainer", problems),
         "metrics": typed(MetricsSettings, tree["metrics"], "metrics", problems),
         "logger": typed(LoggerSettings, tree["logger"], "logger", problems),
+        # a run folder of an earlier version has none
+        "sweep": typed(SweepSettings, tree.get("sweep") or {}, "sweep", problems),
     }
     if not problems:
         for part in parts.values():

@@ -139,6 +139,14 @@ def record_failure(folder: Path, error: Exception, iteration: int = 0, clock: Cl
     return result
 
 
+def record_pruned(folder: Path, reason: str, numbers: Mapping[str, float], iteration: int, clock: Clock) -> None:
+    """Leave the last measurement of a run that its sweep stopped early, and why."""
+    result = make_result(
+        "pruned", iteration=iteration, seconds=clock.seconds, started=clock.began, metrics=numbers, error=reason
+    )
+    write_result(folder, result)
+
+
 def one_line(error: BaseException) -> str:
     """Kind and message of an error without line breaks."""
     return " ".join(f"{type(error).__name__}: {error}".split())

@@ -168,7 +168,7 @@ def fit(
     """Train until the iterations or minutes are spent, then measure, draw and report."""
     from fexgan_lit.hub import read_checkpoint
     from fexgan_lit.loggers import close_loggers, make_loggers
-    from fexgan_lit.result import RESULT, record_failure
+    from fexgan_lit.result import RESULT, record_failure, record_pruned
     from fexgan_lit.trainer import IterationStream
     from fexgan_lit.watch import Watch
 
@@ -182,6 +182,9 @@ def fit(
     try:
         make_ready(watch, fresh=checkpoint is None)
         iterate(watch, stream, checkpoint)
+        if watch.pruning is not None and watch.pruning.reason:
+            record_pruned(watch.run.path, watch.pruning.reason, watch.pruning.numbers, system.iteration, watch.clock)
+            return
         # its imports take a second that the first iteration need not wait for
         from fexgan_lit.finish import finish
 

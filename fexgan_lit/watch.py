@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.metrics.judge import Judge
     from fexgan_lit.runfolder import RunFolder
+    from fexgan_lit.sweeps.pruning import Pruning
     from fexgan_lit.trainer import IterationStream
 
 
@@ -43,6 +44,7 @@ class Watch:
 
     Attributes:
         clock: seconds spent on the run.
+        pruning: stops the run where its sweep leaves it behind; None where no sweep wants that.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Watch:
         self.console = console
         self.concerns: Concerns | None = None
         self.clock = Clock()
+        self.pruning = self._pruning()
 
     def callbacks(self, stream: IterationStream) -> list[Callback]:
         """Schedules first, then the log and its guard, measurements, pictures, and the checkpoint that holds them."""
@@ -66,6 +69,8 @@ class Watch:
         chosen: list[Callback] = [*self.settings.callbacks.values(), log, self.concerns]
         if self.data.val_dataloader():
             chosen.append(cb.Validation(t.val_every, self.measure_validation, self.run, self._score()))
+        if self.pruning is not None:
+            chosen.append(self.pruning)
         if self.data.labelled:
             chosen.append(cb.Grids(t.figures_every, self.draw_affects, self.run))
         elif type(self.system).sheets is not ExpressionSystem.sheets:
@@ -76,6 +81,17 @@ class Watch:
         chosen.append(cb.Checkpoints(t.checkpoint_every, self.run, log))
         chosen.append(TrainingBar(self.console, t.max_steps))
         return chosen
+
+    def _pruning(self) -> Pruning | None:
+        """What stops a hopeless run of a sweep, where the sweep wants that."""
+        from fexgan_lit.sweeps.job import is_sweep_job
+
+        s = self.settings.sweep
+        if s.pruning is None or not is_sweep_job():
+            return None
+        from fexgan_lit.sweeps.pruning import Pruning
+
+        return Pruning(s.pruning, s.directions, self.run.path, self.settings.trainer.val_every)
 
     def _score(self) -> tuple[str, bool]:
         if not self.data.has_truth:

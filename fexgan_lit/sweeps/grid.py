@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock
 
@@ -22,8 +22,10 @@ from fexgan_lit.sweeps.workshop import Workshop, check_settings
 if TYPE_CHECKING:
     from rich.console import Console
 
+T = TypeVar("T")
+
 #: Guards sweep.yaml against two commands that start in the same folder.
-_LOCK = ".sweep.lock"
+RECORD_LOCK = ".sweep.lock"
 
 
 def run_grid(workshop: Workshop, arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -52,11 +54,11 @@ def open_folder(workshop: Workshop, record: SweepRecord) -> tuple[Path, list[str
     Raises:
         UserError: it holds another sweep, or cannot be written.
     """
-    name = workshop.config.name or sweep_name(record.axes, identity(record.base))
+    name = workshop.config.name or sweep_name(record.axes, distinguishing(record))
     folder = workshop.place(str(name)).resolve()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / _LOCK):
+        with FileLock(folder / RECORD_LOCK):
             there = read_record(folder)
             if there is None:
                 record.write(folder)
@@ -66,16 +68,23 @@ def open_folder(workshop: Workshop, record: SweepRecord) -> tuple[Path, list[str
     except OSError as error:
         raise UserError(f"cannot write the sweep folder {folder}: {error.strerror}") from error
     notes = [f"new        {len(fresh)} runs are added to the {len(there.runs)} of the folder"] if fresh else []
-    if other := len(set(joined.runs) - set(record.runs)):
+    if record.kind == "grid" and (other := len(set(joined.runs) - set(record.runs))):
         notes.append(f"others     {other} runs of the folder are not asked for now and stay as they are")
     return folder, notes
+
+
+def distinguishing(record: SweepRecord) -> list[Any]:
+    """What tells two sweeps of the same axes apart; a grid may get more values, a search keeps its space."""
+    own = [] if record.kind == "grid" else [record.kind, record.axes, record.objectives]
+    return [identity(record.base), *own]
 
 
 def work(
     workshop: Workshop, folder: Path, settings: Sequence[Setting], notes: Sequence[str], console: Console
 ) -> dict[str, dict[str, Any]]:
     """Launch the runs that have not ended, and close the sweep."""
-    news = News(console, folder, len(settings), workshop.launcher_name == "basic")
+    shown = [str(text).partition(":")[2] for text in workshop.config.sweep.objectives]
+    news = News(console, folder, len(settings), workshop.launcher_name == "basic", shown)
     standings = {setting.name: standing(folder / setting.name) for setting in settings}
     news.opening(f"{len(settings)} runs", standings, notes)
     missing = [setting for setting in settings if standings[setting.name] not in ENDED]
@@ -83,15 +92,15 @@ def work(
     if missing:
         launching = Launching(workshop, workshop.make_launcher(folder), folder, news)
         forget_failures(folder, missing)
-        results |= attended(launching, missing)
+        results |= attended(lambda launch: launch.run(missing), launching)
     close(folder, news, results, console)
     return results
 
 
-def attended(launching: Launching, settings: Sequence[Setting]) -> dict[str, dict[str, Any]]:
-    """Run the settings; Ctrl-C ends the sweep with a line on how it goes on."""
+def attended(work_off: Callable[[Launching], T], launching: Launching) -> T:
+    """Do the work; Ctrl-C ends the sweep with a line on how it goes on."""
     try:
-        return launching.run(settings)
+        return work_off(launching)
     except (KeyboardInterrupt, SystemExit):
         launching.news.stopped()
         sys.exit(130)

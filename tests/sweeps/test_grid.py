@@ -105,7 +105,7 @@ with held(pathlib.Path({str(folder / "seed-1")!r})):
 """], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     try:
-        holder.stdout.readline()
+        assert holder.stdout.readline() == b"held\n"
         ended = train("seed=1,2", "trainer.max_steps=1")
     finally:
         holder.communicate()
