@@ -146,14 +146,25 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
 
     from fexgan_lit.config import conf_folder
 
+    def trouble(overrides: Sequence[str]) -> Exception | None:
+        try:
+            compose(config_name, list(overrides))
+        except (HydraException, OmegaConfBaseException) as single:
+            return single
+        return None
+
     GlobalHydra.instance().clear()
     problems = []
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        known = _keys(compose(config_name))
-        for override in (a for a in arguments if not a.startswith("-") and "=" in a):
-            try:
-                compose(config_name, [override])
-            except (HydraException, OmegaConfBaseException) as single:
+        given = [a for a in arguments if not a.startswith("-") and "=" in a]
+        # what a group offers (loss.lambda_cycle) is there only once it is chosen (model=ganimation)
+        chosen: list[str] = []
+        for override in given:
+            if "." not in override.partition("=")[0] and trouble([*chosen, override]) is None:
+                chosen.append(override)
+        known = _keys(compose(config_name, chosen))
+        for override in given:
+            if override not in chosen and (single := trouble([*chosen, override])) is not None:
                 problems.append(f"{override}: {_unknown(override, known) or _short(single)}")
     if not problems:
         return _short(error)

@@ -39,11 +39,11 @@ def train(tmp_path, monkeypatch, capfd) -> Callable[..., Ended]:
     """`python -m fexgan_lit.train -m ...` in a folder of the test's own."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*overrides: str) -> Ended:
+    def call(*overrides: str, small: bool = True) -> Ended:
         from fexgan_lit.train import main
 
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-        monkeypatch.setattr(sys, "argv", ["train", "-m", *without(overrides), *overrides])
+        monkeypatch.setattr(sys, "argv", ["train", "-m", *(without(overrides) if small else ()), *overrides])
         capfd.readouterr()
         code = 0
         try:
