@@ -154,7 +154,6 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
         return None
 
     GlobalHydra.instance().clear()
-    problems = []
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         given = [a for a in arguments if not a.startswith("-") and "=" in a]
         # what a group offers (loss.lambda_cycle) is there only once it is chosen (model=ganimation)
@@ -163,9 +162,11 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
             if "." not in override.partition("=")[0] and trouble([*chosen, override]) is None:
                 chosen.append(override)
         known = _keys(compose(config_name, chosen))
-        for override in given:
-            if override not in chosen and (single := trouble([*chosen, override])) is not None:
-                problems.append(f"{override}: {_unknown(override, known) or _short(single)}")
+        problems = [
+            f"{override}: {_unknown(override, known) or _short(single)}"
+            for override in given
+            if override not in chosen and (single := trouble([*chosen, override])) is not None
+        ]
     if not problems:
         return _short(error)
     hint = f"python -m fexgan_lit.{config_name} --help lists every group and value"
