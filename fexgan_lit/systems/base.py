@@ -107,6 +107,14 @@ class ExpressionSystem(LightningModule):
     def synthesize(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
         """Give the faces `source` (B, 3, S, S) in [-1, 1] the expression `target`; same shape and range."""
 
+    def render(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
+        """`synthesize` with gradients: what learns from outside (a blend, a few new images) walks back through it.
+
+        Raises:
+            UserError: the system has none.
+        """
+        raise UserError(f"{self.settings.name} gives no gradients through the faces it makes (`render`)")
+
     @abstractmethod
     def assess(self, batch: PairBatch) -> Outcome:
         """Synthesise a batch's targets and let the discriminator judge source and result, without gradients."""

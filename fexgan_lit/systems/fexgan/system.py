@@ -147,13 +147,40 @@ class FExGAN(AveragedSystem):
         """See the base class."""
         return self.classify(image)
 
+    def codes(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
+        """Mean codes (B, n) of faces (B, 3, S, S), the encoder told what it is told in training; with gradients."""
+        told = self._told(self._affects(target), source_expression.affect if source_expression else None)
+        return self.average.encoder(source, told).mu
+
+    def paint_codes(self, codes: Tensor, target: Expression) -> Tensor:
+        """Codes (B, n) and the affects of `target` -> faces (B, 3, S, S) in [-1, 1]; with gradients."""
+        return self.average.decoder(codes, self._affects(target)).float()
+
+    def render(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
+        """Decode the mean code of `source` (B, 3, S, S) with the affects of `target`; see the base class."""
+        return self.paint_codes(self.codes(source, source_expression, target), target)
+
     @torch.no_grad()
     def synthesize(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
-        """Decode the mean code of `source` (B, 3, S, S) with the affects of `target`; see the base class."""
+        """See the base class."""
+        return self.render(source, source_expression, target)
+
+    def _affects(self, target: Expression) -> Tensor:
         if target.affect is None:
             raise UserError("FExGAN reads affects; the wanted expression has none")
-        told = self._told(target.affect, source_expression.affect if source_expression else None)
-        return self.decode(self.encode(source, told).mu, target.affect)
+        return target.affect
+
+    def draw_prior(self, n: int, prior: str = "normal", generator: torch.Generator | None = None) -> Tensor:
+        """`n` codes (n, latent_size) on the CPU from a prior; see `sample`.
+
+        Raises:
+            UserError: an unknown prior, or nothing was fitted.
+        """
+        if prior == "fitted":
+            return self.prior.sample(n, generator)
+        if prior == "normal":
+            return torch.randn(n, self.settings.latent_size, generator=generator)
+        raise UserError(f"prior={prior}: expected normal or fitted")
 
     @torch.no_grad()
     def sample(
@@ -167,15 +194,8 @@ class FExGAN(AveragedSystem):
             prior: `normal` or `fitted` (the Gaussian mixture fitted to the training codes after training).
             generator: source of the random numbers, on the CPU.
         """
-        if target.affect is None:
-            raise UserError("FExGAN reads affects; the wanted expression has none")
-        if prior == "fitted":
-            z = self.prior.sample(n, generator)
-        elif prior == "normal":
-            z = torch.randn(n, self.settings.latent_size, generator=generator)
-        else:
-            raise UserError(f"prior={prior}: expected normal or fitted")
-        return self.decode(z.to(self.device), target.affect.to(self.device))
+        z = self.draw_prior(n, prior, generator)
+        return self.decode(z.to(self.device), self._affects(target).to(self.device))
 
     @torch.no_grad()
     def assess(self, batch: PairBatch) -> Outcome:

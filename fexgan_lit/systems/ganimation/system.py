@@ -169,6 +169,13 @@ class GANimation(WassersteinSystem):
         Raises:
             UserError: `target` has no action units, or not in 0..1.
         """
+        return self._paint(source, target)
+
+    def render(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
+        """`synthesize` with gradients; see the base class."""
+        return self._paint(source, target).image.float()
+
+    def _paint(self, source: Tensor, target: Expression) -> Painted:
         self.check_reads(target)
         aus = self._units(target.aus)
         check_units(float(aus.min()), float(aus.max()), f"{self.settings.name}: the wanted expression")

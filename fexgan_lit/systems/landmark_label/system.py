@@ -219,6 +219,11 @@ class LandmarkLabel(AveragedSystem):
 
     # ------------------------------------------------------------------ use
 
+    def render(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
+        """Move `source` (B, 3, S, S) to the landmarks and the affect of `target`; see the base class."""
+        _, geometry, labels = self._conditions(source_expression, target)
+        return self.average(source, geometry, labels).float()
+
     @torch.no_grad()
     def synthesize(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
         """Move `source` (B, 3, S, S) to the landmarks and the affect of `target`; see the base class.
@@ -226,10 +231,10 @@ class LandmarkLabel(AveragedSystem):
         The source's expression is read with `model.source_heatmaps` only, and of it the landmarks. Warns once of heads
         turned or rolled further than those of the training frames; `notices` counts them.
         """
-        _, geometry, labels = self._conditions(source_expression, target)
+        self.check_reads(target)
         self.pose_range.look("wanted", target.landmarks)
         self.pose_range.look("source", source_expression.landmarks if source_expression else None)
-        return self.average(source, geometry, labels).float()
+        return self.render(source, source_expression, target)
 
     @torch.no_grad()
     def realness(self, source: Tensor, wanted: Expression, image: Tensor) -> Tensor:

@@ -93,11 +93,15 @@ class StarGAN(WassersteinSystem):
             self._generator_parts = {name: part.detach() for name, part in {"generator": loss_g, **parts}.items()}
         return self.report(loss_d, parts_d)
 
-    @torch.no_grad()
-    def synthesize(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
+    def render(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
         """Translate `source` (B, 3, S, S) to the affects of `target`; see the base class."""
         self.check_reads(target)
         return self.average(source, target.affect)
+
+    @torch.no_grad()
+    def synthesize(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
+        """See the base class."""
+        return self.render(source, source_expression, target)
 
     def class_logits(self, answers: Tensor) -> Tensor:
         """The critic answers with the affect."""
