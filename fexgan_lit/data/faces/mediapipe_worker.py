@@ -2,6 +2,7 @@
 
 Says {"ready": "mediapipe ..."}, then reads one JSON object a line on stdin, {"id": 3, "path": "..."}, and answers one a
 line on stdout, {"id": 3, "width": ..., "height": ..., "points": [[x, y, z], ...] or null} or {"id": 3, "error": "..."}.
+A request with "most": 5 asks for up to five faces; they come as "faces": [points, ...] beside the first's "points".
 Points are normalised: x and y from 0 to 1 over the picture, z in the unit of x. Imports nothing of fexgan_lit.
 """
 
@@ -28,18 +29,21 @@ def main() -> None:
     os.dup2(2, 1)
     import mediapipe
 
-    finder = mediapipe.solutions.face_mesh.FaceMesh(
-        static_image_mode=True, max_num_faces=1, refine_landmarks=True, min_detection_confidence=_CONFIDENCE
-    )
+    finders = {}
 
-    def find(image: np.ndarray) -> np.ndarray | None:
-        faces = finder.process(image).multi_face_landmarks
-        return None if not faces else np.array([(p.x, p.y, p.z) for p in faces[0].landmark])
+    def find(image: np.ndarray, most: int) -> list[np.ndarray]:
+        if most not in finders:
+            finders[most] = mediapipe.solutions.face_mesh.FaceMesh(
+                static_image_mode=True, max_num_faces=most, refine_landmarks=True, min_detection_confidence=_CONFIDENCE
+            )
+        found = finders[most].process(image).multi_face_landmarks
+        return [np.array([(p.x, p.y, p.z) for p in face.landmark]) for face in found or ()]
 
+    find(np.zeros((64, 64, 3), np.uint8), 1)  # loads the model, which takes longer than any picture
     _send(answers, {"ready": f"mediapipe {mediapipe.__version__}"})
     for line in sys.stdin:
         request = json.loads(line)
-        _send(answers, {"id": request["id"], **_answer(request["path"], find)})
+        _send(answers, {"id": request["id"], **_answer(request["path"], find, request.get("most", 1))})
 
 
 def _send(stream: TextIO, message: dict) -> None:
@@ -47,16 +51,16 @@ def _send(stream: TextIO, message: dict) -> None:
     stream.flush()
 
 
-def _answer(path: str, find: Callable[[np.ndarray], np.ndarray | None]) -> dict:
+def _answer(path: str, find: Callable[[np.ndarray, int], list[np.ndarray]], most: int = 1) -> dict:
     try:
         image = read_rgb(path)
     except (OSError, ValueError, cv2.error) as error:
         return {"error": str(error)}
     height, width = image.shape[:2]
     for attempt, back in attempts(image):
-        points = find(np.ascontiguousarray(attempt))
-        if points is not None:
-            return {"width": width, "height": height, "points": np.round(back(points), 6).tolist()}
+        faces = [np.round(back(points), 6).tolist() for points in find(np.ascontiguousarray(attempt), most)]
+        if faces:
+            return {"width": width, "height": height, "points": faces[0], **({"faces": faces} if most > 1 else {})}
     return {"width": width, "height": height, "points": None}
 
 

@@ -85,25 +85,36 @@ class FaceWorker:
             NoFaceError: none found, the file cannot be read, or the detector died of it or took too long.
             UserError: the detector does not start, or fails picture after picture.
         """
-        answer = self._ask(str(path))
+        answer = self._answer_for(path)
+        mesh, width, height = _mesh(answer["points"]), int(answer["width"]), int(answer["height"])
+        return _landmarks(mesh, width, height), head_pose(mesh, width, height)
+
+    def find_all(self, path: Path | str, most: int) -> list[NDArray[np.float64]]:
+        """(68, 2) landmarks in pixels of each of up to `most` faces at `path`, from left to right.
+
+        Raises:
+            NoFaceError, UserError: as `find`.
+        """
+        answer = self._answer_for(path, most=most)
+        meshes = [_mesh(points) for points in answer.get("faces") or [answer["points"]]]
+        faces = [_landmarks(mesh, int(answer["width"]), int(answer["height"])) for mesh in meshes]
+        return sorted(faces, key=lambda points: float(points[:, 0].mean()))
+
+    def _answer_for(self, path: Path | str, **options: int) -> dict[str, Any]:
+        """An answer with a face in it."""
+        answer = self._ask(str(path), **options)
         if "error" in answer:
             raise NoFaceError(f"cannot be read by the detector ({answer['error']})")
         if answer.get("points") is None:
             raise NoFaceError("no face found")
-        mesh = np.array(answer["points"], np.float64)
-        if mesh.ndim != 2 or len(mesh) < MESH_POINTS or mesh.shape[1] != 3 or not np.isfinite(mesh).all():
-            raise NoFaceError(f"the detector gave an array of shape {mesh.shape}, not its mesh")
-        width, height = int(answer["width"]), int(answer["height"])
-        points = landmarks_of_mesh(mesh, width, height)
-        if not is_face(points[None])[0]:
-            raise NoFaceError("no face found (both eyes in one place)")
-        return points, head_pose(mesh, width, height)
+        return answer
 
-    def _ask(self, path: str) -> dict[str, Any]:
+    def _ask(self, path: str, **options: int) -> dict[str, Any]:
         if self._process is None:
             self._start()
         self._asked += 1
-        answer = self._send({"id": self._asked, "path": path}) and self._receive("id", self._asked, self._seconds)
+        sent = self._send({"id": self._asked, "path": path, **options})
+        answer = sent and self._receive("id", self._asked, self._seconds)
         if answer:
             self._failures = 0
             return answer
@@ -177,6 +188,22 @@ class FaceWorker:
         self._stderr.seek(0)
         lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()[-4:]
         return "\nIt said:\n" + "\n".join(lines) if lines else ""
+
+
+def _mesh(points: Any) -> NDArray[np.float64]:
+    """The points of one face as an array (468 or more, 3)."""
+    mesh = np.array(points, np.float64)
+    if mesh.ndim != 2 or len(mesh) < MESH_POINTS or mesh.shape[1] != 3 or not np.isfinite(mesh).all():
+        raise NoFaceError(f"the detector gave an array of shape {mesh.shape}, not its mesh")
+    return mesh
+
+
+def _landmarks(mesh: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
+    """(68, 2) in pixels."""
+    points = landmarks_of_mesh(mesh, width, height)
+    if not is_face(points[None])[0]:
+        raise NoFaceError("no face found (both eyes in one place)")
+    return points
 
 
 def _pump(pipe: IO[str] | None, lines: queue.Queue[str | None]) -> None:
