@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fexgan_lit.generation.settings import GenerateSettings
     from fexgan_lit.generation.workbench import Workbench
+    from fexgan_lit.systems.base import ExpressionSystem
 
 
 def generate(cfg: DictConfig) -> None:
@@ -89,7 +90,8 @@ def open_run(settings: GenerateSettings, folder: Path, console: Console) -> Work
     from fexgan_lit.hub import load_system
     from fexgan_lit.runfolder import RunFolder
 
-    run = RunFolder.at(str(settings.run))
+    run = RunFolder.at(str(settings.run)) if settings.run else RunFolder.shipped()
+    settings = replace(settings, run=str(settings.run or run.path))
     console.print(f"[bold]fexgan_lit {__version__}[/]  generate {settings.mode}\n")
     trained = train_settings(run.read_config())
     system = load_system(str(settings.run), pick_device(settings.device))
@@ -98,7 +100,12 @@ def open_run(settings: GenerateSettings, folder: Path, console: Console) -> Work
         f"{system.device}",
         markup=False,
     )
-    return Workbench(system, trained, settings, Album(folder, system.affects), console)
+    return Workbench(system, trained, settings, Album(folder, system.affects, trained_strength(system)), console)
+
+
+def trained_strength(system: ExpressionSystem) -> float:
+    """The largest weight of an affect in training: 1, or with lambda drawn from N(0, 1) three deviations."""
+    return 1.0 if getattr(system.settings, "lambda_mode", "one") == "one" else 3.0
 
 
 def pick_device(name: str) -> str:
@@ -124,18 +131,20 @@ def about(bench: Workbench, options: Any) -> dict[str, Any]:
     from fexgan_lit import __version__
     from fexgan_lit.generation.album import described
 
-    settings, sources = bench.settings, bench.sources
+    settings = bench.settings
+    # random faces come from no face, and the data need not be opened to say so
+    sources = bench.__dict__.get("sources")
     return {
         "command": ["python", "-m", "fexgan_lit.generate", *sys.argv[1:]],
         "run": {"path": str(settings.run), "model": bench.system.settings.name, "dataset": bench.run.dataset.name,
                 "image_size": bench.system.image_size, "affects": list(bench.system.affects)},
         "mode": settings.mode,
-        "options": asdict(options),
+        "options": {**asdict(options), **({"paste": True, "which": settings.which} if settings.paste else {})},
         "seed": settings.seed,
         "device": str(bench.system.device),
         "versions": {"fexgan_lit": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "sources": [{"name": name, "origin": sources.origin, "shows": described(sources.shown, i, bench.system.affects)}
-                    for i, name in enumerate(sources.names)],
+                    for i, name in enumerate(sources.names)] if sources is not None else [],
         "notes": bench.notes,
     }  # fmt: skip
 
@@ -144,7 +153,7 @@ def generation_folder(out: str | None, mode: str, run: str | None) -> str:
     """Where results go: `out`, or a new folder under outputs/, too, where `out` cannot be used."""
     if out and out_trouble(out) is None:
         return str(Path(out).expanduser())
-    place = Path(run or "none").expanduser().resolve()
+    place = Path(run or "shipped").expanduser().resolve()
     name = place.parent.parent.name if place.is_file() else place.name
     stamp = datetime.now(tz=timezone.utc).astimezone().strftime("%Y-%m-%d_%H-%M-%S")
     return f"outputs/{re.sub(r'[^A-Za-z0-9_.-]', '_', f'generate_{mode}_{name}_{stamp}')}"

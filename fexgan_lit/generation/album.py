@@ -12,14 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.expression import ACTION_UNITS
 from fexgan_lit.files import write_atomic
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fexgan_lit.expression import Expression
 
 RECORD = "generation.json"
 _DIGITS = 4
+#: Weights are float32.
+_SLACK = 1e-4
 
 
 @dataclass
@@ -29,6 +34,7 @@ class Album:
     Attributes:
         folder: new and empty.
         affects: class names of the run, for the record.
+        trained: the largest weight of an affect that the run saw in training; pictures asked for more are marked.
         pictures: an entry a face that was written: file, face it was made from, what was asked for.
         files: the other files, by name, and what each shows.
         measured: numbers, by name.
@@ -36,6 +42,7 @@ class Album:
 
     folder: Path
     affects: Sequence[str]
+    trained: float = 1.0
     pictures: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
@@ -48,7 +55,22 @@ class Album:
         path = f"{name}.png"
         (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(self.folder / path)
-        self.pictures.append({"file": path, "source": source, "asked": asked and described(asked, row, self.affects)})
+        entry: dict[str, Any] = {"file": path, "source": source, "asked": asked and described(asked, row, self.affects)}
+        if asked is not None and asked.affect is not None and float(asked.affect[row].max()) > self.trained + _SLACK:
+            entry["beyond_training"] = True
+        self.pictures.append(entry)
+
+    def pasted(self, name: str, pixels: np.ndarray, faces: Sequence[str]) -> None:
+        """Write a picture (H, W, 3 or 4) uint8 with `faces`, files of this album, put back into it."""
+        path = f"{name}.png"
+        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        # a photo at full resolution: ten seconds of packing would save a few per cent
+        Image.fromarray(pixels).save(self.folder / path, compress_level=1)
+        self.pictures.append({"file": path, "faces": list(faces)})
+
+    def drawn(self, name: str, face: Tensor, asked: Expression, row: int) -> None:
+        """Write a face (3, S, S) in [-1, 1] that was made from a code and not from a face."""
+        self.face(name, to_uint8(face[None])[0], "prior", asked, row)
 
     def picture(self, name: str, page: Image.Image, shows: str) -> None:
         """Write a sheet or a strip."""

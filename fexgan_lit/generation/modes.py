@@ -11,8 +11,12 @@ from typing import Any, NamedTuple
 
 from fexgan_lit.generation.action_units import ActionUnitOptions, action_units
 from fexgan_lit.generation.animate import AnimateOptions, animate
+from fexgan_lit.generation.blend import BlendOptions, blend
+from fexgan_lit.generation.grid import GridOptions, grid
 from fexgan_lit.generation.interpolate import InterpolateOptions, interpolate
 from fexgan_lit.generation.prototypes import PrototypeOptions, prototypes
+from fexgan_lit.generation.random_faces import RandomOptions, random_faces
+from fexgan_lit.generation.transform import TransformOptions, transform
 from fexgan_lit.generation.workbench import Workbench
 
 
@@ -29,6 +33,10 @@ class Mode(NamedTuple):
 
 
 MODES = {
+    "transform": Mode(TransformOptions, transform),
+    "random": Mode(RandomOptions, random_faces),
+    "blend": Mode(BlendOptions, blend),
+    "grid": Mode(GridOptions, grid),
     "action_units": Mode(ActionUnitOptions, action_units),
     "prototypes": Mode(PrototypeOptions, prototypes),
     "interpolate": Mode(InterpolateOptions, interpolate),

@@ -73,7 +73,10 @@ def _write_sheet(bench: Workbench, faces: Tensor, names: Sequence[str], strength
         columns = [f"{strength:g}" for strength in strengths]
         sheet_of_one(bench.album, bench.sources.images[0], faces[0], names, columns, shows)
         return
-    labels = [name if strength == 1 else f"{name} {strength:g}" for name in names for strength in strengths]
+    labels = [
+        bench.marked(name if strength == 1 else f"{name} {strength:g}", strength)
+        for name in names for strength in strengths
+    ]  # fmt: skip
     sheet_of_identities(bench.album, bench.sources, faces.flatten(1, 2), labels, shows)
 
 

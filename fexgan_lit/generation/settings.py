@@ -11,6 +11,8 @@ from typing import Any
 from fexgan_lit.config import typed
 from fexgan_lit.errors import UserError
 
+#: Modes whose faces can be pasted back into the pictures they come from.
+PASTING = ("transform", "blend")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -19,11 +21,13 @@ class GenerateSettings:
     """What every mode understands; `conf/generate.yaml` explains each field."""
 
     run: str | None = None
-    mode: str = "action_units"
+    mode: str = "transform"
     out: str | None = None
     who: Any = None
     images: str | None = None
     annotations: str | None = None
+    paste: bool = False
+    which: Any = None
     root: str | None = None
     seed: int = 0
     batch_size: int = 32
@@ -40,8 +44,6 @@ class GenerateSettings:
     def problems(self) -> list[str]:
         """Every value that cannot be used, as a sentence with what was expected."""
         found = []
-        if not self.run:
-            found.append("run=RUN_DIR is missing: the folder that a training run left, or a checkpoint in it")
         for name in ("images", "annotations", "root"):
             place = getattr(self, name)
             if place is not None and not Path(place).expanduser().exists():
@@ -50,10 +52,26 @@ class GenerateSettings:
             found.append(f"annotations={self.annotations}: it describes the pictures of images=FILE|DIR; give those")
         if isinstance(self.who, Mapping) or self.who == []:
             found.append(f"who={self.who}: expected a name or a list of names")
+        found += self._paste_problems()
         if self.batch_size < 1:
             found.append(f"batch_size={self.batch_size}: expected 1 or more")
         if self.device not in DEVICES:
             found.append(f"device={self.device}: expected one of {', '.join(DEVICES)}")
+        return found
+
+    def _paste_problems(self) -> list[str]:
+        found = []
+        if self.paste and (self.images is None or self.mode not in PASTING):
+            modes = " or ".join(f"mode={mode}" for mode in PASTING)
+            found.append(
+                f"paste=true: puts new faces back into pictures of yours; expected images=FILE|DIR and {modes}"
+            )
+        if self.paste and self.annotations is not None:
+            found.append(f"annotations={self.annotations}: they describe whole pictures, paste=true cuts out the faces")
+        if self.which is not None and not (self.which == "all" or (type(self.which) is int and self.which >= 1)):
+            found.append(f"which={self.which}: expected all, or the number of a face counted from the left, from 1")
+        if self.which is not None and not self.paste:
+            found.append(f"which={self.which}: it chooses among the faces that paste=true finds; give both")
         return found
 
 

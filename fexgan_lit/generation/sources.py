@@ -59,17 +59,17 @@ class Sources:
         return replace(self, names=names, images=self.images[list(index)], shown=rows_of(self.shown, index), rows=rows)
 
 
-def choose(sources: Sources, names: Sequence[str]) -> Sources:
-    """The faces called `names`; without names, the first `MOST_FACES`, with a note where there are more.
+def choose(sources: Sources, names: Sequence[str], most: int | None = MOST_FACES) -> Sources:
+    """The faces called `names`; without names, the first `most` (None: all), with a note where there are more.
 
     Raises:
         UserError: a name is none of theirs; names the nearest.
     """
     if not names:
-        if len(sources) <= MOST_FACES:
+        if most is None or len(sources) <= most:
             return sources
-        note = f"the first {MOST_FACES} of {len(sources)} faces are taken; who=[NAME,...] chooses others"
-        return replace(sources.select(range(MOST_FACES)), notes=(*sources.notes, note))
+        note = f"the first {most} of {len(sources)} faces are taken; who=[NAME,...] chooses others"
+        return replace(sources.select(range(most)), notes=(*sources.notes, note))
     unknown = [name for name in names if name not in sources.names]
     if unknown:
         near = difflib.get_close_matches(unknown[0], sources.names, n=1)
@@ -79,6 +79,19 @@ def choose(sources: Sources, names: Sequence[str]) -> Sources:
             f"{' ...' if len(sources) > 20 else ''}, the faces of {sources.origin}.{hint}"
         )
     return sources.select([sources.names.index(name) for name in dict.fromkeys(names)])
+
+
+def from_shipped(folder: Path, size: int, affects: Sequence[str]) -> Sources:
+    """The reference faces `faces/*.png` that a run brings along, all neutral; its data need not be drawn for them.
+
+    Args:
+        folder: of the run.
+        size: S, edge of the pictures in pixels.
+        affects: class names, with `neutral`.
+    """
+    found = from_files(folder / "faces", size, None, affects)
+    neutral = Expression.of_affects([affects.index("neutral")] * len(found), len(affects))
+    return replace(found, shown=neutral, origin="the run")
 
 
 def from_frames(frames: FrameSet, size: int, origin: str) -> Sources:
@@ -109,26 +122,31 @@ def from_files(place: Path, size: int, annotations: Path | None, affects: Sequen
         UserError: no picture there, some that cannot be read, or annotations that cannot be used.
     """
     from fexgan_lit.data.frames import to_float
-    from fexgan_lit.data.sources import fit_square
 
-    paths, notes = _pictures(place)
-    pictures = _read_all(paths)
-    images = to_float(np.stack([fit_square(picture, size) for picture in pictures]))
+    paths, notes = picture_paths(place)
+    squares, sides, moving = _read_all(paths, size)
     shown = Expression()
+    if moving:
+        notes.append(f"of an animation the first picture is taken: {', '.join(moving[:5])}")
     if annotations is not None:
-        known, said = _annotated(paths, pictures, place if place.is_dir() else place.parent, annotations, affects)
+        known, said = _annotated(paths, sides, place if place.is_dir() else place.parent, annotations, affects)
         shown, notes = known, [*notes, *said]
-    return Sources(_names(paths), images, shown, None, str(place), tuple(notes))
+    return Sources(picture_names(paths), to_float(squares), shown, None, str(place), tuple(notes))
 
 
-def _pictures(place: Path) -> tuple[list[Path], list[str]]:
-    """The picture files that `place` means, and a sentence about the others."""
+def picture_paths(place: Path) -> tuple[list[Path], list[str]]:
+    """The picture files that `place` means, and a sentence about the others.
+
+    Raises:
+        UserError: a folder without pictures.
+    """
     from fexgan_lit.data.images import EXTENSIONS
+    from fexgan_lit.generation.pictures import GIF
 
     if not place.is_dir():
         return [place], []
     entries = sorted(path for path in place.iterdir() if path.is_file() and not path.name.startswith("."))
-    chosen = [path for path in entries if path.suffix.lower() in EXTENSIONS]
+    chosen = [path for path in entries if path.suffix.lower() in (*EXTENSIONS, GIF)]
     others = [path.name for path in entries if path not in chosen and path.suffix.lower() != ".csv"]
     if not chosen:
         raise UserError(f"images={place}: no picture in this folder; expected {', '.join(sorted(EXTENSIONS))}")
@@ -136,35 +154,45 @@ def _pictures(place: Path) -> tuple[list[Path], list[str]]:
     return chosen, [f"not pictures, by their extension: {', '.join(others[:5])}{more}"] if others else []
 
 
-def _read_all(paths: Sequence[Path]) -> list[np.ndarray]:
-    """(H, W, 3) uint8 RGB of every file; a UserError names all that cannot be read."""
-    from fexgan_lit.data.images import FrameError, read_frame
+def _read_all(paths: Sequence[Path], size: int) -> tuple[np.ndarray, list[tuple[int, int]], list[str]]:
+    """(N, size, size, 3) uint8 RGB central squares, (height, width) of every picture, and names of the animations.
 
-    pictures, broken = [], []
+    Raises:
+        UserError: names all files that cannot be read.
+    """
+    from fexgan_lit.data.images import FrameError
+    from fexgan_lit.data.sources import fit_square
+    from fexgan_lit.generation.pictures import read_picture
+
+    squares, sides, moving, broken = [], [], [], []
     for path in paths:
         try:
-            pictures.append(read_frame(path))
+            picture = read_picture(path)
         except FrameError as error:
             broken.append(f"{path.name}: {error}")
+            continue
+        squares.append(fit_square(picture.pixels, size))
+        sides.append((picture.pixels.shape[0], picture.pixels.shape[1]))
+        moving += [path.name] * picture.animated
     if broken:
         raise UserError(f"images: {len(broken)} of {len(paths)} cannot be read: {'; '.join(broken[:5])}")
-    return pictures
+    return np.stack(squares), sides, moving
 
 
-def _names(paths: Sequence[Path]) -> tuple[str, ...]:
+def picture_names(paths: Sequence[Path]) -> tuple[str, ...]:
     """The file's name without its ending, or with it where two would be the same."""
     stems = Counter(path.stem for path in paths)
     return tuple(path.stem if stems[path.stem] == 1 else path.name for path in paths)
 
 
 def _annotated(
-    paths: Sequence[Path], pictures: Sequence[np.ndarray], root: Path, csv: Path, affects: Sequence[str]
+    paths: Sequence[Path], sides: Sequence[tuple[int, int]], root: Path, csv: Path, affects: Sequence[str]
 ) -> tuple[Expression, list[str]]:
     """What `csv` says of the pictures, in the units of `Expression`, and sentences about it."""
     from fexgan_lit.data.annotations import join_annotations
     from fexgan_lit.data.guides import guides
 
-    table = _table(paths, pictures, root)
+    table = _table(paths, sides, root)
     try:
         joined = join_annotations(table, csv)
     except UserError as error:
@@ -176,15 +204,15 @@ def _annotated(
     return Expression(affect=labels, **given), said
 
 
-def _table(paths: Sequence[Path], pictures: Sequence[np.ndarray], root: Path) -> FrameTable:
+def _table(paths: Sequence[Path], sides: Sequence[tuple[int, int]], root: Path) -> FrameTable:
     """The pictures as a data set without labels."""
     import pandas as pd
 
     from fexgan_lit.data.table import FrameTable
 
     columns = {"path": [path.name for path in paths], "identity": "", "affect": ""}
-    sides = {"height": [len(picture) for picture in pictures], "width": [picture.shape[1] for picture in pictures]}
-    return FrameTable(pd.DataFrame({**columns, **sides}), ("",), ("",), root)
+    measures = {"height": [height for height, _ in sides], "width": [width for _, width in sides]}
+    return FrameTable(pd.DataFrame({**columns, **measures}), ("",), ("",), root)
 
 
 def _labels(table: FrameTable, csv: Path, affects: Sequence[str]) -> Tensor | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +84,20 @@ def _affect(name: str, option: str, affects: tuple[str, ...]) -> str:
         raise UserError(f"{option}={name}: {error}") from error
 
 
+def read_affects(value: Any, option: str, affects: tuple[str, ...]) -> list[str]:
+    """The affects that `option=value` names, each once: `all` (or null), one name, or a list of names.
+
+    Raises:
+        UserError: none of these, or an unknown affect; names the nearest.
+    """
+    if value is None or value == "all":
+        return list(affects)
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{option}={value}: expected `all`, or some of [{','.join(affects)}]")
+    return list(dict.fromkeys(_affect(name, option, affects) for name in names))
+
+
 def granted(bench: Workbench, wish: Wish) -> Expression:
     """The expressions (N, ...) that give each of the faces what is wished, in the fields the run reads.
 
@@ -99,22 +113,64 @@ def granted(bench: Workbench, wish: Wish) -> Expression:
     return bench.own_expression()
 
 
-def of_affects(bench: Workbench, weights: Mapping[str, float]) -> Expression:
-    """Affects with weights (1 is the affect as the data show it), as labels, action units and landmarks, (N, ...).
+@dataclass(frozen=True)
+class Way:
+    """What an affect at weight 1 adds to N faces, in the fields that a run reads.
+
+    Attributes:
+        label: (N, K) one-hot.
+        units: (N, 17) action units, or None.
+        motion: (N, 68, 2) from the landmarks of the face to those of the affect, or None.
+    """
+
+    label: Tensor
+    units: Tensor | None = None
+    motion: Tensor | None = None
+
+
+def way_to(bench: Workbench, name: str) -> Way:
+    """What the affect `name` means to the run and each of its N faces.
+
+    Raises:
+        UserError: the data of the run are needed for that and lack it.
+    """
+    k, reads = bench.system.affects.index(name), bench.system.reads
+    label = Expression.blend({name: 1.0}, bench.system.affects, len(bench.sources)).affect
+    units = _units(bench, k) if "aus" in reads else None
+    motion = _landmarks(bench, k) - bench.own("landmarks") if "landmarks" in reads else None
+    return Way(_known(label, "affects"), units, motion)
+
+
+def along(ways: Sequence[Way], weights: Sequence[float] | Tensor, landmarks: Tensor | None = None) -> Expression:
+    """Several affects at once, each with its weight; gradients reach the weights.
 
     Action units are the weighted sum of the affects', at most 1; landmarks move from those of the face by the weighted
-    sum of the ways to those of the true frames.
+    sum of the ways to those of the affects.
+
+    Args:
+        ways: P of them, for the same N faces.
+        weights: (P,), 1 is the affect as the data show it.
+        landmarks: (N, 68, 2) of the faces, for ways with a motion.
+
+    Returns:
+        (N, ...).
     """
-    count, reads = len(bench.sources), bench.system.reads
-    index = {bench.system.affects.index(name): weight for name, weight in weights.items()}
-    label = Expression.blend(weights, bench.system.affects, count).affect
-    aus = landmarks = None
-    if "aus" in reads:
-        aus = sum((weight * _units(bench, k) for k, weight in index.items()), torch.zeros(())).clamp(0, 1)
-    if "landmarks" in reads:
-        own = bench.own("landmarks")
-        landmarks = sum((weight * (_landmarks(bench, k) - own) for k, weight in index.items()), own)
-    return Expression(label, aus, landmarks)
+    label = sum((w * way.label for w, way in zip(weights, ways, strict=True)), torch.zeros_like(ways[0].label))
+    aus = moved = None
+    if ways[0].units is not None:
+        aus = sum(
+            (w * _known(way.units, "action units") for w, way in zip(weights, ways, strict=True)), torch.zeros(())
+        )
+        aus = aus.clamp(0, 1)
+    if landmarks is not None and ways[0].motion is not None:
+        moved = sum((w * _known(way.motion, "landmarks") for w, way in zip(weights, ways, strict=True)), landmarks)
+    return Expression(label, aus, moved)
+
+
+def of_affects(bench: Workbench, weights: Mapping[str, float]) -> Expression:
+    """Affects with weights (1 is the affect as the data show it), as labels, action units and landmarks, (N, ...)."""
+    own = bench.own("landmarks") if "landmarks" in bench.system.reads else None
+    return along([way_to(bench, name) for name in weights], list(weights.values()), own)
 
 
 def _units(bench: Workbench, affect: int) -> Tensor:

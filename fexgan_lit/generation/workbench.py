@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +16,16 @@ from torch import Tensor
 from fexgan_lit.errors import UserError
 from fexgan_lit.expression import FIELD_NAMES, Expression
 from fexgan_lit.generation.expressions import rows_of
-from fexgan_lit.generation.sources import Sources, at_rest, choose, from_files, from_frames
+from fexgan_lit.generation.sources import (
+    MOST_FACES,
+    Sources,
+    at_rest,
+    choose,
+    from_files,
+    from_frames,
+    from_shipped,
+)
+from fexgan_lit.runfolder import RunFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,9 +34,14 @@ if TYPE_CHECKING:
     from fexgan_lit.data.datamodule import FrameData
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.generation.album import Album
+    from fexgan_lit.generation.placing import Placed
     from fexgan_lit.generation.settings import GenerateSettings
     from fexgan_lit.systems.base import ExpressionSystem
 
+#: (source (B, 3, S, S), what it shows, what is wanted) -> faces (B, 3, S, S).
+Painter = Callable[[Tensor, Expression, Expression], Tensor]
+#: Modes that take every picture of a folder, not the first few.
+UNLIMITED = ("transform", "blend", "tune")
 #: Columns of the annotations that hold a field of `Expression`.
 _COLUMNS = {"affect": "affect", "aus": "AU01..AU45", "landmarks": "x00,y00..x67,y67"}
 
@@ -101,21 +117,54 @@ class Workbench:
         return val if val is not None and complete else train
 
     @cached_property
+    def placed(self) -> Placed | None:
+        """Where the faces lie in the pictures they are pasted back into; None without `paste=true`."""
+        if not self.settings.paste:
+            return None
+        from fexgan_lit.generation.placing import find_faces
+
+        return find_faces(self, Path(str(self.settings.images)).expanduser(), self.settings.which)
+
+    @cached_property
     def sources(self) -> Sources:
         """The faces to change."""
-        size, s = self.system.image_size, self.settings
-        if s.images is None:
-            found = from_frames(self.frames, size, f"the data of the run ({self.run.dataset.name})")
-        else:
-            csv = None if s.annotations is None else Path(s.annotations).expanduser()
-            found = from_files(Path(s.images).expanduser(), size, csv, self.system.affects)
-            if self.run.dataset.crop == "face":
-                self.say("the run was trained on squares around faces; give pictures that are cut alike")
-        chosen = choose(found, s.names)
+        s = self.settings
+        # a whole folder is turned into PNGs one by one; other modes show all faces on one sheet
+        most = None if s.mode in UNLIMITED and s.images is not None else MOST_FACES
+        chosen = choose(self._found(), s.names, most)
         for note in chosen.notes:
             self.say(note)
-        self.say(f"faces: {', '.join(chosen.names)} of {chosen.origin}")
+        shown = f"{', '.join(chosen.names[:MOST_FACES])}{' ...' if len(chosen) > MOST_FACES else ''}"
+        self.say(f"{len(chosen)} face{'s' if len(chosen) > 1 else ''} of {chosen.origin}: {shown}")
         return chosen
+
+    def _found(self) -> Sources:
+        """All faces there are to choose from."""
+        size, s = self.system.image_size, self.settings
+        if self.placed is not None:
+            return self.placed.sources
+        if s.images is not None:
+            csv = None if s.annotations is None else Path(s.annotations).expanduser()
+            if self.run.dataset.crop == "face":
+                self.say("the run was trained on squares around faces; paste=true finds and cuts them alike")
+            return from_files(Path(s.images).expanduser(), size, csv, self.system.affects)
+        folder = RunFolder.at(str(s.run)).path
+        if self.system.reads == {"affect"} and (folder / "faces").is_dir() and "neutral" in self.system.affects:
+            return from_shipped(folder, size, self.system.affects)
+        return from_frames(self.frames, size, f"the data of the run ({self.run.dataset.name})")
+
+    def with_frames(self, frames: FrameSet, rows: np.ndarray) -> Workbench:
+        """The same bench with the frames `rows` (N,) of `frames` as its faces."""
+        from fexgan_lit.data.wanted import frame_expression
+
+        other = copy.copy(self)
+        names = tuple(f"{frames.identities[frames.identity[row]]} {row}" for row in rows)
+        images = frames.floats(rows, self.system.image_size)
+        chosen = Sources(names, images, frame_expression(frames, rows), rows, f"the data of {self.run.dataset.name}")
+        # in the place where the cached properties keep what they found
+        other.__dict__.update(frames=frames, sources=chosen)
+        other.__dict__.pop("shown", None)
+        return other
 
     # ------------------------------------------------------------------ what the faces show
 
@@ -130,11 +179,25 @@ class Workbench:
         known = self.sources.shown.known.get(field)
         if known is not None:
             return known
+        if field == "affect" and "neutral" in self.system.affects:
+            self.say(
+                f"the affects that the faces of {self.sources.origin} show are not known: taken as neutral; "
+                "annotations=CSV with the columns path and affect gives them"
+            )
+            index = [self.system.affects.index("neutral")] * len(self.sources)
+            return Expression.of_affects(index, len(self.system.affects)).known["affect"]
         way = f"annotations=CSV with the columns path and {_COLUMNS[field]} gives them"
         if field == "aus":
             self.say(f"the action units of {self.sources.origin} are not known: taken as faces at rest (all 0); {way}")
             return at_rest(len(self.sources))
         raise UserError(f"the {FIELD_NAMES[field]} that the faces of {self.sources.origin} show are not known; {way}")
+
+    @cached_property
+    def shown(self) -> Expression:
+        """What the system is told of the faces, (N, ...): what is known, and the affect where it needs one."""
+        if getattr(self.system.settings, "encoder_label", None) == "source":
+            return replace(self.sources.shown, affect=self.own("affect"))
+        return self.sources.shown
 
     def own_expression(self) -> Expression:
         """What the faces show, every field that the system reads and whatever else is known, (N, ...)."""
@@ -169,33 +232,60 @@ class Workbench:
         except UserError as error:
             raise UserError(f"mode={self.settings.mode}: {error}. {instead}") from error
 
-    @torch.no_grad()
-    def paint(self, index: np.ndarray, wanted: Expression, what: str) -> Tensor:
+    def painted(
+        self, index: np.ndarray, wanted: Expression, what: str, make: Painter | None = None
+    ) -> Iterator[tuple[range, Tensor]]:
         """Give the faces at `index` (M,) the expressions `wanted` (M, ...), in batches with a bar named `what`.
 
-        Returns:
-            (M, 3, S, S) in [-1, 1] on the CPU.
+        Args:
+            index: of the sources.
+            wanted: what each is asked for.
+            what: is done, for the bar.
+            make: (source, shown, wanted) -> faces; None is the system's `synthesize`.
+
+        Yields:
+            the places 0..M-1 of a batch and its faces (B, 3, S, S) in [-1, 1] on the CPU.
         """
         from fexgan_lit.progress import stage_bar
 
         torch.manual_seed(self.settings.seed)
-        device, made = self.system.device, []
+        device, make = self.system.device, make or self.system.synthesize
+        self.mark(wanted)
         with stage_bar(self.console) as bar:
             task = bar.add_task(what, total=len(index))
             for start in range(0, len(index), self.settings.batch_size):
-                part = slice(start, start + self.settings.batch_size)
-                rows = torch.from_numpy(np.asarray(index[part], np.int64))
-                shown = rows_of(self.sources.shown, rows).to(device)
-                asked = rows_of(wanted, range(*part.indices(len(index)))).to(device)
-                faces = self.system.synthesize(self.sources.images[rows].to(device), shown, asked)
-                made.append(faces.float().cpu())
+                part = range(len(index))[start : start + self.settings.batch_size]
+                rows = torch.from_numpy(np.asarray(index[part.start : part.stop], np.int64))
+                shown, asked = rows_of(self.shown, rows).to(device), rows_of(wanted, part).to(device)
+                with torch.no_grad():
+                    faces = make(self.sources.images[rows].to(device), shown, asked)
+                yield part, faces.float().cpu()
                 bar.update(task, advance=len(rows))
-        return torch.cat(made)
 
-    def paint_columns(self, columns: list[Expression], what: str) -> Tensor:
+    def paint(self, index: np.ndarray, wanted: Expression, what: str, make: Painter | None = None) -> Tensor:
+        """As `painted`, all at once: (M, 3, S, S) in [-1, 1] on the CPU."""
+        return torch.cat([faces for _, faces in self.painted(index, wanted, what, make)])
+
+    def mark(self, wanted: Expression) -> None:
+        """Say where more is asked for than the run was trained with."""
+        if wanted.affect is not None and self.beyond(float(wanted.affect.max())):
+            self.say(
+                f"affects up to {float(wanted.affect.max()):g} are asked for; the run saw up to {self.album.trained:g} "
+                "in training, and beyond that faces may break (marked as beyond training)"
+            )
+
+    def beyond(self, weight: float) -> bool:
+        """Whether `weight` of an affect is more than the run saw in training."""
+        return weight > self.album.trained + 1e-4
+
+    def marked(self, label: str, weight: float) -> str:
+        """`label` of a column, marked where `weight` of an affect is beyond training."""
+        return f"{label} (beyond training)" if self.beyond(weight) else label
+
+    def paint_columns(self, columns: list[Expression], what: str, make: Painter | None = None) -> Tensor:
         """Give all N faces each of the C expressions (N, ...): (N, C, 3, S, S) in [-1, 1] on the CPU."""
         count = len(self.sources)
         index = np.tile(np.arange(count), len(columns))
-        faces = self.paint(index, Expression.stack(columns), what)
+        faces = self.paint(index, Expression.stack(columns), what, make)
         # (C * N, 3, S, S) -> (N, C, 3, S, S)
         return faces.unflatten(0, (len(columns), count)).transpose(0, 1)

@@ -21,7 +21,7 @@ DOCS = (Path(__file__).parents[2] / "docs" / "generate.md").read_text()
 
 def test_the_command_itself(tmp_path, runs):
     done = subprocess.run(
-        [sys.executable, "-m", "fexgan_lit.generate", f"run={runs('ganimation')}", "units=[12]"],
+        [sys.executable, "-m", "fexgan_lit.generate", "mode=action_units", f"run={runs('ganimation')}", "units=[12]"],
         cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False, env=os.environ,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -33,7 +33,7 @@ def test_the_command_itself(tmp_path, runs):
 
 
 def test_the_record_says_what_was_run(generate, runs):
-    done = generate(f"run={runs('ganimation')}", "units=[12]", "seed=4", f"who=[{WHO[1]}]")
+    done = generate("mode=action_units", f"run={runs('ganimation')}", "units=[12]", "seed=4", f"who=[{WHO[1]}]")
     record = done.record
     assert record["command"][:3] == ["python", "-m", "fexgan_lit.generate"]
     assert "units=[12]" in record["command"]
@@ -49,7 +49,7 @@ def test_the_record_says_what_was_run(generate, runs):
 
 def test_pictures_of_the_users_need_no_data(generate, runs, tmp_path):
     Image.fromarray(np.full((50, 40, 3), 120, np.uint8)).save(tmp_path / "me.png")
-    done = generate(f"run={runs('ganimation')}", "units=[12]", f"images={tmp_path / 'me.png'}")
+    done = generate("mode=action_units", f"run={runs('ganimation')}", "units=[12]", f"images={tmp_path / 'me.png'}")
     assert done.code == 0, done.err
     assert "taken as faces at rest (all 0); annotations=CSV" in done.out
     assert done.asked("au12_0.00")["action_units"]["AU12"] == 0
@@ -62,11 +62,11 @@ def test_a_checkpoint_stands_for_its_run(generate, runs, tmp_path):
 
 
 MISTAKES = {
-    "no run": ([], "run=RUN_DIR is missing"),
+    "no run and none shipped": ([], "run=RUN_DIR is missing"),
     "no such run": (["run=/no/such"], "run=/no/such: there is no such folder"),
     "misspelt mode": (["mode=interpolat"], "Did you mean mode=interpolate?"),
-    "misspelt option": (["strength=[1]"], "Did you mean strengths?"),
-    "option of another mode": (["steps=3"], "mode=action_units has no such option, but mode=interpolate has"),
+    "misspelt option": (["strengt=[1]"], "Did you mean strength?"),
+    "option of another mode": (["start=joy"], "mode=action_units has no such option, but mode=interpolate has"),
     "several values": (["units=[3]", "strengths=[2]", "batch_size=0"], "batch_size=0: expected 1 or more"),
     "text for a number": (["batch_size=many"], "batch_size=many"),
     "no such picture": (["images=/no/such.png"], "images=/no/such.png: there is no such file"),
@@ -79,13 +79,19 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_end_with_exit_code_2_and_leave_nothing(mistake, generate, runs):
+def test_mistakes_end_with_exit_code_2_and_leave_nothing(mistake, generate, runs, monkeypatch):
+    monkeypatch.setattr("fexgan_lit.runfolder.__file__", str(Path.cwd() / "elsewhere" / "runfolder.py"))
     Path("file").write_text("in the way")
     Path("full").mkdir()
     (Path("full") / "kept").write_text("mine")
     overrides, message = MISTAKES[mistake]
-    run = [] if any(o.startswith("run=") for o in overrides) or mistake == "no run" else [f"run={runs('ganimation')}"]
-    done = generate(*run, *overrides, out=None)
+    run = (
+        []
+        if any(o.startswith("run=") for o in overrides) or mistake.startswith("no run")
+        else [f"run={runs('ganimation')}"]
+    )
+    mode = [] if any(o.startswith("mode=") for o in overrides) else ["mode=action_units"]
+    done = generate(*mode, *run, *overrides, out=None)
     assert done.code == 2
     assert message in done.err
     assert "Traceback" not in done.err
