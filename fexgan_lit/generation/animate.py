@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,11 +11,14 @@ import torch
 from torch import Tensor
 
 from fexgan_lit.data.frames import resize_batch, to_float, to_uint8
+from fexgan_lit.errors import UserError
 from fexgan_lit.expression import ACTION_UNITS, Expression, resolve_affect
 from fexgan_lit.generation.album import file_name
 from fexgan_lit.generation.drivers import Driver, read_driver
-from fexgan_lit.generation.movies import enlarged, write_gif, write_mp4
-from fexgan_lit.generation.timing import FASTEST, SLOWEST, Beat, beat
+from fexgan_lit.generation.keyframes import EXTENSIONS, keyed_beat, keyed_expressions, read_keys
+from fexgan_lit.generation.movies import enlarged, gif_note, write_gif, write_mp4
+from fexgan_lit.generation.play import Play, cards, value_cards
+from fexgan_lit.generation.timing import FASTEST, SLOWEST, beat
 
 if TYPE_CHECKING:
     from fexgan_lit.generation.workbench import Workbench
@@ -23,8 +27,8 @@ _INSTEAD = (
     "A run that reads affects follows a take of its own data, driver=IDENTITY/AFFECT/TAKE, or is told with affect= "
     "what the driver shows; action units and landmarks drive runs of systems that read them"
 )
-#: Moments on the contact strip, and units on the card of a driver without pictures.
-MOMENTS, CARD_UNITS = 8, 5
+#: Moments on the contact strip.
+MOMENTS = 8
 #: Points at the outer corners of the eyes, whose distance is the unit in which motion is carried over.
 _EYE_CORNERS = (36, 45)
 
@@ -34,8 +38,8 @@ class AnimateOptions:
     """What drives the faces.
 
     Attributes:
-        driver: IDENTITY/AFFECT[/TAKE] of the run's data, a CSV, or a video file.
-        fps: frames a second; None means the driver's own.
+        driver: IDENTITY/AFFECT[/TAKE] of the run's data, a CSV, a video file, or keyframes in YAML.
+        fps: frames a second; None means the driver's own, and for keyframes 25.
         au_scale: what a full action unit is written as in a CSV, 1 or 5; None finds out.
         affect: what a driver without labels shows, for runs that read affects.
     """
@@ -49,7 +53,7 @@ class AnimateOptions:
         """Every value that cannot be used, as a sentence with what was expected."""
         found = []
         if not self.driver:
-            found.append("driver= is missing: IDENTITY/AFFECT[/TAKE] of the run's data, a CSV, or a video file")
+            found.append("driver= is missing: IDENTITY/AFFECT[/TAKE] of the run's data, a CSV, a video, or keys.yaml")
         if self.fps is not None and not SLOWEST <= self.fps <= FASTEST:
             found.append(f"fps={self.fps}: expected {SLOWEST:g} to {FASTEST:g} frames a second")
         if self.au_scale not in (None, 1.0, 5.0):
@@ -59,6 +63,22 @@ class AnimateOptions:
 
 def animate(bench: Workbench, options: AnimateOptions) -> None:
     """Every face through the driver's moments: NAME.mp4, NAME.gif, frames/NAME/*.png and strip.png."""
+    path = Path(str(options.driver)).expanduser()
+    play = _keyed(bench, path, options) if path.suffix.lower() in EXTENSIONS else _driven(bench, options)
+    tact = play.beat
+    if note := gif_note(len(tact.times), tact.rate):
+        bench.say(note)
+    bench.album.measured["film"] = {
+        "frames": len(tact.times), "frames_a_second": round(float(tact.rate), 4),
+        "seconds": round(len(tact.times) / float(tact.rate), 4),
+    }  # fmt: skip
+    chosen = np.linspace(0, len(tact.times) - 1, min(MOMENTS, len(tact.times))).round().astype(int)
+    rows = [_animate_one(bench, play, number)[chosen] for number in range(len(bench.sources))]
+    _strip(bench, play, chosen, rows)
+
+
+def _driven(bench: Workbench, options: AnimateOptions) -> Play:
+    """Another clip, table or film."""
     given = read_driver(bench, str(options.driver), options.fps, options.au_scale)
     for note in given.notes:
         bench.say(note)
@@ -68,13 +88,30 @@ def animate(bench: Workbench, options: AnimateOptions) -> None:
     driver = given.at(tact)
     if driver.affect is None and options.affect is not None:
         driver = replace(driver, affect=_constant(options.affect, bench.system.affects, len(tact.times)))
-    bench.album.measured["film"] = {
-        "frames": len(tact.times), "frames_a_second": round(float(tact.rate), 4),
-        "seconds": round(len(tact.times) / float(tact.rate), 4),
-    }  # fmt: skip
-    chosen = np.linspace(0, len(tact.times) - 1, min(MOMENTS, len(tact.times))).round().astype(int)
-    rows = [_animate_one(bench, driver, tact, number)[chosen] for number in range(len(bench.sources))]
-    _strip(bench, driver, chosen, rows)
+    return Play(
+        driver.name,
+        tact,
+        lambda number: _wanted(bench, driver, number),
+        lambda chosen, side: _above(driver, chosen, side),
+    )
+
+
+def _keyed(bench: Workbench, path: Path, options: AnimateOptions) -> Play:
+    """Keyframes.
+
+    Raises:
+        UserError: no such file, keys that cannot be used, or options that belong to other drivers.
+    """
+    if not path.is_file():
+        raise UserError(f"driver={options.driver}: there is no such file")
+    for name in ("affect", "au_scale"):
+        if getattr(options, name) is not None:
+            raise UserError(f"{name}={getattr(options, name)}: keyframes say themselves what is shown; leave it out")
+    keys = read_keys(path, bench.system.affects)
+    tact = keyed_beat(keys, options.fps)
+    wanted = keyed_expressions(bench, keys, tact.times, lambda asked: bench.check(asked, _INSTEAD))
+    bench.say(f"{len(keys)} keys, {len(tact.times)} frames at {float(tact.rate):.4g} a second")
+    return Play(path.stem, tact, wanted, lambda chosen, side: cards(wanted(0), bench.system.affects, chosen, side))
 
 
 def _constant(affect: str, affects: tuple[str, ...], count: int) -> np.ndarray:
@@ -82,18 +119,18 @@ def _constant(affect: str, affects: tuple[str, ...], count: int) -> np.ndarray:
     return np.eye(len(affects), dtype=np.float32)[[affects.index(resolve_affect(affect, affects))] * count]
 
 
-def _animate_one(bench: Workbench, driver: Driver, tact: Beat, number: int) -> np.ndarray:
+def _animate_one(bench: Workbench, play: Play, number: int) -> np.ndarray:
     """Write frames and films of one face; returns the frames (T, S, S, 3) uint8."""
-    name, count = bench.sources.names[number], len(tact.times)
-    wanted = _wanted(bench, driver, number)
+    name, tact = bench.sources.names[number], play.beat
+    wanted = play.wanted(number)
     bench.check(wanted, _INSTEAD)
-    frames = to_uint8(bench.paint(np.full(count, number), wanted, f"animating {name}"))
+    frames = to_uint8(bench.paint(np.full(len(tact.times), number), wanted, f"animating {name}"))
     place = file_name(name)
     for moment, pixels in enumerate(frames):
         bench.album.face(f"frames/{place}/{moment:04d}", pixels, name, wanted, moment)
     film, rate = enlarged(frames), f"{float(tact.rate):.4g} frames a second"
-    write_mp4(bench.album.path(f"{place}.mp4", f"{name} following {driver.name}, {rate}"), film, tact.rate)
-    write_gif(bench.album.path(f"{place}.gif", f"{name} following {driver.name}"), film, tact.rate)
+    write_mp4(bench.album.path(f"{place}.mp4", f"{name} following {play.name}, {rate}"), film, tact.rate)
+    write_gif(bench.album.path(f"{place}.gif", f"{name} following {play.name}"), film, tact.rate)
     return frames
 
 
@@ -131,30 +168,24 @@ def carried_over(landmarks: Tensor, rest: Tensor, own: Tensor) -> Tensor:
     return own + widths[0] / widths[1] * (landmarks - rest)
 
 
-def _strip(bench: Workbench, driver: Driver, chosen: np.ndarray, rows: list[np.ndarray]) -> None:
-    """strip.png: the driver's pictures, or cards of its strongest units, above what became of the faces."""
+def _strip(bench: Workbench, play: Play, chosen: np.ndarray, rows: list[np.ndarray]) -> None:
+    """strip.png: the driver's pictures, or cards of its strongest values, above what became of the faces."""
     from fexgan_lit.figures import face_sheet
     from fexgan_lit.figures.sheet import cell_side
 
     side = cell_side(bench.system.image_size)
-    above = _above(driver, chosen, side)
+    above = play.above(chosen, side)
     pictures = [*([] if above is None else [above]), *(resize_batch(row, side) for row in rows)]
-    labels = [*([] if above is None else [driver.name]), *bench.sources.names]
+    labels = [*([] if above is None else [play.name]), *bench.sources.names]
     cells = torch.stack([to_float(picture) for picture in pictures])  # (R, M, 3, S, S)
-    page = face_sheet(cells, labels, [f"{driver.times[moment]:.2f} s" for moment in chosen])
-    bench.album.picture("strip.png", page, f"{driver.name} above, the faces that follow below")
+    page = face_sheet(cells, labels, [f"{play.beat.times[moment]:.2f} s" for moment in chosen])
+    bench.album.picture("strip.png", page, f"{play.name} above, the faces that follow below")
 
 
 def _above(driver: Driver, chosen: np.ndarray, side: int) -> np.ndarray | None:
     """(M, side, side, 3) uint8 of the driver at the moments `chosen`; None where it has only landmarks."""
-    from fexgan_lit.figures.units import unit_card
-
     if driver.pictures is not None:
         return resize_batch(driver.pictures[chosen], side)
     if driver.aus is None:
         return None
-    strongest = np.argsort(-np.nan_to_num(driver.aus).max(0), kind="stable")[:CARD_UNITS]
-    columns = sorted(strongest[np.isfinite(driver.aus[:, strongest]).all(0)].tolist())
-    names = [f"AU{ACTION_UNITS[column]}" for column in columns]
-    cards = [unit_card(dict(zip(names, driver.aus[m, columns].tolist(), strict=True)), side) for m in chosen]
-    return np.stack([np.asarray(card) for card in cards])
+    return value_cards(driver.aus[chosen], [f"AU{unit}" for unit in ACTION_UNITS], driver.aus, side)

@@ -56,3 +56,13 @@ def gif_durations(count: int, rate: Fraction) -> list[int]:
     ends = [min(start + step, count) for start in range(0, count, step)]
     hundredths = [0, *(round(100 * end / rate) for end in ends)]
     return [10 * (b - a) for a, b in pairwise(hundredths)]
+
+
+def gif_note(count: int, rate: Fraction) -> str:
+    """What becomes of the rate in a GIF of a film of `count` frames; "" where it has it exactly."""
+    step, shown = math.ceil(rate / GIF_FASTEST), sorted(set(gif_durations(count, rate)))
+    kept = "" if step == 1 else f"one frame in {step} is kept, "
+    if not kept and len(shown) == 1 and Fraction(1000, shown[0]) == rate:
+        return ""
+    lasts = " or ".join(f"{duration}" for duration in shown)
+    return f"a GIF counts hundredths of a second: {kept}frames last {lasts} ms, and in all as long as the film's"
