@@ -1,4 +1,4 @@
-"""A card of action units: a bar each, for drivers that have no picture."""
+"""A card of action units or affects: a bar each, for drivers that have no picture."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ def unit_card(units: Mapping[str, float], side: int) -> Image.Image:
     card = Image.new("RGB", (side, side), BLANK)
     draw = ImageDraw.Draw(card)
     size = max(9, round(side * 0.09))
-    left, full = round(side * 0.32), round(side * 0.62)
+    longest = max((font(size).getlength(name) for name in units), default=0)
+    left = max(round(side * 0.32), round(longest) + 9)
+    full = side - left - round(side * 0.06)
     for row, (name, value) in enumerate(units.items()):
         middle = round(side * (row + 0.5) / len(units))
         draw.text((left - 5, middle), name, INK, font(size), anchor="rm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,12 +89,7 @@ def _driven(bench: Workbench, options: AnimateOptions) -> Play:
     driver = given.at(tact)
     if driver.affect is None and options.affect is not None:
         driver = replace(driver, affect=_constant(options.affect, bench.system.affects, len(tact.times)))
-    return Play(
-        driver.name,
-        tact,
-        lambda number: _wanted(bench, driver, number),
-        lambda chosen, side: _above(driver, chosen, side),
-    )
+    return Play(driver.name, tact, partial(_wanted, bench, driver), partial(_above, driver))
 
 
 def _keyed(bench: Workbench, path: Path, options: AnimateOptions) -> Play:
