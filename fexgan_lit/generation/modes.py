@@ -14,6 +14,7 @@ from fexgan_lit.generation.animate import AnimateOptions, animate
 from fexgan_lit.generation.blend import BlendOptions, blend
 from fexgan_lit.generation.grid import GridOptions, grid
 from fexgan_lit.generation.interpolate import InterpolateOptions, interpolate
+from fexgan_lit.generation.learnt import LambdaOptions, learn_lambda
 from fexgan_lit.generation.prototypes import PrototypeOptions, prototypes
 from fexgan_lit.generation.random_faces import RandomOptions, random_faces
 from fexgan_lit.generation.transform import TransformOptions, transform
@@ -41,4 +42,5 @@ MODES = {
     "prototypes": Mode(PrototypeOptions, prototypes),
     "interpolate": Mode(InterpolateOptions, interpolate),
     "animate": Mode(AnimateOptions, animate),
+    "lambda": Mode(LambdaOptions, learn_lambda),
 }
