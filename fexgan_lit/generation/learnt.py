@@ -249,7 +249,8 @@ def _report(
     bench.say(f"use it: mode=blend {use}")
     bench.album.measured[LEARNT] = {
         "weights": best.weights, "shift": None if best.shift is None else best.shift.tolist(),
-        "shares": dict(zip(names, shares, strict=True)), "judges": list(notes[2:]), "searched_on": counts[0], "measured_on": counts[1],
+        "shares": dict(zip(names, shares, strict=True)), "judges": list(notes[2:]),
+        "searched_on": counts[0], "measured_on": counts[1],
         "trials": {trial.name: {"weights": trial.blend.weights, **asdict(trial.reading)} for trial in trials},
     }  # fmt: skip
 

@@ -18,6 +18,7 @@ from fexgan_lit.generation.learnt import LambdaOptions, learn_lambda
 from fexgan_lit.generation.prototypes import PrototypeOptions, prototypes
 from fexgan_lit.generation.random_faces import RandomOptions, random_faces
 from fexgan_lit.generation.transform import TransformOptions, transform
+from fexgan_lit.generation.tune import TuneOptions, tune_run
 from fexgan_lit.generation.workbench import Workbench
 
 
@@ -43,4 +44,5 @@ MODES = {
     "interpolate": Mode(InterpolateOptions, interpolate),
     "animate": Mode(AnimateOptions, animate),
     "lambda": Mode(LambdaOptions, learn_lambda),
+    "tune": Mode(TuneOptions, tune_run),
 }

@@ -193,6 +193,12 @@ def _annotated(
     from fexgan_lit.data.guides import guides
 
     table = _table(paths, sides, root)
+    if not _has_numbers(csv):
+        labels = _labels(table, csv, affects)
+        said = (
+            [] if labels is not None else [f"{csv.name} does not name the affect of every picture, so it is not used"]
+        )
+        return Expression(affect=labels), said
     try:
         joined = join_annotations(table, csv)
     except UserError as error:
@@ -202,6 +208,13 @@ def _annotated(
     labels = _labels(joined, csv, affects)
     said = [*joined.notes, *(f"{csv.name}: {drop.path}: {drop.reason}" for drop in joined.drops[:5])]
     return Expression(affect=labels, **given), said
+
+
+def _has_numbers(csv: Path) -> bool:
+    """Whether `csv` has more to tell than who is shown with which affect."""
+    from fexgan_lit.data.annotations import read_annotations
+
+    return bool(set(read_annotations(csv).columns) - {"path", "affect", "identity"})
 
 
 def _table(paths: Sequence[Path], sides: Sequence[tuple[int, int]], root: Path) -> FrameTable:
