@@ -189,10 +189,14 @@ def data_facts(data: FrameData) -> dict[str, Any]:
 
 
 def changed_facts(data: FrameData, then: dict[str, Any] | None) -> str:
-    """What differs between `data` now and the facts `then` that a run kept of them, in words; empty where nothing."""
-    known = then or {}
-    now = data_facts(data).items()
-    return "; ".join(f"{name} was {known.get(name)}, is {value}" for name, value in now if known.get(name) != value)
+    """What differs between `data` now and the facts `then` that a run kept of them, in words; empty where nothing.
+
+    Converted weights keep the affects alone.
+    """
+    known, now = then or {}, data_facts(data)
+    return "; ".join(
+        f"{name} was {known[name]}, is {now[name]}" for name in now if known.get(name, now[name]) != now[name]
+    )
 
 
 def frame_set(table: FrameTable, images: np.ndarray, rows: np.ndarray, chosen: np.ndarray) -> FrameSet:

@@ -1,0 +1,112 @@
+"""`python -m fexgan_lit.convert`: the authors' Keras weights as a run folder that every door takes."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from fexgan_lit.doors import no_stray_folder, out_trouble, run_door
+from fexgan_lit.errors import UserError
+
+if TYPE_CHECKING:
+    from fexgan_lit.keras_weights.networks import ConvertSettings
+
+
+def convert(cfg: DictConfig) -> None:
+    """Read the three files that `cfg` names and leave a run folder with their weights."""
+    from hydra.core.hydra_config import HydraConfig
+    from rich.console import Console
+
+    from fexgan_lit import __version__
+    from fexgan_lit.generate import check_out
+
+    console = Console(highlight=False, soft_wrap=True)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with no_stray_folder(folder):
+        check_out(cfg.out, folder)
+        settings = convert_settings(cfg)
+        console.print(f"[bold]fexgan_lit {__version__}[/]  convert {settings.name}\n")
+        write_run(settings, folder)
+    console.print(f"  affects  {', '.join(settings.classes)}", markup=False)
+    console.print(f"  written to {folder}; use it as run={folder}", markup=False)
+
+
+def convert_settings(cfg: DictConfig) -> ConvertSettings:
+    """The typed options.
+
+    Raises:
+        UserError: one message with every value that cannot be used.
+    """
+    from fexgan_lit.config import typed
+    from fexgan_lit.keras_weights.networks import ConvertSettings
+
+    tree: Any = OmegaConf.to_container(cfg, resolve=True)
+    problems: list[str] = []
+    settings = typed(ConvertSettings, tree, "convert", problems)
+    problems += [] if problems else settings.problems()
+    if problems:
+        raise UserError("the options cannot be used:\n" + "\n".join(f"  - {problem}" for problem in problems))
+    return settings
+
+
+def write_run(settings: ConvertSettings, folder: Path) -> None:
+    """Write configuration, weights and a report to `folder`; nothing is written where a file cannot be used.
+
+    Raises:
+        UserError: a file is missing, damaged or of other networks, or the folder cannot be written.
+    """
+    import torch
+
+    from fexgan_lit.files import write_atomic
+    from fexgan_lit.hub import save_weights
+    from fexgan_lit.keras_weights.networks import converted, run_config
+    from fexgan_lit.runfolder import RunFolder
+
+    config = run_config(settings)
+    system = converted(config, settings.files)
+    run = RunFolder(folder)
+    save_weights(system, run.weights, torch.float16 if settings.half else torch.float32)
+    write_atomic(run.report, report(settings))
+    write_atomic(run.config, OmegaConf.to_yaml(config, resolve=True))
+
+
+def report(settings: ConvertSettings) -> str:
+    """Where the weights came from, and what is not known of them, as Markdown."""
+    rows = [
+        f"| {name} | {path.name} | {path.stat().st_size / 1e6:.2f} MB | `{_digest(path)[:16]}` |"
+        for name, path in settings.files.items()
+    ]
+    return "\n".join([
+        f"# {settings.name} from Keras weights", "",
+        "| network | file | size | SHA-256 begins |", "|---|---|---|---|", *rows, "",
+        f"Classes in index order: {', '.join(settings.classes)}.", "",
+        "The networks were trained elsewhere. Which frames they were trained on is not recorded in the files, so a "
+        "measured split may hold frames they have seen. The mixture behind `prior=fitted` is not part of the files; "
+        "`prior=normal` works.", "",
+    ])  # fmt: skip
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def convert_folder(out: str | None, model: str) -> str:
+    """Where the run folder goes: `out`, or a new one under outputs/."""
+    if out and out_trouble(out) is None:
+        return str(Path(out).expanduser())
+    stamp = datetime.now(tz=timezone.utc).astimezone().strftime("%Y-%m-%d_%H-%M-%S")
+    return f"outputs/{stamp}_{model}_official"
+
+
+def main() -> None:
+    """The door."""
+    OmegaConf.register_new_resolver("fexgan_convert_folder", convert_folder, use_cache=True, replace=True)
+    run_door(convert, "convert")
+
+
+if __name__ == "__main__":
+    main()

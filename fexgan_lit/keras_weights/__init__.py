@@ -1,0 +1,1 @@
+"""The authors' Keras weight files (`.h5`) as our networks, without TensorFlow."""
