@@ -15,6 +15,7 @@ from fexgan_lit.image_kinds import as_batch
 
 if TYPE_CHECKING:
     from fexgan_lit.config import TrainSettings
+    from fexgan_lit.data.datamodule import FrameData
     from fexgan_lit.data.frames import FrameSet
 
 #: Folder of a run that holds a face of each identity as PNG, for use without the data.
@@ -30,12 +31,14 @@ class ReferenceFaces:
         images: (I, 3, S, S) in [-1, 1].
         rows: (I,) rows of `frames`; None where the faces were kept as files.
         frames: the split they were taken from, or None.
+        data: the data set they were taken from, or None.
     """
 
     names: tuple[str, ...]
     images: Tensor
     rows: np.ndarray | None = None
     frames: FrameSet | None = None
+    data: FrameData | None = None
 
     def row_of(self, image: Tensor) -> int | None:
         """The row of `frames` that `image` (3, S, S) shows, by equality within a grey level; None where it is none."""
@@ -82,4 +85,4 @@ def faces_of_data(run: TrainSettings, size: int) -> ReferenceFaces:
     frames = data.val if data.val is not None and complete else data.train
     rows = np.asarray(reference_rows(frames))
     names = tuple(frames.identities[i] for i in frames.identity[rows])
-    return ReferenceFaces(names, frames.floats(rows, size).contiguous(), rows, frames)
+    return ReferenceFaces(names, frames.floats(rows, size).contiguous(), rows, frames, data)

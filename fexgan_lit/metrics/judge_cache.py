@@ -52,8 +52,26 @@ def load_or_train_judge(
             train, held_out, image_size=image_size, seed=seed, recipe=recipe, device=device, progress=progress
         )
 
+    shelf = _shelf(train, image_size, cache_dir, key, seed, recipe)
+    return shelf.taken_or_trained(_rebuild, train_it).to(device)
+
+
+def kept_judge(
+    train: FrameSet,
+    *,
+    image_size: int,
+    cache_dir: str | Path,
+    key: str,
+    seed: int = 0,
+    recipe: JudgeRecipe | None = None,
+) -> Judge | None:
+    """The judge that `load_or_train_judge` would find, or None where it would have to train one."""
+    return _shelf(train, image_size, cache_dir, key, seed, recipe or JudgeRecipe()).load(_rebuild)
+
+
+def _shelf(train: FrameSet, image_size: int, cache_dir: str | Path, key: str, seed: int, recipe: JudgeRecipe) -> Shelf:
     parts = [JUDGE_VERSION, key, image_size, seed, train.affects, train.identities, asdict(recipe)]
-    return Shelf.of(cache_dir, "judge", parts).taken_or_trained(_rebuild, train_it).to(device)
+    return Shelf.of(cache_dir, "judge", parts)
 
 
 def _rebuild(facts: dict[str, Any], state: dict[str, torch.Tensor]) -> Judge:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.data.pairs import PairBatch
     from fexgan_lit.metrics.judge import Judge
+    from fexgan_lit.systems.exported import Exported
 
 
 class Outcome(NamedTuple):
@@ -134,6 +135,13 @@ class ExpressionSystem(LightningModule):
             where it does not read them.
         """
         return None, None
+
+    def export_parts(self) -> dict[str, Exported]:
+        """The networks that `python -m fexgan_lit.export` writes for other programs, by file name.
+
+        One of them is called `generator` and goes the whole way from face to face.
+        """
+        return {}
 
     def compilable_networks(self) -> dict[str, nn.Module]:
         """The networks that `trainer.compile` may compile, by name.

@@ -14,6 +14,8 @@ from fexgan_lit.expression import Expression
 from fexgan_lit.systems.averaged import AveragedSystem
 from fexgan_lit.systems.base import Outcome
 from fexgan_lit.systems.ema import frozen_copy
+from fexgan_lit.systems.exported import Exported
+from fexgan_lit.systems.fexgan.exported import fexgan_parts
 from fexgan_lit.systems.fexgan.losses import FExGANLossSettings, discriminator_loss, generator_loss
 from fexgan_lit.systems.fexgan.networks import Discriminator, Generator, Latent, Verdict
 from fexgan_lit.systems.fexgan.settings import FExGANSettings, fill_nulls
@@ -218,6 +220,10 @@ class FExGAN(AveragedSystem):
         """Encoder and decoder are the moving averages."""
         return {"encoder": self.average.encoder, "decoder": self.average.decoder,
                 "discriminator": self.discriminator, "prior": self.prior}  # fmt: skip
+
+    def export_parts(self) -> dict[str, Exported]:
+        """See the base class."""
+        return fexgan_parts(self.average, self.discriminator, self.settings, self.affects)
 
     def fit_prior(self, codes: Tensor, seed: int = 0) -> None:
         """Fit the Gaussian mixture of `prior=fitted` to codes (N, n) drawn for training frames."""

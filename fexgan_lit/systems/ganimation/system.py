@@ -16,6 +16,8 @@ from fexgan_lit.layers import PatchCritic
 from fexgan_lit.losses import gradient_penalty
 from fexgan_lit.systems import check_units
 from fexgan_lit.systems.base import Sheet
+from fexgan_lit.systems.exported import Exported
+from fexgan_lit.systems.ganimation.exported import ganimation_parts
 from fexgan_lit.systems.ganimation.losses import critic_loss, generator_loss, mask_statistics
 from fexgan_lit.systems.ganimation.networks import Generator, Painted
 from fexgan_lit.systems.ganimation.prototypes import UnitPrototypes
@@ -219,6 +221,10 @@ class GANimation(WassersteinSystem):
 
     def class_logits(self, answers: Tensor) -> None:
         """The critic answers with action units."""
+
+    def export_parts(self) -> dict[str, Exported]:
+        """See the base class."""
+        return ganimation_parts(self.average, self.critic, self.image_size)
 
     def portable_parts(self) -> dict[str, nn.Module]:
         """Generator, critic, and the action units of the affects."""

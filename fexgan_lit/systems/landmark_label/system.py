@@ -14,7 +14,9 @@ from fexgan_lit.expression import Expression
 from fexgan_lit.systems.averaged import AveragedSystem
 from fexgan_lit.systems.base import Outcome
 from fexgan_lit.systems.ema import frozen_copy
+from fexgan_lit.systems.exported import Exported
 from fexgan_lit.systems.landmark_label.conditions import LANDMARKS, label_maps, landmark_heatmaps
+from fexgan_lit.systems.landmark_label.exported import landmark_label_parts
 from fexgan_lit.systems.landmark_label.losses import (
     LandmarkLabelLossSettings,
     adversarial_loss,
@@ -266,6 +268,12 @@ class LandmarkLabel(AveragedSystem):
         generated = self.synthesize(batch.source, shown, wanted)
         on_real, on_fake = (self.realness(batch.source, wanted, image) for image in (batch.target, generated))
         return Outcome(generated, on_real, None, on_fake, None)
+
+    def export_parts(self) -> dict[str, Exported]:
+        """See the base class."""
+        return landmark_label_parts(
+            self.average, self.image_discriminator, self.geometry_discriminator, self.settings, self.affects
+        )
 
     def portable_parts(self) -> dict[str, nn.Module]:
         """The generator is the moving average; beside the networks the range of head poses."""

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from fexgan_lit.expression import Expression
 from fexgan_lit.layers import PatchCritic, scaled, tiled, translation_trunk
 from fexgan_lit.losses import absolute_difference, categorical_cross_entropy, gradient_penalty
+from fexgan_lit.systems.exported import Exported
+from fexgan_lit.systems.stargan.exported import stargan_parts
 from fexgan_lit.systems.stargan.settings import StarGANLossSettings, StarGANSettings
 from fexgan_lit.systems.wasserstein import WassersteinOptimizerSettings, WassersteinSystem
 
@@ -102,6 +104,10 @@ class StarGAN(WassersteinSystem):
     def synthesize(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
         """See the base class."""
         return self.render(source, source_expression, target)
+
+    def export_parts(self) -> dict[str, Exported]:
+        """See the base class."""
+        return stargan_parts(self.average, self.critic, self.image_size, self.affects)
 
     def class_logits(self, answers: Tensor) -> Tensor:
         """The critic answers with the affect."""

@@ -1,0 +1,154 @@
+"""`python -m fexgan_lit.export`: the networks of a trained run as ONNX, torch.export programs or safetensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from fexgan_lit.doors import no_stray_folder, out_trouble, run_door
+from fexgan_lit.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fexgan_lit.api import LoadedSystem
+    from fexgan_lit.exporting.int8 import Int8Report
+    from fexgan_lit.exporting.settings import ExportSettings, Written
+    from fexgan_lit.exporting.writing import Told
+
+
+def export(cfg: DictConfig) -> None:
+    """Write the files that `cfg` asks for, and what they are."""
+    from hydra.core.hydra_config import HydraConfig
+    from rich.console import Console
+
+    from fexgan_lit import __version__
+    from fexgan_lit.generate import check_out
+
+    console = Console(highlight=False, soft_wrap=True)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with no_stray_folder(folder):
+        check_out(cfg.out, folder)
+        settings = export_settings(cfg)
+        console.print(f"[bold]fexgan_lit {__version__}[/]  export {settings.format}\n")
+        export_run(settings, folder, console)
+    console.print(f"\n  written to {folder}, with export.md and export.json", markup=False)
+
+
+def export_settings(cfg: DictConfig) -> ExportSettings:
+    """The typed options.
+
+    Raises:
+        UserError: one message with every value that cannot be used, or a package that is not installed.
+    """
+    from fexgan_lit.config import typed
+    from fexgan_lit.exporting.settings import ExportSettings
+
+    tree: Any = OmegaConf.to_container(cfg, resolve=True)
+    problems: list[str] = []
+    settings = typed(ExportSettings, tree, "export", problems)
+    problems += [] if problems else settings.problems()
+    if problems:
+        raise UserError("the options cannot be used:\n" + "\n".join(f"  - {problem}" for problem in problems))
+    if settings.format == "onnx":
+        from fexgan_lit.exporting.onnx_files import check_opset, require_onnx
+
+        require_onnx()
+        check_opset(settings.opset)
+    return settings
+
+
+def export_run(settings: ExportSettings, folder: Path, console: Console) -> None:
+    """Write the networks of the run in `settings` to `folder`, and print how exact they are.
+
+    Raises:
+        UserError: no run there, no such part, or a file that cannot be written or is not exact.
+    """
+    from fexgan_lit.api import load
+    from fexgan_lit.exporting.report import write_record
+
+    loaded = load(settings.run)
+    console.print(f"  run: {loaded.folder}, {loaded.name}, {loaded.image_size} px", markup=False)
+
+    def told(name: str) -> None:
+        if console.is_terminal:
+            console.print(f"  writing {name} ...", style="dim")
+
+    written = write_files(settings, loaded, folder, told)
+    for each in written:
+        console.print(
+            f"  {each.path.name:<32} {each.megabytes:8.2f} MB   greatest difference from PyTorch {each.difference:.1e}",
+            markup=False,
+        )
+    int8 = write_int8_file(loaded, folder, console) if settings.int8 else None
+    write_record(folder, loaded, written, versions(settings, written), int8)
+
+
+def write_files(settings: ExportSettings, loaded: LoadedSystem, folder: Path, told: Told) -> list[Written]:
+    """The files of the format that is asked for."""
+    from fexgan_lit.exporting.writing import chosen_parts, write_onnx_files, write_safetensors, write_torch_files
+
+    if settings.format == "safetensors":
+        return write_safetensors(loaded.system, settings.parts, folder, told)
+    parts = chosen_parts(loaded.system, settings.parts)
+    if settings.int8 and "generator" not in parts:
+        raise UserError(f"int8=true is about the generator; parts={settings.parts} leaves it out")
+    if settings.format == "torch":
+        return write_torch_files(parts, folder, told)
+    return write_onnx_files(parts, folder, settings.opset, told)
+
+
+def write_int8_file(loaded: LoadedSystem, folder: Path, console: Console) -> Int8Report:
+    """The generator in 8 bits beside the float one; prints what it costs."""
+    from fexgan_lit.exporting.int8 import measure_int8, real_inputs, write_int8
+    from fexgan_lit.exporting.readers import readers_of
+    from fexgan_lit.exporting.report import int8_sentences
+
+    source, path = folder / "generator.onnx", folder / "generator_int8.onnx"
+    inputs = real_inputs(loaded)
+    scaling, measured = inputs.split()
+    write_int8(source, path, scaling)
+    report = measure_int8(source, path, measured, readers_of(loaded))
+    console.print(f"  {path.name}", markup=False)
+    for line in int8_sentences(report):
+        console.print(f"    {line}", markup=False)
+    return report
+
+
+def versions(settings: ExportSettings, written: Sequence[Written]) -> dict[str, Any]:
+    """What the files were written with."""
+    import torch
+
+    about: dict[str, Any] = {"format": settings.format, "torch": torch.__version__}
+    if settings.format == "onnx":
+        import onnxruntime
+
+        from fexgan_lit.exporting.onnx_files import opset_of
+
+        about |= {"opset": opset_of(written[0].path), "onnxruntime": onnxruntime.__version__}
+    return about
+
+
+def export_folder(out: str | None, form: str, run: str | None) -> str:
+    """Where the files go: `out`, or a new folder under outputs/."""
+    if out and out_trouble(out) is None:
+        return str(Path(out).expanduser())
+    place = Path(run or "cartoon").expanduser().resolve()
+    name = place.parent.parent.name if place.is_file() else place.name
+    stamp = datetime.now(tz=timezone.utc).astimezone().strftime("%Y-%m-%d_%H-%M-%S")
+    return f"outputs/{re.sub(r'[^A-Za-z0-9_.-]', '_', f'export_{form}_{name}_{stamp}')}"
+
+
+def main() -> None:
+    """The door."""
+    OmegaConf.register_new_resolver("fexgan_export_folder", export_folder, use_cache=True, replace=True)
+    run_door(export, "export")
+
+
+if __name__ == "__main__":
+    main()

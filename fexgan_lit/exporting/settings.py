@@ -1,0 +1,58 @@
+"""The options of an export, and what it leaves a record of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+FORMATS = ("onnx", "torch", "safetensors")
+#: What an exported network may differ from its PyTorch original, in the units of its outputs.
+TOLERANCE = 1e-4
+#: The oldest opset that torch's exporter writes.
+OLDEST_OPSET = 18
+
+
+@dataclass
+class ExportSettings:
+    """What is exported; `conf/export.yaml` explains each field."""
+
+    run: str | None = None
+    format: str = "onnx"
+    parts: list[str] | None = None
+    int8: bool = False
+    opset: int | None = None
+    out: str | None = None
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        found = []
+        if self.format not in FORMATS:
+            found.append(f"format={self.format}: expected one of {', '.join(FORMATS)}")
+        found += [
+            f"{name}={getattr(self, name)}: it belongs to format=onnx; format is {self.format}"
+            for name in ("int8", "opset")
+            if getattr(self, name) and self.format != "onnx"
+        ]
+        if self.parts == []:
+            found.append("parts=[]: expected some names, or null for all")
+        return found
+
+
+@dataclass(frozen=True)
+class Written:
+    """A network that was written.
+
+    Attributes:
+        part: its name.
+        path: of the file.
+        difference: the greatest from the PyTorch network, over all outputs and several batch sizes.
+    """
+
+    part: str
+    path: Path
+    difference: float
+
+    @property
+    def megabytes(self) -> float:
+        """Size of the file, 10^6 bytes."""
+        return self.path.stat().st_size / 1e6

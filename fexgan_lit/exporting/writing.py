@@ -1,0 +1,103 @@
+"""Every network of a system in one format, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from fexgan_lit.errors import UserError
+from fexgan_lit.exporting.checks import accept, greatest_difference
+from fexgan_lit.exporting.onnx_files import open_session, run_session, write_onnx
+from fexgan_lit.exporting.settings import Written
+from fexgan_lit.exporting.torch_files import open_program, run_program, write_torch
+from fexgan_lit.systems.base import ExpressionSystem
+from fexgan_lit.systems.exported import Exported
+
+#: Called with the name of each network before it is written.
+Told = Callable[[str], None]
+
+
+def chosen_parts(system: ExpressionSystem, names: list[str] | None) -> dict[str, Exported]:
+    """The networks to write: all, or those of `names`.
+
+    Raises:
+        UserError: the system gives none, or has no part of such a name.
+    """
+    parts = system.export_parts()
+    if not parts:
+        raise UserError(f"{system.settings.name} does not say which of its networks to export (export_parts)")
+    unknown = [name for name in names or () if name not in parts]
+    if unknown:
+        raise UserError(f"parts={unknown[0]}: {system.settings.name} has {', '.join(parts)}")
+    return {name: part for name, part in parts.items() if names is None or name in names}
+
+
+def write_onnx_files(parts: dict[str, Exported], folder: Path, opset: int | None, told: Told) -> list[Written]:
+    """An ONNX file a network, compared with PyTorch by onnxruntime.
+
+    Raises:
+        UserError: one cannot be written, or differs by more than the tolerance.
+    """
+    written = []
+    for name, part in parts.items():
+        told(name)
+        path = folder / f"{name}.onnx"
+        write_onnx(part, path, opset)
+        written.append(_checked(name, part, path, partial(run_session, open_session(path))))
+    return written
+
+
+def write_torch_files(parts: dict[str, Exported], folder: Path, told: Told) -> list[Written]:
+    """A `torch.export` program a network, read back and compared.
+
+    Raises:
+        UserError: one differs by more than the tolerance.
+    """
+    written = []
+    for name, part in parts.items():
+        told(name)
+        path = folder / f"{name}.pt2"
+        write_torch(part, path)
+        written.append(_checked(name, part, path, partial(run_program, open_program(path))))
+    return written
+
+
+def _checked(name: str, part: Exported, path: Path, run: Callable) -> Written:
+    difference = greatest_difference(part, run)
+    accept(name, difference, path)
+    return Written(name, path, difference)
+
+
+def write_safetensors(system: ExpressionSystem, names: list[str] | None, folder: Path, told: Told) -> list[Written]:
+    """The weights of each part as safetensors, read back and compared.
+
+    Raises:
+        UserError: there is no part of such a name, or the folder cannot be written.
+    """
+    from safetensors.torch import load_file
+
+    from fexgan_lit.hub import save_weights
+
+    states = system.portable_parts()
+    unknown = [name for name in names or () if name not in states]
+    if unknown:
+        raise UserError(f"parts={unknown[0]}: {system.settings.name} has {', '.join(states)}")
+    told("weights")
+    written = []
+    for path in save_weights(system, folder):
+        if names is not None and path.stem not in names:
+            path.unlink()
+            continue
+        state, back = states[path.stem].state_dict(), load_file(path)
+        differences = [(state[key].cpu() - value).abs().max() for key, value in back.items() if value.numel()]
+        written.append(Written(path.stem, path, max((float(d.nan_to_num(0)) for d in differences), default=0.0)))
+    return written
+
+
+def tensor_shapes(path: Path) -> dict[str, list[int]]:
+    """Shape of every tensor of a safetensors file, without reading the values."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
