@@ -9,11 +9,13 @@ True
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
+from huggingface_hub import ModelHubMixin
 from PIL import Image
 from torch import Tensor
 
@@ -24,12 +26,15 @@ from fexgan_lit.image_kinds import ImageLike, as_batch, batches, to_images
 from fexgan_lit.reference_faces import ReferenceFaces, faces_of_data, kept_faces
 
 if TYPE_CHECKING:
+    from huggingface_hub import ModelCard
+
     from fexgan_lit.config import TrainSettings
     from fexgan_lit.systems.base import ExpressionSystem
 
 #: Faces made at once where more are given.
 BATCH = 32
 DEVICES = ("cpu", "cuda", "mps", "auto")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 class Reading(NamedTuple):
@@ -45,8 +50,11 @@ class Reading(NamedTuple):
     affects: dict[str, float]
 
 
-class LoadedSystem:
+class LoadedSystem(ModelHubMixin):
     """A trained system, ready for use.
+
+    `save_pretrained(FOLDER)`, `push_to_hub("user/name")` and `LoadedSystem.from_pretrained("user/name")` share it by
+    the Hugging Face Hub, with a model card that carries the evaluation and the recipe.
 
     Args:
         system: with its trained weights, on its device, in evaluation mode.
@@ -58,6 +66,9 @@ class LoadedSystem:
         run: see `Args`.
         folder: see `Args`.
     """
+
+    #: what the mixin would collect of the arguments; `config.yaml` says it all
+    _hub_mixin_config: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
 
     def __init__(self, system: ExpressionSystem, run: TrainSettings, folder: Path) -> None:
         self.system = system
@@ -232,25 +243,64 @@ class LoadedSystem:
         found = [Reading(r, dict(zip(self.affects, row, strict=True))) for r, row in zip(real, shares, strict=True)]
         return found if getattr(image, "ndim", 3) == 4 else found[0]
 
+    # ------------------------------------------------------------------ sharing
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        from fexgan_lit.sharing import write_shared
+
+        write_shared(self, save_directory)
+
+    def generate_model_card(self, **options: Any) -> ModelCard:
+        """The README.md; see `fexgan_lit.model_card.model_card` for the options."""
+        from fexgan_lit.model_card import model_card
+
+        return model_card(self, **options)
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, device: str = "cpu", **where: Any) -> LoadedSystem:
+        from fexgan_lit.sharing import fetch
+
+        return _open(fetch(model_id, **where), device)
+
 
 def load(place: str | Path | None = None, device: str = "cpu") -> LoadedSystem:
     """A trained run, ready for use.
 
     Args:
-        place: a run folder, a checkpoint file in one, or None for the small FExGAN that comes with the package.
+        place: a run folder, a checkpoint file in one, `user/name` of a run on the Hugging Face Hub (fetched once), or
+            None for the small FExGAN that comes with the package.
         device: `cpu`, `cuda`, `mps`, or `auto` for a graphics processor where there is one.
 
     Raises:
         UserError: no run there, weights that are missing or do not fit, or a device that is not there.
     """
+    if device not in DEVICES:
+        raise UserError(f"device={device}: expected one of {', '.join(DEVICES)}")
+    from fexgan_lit.runfolder import RunFolder
+
+    if place is None:
+        return _open(RunFolder.shipped().path, device)
+    if is_hub_id(place):
+        return LoadedSystem._from_pretrained(model_id=str(place), device=device)
+    return _open(Path(place).expanduser(), device)
+
+
+def is_hub_id(place: str | Path) -> bool:
+    """Whether `place` can only be a name on the Hub: `user/name`, with nothing here that it could mean.
+
+    A folder of that user's name means that a path was meant, as in outputs/RUN; its absence is then the mistake.
+    """
+    there = Path(place).exists() or Path(place).parent.exists()
+    return isinstance(place, str) and not there and _HUB_ID.fullmatch(place) is not None
+
+
+def _open(place: Path, device: str) -> LoadedSystem:
+    """The run of a folder or of a checkpoint file in one."""
     from fexgan_lit.config import train_settings
     from fexgan_lit.generate import pick_device
     from fexgan_lit.hub import load_system
     from fexgan_lit.runfolder import RunFolder
 
-    if device not in DEVICES:
-        raise UserError(f"device={device}: expected one of {', '.join(DEVICES)}")
-    found = RunFolder.shipped().path if place is None else Path(place).expanduser()
-    run = RunFolder.at(found)
+    run = RunFolder.at(place)
     settings = train_settings(run.read_config())
-    return LoadedSystem(load_system(found, pick_device(device)), settings, run.path)
+    return LoadedSystem(load_system(place, pick_device(device)), settings, run.path)

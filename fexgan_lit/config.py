@@ -182,6 +182,7 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
     """
     tree: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     problems: list[str] = []
+    check_sections(tree)
     system = load_target(str(tree["model"].get("_target_")))
     parts = {
         "dataset": typed(DatasetConfig, tree["dataset"], "dataset", problems),
@@ -204,6 +205,14 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
     if problems:
         raise UserError("the configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
     return TrainSettings(seed=tree["seed"], callbacks=callbacks, system=system, data=tree.get("data"), **parts)
+
+
+def check_sections(tree: Mapping[str, Any]) -> None:
+    """Raise a UserError if a section of a training configuration is not there, as in a file from elsewhere."""
+    sections = ("dataset", "model", "loss", "optimizer", "trainer", "metrics", "logger")
+    missing = [name for name in sections if not isinstance(tree.get(name), dict)]
+    if missing or "seed" not in tree:
+        raise UserError(f"the configuration lacks {', '.join(missing) or 'seed'}; expected one that training wrote")
 
 
 def build_callbacks(options: Mapping[str, Any], problems: list[str]) -> dict[str, Callback]:
