@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     #: Options, folder of the results, progress -> every result, and the table to show them in (None: a row a result).
     Suite = Callable[[BenchmarkSettings, Path, Callable[[str, int, int], None]], tuple[list[Result], Table | None]]
 
-#: In the plan of the library, but not built yet.
-PLANNED = ("inference",)
-
 
 def benchmark(cfg: DictConfig) -> None:
     """Run the suite that `cfg` names, print its table and write benchmark.json and benchmark.md."""
@@ -68,8 +65,7 @@ def benchmark_settings(cfg: DictConfig) -> BenchmarkSettings:
 
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
     if tree["suite"] not in SUITES:
-        planned = " It is planned, but not built yet." if tree["suite"] in PLANNED else ""
-        raise UserError(f"suite={tree['suite']}: expected one of {', '.join(SUITES)}.{planned}")
+        raise UserError(f"suite={tree['suite']}: expected one of {', '.join(SUITES)}.")
     problems: list[str] = []
     settings = typed(BenchmarkSettings, tree, "benchmark", problems)
     problems += [] if problems else settings.problems()

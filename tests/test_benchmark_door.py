@@ -58,8 +58,7 @@ def test_data_suite_writes_table_and_machine(quick):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("suite=inference", "suite=inference: expected one of data, metrics, startup, train. It is planned"),
-        ("suite=speed", "suite=speed: expected one of data, metrics, startup, train."),
+        ("suite=speed", "suite=speed: expected one of data, inference, metrics, startup, train."),
         ("rounds=0", "rounds=0: expected 1 or more"),
         ("facekit=nowhere", "facekit=nowhere: there is no such file"),
         ("frmes=3", "Did you mean frames?"),

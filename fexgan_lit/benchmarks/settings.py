@@ -8,7 +8,7 @@ from pathlib import Path
 from fexgan_lit.cores import cores
 from fexgan_lit.data.settings import SIZES
 
-SUITES = ("data", "metrics", "startup", "train")
+SUITES = ("data", "inference", "metrics", "startup", "train")
 #: The systems of the train suite.
 SYSTEMS = ("fexgan", "fexgan_meta", "ganimation", "stargan", "landmark_label")
 PRECISIONS = ("auto", "float32", "bf16")
@@ -33,6 +33,7 @@ class BenchmarkSettings:
     width: float = 0.25
     precision: str = "auto"
     compile: bool = False
+    run: str | None = None
 
     @property
     def cores(self) -> int:
@@ -54,7 +55,7 @@ class BenchmarkSettings:
         few = replace(
             self, frames=min(self.frames, 200), stored=min(self.stored, 64), images=min(self.images, 64), rounds=2
         )
-        return replace(few, image_size=32, batch_size=2, width=0.07) if self.suite == "train" else few
+        return replace(few, image_size=32, batch_size=2, width=0.07) if self.suite in ("train", "inference") else few
 
     def problems(self) -> list[str]:
         """Every value that cannot be used, as a sentence with what was expected."""

@@ -22,7 +22,7 @@ from fexgan_lit.errors import UserError
 #: What a command may take: seconds until its help is there, and until the first iteration is done.
 HELP_TARGET, STEP_TARGET = 2.0, 8.0
 #: Doors whose help is timed.
-DOORS = ("train", "evaluate", "generate", "prepare", "benchmark")
+DOORS = ("train", "evaluate", "generate", "export", "convert", "prepare", "benchmark")
 #: A training whose first iteration is waited for; the pack of its frames is made before the clock starts.
 FIRST_STEP = ("trainer.max_steps=1", "trainer.log_every=1", "metrics.judge=false", "metrics.samples=2",
               "trainer.val_every=0", "trainer.figures_every=0", "dataset.val_limit=2")  # fmt: skip
