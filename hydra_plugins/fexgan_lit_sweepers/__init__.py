@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from fexgan_lit.sweeps.workshop import Workshop
 
 
 class _FexganSweeper(Sweeper):
@@ -16,6 +19,14 @@ class _FexganSweeper(Sweeper):
         """Hydra calls it once."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
+    def workshop(self) -> Workshop:
+        """What a sweep works with."""
+        from fexgan_lit.sweeps.workshop import Workshop
+
+        if self.hydra_context is None or self.config is None:
+            raise RuntimeError("Hydra sets a sweeper up before it sweeps")
+        return Workshop(self.hydra_context, self.task_function, self.config)
+
 
 class GridSweeper(_FexganSweeper):
     """`hydra/sweeper=grid`: every combination of the values of the axes."""
@@ -23,9 +34,8 @@ class GridSweeper(_FexganSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Run what is missing of the grid."""
         from fexgan_lit.sweeps.grid import run_grid
-        from fexgan_lit.sweeps.workshop import Workshop
 
-        return run_grid(Workshop(self.hydra_context, self.task_function, self.config), arguments)
+        return run_grid(self.workshop(), arguments)
 
 
 class OptunaSweeper(_FexganSweeper):
@@ -35,6 +45,4 @@ class OptunaSweeper(_FexganSweeper):
         """Run the trials that are still to come."""
         from fexgan_lit.sweeps.search import run_search
 
-        from fexgan_lit.sweeps.workshop import Workshop
-
-        return run_search(Workshop(self.hydra_context, self.task_function, self.config), arguments)
+        return run_search(self.workshop(), arguments)

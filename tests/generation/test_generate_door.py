@@ -62,7 +62,7 @@ def test_a_checkpoint_stands_for_its_run(generate, runs, tmp_path):
 
 
 MISTAKES = {
-    "no run and none shipped": ([], "run=RUN_DIR is missing"),
+    "no run and none shipped": ([], "the model that comes with the package is missing"),
     "no such run": (["run=/no/such"], "run=/no/such: there is no such folder"),
     "misspelt mode": (["mode=interpolat"], "Did you mean mode=interpolate?"),
     "misspelt option": (["strengt=[1]"], "Did you mean strength?"),
