@@ -92,8 +92,10 @@ def remove_if_empty() -> None:
     """Leave no empty run folder behind a run that never started."""
     from hydra.core.hydra_config import HydraConfig
 
-    with contextlib.suppress(OSError):
-        Path(HydraConfig.get().runtime.output_dir).rmdir()
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if folder.resolve() != Path.cwd():  # where the user stands, for doors that have no folder of their own
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def out_trouble(out: str) -> str | None:

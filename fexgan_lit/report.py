@@ -1,0 +1,64 @@
+"""`python -m fexgan_lit.report`: tables and pictures of what was run, and records of it for others to read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from fexgan_lit.doors import run_door
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fexgan_lit.reporting.settings import ReportSettings
+
+
+def report(cfg: DictConfig) -> None:
+    """Report the sweep or the run that `cfg` names, and publish it where a name is given."""
+    from rich.console import Console
+
+    from fexgan_lit import __version__
+    from fexgan_lit.reporting.settings import report_settings
+
+    settings = report_settings(cfg)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160  # a log file has room for the tables
+    console.print(f"[bold]fexgan_lit {__version__}[/]  report {settings.sweep or settings.run}\n", soft_wrap=True)
+    if settings.sweep is not None:
+        _sweep(settings, console)
+    else:
+        _run(settings, console)
+
+
+def _sweep(settings: ReportSettings, console: Console) -> None:
+    from fexgan_lit.reporting.sweep_report import write_sweep_report
+
+    findings = write_sweep_report(Path(str(settings.sweep)), console, settings.by)
+    if settings.publish is not None:
+        from fexgan_lit.reporting.publish_sweep import publish_sweep
+
+        publish_sweep(findings, settings, console)
+
+
+def _run(settings: ReportSettings, console: Console) -> None:
+    from fexgan_lit.reporting.run_view import print_run
+    from fexgan_lit.runfolder import RunFolder
+
+    run = RunFolder.at(str(settings.run))
+    print_run(run, console)
+    if settings.publish is not None:
+        from fexgan_lit.reporting.publish_run import publish_run
+
+        publish_run(run, settings, console)
+
+
+def main() -> None:
+    """The door."""
+    run_door(report, "report")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Tables and pictures of what was run: sweeps, single runs, and records for others to read."""

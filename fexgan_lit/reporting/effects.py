@@ -1,0 +1,71 @@
+"""What every axis of a sweep does: runs that differ in nothing but its value, compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fexgan_lit.evaluation.intervals import Interval
+from fexgan_lit.reporting.measures import Measure
+from fexgan_lit.reporting.sureness import student_interval
+from fexgan_lit.reporting.sweeps import Sweep, SweepRun
+
+#: An axis with more values was searched, not gridded: hardly two runs share a value.
+MOST_VALUES = 8
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One value of an axis.
+
+    Attributes:
+        axis: which.
+        value: its value.
+        mean: over all finished runs that have it.
+        runs: how many those are.
+        against_best: how far it is behind the best value of the axis, over pairs of runs that differ in this axis
+            alone, with the interval over the pairs; None for the best value and where there are no two such pairs.
+    """
+
+    axis: str
+    value: Any
+    mean: float
+    runs: int
+    against_best: Interval | None
+
+
+def effects(sweep: Sweep, by: Measure) -> list[Effect]:
+    """The effect of every value of every axis that has two to `MOST_VALUES` values, the seed left out."""
+    found: list[Effect] = []
+    measured = [run for run in sweep.finished if by.name in run.metrics]
+    for axis in sweep.axes:
+        values = list({repr(run.values.get(axis)): run.values.get(axis) for run in measured}.values())
+        if axis != "seed" and 2 <= len(values) <= MOST_VALUES:
+            found += _of_axis(axis, values, measured, by)
+    return found
+
+
+def _of_axis(axis: str, values: Sequence[Any], runs: Sequence[SweepRun], by: Measure) -> list[Effect]:
+    groups = {repr(value): [run for run in runs if repr(run.values.get(axis)) == repr(value)] for value in values}
+    means = {key: float(np.mean([run.metrics[by.name] for run in group])) for key, group in groups.items()}
+    best = max(means, key=lambda key: by.sign * means[key])
+    return [
+        Effect(axis, value, means[repr(value)], len(groups[repr(value)]),
+               None if repr(value) == best else _behind(axis, groups[repr(value)], groups[best], by))
+        for value in values
+    ]  # fmt: skip
+
+
+def _behind(axis: str, group: Sequence[SweepRun], best: Sequence[SweepRun], by: Measure) -> Interval | None:
+    """How far `group` is behind `best`, over the pairs of runs that agree in everything but `axis`."""
+    twins = {_rest(run, axis): run for run in best}
+    pairs = [(run, twins[_rest(run, axis)]) for run in group if _rest(run, axis) in twins]
+    gaps = [by.sign * (twin.metrics[by.name] - run.metrics[by.name]) for run, twin in pairs]
+    return student_interval(gaps) if len(gaps) > 1 else None
+
+
+def _rest(run: SweepRun, axis: str) -> str:
+    return repr(sorted((key, repr(value)) for key, value in run.values.items() if key != axis))

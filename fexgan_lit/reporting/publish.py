@@ -1,0 +1,216 @@
+"""`publish=<name>`: a record in `experiments/<name>/`, and the overlay that makes the runs again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fexgan_lit.config import conf_folder
+from fexgan_lit.errors import UserError
+from fexgan_lit.files import write_atomic
+from fexgan_lit.reporting.overlay import GIVEN_BY_HAND, Tree
+from fexgan_lit.reporting.portable_text import without_paths
+from fexgan_lit.reporting.record import Record, has_generated_part, made_of, new_readme, updated_readme
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fexgan_lit.reporting.settings import ReportSettings
+    from fexgan_lit.runfolder import RunFolder
+
+#: Larger pictures are photographs to a compressor, and a repository keeps every version of them.
+_LARGE = 250_000
+_QUALITY = 88
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What is published of runs, before anything is written.
+
+    Attributes:
+        made_of: tells whether two records are of the same runs.
+        overlay: text of the overlay; None where there is none.
+        sections: of the README, by heading.
+        texts: further files by name.
+        figures: folder of the pictures.
+        places: what is called by another name in public, see `without_paths`.
+    """
+
+    made_of: str
+    overlay: str | None
+    sections: Mapping[str, str]
+    texts: Mapping[str, str]
+    figures: Path
+    places: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a record goes.
+
+    Attributes:
+        name: of the record.
+        folder: its folder.
+        overlay: its overlay.
+    """
+
+    name: str
+    folder: Path
+    overlay: Path
+
+    @property
+    def readme(self) -> Path:
+        """What is read first."""
+        return self.folder / "README.md"
+
+    @property
+    def start(self) -> list[str]:
+        """The beginning of a command that finds the overlay."""
+        home = self.overlay.parent.parent
+        found = [] if home.resolve() == conf_folder().resolve() else ["--config-dir", str(home)]
+        return ["python", "-m", "fexgan_lit.train", *found]
+
+
+def place_of(settings: ReportSettings) -> Place:
+    """Where the record that `settings` ask for goes; outside a checkout the overlay lies beside the record."""
+    name, folder = str(settings.publish), Path(settings.to).expanduser() / str(settings.publish)
+    checkout = (conf_folder().parent / "pyproject.toml").is_file()
+    home = Path(settings.conf).expanduser() if settings.conf else conf_folder() if checkout else folder / "conf"
+    return Place(name, folder, home / "experiment" / f"{name}.yaml")
+
+
+def digest(values: Any) -> str:
+    """A short name for plain values: the same for the same, whatever the order of keys."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def check_free(place: Place, made: str, regenerates: bool | None, overwrite: bool) -> None:
+    """Refuse to mix the record of other runs with this one.
+
+    Args:
+        place: of the record.
+        made: what this one is made of.
+        regenerates: whether the overlay that is there gives these runs; None where there is none.
+        overwrite: the user's word that the record may go.
+
+    Raises:
+        UserError: something else has that name.
+    """
+    if overwrite:
+        return
+    hint = "Choose another name with publish=..., or say overwrite=true."
+    if regenerates is False:
+        raise UserError(f"publish={place.name}: {place.overlay} is there and makes other runs than these. {hint}")
+    if not place.readme.is_file():
+        return
+    there = made_of(place.readme.read_text(encoding="utf-8"))
+    if there is not None and there != made:
+        raise UserError(f"publish={place.name}: {place.readme} is of other runs ({there}, these are {made}). {hint}")
+    if there is None and regenerates is None:
+        raise UserError(
+            f"publish={place.name}: {place.readme} is there, and nothing tells that it is of these runs. {hint} "
+            "overwrite=true keeps its text and adds to it."
+        )
+
+
+def write_record(publication: Publication, place: Place, settings: ReportSettings, console: Console) -> None:
+    """Write README, tables, pictures and overlay, and say where they are."""
+    pictures = copy_pictures(publication.figures, place.folder / "figures")
+
+    def public(text: str) -> str:
+        for name in pictures:
+            text = text.replace(f"(figures/{Path(name).stem}.png)", f"(figures/{name})")
+        return without_paths(text, publication.places)
+
+    record = Record(
+        settings.title or place.name.replace("_", " ").replace("-", " ").capitalize(), publication.made_of,
+        {heading: public(body) for heading, body in publication.sections.items()}, settings.question, settings.learnt,
+    )  # fmt: skip
+    there = place.readme.read_text(encoding="utf-8") if place.readme.is_file() else None
+    if there is not None and settings.overwrite and not has_generated_part(there):
+        console.print(f"  {place.readme}: its text was kept, the generated part added at its end", markup=False)
+    write_atomic(place.readme, new_readme(record) if there is None else updated_readme(there, record))
+    for name, text in publication.texts.items():
+        write_atomic(place.folder / name, public(text))
+    if publication.overlay is not None:
+        write_atomic(place.overlay, without_paths(publication.overlay, publication.places))
+    _say(place, publication, console)
+
+
+def _say(place: Place, publication: Publication, console: Console) -> None:
+    console.print(f"\n  record     {place.readme}", markup=False, soft_wrap=True)
+    if publication.overlay is not None:
+        console.print(f"  overlay    {place.overlay}", markup=False, soft_wrap=True)
+        console.print(
+            f"  again      {shlex.join([*place.start, f'experiment={place.name}'])}", markup=False, soft_wrap=True
+        )
+    text = place.readme.read_text(encoding="utf-8")
+    if "Not written yet." in text:
+        console.print(
+            "  to write   the question and what was learnt: in README.md, or with question=... learnt=...",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+def copy_pictures(source: Path, target: Path) -> list[str]:
+    """Copy the pictures of a folder, large ones as JPEG; the names they have in `target`."""
+    from PIL import Image
+
+    target.mkdir(parents=True, exist_ok=True)
+    names = []
+    for path in sorted(source.glob("*.png")):
+        if path.stat().st_size <= _LARGE:
+            write_atomic(target / path.name, path.read_bytes())
+            names.append(path.name)
+            continue
+        with Image.open(path) as picture:
+            picture.convert("RGB").save(target / f"{path.stem}.jpg", quality=_QUALITY, optimize=True)
+        (target / path.name).unlink(missing_ok=True)  # of an earlier publication
+        names.append(f"{path.stem}.jpg")
+    return names
+
+
+def given_by_hand(config: Tree) -> list[str]:
+    """The options that name places of whoever runs it again, such as ``dataset.root=DIR``."""
+    from omegaconf import OmegaConf
+
+    tree = OmegaConf.create(config)
+    there = [key for key in GIVEN_BY_HAND if OmegaConf.select(tree, key)]
+    return [f"{key}={'DIR' if key == 'dataset.root' else 'PATH'}" for key in there]
+
+
+def command_text(words: Sequence[str]) -> str:
+    """A command as a block of Markdown."""
+    return f"```\n{shlex.join(words)}\n```"
+
+
+def machine_text(facts: Sequence[str], machines: Sequence[str], minutes: float) -> str:
+    """What the runs were made with and on, from their own words."""
+    lines = [fact for fact in facts if fact.startswith("fexgan_lit ")][:1]
+    lines += machines
+    if minutes:
+        lines.append(f"{minutes:.1f} minutes")
+    return "\n".join(f"- {line}" for line in lines) or "not recorded"
+
+
+def data_text(facts: Sequence[str]) -> str:
+    """The lines of a run's report that describe its frames."""
+    start = next((i for i, fact in enumerate(facts) if fact.startswith("data ")), len(facts))
+    return "\n".join(f"- {fact}" for fact in facts[start:]) or "not recorded"
+
+
+def pictures_text(report: str) -> str:
+    """The sections of a report.md that show a picture, one rank lower."""
+    found = re.findall(r"^## (.+)\n\n(?:(.+)\n\n)?(!\[.*\]\(figures/.+\))$", report, re.MULTILINE)
+    return "\n\n".join(f"### {name}\n\n{caption}\n\n{picture}" for name, caption, picture in found)
+
+
+def report_of(run: RunFolder) -> str:
+    """The report.md of a run; empty where it has none."""
+    return run.report.read_text(encoding="utf-8") if run.report.is_file() else ""
