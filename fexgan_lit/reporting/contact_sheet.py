@@ -18,6 +18,7 @@ from fexgan_lit.figures import face_sheet
 from fexgan_lit.hub import load_system
 from fexgan_lit.reporting.settings_of_sweep import Setting
 from fexgan_lit.reporting.sweeps import SEED, SweepRun
+from fexgan_lit.result import one_line
 from fexgan_lit.runfolder import RunFolder
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ def contact_sheet(settings: Sequence[Setting]) -> tuple[Image.Image | None, list
             columns = columns or chosen_cells(data)
             faces = answers(run, ShownFrames.split(data), columns)
             above = above if above is not None else sources_and_truth(ShownFrames.split(data), columns, trained)
-        except (UserError, OSError) as error:
-            notes.append(f"no faces of {setting.label}: {str(error).splitlines()[0]}")
+        except Exception as error:  # a picture is no reason to lose the tables
+            notes.append(f"no faces of {setting.label}: {one_line(error)}")
             continue
         rows.append(row_label(setting, run))
         cells.append(faces)

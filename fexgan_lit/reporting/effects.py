@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,20 +50,35 @@ def effects(sweep: Sweep, by: Measure) -> list[Effect]:
 
 def _of_axis(axis: str, values: Sequence[Any], runs: Sequence[SweepRun], by: Measure) -> list[Effect]:
     groups = {repr(value): [run for run in runs if repr(run.values.get(axis)) == repr(value)] for value in values}
-    means = {key: float(np.mean([run.metrics[by.name] for run in group])) for key, group in groups.items()}
-    best = max(means, key=lambda key: by.sign * means[key])
+    best = max(groups, key=lambda key: _ahead(axis, key, groups, by))
     return [
-        Effect(axis, value, means[repr(value)], len(groups[repr(value)]),
-               None if repr(value) == best else _behind(axis, groups[repr(value)], groups[best], by))
+        Effect(axis, value, _mean(groups[repr(value)], by), len(groups[repr(value)]),
+               None if repr(value) == best else _interval(_gaps(axis, groups[best], groups[repr(value)], by)))
         for value in values
     ]  # fmt: skip
 
 
-def _behind(axis: str, group: Sequence[SweepRun], best: Sequence[SweepRun], by: Measure) -> Interval | None:
-    """How far `group` is behind `best`, over the pairs of runs that agree in everything but `axis`."""
-    twins = {_rest(run, axis): run for run in best}
-    pairs = [(run, twins[_rest(run, axis)]) for run in group if _rest(run, axis) in twins]
-    gaps = [by.sign * (twin.metrics[by.name] - run.metrics[by.name]) for run, twin in pairs]
+def _mean(runs: Sequence[SweepRun], by: Measure) -> float:
+    return float(np.mean([run.metrics[by.name] for run in runs]))
+
+
+def _ahead(axis: str, key: str, groups: Mapping[str, Sequence[SweepRun]], by: Measure) -> float:
+    """How far the value `key` is ahead of the others on average: like with like, since runs may be missing."""
+    ahead = []
+    for runs in groups.values():
+        gaps = _gaps(axis, groups[key], runs, by)
+        ahead.append(float(np.mean(gaps)) if gaps else by.sign * (_mean(groups[key], by) - _mean(runs, by)))
+    return float(np.mean(ahead))
+
+
+def _gaps(axis: str, first: Sequence[SweepRun], second: Sequence[SweepRun], by: Measure) -> list[float]:
+    """How far runs of `first` are ahead of those of `second` that agree with them in everything but `axis`."""
+    twins = {_rest(run, axis): run for run in second}
+    pairs = [(run, twins[_rest(run, axis)]) for run in first if _rest(run, axis) in twins]
+    return [by.sign * (run.metrics[by.name] - twin.metrics[by.name]) for run, twin in pairs]
+
+
+def _interval(gaps: Sequence[float]) -> Interval | None:
     return student_interval(gaps) if len(gaps) > 1 else None
 
 

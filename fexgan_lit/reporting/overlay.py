@@ -29,12 +29,13 @@ GIVEN_BY_HAND = (
 _DEFAULT_MODEL, _DEFAULT_DATASET = "fexgan", "studio_cartoon"
 
 
-def composed(overrides: Sequence[str], more: Path | None = None) -> Tree:
-    """What `python -m fexgan_lit.train OVERRIDES` composes, resolved.
+def composed(overrides: Sequence[str], more: Path | None = None, resolve: bool = True) -> Tree:
+    """What `python -m fexgan_lit.train OVERRIDES` composes.
 
     Args:
         overrides: of the command line.
         more: a further configuration folder, as with --config-dir.
+        resolve: replace references to other values by those values.
     """
     from hydra import compose
     from hydra.core.global_hydra import GlobalHydra
@@ -45,7 +46,7 @@ def composed(overrides: Sequence[str], more: Path | None = None) -> Tree:
     path = [f"hydra.searchpath=[file://{more.resolve()}]"] if more is not None else []
     try:
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            tree: Any = OmegaConf.to_container(compose("train", [*path, *overrides]), resolve=True)
+            tree: Any = OmegaConf.to_container(compose("train", [*path, *overrides]), resolve=resolve)
     finally:
         known.clear()
         known.hydra = kept
@@ -83,8 +84,20 @@ def choices(tree: Tree) -> dict[str, str]:
 
 def difference(wanted: Tree, affects: Sequence[str]) -> Tree:
     """The values of a run's configuration that the default with the same groups does not have, nested."""
-    plain = composed([f"{group}={name}" for group, name in choices(wanted).items()])
-    return nested(_disagreeing(wanted, plain, affects))
+    groups = choices(wanted)
+    changed = _disagreeing(wanted, composed(_chosen(groups)), affects)
+    references = flat(composed(_chosen(groups), resolve=False))
+    # a value that refers to another, such as model.image_size, mostly follows when that one is given
+    following = [key for key in changed if "${" in str(references.get(key))]
+    if not following:
+        return nested(changed)
+    alone = {key: value for key, value in changed.items() if key not in following}
+    left = _disagreeing(wanted, composed_with(overlay_text("overlay", groups, nested(alone), ())), affects)
+    return nested({key: value for key, value in changed.items() if key in alone or key in left})
+
+
+def _chosen(groups: Mapping[str, str]) -> list[str]:
+    return [f"{group}={name}" for group, name in groups.items()]
 
 
 def _disagreeing(wanted: Tree, plain: Tree, affects: Sequence[str]) -> Tree:
@@ -122,6 +135,16 @@ def overlay_text(name: str, groups: Mapping[str, str], values: Tree, about: Sequ
     return f"# @package _global_\n{comments}\n{OmegaConf.to_yaml(OmegaConf.create(body))}"
 
 
+def composed_with(text: str, overrides: Sequence[str] = ()) -> Tree:
+    """What the overlay `text` composes to, followed by `overrides`."""
+    with tempfile.TemporaryDirectory() as folder:
+        # under a name that no overlay in conf/ has, which would come first
+        place = Path(folder) / "experiment" / "overlay_under_test.yaml"
+        place.parent.mkdir()
+        place.write_text(text, encoding="utf-8")
+        return composed([f"experiment={place.stem}", *overrides], Path(folder))
+
+
 def disagreements(text: str, wanted: Tree, affects: Sequence[str], overrides: Sequence[str] = ()) -> list[str]:
     """Where the overlay `text`, followed by `overrides`, gives something else than `wanted`; in words.
 
@@ -131,12 +154,7 @@ def disagreements(text: str, wanted: Tree, affects: Sequence[str], overrides: Se
         affects: class names the run was trained on.
         overrides: that come behind the experiment on the command line.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        # under a name that no overlay in conf/ has, which would come first
-        place = Path(folder) / "experiment" / "overlay_under_test.yaml"
-        place.parent.mkdir()
-        place.write_text(text, encoding="utf-8")
-        plain = composed([f"experiment={place.stem}", *overrides], Path(folder))
+    plain = composed_with(text, overrides)
     given = flat(as_trained(plain, affects))
     return [
         f"{key} is {value}, the overlay gives {given.get(key, 'nothing')}"

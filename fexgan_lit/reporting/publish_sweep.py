@@ -58,7 +58,8 @@ def publish_sweep(findings: SweepFindings, settings: ReportSettings, console: Co
     ]
     text = overlay_text(place.name, groups, values, about)
     wrong = tried(text, sweep.finished, configs)
-    same = place.overlay.read_text(encoding="utf-8") == text if place.overlay.is_file() else None
+    there = place.overlay.read_text(encoding="utf-8") if place.overlay.is_file() else None
+    same = None if there is None else not tried(there, sweep.finished, configs)
     check_free(place, made, same, settings.overwrite)
     if wrong:
         console.print("\n  no overlay: what the runs share does not give them again with their axes:", markup=False)
@@ -68,7 +69,7 @@ def publish_sweep(findings: SweepFindings, settings: ReportSettings, console: Co
     places = {str(folder): "SWEEP_DIR", str(folder.resolve()): "SWEEP_DIR"} if len(str(folder)) > 1 else {}
     files = {name: (folder / name).read_text(encoding="utf-8") for name in ("report.md", "table.csv", "settings.csv")}
     publication = Publication(
-        made, None if wrong else text, sweep_sections(findings, configs[0], place, not wrong), files,
+        made, None if wrong or same else text, sweep_sections(findings, configs[0], place, not wrong), files,
         folder / "figures", places_of_run(RunFolder(sweep.finished[0].path), configs[0]) | places,
     )  # fmt: skip
     write_record(publication, place, settings, console)
@@ -106,6 +107,8 @@ def tried(text: str, runs: Sequence[SweepRun], configs: Sequence[Tree]) -> list[
 
 def _word(value: Any) -> str:
     """A value as Hydra's command line takes it, and as a number without loss."""
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
     return value_text(value) if isinstance(value, bool) or value is None else str(value).replace(" ", "")
 
 

@@ -96,12 +96,14 @@ def effects_table(findings: SweepFindings) -> TextTable | None:
             ABSENT if gap is None else f"{by.text(gap.mean)} [{by.text(gap.low)}, {by.text(gap.high)}]",
             ABSENT if gap is None else str(gap.n),
         ))  # fmt: skip
-    notes = (
-        f"behind the best value of the axis: over pairs of runs that differ in this axis alone, with the "
-        f"{CONFIDENCE:.0%} interval over those pairs; an interval that holds 0 leaves the order open",
-    )
+    notes = [
+        "behind the best value of the axis: over pairs of runs that differ in this axis alone, with the "
+        f"{CONFIDENCE:.0%} interval over those pairs; an interval that holds 0 leaves the order open"
+    ]
+    if any(len({e.runs for e in findings.effects if e.axis == axis}) > 1 for axis in names) or findings.unfinished:
+        notes.append("runs are missing, so the means are over different runs; the pairs compare like with like")
     header = ("", by.arrow, "runs", "behind the best value", "pairs")
-    return TextTable(f"What each axis does to {by.label}", header, tuple(rows), 0, notes)
+    return TextTable(f"What each axis does to {by.label}", header, tuple(rows), 0, tuple(notes))
 
 
 def runs_csv(findings: SweepFindings) -> str:
