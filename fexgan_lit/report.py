@@ -34,6 +34,9 @@ def report(cfg: DictConfig) -> None:
 
 
 def _sweep(settings: ReportSettings, console: Console) -> None:
+    from fexgan_lit.reporting.sweeps import read_sweep
+
+    read_sweep(str(settings.sweep))  # a mistake is told before torch is imported
     from fexgan_lit.reporting.sweep_report import write_sweep_report
 
     findings = write_sweep_report(Path(str(settings.sweep)), console, settings.by)
@@ -44,10 +47,14 @@ def _sweep(settings: ReportSettings, console: Console) -> None:
 
 
 def _run(settings: ReportSettings, console: Console) -> None:
-    from fexgan_lit.reporting.run_view import print_run
+    from fexgan_lit.errors import UserError
     from fexgan_lit.runfolder import RunFolder
 
+    if (Path(str(settings.run)) / "sweep.yaml").is_file():
+        raise UserError(f"run={settings.run} is the folder of a sweep; say sweep={settings.run}.")
     run = RunFolder.at(str(settings.run))
+    from fexgan_lit.reporting.run_view import print_run
+
     print_run(run, console)
     if settings.publish is not None:
         from fexgan_lit.reporting.publish_run import publish_run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -85,8 +86,8 @@ def choices(tree: Tree) -> dict[str, str]:
 def difference(wanted: Tree, affects: Sequence[str]) -> Tree:
     """The values of a run's configuration that the default with the same groups does not have, nested."""
     groups = choices(wanted)
-    changed = _disagreeing(wanted, composed(_chosen(groups)), affects)
-    references = flat(composed(_chosen(groups), resolve=False))
+    plain, references = _default(tuple(f"{group}={name}" for group, name in groups.items()))
+    changed = _disagreeing(wanted, plain, affects)
     # a value that refers to another, such as model.image_size, mostly follows when that one is given
     following = [key for key in changed if "${" in str(references.get(key))]
     if not following:
@@ -96,8 +97,10 @@ def difference(wanted: Tree, affects: Sequence[str]) -> Tree:
     return nested({key: value for key, value in changed.items() if key in alone or key in left})
 
 
-def _chosen(groups: Mapping[str, str]) -> list[str]:
-    return [f"{group}={name}" for group, name in groups.items()]
+@functools.lru_cache(maxsize=16)
+def _default(groups: tuple[str, ...]) -> tuple[Tree, Tree]:
+    """What the groups compose to, and by full name the values before references are replaced; not to be changed."""
+    return composed(groups), flat(composed(groups, resolve=False))
 
 
 def _disagreeing(wanted: Tree, plain: Tree, affects: Sequence[str]) -> Tree:

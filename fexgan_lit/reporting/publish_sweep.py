@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fexgan_lit.reporting.settings import ReportSettings
 
 #: Runs whose configuration the overlay is tried on; a composition takes a third of a second.
-_TRIED = 6
+_TRIED = 4
 #: Axes read from config.yaml, and the options that choose them.
 _OPTIONS = {"model.name": "model", "dataset.name": "dataset"}
 
