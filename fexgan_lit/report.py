@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,8 @@ def report(cfg: DictConfig) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160  # a log file has room for the tables
-    console.print(f"[bold]fexgan_lit {__version__}[/]  report {settings.sweep or settings.run}\n", soft_wrap=True)
-    if settings.sweep is not None:
+    console.print(f"[bold]fexgan_lit {__version__}[/]  report {settings.sweep_dir or settings.run}\n", soft_wrap=True)
+    if settings.sweep_dir is not None:
         _sweep(settings, console)
     else:
         _run(settings, console)
@@ -36,10 +37,10 @@ def report(cfg: DictConfig) -> None:
 def _sweep(settings: ReportSettings, console: Console) -> None:
     from fexgan_lit.reporting.sweeps import read_sweep
 
-    read_sweep(str(settings.sweep))  # a mistake is told before torch is imported
+    read_sweep(str(settings.sweep_dir))  # a mistake is told before torch is imported
     from fexgan_lit.reporting.sweep_report import write_sweep_report
 
-    findings = write_sweep_report(Path(str(settings.sweep)), console, settings.by)
+    findings = write_sweep_report(Path(str(settings.sweep_dir)), console, settings.by)
     if settings.publish is not None:
         from fexgan_lit.reporting.publish_sweep import publish_sweep
 
@@ -64,6 +65,8 @@ def _run(settings: ReportSettings, console: Console) -> None:
 
 def main() -> None:
     """The door."""
+    # conf/sweep is a group of the training options: Hydra would look there for a file of the folder's name
+    sys.argv[1:] = [f"sweep_dir={a.removeprefix('sweep=')}" if a.startswith("sweep=") else a for a in sys.argv[1:]]
     run_door(report, "report")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from fexgan_lit.evaluation.intervals import Interval
 from fexgan_lit.reporting.measures import Measure
 from fexgan_lit.reporting.sureness import student_interval
-from fexgan_lit.reporting.sweeps import Sweep, SweepRun
+from fexgan_lit.reporting.sweeps import SEED, Sweep, SweepRun
 
 #: An axis with more values was searched, not gridded: hardly two runs share a value.
 MOST_VALUES = 8
@@ -38,12 +38,12 @@ class Effect:
 
 
 def effects(sweep: Sweep, by: Measure) -> list[Effect]:
-    """The effect of every value of every axis that has two to `MOST_VALUES` values, the seed left out."""
+    """The effect of every value of the axes with two to `MOST_VALUES` values, some of them in several runs."""
     found: list[Effect] = []
     measured = [run for run in sweep.finished if by.name in run.metrics]
     for axis in sweep.axes:
         values = list({repr(run.values.get(axis)): run.values.get(axis) for run in measured}.values())
-        if axis != "seed" and 2 <= len(values) <= MOST_VALUES:
+        if axis != SEED and 2 <= len(values) <= MOST_VALUES and len(values) < len(measured):
             found += _of_axis(axis, values, measured, by)
     return found
 

@@ -68,6 +68,10 @@ class Measure:
         """`value` in the digits of its column."""
         return f"{value:.{self.digits}f}"
 
+    def gap(self, value: float) -> str:
+        """A difference: in the digits of the column, or in two of its own where those would show nothing of it."""
+        return self.text(value) if value == 0 or abs(value) >= 0.5 * 10**-self.digits else f"{value:.2g}"
+
 
 def measure(name: str) -> Measure:
     """The measure of that name, such as ``final/val/fd_judge``."""

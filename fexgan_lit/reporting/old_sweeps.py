@@ -13,7 +13,8 @@ from fexgan_lit.result import RunResult
 SEED = "seed"
 #: What differs between runs without making them different: where things lie, and what a run found.
 INCIDENTAL = (
-    "run", "data", "name", "logger", "dataset.root", "dataset.cache_dir", "dataset.workers", "trainer.threads",
+    "run", "data", "name", "sweep", "logger", "dataset.root", "dataset.cache_dir", "dataset.workers",
+    "trainer.threads",
 )  # fmt: skip
 #: Where several values change together, these name the change: a model brings its losses, rates and sizes with it.
 _LEADING = ("model.name", "dataset.name", "model.preset")

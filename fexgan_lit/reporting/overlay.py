@@ -19,8 +19,8 @@ Tree = dict[str, Any]
 
 #: Where things lie on one machine, and what a run found: no part of what is published.
 UNPUBLISHED = (
-    "run", "data", "name", "logger", "dataset.root", "dataset.manifest", "dataset.videos", "dataset.annotations",
-    "dataset.facekit", "dataset.cache_dir", "dataset.workers", "metrics.inception_weights",
+    "run", "data", "name", "sweep", "logger", "dataset.root", "dataset.manifest", "dataset.videos",
+    "dataset.annotations", "dataset.facekit", "dataset.cache_dir", "dataset.workers", "metrics.inception_weights",
 )  # fmt: skip
 #: Those of them that say which data, and so belong into the command of whoever makes the run again.
 GIVEN_BY_HAND = (

@@ -16,7 +16,7 @@ from fexgan_lit.errors import UserError
 from fexgan_lit.files import write_atomic
 from fexgan_lit.reporting.overlay import GIVEN_BY_HAND, Tree
 from fexgan_lit.reporting.portable_text import without_paths
-from fexgan_lit.reporting.record import Record, has_generated_part, made_of, new_readme, updated_readme
+from fexgan_lit.reporting.record import UNWRITTEN, Record, has_generated_part, made_of, new_readme, updated_readme
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +35,8 @@ class Publication:
 
     Attributes:
         made_of: tells whether two records are of the same runs.
-        overlay: text of the overlay; None where there is none.
+        command: that makes them again.
+        overlay: text of the overlay; None where none is to be written.
         sections: of the README, by heading.
         texts: further files by name.
         figures: folder of the pictures.
@@ -43,6 +44,7 @@ class Publication:
     """
 
     made_of: str
+    command: str
     overlay: str | None
     sections: Mapping[str, str]
     texts: Mapping[str, str]
@@ -144,18 +146,14 @@ def write_record(publication: Publication, place: Place, settings: ReportSetting
 
 
 def _say(place: Place, publication: Publication, console: Console) -> None:
-    console.print(f"\n  record     {place.readme}", markup=False, soft_wrap=True)
-    if publication.overlay is not None:
-        console.print(f"  overlay    {place.overlay}", markup=False, soft_wrap=True)
-        console.print(
-            f"  again      {shlex.join([*place.start, f'experiment={place.name}'])}", markup=False, soft_wrap=True
-        )
-    text = place.readme.read_text(encoding="utf-8")
-    if "Not written yet." in text:
-        console.print(
-            "  to write   the question and what was learnt: in README.md, or with question=... learnt=...",
-            markup=False, soft_wrap=True,
-        )  # fmt: skip
+    lines = [f"record     {place.readme}"]
+    lines += [f"overlay    {place.overlay}"] if publication.overlay is not None else []
+    lines.append(f"again      {publication.command}")
+    if UNWRITTEN in place.readme.read_text(encoding="utf-8"):
+        lines.append("to write   the question and what was learnt: in README.md, or with question=... learnt=...")
+    console.print()
+    for line in lines:
+        console.print(f"  {line}", markup=False, soft_wrap=True)
 
 
 def copy_pictures(source: Path, target: Path) -> list[str]:

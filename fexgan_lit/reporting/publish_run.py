@@ -53,7 +53,13 @@ def publish_run(run: RunFolder, settings: ReportSettings, console: Console) -> N
     if run.metrics.is_file():
         texts["metrics.csv"] = run.metrics.read_text(encoding="utf-8")
     publication = Publication(
-        made, None if regenerates else overlay, sections, texts, run.figures, places_of_run(run, config)
+        made,
+        again(config, place),
+        None if regenerates else overlay,
+        sections,
+        texts,
+        run.figures,
+        places_of_run(run, config),
     )
     write_record(publication, place, settings, console)
 

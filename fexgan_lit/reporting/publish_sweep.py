@@ -26,6 +26,7 @@ from fexgan_lit.reporting.publish import (
 from fexgan_lit.reporting.publish_run import places_of_run, plain_config
 from fexgan_lit.reporting.run_view import report_facts
 from fexgan_lit.reporting.settings_of_sweep import value_text
+from fexgan_lit.reporting.sweep_report import FILES
 from fexgan_lit.reporting.sweep_report import facts as sweep_facts
 from fexgan_lit.reporting.sweep_tables import effects_table, settings_table
 from fexgan_lit.reporting.sweeps import SEED, Sweep, SweepRun
@@ -57,22 +58,26 @@ def publish_sweep(findings: SweepFindings, settings: ReportSettings, console: Co
         f"  {again(sweep, configs[0], place)}",
     ]
     text = overlay_text(place.name, groups, values, about)
-    wrong = tried(text, sweep.finished, configs)
     there = place.overlay.read_text(encoding="utf-8") if place.overlay.is_file() else None
     same = None if there is None else not tried(there, sweep.finished, configs)
     check_free(place, made, same, settings.overwrite)
-    if wrong:
-        console.print("\n  no overlay: what the runs share does not give them again with their axes:", markup=False)
-        for line in wrong[:8]:
-            console.print(f"    {line}", markup=False, soft_wrap=True)
-    folder = sweep.folder
-    places = {str(folder): "SWEEP_DIR", str(folder.resolve()): "SWEEP_DIR"} if len(str(folder)) > 1 else {}
-    files = {name: (folder / name).read_text(encoding="utf-8") for name in ("report.md", "table.csv", "settings.csv")}
+    wrong = [] if same else tried(text, sweep.finished, configs)
+    for line in wrong[:8]:
+        console.print(f"  no overlay gives the runs again with these axes: {line}", markup=False, soft_wrap=True)
+    command = sweep.command if wrong and sweep.command else again(sweep, configs[0], place)
     publication = Publication(
-        made, None if wrong or same else text, sweep_sections(findings, configs[0], place, not wrong), files,
-        folder / "figures", places_of_run(RunFolder(sweep.finished[0].path), configs[0]) | places,
+        made, command, None if wrong or same else text, sweep_sections(findings, configs[0], command, not wrong),
+        {name: (sweep.folder / name).read_text(encoding="utf-8") for name in FILES},
+        sweep.folder / "figures", _places(sweep, configs[0]),
     )  # fmt: skip
     write_record(publication, place, settings, console)
+
+
+def _places(sweep: Sweep, config: Tree) -> dict[str, str]:
+    """What the folders of a sweep are called in public."""
+    folders = {str(path) for path in (sweep.folder, sweep.folder.resolve())}
+    names = {path: "SWEEP_DIR" for path in folders if path != "."}
+    return places_of_run(RunFolder(sweep.finished[0].path), config) | names
 
 
 def shared_options(configs: Sequence[Tree], axes: Sequence[str]) -> tuple[dict[str, str], Tree]:
@@ -124,19 +129,14 @@ def again(sweep: Sweep, config: Tree, place: Place) -> str:
 def _kept_arguments(sweep: Sweep) -> list[str]:
     """The arguments of the sweep's command that give its axes and choose how it is run."""
     words = shlex.split(sweep.command) if sweep.command else []
-    ways = ("sweep=", "hydra/", "hydra.sweeper.")
-    return [
-        word
-        for word in words
-        if "=" in word and (word.lstrip("+").partition("=")[0] in sweep.axes or word.startswith(ways))
-    ]
+    ways = ("sweep=", "sweep.", "~sweep.", "hydra/sweeper", "hydra/launcher", "hydra.sweeper.", "hydra.launcher.")
+    return [word for word in words if word.lstrip("+").partition("=")[0] in sweep.axes or word.startswith(ways)]
 
 
-def sweep_sections(findings: SweepFindings, config: Tree, place: Place, overlay: bool) -> Mapping[str, str]:
+def sweep_sections(findings: SweepFindings, config: Tree, command: str, overlay: bool) -> Mapping[str, str]:
     """The generated sections of the README."""
     sweep = findings.sweep
-    command = again(sweep, config, place) if overlay or not sweep.command else sweep.command
-    where = f"\n\nWhat the runs share stands in `conf/experiment/{place.name}.yaml`." if overlay else ""
+    where = "\n\nWhat the runs share stands in the overlay that `experiment=` names." if overlay else ""
     axes = effects_table(findings)
     tables = [settings_table(findings, [*findings.objectives, *findings.further]), *([axes] if axes else [])]
     sure = "\n".join(f"- {line}" for line in findings.sure)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 BEGIN, END = "<!-- generated: begin", "<!-- generated: end -->"
 QUESTION, LEARNT = "Question", "What we learnt"
-_UNWRITTEN = "Not written yet."
+UNWRITTEN = "Not written yet."
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def generated_part(record: Record) -> str:
 
 def new_readme(record: Record) -> str:
     """A README with its hand-written sections before and behind the generated part."""
-    question, learnt = (text or _UNWRITTEN for text in (record.question, record.learnt))
+    question, learnt = (text or UNWRITTEN for text in (record.question, record.learnt))
     return f"# {record.title}\n\n## {QUESTION}\n\n{question}\n\n{generated_part(record)}\n\n## {LEARNT}\n\n{learnt}\n"
 
 

@@ -20,7 +20,7 @@ _NEEDS_PUBLISH = ("title", "question", "learnt")
 class ReportSettings:
     """What is reported, and where a record goes; `conf/report.yaml` explains each field."""
 
-    sweep: str | None = None
+    sweep_dir: str | None = None
     run: str | None = None
     by: str | None = None
     publish: str | None = None
@@ -34,8 +34,8 @@ class ReportSettings:
     def problems(self) -> list[str]:
         """Every value that cannot be used, as a sentence with what was expected."""
         found = []
-        if (self.sweep is None) == (self.run is None):
-            which = "neither is given" if self.sweep is None else f"sweep={self.sweep} and run={self.run}"
+        if (self.sweep_dir is None) == (self.run is None):
+            which = "neither is given" if self.run is None else f"sweep={self.sweep_dir} and run={self.run}"
             found.append(f"{which}: expected one of sweep=SWEEP_DIR and run=RUN_DIR.")
         if self.run is not None and self.by is not None:
             found.append(f"by={self.by}: a single run has nothing to be put in order; it goes with sweep=SWEEP_DIR.")

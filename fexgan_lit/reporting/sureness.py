@@ -90,7 +90,7 @@ def sureness(settings: Sequence[Setting], by: Measure) -> list[str]:
         return ["One setting only: nothing to compare."]
     first, second = known[:2]
     step = lead(first, second, by)
-    ahead = f"{first.label} is ahead of {second.label} by {by.text(step.ahead)} in {by.label}"
+    ahead = f"{first.label} is ahead of {second.label} by {by.gap(step.ahead)} in {by.label}"
     spread = deviation_between_seeds(known, by)
     if spread is None:
         return [f"{ahead}. One seed a setting: nothing can be said of how sure that is."]
@@ -107,13 +107,13 @@ def sureness(settings: Sequence[Setting], by: Measure) -> list[str]:
 
 def _beside_spread(ahead: str, step: Lead, spread: float, by: Measure) -> str:
     way = "more" if step.ahead > spread else "no more"
-    return f"{ahead}: {way} than the deviation between seeds ({by.text(spread)}, over all settings)."
+    return f"{ahead}: {way} than the deviation between seeds ({by.gap(spread)}, over all settings)."
 
 
 def _interval_line(step: Lead, by: Measure) -> str:
     if step.interval is None:
         return "One of the two has one seed, so their difference has no interval."
-    low, high = by.text(step.interval.low), by.text(step.interval.high)
+    low, high = by.gap(step.interval.low), by.gap(step.interval.high)
     how = f"paired by {step.interval.n} seeds" if step.paired else "not paired, they share no two seeds"
     verdict = "the sign is settled" if step.settled else "the interval holds 0, so the order of the two is open"
-    return f"The difference is {by.text(step.interval.mean)} [{low}, {high}] ({CONFIDENCE:.0%}, {how}): {verdict}."
+    return f"The difference is {by.gap(step.interval.mean)} [{low}, {high}] ({CONFIDENCE:.0%}, {how}): {verdict}."

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from PIL import Image
     from rich.console import Console
 
+#: What the report leaves beside figures/.
+FILES = ("report.md", "table.csv", "settings.csv")
 #: Runs that are not finished and named on the terminal; report.md names all.
 _PRINTED = 12
 

@@ -93,7 +93,7 @@ def effects_table(findings: SweepFindings) -> TextTable | None:
         gap = effect.against_best
         rows.append((
             f"{names[effect.axis]} {value_text(effect.value)}", by.text(effect.mean), str(effect.runs),
-            ABSENT if gap is None else f"{by.text(gap.mean)} [{by.text(gap.low)}, {by.text(gap.high)}]",
+            ABSENT if gap is None else f"{by.gap(gap.mean)} [{by.gap(gap.low)}, {by.gap(gap.high)}]",
             ABSENT if gap is None else str(gap.n),
         ))  # fmt: skip
     notes = [

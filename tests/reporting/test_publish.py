@@ -17,10 +17,12 @@ from fexgan_lit.config import conf_folder
 from fexgan_lit.errors import UserError
 from fexgan_lit.reporting.findings import find_sweep
 from fexgan_lit.reporting.portable_text import without_paths
+from fexgan_lit.reporting.publish import place_of
 from fexgan_lit.reporting.publish_run import publish_run
-from fexgan_lit.reporting.publish_sweep import publish_sweep
+from fexgan_lit.reporting.publish_sweep import again, publish_sweep
 from fexgan_lit.reporting.settings import ReportSettings
 from fexgan_lit.reporting.sweep_report import write_sweep_report
+from fexgan_lit.reporting.sweeps import Sweep
 from fexgan_lit.result import write_result
 from fexgan_lit.runfolder import RunFolder
 from tests.reporting.conftest import FD, result, write_trained
@@ -228,6 +230,23 @@ def test_runs_that_share_less_than_makes_them_again_get_no_overlay(trained, plac
     publish_sweep(find_sweep_with_report(place / "sweep", quiet), options("linked"), quiet)
     assert not (place / "conf").exists()
     assert "python -m fexgan_lit.train -m ..." in (place / "experiments" / "linked" / "README.md").read_text()
+
+
+def test_a_search_runs_again_with_the_arguments_it_was_given(place):
+    command = (
+        "python -m fexgan_lit.train -m sweep=optuna sweep.trials=4 '~sweep.space.model' model.width=0.1 "
+        "'loss.alpha=interval(0.1,1)' hydra/launcher=joblib dataset.root=/data/x"
+    )
+    axes = {"loss.alpha": "interval(0.1, 1)", "optimizer.lr": "tag(log, interval(0.0001, 0.002))"}
+    sweep = Sweep(Path("s"), axes, (), command, "optuna")
+    record = place_of(options("found"))
+    expected = (
+        "python -m fexgan_lit.train --config-dir conf -m experiment=found dataset.root=DIR sweep=optuna sweep.trials=4 "
+        "'~sweep.space.model' 'loss.alpha=interval(0.1,1)' hydra/launcher=joblib"
+    )
+    assert again(sweep, {"dataset": {"root": "/data/x"}}, record) == expected
+    grid = Sweep(Path("s"), {"loss.alpha": [0.5, 1.0, 1e-05], "model.name": ["fexgan"], "model.x": [True, None]}, ())
+    assert again(grid, {}, record).endswith("loss.alpha=0.5,1,1e-05 model=fexgan model.x=true,null")
 
 
 def find_sweep_with_report(folder, console):

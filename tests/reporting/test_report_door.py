@@ -43,7 +43,7 @@ def test_conf_has_every_option_with_its_default():
     ("values", "message"),
     [
         ({}, "neither is given: expected one of sweep="),
-        ({"run": "a", "sweep": "b"}, "sweep=b and run=a: expected one of"),
+        ({"run": "a", "sweep_dir": "b"}, "sweep=b and run=a: expected one of"),
         ({"run": "a", "by": "ssim"}, "a single run has nothing to be put in order"),
         ({"run": "a", "publish": "../up"}, "expected a name of small letters"),
         ({"run": "a", "publish": "My Run"}, "expected a name of small letters"),

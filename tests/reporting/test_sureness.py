@@ -94,6 +94,16 @@ def test_an_axis_is_judged_by_runs_that_differ_in_it_alone():
     assert (behind.mean, behind.low, behind.high, behind.n) == (2.0, 2.0, 2.0, 2)
 
 
+def test_small_differences_keep_two_digits():
+    assert [BY.gap(value) for value in (0.0, 0.0123, 0.00049, -1.5e-05, 0.0005)] == [
+        "0.000", "0.012", "0.00049", "-1.5e-05", "0.001",
+    ]  # fmt: skip
+
+
+def test_an_axis_without_a_value_in_two_runs_has_no_effects():
+    assert effects(sweep_of(*(finished_run(str(x), {"x": x}, fd=1.0) for x in (1, 2, 3))), BY) == []
+
+
 def test_a_searched_axis_has_no_effects_table():
     runs = [finished_run(str(i), {"x": i / 7}, fd=float(i)) for i in range(12)]
     assert effects(sweep_of(*runs), BY) == []
