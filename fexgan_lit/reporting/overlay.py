@@ -21,6 +21,7 @@ Tree = dict[str, Any]
 UNPUBLISHED = (
     "run", "data", "name", "sweep", "logger", "dataset.root", "dataset.manifest", "dataset.videos",
     "dataset.annotations", "dataset.facekit", "dataset.cache_dir", "dataset.workers", "metrics.inception_weights",
+    "trainer.threads",
 )  # fmt: skip
 #: Those of them that say which data, and so belong into the command of whoever makes the run again.
 GIVEN_BY_HAND = (

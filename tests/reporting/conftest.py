@@ -18,6 +18,7 @@ from rich.console import Console
 from fexgan_lit.config import conf_folder, train_settings
 from fexgan_lit.data.datamodule import FrameData, data_facts
 from fexgan_lit.hub import save_weights
+from fexgan_lit.reporting import sweep_report
 from fexgan_lit.reporting.sweeps import Sweep, SweepRun
 from fexgan_lit.result import RunResult, write_result
 from fexgan_lit.systems import build_system
@@ -117,6 +118,12 @@ A reference frame of every identity.
 @pytest.fixture
 def quiet() -> Console:
     return Console(quiet=True)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without pictures, where a test is about something else: they take a second each."""
+    monkeypatch.setattr(sweep_report, "draw_sweep", lambda _: ({}, []))
 
 
 @pytest.fixture(scope="package")

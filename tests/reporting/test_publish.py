@@ -27,7 +27,7 @@ from fexgan_lit.result import write_result
 from fexgan_lit.runfolder import RunFolder
 from tests.reporting.conftest import FD, result, write_trained
 
-_PRIVATE = ("data", "name", "run", "logger", "dataset.cache_dir")
+_PRIVATE = ("data", "name", "run", "logger", "dataset.cache_dir", "trainer.threads")
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ def test_a_sweep_is_published_with_what_its_runs_share_and_its_axes(trained, pla
         publish_run(RunFolder(trained / "beta-1.0_seed-1"), options("tiny_sweep"), quiet)
 
 
-def test_runs_that_share_less_than_makes_them_again_get_no_overlay(trained, place, quiet):
+def test_runs_that_share_less_than_makes_them_again_get_no_overlay(trained, place, quiet, undrawn):
     """An option that went with an axis, and is none itself: the record says what is known."""
     shutil.copytree(trained, place / "sweep")
     for name in ("beta-2.0_seed-1", "beta-2.0_seed-2"):

@@ -82,7 +82,7 @@ def test_a_second_report_takes_back_pictures_that_no_longer_hold(tmp_path, quiet
     assert "nothing to compare" in (sweep / "report.md").read_text()
 
 
-def test_the_terminal_says_the_same(tmp_path):
+def test_the_terminal_says_the_same(tmp_path, undrawn):
     console = Console(file=io.StringIO(), width=160)
     write_sweep_report(write_example(tmp_path / "s"), console)
     text = console.file.getvalue()
