@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,10 @@ from fexgan_lit.reporting.settings_of_sweep import Setting, pareto_front, ranked
 from fexgan_lit.reporting.sureness import sureness
 from fexgan_lit.reporting.sweeps import FINISHED, Sweep, SweepRun, read_sweep
 
-#: Runs that are named one by one in a message or a list; the rest is counted.
-_NAMED = 50
+#: Runs that are named one by one in a message; the rest is counted.
+_NAMED = 20
+#: In the order of the lists.
+STATUSES = (FINISHED, "failed", "unreadable", "pruned", "half-done", "not begun")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class SweepFindings:
     @property
     def unfinished(self) -> list[SweepRun]:
         """Runs whose numbers do not count."""
-        return [run for run in self.sweep.runs if not run.finished]
+        return in_order_of_need(self.sweep.runs)
 
     def notes(self) -> list[str]:
         """What to know of the folder and of incomplete settings, a sentence each."""
@@ -66,7 +68,8 @@ def find_sweep(place: str | Path, by: str | None = None) -> SweepFindings:
     """
     sweep = read_sweep(place)
     if not sweep.finished:
-        raise UserError("\n".join([f"sweep={place}: none of its {len(sweep.runs)} runs is finished:", *_named(sweep)]))
+        first = f"sweep={place}: none of its {len(sweep.runs)} runs is finished: {counts(sweep.runs)}"
+        raise UserError("\n".join([first, *_named(sweep)]))
     chosen = objectives(sweep.metrics, by, sweep.objectives)
     settings = ranked(settings_of(sweep), chosen[0])
     return SweepFindings(
@@ -76,10 +79,14 @@ def find_sweep(place: str | Path, by: str | None = None) -> SweepFindings:
 
 
 def _named(sweep: Sweep) -> list[str]:
-    lines = [unfinished_line(run) for run in sweep.runs[:_NAMED]]
-    return [f"  - {line}" for line in lines] + (
-        [f"  - {len(sweep.runs) - _NAMED} more"] if len(sweep.runs) > _NAMED else []
-    )
+    """The runs that left an error, one by one."""
+    lines = [f"  - {unfinished_line(run)}" for run in in_order_of_need(sweep.runs) if run.error]
+    return lines[:_NAMED] + ([f"  - {len(lines) - _NAMED} more"] if len(lines) > _NAMED else [])
+
+
+def in_order_of_need(runs: Iterable[SweepRun]) -> list[SweepRun]:
+    """Runs that are not finished, those first that somebody should look at."""
+    return sorted((run for run in runs if not run.finished), key=lambda run: STATUSES.index(run.status))
 
 
 def unfinished_line(run: SweepRun) -> str:
@@ -90,6 +97,5 @@ def unfinished_line(run: SweepRun) -> str:
 
 def counts(runs: Sequence[SweepRun]) -> str:
     """How many runs there are of each status, such as ``6 finished, 1 failed``."""
-    order = (FINISHED, "failed", "pruned", "half-done", "not begun", "unreadable")
-    number = {status: sum(run.status == status for run in runs) for status in order}
+    number = {status: sum(run.status == status for run in runs) for status in STATUSES}
     return ", ".join(f"{count} {status}" for status, count in number.items() if count) or "no runs"

@@ -54,6 +54,7 @@ def test_files_hold_every_run_and_every_setting(tmp_path, quiet):
     assert "- x-3_seed-1: pruned at iteration 900, fd_judge far behind" in text
     assert "- x-3_seed-2: not begun" in text
     assert "3 settings, 6 runs: 3 finished, 1 failed, 1 pruned, 1 not begun" in text
+    assert text.index("x-2_seed-2: failed") < text.index("x-3_seed-1: pruned") < text.index("x-3_seed-2: not begun")
     assert "no faces of x 2: " in text, "the runs have neither weights nor a whole config.yaml"
     for name in ("parallel_coordinates", "main_effects"):
         assert (sweep / "figures" / f"{name}.png").stat().st_size > 1000
@@ -96,14 +97,13 @@ def test_the_terminal_says_the_same(tmp_path, undrawn):
         assert part in text
 
 
-def test_nothing_finished_names_every_run(tmp_path):
+def test_nothing_finished_names_the_errors(tmp_path):
     sweep = write_sweep(tmp_path / "s", {"a": {"x": 1}, "b": {"x": 2}})
     write_run(sweep / "a", {}, status="failed", error="UserError: no data")
     with pytest.raises(UserError) as caught:
         find_sweep(sweep)
-    assert "none of its 2 runs is finished" in str(caught.value)
+    assert "none of its 2 runs is finished: 1 failed, 1 not begun\n" in str(caught.value)
     assert "a: failed at iteration 900, UserError: no data" in str(caught.value)
-    assert "b: not begun" in str(caught.value)
 
 
 def test_equal_columns_have_no_winner(tmp_path):
