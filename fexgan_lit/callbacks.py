@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from fexgan_lit.errors import UserError
-from fexgan_lit.loggers import log_numbers, log_picture
+from fexgan_lit.trackers.send import log_numbers, log_picture
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -98,15 +98,18 @@ class LoggerSettings:
     entity: str | None = None
     group: str | None = None
     tags: list[str] | None = None
+    weights: bool = True
+    patience: float = 60.0
 
     def problems(self) -> list[str]:
         """Every value that cannot be used, as a sentence with what was expected."""
         checks = {"name": ("csv", "tensorboard", "wandb"), "mode": ("offline", "online")}
-        return [
+        found = [
             f"logger.{field}={getattr(self, field)}: expected one of {', '.join(allowed)}"
             for field, allowed in checks.items()
             if getattr(self, field) not in allowed
         ]
+        return found if self.patience > 0 else [*found, f"logger.patience={self.patience}: expected seconds above 0"]
 
 
 @dataclass

@@ -40,15 +40,15 @@ def evaluate(cfg: DictConfig) -> None:
     command = shlex.join(["python", "-m", "fexgan_lit.evaluate", *HydraConfig.get().overrides.task])
     findings = find(settings, command, console)
     write_findings(findings, folder)
-    log_findings(findings, settings, logger, folder)
+    left = log_findings(findings, settings, logger, folder, console)
     for table in findings.printed():
         console.print(table.rich())
     for subject, note in findings.notes.items():
         console.print(f"  {subject}: {note}", markup=False, soft_wrap=True)
     console.print(f"\n  report     {folder}/evaluation.md (.json, .csv, .tex)", markup=False, soft_wrap=True)
     console.print(f"  pictures   {folder}/figures", markup=False, soft_wrap=True)
-    if logger.name == "wandb" and logger.mode == "offline":
-        console.print(f"  W&B        wandb sync {folder}/wandb/offline-run-*", markup=False, soft_wrap=True)
+    for line in left:
+        console.print(f"  upload     {line}", markup=False, soft_wrap=True)
 
 
 def find(settings: EvaluationSettings, command: str, console: Console) -> Findings:

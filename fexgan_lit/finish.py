@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
 
 from fexgan_lit import figures
 from fexgan_lit.expression import COMPLEX_PAIRS, Expression
 from fexgan_lit.hub import save_weights
-from fexgan_lit.loggers import RunCsvLogger, log_numbers, log_picture, log_table
 from fexgan_lit.metrics.frechet import make_fid
 from fexgan_lit.metrics.measure import (
     AffectGrid,
@@ -20,10 +20,13 @@ from fexgan_lit.metrics.measure import (
     measure,
 )
 from fexgan_lit.metrics.sampling import cycling_affects, frame_features, report_samples
-from fexgan_lit.metrics.suite import DISCRIMINATOR_METRICS, TrainingSuite
+from fexgan_lit.metrics.suite import TrainingSuite
 from fexgan_lit.metrics.unpaired import UnpairedSuite, measure_unpaired
 from fexgan_lit.result import ERROR, make_result, write_result
-from fexgan_lit.run_report import Results, write_report
+from fexgan_lit.run_report import Results, named_tables, write_report
+from fexgan_lit.trackers.csv import RunCsvLogger
+from fexgan_lit.trackers.send import log_confusion, log_ending, log_numbers, log_picture, log_table
+from fexgan_lit.trackers.tracker import Ending
 
 if TYPE_CHECKING:
     from fexgan_lit.data.pairs import FixedPairLoader
@@ -208,10 +211,9 @@ def log_all(watch: Watch, results: Results) -> None:
     log_numbers(watch.loggers, numbers, iteration)
     for name, picture in results.pictures.items():
         log_picture(watch.loggers, f"figures/{name}", picture, iteration, name.replace("_", " "))
-    splits = {"train": results.train, "val": results.val or {}}
-    rows = [[split, *(values.get(k) for k in DISCRIMINATOR_METRICS)] for split, values in splits.items() if values]
-    log_table(watch.loggers, "tables/discriminator", ["split", *DISCRIMINATOR_METRICS], rows)
+    for name, table in named_tables(watch, results).items():
+        log_table(watch.loggers, f"tables/{name}", table.header, table.rows, iteration)
     if results.confusion is not None:
-        affects = list(watch.data.affects)
-        counts = [[a, *row] for a, row in zip(affects, results.confusion.tolist(), strict=True)]
-        log_table(watch.loggers, "tables/confusion", ["asked / judged", *affects], counts)
+        log_confusion(watch.loggers, "tables/confusion", results.confusion.tolist(), watch.data.affects, iteration)
+    config: Any = OmegaConf.to_container(watch.run.read_config())
+    log_ending(watch.loggers, Ending(watch.run, config, iteration, numbers, watch.data.key))

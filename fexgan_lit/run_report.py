@@ -87,15 +87,20 @@ def unpaired_table(results: Results) -> TextTable:
     return TextTable("Without true frames to compare with", ("", *shown), rows, 0, notes)
 
 
+def named_tables(watch: Watch, results: Results) -> dict[str, TextTable]:
+    """The tables of a run by a short name, in the order they are read."""
+    if results.unpaired:
+        return {"unpaired": unpaired_table(results)}
+    found = {}
+    if "d_real_binary" in results.train:  # a critic that tells no real from generated has no such table
+        found["table1"] = table1(results.train, results.val, classes=len(watch.data.affects))
+    found["quality"] = quality_table(results.train, results.val, watch.judge, notes=results.notes)
+    return found | ({"priors": sampling_table(results.priors)} if results.priors else {})
+
+
 def tables(watch: Watch, results: Results) -> list[TextTable]:
     """The tables of a run, in the order they are read."""
-    if results.unpaired:
-        return [unpaired_table(results)]
-    K = len(watch.data.affects)
-    found = [quality_table(results.train, results.val, watch.judge, notes=results.notes)]
-    if "d_real_binary" in results.train:  # a critic that tells no real from generated has no such table
-        found.insert(0, table1(results.train, results.val, classes=K))
-    return [*found, sampling_table(results.priors)] if results.priors else found
+    return list(named_tables(watch, results).values())
 
 
 def write_report(watch: Watch, results: Results) -> None:
@@ -153,6 +158,3 @@ def print_results(watch: Watch, results: Results, chosen: list[TextTable]) -> No
     console.print(f"  pictures   {watch.run.figures}{f' ({first}.png first)' if first else ''}", markup=False)
     console.print(f"  report     {watch.run.report}", markup=False)
     console.print(f"  weights    {watch.run.weights}", markup=False)
-    for name in ("offline",):
-        if watch.settings.logger.name == "wandb" and watch.settings.logger.mode == name:
-            console.print(f"  W&B        wandb sync {watch.run.path}/wandb/offline-run-*", markup=False)

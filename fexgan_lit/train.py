@@ -12,6 +12,7 @@ from fexgan_lit.doors import run_door
 from fexgan_lit.errors import UserError
 
 if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
     from rich.console import Console
 
     from fexgan_lit.config import TrainSettings
@@ -166,17 +167,14 @@ def fit(
     console: Console,
 ) -> None:  # fmt: skip
     """Train until the iterations or minutes are spent, then measure, draw and report."""
-    from fexgan_lit.hub import read_checkpoint
-    from fexgan_lit.loggers import close_loggers, make_loggers
     from fexgan_lit.result import RESULT, record_failure, record_pruned
+    from fexgan_lit.trackers.send import close_loggers
     from fexgan_lit.trainer import IterationStream
     from fexgan_lit.watch import Watch
 
     if checkpoint is not None:
-        system.iteration = int(read_checkpoint(checkpoint)["iteration"])
         (run.path / RESULT).unlink(missing_ok=True)  # until it ends again, the run has not
-    config: Any = OmegaConf.to_container(run.read_config())
-    loggers = make_loggers(settings.logger, run, config, system.iteration if checkpoint else None)
+    loggers = open_loggers(system, settings, run, checkpoint, console)
     stream = IterationStream(data.train_dataloader(), system, settings.trainer.max_steps)
     watch = Watch(system, data, settings, run, loggers, console)
     try:
@@ -194,7 +192,30 @@ def fit(
             record_failure(run.path, error, system.iteration, watch.clock)
         raise
     finally:
-        close_loggers(loggers)
+        for line in close_loggers(loggers):
+            console.print(f"  upload     {line}", markup=False)
+
+
+def open_loggers(
+    system: ExpressionSystem, settings: TrainSettings, run: RunFolder, checkpoint: Path | None, console: Console
+) -> list[Logger]:
+    """The trackers of the run, going on where the checkpoint stands; a fresh run without them leaves no folder."""
+    from fexgan_lit.hub import read_checkpoint
+    from fexgan_lit.trackers.run_id import kept_run_id
+    from fexgan_lit.trackers.send import make_loggers
+
+    resume_at, run_id = None, None
+    if checkpoint is not None:
+        kept = read_checkpoint(checkpoint)
+        system.iteration = resume_at = int(kept["iteration"])
+        run_id = kept_run_id(kept)
+    config: Any = OmegaConf.to_container(run.read_config())
+    try:
+        return make_loggers(settings.logger, run, config, resume_at, console, run_id)
+    except UserError:
+        if checkpoint is None:
+            run.discard()
+        raise
 
 
 def make_ready(watch: Watch, fresh: bool) -> None:

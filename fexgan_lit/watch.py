@@ -15,6 +15,7 @@ from fexgan_lit.config import TrainSettings
 from fexgan_lit.progress import TrainingBar, stage_bar
 from fexgan_lit.result import Clock
 from fexgan_lit.systems.base import ExpressionSystem, Sheet
+from fexgan_lit.trackers.run_id import KeptRunId
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -77,10 +78,8 @@ class Watch:
             chosen.append(cb.Grids(t.figures_every, self.draw_sheet, self.run, "sheet"))
         if t.max_minutes:
             chosen.append(cb.TimeLimit(t.max_minutes))
-        chosen.append(cb.KeepTime(self.clock))
-        chosen.append(cb.Checkpoints(t.checkpoint_every, self.run, log))
-        chosen.append(TrainingBar(self.console, t.max_steps))
-        return chosen
+        chosen += [cb.KeepTime(self.clock), KeptRunId(), cb.Checkpoints(t.checkpoint_every, self.run, log)]
+        return [*chosen, TrainingBar(self.console, t.max_steps)]
 
     def _pruning(self) -> Pruning | None:
         """What stops a hopeless run of a sweep, where the sweep wants that."""

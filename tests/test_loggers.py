@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fexgan_lit.loggers import RunCsvLogger
+from fexgan_lit.trackers.csv import RunCsvLogger
 from tests.conftest import TINY, run_train
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fexgan_lit.evaluation.specs import in_order
-from fexgan_lit.loggers import close_loggers, log_numbers, log_picture, log_table, make_loggers
 from fexgan_lit.runfolder import RunFolder
+from fexgan_lit.trackers.send import close_loggers, log_numbers, log_picture, log_table, make_loggers
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from fexgan_lit.config import LoggerSettings
     from fexgan_lit.evaluation.findings import Findings
     from fexgan_lit.evaluation.settings import EvaluationSettings
@@ -18,16 +20,21 @@ if TYPE_CHECKING:
 _COLUMNS = ["contender", "metric", "mean", "deviation", "low", "high", "seeds"]
 
 
-def log_findings(findings: Findings, settings: EvaluationSettings, logger: LoggerSettings, folder: Path) -> None:
+def log_findings(
+    findings: Findings, settings: EvaluationSettings, logger: LoggerSettings, folder: Path, console: Console
+) -> list[str]:
     """Send everything to the logger that was asked for besides the files; `csv` asks for none.
+
+    Returns:
+        The commands that are left to the user, such as the one that uploads an offline run.
 
     Raises:
         UserError: the logger's package or key is missing.
     """
     if logger.name == "csv":
-        return
+        return []
     options: dict[str, Any] = {"evaluation": asdict(settings), "command": findings.command, "recipes": findings.recipes}
-    _, *loggers = make_loggers(logger, RunFolder(folder), options, None)  # the files stand in for metrics.csv
+    _, *loggers = make_loggers(logger, RunFolder(folder), options, None, console)  # the files stand in for metrics.csv
     try:
         numbers = {
             f"evaluation/{row.name}/{metric}": figure.mean
@@ -41,7 +48,8 @@ def log_findings(findings: Findings, settings: EvaluationSettings, logger: Logge
         for name, picture in findings.pictures.items():
             log_picture(loggers, f"figures/{name}", picture, 0, findings.captions.get(name, ""))
     finally:
-        close_loggers(loggers)
+        left = close_loggers(loggers)
+    return left
 
 
 def standings_rows(findings: Findings) -> list[list[Any]]:

@@ -1,0 +1,1 @@
+"""Where numbers, pictures and tables go: metrics.csv always, TensorBoard or Weights & Biases when asked for."""

@@ -1,0 +1,224 @@
+"""Weights & Biases: runs grouped by sweep, setting and seed; a lost connection costs the dashboard, never the run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from fexgan_lit.errors import UserError
+from fexgan_lit.runfolder import RunFolder
+from fexgan_lit.tables import ABSENT
+from fexgan_lit.trackers.directions import direction
+from fexgan_lit.trackers.labels import labels
+from fexgan_lit.trackers.tracker import Ending, Tracker
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from fexgan_lit.config import LoggerSettings
+
+#: What a summary keeps of a number that has a better way: the best value beside the last.
+_SUMMARY = {"minimize": "min,last", "maximize": "max,last"}
+#: The chart that W&B draws of a confusion matrix, and the columns it reads.
+_CONFUSION_CHART = "wandb/confusion_matrix/v1"
+_CONFUSION_FIELDS = {"Actual": "asked", "Predicted": "judged", "nPredictions": "faces"}
+
+
+class RunWandb(Tracker):
+    """One W&B run; the iteration is the step and the x axis of everything.
+
+    Args:
+        experiment: the `wandb.Run`.
+        folder: the run folder.
+        console: where to say that the connection was lost.
+        keep_weights: whether the weights become an artifact.
+    """
+
+    def __init__(self, experiment: Any, folder: Path, console: Console, keep_weights: bool = True) -> None:
+        super().__init__()
+        self.experiment = experiment
+        self.folder = folder
+        self.console = console
+        self.keep_weights = keep_weights
+        self.lost = False  # the connection, or W&B's own process
+        self._directions: dict[str, str | None] = {}
+        # every panel gets the iteration as its x axis
+        experiment.define_metric("iteration")
+        experiment.define_metric("*", step_metric="iteration")
+
+    @property
+    def name(self) -> str:
+        """Lightning asks for it."""
+        return "wandb"
+
+    @property
+    def version(self) -> str:
+        """The id of the W&B run."""
+        return str(self.experiment.id)
+
+    def _send(self, action: Callable[[], Any]) -> None:
+        """Do `action`; where W&B's server or its own process is gone, say so once and train on.
+
+        Without the server the run's own file still takes everything, so every action is tried.
+        """
+        try:
+            action()
+        except lost_connection() as error:
+            self._say_lost(error)
+
+    def _say_lost(self, error: BaseException) -> None:
+        if not self.lost:
+            self.console.print(
+                f"  W&B cannot be reached any more ({first_line(error)}); the run goes on, its folder has everything",
+                style="yellow", markup=False,
+            )  # fmt: skip
+        self.lost = True
+
+    def _log(self, values: Mapping[str, Any], iteration: int) -> None:
+        self._send(lambda: self.experiment.log({**values, "iteration": iteration}, step=iteration))
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Send the numbers of iteration `step`."""
+        for name in metrics:
+            if name not in self._directions:
+                self._define(name)
+        self._log(metrics, int(step or 0))
+
+    def _define(self, name: str) -> None:
+        """Tell W&B which way a number is better; a final number stays plain, since it has one value only."""
+        way = self._directions[name] = direction(name)
+        if way is not None and not name.startswith(("final/", "evaluation/")):
+            self._send(lambda: self.experiment.define_metric(name, step_metric="iteration", summary=_SUMMARY[way]))
+
+    def picture(self, key: str, picture: Image.Image, iteration: int, caption: str) -> None:
+        """An image under `key`; W&B's slider runs over the iterations that have one."""
+        import wandb
+
+        self._log({key: wandb.Image(picture, caption=caption)}, iteration)
+
+    def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], iteration: int) -> None:
+        """A table whose columns of figures can be sorted and plotted."""
+        import wandb
+
+        self._log({key: wandb.Table(columns=list(columns), data=numeric_columns(rows))}, iteration)
+
+    def confusion(self, key: str, counts: Sequence[Sequence[int]], names: Sequence[str], iteration: int) -> None:
+        """The counts as a table, and as W&B's chart of a confusion matrix, which needs no single predictions."""
+        import wandb
+
+        self.table(
+            key, ["asked / judged", *names], [[n, *row] for n, row in zip(names, counts, strict=True)], iteration
+        )
+        cells = [
+            [asked, judged, n]
+            for asked, row in zip(names, counts, strict=True)
+            for judged, n in zip(names, row, strict=True)
+        ]
+        table = wandb.Table(columns=list(_CONFUSION_FIELDS.values()), data=cells)
+        title = {"title": "What was asked against what the judge reads"}
+        chart = wandb.plot_table(_CONFUSION_CHART, table, _CONFUSION_FIELDS, title)
+        self._log({f"charts/{key.rpartition('/')[2]}": chart}, iteration)
+
+    def ended(self, ending: Ending) -> None:
+        """The weights and what they were trained on, as artifacts, and the directions of the summary."""
+        from fexgan_lit.trackers.wandb_artifacts import data_artifact, log_model, use_data
+
+        known = {name: way for name, way in self._directions.items() if way is not None}
+        self._send(lambda: self.experiment.config.update({"directions": known}, allow_val_change=True))
+        if self.keep_weights:
+            data = data_artifact(ending)
+            self._send(lambda: use_data(self.experiment, data))
+            self._send(lambda: log_model(self.experiment, ending, data))
+
+    def close(self, failed: bool) -> str | None:
+        """End the run, waiting no longer for the network than `logger.patience` says.
+
+        Returns:
+            The line that uploads what is only on disk; None where everything was uploaded.
+        """
+        offline = self.experiment.offline
+        try:
+            self.experiment.finish(exit_code=int(failed))
+        except lost_connection() as error:  # a TimeoutError is an OSError
+            self._say_lost(error)
+        if not offline and not self.lost:
+            return None
+        path = shlex.quote(str(self.folder / "wandb"))
+        return f"wandb sync {path}/offline-run-*" if offline else f"wandb sync --include-online {path}/run-*"
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, without its last stop."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def lost_connection() -> tuple[type[BaseException], ...]:
+    """The errors by which W&B's process or server shows that it is gone."""
+    import wandb.errors
+    from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
+
+    # OSError: a pipe that broke, and a disk that filled up under its files
+    return (wandb.errors.CommError, HandleAbandonedError, MailboxClosedError, OSError)
+
+
+def numeric_columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """The rows with every column of figures as numbers (absent ones None); a column with words stays as it is."""
+    columns = [[_number(cell) for cell in column] for column in zip(*rows, strict=True)]
+    kept = [
+        list(before) if any(isinstance(cell, str) for cell in after) else after
+        for before, after in zip(zip(*rows, strict=True), columns, strict=True)
+    ]
+    return [list(row) for row in zip(*kept, strict=True)]
+
+
+def _number(cell: Any) -> Any:
+    """A number for text that is one, also in Markdown's bold; None for what stands in place of an absent one."""
+    if not isinstance(cell, str):
+        return cell
+    text = cell.strip("*")
+    try:
+        return None if text == ABSENT else float(text)
+    except ValueError:
+        return cell
+
+
+def start_wandb(
+    settings: LoggerSettings, run: RunFolder, config: Mapping[str, Any], run_id: str | None, console: Console
+) -> RunWandb:
+    """Begin a W&B run, or go on with the one of that id; offline where the server cannot be reached.
+
+    Raises:
+        UserError: online, but there is no key.
+    """
+    import wandb
+
+    wandb.setup(wandb.Settings(silent=True))
+    # a WANDB_MODE=offline of the machine holds against an option, never the other way round
+    mode: Any = os.environ.get("WANDB_MODE", "online") if settings.mode == "online" else "offline"
+    named = labels(run.path, config, settings)
+    options: dict[str, Any] = {
+        **asdict(named), "project": settings.project, "entity": settings.entity, "dir": run.path,
+        "config": {**config, "setting": named.job_type, "sweep": named.group}, "id": run_id,
+        "resume": "allow" if run_id else None, "reinit": "create_new",
+        "settings": wandb.Settings(
+            silent=True, init_timeout=settings.patience, finish_timeout=settings.patience, finish_timeout_raises=True
+        ),
+    }  # fmt: skip
+    try:
+        experiment = wandb.init(**options, mode=mode)
+    except wandb.errors.UsageError as error:
+        if "key" not in str(error).lower():
+            raise
+        raise UserError(
+            "logger.mode=online, but Weights & Biases has no key here: run `wandb login`, or stay offline"
+        ) from error
+    except wandb.errors.CommError as error:
+        console.print(f"  W&B cannot be used online ({first_line(error)}); this run is kept offline", style="yellow")
+        experiment = wandb.init(**options, mode="offline")
+    return RunWandb(experiment, run.path, console, settings.weights)
