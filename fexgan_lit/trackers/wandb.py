@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -33,24 +33,31 @@ _CONFUSION_FIELDS = {"Actual": "asked", "Predicted": "judged", "nPredictions": "
 class RunWandb(Tracker):
     """One W&B run; the iteration is the step and the x axis of everything.
 
+    Where the connection is lost, the W&B run goes on in an offline part with the same id, which `wandb sync` adds.
+
     Args:
-        experiment: the `wandb.Run`.
-        folder: the run folder.
+        options: of `wandb.init`.
+        mode: `online` or `offline`.
         console: where to say that the connection was lost.
         keep_weights: whether the weights become an artifact.
     """
 
-    def __init__(self, experiment: Any, folder: Path, console: Console, keep_weights: bool = True) -> None:
+    def __init__(self, options: Mapping[str, Any], mode: str, console: Console, keep_weights: bool = True) -> None:
         super().__init__()
-        self.experiment = experiment
-        self.folder = folder
+        self.options = dict(options)
         self.console = console
         self.keep_weights = keep_weights
         self.lost = False  # the connection, or W&B's own process
+        self._begin(mode)
+
+    def _begin(self, mode: Any) -> None:
+        import wandb
+
+        self.experiment = wandb.init(**self.options, mode=mode)
         self._directions: dict[str, str | None] = {}
         # every panel gets the iteration as its x axis
-        experiment.define_metric("iteration")
-        experiment.define_metric("*", step_metric="iteration")
+        self.experiment.define_metric("iteration")
+        self.experiment.define_metric("*", step_metric="iteration")
 
     @property
     def name(self) -> str:
@@ -63,32 +70,40 @@ class RunWandb(Tracker):
         return str(self.experiment.id)
 
     def _send(self, action: Callable[[], Any]) -> None:
-        """Do `action`; where W&B's server or its own process is gone, say so once and train on.
-
-        Without the server the run's own file still takes everything, so every action is tried.
-        """
+        """Do `action`; where W&B's server or its own process is gone, say so once and train on."""
         try:
             action()
-        except lost_connection() as error:
+        except Exception as error:
+            # a server's odd answer comes as any error, and a finished training must not end with it
+            if self.experiment.offline and not isinstance(error, lost_connection()):
+                raise
             self._say_lost(error)
+            if not self.experiment.offline:
+                self._go_offline()
+                action()
 
     def _say_lost(self, error: BaseException) -> None:
         if not self.lost:
-            self.console.print(
-                f"  W&B cannot be reached any more ({first_line(error)}); the run goes on, its folder has everything",
-                style="yellow", markup=False,
-            )  # fmt: skip
+            line = f"  W&B cannot be reached any more ({first_line(error)}); the run goes on offline"
+            self.console.print(line, style="yellow", markup=False)
         self.lost = True
 
-    def _log(self, values: Mapping[str, Any], iteration: int) -> None:
-        self._send(lambda: self.experiment.log({**values, "iteration": iteration}, step=iteration))
+    def _go_offline(self) -> None:
+        self.options |= {"id": self.experiment.id, "resume": "allow"}
+        with contextlib.suppress(*lost_connection()):
+            self.experiment.finish()
+        self._begin("offline")
+
+    def _log(self, values: Callable[[], Mapping[str, Any]], iteration: int) -> None:
+        """Send what `values` gives; called again where it has to be sent again, since W&B's media belong to one run."""
+        self._send(lambda: self.experiment.log({**values(), "iteration": iteration}, step=iteration))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Send the numbers of iteration `step`."""
         for name in metrics:
             if name not in self._directions:
                 self._define(name)
-        self._log(metrics, int(step or 0))
+        self._log(lambda: metrics, int(step or 0))
 
     def _define(self, name: str) -> None:
         """Tell W&B which way a number is better; a final number stays plain, since it has one value only."""
@@ -100,41 +115,39 @@ class RunWandb(Tracker):
         """An image under `key`; W&B's slider runs over the iterations that have one."""
         import wandb
 
-        self._log({key: wandb.Image(picture, caption=caption)}, iteration)
+        self._log(lambda: {key: wandb.Image(picture, caption=caption)}, iteration)
 
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], iteration: int) -> None:
         """A table whose columns of figures can be sorted and plotted."""
         import wandb
 
-        self._log({key: wandb.Table(columns=list(columns), data=numeric_columns(rows))}, iteration)
+        self._log(lambda: {key: wandb.Table(columns=list(columns), data=numeric_columns(rows))}, iteration)
 
     def confusion(self, key: str, counts: Sequence[Sequence[int]], names: Sequence[str], iteration: int) -> None:
         """The counts as a table, and as W&B's chart of a confusion matrix, which needs no single predictions."""
         import wandb
 
-        self.table(
-            key, ["asked / judged", *names], [[n, *row] for n, row in zip(names, counts, strict=True)], iteration
-        )
-        cells = [
-            [asked, judged, n]
-            for asked, row in zip(names, counts, strict=True)
-            for judged, n in zip(names, row, strict=True)
-        ]
-        table = wandb.Table(columns=list(_CONFUSION_FIELDS.values()), data=cells)
+        rows = [[name, *row] for name, row in zip(names, counts, strict=True)]
+        self.table(key, ["asked / judged", *names], rows, iteration)
+        cells = [[asked, judged, n] for asked, *row in rows for judged, n in zip(names, row, strict=True)]
+        columns: list[str | int] = list(_CONFUSION_FIELDS.values())
         title = {"title": "What was asked against what the judge reads"}
-        chart = wandb.plot_table(_CONFUSION_CHART, table, _CONFUSION_FIELDS, title)
-        self._log({f"charts/{key.rpartition('/')[2]}": chart}, iteration)
+
+        def chart() -> dict[str, Any]:
+            table = wandb.Table(columns=columns, data=cells)
+            chosen = wandb.plot_table(_CONFUSION_CHART, table, _CONFUSION_FIELDS, title)
+            return {f"charts/{key.rpartition('/')[2]}": chosen}
+
+        self._log(chart, iteration)
 
     def ended(self, ending: Ending) -> None:
         """The weights and what they were trained on, as artifacts, and the directions of the summary."""
-        from fexgan_lit.trackers.wandb_artifacts import data_artifact, log_model, use_data
+        from fexgan_lit.trackers.wandb_artifacts import log_model
 
-        known = {name: way for name, way in self._directions.items() if way is not None}
+        known = {name: way for name in self._directions if (way := direction(name)) is not None}
         self._send(lambda: self.experiment.config.update({"directions": known}, allow_val_change=True))
         if self.keep_weights:
-            data = data_artifact(ending)
-            self._send(lambda: use_data(self.experiment, data))
-            self._send(lambda: log_model(self.experiment, ending, data))
+            self._send(lambda: log_model(self.experiment, ending))
 
     def close(self, failed: bool) -> str | None:
         """End the run, waiting no longer for the network than `logger.patience` says.
@@ -147,10 +160,10 @@ class RunWandb(Tracker):
             self.experiment.finish(exit_code=int(failed))
         except lost_connection() as error:  # a TimeoutError is an OSError
             self._say_lost(error)
-        if not offline and not self.lost:
-            return None
-        path = shlex.quote(str(self.folder / "wandb"))
-        return f"wandb sync {path}/offline-run-*" if offline else f"wandb sync --include-online {path}/run-*"
+        path = shlex.quote(str(self.options["dir"] / "wandb"))
+        parts = [f"{path}/run-*"] if self.lost else []
+        parts += [f"{path}/offline-run-*"] if offline else []
+        return f"wandb sync {'--include-online ' if self.lost else ''}{' '.join(parts)}" if parts else None
 
 
 def first_line(error: BaseException) -> str:
@@ -211,7 +224,7 @@ def start_wandb(
         ),
     }  # fmt: skip
     try:
-        experiment = wandb.init(**options, mode=mode)
+        return RunWandb(options, mode, console, settings.weights)
     except wandb.errors.UsageError as error:
         if "key" not in str(error).lower():
             raise
@@ -220,5 +233,4 @@ def start_wandb(
         ) from error
     except wandb.errors.CommError as error:
         console.print(f"  W&B cannot be used online ({first_line(error)}); this run is kept offline", style="yellow")
-        experiment = wandb.init(**options, mode="offline")
-    return RunWandb(experiment, run.path, console, settings.weights)
+        return RunWandb(options, "offline", console, settings.weights)

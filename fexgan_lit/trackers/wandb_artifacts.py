@@ -20,18 +20,16 @@ _PLACES = ("root", "manifest", "videos", "annotations", "cache_dir", "facekit", 
 _FOREIGN = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-def log_model(experiment: Any, ending: Ending, data: Any) -> None:
-    """Log `weights/` and config.yaml as an artifact: a run folder without checkpoints, which every door takes.
+def log_model(experiment: Any, ending: Ending) -> None:
+    """Log `weights/` and config.yaml as an artifact, and the data set as one that the run used.
 
-    Args:
-        experiment: the `wandb.Run`.
-        ending: of the training run.
-        data: what `data_artifact` gave.
+    The model's artifact is a run folder without checkpoints, which every door takes.
     """
-    config = ending.config
-    kept = keep_files(ending)
     import wandb
 
+    config = ending.config
+    data = data_artifact(ending)
+    use_data(experiment, data)
     model = wandb.Artifact(
         artifact_name(f"{config['model']['name']}_{config['dataset']['name']}"),
         type="model",
@@ -41,7 +39,7 @@ def log_model(experiment: Any, ending: Ending, data: Any) -> None:
             "metrics": dict(ending.metrics),
         },
     )  # fmt: skip
-    for name, path in kept.items():
+    for name, path in keep_files(ending).items():
         # the copy that W&B would take is not needed: the files in the folder of this iteration are never written again
         model.add_file(str(path), name=name, policy="immutable")
     experiment.log_artifact(model, aliases=["latest", "final"])

@@ -1,0 +1,90 @@
+"""`python -m fexgan_lit.dashboard`: make the W&B workspace of a project or of one sweep."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from fexgan_lit.doors import run_door
+from fexgan_lit.errors import UserError
+
+
+def dashboard(cfg: DictConfig) -> None:
+    """Build the workspace that `cfg` describes and save it on the server."""
+    from rich.console import Console
+
+    from fexgan_lit.trackers.panels import LOSS_WEIGHTS, sections
+
+    axes, group = swept(cfg.sweep) if cfg.sweep else (LOSS_WEIGHTS, None)
+    require_packages()
+    entity = require_entity(cfg.entity)
+
+    from fexgan_lit.trackers.workspace import build_workspace
+
+    name = cfg.name or (f"fexgan_lit: {group}" if group else "fexgan_lit")
+    workspace = build_workspace(sections(axes), name=name, entity=entity, project=cfg.project, group=group)
+    try:
+        workspace.save()
+    except Exception as error:  # whatever the server answers
+        raise UserError(
+            f"W&B did not take the dashboard of {entity}/{cfg.project}: {error}. Upload a run of the project first, "
+            "and check project= and entity=."
+        ) from error
+    Console(highlight=False, soft_wrap=True).print(f"  dashboard  {workspace.url}", markup=False)
+
+
+def swept(place: str) -> tuple[tuple[str, ...], str]:
+    """The options that a sweep varied, without the seed, and the name its runs are grouped under.
+
+    Raises:
+        UserError: `place` is no sweep folder.
+    """
+    file = Path(place).expanduser() / "sweep.yaml"
+    if not file.is_file():
+        raise UserError(f"sweep={place}: expected the folder of a sweep, but it has no sweep.yaml")
+    plan: Any = OmegaConf.to_container(OmegaConf.load(file))
+    axes = tuple(name for name in plan.get("axes", {}) if name != "seed")
+    return axes, file.parent.resolve().name
+
+
+def require_packages() -> None:
+    """Raise a UserError where wandb or wandb-workspaces is not installed."""
+    missing = [name for name in ("wandb", "wandb_workspaces") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"the dashboard needs the package {' and '.join(missing)}: pip install 'fexgan_lit[dashboard]'")
+
+
+def require_entity(entity: str | None) -> str:
+    """The user or team that the dashboard is made for: `entity`, or the one of the key.
+
+    Raises:
+        UserError: there is no key, or the server cannot be asked.
+    """
+    import wandb
+
+    wandb.setup(wandb.Settings(silent=True))
+    if not wandb.login(prompt=False, verify=False):
+        raise UserError(
+            "a dashboard lives on the W&B server, and there is no key here: run `wandb login`, or set WANDB_API_KEY"
+        )
+    if entity:
+        return entity
+    try:
+        found = wandb.Api(timeout=20).default_entity
+    except Exception as error:
+        raise UserError(f"W&B cannot be asked whose key this is: {error}. Give entity=NAME, or try later.") from error
+    if not found:
+        raise UserError("the key belongs to no user or team; give entity=NAME")
+    return str(found)
+
+
+def main() -> None:
+    """The door."""
+    run_door(dashboard, "dashboard")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""What the dashboard of a project shows, as plain data: sections of panels over the keys that runs log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+#: How a panel shows its keys: curves over the iterations, pictures with a slider, a table of one run, an axis a key
+#: with a line a run, and the weight of each option for one number.
+KINDS = ("lines", "pictures", "table", "parallel", "importance")
+#: The axes of the parallel coordinates where no sweep names its own.
+LOSS_WEIGHTS = ("loss.alpha", "loss.beta", "loss.gamma")
+#: Swept over orders of magnitude, so shown on logarithmic axes.
+_LOGARITHMIC = ("loss.", "optimizer.lr")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel.
+
+    Attributes:
+        kind: one of `KINDS`.
+        title: above it.
+        keys: what it shows: names of logged numbers, pictures or tables.
+        options: for `parallel`: the options of the configuration that are the first axes.
+    """
+
+    kind: str
+    title: str
+    keys: tuple[str, ...]
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """Panels under one heading."""
+
+    name: str
+    panels: tuple[Panel, ...]
+
+
+def logarithmic(option: str) -> bool:
+    """Whether an option is one that is searched over orders of magnitude."""
+    return option.startswith(_LOGARITHMIC)
+
+
+def sections(axes: Sequence[str] = LOSS_WEIGHTS) -> tuple[Section, ...]:
+    """The dashboard from top to bottom.
+
+    Args:
+        axes: the options that runs differ in, by their full names; the seed is none of them.
+    """
+    quality, affect, ssim = "fd_judge", "judge_affect_accuracy", "ssim"
+    final = tuple(f"final/val/{name}" for name in (quality, affect, ssim))
+    losses = {
+        "both networks": ("loss/generator", "loss/discriminator"),
+        "reconstruction (gamma)": ("loss/reconstruction",),
+        "KL divergence (beta)": ("loss/kl",),
+        "adversarial (alpha)": ("loss/binary", "loss/class"),
+    }
+    validation = {"fd_judge": quality, "affect as asked": affect, "SSIM": ssim}
+    pictures = {
+        "affects over the iterations": "progress/affects", "affects": "figures/affects",
+        "affects and truth": "figures/affects_and_truth", "complex expressions": "figures/complex",
+        "samples of the fitted prior": "figures/samples_fitted", "confusion": "figures/confusion",
+    }  # fmt: skip
+    tables = {"Table 1": "table1", "image quality": "quality", "confusion": "confusion"}
+    return (
+        Section("Settings", (
+            Panel("parallel", "options against results", final, tuple(axes)),
+            Panel("importance", "which option decides fd_judge", final[:1]),
+        )),
+        Section("Validation", tuple(Panel("lines", title, (f"val/{name}",)) for title, name in validation.items())),
+        Section("Faces", tuple(Panel("pictures", title, (key,)) for title, key in pictures.items())),
+        Section("Tables", tuple(Panel("table", title, (f"tables/{name}",)) for title, name in tables.items())),
+        Section("Losses", tuple(Panel("lines", title, keys) for title, keys in losses.items())),
+    )  # fmt: skip
