@@ -30,6 +30,11 @@ class RunCsvLogger(Tracker):
         """Lightning asks for it."""
         return "csv"
 
+    @property
+    def version(self) -> str:
+        """Lightning asks for it."""
+        return ""
+
     def _read(self, resume_at: int) -> None:
         """Keep the rows up to the checkpoint; what came after it is about to be computed again."""
         with self.path.open(newline="", encoding="utf-8") as file:
@@ -64,6 +69,9 @@ class RunCsvLogger(Tracker):
             writer.writeheader()
         writer.writerows(rows)
         return buffer.getvalue()
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The configuration lies beside metrics.csv."""
 
     def history(self) -> dict[str, tuple[list[int], list[float]]]:
         """Every column as (iterations, values), for the loss curves."""

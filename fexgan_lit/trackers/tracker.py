@@ -36,14 +36,6 @@ class Ending:
 class Tracker(Logger):
     """A Lightning logger that also takes pictures, tables and the end of a run; what it cannot show it leaves out."""
 
-    @property
-    def version(self) -> str:
-        """Lightning asks for it."""
-        return ""
-
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """The configuration lies beside metrics.csv; a tracker that shows it takes it at its start or end."""
-
     def picture(self, key: str, picture: Image.Image, iteration: int, caption: str) -> None:
         """Show a picture under `key`; the same key over iterations is one slider."""
 

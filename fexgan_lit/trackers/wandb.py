@@ -69,6 +69,9 @@ class RunWandb(Tracker):
         """The id of the W&B run."""
         return str(self.experiment.id)
 
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The configuration went to W&B when the run began."""
+
     def _send(self, action: Callable[[], Any]) -> None:
         """Do `action`; where W&B's server or its own process is gone, say so once and train on."""
         try:
