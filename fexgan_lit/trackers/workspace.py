@@ -32,7 +32,7 @@ def build_workspace(
         settings=ws.WorkspaceSettings(x_axis="iteration"),
         # seeds of one setting are one line with a band
         runset_settings=ws.RunsetSettings(
-            groupby=[ws.Config("setting")], filters=[ws.Metric("Group") == group] if group else []
+            groupby=[ws.Config("setting")], filters=ws.And(ws.Metric("Group") == group) if group else ""
         ),
     )  # fmt: skip
 
