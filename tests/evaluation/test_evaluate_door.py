@@ -162,10 +162,13 @@ def test_a_checkpoint_that_is_none_is_refused(runs, tmp_path):
 
 def test_an_offline_wandb_run_holds_tables_and_pictures(found, tmp_path):
     pytest.importorskip("wandb")
+    from rich.console import Console
+
     from fexgan_lit.config import LoggerSettings
     from fexgan_lit.evaluation.logs import log_findings
 
-    log_findings(found, EvaluationSettings(run="x"), LoggerSettings(name="wandb"), tmp_path)
+    left = log_findings(found, EvaluationSettings(run="x"), LoggerSettings(name="wandb"), tmp_path, Console())
+    assert left == [f"wandb sync {tmp_path}/wandb/offline-run-*"]
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     wanted = {
         "tables/every_figure",
