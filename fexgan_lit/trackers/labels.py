@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fexgan_lit.config import LoggerSettings
 
 #: Parts of a configuration that do not change what is trained, or are the seed.
-_ASIDE = ("seed", "run", "name", "data", "logger", "metrics")
+_ASIDE = ("seed", "run", "name", "data", "logger", "metrics", "sweep")
 _ASIDE_IN = {
     "dataset": ("root", "cache_dir", "workers", "val_batch", "val_limit"),
     "trainer": ("threads", "log_every", "val_every", "figures_every", "checkpoint_every", "max_minutes"),

@@ -220,7 +220,7 @@ def start_wandb(
     named = labels(run.path, config, settings)
     options: dict[str, Any] = {
         **asdict(named), "project": settings.project, "entity": settings.entity, "dir": run.path,
-        "config": {**config, "setting": named.job_type, "sweep": named.group}, "id": run_id,
+        "config": {**config, "setting": named.job_type}, "id": run_id,
         "resume": "allow" if run_id else None, "reinit": "create_new",
         "settings": wandb.Settings(
             silent=True, init_timeout=settings.patience, finish_timeout=settings.patience, finish_timeout_raises=True
