@@ -20,8 +20,8 @@ install: $(STAMP) ## the virtual environment with the tested versions
 demo: $(STAMP)   ## train on the embedded cartoon cast and show where the pictures are (about 6 minutes on 2 cores)
 	$(BIN)/python -m fexgan_lit.train experiment=demo
 
-test: $(STAMP)   ## every test
-	$(BIN)/python -m pytest -q
+test: $(STAMP)   ## every test, two files at a time
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: $(STAMP)   ## style, names, types
 	$(BIN)/ruff check .
