@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -72,7 +73,7 @@ def read_record(folder: Path) -> SweepRecord | None:
     try:
         content: Any = OmegaConf.to_container(OmegaConf.load(path))
         return SweepRecord(**content)
-    except (OmegaConfBaseException, TypeError, ValueError, OSError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError, OSError) as error:
         raise UserError(f"{path} is no record of a sweep: {' '.join(str(error).split())}") from error
 
 
