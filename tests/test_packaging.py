@@ -42,6 +42,9 @@ def test_configuration_comes_from_the_wheel(installed, tmp_path):
     shipped = {path.relative_to(REPO / "conf") for path in (REPO / "conf").rglob("*.yaml")}
     carried = {path.relative_to(where.strip()) for path in Path(where.strip()).rglob("*.yaml")}
     assert carried == shipped
+    # Hydra finds the sweepers by the place of their package
+    assert (installed / "hydra_plugins" / "fexgan_lit_sweepers" / "__init__.py").is_file()
+    assert not (installed / "hydra_plugins" / "__init__.py").exists()
 
 
 def test_train_works_from_the_wheel_in_an_empty_folder(installed, tmp_path):

@@ -83,6 +83,7 @@ class Launching:
                     self.await_siblings(setting)
                     if (ended := read_result(self.folder / setting.name)) is not None:
                         results[setting.name] = vars(ended)
+                        self.news.look([setting.name])
                 waiting = [s for s in waiting if s.name not in results]
             together = [s for s in waiting if self.deaths[s.name] < _STARTS_TOGETHER]
             if self.workshop.launcher_name == "basic":

@@ -73,13 +73,13 @@ class News:
             for setting in batch:
                 self.console.rule(f"run {self.done + 1} of {self.total}: {setting.name}", align="left", style="dim")
             yield
-            self._look([setting.name for setting in batch])
+            self.look([setting.name for setting in batch])
             return
         waiting, over = [setting.name for setting in batch], threading.Event()
 
         def watch() -> None:
             while not over.wait(_LOOK_S):
-                self._look(waiting)
+                self.look(waiting)
 
         thread = threading.Thread(target=watch, daemon=True)
         thread.start()
@@ -88,9 +88,9 @@ class News:
         finally:
             over.set()
             thread.join()
-            self._look(waiting)
+            self.look(waiting)
 
-    def _look(self, waiting: list[str]) -> None:
+    def look(self, waiting: list[str]) -> None:
         """Say which of the runs have ended, and forget those."""
         for name in list(waiting):
             with contextlib.suppress(UserError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -80,6 +81,7 @@ class Workshop:
         """
         with open_dict(self.config):
             self.config.hydra.sweep.dir = str(folder)
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use
         try:
             return Plugins.instance().instantiate_launcher(
                 hydra_context=self.context, task_function=self.task, config=self.config
