@@ -36,20 +36,23 @@ class Ended:
 
 @pytest.fixture
 def train(tmp_path, monkeypatch, capfd) -> Callable[..., Ended]:
-    """`python -m fexgan_lit.train -m ...` in a folder of the test's own."""
+    """`python -m fexgan_lit.train -m ...` in a folder of the test's own; drawing the report takes a second."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*overrides: str, small: bool = True) -> Ended:
+    def call(*overrides: str, small: bool = True, report: bool = False) -> Ended:
         from fexgan_lit.train import main
 
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-        monkeypatch.setattr(sys, "argv", ["train", "-m", *(without(overrides) if small else ()), *overrides])
         capfd.readouterr()
         code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
+        with monkeypatch.context() as patch:
+            patch.delenv("HYDRA_FULL_ERROR", raising=False)
+            patch.setattr(sys, "argv", ["train", "-m", *(without(overrides) if small else ()), *overrides])
+            if not report:
+                patch.setattr("fexgan_lit.reporting.sweep_report.write_sweep_report", lambda *_: None)
+            try:
+                main()
+            except SystemExit as end:
+                code = int(end.code or 0)
         printed = capfd.readouterr()
         return Ended(code, printed.out, printed.err)
 

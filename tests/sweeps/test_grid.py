@@ -49,13 +49,15 @@ def test_a_sweep_killed_twice_gives_the_numbers_of_an_uninterrupted_one(tmp_path
     assert 2 <= len(before) < 8
     half = [p.parents[1].name for p in folder.glob("*/checkpoints/last.ckpt") if p.parents[1].name not in before]
 
-    ended = train(*GRID, f"hydra.sweep.dir={folder}")
+    ended = train(*GRID, f"hydra.sweep.dir={folder}", report=True)
     assert ended.code == 0, ended.err
     assert f"{len(before)} finished before" in ended.out
     assert ("1 go on from their checkpoint" in ended.out) == (len(half) == 1)
-    assert train(*GRID, f"hydra.sweep.dir={whole}").code == 0
+    assert train(*GRID, f"hydra.sweep.dir={whole}", report=True).code == 0
     assert len(results(whole)) == 8
     assert results(folder) == results(whole)
+    for table in ("table.csv", "settings.csv"):
+        assert (folder / table).read_bytes() == (whole / table).read_bytes()
     assert {name: (folder / name / "result.json").stat().st_mtime_ns for name in before} == stamps
 
 
