@@ -57,8 +57,8 @@ def paint(session: Session, tree: Any) -> dict[str, Any]:
     """The face and expression asked for, by every system.
 
     Returns:
-        ``{"pictures": [{"picture", "file", "readings", "units"} or {"error"}], "ms"}``: a picture to look at, the same
-        as the system painted it, what the networks read in it, and the action units that were asked for.
+        ``{"pictures": [{"picture", "file", "units", "key"} or {"error"}], "ms"}``: a picture to look at, the same as
+        the system painted it, the action units that were asked for, and what `read` knows it by.
 
     Raises:
         UserError: the wish cannot be read.
@@ -72,20 +72,38 @@ def _painted(session: Session, system: int, tree: Any, asked: Asked) -> dict[str
     try:
         sitter = _sitter(session, system, tree)
         wanted = sitter.wanted(asked)
-        with session.painting():
-            face = sitter.paint(wanted)
-            readings = sitter.easel.read(face)
     except UserError as error:
         if len(session.easels) == 1:
             raise
         return {"error": without_paths(str(error))}
-    units = (
-        None
-        if wanted.aus is None
-        else {str(unit): round(value, 3) for unit, value in zip(ACTION_UNITS, wanted.aus[0].tolist(), strict=True)}
-    )
-    pixels = to_uint8(face)
-    return {"picture": jpeg(enlarged(pixels)[0]), "file": png(pixels[0]), "readings": readings, "units": units}
+    with session.painting():
+        pixels = to_uint8(sitter.paint(wanted))
+    units = dict(zip(map(str, ACTION_UNITS), wanted.aus[0].tolist(), strict=True)) if wanted.aus is not None else None
+    return {"picture": jpeg(enlarged(pixels)[0]), "file": png(pixels[0]), "units": units,
+            "key": session.painted.add(pixels[0])}  # fmt: skip
+
+
+def read(session: Session, tree: Any) -> dict[str, Any]:
+    """What the networks read in painted pictures: ``{"readings": [...]}``, one of `Easel.read` for every system.
+
+    A question of its own, so that a picture need not wait for it. ``keys`` are those of `paint`, null for a system that
+    painted nothing.
+
+    Raises:
+        UserError: a picture is gone.
+    """
+    keys = tree.get("keys") if isinstance(tree, dict) else None
+    if not isinstance(keys, list) or len(keys) != len(session.easels):
+        raise UserError("keys: expected one for every system")
+    found: list[dict[str, Any] | None] = []
+    for key, easel in zip(keys, session.easels, strict=True):
+        if key is None:
+            found.append(None)
+            continue
+        face = easel.fitted(session.painted.get(str(key)))
+        with session.painting():
+            found.append(easel.read(face))
+    return {"readings": found}
 
 
 def source(session: Session, tree: Any) -> dict[str, Any]:

@@ -11,8 +11,6 @@ import numpy as np
 
 from fexgan_lit.errors import UserError
 
-#: Pictures that are kept at once; the oldest gives way.
-MOST_UPLOADS = 32
 CAST, UPLOAD, RANDOM = "cast", "upload", "random"
 _SEEDS = 2**31
 
@@ -48,10 +46,17 @@ class FaceName:
         return int(self.key)
 
 
-class Uploads:
-    """Pictures of this session, in memory alone, safe to use from several threads."""
+class Kept:
+    """Pictures of this session, in memory alone, safe to use from several threads; the oldest gives way.
 
-    def __init__(self) -> None:
+    Args:
+        most: pictures that are kept at once.
+        gone: what to say of one that is not kept any more.
+    """
+
+    def __init__(self, most: int, gone: str) -> None:
+        self.most = most
+        self.gone = gone
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -60,7 +65,7 @@ class Uploads:
         key = secrets.token_urlsafe(12)
         with self._lock:
             self._kept[key] = pixels
-            if len(self._kept) > MOST_UPLOADS:
+            if len(self._kept) > self.most:
                 self._kept.popitem(last=False)
         return key
 
@@ -72,6 +77,16 @@ class Uploads:
         """
         with self._lock:
             if key not in self._kept:
-                raise UserError("The picture is gone: pictures are kept only while the page runs. Drop it again.")
+                raise UserError(self.gone)
             self._kept.move_to_end(key)
             return self._kept[key]
+
+
+def uploads() -> Kept:
+    """Room for pictures that are dropped on the page."""
+    return Kept(32, "The picture is gone: pictures are kept only while the page runs. Drop it again.")
+
+
+def painted() -> Kept:
+    """Room for the last pictures that were painted, until somebody reads them."""
+    return Kept(16, "The picture has given way to newer ones; ask for it again.")

@@ -48,7 +48,7 @@ def add_page(app: FastAPI, session: Session, settings: ExploreSettings) -> None:
     app.get("/api/about")(session.about)
     app.get("/api/faces")(partial(answers.gallery, session))
     asked = {
-        "paint": answers.paint, "source": answers.source, "characters": answers.characters,
+        "paint": answers.paint, "read": answers.read, "source": answers.source, "characters": answers.characters,
         "map": answers.expression_map, "preview": answers.preview, "export": answers.export,
     }  # fmt: skip
     for name, answer in asked.items():

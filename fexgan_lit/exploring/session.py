@@ -14,8 +14,9 @@ from torch import Tensor
 
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.errors import UserError
+from fexgan_lit.exploring import faces
 from fexgan_lit.exploring.asked import Asked
-from fexgan_lit.exploring.faces import CAST, RANDOM, FaceName, Uploads
+from fexgan_lit.exploring.faces import CAST, RANDOM, FaceName, Kept
 from fexgan_lit.expression import COMPLEX_PAIRS, Expression
 
 if TYPE_CHECKING:
@@ -59,11 +60,13 @@ class Session:
         easels: one system, or two side by side.
         folder: for files that have to be written on the way; its owner removes it.
         uploads: pictures that were dropped on the page.
+        painted: the last pictures that were painted.
     """
 
     easels: Sequence[Easel]
     folder: Path
-    uploads: Uploads = field(default_factory=Uploads)
+    uploads: Kept = field(default_factory=faces.uploads)
+    painted: Kept = field(default_factory=faces.painted)
     _painting: threading.Lock = field(default_factory=threading.Lock)
     _cast: threading.Lock = field(default_factory=threading.Lock)
 

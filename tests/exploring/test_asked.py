@@ -6,7 +6,7 @@ import pytest
 
 from fexgan_lit.errors import UserError
 from fexgan_lit.exploring.asked import Asked, read_asked
-from fexgan_lit.exploring.faces import MOST_UPLOADS, FaceName, Uploads
+from fexgan_lit.exploring.faces import FaceName, uploads
 from tests.conftest import AFFECTS
 
 
@@ -46,11 +46,11 @@ def test_names_of_faces():
 
 
 def test_the_oldest_upload_gives_way():
-    uploads = Uploads()
-    keys = [uploads.add(number) for number in range(MOST_UPLOADS)]
-    assert len(set(keys)) == MOST_UPLOADS
-    assert uploads.get(keys[0]) == 0  # is now the last one used
-    uploads.add(99)
-    assert uploads.get(keys[0]) == 0
+    kept = uploads()
+    keys = [kept.add(number) for number in range(kept.most)]
+    assert len(set(keys)) == kept.most
+    assert kept.get(keys[0]) == 0  # is now the last one used
+    kept.add(99)
+    assert kept.get(keys[0]) == 0
     with pytest.raises(UserError, match="The picture is gone"):
-        uploads.get(keys[1])
+        kept.get(keys[1])

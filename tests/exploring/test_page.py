@@ -124,6 +124,17 @@ def test_a_slider_changes_both_pictures(visit):
     assert "beyond training" in page.page.locator("#affect-joy").get_attribute("aria-valuetext")
 
 
+def test_what_the_networks_see_follows_the_picture(visit):
+    page = visit("?w=joy:1")
+    readings = page.page.locator("#readings")
+    page.page.locator(".reading.asked", has_text="joy").first.wait_for()
+    assert "real to the discriminator" in readings.inner_text()
+    assert "Action units that the critic reads" in readings.inner_text()
+    assert "No judge of this run's data is in the cache" in readings.inner_text()
+    page.page.keyboard.press("1")
+    page.page.locator(".reading.asked", has_text="anger").first.wait_for()
+
+
 def test_presets_by_mouse_and_keyboard(visit):
     page = visit()
     page.page.click("text=anger + sadness")

@@ -7,6 +7,7 @@ import { expression, named, state } from "./state.js";
 let easels = [];
 let pictures = [];
 let given = null;
+let resting = 0; // until the readings are asked for
 const painted = [];
 export const whenPainted = (listener) => painted.push(listener);
 
@@ -40,13 +41,24 @@ const ask = newestOnly(
     pictures = answer.pictures;
     pictures.forEach((one, i) => showOne(easels[i], one));
     $("timing").textContent = `painted in ${Math.round(answer.ms)} ms`;
-    showReadings();
+    resting = setTimeout(() => askReadings(pictures.map((one) => one.key || null)), 150);
     for (const listener of painted) listener(answer, question);
   },
   (error) => {
     easels.forEach((easel) => showOne(easel, { error: error.message }));
     toast(error.message);
   },
+);
+
+// What the networks read is asked for when the sliders rest, so that no picture waits for it.
+const askReadings = newestOnly(
+  (keys) => post("/api/read", { keys }),
+  ({ readings }, keys) => {
+    if (pictures.some((one, i) => (one.key || null) !== keys[i])) return;
+    pictures.forEach((one, i) => (one.readings = readings[i]));
+    showReadings();
+  },
+  () => {}, // painted over meanwhile: the next picture is read
 );
 
 function showOne(easel, one) {
@@ -58,6 +70,7 @@ function showOne(easel, one) {
 }
 
 export function repaint() {
+  clearTimeout(resting);
   $("wish").textContent = named(expression());
   if (state.face) ask({ face: state.face, shows: state.shows, ...expression() });
 }
