@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import yaml
 from PIL import Image
 from torch import Tensor
 
@@ -131,7 +132,7 @@ def exported(film: Film, films: Sequence[np.ndarray], kind: str, folder: Path) -
     Args:
         film: the keyframes, for the rate and the record.
         films: frames of each system, (T, S, S, 3) uint8 RGB.
-        kind: one of `FORMATS`; `png` is a ZIP of the frames, as large as the system paints them, and of the record.
+        kind: one of `FORMATS`; `png` is a ZIP of the frames, as large as the system paints them, and of the keyframes.
         folder: where a file may lie while it is made.
     """
     if kind == "png":
@@ -152,7 +153,24 @@ def _frames_zipped(film: Film, films: Sequence[np.ndarray]) -> bytes:
                 Image.fromarray(pixels).save(page, "PNG")
                 archive.writestr(f"system_{system + 1}/{moment:04d}.png", page.getvalue())
         archive.writestr("film.json", json.dumps(record(film), indent=1))
+        keys = driver(film)
+        if keys is not None:
+            archive.writestr("film.yaml", keys)
     return packed.getvalue()
+
+
+def driver(film: Film) -> str | None:
+    """The keyframes in YAML, as `python -m fexgan_lit.generate mode=animate driver=film.yaml` reads them.
+
+    None where a keyframe asks for affects and action units at once, or for nothing, which a driver cannot.
+    """
+    entries = []
+    for time, asked in zip(film.times, film.asked, strict=True):
+        if bool(asked.weights) == bool(asked.units):
+            return None
+        wish = asked.weights or {f"AU{unit}": value for unit, value in asked.units.items()}
+        entries.append({"time": time, "expression": wish, "ease": film.ease})
+    return yaml.safe_dump(entries, sort_keys=False)
 
 
 def record(film: Film) -> dict[str, Any]:

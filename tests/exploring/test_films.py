@@ -17,6 +17,7 @@ from fexgan_lit.errors import UserError
 from fexgan_lit.exploring.asked import Asked
 from fexgan_lit.exploring.films import (
     Film,
+    driver,
     exported,
     frames_of,
     painted,
@@ -27,6 +28,7 @@ from fexgan_lit.exploring.films import (
 )
 from fexgan_lit.exploring.session import Session
 from fexgan_lit.expression import Expression
+from fexgan_lit.generation.keyframes import read_keys
 from tests.conftest import AFFECTS
 
 JOY, ANGER = Asked({"joy": 1.0}), Asked({"anger": 1.0})
@@ -142,6 +144,17 @@ def test_frames_as_the_systems_paint_them(shot):
         names = archive.namelist()
         last = np.asarray(Image.open(io.BytesIO(archive.read("system_2/0010.png"))))
         kept = json.loads(archive.read("film.json"))
-    assert len(names) == 23
+    assert len(names) == 24
     assert (last.shape, last.min()) == ((64, 64, 3), 255)
     assert kept["keyframes"][1] == {"time": 1.0, "weights": {"joy": 1.0}, "units": {}}
+
+
+def test_keyframes_drive_the_command_line_too(tmp_path):
+    film = Film((0.0, 0.5), (Asked({"joy": 0.5, "fear": 0.25}), Asked(units={12: 0.75})), ease="linear")
+    (tmp_path / "film.yaml").write_text(driver(film))
+    keys = read_keys(tmp_path / "film.yaml", AFFECTS)
+    assert [(key.time, key.ease) for key in keys] == [(0, "linear"), (0.5, "linear")]
+    assert keys[0].wish.affects == {"joy": 0.5, "fear": 0.25}
+    assert keys[1].wish.units == {12: 0.75}
+    assert driver(Film((0.0, 1.0), (Asked({"joy": 1.0}, {12: 1.0}), JOY))) is None
+    assert driver(Film((0.0, 1.0), (Asked(), JOY))) is None

@@ -263,7 +263,7 @@ def test_a_film_is_played_and_exported(visit, folder):
     assert (gif.size, gif.n_frames) == ((512, 256), 5)
     assert page.download("[data-format=mp4]")[4:8] == b"ftyp"
     with zipfile.ZipFile(io.BytesIO(page.download("[data-format=png]"))) as frames:
-        assert len(frames.namelist()) == 11
+        assert len(frames.namelist()) == 12
     page.page.locator("#track .key").nth(1).click()
     page.slide("affect-anger", 0.5)
     assert "anger:0.5" in page.query()["keys"][0]
