@@ -33,7 +33,8 @@ def _slerp(start: Tensor, end: Tensor, share: float) -> Tensor:
     sine = angle.sin()
     arc = ((1 - share) * angle).sin() / sine * a + (share * angle).sin() / sine * b
     straight = torch.lerp(start, end, share)
-    return torch.where(sine > _PARALLEL, arc * torch.lerp(*lengths, share), straight)
+    bent = (sine > _PARALLEL) & (lengths[0] > 0) & (lengths[1] > 0)
+    return torch.where(bent, arc * torch.lerp(*lengths, share), straight)
 
 
 def check_codes(bench: Workbench, what: str) -> None:

@@ -1,13 +1,34 @@
-"""A detector process for tests: answers like the real one, from the grey value at the middle of the picture."""
+"""A detector process for tests: answers like the real one, from the grey value at the middle of the picture.
+
+Asked for several faces, it finds one in the box around every patch of pure red.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
+_ARC = np.pi * np.arange(17) / 16
+#: (68, 2) a plain face in a box from 0 to 1.
+FACE = np.concatenate([
+    np.column_stack([0.5 - 0.5 * np.cos(_ARC), 0.4 + 0.6 * np.sin(_ARC)]),
+    np.column_stack([[*np.linspace(0.15, 0.4, 5), *np.linspace(0.6, 0.85, 5)], np.full(10, 0.3)]),
+    np.column_stack([[0.5] * 4 + [0.42, 0.46, 0.5, 0.54, 0.58], [0.42, 0.48, 0.54, 0.6] + [0.63] * 5]),
+    np.column_stack([[0.2, 0.25, 0.3, 0.35, 0.3, 0.25], [0.4, 0.38, 0.38, 0.4, 0.42, 0.42]]),
+    np.column_stack([[0.65, 0.7, 0.75, 0.8, 0.75, 0.7], [0.4, 0.38, 0.38, 0.4, 0.42, 0.42]]),
+    np.column_stack([0.5 + 0.15 * np.cos(np.linspace(np.pi, 3 * np.pi, 20)),
+                     0.8 + 0.05 * np.sin(np.linspace(np.pi, 3 * np.pi, 20))]),
+])  # fmt: skip
+
 _SCRIPT = """
 import json, os, sys, time
+sys.path.insert(0, {root!r})
 import cv2
 import numpy as np
+
+from fexgan_lit.data.faces.mesh import MESH_TO_68
+from tests.data.fake_detector import FACE
 
 LOG = {log!r}
 print("native chatter, no JSON", flush=True)
@@ -42,6 +63,15 @@ for line in sys.stdin:
         mesh[[454, 152], 0], mesh[[454, 152], 1] = (grey / 10 + 20) / width, 50 / height
         mesh[[263, 356], 0] += 20 / width
         answer["points"] = mesh.tolist()
+    if "most" in request:
+        answer["points"], answer["faces"] = None, []
+        count, _, boxes, _ = cv2.connectedComponentsWithStats(np.all(image == (0, 0, 255), axis=2).astype(np.uint8))
+        for left, top, wide, high, area in boxes[1:]:
+            if area > 50:
+                mesh = np.zeros((478, 3))
+                mesh[list(MESH_TO_68), :2] = (FACE * (wide, high) + (left, top)) / (width, height)
+                answer["faces"].append(mesh.tolist())
+                answer["points"] = answer["faces"][0]
     if "odd" in name:
         answer["points"] = [[0, 0, 0]]
     print(json.dumps({{"id": -5, "points": None}}), flush=True)
@@ -51,5 +81,5 @@ for line in sys.stdin:
 
 def write_detector(path: Path, log: Path | None = None, refuse: bool = False) -> Path:
     """Write the script; names of pictures asked for go to `log`; `refuse` makes it end before it is ready."""
-    path.write_text(_SCRIPT.format(log=str(log) if log else None, refuse=refuse))
+    path.write_text(_SCRIPT.format(log=str(log) if log else None, refuse=refuse, root=str(Path(__file__).parents[2])))
     return path
