@@ -180,7 +180,8 @@ class GANimation(WassersteinSystem):
     def _paint(self, source: Tensor, target: Expression) -> Painted:
         self.check_reads(target)
         aus = self._units(target.aus)
-        check_units(float(aus.min()), float(aus.max()), f"{self.settings.name}: the wanted expression")
+        low, high = aus.detach().aminmax()
+        check_units(float(low), float(high), f"{self.settings.name}: the wanted expression")
         return self.average(source, aus)
 
     @torch.no_grad()
