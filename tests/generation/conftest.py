@@ -17,10 +17,15 @@ from fexgan_lit import generate as door
 from fexgan_lit import hub
 from fexgan_lit.config import train_settings
 from fexgan_lit.data.datamodule import FrameData, data_facts
+from fexgan_lit.data.faces import worker
+from fexgan_lit.expression import AFFECTS
+from fexgan_lit.generation import learnt
+from fexgan_lit.metrics.judge import Judge, JudgeNet
 from fexgan_lit.runfolder import RunFolder
 from fexgan_lit.systems import build_system
 from fexgan_lit.systems.base import ExpressionSystem
 from tests.conftest import TINY
+from tests.data.fake_detector import write_detector
 from tests.test_config import composed
 
 #: Numbers in a latent code.
@@ -134,3 +139,19 @@ def painting(monkeypatch) -> Callable[[Callable[..., torch.Tensor]], None]:
         monkeypatch.setattr(hub, "load_system", loaded)
 
     return by
+
+
+@pytest.fixture
+def quick_judge(monkeypatch):
+    """A judge that was never trained, in place of one that takes a minute."""
+    torch.manual_seed(0)
+    net = JudgeNet(len(AFFECTS), len(WHO), 32).freeze()
+    found = Judge(net, AFFECTS, WHO, 32, 0.95, 0.95, 0.95, 0.95, 10, 10, 0)
+    monkeypatch.setattr(learnt, "judges_of", lambda bench: (found, None))
+
+
+@pytest.fixture
+def detector(tmp_path, monkeypatch):
+    """The detector of the tests, which takes red patches for faces."""
+    script = write_detector(tmp_path / "detector.py")
+    monkeypatch.setattr(worker, "worker_command", lambda: [sys.executable, str(script)])

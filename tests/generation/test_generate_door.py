@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from fexgan_lit import __version__
+from fexgan_lit.generation.modes import MODES
 from tests.generation.conftest import WHO
 
 DOCS = (Path(__file__).parents[2] / "docs" / "generate.md").read_text()
@@ -101,7 +103,7 @@ def test_mistakes_end_with_exit_code_2_and_leave_nothing(mistake, generate, runs
 
 def test_help_names_every_mode(generate):
     done = generate("--help", out=None)
-    for mode in ("action_units", "prototypes", "interpolate", "animate"):
+    for mode in MODES:
         assert f"mode={mode}" in done.out
 
 
@@ -110,14 +112,37 @@ def commands() -> list[str]:
     return [line for block in blocks for line in block.splitlines() if line.startswith("python")]
 
 
+def keyframes() -> str:
+    """The example of the page, without what only some runs read."""
+    lines = re.search(r"```yaml\n(.*?)```", DOCS, re.DOTALL)[1].splitlines()
+    return "\n".join(line.strip() for line in lines if "AU12" not in line)
+
+
+#: What makes commands that learn quick.
+BRIEF = {"lambda": ["steps=1", "restarts=1", "faces=2"], "tune": ["steps=1"]}
+
+
 @pytest.mark.parametrize("line", commands())
-def test_commands_of_the_page_run(line, generate, runs, tmp_path):
+def test_commands_of_the_page_run(line, generate, runs, quick_judge, detector):
+    photo = np.full((90, 120, 3), 120, np.uint8)
+    photo[20:70, 30:80] = (255, 0, 0)  # a face to the detector of the tests
+    Image.fromarray(photo).save("photo.jpg", quality=100, subsampling=0)
     Image.fromarray(np.full((40, 40, 3), 120, np.uint8)).save("face.jpg")
     Path("openface.csv").write_text("timestamp, AU12_r, AU25_r\n0, 0, 0\n0.1, 2, 1\n0.2, 5, 3\n")
+    Path("keys.yaml").write_text(keyframes())
+    Path("DIR").mkdir()
+    for number in range(3):
+        shutil.copy("face.jpg", Path("DIR") / f"{number}.jpg")
+    Path("labels.csv").write_text("path,affect\n" + "".join(f"{number}.jpg,joy\n" for number in range(3)))
     arguments = shlex.split(line)
     assert arguments[:3] == ["python", "-m", "fexgan_lit.generate"]
-    filled = [a.replace("RUN_DIR", str(runs("ganimation"))).replace("NAME", WHO[0]) for a in arguments[3:]]
+    units = any(word in line for word in ("AU1", "units=", "openface", "mode=action_units", "mode=prototypes"))
+    places = {"RUN_DIR": str(runs("ganimation" if units else "fexgan")), "NAME": WHO[0], "OTHER": WHO[1]}
+    filled = arguments[3:]
+    for word, meant in places.items():
+        filled = [argument.replace(word, meant) for argument in filled]
     if any("clip.mp4" in argument for argument in filled):
         pytest.skip("needs the face detector")
-    done = generate(*filled)
+    mode = next((argument.removeprefix("mode=") for argument in filled if argument.startswith("mode=")), "")
+    done = generate(*filled, *BRIEF.get(mode, []))
     assert done.code == 0, done.err

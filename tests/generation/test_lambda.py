@@ -8,11 +8,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fexgan_lit.expression import AFFECTS, Expression
-from fexgan_lit.generation import balance, learnt
+from fexgan_lit.expression import Expression
+from fexgan_lit.generation import balance
 from fexgan_lit.generation.balance import Aim, Faces, divergence, read, search, with_shift
 from fexgan_lit.generation.wishes import Way, along
-from fexgan_lit.metrics.judge import Judge, JudgeNet
 from tests.generation.conftest import SMALL_CODE, WHO
 
 K = 3
@@ -120,15 +119,6 @@ def test_ways_add_up_and_give_gradients():
     assert found.landmarks.tolist() == [[[3.5, 6.0]]]
     found.landmarks.sum().backward()
     assert weights.grad.tolist() == [1.0, 2.0]
-
-
-@pytest.fixture
-def quick_judge(monkeypatch):
-    """A judge that was never trained, in place of one that takes a minute."""
-    torch.manual_seed(0)
-    net = JudgeNet(len(AFFECTS), len(WHO), 32).freeze()
-    found = Judge(net, AFFECTS, WHO, 32, 0.95, 0.95, 0.95, 0.95, 10, 10, 0)
-    monkeypatch.setattr(learnt, "judges_of", lambda bench: (found, None))
 
 
 def test_the_door_compares_with_the_papers_and_its_record_makes_blends(generate, runs, quick_judge):

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-
 import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from fexgan_lit.data.faces import worker
 from fexgan_lit.data.faces.crops import face_squares
 from fexgan_lit.generation.squares import Framing, Square, colour_shift, framing_of
-from tests.data.fake_detector import FACE, write_detector
+from tests.data.fake_detector import FACE
 
 RED, GREY = (255, 0, 0), (120, 120, 120)
-
-
-@pytest.fixture
-def detector(tmp_path, monkeypatch):
-    """The detector of the tests, which takes red patches for faces."""
-    script = write_detector(tmp_path / "detector.py")
-    monkeypatch.setattr(worker, "worker_command", lambda: [sys.executable, str(script)])
 
 
 @pytest.fixture
