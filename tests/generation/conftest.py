@@ -41,8 +41,14 @@ SMALL = {
 WHO = ("nora", "tariq")
 
 
-def make_run(folder: Path, model: str) -> Path:
-    """A run folder as training leaves it, with initial weights."""
+def make_run(folder: Path, model: str, lively: bool = False) -> Path:
+    """A run folder as training leaves it, with initial weights.
+
+    Args:
+        folder: new.
+        model: name of the system.
+        lively: whether a system with codes gets larger weights and a fitted prior.
+    """
     shared = [option for option in TINY if "latent" not in option]
     cfg = composed(f"model={model}", *shared, *SMALL[model])
     settings = train_settings(cfg)
@@ -54,7 +60,7 @@ def make_run(folder: Path, model: str) -> Path:
     plain.pop("hydra", None)
     plain = OmegaConf.create(plain)
     plain.data = data_facts(data)
-    if hasattr(system, "fit_prior"):
+    if lively and hasattr(system, "fit_prior"):
         enliven(system.average)
         system.fit_prior(torch.randn(60, SMALL_CODE, generator=torch.Generator().manual_seed(0)))
     run = RunFolder.create(folder, plain)
@@ -77,7 +83,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Callable[[str
 
     def run(model: str) -> Path:
         if model not in made:
-            made[model] = make_run(home / f"run_{model}", model)
+            made[model] = make_run(home / f"run_{model}", model, lively=True)
         return made[model]
 
     return run
