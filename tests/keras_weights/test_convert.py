@@ -132,6 +132,7 @@ def test_the_door_leaves_a_run_of_the_meta_networks_that_generate_takes(files, t
     from PIL import Image
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # the door sets it; put back after the test
     options = [f"{name}={path}" for name, path in files.items()]
     monkeypatch.setattr(sys, "argv", ["convert.py", *options, "model=fexgan_meta", "half=true", "out=meta"])
     door.main()
