@@ -12,8 +12,9 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
 
+import numpy as np
 import torch
 from huggingface_hub import ModelHubMixin
 from PIL import Image
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from fexgan_lit.config import TrainSettings
     from fexgan_lit.systems.base import ExpressionSystem
 
+#: Kinds of image that come back as they were given.
+Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 #: Faces made at once where more are given.
 BATCH = 32
 DEVICES = ("cpu", "cuda", "mps", "auto")
@@ -123,6 +126,18 @@ class LoadedSystem(ModelHubMixin):
         return dict(zip(self.references.names, to_images(self.references.images), strict=True))
 
     # ------------------------------------------------------------------ use
+
+    @overload
+    def synthesize(
+        self, image: str | Path, affect: Affect | None = ..., strength: float = ..., *, units: Units | None = ...,
+        source_affect: str = ..., seed: int = ...,
+    ) -> Image.Image: ...  # fmt: skip
+
+    @overload
+    def synthesize(
+        self, image: Picture, affect: Affect | None = ..., strength: float = ..., *, units: Units | None = ...,
+        source_affect: str = ..., seed: int = ...,
+    ) -> Picture: ...  # fmt: skip
 
     def synthesize(
         self,

@@ -62,8 +62,9 @@ def write_onnx(part: Exported, path: Path, opset: int | None) -> None:
         except Exception as error:  # the exporter and onnxruntime have dozens of kinds
             path.unlink(missing_ok=True)
             raise UserError(
-                f"{path.name} cannot be written as ONNX{f' with opset={opset}' if opset else ''}: "
-                f"{str(error).strip().splitlines()[0][:300]}. opset=null takes torch's own choice"
+                f"{path.name} cannot be written as ONNX that onnxruntime runs"
+                f"{f' with opset={opset}; expected an older one, or' if opset else '; expected'} opset=null, torch's own "
+                f"choice. What was said: {str(error).strip().splitlines()[0][:200]}"
             ) from error
 
 

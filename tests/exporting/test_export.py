@@ -217,6 +217,20 @@ def test_options_that_cannot_be_used(loaded, call, options, message):
     assert not folder.exists(), "no empty folder stays behind"
 
 
+def test_an_opset_that_onnx_knows_and_onnxruntime_does_not(loaded, call, monkeypatch):
+    from fexgan_lit.exporting import onnx_files
+
+    def refuse(path, threads=None):
+        raise RuntimeError("[ONNXRuntimeError] opset 27 is under development\nmore")
+
+    monkeypatch.setattr(onnx_files, "open_session", refuse)
+    code, said, folder = call(f"run={loaded().folder}", "parts=[discriminator]", "opset=18")
+    assert code == 2
+    assert "discriminator.onnx cannot be written as ONNX that onnxruntime runs with opset=18; expected an older" in said
+    assert "under development" in said
+    assert not folder.exists()
+
+
 def test_a_package_that_is_missing_is_named(loaded, call, monkeypatch):
     import importlib.util
 
