@@ -61,10 +61,10 @@ def write_onnx(part: Exported, path: Path, opset: int | None) -> None:
             open_session(path)
         except Exception as error:  # the exporter and onnxruntime have dozens of kinds
             path.unlink(missing_ok=True)
+            instead = f" with opset={opset}; expected an older one, or" if opset else "; expected"
             raise UserError(
-                f"{path.name} cannot be written as ONNX that onnxruntime runs"
-                f"{f' with opset={opset}; expected an older one, or' if opset else '; expected'} opset=null, torch's own "
-                f"choice. What was said: {str(error).strip().splitlines()[0][:200]}"
+                f"{path.name} cannot be written as ONNX that onnxruntime runs{instead} opset=null, torch's own choice. "
+                f"What was said: {str(error).strip().splitlines()[0][:200]}"
             ) from error
 
 
