@@ -1,4 +1,4 @@
-"""`python -m fexgan_lit.export`: the networks of a trained run as ONNX, torch.export programs or safetensors."""
+"""`python -m fexgan_lit.export`: networks of a trained run for other programs, or the run as a folder that travels."""
 
 from __future__ import annotations
 
@@ -91,16 +91,18 @@ def export_run(settings: ExportSettings, folder: Path, console: Console) -> None
 
 def write_files(settings: ExportSettings, loaded: LoadedSystem, folder: Path, told: Told) -> list[Written]:
     """The files of the format that is asked for."""
-    from fexgan_lit.exporting.writing import chosen_parts, write_onnx_files, write_safetensors, write_torch_files
+    from fexgan_lit.exporting import writing
 
+    if settings.format == "run":
+        return writing.write_run(loaded, folder, settings.half, settings.faces)
     if settings.format == "safetensors":
-        return write_safetensors(loaded.system, settings.parts, folder, told)
-    parts = chosen_parts(loaded.system, settings.parts)
+        return writing.write_safetensors(loaded.system, settings.parts, folder, told, settings.half)
+    parts = writing.chosen_parts(loaded.system, settings.parts)
     if settings.int8 and "generator" not in parts:
         raise UserError(f"int8=true is about the generator; parts={settings.parts} leaves it out")
     if settings.format == "torch":
-        return write_torch_files(parts, folder, told)
-    return write_onnx_files(parts, folder, settings.opset, told)
+        return writing.write_torch_files(parts, folder, told)
+    return writing.write_onnx_files(parts, folder, settings.opset, told)
 
 
 def write_int8_file(loaded: LoadedSystem, folder: Path, console: Console) -> Int8Report:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from omegaconf import OmegaConf
 
 from fexgan_lit.errors import UserError
@@ -24,16 +25,30 @@ if TYPE_CHECKING:
 FETCHED = ("config.yaml", "weights/*.safetensors", f"{FACES}/*.png", RESULT, *EVALUATION)
 
 
-def write_shared(loaded: LoadedSystem, folder: Path) -> None:
+def write_shared(loaded: LoadedSystem, folder: Path, half: bool = False, faces: bool = False) -> list[Path]:
     """Write the run to `folder` as a run folder without checkpoints, which every door takes.
 
     The configuration loses the places of this machine. Reference faces go along only where the run keeps them as files
     (`faces/*.png`); pictures of a data set are nobody's to pass on.
 
+    Args:
+        loaded: the run.
+        folder: where it goes.
+        half: weights as float16.
+        faces: draw the reference faces of a studio as files, so that no door needs to draw it.
+
+    Returns:
+        The files of weights.
+
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or `faces` of a data set that is no studio.
     """
-    save_weights(loaded.system, folder / "weights")
+    if faces and not loaded.run.dataset.name.startswith("studio_"):
+        raise UserError(
+            f"faces=true: the run learned from {loaded.run.dataset.name}, whose pictures are not ours to pass on; only "
+            "faces of a studio go along"
+        )
+    written = save_weights(loaded.system, folder / "weights", torch.float16 if half else torch.float32)
     try:
         write_atomic(folder / "config.yaml", OmegaConf.to_yaml(shared_config(loaded.folder)))
         write_atomic(folder / "config.json", json.dumps(_summary(loaded), indent=1) + "\n")
@@ -41,11 +56,16 @@ def write_shared(loaded: LoadedSystem, folder: Path) -> None:
             found = loaded.folder / RESULT if name == RESULT else evaluation_file(loaded.folder, name)
             if found is not None and found.is_file():
                 write_atomic(folder / name, found.read_bytes())
-        for face in sorted((loaded.folder / FACES).glob("*.png")):
+        for kept in sorted((loaded.folder / FACES).glob("*.png")):
             (folder / FACES).mkdir(exist_ok=True)
-            shutil.copyfile(face, folder / FACES / face.name)
+            shutil.copyfile(kept, folder / FACES / kept.name)
+        if faces:
+            (folder / FACES).mkdir(exist_ok=True)
+            for name, face in loaded.faces.items():
+                face.save(folder / FACES / f"{name}.png", optimize=True)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
+    return written
 
 
 def _summary(loaded: LoadedSystem) -> dict[str, object]:

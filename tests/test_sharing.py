@@ -190,3 +190,31 @@ def test_tampered_weights_are_said(copied):
     path.write_bytes(b"\xff" * 8 + path.read_bytes()[8:])
     with pytest.raises(UserError, match="is no whole safetensors file"):
         LoadedSystem.from_pretrained(str(copied))
+
+
+def test_a_travelling_folder_holds_half_the_bytes_and_the_studio_faces(tmp_path):
+    from fexgan_lit.exporting.writing import write_run
+
+    run = make_run(tmp_path / "run", "fexgan")
+    loaded = load(run)
+    files = write_run(loaded, tmp_path / "box", half=True, faces=True)
+    assert {file.part for file in files} == set(loaded.system.portable_parts())
+    assert max(file.difference for file in files) < 0.01
+    whole = sum(path.stat().st_size for path in (run / "weights").glob("*.safetensors"))
+    assert sum(file.path.stat().st_size for file in files) < 0.7 * whole
+    box = load(tmp_path / "box")
+    image = torch.rand(1, 3, 32, 32) * 2 - 1
+    assert torch.allclose(box.synthesize(image, "joy"), loaded.synthesize(image, "joy"), atol=0.05)
+    assert list(box.faces) == list(loaded.faces)
+    drawn = [path.name for path in (tmp_path / "box" / "faces").glob("*.png")]
+    assert len(drawn) == len(loaded.faces), "the box needs no data to show its cast"
+
+
+def test_faces_of_a_data_set_do_not_travel(run, tmp_path, monkeypatch):
+    from fexgan_lit.exporting.writing import write_run
+
+    loaded = load(run)
+    monkeypatch.setattr(loaded.run.dataset, "name", "rafd")
+    with pytest.raises(UserError, match="learned from rafd, whose pictures are not ours"):
+        write_run(loaded, tmp_path / "box", half=False, faces=True)
+    assert not (tmp_path / "box").exists()

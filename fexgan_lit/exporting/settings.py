@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-FORMATS = ("onnx", "torch", "safetensors")
+FORMATS = ("onnx", "torch", "safetensors", "run")
 #: What an exported network may differ from its PyTorch original, in the units of its outputs.
 TOLERANCE = 1e-4
 #: The oldest opset that torch's exporter writes.
@@ -21,6 +21,8 @@ class ExportSettings:
     parts: list[str] | None = None
     int8: bool = False
     opset: int | None = None
+    half: bool = False
+    faces: bool = False
     out: str | None = None
 
     def problems(self) -> list[str]:
@@ -33,6 +35,12 @@ class ExportSettings:
             for name in ("int8", "opset")
             if getattr(self, name) and self.format != "onnx"
         ]
+        if self.half and self.format not in ("safetensors", "run"):
+            found.append(f"half=true: it belongs to format=safetensors and format=run; format is {self.format}")
+        if self.faces and self.format != "run":
+            found.append(f"faces=true: it belongs to format=run; format is {self.format}")
+        if self.parts is not None and self.format == "run":
+            found.append("parts: a run folder holds all parts; leave it out")
         if self.parts == []:
             found.append("parts=[]: expected some names, or null for all")
         return found

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
 
 from fexgan_lit.errors import UserError
 from fexgan_lit.exporting.checks import accept, greatest_difference
@@ -13,6 +16,9 @@ from fexgan_lit.exporting.settings import Written
 from fexgan_lit.exporting.torch_files import open_program, run_program, write_torch
 from fexgan_lit.systems.base import ExpressionSystem
 from fexgan_lit.systems.exported import Exported
+
+if TYPE_CHECKING:
+    from fexgan_lit.api import LoadedSystem
 
 #: Called with the name of each network before it is written.
 Told = Callable[[str], None]
@@ -69,14 +75,14 @@ def _checked(name: str, part: Exported, path: Path, run: Callable) -> Written:
     return Written(name, path, difference)
 
 
-def write_safetensors(system: ExpressionSystem, names: list[str] | None, folder: Path, told: Told) -> list[Written]:
+def write_safetensors(
+    system: ExpressionSystem, names: list[str] | None, folder: Path, told: Told, half: bool = False
+) -> list[Written]:
     """The weights of each part as safetensors, read back and compared.
 
     Raises:
         UserError: there is no part of such a name, or the folder cannot be written.
     """
-    from safetensors.torch import load_file
-
     from fexgan_lit.hub import save_weights
 
     states = system.portable_parts()
@@ -84,11 +90,30 @@ def write_safetensors(system: ExpressionSystem, names: list[str] | None, folder:
     if unknown:
         raise UserError(f"parts={unknown[0]}: {system.settings.name} has {', '.join(states)}")
     told("weights")
-    written = []
-    for path in save_weights(system, folder):
+    paths = save_weights(system, folder, torch.float16 if half else torch.float32)
+    for path in paths:
         if names is not None and path.stem not in names:
             path.unlink()
-            continue
+    return read_back(system, [path for path in paths if path.exists()])
+
+
+def write_run(loaded: LoadedSystem, folder: Path, half: bool, faces: bool) -> list[Written]:
+    """A run folder without checkpoints, its weights read back and compared.
+
+    Raises:
+        UserError: see `write_shared`.
+    """
+    from fexgan_lit.sharing import write_shared
+
+    return read_back(loaded.system, write_shared(loaded, folder, half, faces))
+
+
+def read_back(system: ExpressionSystem, paths: list[Path]) -> list[Written]:
+    """Each file of weights with the greatest difference of a number in it from the system's."""
+    from safetensors.torch import load_file
+
+    states, written = system.portable_parts(), []
+    for path in paths:
         state, back = states[path.stem].state_dict(), load_file(path)
         differences = [(state[key].cpu() - value).abs().max() for key, value in back.items() if value.numel()]
         written.append(Written(path.stem, path, max((float(d.nan_to_num(0)) for d in differences), default=0.0)))
