@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.errors import UserError
+from fexgan_lit.expression import Expression
 from fexgan_lit.generation.album import file_name
 from fexgan_lit.generation.expressions import rows_of
 from fexgan_lit.generation.handful import Handful, gather
@@ -113,6 +114,8 @@ def tune_run(bench: Workbench, options: TuneOptions) -> None:
     _write_run(bench, options, list(parts))
     _report(bench, new, old, history)
     _draw(bench, original, handful, new, old)
+    if isinstance(options.affect, Mapping) and bench.system.reads == {"affect"}:
+        _draw_cast(bench, original, handful.shown)
 
 
 def _train(bench: Workbench, parts: list[Any], handful: Handful, recipe: TuningRecipe) -> list[tuple[float, float]]:
@@ -231,6 +234,21 @@ def _draw(bench: Workbench, original: ExpressionSystem, handful: Handful, new: C
         cells, faces = _every_affect(bench, original, handful, people)
         page = clip_strips(faces, cells, people, ["before", "after"], bench.system.affects)
         bench.album.picture("affects.png", page, "each person with every affect, before and after")
+
+
+@torch.no_grad()
+def _draw_cast(bench: Workbench, original: ExpressionSystem, shown: Expression) -> None:
+    """The complex expression of the handful on the faces of the run's data, most of whom were never seen with it."""
+    from fexgan_lit.figures import face_sheet
+    from fexgan_lit.generation.sources import from_frames
+
+    cast = from_frames(bench.frames, bench.system.image_size, "")
+    index = range(min(len(cast), _ROWS))
+    device, cast = bench.system.device, cast.select(index)
+    asked, own = rows_of(shown, [0] * len(cast)).to(device), cast.shown.to(device)
+    made = [system.synthesize(cast.images.to(device), own, asked).cpu() for system in (original, bench.system)]
+    page = face_sheet(torch.stack(made, dim=1), cast.names, ["before", "after"], references=cast.images)
+    bench.album.picture("cast.png", page, "the same expression on the faces of the run's data")
 
 
 @torch.no_grad()

@@ -134,6 +134,7 @@ def test_a_complex_expression_is_said_for_all_images(generate, runs, images):
     assert done.code == 0, done.err
     assert "too few to hold any back" in done.out
     assert "5 images of tariq to learn from" in done.out
+    assert "cast.png" in done.record["files"]
 
 
 @pytest.mark.parametrize(
