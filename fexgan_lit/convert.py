@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fexgan_lit.doors import no_stray_folder, out_trouble, run_door
+from fexgan_lit.doors import no_stray_folder, out_trouble, run_door, stamp
 from fexgan_lit.errors import UserError
 
 if TYPE_CHECKING:
@@ -98,8 +97,7 @@ def convert_folder(out: str | None, model: str) -> str:
     """Where the run folder goes: `out`, or a new one under outputs/."""
     if out and out_trouble(out) is None:
         return str(Path(out).expanduser())
-    stamp = datetime.now(tz=timezone.utc).astimezone().strftime("%Y-%m-%d_%H-%M-%S")
-    return f"outputs/{stamp}_{model}_official"
+    return f"outputs/{stamp()}_{model}_official"
 
 
 def main() -> None:

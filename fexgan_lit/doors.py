@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
@@ -22,6 +23,20 @@ USER_MISTAKE = 2
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
+def stamp() -> str:
+    """Now, as folders carry it: 2026-11-20_10-00-00."""
+    return datetime.now(tz=timezone.utc).astimezone().strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def results_folder(out: str | None, what: str, run: str | None) -> str:
+    """Where a door writes: `out`; where it is null or no use, a new folder under outputs/ named by `what` and `run`."""
+    if out and out_trouble(out) is None:
+        return str(Path(out).expanduser())
+    place = Path(run or "cartoon").expanduser().resolve()
+    name = place.parent.parent.name if place.is_file() else place.name
+    return f"outputs/{re.sub(r'[^A-Za-z0-9_.-]', '_', f'{what}_{name}_{stamp()}')}"
+
+
 def run_folder_name(run: str | None, name: str | None, model: str, dataset: str, seed: int) -> str:
     """Where a run lives: the folder `run` means, or a new one under outputs/ that sorts by time.
 
@@ -30,8 +45,7 @@ def run_folder_name(run: str | None, name: str | None, model: str, dataset: str,
     """
     if run:
         return str(RunFolder.at(run).path)
-    stamp = datetime.now(tz=timezone.utc).astimezone().strftime("%Y-%m-%d_%H-%M-%S")
-    return f"outputs/{stamp}_{name or f'{model}_{dataset}_seed{seed}'}"
+    return f"outputs/{stamp()}_{name or f'{model}_{dataset}_seed{seed}'}"
 
 
 def run_door(task: Callable[[DictConfig], Any], config_name: str) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from fexgan_lit.doors import run_door
+from fexgan_lit.doors import run_door, stamp
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,10 +73,9 @@ def evaluation_folder(out: str | None, run: str | None, runs: Sequence[str]) -> 
     """Where the results go: `out`, or a new folder under outputs/ that sorts by time."""
     if out:
         return str(Path(out).expanduser())
-    stamp = datetime.now(tz=timezone.utc).astimezone().strftime("%Y-%m-%d_%H-%M-%S")
     places = [*([run] if run else []), *runs]
     name = Path(places[0]).resolve().name if len(places) == 1 else f"{len(places)}_runs"
-    return f"outputs/evaluate_{name}_{stamp}"
+    return f"outputs/evaluate_{name}_{stamp()}"
 
 
 def main() -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fexgan_lit.doors import no_stray_folder, out_trouble, run_door
+from fexgan_lit.doors import no_stray_folder, results_folder, run_door
 from fexgan_lit.errors import UserError
 
 if TYPE_CHECKING:
@@ -138,12 +136,7 @@ def versions(settings: ExportSettings, written: Sequence[Written]) -> dict[str, 
 
 def export_folder(out: str | None, form: str, run: str | None) -> str:
     """Where the files go: `out`, or a new folder under outputs/."""
-    if out and out_trouble(out) is None:
-        return str(Path(out).expanduser())
-    place = Path(run or "cartoon").expanduser().resolve()
-    name = place.parent.parent.name if place.is_file() else place.name
-    stamp = datetime.now(tz=timezone.utc).astimezone().strftime("%Y-%m-%d_%H-%M-%S")
-    return f"outputs/{re.sub(r'[^A-Za-z0-9_.-]', '_', f'export_{form}_{name}_{stamp}')}"
+    return results_folder(out, f"export_{form}", run)
 
 
 def main() -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import platform
-import re
 import sys
 from dataclasses import asdict, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fexgan_lit.doors import no_stray_folder, out_trouble, run_door
+from fexgan_lit.doors import no_stray_folder, out_trouble, results_folder, run_door
 from fexgan_lit.errors import UserError
 
 if TYPE_CHECKING:
@@ -150,13 +148,8 @@ def about(bench: Workbench, options: Any) -> dict[str, Any]:
 
 
 def generation_folder(out: str | None, mode: str, run: str | None) -> str:
-    """Where results go: `out`, or a new folder under outputs/, too, where `out` cannot be used."""
-    if out and out_trouble(out) is None:
-        return str(Path(out).expanduser())
-    place = Path(run or "shipped").expanduser().resolve()
-    name = place.parent.parent.name if place.is_file() else place.name
-    stamp = datetime.now(tz=timezone.utc).astimezone().strftime("%Y-%m-%d_%H-%M-%S")
-    return f"outputs/{re.sub(r'[^A-Za-z0-9_.-]', '_', f'generate_{mode}_{name}_{stamp}')}"
+    """Where results go: `out`, or a new folder under outputs/."""
+    return results_folder(out, f"generate_{mode}", run)
 
 
 def main() -> None:

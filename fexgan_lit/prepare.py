@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import shlex
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fexgan_lit.cores import cores
 from fexgan_lit.data.settings import STUDIOS, DatasetConfig
-from fexgan_lit.doors import no_stray_folder, out_trouble, run_door
+from fexgan_lit.doors import no_stray_folder, out_trouble, run_door, stamp
 from fexgan_lit.errors import UserError
 from fexgan_lit.files import write_atomic
 from fexgan_lit.stages import Stages, stages
@@ -252,8 +251,7 @@ def report_folder(out: str | None, name: str) -> str:
     """Where the report goes: `out`, or a new folder under outputs/, too, where `out` cannot be used."""
     if out and out_trouble(out) is None:
         return str(Path(out).expanduser())
-    stamp = datetime.now(tz=timezone.utc).astimezone().strftime("%Y-%m-%d_%H-%M-%S")
-    return f"outputs/prepare_{name}_{stamp}"
+    return f"outputs/prepare_{name}_{stamp()}"
 
 
 def main() -> None:
