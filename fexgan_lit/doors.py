@@ -172,6 +172,8 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         given = [a for a in arguments if not a.startswith("-") and "=" in a]
+        if {"-m", "--multirun", "sweep=optuna"} & set(arguments):
+            given = [value for override in given for value in _one_by_one(override)]
         # what a group offers (loss.lambda_cycle) is there only once it is chosen (model=ganimation)
         chosen: list[str] = []
         for override in given:
@@ -186,7 +188,25 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
     if not problems:
         return _short(error)
     hint = f"python -m fexgan_lit.{config_name} --help lists every group and value"
+    if any(problem.startswith("hydra/launcher=") for problem in problems):
+        hint = "pip install 'fexgan_lit[sweeps]' brings joblib and submitit, 'fexgan_lit[ray]' brings ray"
     return "\n".join(["these options cannot be used:", *(f"  - {p}" for p in problems), hint])
+
+
+def _one_by_one(override: str) -> list[str]:
+    """A sweep over values as one override a value; one over an interval as its lower end."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException:
+        return [override]
+    if parsed.is_interval_sweep():
+        return [f"{parsed.get_key_element()}={getattr(parsed.value(), 'start', 0)}"]
+    if parsed.is_sweep_override():
+        return [f"{parsed.get_key_element()}={text}" for text in parsed.sweep_string_iterator()]
+    return [override]
 
 
 def _keys(config: DictConfig, prefix: str = "") -> list[str]:

@@ -125,6 +125,10 @@ REFUSED = {
         ["loss.alpha=1,-1", "trainer.log_every=0", "seed=1,2"],
         ["loss.alpha=-1", "2 of 4 runs: alpha--1_seed-1, alpha--1_seed-2", "trainer.log_every=0", "every run"],
     ),
+    "a launcher that is not there": (
+        ["hydra/launcher=moon", "loss.alpha=interval(0,1)", "seed=1,2", "loss.alfa=3"],
+        ["hydra/launcher=moon", "loss.alfa", "fexgan_lit[sweeps]"],
+    ),
     "no runs": (["seed=range(1,1)"], ["seed=range(1,1)", "0 runs"]),
     "interval": (["loss.alpha=interval(0,1)"], ["loss.alpha=interval(0,1)", "sweep=optuna"]),
     "twice": (["seed=1,2", "seed=3"], ["seed: given more than once"]),
@@ -139,6 +143,7 @@ def test_a_sweep_that_cannot_be_used_starts_nothing(mistake, train, tmp_path):
     assert ended.code == 2, ended.err
     assert [word for word in named if word not in ended.err] == []
     assert "Traceback" not in ended.err
+    assert ("seed=" in ended.err) == any("seed=" in word for word in named)  # what is right is not blamed
     assert list(tmp_path.iterdir()) == []
 
 
