@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from fexgan_lit.config import conf_folder
 from tests.test_config import composed
@@ -33,16 +35,31 @@ def test_there_are_commands():
 def test_train_commands_compose(line):
     arguments = shlex.split(line, comments=True)
     assert arguments[:3] == ["python", "-m", "fexgan_lit.train"]
-    composed(*arguments[3:])
+    for overrides in runs_of(arguments[3:]):
+        composed(*overrides)
+
+
+def runs_of(arguments: list[str]) -> list[list[str]]:
+    """The overrides of every run that a command means: with `-m`, all combinations."""
+    if "-m" not in arguments:
+        return [arguments]
+    parsed = OverridesParser.create().parse_overrides([a for a in arguments if a != "-m"])
+    return BasicSweeper.split_arguments(parsed, None)[0]
 
 
 def other_commands() -> list[str]:
-    return [line for line in shell_lines() if re.search(r"fexgan_lit\.(evaluate|generate|prepare|benchmark)\b", line)]
+    return [
+        line
+        for line in shell_lines()
+        if re.search(r"fexgan_lit\.(evaluate|generate|prepare|benchmark|explore|report)\b", line)
+    ]
 
 
 @pytest.mark.parametrize("line", other_commands())
 def test_commands_of_the_other_doors_compose(line):
     door, *overrides = shlex.split(line, comments=True)[2:]
+    # the door itself reads sweep=DIR so, since `sweep` is a group of conf/
+    overrides = [re.sub("^sweep=", "sweep_dir=", override) for override in overrides]
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         compose(door.removeprefix("fexgan_lit."), overrides)
 
