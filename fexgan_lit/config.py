@@ -43,6 +43,9 @@ class TrainerSettings:
     precision: str = "auto"
     channels_last: bool = True
     compile: bool = False
+    micro_batch: int | None = None
+    auto_batch: bool = False
+    memory_limit_gb: float | None = None
     threads: int | None = None
     deterministic: bool = False
     log_every: int = 50
@@ -55,16 +58,21 @@ class TrainerSettings:
         choices = {"accelerator": ("auto", "cpu", "gpu", "mps"), "precision": ("auto", "float32", "bf16")}
         expected = {name: f"one of {', '.join(allowed)}" for name, allowed in choices.items()}
         counts = ("max_steps", "log_every", "checkpoint_every")
+        positive = ("max_minutes", "threads", "micro_batch", "memory_limit_gb")
         expected |= dict.fromkeys(counts, "1 or more") | {"devices": "1, training on several is not built yet"}
         expected |= dict.fromkeys(("val_every", "figures_every"), "0 (only at the end) or more")
-        expected |= dict.fromkeys(("max_minutes", "threads"), "null or a positive number")
+        expected |= dict.fromkeys(positive, "null or a positive number")
+        if self.precision in ("fp16", "float16", "16", "half"):
+            expected["precision"] += (
+                " (float16 needs scaled losses, which two optimizers do not share; bf16 needs none)"
+            )
 
         def usable(name: str, value: Any) -> bool:
             if name in choices:
                 return value in choices[name]
             if name == "devices":
                 return value == 1
-            if name in ("max_minutes", "threads"):
+            if name in positive:
                 return value is None or value > 0
             return value >= (1 if name in counts else 0)
 
@@ -243,4 +251,19 @@ def _mismatches(system: Any, parts: Mapping[str, Any]) -> list[str]:
         )
     if data.batch_size < system.min_batch:
         found.append(f"dataset.batch_size={data.batch_size}: {system.min_batch_reason}")
+    elif problem := micro_batch_problem(system, data.batch_size, parts["trainer"].micro_batch):
+        found.append(problem)
     return found
+
+
+def micro_batch_problem(system: Any, batch_size: int, micro_batch: int | None) -> str | None:
+    """Why `system` (a class) cannot work off `batch_size` pairs `micro_batch` at a time, or None where it can."""
+    if micro_batch is None or not 0 < micro_batch < batch_size:
+        return None
+    asked = f"trainer.micro_batch={micro_batch} with dataset.batch_size={batch_size}"
+    if system.whole_batch_reason:
+        return f"{asked}: {system.__name__} cannot work off a batch in parts: {system.whole_batch_reason}"
+    smallest = batch_size // -(-batch_size // micro_batch)
+    if smallest < system.min_batch:
+        return f"{asked} leaves a part of {smallest}: {system.min_batch_reason}"
+    return None

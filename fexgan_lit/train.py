@@ -179,6 +179,7 @@ def fit(
     watch = Watch(system, data, settings, run, loggers, console)
     try:
         make_ready(watch, fresh=checkpoint is None)
+        choose_micro_batch(watch, stream)
         iterate(watch, stream, checkpoint)
         if watch.pruning is not None and watch.pruning.reason:
             record_pruned(watch.run.path, watch.pruning.reason, watch.pruning.numbers, system.iteration, watch.clock)
@@ -228,6 +229,22 @@ def make_ready(watch: Watch, fresh: bool) -> None:
         raise
 
 
+def choose_micro_batch(watch: Watch, stream: IterationStream) -> None:
+    """Tell the system how many pairs to look at at once; where that has to be found out, the run's config keeps it."""
+    t, run = watch.settings.trainer, watch.run
+    if t.auto_batch and t.micro_batch is None and len(stream):
+        from fexgan_lit.auto_batch import settle_micro_batch
+        from fexgan_lit.trainer import root_device
+
+        with watch.console.status("  looking for the largest batch that fits"):
+            batch = stream.loader.batch(0, 0)
+            t.micro_batch = settle_micro_batch(watch.system, batch, t, root_device(t.accelerator))
+        kept = run.read_config()
+        OmegaConf.update(kept, "trainer.micro_batch", t.micro_batch, force_add=True)
+        run.write_config(kept)
+    watch.system.micro_batch = t.micro_batch
+
+
 def iterate(watch: Watch, stream: IterationStream, checkpoint: Path | None) -> None:
     """Run the iterations that are still to come; a finished run only gets its weights read."""
     import torch
@@ -249,6 +266,12 @@ def iterate(watch: Watch, stream: IterationStream, checkpoint: Path | None) -> N
         console.print(f"  {compile_networks(system, trainer.strategy.root_device).line}\n", markup=False)
     try:
         trainer.fit(system, stream, ckpt_path=checkpoint, weights_only=True)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"a batch of {settings.dataset.batch_size} pairs does not fit into the memory of the GPU "
+            f"({str(error).splitlines()[0]}). Give trainer.auto_batch=true, which finds how many do and adds up the "
+            "gradients, or a smaller dataset.batch_size"
+        ) from error
     except SystemExit:  # Lightning's answer to Ctrl-C
         kept = "nothing was kept, no checkpoint was due yet"
         if run.last.exists():

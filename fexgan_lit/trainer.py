@@ -58,14 +58,32 @@ class IterationStream:
 
 
 def resolve_precision(wanted: str, accelerator: str) -> str:
-    """Lightning's name of the precision: bf16 where `auto` finds it native on the device, else float32."""
-    if wanted == "float32":
-        return "32-true"
-    if wanted == "bf16":
-        return "bf16-mixed"
+    """Lightning's name of the precision: float32 where it is asked for or where the device has no bf16 of its own."""
+    return "bf16-mixed" if wanted != "float32" and native_bf16(accelerator) else "32-true"
+
+
+def precision_note(wanted: str, accelerator: str) -> str | None:
+    """What the user is told where the precision is not the one asked for."""
+    if wanted != "bf16" or native_bf16(accelerator):
+        return None
+    return "trainer.precision=bf16 would be slower than float32 here, the device has it not natively: float32 instead"
+
+
+def native_bf16(accelerator: str) -> bool:
+    """Whether the device computes in bf16 itself; of several that `auto` could mean, the one Lightning takes."""
+    device = root_device(accelerator).type
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "cpu" and native_cpu_bf16()
+
+
+def root_device(accelerator: str) -> torch.device:
+    """The device that Lightning takes first for an accelerator."""
     if accelerator in ("auto", "gpu") and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    return "bf16-mixed" if native_cpu_bf16() else "32-true"
+        return torch.device("cuda", 0)
+    if accelerator in ("auto", "mps", "gpu") and torch.backends.mps.is_available():
+        return torch.device("mps", 0)
+    return torch.device("cpu")
 
 
 def native_cpu_bf16() -> bool:

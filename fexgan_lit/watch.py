@@ -16,6 +16,7 @@ from fexgan_lit.progress import TrainingBar, stage_bar
 from fexgan_lit.result import Clock
 from fexgan_lit.systems.base import ExpressionSystem, Sheet
 from fexgan_lit.trackers.run_id import KeptRunId
+from fexgan_lit.trainer import precision_note
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -79,7 +80,8 @@ class Watch:
         if t.max_minutes:
             chosen.append(cb.TimeLimit(t.max_minutes))
         chosen += [cb.KeepTime(self.clock), KeptRunId(), cb.Checkpoints(t.checkpoint_every, self.run, log)]
-        return [*chosen, TrainingBar(self.console, t.max_steps)]
+        chosen.append(TrainingBar(self.console, t.max_steps))
+        return chosen
 
     def _pruning(self) -> Pruning | None:
         """What stops a hopeless run of a sweep, where the sweep wants that."""
@@ -176,6 +178,19 @@ class Watch:
         grid = [] if self.data.labelled else ["absent     the grid of affects: the frames have none"]
         return [f"absent     {ABSENT}", *grid]
 
+    def _parts(self) -> list[str]:
+        """How a batch is worked off, where that is said or not all at once."""
+        t, pairs = self.settings.trainer, self.settings.dataset.batch_size
+        if t.micro_batch is None:
+            return []
+        if t.micro_batch >= pairs:
+            return ["           the batch fits into the memory as a whole"] if t.auto_batch else []
+        parts = -(-pairs // t.micro_batch)
+        return [
+            f"           each in {parts} parts of at most {t.micro_batch} pairs, their gradients added up; batch norm "
+            "sees the parts"
+        ]
+
     def announce(self, trainer: Trainer, stream: IterationStream) -> None:
         """Say what is about to be trained, on what, and where it will lie."""
         import torch
@@ -196,8 +211,10 @@ class Watch:
             *(f"           {fact}" for fact in self.system.facts()),
             f"training   {s.trainer.max_steps} iterations of {s.dataset.batch_size} pairs ({epochs:.1f} epochs)"
             f"{limit}{resumed}",
+            *self._parts(),
             *self._absent(),
             f"device     {device}, {trainer.precision}{threads}; seed {s.seed}",
+            *([f"           {note}"] if (note := precision_note(s.trainer.precision, s.trainer.accelerator)) else []),
             f"run        {self.run.path}",
             "",
         ):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from lightning.pytorch import Callback
@@ -88,3 +92,12 @@ def test_a_machine_without_a_compiler_goes_on(monkeypatch, tmp_path):
     assert "No working C++ compiler found" in done.line
     assert "\n" not in done.line
     assert len(losses(system, tmp_path)) == 4
+
+
+def test_a_compiler_that_is_not_there_is_noticed_by_trying():
+    """In a process of its own: torch looks for the compiler once."""
+    code = "import torch; from fexgan_lit.compilation import why_not; print(why_not(torch.device('cpu')))"
+    environment = {**os.environ, "CXX": "/nowhere/g++"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert "No working C++ compiler found" in done.stdout
+    assert "/nowhere/g++" in done.stdout

@@ -299,11 +299,3 @@ def test_lambda_scales_the_affect_in_training(mode):
     assert told is wanted
     assert {"one": bool((strength == 1).all()), "abs_normal": bool((strength >= 0).all() and strength.std() > 0.3),
             "normal": bool((strength < 0).any() and (strength > 0).any())}[mode]  # fmt: skip
-
-
-def test_deterministic_flag_and_precision_names():
-    from fexgan_lit.trainer import resolve_precision
-
-    assert resolve_precision("float32", "cpu") == "32-true"
-    assert resolve_precision("bf16", "cpu") == "bf16-mixed"
-    assert resolve_precision("auto", "cpu") in ("bf16-mixed", "32-true")

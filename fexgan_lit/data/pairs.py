@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
@@ -65,6 +66,17 @@ class PairBatch:
     def pin_memory(self) -> PairBatch:
         """The same batch in page-locked memory, for faster copies to a GPU."""
         return self._each(Tensor.pin_memory)
+
+    def parts(self, largest: int | None) -> list[PairBatch]:
+        """The same pairs in order as batches of at most `largest` (None: as they are), as even as can be."""
+        if largest is None or largest >= len(self):
+            return [self]
+        ends = np.linspace(0, len(self), -(-len(self) // largest) + 1).round().astype(int).tolist()
+        return [self[start:end] for start, end in itertools.pairwise(ends)]
+
+    def __getitem__(self, pairs: slice) -> PairBatch:
+        """Some of the pairs."""
+        return self._each(lambda tensor: tensor[pairs])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> PairBatch:
         values = {field.name: getattr(self, field.name) for field in fields(self)}

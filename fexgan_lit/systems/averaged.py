@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from fexgan_lit.systems.base import ExpressionSystem
 from fexgan_lit.systems.ema import ema_decay, update_ema
 from fexgan_lit.systems.optimisers import DualOptimizerSettings
+
+if TYPE_CHECKING:
+    from fexgan_lit.data.pairs import PairBatch
 
 
 class AveragedSystem(ExpressionSystem):
@@ -38,6 +43,31 @@ class AveragedSystem(ExpressionSystem):
     def compilable_networks(self) -> dict[str, nn.Module]:
         """The generator; a discriminator's graph serves its own loss and the generator's."""
         return {"generator": self.generator}
+
+    def accumulate(
+        self, batch: PairBatch, gradients: Callable[[PairBatch, float], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Work off a batch in parts of at most `micro_batch` pairs before any optimizer steps.
+
+        Losses that are means over their pairs give the gradient of the whole batch that way. Batch norm takes its
+        statistics from a part alone, and dropout and noise are drawn part by part.
+
+        Args:
+            batch: B pairs.
+            gradients: adds the gradients of a part, times its share of the batch, and gives the losses of that part.
+
+        Returns:
+            the losses of the batch: the means of those of its parts, weighted by their pairs.
+        """
+        parts = batch.parts(self.micro_batch)
+        if len(parts) == 1:
+            return gradients(batch, 1.0)
+        means: dict[str, Tensor] = {}
+        for part in parts:
+            share = len(part) / len(batch)
+            for name, loss in gradients(part, share).items():
+                means[name] = means.get(name, torch.zeros_like(loss)) + share * loss
+        return means
 
     def backward_into(self, network: nn.Module, loss: Tensor, retain_graph: bool = False) -> None:
         """Add the gradient of `loss` to the weights of `network` alone."""

@@ -73,6 +73,7 @@ class ExpressionSystem(LightningModule):
         iteration: batches seen by both networks since the first one of the run, whatever the number of optimizers.
         last_iteration: where the run is meant to end.
         batches_per_epoch: iterations that make one pass over the training frames.
+        micro_batch: most pairs that the networks see at once; None: the whole batch.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"affect"})
@@ -88,6 +89,8 @@ class ExpressionSystem(LightningModule):
     #: smallest batch the networks can be trained on, and why
     min_batch: ClassVar[int] = 1
     min_batch_reason: ClassVar[str] = ""
+    #: why the gradients of a batch cannot be added up part by part (`micro_batch`); empty where they can
+    whole_batch_reason: ClassVar[str] = "its training step takes a batch as a whole"
 
     def __init__(self, affects: Sequence[str], image_size: int, seed: int = 0) -> None:
         super().__init__()
@@ -98,6 +101,7 @@ class ExpressionSystem(LightningModule):
         self.iteration = 0
         self.last_iteration = 0
         self.batches_per_epoch = 1
+        self.micro_batch: int | None = None
 
     @property
     def epoch(self) -> int:

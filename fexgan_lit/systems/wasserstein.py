@@ -79,6 +79,10 @@ class WassersteinSystem(AveragedSystem):
     """
 
     critic: PatchCritic
+    whole_batch_reason = (
+        "its critic steps in the middle of an iteration, and the generator learns from the stepped critic by the same "
+        "pass; that pass would have to be kept for the whole batch"
+    )
 
     def __init__(
         self, settings: Any, weights: Any, optimizer: DualOptimizerSettings, affects: Sequence[str], seed: int

@@ -42,6 +42,7 @@ class FExGAN(AveragedSystem):
     settings_class = FExGANSettings
     loss_class = FExGANLossSettings
     optimizer_class = DualOptimizerSettings
+    whole_batch_reason = ""
     min_batch = 2
     min_batch_reason = (
         "BatchNorm cannot train on a batch of 1, at 1 x 1 pixel it would see a single value a channel; "
@@ -80,6 +81,12 @@ class FExGAN(AveragedSystem):
         self.seed_iteration()
         if len(batch) < self.min_batch:
             raise UserError(self.min_batch_reason)
+        losses = self.accumulate(batch, self._gradients)
+        self.step_together(self.generator_is_due, len(batch))
+        return losses
+
+    def _gradients(self, batch: PairBatch, share: float) -> dict[str, Tensor]:
+        """Add the gradients of both losses, times `share`, to the networks; the losses and their parts."""
         update_generator = self.generator_is_due
         told, wanted = self._training_conditions(batch)
 
@@ -99,9 +106,8 @@ class FExGAN(AveragedSystem):
 
         # Each loss reaches its own network only
         if update_generator:
-            self.backward_into(self.generator, loss_g, retain_graph=True)
-        self.backward_into(self.discriminator, loss_d)
-        self.step_together(update_generator, len(batch))
+            self.backward_into(self.generator, share * loss_g, retain_graph=True)
+        self.backward_into(self.discriminator, share * loss_d)
         return {"generator": loss_g.detach(), "discriminator": loss_d.detach(),
                 **{name: part.detach() for name, part in (parts_g | parts_d).items()}}  # fmt: skip
 

@@ -54,6 +54,7 @@ class LandmarkLabel(AveragedSystem):
     settings_class = LandmarkLabelSettings
     loss_class = LandmarkLabelLossSettings
     optimizer_class = DualOptimizerSettings
+    whole_batch_reason = ""
 
     def __init__(
         self,
@@ -156,6 +157,12 @@ class LandmarkLabel(AveragedSystem):
     def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
         """One iteration: a single generator forward serves all three networks; all gradients precede all steps."""
         self.seed_iteration()
+        losses = self.accumulate(batch, self._gradients)
+        self.step_together(self.generator_is_due, len(batch))
+        return losses
+
+    def _gradients(self, batch: PairBatch, share: float) -> dict[str, Tensor]:
+        """Add the gradients of all three losses, times `share`, to the networks; the losses and their parts."""
         w, K = self.weights, len(self.affects)
         update_generator = self.generator_is_due
         heatmaps, geometry, labels = self._conditions(batch.source_expression(K), batch.target_expression(K))
@@ -176,10 +183,9 @@ class LandmarkLabel(AveragedSystem):
 
         # Each loss reaches its own network only
         if update_generator:
-            self.backward_into(self.generator, loss_g, retain_graph=True)
-        self.backward_into(self.image_discriminator, loss_image)
-        self.backward_into(self.geometry_discriminator, loss_geometry)
-        self.step_together(update_generator, len(batch))
+            self.backward_into(self.generator, share * loss_g, retain_graph=True)
+        self.backward_into(self.image_discriminator, share * loss_image)
+        self.backward_into(self.geometry_discriminator, share * loss_geometry)
         parts |= {"perceptual": perceptual, "pixel": pixel, "d_image": loss_image, "d_geometry": loss_geometry}
         return {"generator": loss_g.detach(), "discriminator": (loss_image + loss_geometry).detach(),
                 **{name: part.detach() for name, part in parts.items()}}  # fmt: skip
