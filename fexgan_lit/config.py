@@ -46,6 +46,8 @@ class TrainerSettings:
     micro_batch: int | None = None
     auto_batch: bool = False
     memory_limit_gb: float | None = None
+    profile: bool = False
+    profile_iterations: int = 20
     threads: int | None = None
     deterministic: bool = False
     log_every: int = 50
@@ -57,7 +59,7 @@ class TrainerSettings:
         """Every value that cannot be used, as a sentence with what was expected."""
         choices = {"accelerator": ("auto", "cpu", "gpu", "mps"), "precision": ("auto", "float32", "bf16")}
         expected = {name: f"one of {', '.join(allowed)}" for name, allowed in choices.items()}
-        counts = ("max_steps", "log_every", "checkpoint_every")
+        counts = ("max_steps", "log_every", "checkpoint_every", "profile_iterations")
         positive = ("max_minutes", "threads", "micro_batch", "memory_limit_gb")
         expected |= dict.fromkeys(counts, "1 or more") | {"devices": "1, training on several is not built yet"}
         expected |= dict.fromkeys(("val_every", "figures_every"), "0 (only at the end) or more")

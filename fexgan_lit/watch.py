@@ -81,6 +81,11 @@ class Watch:
             chosen.append(cb.TimeLimit(t.max_minutes))
         chosen += [cb.KeepTime(self.clock), KeptRunId(), cb.Checkpoints(t.checkpoint_every, self.run, log)]
         chosen.append(TrainingBar(self.console, t.max_steps))
+        if t.profile:
+            from fexgan_lit.profiling.callback import ProfileRun
+
+            folder = self.run.path / "profile"
+            return [ProfileRun(t.profile_iterations, folder, stream, chosen, self.console), *chosen]
         return chosen
 
     def _pruning(self) -> Pruning | None:

@@ -1,0 +1,1 @@
+"""Where the time of an iteration goes: named ranges around the parts of a system, timed and traced."""
