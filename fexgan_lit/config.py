@@ -40,6 +40,10 @@ class TrainerSettings:
     max_minutes: float | None = None
     accelerator: str = "auto"
     devices: int = 1
+    num_nodes: int = 1
+    strategy: str = "auto"
+    sync_batchnorm: bool = False
+    go_on: bool = False
     precision: str = "auto"
     channels_last: bool = True
     compile: bool = False
@@ -57,11 +61,12 @@ class TrainerSettings:
 
     def problems(self) -> list[str]:
         """Every value that cannot be used, as a sentence with what was expected."""
-        choices = {"accelerator": ("auto", "cpu", "gpu", "mps"), "precision": ("auto", "float32", "bf16")}
+        choices = {"accelerator": ("auto", "cpu", "gpu", "mps"), "precision": ("auto", "float32", "bf16"),
+                   "strategy": ("auto", "ddp")}  # fmt: skip
         expected = {name: f"one of {', '.join(allowed)}" for name, allowed in choices.items()}
-        counts = ("max_steps", "log_every", "checkpoint_every", "profile_iterations")
+        counts = ("max_steps", "log_every", "checkpoint_every", "profile_iterations", "devices", "num_nodes")
         positive = ("max_minutes", "threads", "micro_batch", "memory_limit_gb")
-        expected |= dict.fromkeys(counts, "1 or more") | {"devices": "1, training on several is not built yet"}
+        expected |= dict.fromkeys(counts, "1 or more")
         expected |= dict.fromkeys(("val_every", "figures_every"), "0 (only at the end) or more")
         expected |= dict.fromkeys(positive, "null or a positive number")
         if self.precision in ("fp16", "float16", "16", "half"):
@@ -72,8 +77,6 @@ class TrainerSettings:
         def usable(name: str, value: Any) -> bool:
             if name in choices:
                 return value in choices[name]
-            if name == "devices":
-                return value == 1
             if name in positive:
                 return value is None or value > 0
             return value >= (1 if name in counts else 0)
@@ -251,9 +254,21 @@ def _mismatches(system: Any, parts: Mapping[str, Any]) -> list[str]:
             f"model.image_size={ours} but dataset.image_size={data.image_size}: set dataset.image_size alone, the "
             "model follows"
         )
-    if data.batch_size < system.min_batch:
-        found.append(f"dataset.batch_size={data.batch_size}: {system.min_batch_reason}")
-    elif problem := micro_batch_problem(system, data.batch_size, parts["trainer"].micro_batch):
+    trainer: TrainerSettings = parts["trainer"]
+    world = trainer.devices * trainer.num_nodes
+    if world > 1 and trainer.accelerator == "mps":
+        found.append(f"trainer.accelerator=mps with {world} processes: expected cpu, gpu or auto")
+    if data.batch_size % world:
+        most = "more processes than pairs" if data.batch_size < world else "they cannot share its pairs evenly"
+        found.append(
+            f"dataset.batch_size={data.batch_size} on {world} processes (trainer.devices={trainer.devices}, "
+            f"trainer.num_nodes={trainer.num_nodes}): {most}; expected a multiple of {world}, it is the batch of all "
+            "together"
+        )
+    elif data.batch_size // world < system.min_batch:
+        each = f", {data.batch_size // world} for each of {world} processes" if world > 1 else ""
+        found.append(f"dataset.batch_size={data.batch_size}{each}: {system.min_batch_reason}")
+    elif problem := micro_batch_problem(system, data.batch_size // world, trainer.micro_batch):
         found.append(problem)
     return found
 

@@ -26,7 +26,9 @@ def absolute_difference(image: Tensor, target: Tensor, reduction: str = "mean") 
     return difference.mean() if reduction == "mean" else difference.flatten(1).sum(1).mean()
 
 
-def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+def gradient_penalty(
+    critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, share: Tensor | None = None
+) -> Tensor:
     """WGAN-GP: mean over the batch of (|grad D(x)| - 1)^2 at random points x between real and fake images.
 
     In float32 whatever the precision of the rest, since it is differentiated twice.
@@ -35,10 +37,12 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
         critic: images (B, C, H, W) -> scores (B, ...); the gradient is that of each image's summed scores.
         real: (B, C, H, W).
         fake: the same shape; no gradient flows into it.
+        share: where between the two x lies, (B, 1, 1, 1) in [0, 1], 1 at the real image; None draws it.
     """
     with torch.autocast(real.device.type, enabled=False):
         real, fake = real.detach().float(), fake.detach().float()
-        share = torch.rand(len(real), 1, 1, 1, device=real.device)
+        if share is None:
+            share = torch.rand(len(real), 1, 1, 1, device=real.device)
         between = torch.lerp(fake, real, share).requires_grad_()
         (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
         norm = gradient.flatten(1).norm(dim=1)  # (B, C, H, W) -> (B, C*H*W) -> (B,)

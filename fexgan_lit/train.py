@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
-from fexgan_lit.doors import run_door
+from fexgan_lit.distributed.place import place_from_environment
+from fexgan_lit.doors import fail, run_door
 from fexgan_lit.errors import UserError
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
     from rich.console import Console
 
-    from fexgan_lit.config import TrainSettings
+    from fexgan_lit.config import TrainerSettings, TrainSettings
     from fexgan_lit.data.datamodule import FrameData
+    from fexgan_lit.distributed.team import Team
     from fexgan_lit.runfolder import RunFolder
     from fexgan_lit.systems.base import ExpressionSystem
     from fexgan_lit.trainer import IterationStream
@@ -45,6 +50,12 @@ def train(cfg: DictConfig) -> Any:
     if cfg.run:
         run, checkpoint, cfg = resumed(cfg)
         place = run, checkpoint
+    elif cfg.trainer.go_on:
+        from hydra.core.hydra_config import HydraConfig
+
+        from fexgan_lit.requeue import standing_run
+
+        cfg, place = standing_run(Path(HydraConfig.get().runtime.output_dir), cfg)
     return train_run(cfg, train_console(), place)
 
 
@@ -68,23 +79,34 @@ def train_run(cfg: DictConfig, console: Console, place: tuple[RunFolder, Path] |
     from fexgan_lit.sweeps.lock import held
 
     settings = train_settings(cfg)
-    data = open_data(settings, console)
+    with team_of(settings.trainer) as team:
+        data = open_data(settings, console, team)
 
-    from fexgan_lit.systems import build_system, check_reads
-    from fexgan_lit.trainer import check_device
+        from fexgan_lit.systems import build_system, check_reads
+        from fexgan_lit.trainer import check_trainer
 
-    check_device(settings.trainer.accelerator)
-    check_reads(settings, data.train)
-    system = build_system(settings, data.affects)
-    if place is None:
-        run, checkpoint = claim_folder(cfg, data, system), None
-    else:
-        check_same_data(settings, data)
-        run, checkpoint = place
-    with held(run.path):
-        if checkpoint is not None:
-            run.write_config(cfg)
-        fit(system, data, settings, run, checkpoint, console)
+        check_trainer(settings.trainer)
+        check_reads(settings, data.train)
+        system = build_system(settings, data.affects)
+        system.noise.share = data.share
+        if place is None:
+            run, checkpoint = claim_folder(cfg, data, system), None
+        else:
+            check_same_data(settings, data)
+            run, checkpoint = place
+        with held(run.path):
+            if checkpoint is not None:
+                run.write_config(cfg)
+            fit(system, data, settings, run, checkpoint, console, team)
+
+
+def team_of(settings: TrainerSettings) -> contextlib.AbstractContextManager[Team | None]:
+    """The processes that train together; nothing of them is imported where one is enough."""
+    if settings.devices * settings.num_nodes == 1 and place_from_environment() is None:
+        return contextlib.nullcontext()
+    from fexgan_lit.distributed.leading import leading
+
+    return leading(settings)
 
 
 def resumed(cfg: DictConfig) -> tuple[RunFolder, Path, DictConfig]:
@@ -114,14 +136,15 @@ def resumed(cfg: DictConfig) -> tuple[RunFolder, Path, DictConfig]:
     return run, checkpoint, kept
 
 
-def open_data(settings: TrainSettings, console: Console) -> FrameData:
-    """Index, pack and split the frames, and say what was found."""
+def open_data(settings: TrainSettings, console: Console, team: Team | None = None) -> FrameData:
+    """Index, pack and split the frames, and say what was found; of several processes each takes its share."""
     from fexgan_lit import __version__
     from fexgan_lit.data.datamodule import FrameData
     from fexgan_lit.progress import stage_bar
 
     console.print(f"[bold]fexgan_lit {__version__}[/]  {settings.model.name} on {settings.dataset.name}\n")
-    data = FrameData(settings.dataset, settings.seed, settings.system.pairing)
+    share = None if team is None else team.place.share
+    data = FrameData(settings.dataset, settings.seed, settings.system.pairing, share)
     with stage_bar(console) as bar:
         task = bar.add_task("preparing frames", total=None)
         data.progress = lambda done, total: bar.update(task, completed=done, total=total)
@@ -164,7 +187,7 @@ def claim_folder(cfg: DictConfig, data: FrameData, system: ExpressionSystem) -> 
 
 def fit(
     system: ExpressionSystem, data: FrameData, settings: TrainSettings, run: RunFolder, checkpoint: Path | None,
-    console: Console,
+    console: Console, team: Team | None = None,
 ) -> None:  # fmt: skip
     """Train until the iterations or minutes are spent, then measure, draw and report."""
     from fexgan_lit.result import RESULT, record_failure, record_pruned
@@ -176,11 +199,15 @@ def fit(
         (run.path / RESULT).unlink(missing_ok=True)  # until it ends again, the run has not
     loggers = open_loggers(system, settings, run, checkpoint, console)
     stream = IterationStream(data.train_dataloader(), system, settings.trainer.max_steps)
-    watch = Watch(system, data, settings, run, loggers, console)
+    watch = Watch(system, data, settings, run, loggers, console, team)
     try:
         make_ready(watch, fresh=checkpoint is None)
         choose_micro_batch(watch, stream)
+        if team is not None and len(stream):
+            call_others(team, watch, checkpoint)
         iterate(watch, stream, checkpoint)
+        if watch.ending.stopped:
+            stop_here(watch)
         if watch.pruning is not None and watch.pruning.reason:
             record_pruned(watch.run.path, watch.pruning.reason, watch.pruning.numbers, system.iteration, watch.clock)
             return
@@ -195,6 +222,32 @@ def fit(
     finally:
         for line in close_loggers(loggers):
             console.print(f"  upload     {line}", markup=False)
+
+
+def call_others(team: Team, watch: Watch, checkpoint: Path | None) -> None:
+    """Let the other processes begin, now that the pack, the judge and the run folder are there."""
+    from fexgan_lit.distributed.leading import call_team
+    from fexgan_lit.distributed.team import RankLostError
+    from fexgan_lit.result import record_failure
+
+    run, system, clock = watch.run, watch.system, watch.clock
+
+    def record(reason: str) -> None:
+        record_failure(run.path, RankLostError(reason), system.iteration, clock)
+
+    team.on_loss = record
+    call_team(team, run.read_config(), run.path, checkpoint)
+
+
+def stop_here(watch: Watch) -> NoReturn:
+    """A signal ended the training: say how to go on, and end with the exit code that means so."""
+    from fexgan_lit.distributed.callbacks import STOPPED
+
+    watch.console.print(
+        f"\n  stopped by a signal at iteration {watch.system.iteration}, its checkpoint is written; go on with: "
+        f"python -m fexgan_lit.train run={watch.run.path}", markup=False,
+    )  # fmt: skip
+    sys.exit(STOPPED)
 
 
 def open_loggers(
@@ -253,7 +306,11 @@ def iterate(watch: Watch, stream: IterationStream, checkpoint: Path | None) -> N
     from fexgan_lit.trainer import make_trainer
 
     system, settings, run, console = watch.system, watch.settings, watch.run, watch.console
-    trainer = make_trainer(settings.trainer, watch.callbacks(stream), watch.loggers, str(run.path))
+    team = watch.team if len(stream) else None
+    place = None if team is None else team.place
+    if settings.trainer.sync_batchnorm and team is not None:
+        torch.nn.SyncBatchNorm.convert_sync_batchnorm(system)
+    trainer = make_trainer(settings.trainer, watch.callbacks(stream), watch.loggers, str(run.path), place)
     watch.announce(trainer, stream)
     if not len(stream):
         load_checkpoint_weights(system, checkpoint or run.last)
@@ -265,7 +322,8 @@ def iterate(watch: Watch, stream: IterationStream, checkpoint: Path | None) -> N
 
         console.print(f"  {compile_networks(system, trainer.strategy.root_device).line}\n", markup=False)
     try:
-        trainer.fit(system, stream, ckpt_path=checkpoint, weights_only=True)
+        with in_step(team, watch.run):
+            trainer.fit(system, stream, ckpt_path=checkpoint, weights_only=True)
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"a batch of {settings.dataset.batch_size} pairs does not fit into the memory of the GPU "
@@ -280,9 +338,50 @@ def iterate(watch: Watch, stream: IterationStream, checkpoint: Path | None) -> N
         raise
 
 
+@contextlib.contextmanager
+def in_step(team: Team | None, run: RunFolder) -> Iterator[None]:
+    """Average gradients with the other processes meanwhile; where one of them is lost, say so in its place.
+
+    Raises:
+        RankLostError: another process died or failed.
+    """
+    if team is None:
+        yield
+        return
+    from fexgan_lit.distributed.team import RankLostError
+
+    team.connect()
+    try:
+        yield
+    except Exception as error:
+        if reason := team.reason_of(error):
+            kept = f"{run.last} is whole" if run.last.exists() else "no checkpoint was due yet"
+            raise RankLostError(
+                f"{reason}. A run cannot go on without one of its processes. {kept}; go on with: "
+                f"python -m fexgan_lit.train run={run.path}"
+            ) from error
+        raise
+    finally:
+        team.part()
+
+
 def main() -> None:
-    """The door."""
-    run_door(train, "train")
+    """The door; of several processes that torchrun, SLURM or rank 0 started, the others follow rank 0."""
+    try:
+        place = place_from_environment()
+        if place is None:
+            run_door(train, "train")
+        elif place.rank:
+            from fexgan_lit.distributed.following import follow
+
+            follow(place)
+        else:
+            from fexgan_lit.distributed.leading import joined
+
+            with joined(place):
+                run_door(train, "train")
+    except UserError as error:
+        fail(str(error))
 
 
 if __name__ == "__main__":

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment
 
+from fexgan_lit.cores import cores
+from fexgan_lit.distributed.averaging import GradientAveraging
 from fexgan_lit.errors import UserError
 
 if TYPE_CHECKING:
     from fexgan_lit.config import TrainerSettings
     from fexgan_lit.data.pairs import PairBatch, PairLoader
+    from fexgan_lit.distributed.place import Place
     from fexgan_lit.systems.base import ExpressionSystem
 
 
@@ -92,23 +96,58 @@ def native_cpu_bf16() -> bool:
     return bool(probe and probe())
 
 
-def check_device(accelerator: str) -> None:
-    """Raise a UserError when the device asked for is not there."""
+def check_trainer(settings: TrainerSettings) -> None:
+    """Raise a UserError when the devices asked for are not there, or cannot do what is asked."""
+    accelerator, devices = settings.accelerator, settings.devices
     there = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(accelerator, True):
         raise UserError(
             f"trainer.accelerator={accelerator}, but torch finds no {accelerator.upper()} here; "
             "use trainer.accelerator=cpu or auto"
         )
+    gpus = torch.cuda.device_count() if accelerator in ("auto", "gpu") else 0
+    if gpus and devices > gpus:
+        raise UserError(
+            f"trainer.devices={devices}, but torch finds {gpus} GPU here; expected {gpus} or fewer, one process takes "
+            "one GPU (trainer.accelerator=cpu puts the processes on the processor)"
+        )
+    if settings.sync_batchnorm and not gpus:
+        raise UserError(
+            "trainer.sync_batchnorm=true: torch synchronises batch norm between GPUs only, and there is none here; "
+            "expected trainer.sync_batchnorm=false, each process then normalises its own part of the batch"
+        )
 
 
-def make_trainer(settings: TrainerSettings, callbacks: list[Callback], loggers: list[Logger], folder: str) -> Trainer:
-    """A trainer for one `IterationStream`, without Lightning's own bar, summary and checkpoints: ours replace them."""
+def own_device(settings: TrainerSettings, place: Place) -> tuple[str, torch.device]:
+    """Accelerator and device of one of several processes."""
+    if settings.accelerator in ("auto", "gpu") and torch.cuda.is_available():
+        return "gpu", torch.device("cuda", place.local_rank)
+    return "cpu", torch.device("cpu")
+
+
+def make_trainer(
+    settings: TrainerSettings, callbacks: list[Callback], loggers: list[Logger], folder: str, place: Place | None = None
+) -> Trainer:
+    """A trainer for one `IterationStream`, without Lightning's own bar, summary and checkpoints: ours replace them.
+
+    Each of several processes, of which `place` says which this is, gets an ordinary trainer for its one device;
+    `GradientAveraging` makes them train one run.
+    """
     quiet_lightning()
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    accelerator = settings.accelerator
+    strategy: str | GradientAveraging = "auto"
+    devices: int | list[int] = 1
+    threads = settings.threads
+    if place is not None:
+        accelerator, device = own_device(settings, place)
+        devices = [place.local_rank] if accelerator == "gpu" else 1
+        strategy = GradientAveraging(device)
+        threads = threads or max(1, cores() // place.local_world)
+    if threads:
+        torch.set_num_threads(threads)
     return Trainer(
-        accelerator=settings.accelerator, devices=settings.devices,
+        accelerator=accelerator, devices=devices, strategy=strategy,
+        plugins=[LightningEnvironment()],  # processes are counted here, not by what SLURM says
         precision=resolve_precision(settings.precision, settings.accelerator),  # type: ignore[arg-type]
         max_epochs=1, logger=loggers, callbacks=callbacks, default_root_dir=folder,
         deterministic=settings.deterministic or None, benchmark=not settings.deterministic,

@@ -12,6 +12,7 @@ from rich.console import Console
 from fexgan_lit import callbacks as cb
 from fexgan_lit.concerns import Concerns
 from fexgan_lit.config import TrainSettings
+from fexgan_lit.distributed.callbacks import Ending, WholeLosses
 from fexgan_lit.progress import TrainingBar, stage_bar
 from fexgan_lit.result import Clock
 from fexgan_lit.systems.base import ExpressionSystem, Sheet
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from fexgan_lit.data.datamodule import FrameData
     from fexgan_lit.data.frames import FrameSet
+    from fexgan_lit.distributed.team import Team
     from fexgan_lit.metrics.judge import Judge
     from fexgan_lit.runfolder import RunFolder
     from fexgan_lit.sweeps.pruning import Pruning
@@ -43,15 +45,17 @@ class Watch:
         run: its folder.
         loggers: where numbers and pictures go.
         console: the terminal.
+        team: the processes that train together; None for one. Rank 0 alone measures, draws and writes.
 
     Attributes:
         clock: seconds spent on the run.
+        ending: tells whether a signal ended the training.
         pruning: stops the run where its sweep leaves it behind; None where no sweep wants that.
     """
 
     def __init__(
         self, system: ExpressionSystem, data: FrameData, settings: TrainSettings, run: RunFolder,
-        loggers: list[Logger], console: Console,
+        loggers: list[Logger], console: Console, team: Team | None = None,
     ) -> None:  # fmt: skip
         self.system = system
         self.data = data
@@ -59,16 +63,21 @@ class Watch:
         self.run = run
         self.loggers = loggers
         self.console = console
+        self.team = team
+        self.ending = Ending(together=team is not None)
         self.concerns: Concerns | None = None
         self.clock = Clock()
         self.pruning = self._pruning()
 
     def callbacks(self, stream: IterationStream) -> list[Callback]:
         """Schedules first, then the log and its guard, measurements, pictures, and the checkpoint that holds them."""
+        whole: list[Callback] = [] if self.team is None else [WholeLosses()]
+        if self.team is not None and self.team.place.rank:
+            return [*whole, *self.settings.callbacks.values(), self.ending]
         t = self.settings.trainer
         log = cb.LossLog(t.log_every, self.run, stream)
         self.concerns = Concerns(t.log_every, log, self.console)
-        chosen: list[Callback] = [*self.settings.callbacks.values(), log, self.concerns]
+        chosen: list[Callback] = [*whole, *self.settings.callbacks.values(), log, self.concerns]
         if self.data.val_dataloader():
             chosen.append(cb.Validation(t.val_every, self.measure_validation, self.run, self._score()))
         if self.pruning is not None:
@@ -79,7 +88,7 @@ class Watch:
             chosen.append(cb.Grids(t.figures_every, self.draw_sheet, self.run, "sheet"))
         if t.max_minutes:
             chosen.append(cb.TimeLimit(t.max_minutes))
-        chosen += [cb.KeepTime(self.clock), KeptRunId(), cb.Checkpoints(t.checkpoint_every, self.run, log)]
+        chosen += [self.ending, cb.KeepTime(self.clock), KeptRunId(), cb.Checkpoints(t.checkpoint_every, self.run, log)]
         chosen.append(TrainingBar(self.console, t.max_steps))
         if t.profile:
             from fexgan_lit.profiling.callback import ProfileRun
@@ -123,14 +132,16 @@ class Watch:
 
     def measure_validation(self, system: ExpressionSystem) -> dict[str, float]:
         """The metric suite on the fixed validation pairs."""
+        from fexgan_lit.distributed.alone import alone
         from fexgan_lit.metrics.measure import measure
         from fexgan_lit.metrics.suite import TrainingSuite
         from fexgan_lit.metrics.unpaired import UnpairedSuite, measure_unpaired
 
         loader = self.data.val_dataloader()
         if not self.data.has_truth:
-            return measure_unpaired(system, loader, UnpairedSuite())  # type: ignore[arg-type]
-        return measure(system, loader, TrainingSuite(self.data.affects, self.judge, split="val"))  # type: ignore[arg-type]
+            return measure_unpaired(system, loader, alone(UnpairedSuite()))  # type: ignore[arg-type]
+        suite = alone(TrainingSuite(self.data.affects, self.judge, split="val"))
+        return measure(system, loader, suite)  # type: ignore[arg-type]
 
     def draw_affects(self, system: ExpressionSystem) -> Image.Image:
         """The grid of the papers: a reference of every identity turned into every affect."""
@@ -211,10 +222,11 @@ class Watch:
         epochs = s.trainer.max_steps / len(stream.loader)
         limit = f", at most {s.trainer.max_minutes:g} minutes" if s.trainer.max_minutes else ""
         resumed = f"; going on at iteration {self.system.iteration}" if self.system.iteration else ""
+        shared = f" on {self.team.place.world} processes" if self.team else ""
         for line in (
             f"model      {s.model.name}, {s.dataset.image_size} px{self.width}: {parts} parameters",
             *(f"           {fact}" for fact in self.system.facts()),
-            f"training   {s.trainer.max_steps} iterations of {s.dataset.batch_size} pairs ({epochs:.1f} epochs)"
+            f"training   {s.trainer.max_steps} iterations of {s.dataset.batch_size} pairs{shared} ({epochs:.1f} epochs)"
             f"{limit}{resumed}",
             *self._parts(),
             *self._absent(),

@@ -18,6 +18,7 @@ from fexgan_lit.data.settings import DatasetConfig, check_settings
 from fexgan_lit.data.splits import Split, split_rows
 from fexgan_lit.data.summary import DataSummary
 from fexgan_lit.data.table import FrameTable
+from fexgan_lit.distributed.place import Share
 from fexgan_lit.errors import UserError
 
 
@@ -29,6 +30,7 @@ class FrameData(LightningDataModule):
         seed: of the pair sequence and the augmentation; the split has its own.
         pairing: what the system declares (`ExpressionSystem.pairing`): `identity`, or `none` where any frame will do
             as a target. It then trains unpaired on frames without affects, and on others with `dataset.unpaired=true`.
+        share: of every batch of `config.batch_size` pairs, where several processes train together.
 
     After `setup()`:
 
@@ -44,8 +46,11 @@ class FrameData(LightningDataModule):
         progress: set before `setup()` to be called with (frames packed, frames in all).
     """
 
-    def __init__(self, config: DatasetConfig, seed: int = 0, pairing: str = "identity") -> None:
+    def __init__(
+        self, config: DatasetConfig, seed: int = 0, pairing: str = "identity", share: Share | None = None
+    ) -> None:
         super().__init__()
+        self.share = share or Share()
         check_settings(config)
         self.config = config
         self.seed = seed
@@ -78,11 +83,12 @@ class FrameData(LightningDataModule):
         self._packed = pack.images, rows
         self._sampler = PairSampler(
             self.train,
-            config.batch_size,
+            config.batch_size // self.share.world,
             self.seed,
             config.uniform_affects,
             config.min_target_intensity,
             exact=config.targets == "exact",
+            share=self.share,
             unpaired=self.unpaired,
         )
         self.has_truth = bool(self._sampler.cells.has_other(self.train.identity, self.train.affect).any())

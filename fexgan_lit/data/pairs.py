@@ -14,6 +14,7 @@ from torch import Tensor
 from fexgan_lit.data.augment import Augmentation
 from fexgan_lit.data.frames import FrameSet, resize_batch, to_float
 from fexgan_lit.data.targets import AnyTargets, ExactTargets, TargetCells
+from fexgan_lit.distributed.place import Share
 from fexgan_lit.errors import UserError
 from fexgan_lit.expression import Expression
 
@@ -97,14 +98,6 @@ def philox(*key: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 
-@dataclass(frozen=True)
-class Share:
-    """Which part of every batch this process takes: `rank` of `world` processes that train together."""
-
-    rank: int = 0
-    world: int = 1
-
-
 class PairSampler:
     """Says which frames make up batch b of epoch e.
 
@@ -141,10 +134,10 @@ class PairSampler:
         self.share = share or Share()
         self._pairs = batch_size * self.share.world
         if self._pairs > len(frames):
-            most = len(frames) // self.share.world
+            most = len(frames) // self.share.world * self.share.world
             raise UserError(
-                f"dataset.batch_size={batch_size}{f' on {self.share.world} devices' if self.share.world > 1 else ''} "
-                f"is more than the {len(frames)} training frames; set dataset.batch_size={max(2, most)} or less."
+                f"dataset.batch_size={self._pairs} is more than the {len(frames)} training frames; "
+                f"set dataset.batch_size={max(2, most)} or less."
             )
         self.cells = target_rule(frames, min_target_intensity, exact, unpaired)
         self.batch_size = batch_size

@@ -91,6 +91,7 @@ class AveragedSystem(ExpressionSystem):
         self.iteration += 1
 
     def update_average(self, images: int) -> None:
-        """Let the moving average follow the generator by a batch of `images`."""
+        """Let the moving average follow the generator by a batch, `images` of it seen by this process."""
+        images *= self.noise.share.world
         half_life = self.optimizer_settings.ema_half_life_images
         update_ema(self.average, self.generator, ema_decay(images, half_life, self.iteration * images))

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from fexgan_lit.distributed.noise import BatchNoise
 from fexgan_lit.errors import UserError
 from fexgan_lit.expression import FIELD_NAMES, Expression
 from fexgan_lit.systems.optimisers import lay_out_like
@@ -99,6 +101,8 @@ class ExpressionSystem(LightningModule):
         self.image_size = image_size
         self.seed = seed
         self.iteration = 0
+        #: random numbers of a batch, the same whatever the number of processes that share it
+        self.noise = BatchNoise()
         self.last_iteration = 0
         self.batches_per_epoch = 1
         self.micro_batch: int | None = None
@@ -203,11 +207,23 @@ class ExpressionSystem(LightningModule):
         """Make the random numbers of an iteration depend on (seed, rank, iteration) alone.
 
         Dropout and the latent noise then need no saved generator state: a resumed run draws what an uninterrupted
-        one would, whatever was drawn in between for validation or figures.
+        one would, whatever was drawn in between for validation or figures. What `noise` draws does not depend on the
+        rank either.
         """
         # torch.manual_seed also formats a stack trace for every kind of device that is not in use: a millisecond here
         seed = torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed
-        seed(hash((self.seed, self.global_rank, self.iteration)) & 0x7FFF_FFFF_FFFF_FFFF)
+        seed(self._key_of(self.noise.share.rank))
+        self.noise.seed(self._key_of(0), self.device)
+
+    def _key_of(self, rank: int) -> int:
+        return hash((self.seed, rank, self.iteration)) & 0x7FFF_FFFF_FFFF_FFFF
+
+    def clip_gradients(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
+        """As in Lightning; of several processes, all clip the mean of their gradients."""
+        average = getattr(self.trainer.strategy, "average", None)
+        if average is not None:
+            average(getattr(optimizer, "optimizer", optimizer))
+        super().clip_gradients(optimizer, *args, **kwargs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the count of iterations with the weights.

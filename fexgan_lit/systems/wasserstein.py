@@ -119,6 +119,10 @@ class WassersteinSystem(AveragedSystem):
         self.step_optimizer(0 if network is self.generator else 1)
         torch.clear_autocast_cache()  # it holds bf16 copies of the weights as they were before this step
 
+    def between(self, batch: int) -> Tensor:
+        """Where the gradient penalty looks between the real and the made image of each pair, (B, 1, 1, 1) in [0, 1]."""
+        return self.noise.uniform(batch, 1, 1, 1, device=self.device)
+
     def report(self, critic: Tensor, critic_parts: dict[str, Tensor]) -> dict[str, Tensor]:
         """End an iteration: its losses and parts, those of the generator as of its last step (0 before the first)."""
         self.iteration += 1

@@ -116,11 +116,20 @@ class Generator(nn.Module):
 
     def draw(self, latent: Latent, generator: torch.Generator | None = None) -> Tensor:
         """Draw z = mu + sigma * eps with eps ~ N(0, I); (B, n)."""
-        sigma = torch.exp(0.5 * latent.s if self.log_variance else latent.s)
         eps = torch.randn(latent.mu.shape, generator=generator, device=latent.mu.device, dtype=latent.mu.dtype)
-        return latent.mu + sigma * eps
+        return latent.mu + self.deviation(latent) * eps
 
-    def forward(self, image: Tensor, encoder_affect: Tensor | None, affect: Tensor) -> tuple[Tensor, Latent]:
-        """Source (B, 3, S, S), what the encoder is told (B, K), wanted affect (B, K) -> image, latent."""
+    def deviation(self, latent: Latent) -> Tensor:
+        """The standard deviation of every code, (B, n)."""
+        return torch.exp(0.5 * latent.s if self.log_variance else latent.s)
+
+    def forward(
+        self, image: Tensor, encoder_affect: Tensor | None, affect: Tensor, eps: Tensor | None = None
+    ) -> tuple[Tensor, Latent]:
+        """Source (B, 3, S, S), what the encoder is told (B, K), wanted affect (B, K) -> image, latent.
+
+        The code is drawn with `eps` (B, n), or where there is none with torch's own generator.
+        """
         latent = self.encoder(image, encoder_affect)
-        return self.decoder(self.draw(latent), affect), latent
+        z = self.draw(latent) if eps is None else latent.mu + self.deviation(latent) * eps.to(latent.mu.dtype)
+        return self.decoder(z, affect), latent

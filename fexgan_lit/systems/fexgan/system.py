@@ -92,7 +92,7 @@ class FExGAN(AveragedSystem):
 
         # Forward: generate once, let the discriminator see real and generated
         with torch.set_grad_enabled(update_generator):
-            fake, latent = self.generator(batch.source, told, wanted)
+            fake, latent = self.generator(batch.source, told, wanted, *self._shared_noise(len(batch)))
         on_real, on_fake = self.discriminator(batch.source), self.discriminator(fake)
 
         # Equations 4 and 7
@@ -116,9 +116,15 @@ class FExGAN(AveragedSystem):
         wanted = self._one_hot(batch.target_affect)
         mode = self.settings.lambda_mode
         if mode != "one":
-            scale = torch.randn(len(batch), 1, device=wanted.device)
+            scale = self.noise.normal(len(batch), 1, device=wanted.device)
             wanted = wanted * (scale.abs() if mode == "abs_normal" else scale)
         return self._told(wanted, self._one_hot(batch.source_affect)), wanted
+
+    def _shared_noise(self, batch: int) -> tuple[Tensor, ...]:
+        """What the codes are drawn with, (B, n), where several processes share the batch; one draws it as it goes."""
+        if not self.noise.together:
+            return ()
+        return (self.noise.normal(batch, self.settings.latent_size, device=self.device),)
 
     def _one_hot(self, classes: Tensor) -> Tensor:
         return torch.nn.functional.one_hot(classes, len(self.affects)).float()  # (B,) -> (B, K)

@@ -94,7 +94,7 @@ class GANimation(WassersteinSystem):
         loss_d, parts_d = critic_loss(self.critic(source), self.critic(made.image.detach()), shown, w)
         if self.optimizer_settings.separate_penalty:
             self.update(self.critic, loss_d)
-        penalty = gradient_penalty(self.critic.scores, source, made.image)
+        penalty = gradient_penalty(self.critic.scores, source, made.image, self.between(len(batch)))
         weighted = w.lambda_gp * penalty
         self.update(self.critic, weighted if self.optimizer_settings.separate_penalty else loss_d + weighted)
 
@@ -111,8 +111,8 @@ class GANimation(WassersteinSystem):
     def wanted_units(self, batch: PairBatch) -> Tensor:
         """Action units (B, 17) of random other frames, whoever they show, with uniform noise, not clipped."""
         others = self._units(batch.target_aus)
-        others = others[torch.randperm(len(others), device=others.device)]
-        return others + self.weights.au_noise * (2 * torch.rand_like(others) - 1)
+        others = self.noise.shuffled(others)
+        return others + self.weights.au_noise * (2 * self.noise.uniform(*others.shape, device=others.device) - 1)
 
     def _units(self, aus: Tensor | None) -> Tensor:
         if aus is None:

@@ -71,9 +71,10 @@ class StarGAN(WassersteinSystem):
 
         # Critic: Wasserstein, the affects of the real, the penalty
         (real, named), (fake, _) = self.critic(source), self.critic(made.detach())
+        penalty = gradient_penalty(self.critic.scores, source, made, self.between(len(batch)))
         parts_d = {"d_real": real.float().mean(), "d_fake": fake.float().mean(),
                    "d_class": categorical_cross_entropy(named, batch.source_affect),
-                   "d_penalty": gradient_penalty(self.critic.scores, source, made)}  # fmt: skip
+                   "d_penalty": penalty}  # fmt: skip
         loss_d = (
             w.adversarial * (parts_d["d_fake"] - parts_d["d_real"])
             + w.lambda_class * parts_d["d_class"] + w.lambda_gp * parts_d["d_penalty"]
