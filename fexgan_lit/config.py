@@ -255,7 +255,7 @@ def _mismatches(system: Any, parts: Mapping[str, Any]) -> list[str]:
             "model follows"
         )
     trainer: TrainerSettings = parts["trainer"]
-    world = trainer.devices * trainer.num_nodes
+    world = max(1, trainer.devices * trainer.num_nodes)
     if world > 1 and trainer.accelerator == "mps":
         found.append(f"trainer.accelerator=mps with {world} processes: expected cpu, gpu or auto")
     if data.batch_size % world:
