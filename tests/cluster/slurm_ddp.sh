@@ -45,6 +45,7 @@ cat job.log
 DRIVE
 chmod +x "$work/drive.sh"
 cd "$work"
+unset OMP_NUM_THREADS # nproc obeys it, and the node would have a single processor
 "$here/slurm_node.sh" "$work/drive.sh"
 echo "--- what the run says"
 grep -E '"(status|iteration)"' night/result.json

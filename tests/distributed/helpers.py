@@ -24,7 +24,7 @@ def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def wait_for(path: Path, process: subprocess.Popen[str], timeout: float = 150.0) -> None:
+def wait_for(path: Path, process: subprocess.Popen[str], timeout: float = 200.0) -> None:
     """Until the file is there; fails where the process ended before."""
     until = time.monotonic() + timeout
     while not path.exists():
