@@ -13,7 +13,8 @@ import torch
 from tests.conftest import TINY
 
 #: Two characters at 32 px; StarGAN has neither dropout nor batch norm.
-STARGAN = (*(option for option in TINY if "latent" not in option), "model=stargan", "optimizer.n_critic=2")
+STARGAN = (*(option for option in TINY if "latent" not in option), "model=stargan", "optimizer.n_critic=2",
+           "callbacks.linear_decay.start=null")  # fmt: skip
 TWO = ("trainer=ddp", "trainer.devices=2")
 
 
