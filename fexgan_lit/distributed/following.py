@@ -64,6 +64,7 @@ def train_along(team: Team, task: dict[str, Any]) -> None:
     check_same_data(settings, data)
     system = build_system(settings, data.affects)
     system.noise.share = team.place.share
+    system.micro_batch = settings.trainer.micro_batch
     if checkpoint is not None:
         from fexgan_lit.hub import read_checkpoint
 
