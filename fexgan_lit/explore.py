@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -118,6 +120,9 @@ def main() -> None:
     """The door."""
     OmegaConf.register_new_resolver("fexgan_session_folder", session_folder, use_cache=True, replace=True)
     run_door(explore, "explore")
+    sys.stdout.flush()
+    # a thread that still looks for a judge, in the middle of torch's code, would abort an orderly end of Python
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 from fexgan_lit import trainer
 from fexgan_lit.config import TrainerSettings, train_settings
 from fexgan_lit.errors import UserError
-from fexgan_lit.trainer import check_device, make_trainer, precision_note, resolve_precision, root_device
+from fexgan_lit.trainer import check_trainer, make_trainer, precision_note, resolve_precision, root_device
 from tests.test_config import composed
 
 
@@ -61,6 +61,6 @@ def test_a_device_that_is_not_there_is_refused(accelerator, monkeypatch):
     with pytest.raises(
         UserError, match=rf"trainer\.accelerator={accelerator}.*torch finds no.*accelerator=cpu or auto"
     ):
-        check_device(accelerator)
-    check_device("auto")
-    check_device("cpu")
+        check_trainer(TrainerSettings(accelerator=accelerator))
+    check_trainer(TrainerSettings(accelerator="auto"))
+    check_trainer(TrainerSettings(accelerator="cpu"))
