@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import socket
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parent / "page"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+#: Seconds between two looks whether the page is up, and at most for requests in work when it ends.
+_POLL_S, _PATIENCE_S = 0.01, 3.0
 _LOG = logging.getLogger(__name__)
 
 
@@ -181,16 +185,61 @@ def start(session: Session, settings: ExploreSettings, port: int) -> Any:
     Raises:
         UserError: somebody else took the port meanwhile.
     """
-    keep_to_itself(session.folder)
     if settings.share:
-        os.environ.pop("HF_HUB_OFFLINE")
+        return share(session, settings, port)
+    from fastapi import FastAPI
+
+    app = FastAPI(title="fexgan_lit explore", docs_url=None, redoc_url=None, openapi_url=None)
+    add_page(app, session, settings)
+    return Served(app, settings.host, port)
+
+
+class Served:
+    """A page that is being served by a thread.
+
+    Attributes:
+        local_url: where it is.
+        share_url: None; only Gradio's servers share a page.
+
+    Raises:
+        UserError: somebody else took the port meanwhile.
+    """
+
+    share_url = None
+
+    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+        import uvicorn
+
+        self.local_url = f"http://{host}:{port}/"
+        self._server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="critical", lifespan="off"))
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        while not self._server.started:
+            if not self._thread.is_alive():
+                raise UserError(f"port={port} was taken while the page was starting; try again, or port=0")
+            time.sleep(_POLL_S)
+
+    def close(self, verbose: bool = False) -> None:
+        """End it; requests in work are finished first, within seconds."""
+        self._server.should_exit = True
+        self._thread.join(timeout=_PATIENCE_S)
+
+
+def share(session: Session, settings: ExploreSettings, port: int) -> Any:
+    """Serve the page by Gradio, which shares it; its import takes seconds that a page of one's own does not need.
+
+    Raises:
+        UserError: somebody else took the port meanwhile.
+    """
+    keep_to_itself(session.folder)
+    os.environ.pop("HF_HUB_OFFLINE")
     from gradio import Server
 
     app = Server(title="fexgan_lit explore", docs_url=None, redoc_url=None, openapi_url=None)
     add_page(app, session, settings)
     try:
         app.launch(
-            server_name=settings.host, server_port=port, share=settings.share, prevent_thread_lock=True, quiet=True,
+            server_name=settings.host, server_port=port, share=True, prevent_thread_lock=True, quiet=True,
             show_error=False, ssr_mode=False, run_history=False, enable_monitoring=False, num_workers=0,
             mcp_server=False, pwa=False, inbrowser=False, _frontend=False,
         )  # fmt: skip
