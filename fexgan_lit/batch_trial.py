@@ -36,25 +36,11 @@ class Trial:
     settings: TrainerSettings
 
 
-class _OneBatch:
-    """A loader whose every batch is the same."""
-
-    def __init__(self, batch: PairBatch) -> None:
-        self._batch = batch
-
-    def __len__(self) -> int:
-        return 1
-
-    def batch(self, epoch: int, number: int) -> PairBatch:
-        """The batch."""
-        return self._batch
-
-
 def run_trial(trial: Trial, folder: Path) -> None:
     """Train two iterations as `python -m fexgan_lit.train` would; nothing is kept, global random numbers neither."""
     import torch
 
-    from fexgan_lit.trainer import IterationStream, make_trainer
+    from fexgan_lit.trainer import IterationStream, OneBatch, make_trainer
 
     system, options = trial.system, getattr(trial.system, "optimizer_settings", None)
     if options is not None and hasattr(options, "n_critic"):
@@ -62,7 +48,7 @@ def run_trial(trial: Trial, folder: Path) -> None:
     system.micro_batch = trial.size
     if trial.settings.channels_last:
         system.to(memory_format=torch.channels_last)
-    stream = IterationStream(_OneBatch(trial.batch), system, system.iteration + 2)  # type: ignore[arg-type]
+    stream = IterationStream(OneBatch(trial.batch), system, system.iteration + 2)  # type: ignore[arg-type]
     with torch.random.fork_rng():
         make_trainer(trial.settings, [], [], str(folder)).fit(system, stream)
 

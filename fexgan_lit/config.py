@@ -190,6 +190,20 @@ def typed(cls: type[T], values: Mapping[str, Any], section: str, problems: list[
     return settings
 
 
+def checked_options(cls: type[T], values: Mapping[str, Any], section: str) -> T:
+    """The options of a door as its dataclass `cls`, which has `problems()`.
+
+    Raises:
+        UserError: one message with every value that cannot be used.
+    """
+    problems: list[str] = []
+    settings: Any = typed(cls, values, section, problems)
+    problems += [] if problems else settings.problems()
+    if problems:
+        raise UserError("the options cannot be used:\n" + "\n".join(f"  - {problem}" for problem in problems))
+    return settings
+
+
 def train_settings(cfg: DictConfig) -> TrainSettings:
     """Check a composed training configuration as a whole.
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from fexgan_lit.doors import no_stray_folder, out_trouble, run_door, stamp
-from fexgan_lit.errors import UserError
 
 if TYPE_CHECKING:
     from fexgan_lit.keras_weights.networks import ConvertSettings
@@ -40,16 +39,11 @@ def convert_settings(cfg: DictConfig) -> ConvertSettings:
     Raises:
         UserError: one message with every value that cannot be used.
     """
-    from fexgan_lit.config import typed
+    from fexgan_lit.config import checked_options
     from fexgan_lit.keras_weights.networks import ConvertSettings
 
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
-    problems: list[str] = []
-    settings = typed(ConvertSettings, tree, "convert", problems)
-    problems += [] if problems else settings.problems()
-    if problems:
-        raise UserError("the options cannot be used:\n" + "\n".join(f"  - {problem}" for problem in problems))
-    return settings
+    return checked_options(ConvertSettings, tree, "convert")
 
 
 def write_run(settings: ConvertSettings, folder: Path) -> None:

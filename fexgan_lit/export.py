@@ -44,15 +44,11 @@ def export_settings(cfg: DictConfig) -> ExportSettings:
     Raises:
         UserError: one message with every value that cannot be used, or a package that is not installed.
     """
-    from fexgan_lit.config import typed
+    from fexgan_lit.config import checked_options
     from fexgan_lit.exporting.settings import ExportSettings
 
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
-    problems: list[str] = []
-    settings = typed(ExportSettings, tree, "export", problems)
-    problems += [] if problems else settings.problems()
-    if problems:
-        raise UserError("the options cannot be used:\n" + "\n".join(f"  - {problem}" for problem in problems))
+    settings = checked_options(ExportSettings, tree, "export")
     if settings.format == "onnx":
         from fexgan_lit.exporting.onnx_files import check_opset, require_onnx
 

@@ -24,6 +24,20 @@ if TYPE_CHECKING:
     from fexgan_lit.systems.base import ExpressionSystem
 
 
+class OneBatch:
+    """A loader whose every batch is the same."""
+
+    def __init__(self, batch: PairBatch) -> None:
+        self._batch = batch
+
+    def __len__(self) -> int:
+        return 1
+
+    def batch(self, epoch: int, number: int) -> PairBatch:
+        """The batch."""
+        return self._batch
+
+
 class IterationStream:
     """The batches from the system's iteration to `stop`, as one Lightning epoch.
 

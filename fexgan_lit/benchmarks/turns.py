@@ -12,21 +12,7 @@ import torch
 from fexgan_lit.benchmarks.timing import Timing
 from fexgan_lit.data.pairs import PairBatch
 from fexgan_lit.systems.base import ExpressionSystem
-from fexgan_lit.trainer import IterationStream
-
-
-class _OneBatch:
-    """A loader whose every batch is the same."""
-
-    def __init__(self, batch: PairBatch) -> None:
-        self._batch = batch
-
-    def __len__(self) -> int:
-        return 1
-
-    def batch(self, epoch: int, number: int) -> PairBatch:
-        """The batch."""
-        return self._batch
+from fexgan_lit.trainer import IterationStream, OneBatch
 
 
 class TurnStream(IterationStream):
@@ -54,7 +40,7 @@ class TurnStream(IterationStream):
         others: Mapping[str, Callable[[], object]], rounds: int,
     ) -> None:  # fmt: skip
         turns = (rounds + 1) * len(stances)
-        super().__init__(_OneBatch(batch), system, system.iteration + turns * cycle + 1)  # type: ignore[arg-type]
+        super().__init__(OneBatch(batch), system, system.iteration + turns * cycle + 1)  # type: ignore[arg-type]
         self.system, self.cycle, self.stances, self.others, self.rounds = system, cycle, stances, others, rounds
         self.pairs = batch
         self.first: dict[str, float] = {}

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from fexgan_lit.config import conf_folder, train_settings
 from fexgan_lit.reporting.old_sweeps import flat, incidental
+from fexgan_lit.sweeps.record import unflatten
 
 Tree = dict[str, Any]
 
@@ -92,10 +93,10 @@ def difference(wanted: Tree, affects: Sequence[str]) -> Tree:
     # a value that refers to another, such as model.image_size, mostly follows when that one is given
     following = [key for key in changed if "${" in str(references.get(key))]
     if not following:
-        return nested(changed)
+        return unflatten(changed)
     alone = {key: value for key, value in changed.items() if key not in following}
-    left = _disagreeing(wanted, composed_with(overlay_text("overlay", groups, nested(alone), ())), affects)
-    return nested({key: value for key, value in changed.items() if key in alone or key in left})
+    left = _disagreeing(wanted, composed_with(overlay_text("overlay", groups, unflatten(alone), ())), affects)
+    return unflatten({key: value for key, value in changed.items() if key in alone or key in left})
 
 
 @functools.lru_cache(maxsize=16)
@@ -117,18 +118,6 @@ def _disagreeing(wanted: Tree, plain: Tree, affects: Sequence[str]) -> Tree:
 
 def _same(a: Any, b: Any) -> bool:
     return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
-
-
-def nested(values: Mapping[str, Any]) -> Tree:
-    """A tree from values by their full names."""
-    tree: Tree = {}
-    for name, value in values.items():
-        *parents, last = name.split(".")
-        inner = tree
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[last] = value
-    return tree
 
 
 def overlay_text(name: str, groups: Mapping[str, str], values: Tree, about: Sequence[str]) -> str:

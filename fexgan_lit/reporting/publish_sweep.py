@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fexgan_lit.errors import UserError
 from fexgan_lit.reporting.findings import SweepFindings
 from fexgan_lit.reporting.old_sweeps import flat, shared_part
-from fexgan_lit.reporting.overlay import Tree, choices, difference, disagreements, nested, overlay_text
+from fexgan_lit.reporting.overlay import Tree, choices, difference, disagreements, overlay_text
 from fexgan_lit.reporting.publish import (
     Place,
     Publication,
@@ -31,6 +31,7 @@ from fexgan_lit.reporting.sweep_report import facts as sweep_facts
 from fexgan_lit.reporting.sweep_tables import effects_table, settings_table
 from fexgan_lit.reporting.sweeps import SEED, Sweep, SweepRun
 from fexgan_lit.runfolder import RunFolder
+from fexgan_lit.sweeps.record import unflatten
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,7 +91,7 @@ def shared_options(configs: Sequence[Tree], axes: Sequence[str]) -> tuple[dict[s
     shared = flat(shared_part([difference(config, config["data"]["affects"]) for config in configs]))
     options = {_OPTIONS.get(axis, axis) for axis in axes}
     kept = {key: value for key, value in shared.items() if key not in options and value != {}}
-    return {group: name for group, name in same.items() if group not in options}, nested(kept)
+    return {group: name for group, name in same.items() if group not in options}, unflatten(kept)
 
 
 def tried(text: str, runs: Sequence[SweepRun], configs: Sequence[Tree]) -> list[str]:

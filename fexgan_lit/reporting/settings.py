@@ -8,8 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fexgan_lit.config import typed
-from fexgan_lit.errors import UserError
+from fexgan_lit.config import checked_options
 
 #: A folder, a file and an option of a group at once, on every system.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -60,9 +59,4 @@ def report_settings(cfg: DictConfig) -> ReportSettings:
         UserError: one message with every value that cannot be used.
     """
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
-    problems: list[str] = []
-    settings = typed(ReportSettings, tree, "report", problems)
-    problems += [] if problems else settings.problems()
-    if problems:
-        raise UserError("the options cannot be used:\n" + "\n".join(f"  - {problem}" for problem in problems))
-    return settings
+    return checked_options(ReportSettings, tree, "report")
