@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from fexgan_lit.strided import DoublingConv, HalvingConv
+
 #: Keras' LeakyReLU slope, used by the official FExGAN networks.
 KERAS_LEAKY_SLOPE = 0.3
 #: PyTorch's LeakyReLU slope, used by the critics of StarGAN and GANimation.
@@ -34,7 +36,7 @@ def down_block(inputs: int, outputs: int, act: str, norm: bool = True) -> nn.Seq
 
     (B, inputs, S, S) -> (B, outputs, S/2, S/2)
     """
-    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False)]
+    layers: list[nn.Module] = [HalvingConv(inputs, outputs)]
     if norm:
         layers.append(batch_norm(outputs))
     return nn.Sequential(*layers, activation(act))
@@ -45,10 +47,7 @@ def up_block(inputs: int, outputs: int, act: str, dropout: float = 0.0) -> nn.Se
 
     (B, inputs, S, S) -> (B, outputs, 2S, 2S)
     """
-    layers: list[nn.Module] = [
-        nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
-        batch_norm(outputs),
-    ]
+    layers: list[nn.Module] = [DoublingConv(inputs, outputs), batch_norm(outputs)]
     if dropout > 0:
         layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers, activation(act))

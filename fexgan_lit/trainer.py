@@ -16,6 +16,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from fexgan_lit.cores import cores
 from fexgan_lit.distributed.averaging import GradientAveraging
 from fexgan_lit.errors import UserError
+from fexgan_lit.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from fexgan_lit.config import TrainerSettings
@@ -159,6 +160,8 @@ def make_trainer(
         threads = threads or max(1, cores() // place.local_world)
     if threads:
         torch.set_num_threads(threads)
+    if root_device(settings.accelerator).type == "cpu":
+        keep_freed_memory()
     return Trainer(
         accelerator=accelerator, devices=devices, strategy=strategy,
         plugins=[LightningEnvironment()],  # processes are counted here, not by what SLURM says
