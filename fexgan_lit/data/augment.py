@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-import random
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
+import cv2
 import numpy as np
 
 _JAW_BROWS_NOSE = (*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1))
@@ -15,17 +18,83 @@ _LIPS = (*range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 
 MIRROR = np.array((*_JAW_BROWS_NOSE, *_EYES, *_LIPS))
 
 
-class Augmentation(Protocol):
-    """What a loader does to a batch: see `PairAugmentation`."""
+@dataclass(frozen=True)
+class Draws:
+    """What happens to the frames of B pairs, to source and target alike.
+
+    Attributes:
+        size: side of the crop, pixels.
+        corner: (B, 2) int64, row and column of the crop's first pixel.
+        flip: (B,) bool, whether the crop is mirrored.
+        contrast: (B,) float64 factors of the levels 0..255, or None where colours stay.
+        brightness: (B,) float64 levels that are added, or None.
+    """
+
+    size: int
+    corner: np.ndarray
+    flip: np.ndarray
+    contrast: np.ndarray | None = None
+    brightness: np.ndarray | None = None
+
+    def tables(self) -> np.ndarray | None:
+        """(B, 256) uint8: what albumentations makes of each level; None where colours stay."""
+        if self.contrast is None or self.brightness is None:
+            return None
+        factor, added = (values.astype(np.float32)[:, None] for values in (self.contrast, self.brightness))  # (B, 1)
+        return np.clip(np.arange(256, dtype=np.float32) * factor + added, 0, 255).astype(np.uint8)
+
+
+class Augmentation(ABC):
+    """What a loader does to a batch: numbers are drawn for all pairs at once, then frames and landmarks are changed."""
+
+    @abstractmethod
+    def draw(self, key: tuple[int, ...], pairs: int, length: int, first: int = 0) -> Draws:
+        """The draws of `pairs` pairs of frames (`length` px); equal `key`, equal draws.
+
+        Args:
+            key: names the batch.
+            pairs: B.
+            length: side of the frames.
+            first: place of the first pair in the batch that several processes share; pair `first + i` is drawn the
+                same whatever `first`.
+        """
 
     def __call__(
         self, pixels: np.ndarray, key: tuple[int, ...], first: int = 0, points: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Augment a batch; equal `key`, equal result."""
-        ...
+        """Augment a batch.
+
+        Args:
+            pixels: (2B, L, L, 3) uint8, sources then targets.
+            key: as for `draw`.
+            first: as for `draw`.
+            points: (2B, 68, 2) landmarks, -1..1 from edge to edge, or None.
+
+        Returns:
+            (2B, size, size, 3) uint8, and the landmarks in the same way; points cropped away lie beyond -1..1.
+        """
+        draws = self.draw(key, len(pixels) // 2, pixels.shape[1], first)
+        return self.change(pixels, draws), move(points, draws, pixels.shape[1])
+
+    def change(self, pixels: np.ndarray, draws: Draws) -> np.ndarray:
+        """(2B, size, size, 3) uint8: the frames (2B, L, L, 3) as `draws` says; they stay what they are."""
+        cropped = crop(pixels, draws)
+        if draws.contrast is not None and draws.brightness is not None:
+            for row, (factor, added) in enumerate(zip(draws.contrast.tolist(), draws.brightness.tolist(), strict=True)):
+                for frame in (row, len(draws.flip) + row):
+                    cropped[frame] = self._colours.apply(cropped[frame], alpha=factor, beta=added)
+        return cropped
+
+    @cached_property
+    def _colours(self) -> Any:
+        """Imported here because that takes a second and would ask the network for news."""
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+        import albumentations
+
+        return albumentations.RandomBrightnessContrast(p=1.0)
 
 
-class PairFlip:
+class PairFlip(Augmentation):
     """Horizontal flip of source and target alike and nothing else, as StarGAN and GANimation augment.
 
     Action units say nothing of a side, so they stay as they are; landmarks are mirrored.
@@ -37,26 +106,13 @@ class PairFlip:
     def __init__(self, probability: float = 0.5) -> None:
         self.probability = probability
 
-    def __call__(
-        self, pixels: np.ndarray, key: tuple[int, ...], first: int = 0, points: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """As `PairAugmentation`; the frames (2B, L, L, 3) keep their size."""
-        flipped = np.flatnonzero(np.tile(self._flips(key, first, len(pixels) // 2), 2))
-        mirrored = pixels.copy()
-        mirrored[flipped] = pixels[flipped, :, ::-1]
-        if points is None:
-            return mirrored, None
-        moved = points.copy()
-        moved[flipped] = points[flipped][:, MIRROR] * np.array((-1, 1), points.dtype)
-        return mirrored, moved
-
-    def _flips(self, key: tuple[int, ...], first: int, pairs: int) -> np.ndarray:
-        """(B,) bool; one number a row, so no row depends on the others."""
-        draws = np.random.SeedSequence(key).generate_state(first + pairs)[first:]
-        return draws < self.probability * 2**32
+    def draw(self, key: tuple[int, ...], pairs: int, length: int, first: int = 0) -> Draws:
+        """See `Augmentation`; the frames keep their size."""
+        (side,) = _uniform(key, pairs, 1, first)
+        return Draws(length, np.zeros((pairs, 2), np.int64), side < self.probability)
 
 
-class PairAugmentation:
+class PairAugmentation(Augmentation):
     """Random crop and horizontal flip of source and target alike, and a change of brightness and contrast if asked.
 
     Args:
@@ -67,59 +123,46 @@ class PairAugmentation:
 
     def __init__(self, size: int, flip: float = 0.5, jitter: float = 0.0) -> None:
         self.size = size
-        self._compose = _compose(size, flip, jitter)
+        self.flip = flip
+        self.jitter = jitter
 
-    def __call__(
-        self, pixels: np.ndarray, key: tuple[int, ...], first: int = 0, points: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Augment a batch; equal `key`, equal result.
-
-        Args:
-            pixels: (2B, L, L, 3) uint8, sources then targets.
-            key: names the batch.
-            first: place of the first pair in the batch that several processes share.
-            points: (2B, 68, 2) landmarks, -1..1 from edge to edge, or None.
-
-        Returns:
-            (2B, size, size, 3) uint8, and the landmarks in the same way; points cropped away lie beyond -1..1.
-        """
-        pairs = len(pixels) // 2
-        # one seed a row, so no row depends on the others
-        seeds = np.random.SeedSequence(key).generate_state(first + pairs)[first:]
-        cropped = np.empty((2 * pairs, self.size, self.size, 3), np.uint8)
-        moved = None if points is None else np.empty_like(points)
-        for row, seed in enumerate(seeds.tolist()):
-            # One state for all steps; set_random_seed would start each step at the same number.
-            self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
-            done = self._compose(image=pixels[row], target=pixels[pairs + row], keypoints=_markers(pixels.shape[1]))
-            cropped[row], cropped[pairs + row] = done["image"], done["target"]
-            if points is not None and moved is not None:
-                both = [row, pairs + row]
-                moved[both] = _move(points[both], np.asarray(done["keypoints"]), pixels.shape[1], self.size)
-        return cropped, moved
+    def draw(self, key: tuple[int, ...], pairs: int, length: int, first: int = 0) -> Draws:
+        """See `Augmentation`; all corners are equally likely, and all contrasts and brightnesses within the jitter."""
+        if length < self.size:
+            raise ValueError(f"frames of {length} px are smaller than the crop of {self.size}")
+        down, right, side, factor, added = _uniform(key, pairs, 5, first)
+        corner = (np.stack([down, right], 1) * (length - self.size + 1)).astype(np.int64)  # (B, 2)
+        if self.jitter == 0:
+            return Draws(self.size, corner, side < self.flip)
+        factor, added = (self.jitter * (2 * share - 1) for share in (factor, added))
+        return Draws(self.size, corner, side < self.flip, 1 + factor, 255 * added)
 
 
-def _markers(length: int) -> np.ndarray:
-    """(2, 2) two pixels whose way through crop and flip tells that of every point."""
-    return np.array([[0.0, 0.0], [length - 1.0, length - 1.0]], np.float32)
+def _uniform(key: tuple[int, ...], pairs: int, numbers: int, first: int) -> np.ndarray:
+    """(numbers, B) float64 in [0, 1); those of a pair depend on `key` and its place in the shared batch alone."""
+    return np.random.default_rng(key).random((first + pairs, numbers))[first:].T
 
 
-def _move(points: np.ndarray, markers: np.ndarray, length: int, size: int) -> np.ndarray:
-    """`points` (P, 68, 2) as crop and flip moved the two `markers` (2, 2), in units of the crop."""
-    pixels = (points + 1) * (length / 2) - 0.5
-    scale = (markers[1] - markers[0]) / (length - 1)  # (2,) -1 in x if flipped
-    moved = (pixels * scale + markers[0] + 0.5) * (2 / size) - 1
-    return moved[:, MIRROR] if scale[0] < 0 else moved
+def crop(pixels: np.ndarray, draws: Draws) -> np.ndarray:
+    """(2B, size, size, 3) uint8: the frames (2B, L, L, 3) cropped and mirrored."""
+    pairs, size = len(draws.flip), draws.size
+    cropped = np.empty((2 * pairs, size, size, 3), np.uint8)
+    for row, ((top, left), flip) in enumerate(zip(draws.corner.tolist(), draws.flip.tolist(), strict=True)):
+        for frame in (row, pairs + row):
+            part = pixels[frame, top : top + size, left : left + size]
+            if flip:
+                cv2.flip(part, 1, dst=cropped[frame])  # numpy takes ten times as long for a mirrored copy
+            else:
+                cropped[frame] = part
+    return cropped
 
 
-def _compose(size: int, flip: float, jitter: float) -> Any:
-    """The albumentations pipeline; imported here because that takes a second and would ask the network for news."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    import albumentations as A
-
-    steps: list[Any] = [A.RandomCrop(size, size), A.HorizontalFlip(p=flip)]
-    if jitter > 0:
-        steps.append(A.RandomBrightnessContrast(brightness_limit=jitter, contrast_limit=jitter, p=1.0))
-    # markers that the crop leaves behind still tell where everything went
-    marks = A.KeypointParams(format="xy", remove_invisible=False)
-    return A.Compose(steps, additional_targets={"target": "image"}, keypoint_params=marks, seed=0)
+def move(points: np.ndarray | None, draws: Draws, length: int) -> np.ndarray | None:
+    """`points` (2B, 68, 2) of frames of `length` px, -1..1 from edge to edge, in units of the crop; None stays None."""
+    if points is None:
+        return None
+    if draws.size != length:
+        corner = np.tile(draws.corner[:, ::-1], (2, 1))[:, None].astype(points.dtype)  # (B, 2) -> (2B, 1, 2), x then y
+        points = ((points + 1) * (length / 2) - corner) * (2 / draws.size) - 1
+    mirrored = points[:, MIRROR] * np.array((-1, 1), points.dtype)
+    return np.where(np.tile(draws.flip, 2)[:, None, None], mirrored, points)  # (B,) -> (2B, 1, 1)

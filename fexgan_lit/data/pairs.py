@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fexgan_lit.data.augment import Augmentation
+from fexgan_lit.data.augment import Augmentation, Draws, move
 from fexgan_lit.data.frames import FrameSet, resize_batch, to_float
 from fexgan_lit.data.targets import AnyTargets, ExactTargets, TargetCells
 from fexgan_lit.distributed.place import Share
@@ -178,6 +178,21 @@ def target_rule(frames: FrameSet, min_intensity: float, exact: bool, unpaired: b
     return ExactTargets(frames, min_intensity) if exact else TargetCells(frames, min_intensity)
 
 
+@dataclass(frozen=True)
+class PlannedBatch:
+    """A batch of B pairs of which everything is drawn and no pixel read.
+
+    Attributes:
+        rows: (2B,) int64, rows of the FrameSet: sources, then targets.
+        draws: what the augmentation does to their frames; None without one.
+        labels: arrays of everything a `PairBatch` holds besides the images, by the names of its fields.
+    """
+
+    rows: np.ndarray
+    draws: Draws | None
+    labels: dict[str, np.ndarray]
+
+
 class PairLoader:
     """Training batches without end: each pass of `for batch in loader` is the rest of one epoch.
 
@@ -216,15 +231,24 @@ class PairLoader:
 
     def batch(self, epoch: int, batch: int) -> PairBatch:
         """Batch number `batch` of `epoch`; moves nothing."""
+        plan = self.plan(epoch, batch)
+        if self.augmentation is None or plan.draws is None:
+            return pair_batch(self.frames.floats(plan.rows, self.image_size), plan.labels)
+        pixels = self.augmentation.change(self.frames.pixels(plan.rows), plan.draws)
+        return pair_batch(to_float(resize_batch(pixels, self.image_size)), plan.labels)
+
+    def plan(self, epoch: int, batch: int) -> PlannedBatch:
+        """Batch number `batch` of `epoch`, before any of its pixels is read."""
         source, target = self.pair_sampler.indices(epoch, batch)
+        rows, points = np.concatenate([source, target]), pair_landmarks(self.frames, source, target)
         if self.augmentation is None:
-            return _pair_batch(self.frames, source, target, self.image_size)
-        pixels = self.frames.pixels(np.concatenate([source, target]))  # (2B, L, L, 3), sources first
-        points = pair_landmarks(self.frames, source, target)
+            return PlannedBatch(rows, None, pair_labels(self.frames, source, target, points))
+        length = self.frames.images.shape[1]
         first = self.pair_sampler.share.rank * self.pair_sampler.batch_size
         key = self.pair_sampler.augmentation_key(epoch, batch)
-        pixels, points = self.augmentation(pixels, key, first, points)
-        return _assemble(self.frames, source, target, to_float(resize_batch(pixels, self.image_size)), points)
+        draws = self.augmentation.draw(key, len(source), length, first)
+        labels = pair_labels(self.frames, source, target, move(points, draws, length))
+        return PlannedBatch(rows, draws, labels)
 
     def __iter__(self) -> Iterator[PairBatch]:
         epoch, first = self.epoch, self.start_batch
@@ -316,7 +340,9 @@ class FixedPairLoader:
         for start in range(0, len(self.pairs), self.batch_size):
             source = self.pairs.source[start : start + self.batch_size]
             target = self.pairs.target[start : start + self.batch_size]
-            yield _pair_batch(self.frames, source, target, self.image_size)
+            images = self.frames.floats(np.concatenate([source, target]), self.image_size)  # (2B, 3, S, S)
+            points = pair_landmarks(self.frames, source, target)
+            yield pair_batch(images, pair_labels(self.frames, source, target, points))
 
 
 def pair_landmarks(frames: FrameSet, source: np.ndarray, target: np.ndarray) -> np.ndarray | None:
@@ -324,28 +350,25 @@ def pair_landmarks(frames: FrameSet, source: np.ndarray, target: np.ndarray) -> 
     return None if frames.landmarks is None else frames.landmarks[np.concatenate([source, target])]
 
 
-def _pair_batch(frames: FrameSet, source: np.ndarray, target: np.ndarray, size: int) -> PairBatch:
-    images = frames.floats(np.concatenate([source, target]), size)  # (2B, 3, S, S), sources first
-    return _assemble(frames, source, target, images, pair_landmarks(frames, source, target))
+def pair_labels(
+    frames: FrameSet, source: np.ndarray, target: np.ndarray, points: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """What a `PairBatch` holds besides the images; `points` (2B, 68, 2) are the landmarks, sources then targets."""
+    labels = {
+        "source_affect": frames.affect[source],
+        "target_affect": frames.affect[target],
+        "identity": frames.identity[source],
+        "source_row": source.copy(),
+        "target_row": target.copy(),
+    }
+    if frames.aus is not None:
+        labels |= {"source_aus": frames.aus[source], "target_aus": frames.aus[target]}
+    if points is not None:
+        labels |= {"source_landmarks": points[: len(source)], "target_landmarks": points[len(source) :]}
+    return labels
 
 
-def _assemble(
-    frames: FrameSet, source: np.ndarray, target: np.ndarray, images: Tensor, points: np.ndarray | None
-) -> PairBatch:
-    """`images` (2B, 3, S, S) and `points` (2B, 68, 2) hold the sources, then the targets."""
-    batch = len(source)
-    marks = None if points is None else torch.from_numpy(points)
-    units = None if frames.aus is None else torch.from_numpy(frames.aus[np.concatenate([source, target])])
-    return PairBatch(
-        source=images[:batch],
-        target=images[batch:],
-        source_affect=torch.from_numpy(frames.affect[source]),
-        target_affect=torch.from_numpy(frames.affect[target]),
-        identity=torch.from_numpy(frames.identity[source]),
-        source_row=torch.from_numpy(source.copy()),
-        target_row=torch.from_numpy(target.copy()),
-        source_aus=None if units is None else units[:batch],
-        target_aus=None if units is None else units[batch:],
-        source_landmarks=None if marks is None else marks[:batch],
-        target_landmarks=None if marks is None else marks[batch:],
-    )
+def pair_batch(images: Tensor, labels: Mapping[str, np.ndarray]) -> PairBatch:
+    """The batch of `images` (2B, 3, S, S), sources then targets, and what `pair_labels` gave."""
+    source, target = images.chunk(2)
+    return PairBatch(source, target, **{name: torch.from_numpy(values) for name, values in labels.items()})

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from fexgan_lit.data.augment import MIRROR, PairAugmentation, PairFlip
+from fexgan_lit.data.augment import MIRROR, PairAugmentation, PairFlip, crop
 from fexgan_lit.data.settings import DatasetConfig
 
 
@@ -72,7 +72,7 @@ def test_load_size_is_that_of_fexgan():
 
 
 def test_albumentations_does_not_call_home():
-    PairAugmentation(16)
+    PairAugmentation(16, jitter=0.1)(coordinates(1, 16), (0,))
     assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
 
 
@@ -136,3 +136,69 @@ def test_flips_are_reproducible_row_by_row_and_an_option():
 def test_flips_need_no_larger_frames():
     assert DatasetConfig(image_size=64, augmentation="flip").load_size == 64
     assert DatasetConfig(augmentation="flip").problems() == []
+
+
+def noise(pairs, length):
+    return np.random.default_rng(2).integers(0, 256, (2 * pairs, length, length, 3), dtype=np.uint8)
+
+
+def test_pixels_are_those_of_albumentations():
+    """Crop, flip and jitter with the numbers drawn, one transform after the other."""
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    import albumentations as A
+
+    pairs, length, size = 16, 23, 16
+    augment, pixels = PairAugmentation(size, jitter=0.3), noise(pairs, length)
+    draws = augment.draw((7, 1), pairs, length)
+    ours = augment.change(pixels, draws)
+    tables = draws.tables()
+    for frame, done in enumerate(ours):
+        row = frame % pairs
+        top, left = draws.corner[row].tolist()
+        theirs = A.RandomCrop(size, size).apply(pixels[frame], crop_coords=(left, top, left + size, top + size))
+        theirs = A.HorizontalFlip().apply(theirs) if draws.flip[row] else theirs
+        assert (crop(pixels, draws)[frame] == theirs).all()
+        factor, added = float(draws.contrast[row]), float(draws.brightness[row])
+        theirs = A.RandomBrightnessContrast().apply(theirs, alpha=factor, beta=added)
+        assert (done == theirs).all()
+        assert (tables[row][crop(pixels, draws)[frame]] == theirs).all()
+    assert (pixels == noise(pairs, length)).all(), "the frames given are not changed"
+
+
+def test_tables_saturate():
+    draws = PairAugmentation(8, jitter=1.0).draw((0,), 256, 8)
+    tables = draws.tables()
+    assert tables.min() == 0
+    assert tables.max() == 255
+    assert (np.diff(tables.astype(int), axis=1) >= 0).all()  # a level too bright does not begin at black again
+
+
+@pytest.mark.parametrize("augment", [PairFlip(0.3), PairAugmentation(16, 0.3, 0.2)])
+def test_draws_of_a_pair_depend_on_its_place_alone(augment):
+    whole = augment.draw((3, 2, 0, 9), 12, 20)
+    for first, pairs in ((0, 4), (4, 4), (8, 4), (5, 7)):
+        part, mine = augment.draw((3, 2, 0, 9), pairs, 20, first), slice(first, first + pairs)
+        for name in ("corner", "flip", "contrast", "brightness"):
+            values = getattr(whole, name)
+            assert values is None or (getattr(part, name) == values[mine]).all(), name
+
+
+def test_draws_are_uniform_and_independent_of_each_other():
+    pairs, jitter = 4000, 0.2
+    draws = PairAugmentation(16, 0.3, jitter).draw((11,), pairs, 19)
+    for axis in (0, 1):
+        np.testing.assert_allclose(np.bincount(draws.corner[:, axis]) / pairs, 0.25, atol=0.03)
+    assert abs(draws.flip.mean() - 0.3) < 0.03
+    share = np.stack([(draws.contrast - 1) / jitter, draws.brightness / (255 * jitter)])  # (2, B) in -1..1
+    assert np.abs(share).max() <= 1
+    quarters = np.stack([np.histogram(row, 4, (-1, 1))[0] for row in share])
+    np.testing.assert_allclose(quarters / pairs, 0.25, atol=0.03)
+    related = np.corrcoef(np.column_stack([draws.corner, draws.flip, *share]).T)
+    assert np.abs(related - np.eye(5)).max() < 0.06
+    other = PairAugmentation(16, 0.3, jitter).draw((12,), pairs, 19)
+    assert abs(np.corrcoef(draws.flip, other.flip)[0, 1]) < 0.06
+
+
+def test_frames_smaller_than_the_crop_are_refused():
+    with pytest.raises(ValueError, match="frames of 12 px are smaller than the crop of 16"):
+        PairAugmentation(16)(coordinates(2, 12), (0,))
