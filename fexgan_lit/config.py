@@ -47,6 +47,7 @@ class TrainerSettings:
     precision: str = "auto"
     channels_last: bool = True
     compile: bool = False
+    data_on_device: str = "auto"
     micro_batch: int | None = None
     auto_batch: bool = False
     memory_limit_gb: float | None = None
@@ -59,10 +60,13 @@ class TrainerSettings:
     figures_every: int = 1000
     checkpoint_every: int = 500
 
+    def __post_init__(self) -> None:
+        self.data_on_device = str(self.data_on_device).lower()  # true and false arrive as words, but capitalised
+
     def problems(self) -> list[str]:
         """Every value that cannot be used, as a sentence with what was expected."""
         choices = {"accelerator": ("auto", "cpu", "gpu", "mps"), "precision": ("auto", "float32", "bf16"),
-                   "strategy": ("auto", "ddp")}  # fmt: skip
+                   "strategy": ("auto", "ddp"), "data_on_device": ("auto", "true", "false")}  # fmt: skip
         expected = {name: f"one of {', '.join(allowed)}" for name, allowed in choices.items()}
         counts = ("max_steps", "log_every", "checkpoint_every", "profile_iterations", "devices", "num_nodes")
         positive = ("max_minutes", "threads", "micro_batch", "memory_limit_gb")

@@ -190,18 +190,19 @@ def fit(
     console: Console, team: Team | None = None,
 ) -> None:  # fmt: skip
     """Train until the iterations or minutes are spent, then measure, draw and report."""
+    from fexgan_lit.feed import open_stream
     from fexgan_lit.result import RESULT, record_failure, record_pruned
     from fexgan_lit.trackers.send import close_loggers
-    from fexgan_lit.trainer import IterationStream
     from fexgan_lit.watch import Watch
 
     if checkpoint is not None:
         (run.path / RESULT).unlink(missing_ok=True)  # until it ends again, the run has not
     loggers = open_loggers(system, settings, run, checkpoint, console)
-    stream = IterationStream(data.train_dataloader(), system, settings.trainer.max_steps)
     watch = Watch(system, data, settings, run, loggers, console, team)
     try:
-        make_ready(watch, fresh=checkpoint is None)
+        with or_no_folder(run, fresh=checkpoint is None):
+            stream, watch.feed = open_stream(system, data, settings.trainer, team)
+            system.prepare(data.train, lambda: watch.judge)
         choose_micro_batch(watch, stream)
         if team is not None and len(stream):
             call_others(team, watch, checkpoint)
@@ -272,13 +273,14 @@ def open_loggers(
         raise
 
 
-def make_ready(watch: Watch, fresh: bool) -> None:
-    """Give the system what training needs and does not learn; a fresh run that cannot have it leaves no folder."""
+@contextlib.contextmanager
+def or_no_folder(run: RunFolder, fresh: bool) -> Iterator[None]:
+    """A fresh run that cannot have what it needs leaves no folder."""
     try:
-        watch.system.prepare(watch.data.train, lambda: watch.judge)
+        yield
     except UserError:
         if fresh:
-            watch.run.discard()
+            run.discard()
         raise
 
 

@@ -140,6 +140,11 @@ def own_device(settings: TrainerSettings, place: Place) -> tuple[str, torch.devi
     return "cpu", torch.device("cpu")
 
 
+def training_device(settings: TrainerSettings, place: Place | None) -> torch.device:
+    """The device that this process trains on, alone or as one of several."""
+    return root_device(settings.accelerator) if place is None else own_device(settings, place)[1]
+
+
 def make_trainer(
     settings: TrainerSettings, callbacks: list[Callback], loggers: list[Logger], folder: str, place: Place | None = None
 ) -> Trainer:

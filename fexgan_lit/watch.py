@@ -49,6 +49,7 @@ class Watch:
 
     Attributes:
         clock: seconds spent on the run.
+        feed: a line on where the training frames lie; None where it is not worth one.
         ending: tells whether a signal ended the training.
         pruning: stops the run where its sweep leaves it behind; None where no sweep wants that.
     """
@@ -67,6 +68,7 @@ class Watch:
         self.ending = Ending(together=team is not None)
         self.concerns: Concerns | None = None
         self.clock = Clock()
+        self.feed: str | None = None
         self.pruning = self._pruning()
 
     def callbacks(self, stream: IterationStream) -> list[Callback]:
@@ -232,6 +234,7 @@ class Watch:
             *self._absent(),
             f"device     {device}, {trainer.precision}{threads}; seed {s.seed}",
             *([f"           {note}"] if (note := precision_note(s.trainer.precision, s.trainer.accelerator)) else []),
+            *([self.feed] if self.feed else []),
             f"run        {self.run.path}",
             "",
         ):

@@ -122,9 +122,10 @@ def test_a_trial_that_fails_for_another_reason_says_so(tmp_path):
 def test_a_run_keeps_what_was_found(tmp_path):
     done = run_train(
         tmp_path, *TINY, "trainer.max_steps=2", "trainer.auto_batch=true", "trainer.memory_limit_gb=20",
-        "trainer.profile=true",
+        "trainer.profile=true", "trainer.data_on_device=true",
     )  # fmt: skip
     config = OmegaConf.load(next(tmp_path.glob("outputs/*/config.yaml")))
     assert config.trainer.micro_batch == 4
     assert "fits into the memory as a whole" in done.stdout
+    assert "  data       on cpu, 0." in done.stdout
     assert "profile    nothing: it takes 10 iterations or more, 2 are to come" in done.stdout

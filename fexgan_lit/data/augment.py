@@ -48,6 +48,10 @@ class Augmentation(ABC):
     """What a loader does to a batch: numbers are drawn for all pairs at once, then frames and landmarks are changed."""
 
     @abstractmethod
+    def side(self, length: int) -> int:
+        """Side in pixels of what becomes of frames of `length` px."""
+
+    @abstractmethod
     def draw(self, key: tuple[int, ...], pairs: int, length: int, first: int = 0) -> Draws:
         """The draws of `pairs` pairs of frames (`length` px); equal `key`, equal draws.
 
@@ -106,8 +110,12 @@ class PairFlip(Augmentation):
     def __init__(self, probability: float = 0.5) -> None:
         self.probability = probability
 
+    def side(self, length: int) -> int:
+        """The frames keep their size."""
+        return length
+
     def draw(self, key: tuple[int, ...], pairs: int, length: int, first: int = 0) -> Draws:
-        """See `Augmentation`; the frames keep their size."""
+        """See `Augmentation`."""
         (side,) = _uniform(key, pairs, 1, first)
         return Draws(length, np.zeros((pairs, 2), np.int64), side < self.probability)
 
@@ -125,6 +133,10 @@ class PairAugmentation(Augmentation):
         self.size = size
         self.flip = flip
         self.jitter = jitter
+
+    def side(self, length: int) -> int:
+        """That of the crop."""
+        return self.size
 
     def draw(self, key: tuple[int, ...], pairs: int, length: int, first: int = 0) -> Draws:
         """See `Augmentation`; all corners are equally likely, and all contrasts and brightnesses within the jitter."""
@@ -161,8 +173,13 @@ def move(points: np.ndarray | None, draws: Draws, length: int) -> np.ndarray | N
     """`points` (2B, 68, 2) of frames of `length` px, -1..1 from edge to edge, in units of the crop; None stays None."""
     if points is None:
         return None
-    if draws.size != length:
-        corner = np.tile(draws.corner[:, ::-1], (2, 1))[:, None].astype(points.dtype)  # (B, 2) -> (2B, 1, 2), x then y
-        points = ((points + 1) * (length / 2) - corner) * (2 / draws.size) - 1
-    mirrored = points[:, MIRROR] * np.array((-1, 1), points.dtype)
-    return np.where(np.tile(draws.flip, 2)[:, None, None], mirrored, points)  # (B,) -> (2B, 1, 1)
+    flip, ratio = np.tile(draws.flip, 2), length / draws.size
+    # the crop's edges are at -1 and 1: x of its frame is there ratio * x + shift, and minus that in the mirror
+    shift = (
+        ratio - 1 - np.tile(draws.corner[:, ::-1], (2, 1)) * (2 / draws.size)
+    )  # (B, 2) rows first -> (2B, 2) x first
+    sign = np.stack([np.where(flip, -1.0, 1.0), np.ones(len(flip))], 1)  # (2B, 2)
+    scale, shift = ((sign * values)[:, None].astype(points.dtype) for values in (ratio, shift))  # (2B, 1, 2)
+    moved = points * scale + shift
+    moved[flip] = moved[flip].take(MIRROR, 1)
+    return moved

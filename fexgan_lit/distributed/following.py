@@ -45,10 +45,11 @@ def train_along(team: Team, task: dict[str, Any]) -> None:
 
     from fexgan_lit.config import train_settings
     from fexgan_lit.data.datamodule import FrameData
+    from fexgan_lit.feed import open_stream
     from fexgan_lit.runfolder import RunFolder
     from fexgan_lit.systems import build_system
     from fexgan_lit.train import check_same_data, iterate
-    from fexgan_lit.trainer import IterationStream, check_trainer
+    from fexgan_lit.trainer import check_trainer
     from fexgan_lit.watch import Watch
 
     run, checkpoint = RunFolder(Path(task["run"])), Path(task["checkpoint"]) if task["checkpoint"] else None
@@ -69,7 +70,7 @@ def train_along(team: Team, task: dict[str, Any]) -> None:
         from fexgan_lit.hub import read_checkpoint
 
         system.iteration = int(read_checkpoint(checkpoint)["iteration"])
-    stream = IterationStream(data.train_dataloader(), system, settings.trainer.max_steps)
+    stream, _ = open_stream(system, data, settings.trainer, team)
     watch = Watch(system, data, settings, run, [], Console(file=io.StringIO()), team)
     system.prepare(data.train, lambda: watch.judge)
     iterate(watch, stream, checkpoint)

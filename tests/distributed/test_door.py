@@ -39,9 +39,15 @@ def test_two_processes_and_then_one_give_what_one_gives(tmp_path):
     one.mkdir()
     two.mkdir()
     run_train(one, *STARGAN, "trainer.max_steps=8", "hydra.run.dir=run")
-    half = run_train(two, *STARGAN, *TWO, "trainer.max_steps=4", "trainer.val_every=2", "trainer.figures_every=2")
+    watched = ("trainer.val_every=2", "trainer.figures_every=2", "trainer.data_on_device=true")
+    half = run_train(two, *STARGAN, *TWO, "trainer.max_steps=4", *watched)
     (run,) = (two / "outputs").iterdir()  # one folder, not one a process
-    assert half.stdout.count("on 2 processes") == half.stdout.count("training 4/4") == 1
+    assert (
+        half.stdout.count("on 2 processes")
+        == half.stdout.count("training 4/4")
+        == half.stdout.count("data       on cpu")
+        == 1
+    )
     assert not in_work(run)
     run_train(two, f"run={run}", "trainer.devices=1", "trainer.max_steps=8", "trainer.val_every=0")
 
