@@ -9,6 +9,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from fexgan_lit.benchmarks.report import Result, single
@@ -50,6 +51,10 @@ def test_data_suite_writes_table_and_machine(quick):
         "studio_cartoon at 128 px": 60,
     }
     assert {name: rows[name]["target"] for name in targets} == targets
+    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    for kind in ("", "augmented ", "augmented and recoloured "):
+        assert {f"{how} {kind}batch on {device}" for how in ("packed", "resident")} <= set(rows)
+        assert f"packed / resident, {kind}batch on {device}" in rows
     text = (out / "benchmark.md").read_text()
     assert all(name in text for name in rows)
     assert "quick=true: the amounts are too small" in done.stdout

@@ -64,9 +64,10 @@ class Bench:
 
         return draw
 
-    def pack(self, count: int) -> FrameSet:
-        """A pack of so many black frames, in the system's cache."""
-        frames = sparse_frames(self.scratch / f"{count}.u8", count, self.settings.image_size)
+    def pack(self, count: int, side: int | None = None) -> FrameSet:
+        """A pack of so many black frames, in the system's cache; `side` px, by default the size of the batches."""
+        side = side or self.settings.image_size
+        frames = sparse_frames(self.scratch / f"{count}_{side}.u8", count, side)
         read_through(frames)
         return frames
 
@@ -76,6 +77,7 @@ def data_suite(settings: BenchmarkSettings, folder: Path, progress: StageProgres
     stages = {
         "feeding pairs": feed_results,
         "loading folders": loader_results,
+        "augmenting": augmented_results,
         "larger packs": batch_time_results,
         "memory": memory_results,
         "indexing": index_results,
@@ -117,6 +119,16 @@ def feed_results(bench: Bench) -> list[Result]:
         Result("packed batch / memory copy", feed.times_faster(copy), "", "same bytes", 1 / 3),
         Result("packed batch / memory copy, in place", feed.times_faster(again), "", "same bytes"),
     ]
+
+
+def augmented_results(bench: Bench) -> list[Result]:
+    """Batches with and without augmentation, made on the host and on the device."""
+    from fexgan_lit.benchmarks.resident import resident_rows
+
+    settings, count = bench.settings, bench.settings.packed[0]
+    larger = DatasetConfig(image_size=settings.image_size, augmentation="fexgan").load_size
+    packs = bench.pack(count), bench.pack(count, larger)
+    return resident_rows(*packs, settings.image_size, settings.batch_size, _MORE * settings.rounds)
 
 
 def loader_results(bench: Bench) -> list[Result]:
