@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fexgan_lit.data.placement import Feed, placed
+from fexgan_lit.data.resident import ResidentPairs, gigabytes
 from fexgan_lit.trainer import IterationStream, training_device
 
 if TYPE_CHECKING:
     from fexgan_lit.config import TrainerSettings
     from fexgan_lit.data.datamodule import FrameData
+    from fexgan_lit.data.pairs import PairLoader
     from fexgan_lit.distributed.team import Team
     from fexgan_lit.systems.base import ExpressionSystem
 
@@ -29,3 +31,10 @@ def open_stream(
         device = training_device(settings, None if team is None else team.place)
         feed = placed(feed.loader, settings.data_on_device, device)
     return IterationStream(feed.loader, system, settings.max_steps), feed.line
+
+
+def other_room(loader: PairLoader) -> str:
+    """What may be given up besides the size of a batch where a device's memory is full: a clause, or nothing."""
+    if not isinstance(loader, ResidentPairs):
+        return ""
+    return f", or trainer.data_on_device=false, which frees {gigabytes(loader.pixels.nbytes)}"

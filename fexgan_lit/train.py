@@ -304,6 +304,7 @@ def iterate(watch: Watch, stream: IterationStream, checkpoint: Path | None) -> N
     """Run the iterations that are still to come; a finished run only gets its weights read."""
     import torch
 
+    from fexgan_lit.feed import other_room
     from fexgan_lit.hub import load_checkpoint_weights
     from fexgan_lit.trainer import make_trainer
 
@@ -330,7 +331,7 @@ def iterate(watch: Watch, stream: IterationStream, checkpoint: Path | None) -> N
         raise UserError(
             f"a batch of {settings.dataset.batch_size} pairs does not fit into the memory of the GPU "
             f"({str(error).splitlines()[0]}). Give trainer.auto_batch=true, which finds how many do and adds up the "
-            "gradients, or a smaller dataset.batch_size"
+            f"gradients, or a smaller dataset.batch_size{other_room(stream.loader)}"
         ) from error
     except SystemExit:  # Lightning's answer to Ctrl-C
         kept = "nothing was kept, no checkpoint was due yet"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from fexgan_lit.data.pairs import PairLoader
-from fexgan_lit.data.resident import ResidentPairs, obstacle, resident_bytes
+from fexgan_lit.data.resident import ResidentPairs, gigabytes, obstacle, resident_bytes
 from fexgan_lit.errors import UserError
 
 #: The share of a device's free memory that frames may take unasked; the rest is for the networks.
@@ -64,8 +64,3 @@ def free_bytes(device: torch.device) -> int | None:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         return None
-
-
-def gigabytes(count: int) -> str:
-    """Bytes in GB, 10^9 of them; small amounts in MB."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"

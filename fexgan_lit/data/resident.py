@@ -121,3 +121,8 @@ def upload(frames: FrameSet, side: int, device: torch.device) -> Tensor:
         rows = np.arange(start, min(start + _PIECE, len(frames)))
         pixels[start : start + len(rows)] = torch.from_numpy(resize_batch(frames.pixels(rows), side))
     return pixels
+
+
+def gigabytes(count: int) -> str:
+    """Bytes in GB, 10^9 of them; small amounts in MB."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"

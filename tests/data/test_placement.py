@@ -15,7 +15,7 @@ from fexgan_lit.data.placement import free_bytes, placed
 from fexgan_lit.data.resident import ResidentPairs
 from fexgan_lit.data.settings import DatasetConfig
 from fexgan_lit.errors import UserError
-from fexgan_lit.feed import open_stream
+from fexgan_lit.feed import open_stream, other_room
 from fexgan_lit.systems import build_system
 from fexgan_lit.trainer import make_trainer
 from tests.test_config import composed
@@ -53,6 +53,8 @@ def test_frames_stay_in_the_pack_unless_asked_for_where_there_is_no_gpu(pairs):
     assert placed(pairs, "auto", torch.device("mps")) == (pairs, None)
     feed = placed(pairs, "true", CPU)
     assert isinstance(feed.loader, ResidentPairs)
+    assert "trainer.data_on_device=false, which frees 0.03 MB" in other_room(feed.loader)
+    assert other_room(pairs) == ""
     assert feed.line == "data       on cpu, 0.03 MB"
 
 
