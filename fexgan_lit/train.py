@@ -201,7 +201,8 @@ def fit(
     watch = Watch(system, data, settings, run, loggers, console, team)
     try:
         with or_no_folder(run, fresh=checkpoint is None):
-            stream, watch.feed = open_stream(system, data, settings.trainer, team)
+            with console.status("  opening the stream of frames"):  # gigabytes may go to the device
+                stream, watch.feed = open_stream(system, data, settings.trainer, team)
             system.prepare(data.train, lambda: watch.judge)
         choose_micro_batch(watch, stream)
         if team is not None and len(stream):

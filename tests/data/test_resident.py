@@ -110,9 +110,9 @@ def test_frames_are_moved_in_pieces(loader, monkeypatch):
 
 
 class Watched(TorchDispatchMode):
-    """Fails where an operation would make the host wait for a device, and counts copies between devices."""
+    """Fails where an operation would make the host wait for a device, and counts the copies from one to another."""
 
-    waiting = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "equal", "_unique2", "item")
+    waiting = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "equal", "_unique2")
 
     def __init__(self):
         super().__init__()
@@ -120,15 +120,12 @@ class Watched(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
-        masks = (
-            [a for a in args[1] if a is not None and a.dtype in (torch.bool, torch.uint8)]
-            if "index." in str(func)
-            else []
-        )
-        if name in self.waiting or masks:
+        masked = name == "index" and any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1])
+        if name in self.waiting or masked:
             raise AssertionError(f"{func} waits for the device")
         made = func(*args, **(kwargs or {}))
-        if name in ("_to_copy", "copy_") and made.device != args[-1 if name == "copy_" else 0].device:
+        read = {"_to_copy": 0, "copy_": 1}.get(name)
+        if read is not None and made.device != args[read].device:
             self.moves.append(made.nbytes)
         return made
 
