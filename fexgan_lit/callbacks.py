@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.optim import Optimizer
 
 from fexgan_lit.errors import UserError
 from fexgan_lit.trackers.send import log_numbers, log_picture
@@ -72,8 +73,16 @@ class LinearDecay(Callback):
         done = int(system.iteration) / int(system.last_iteration)  # type: ignore[arg-type]
         factor = min(1.0, max(0.0, (1 - done) / (1 - self.start)))
         for optimizer in trainer.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = optimizer.defaults["lr"] * factor
+            set_rate(optimizer, float(optimizer.defaults["lr"]) * factor)
+
+
+def set_rate(optimizer: Optimizer, rate: float) -> None:
+    """Give all weights of an optimizer a learning rate; one that lies on the device for recordings stays there."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 class LossLog(Callback):

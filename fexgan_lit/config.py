@@ -47,6 +47,8 @@ class TrainerSettings:
     precision: str = "auto"
     channels_last: bool = True
     compile: bool = False
+    cuda_graphs: bool = False
+    iterations_per_call: int = 1
     data_on_device: str = "auto"
     micro_batch: int | None = None
     auto_batch: bool = False
@@ -68,7 +70,10 @@ class TrainerSettings:
         choices = {"accelerator": ("auto", "cpu", "gpu", "mps"), "precision": ("auto", "float32", "bf16"),
                    "strategy": ("auto", "ddp"), "data_on_device": ("auto", "true", "false")}  # fmt: skip
         expected = {name: f"one of {', '.join(allowed)}" for name, allowed in choices.items()}
-        counts = ("max_steps", "log_every", "checkpoint_every", "profile_iterations", "devices", "num_nodes")
+        counts = (
+            "max_steps", "log_every", "checkpoint_every", "profile_iterations", "devices", "num_nodes",
+            "iterations_per_call",
+        )  # fmt: skip
         positive = ("max_minutes", "threads", "micro_batch", "memory_limit_gb")
         expected |= dict.fromkeys(counts, "1 or more")
         expected |= dict.fromkeys(("val_every", "figures_every"), "0 (only at the end) or more")
@@ -86,7 +91,24 @@ class TrainerSettings:
             return value >= (1 if name in counts else 0)
 
         values = {name: getattr(self, name) for name in expected}
-        return [f"trainer.{n}={v}: expected {expected[n]}" for n, v in values.items() if not usable(n, v)]
+        found = [f"trainer.{n}={v}: expected {expected[n]}" for n, v in values.items() if not usable(n, v)]
+        return found or self._mismatches()
+
+    def _mismatches(self) -> list[str]:
+        """Values that are fine alone but not together."""
+        k, found = self.iterations_per_call, []
+        every = {n: getattr(self, n) for n in ("log_every", "val_every", "figures_every", "checkpoint_every")}
+        if torn := [f"trainer.{name}={value}" for name, value in every.items() if value % k]:
+            found.append(
+                f"trainer.iterations_per_call={k} with {', '.join(torn)}: nothing is logged, measured or kept within a "
+                f"call; expected multiples of {k}"
+            )
+        if self.profile and (k > 1 or self.cuda_graphs):
+            found.append(
+                "trainer.profile=true times the parts of one iteration as it is launched; expected "
+                "trainer.iterations_per_call=1 and trainer.cuda_graphs=false"
+            )
+        return found
 
 
 @dataclass

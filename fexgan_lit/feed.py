@@ -30,7 +30,7 @@ def open_stream(
     if system.iteration < settings.max_steps:
         device = training_device(settings, None if team is None else team.place)
         feed = placed(feed.loader, settings.data_on_device, device)
-    return IterationStream(feed.loader, system, settings.max_steps), feed.line
+    return IterationStream(feed.loader, system, settings.max_steps, settings.iterations_per_call), feed.line
 
 
 def other_room(loader: PairLoader) -> str:

@@ -305,6 +305,7 @@ def iterate(watch: Watch, stream: IterationStream, checkpoint: Path | None) -> N
     """Run the iterations that are still to come; a finished run only gets its weights read."""
     import torch
 
+    from fexgan_lit.calls import called
     from fexgan_lit.feed import other_room
     from fexgan_lit.hub import load_checkpoint_weights
     from fexgan_lit.trainer import make_trainer
@@ -326,7 +327,7 @@ def iterate(watch: Watch, stream: IterationStream, checkpoint: Path | None) -> N
 
         console.print(f"  {compile_networks(system, trainer.strategy.root_device).line}\n", markup=False)
     try:
-        with in_step(team, watch.run):
+        with in_step(team, watch.run), called(system, trainer, settings, console):
             trainer.fit(system, stream, ckpt_path=checkpoint, weights_only=True)
     except torch.OutOfMemoryError as error:
         raise UserError(

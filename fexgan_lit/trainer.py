@@ -40,35 +40,44 @@ class OneBatch:
 
 
 class IterationStream:
-    """The batches from the system's iteration to `stop`, as one Lightning epoch.
+    """The batches from the system's iteration to `stop`, as one Lightning epoch; several at a time where that is asked.
 
     Iteration k is batch k mod E of data epoch k div E, E batches an epoch, whatever came before: a resumed run goes
     on with the pair it would have had. Counting a run as one Lightning epoch keeps every step axis in iterations and
     costs nothing between the epochs of small data sets.
 
+    Args:
+        loader: makes batch b of data epoch e.
+        system: what is trained; told how long the run and an epoch are.
+        stop: the first iteration that is not run.
+        per_call: iterations that Lightning sees as one (`fexgan_lit.calls`); calls end where iterations divide by it.
+
     Attributes:
         wait_s: seconds spent making batches since `take_wait` was last called.
     """
 
-    def __init__(self, loader: PairLoader, system: ExpressionSystem, stop: int) -> None:
+    def __init__(self, loader: PairLoader, system: ExpressionSystem, stop: int, per_call: int = 1) -> None:
         self.loader = loader
         self.system = system
         system.batches_per_epoch, system.last_iteration = len(loader), stop
         self.start = system.iteration
         self.stop = stop
+        self.per_call = per_call
         self.wait_s = 0.0
 
     def __len__(self) -> int:
-        """Iterations still to come."""
-        return max(0, self.stop - self.start)
+        """Calls still to come: iterations, where each is a call of its own."""
+        return max(0, -(-self.stop // self.per_call) - self.start // self.per_call) if self.stop > self.start else 0
 
-    def __iter__(self) -> Iterator[PairBatch]:
-        for iteration in range(self.start, self.stop):
+    def __iter__(self) -> Iterator[PairBatch | list[PairBatch]]:
+        first = self.start
+        while first < self.stop:
+            last = min(self.stop, (first // self.per_call + 1) * self.per_call)
             started = time.perf_counter()
-            epoch, batch = divmod(iteration, len(self.loader))
-            pairs = self.loader.batch(epoch, batch)
+            batches = [self.loader.batch(*divmod(iteration, len(self.loader))) for iteration in range(first, last)]
             self.wait_s += time.perf_counter() - started
-            yield pairs
+            yield batches if self.per_call > 1 else batches[0]
+            first = last
 
     def take_wait(self) -> float:
         """Seconds spent waiting for data since the last call."""

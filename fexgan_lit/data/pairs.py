@@ -68,6 +68,10 @@ class PairBatch:
         """The same batch in page-locked memory, for faster copies to a GPU."""
         return self._each(Tensor.pin_memory)
 
+    def copy(self) -> PairBatch:
+        """The same batch in memory of its own, laid out alike."""
+        return self._each(Tensor.clone)
+
     def parts(self, largest: int | None) -> list[PairBatch]:
         """The same pairs in order as batches of at most `largest` (None: as they are), as even as can be."""
         if largest is None or largest >= len(self):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,6 +28,19 @@ class AveragedSystem(ExpressionSystem):
     generator: nn.Module
     average: nn.Module
     optimizer_settings: DualOptimizerSettings
+    replayable = True
+    #: share of the old average that the iteration to come keeps, (), on the device; None where none is recorded
+    _kept: Tensor | None = None
+
+    def frozen(self) -> tuple[Hashable, ...]:
+        """See the base class."""
+        return (self.generator_is_due,)
+
+    def refresh(self, images: int) -> None:
+        """See the base class."""
+        if self._kept is None:
+            self._kept = torch.zeros((), device=self.device)
+        self._kept.fill_(self._decay(images))
 
     @property
     def generator_is_due(self) -> bool:
@@ -92,6 +105,10 @@ class AveragedSystem(ExpressionSystem):
 
     def update_average(self, images: int) -> None:
         """Let the moving average follow the generator by a batch, `images` of it seen by this process."""
+        kept = self._kept if self.recorded else None
+        update_ema(self.average, self.generator, self._decay(images) if kept is None else kept)
+
+    def _decay(self, images: int) -> float:
+        """Share of the old average that the iteration at hand keeps, `images` of it seen by this process."""
         images *= self.noise.share.world
-        half_life = self.optimizer_settings.ema_half_life_images
-        update_ema(self.average, self.generator, ema_decay(images, half_life, self.iteration * images))
+        return ema_decay(images, self.optimizer_settings.ema_half_life_images, self.iteration * images)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from fexgan_lit.distributed.noise import BatchNoise
 from fexgan_lit.errors import UserError
 from fexgan_lit.expression import FIELD_NAMES, Expression
+from fexgan_lit.replay import plain_groups
 from fexgan_lit.systems.optimisers import lay_out_like
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ class ExpressionSystem(LightningModule):
     #: smallest batch the networks can be trained on, and why
     min_batch: ClassVar[int] = 1
     min_batch_reason: ClassVar[str] = ""
+    #: whether `trainer.cuda_graphs` may record its iteration: `frozen` tells what its step reads and is no tensor
+    replayable: ClassVar[bool] = False
     #: why the gradients of a batch cannot be added up part by part (`micro_batch`); empty where they can
     whole_batch_reason: ClassVar[str] = "its training step takes a batch as a whole"
 
@@ -106,6 +109,8 @@ class ExpressionSystem(LightningModule):
         self.last_iteration = 0
         self.batches_per_epoch = 1
         self.micro_batch: int | None = None
+        #: whether the iteration is being recorded right now (`fexgan_lit.replay`)
+        self.recorded = False
 
     @property
     def epoch(self) -> int:
@@ -168,6 +173,14 @@ class ExpressionSystem(LightningModule):
         """
         return
 
+    def frozen(self) -> tuple[Hashable, ...]:
+        """What a recording of the training step would freeze and a later iteration may have otherwise."""
+        return ()
+
+    def refresh(self, images: int) -> None:
+        """Before an iteration of so many pairs is replayed: write to the device what changes with every iteration."""
+        return
+
     def facts(self) -> list[str]:
         """What terminal and report say of this system besides its size."""
         return []
@@ -210,6 +223,8 @@ class ExpressionSystem(LightningModule):
         one would, whatever was drawn in between for validation or figures. What `noise` draws does not depend on the
         rank either.
         """
+        if self.recorded:
+            return  # a generator takes no seed meanwhile; whoever replays the iteration gives it
         # torch.manual_seed also formats a stack trace for every kind of device that is not in use: a millisecond here
         seed = torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed
         seed(self._key_of(self.noise.share.rank))
@@ -232,6 +247,7 @@ class ExpressionSystem(LightningModule):
         cannot go on. Everything a resumed run needs follows from the iteration.
         """
         checkpoint["iteration"] = self.iteration
+        plain_groups(checkpoint.get("optimizer_states", []))
         checkpoint.pop("loops", None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

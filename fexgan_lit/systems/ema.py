@@ -6,7 +6,7 @@ import copy
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -31,9 +31,20 @@ def ema_decay(batch: int, half_life_images: float, images_seen: int, ramp_up: fl
 
 
 @torch.no_grad()
-def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the parameters of `average` towards `network`; buffers (batch-norm statistics) are taken over."""
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - decay)
+def update_ema(average: nn.Module, network: nn.Module, decay: float | Tensor) -> None:
+    """Move the parameters of `average` towards `network`; buffers (batch-norm statistics) are taken over.
+
+    Args:
+        average: keeps `decay` of itself.
+        network: what is trained.
+        decay: a number, or a tensor () on the networks' device, which a recorded iteration reads.
+    """
+    if isinstance(decay, Tensor):
+        weight = 1.0 - decay
+        for old, new in zip(average.parameters(), network.parameters(), strict=True):
+            old.lerp_(new, weight)
+    else:
+        torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - decay)
     buffers = list(network.buffers())
     if buffers:  # the call takes no empty lists
         torch._foreach_copy_(list(average.buffers()), buffers)

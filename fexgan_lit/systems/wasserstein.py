@@ -123,10 +123,23 @@ class WassersteinSystem(AveragedSystem):
         """Where the gradient penalty looks between the real and the made image of each pair, (B, 1, 1, 1) in [0, 1]."""
         return self.noise.uniform(batch, 1, 1, 1, device=self.device)
 
+    def keep(self, parts: dict[str, Tensor]) -> None:
+        """Remember what the log says of the generator until its next step, in the same memory every time.
+
+        A recorded iteration without a generator step (`fexgan_lit.replay`) reads there what another one left.
+        """
+        for name, part in parts.items():
+            there = self._generator_parts.get(name)
+            if there is not None and there.device == part.device:
+                there.copy_(part.detach())
+            else:
+                self._generator_parts[name] = part.detach().clone()
+
     def report(self, critic: Tensor, critic_parts: dict[str, Tensor]) -> dict[str, Tensor]:
         """End an iteration: its losses and parts, those of the generator as of its last step (0 before the first)."""
         self.iteration += 1
-        parts = self._generator_parts | {"discriminator": critic} | critic_parts
+        kept = {name: part.clone() for name, part in self._generator_parts.items()}
+        parts = kept | {"discriminator": critic} | critic_parts
         return {name: part.detach() for name, part in parts.items()}
 
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -70,6 +70,10 @@ class FExGAN(AveragedSystem):
         self.prior = FittedPrior(self.settings.latent_size)
 
     # ------------------------------------------------------------------ training
+
+    def frozen(self) -> tuple[Hashable, ...]:
+        """See the base class."""
+        return (*super().frozen(), self.adversarial_binary)
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Adam for the generator, Adam for the discriminator."""

@@ -104,8 +104,7 @@ class GANimation(WassersteinSystem):
             loss_g, parts_g = generator_loss(self.critic(made.image), wanted, made, back, source, w)
             self.update(self.generator, loss_g)
             self.update_average(len(batch))
-            parts = {"generator": loss_g, **parts_g, **mask_statistics(made.attention)}
-            self._generator_parts = {name: part.detach() for name, part in parts.items()}
+            self.keep({"generator": loss_g, **parts_g, **mask_statistics(made.attention)})
         return self.report(loss_d + weighted, parts_d | {"d_penalty": penalty})
 
     def wanted_units(self, batch: PairBatch) -> Tensor:

@@ -93,7 +93,7 @@ class StarGAN(WassersteinSystem):
             loss_g = sum((a * b for a, b in zip(weights, parts.values(), strict=True)), source.new_zeros(()))
             self.update(self.generator, loss_g)
             self.update_average(len(batch))
-            self._generator_parts = {name: part.detach() for name, part in {"generator": loss_g, **parts}.items()}
+            self.keep({"generator": loss_g, **parts})
         return self.report(loss_d, parts_d)
 
     def render(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:

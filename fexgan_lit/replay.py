@@ -1,0 +1,172 @@
+"""`trainer.cuda_graphs`: an iteration recorded once as a CUDA graph and replayed, so that the host launches nothing.
+
+An iteration of a small network is hundreds of short kernels, and a GPU waits for the host to launch them. A recording
+launches all of them at once. It freezes whatever Python computed while it was made: numbers that change from iteration
+to iteration live on the device instead (learning rates, the moving average's weight, Adam's counts, the batch), and of
+the few that change now and then (`ExpressionSystem.frozen`) every value gets a recording of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+    from fexgan_lit.data.pairs import PairBatch
+    from fexgan_lit.systems.base import ExpressionSystem
+
+Losses = dict[str, Tensor]
+Step = Callable[["PairBatch", int], Losses]
+
+#: Rounds of n_critic that are run as they are: optimizers make their moments, cuDNN chooses its kernels.
+WARM_UP = 3
+
+
+class Recorder(Protocol):
+    """What records; `CudaRecorder`, or a stand-in where there is no GPU to try it on."""
+
+    def eagerly(self, task: Callable[[], Losses]) -> Losses:
+        """Run an iteration as it is, where recordings will be made."""
+        ...
+
+    def record(self, task: Callable[[], Losses]) -> tuple[Losses, Callable[[], None]]:
+        """Record an iteration without computing anything: the losses that each call of the second part will fill."""
+        ...
+
+
+class CudaRecorder:
+    """CUDA graphs on a stream of their own, which share one pool of memory."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device)
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def eagerly(self, task: Callable[[], Losses]) -> Losses:
+        """See `Recorder`."""
+        before = torch.cuda.current_stream()
+        self.stream.wait_stream(before)
+        with torch.cuda.stream(self.stream):
+            losses = task()
+        before.wait_stream(self.stream)
+        return losses
+
+    def record(self, task: Callable[[], Losses]) -> tuple[Losses, Callable[[], None]]:
+        """See `Recorder`."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
+            losses = task()
+        return losses, graph.replay
+
+
+@dataclass
+class Recording:
+    """One recorded iteration.
+
+    Attributes:
+        batch: the tensors it reads; the pairs of an iteration are copied into them.
+        losses: the tensors it fills.
+        replay: computes it.
+    """
+
+    batch: PairBatch
+    losses: Losses
+    replay: Callable[[], None]
+
+    def feed(self, batch: PairBatch) -> None:
+        """Copy the pairs of the next iteration to where the recording reads them."""
+        names = [field.name for field in fields(batch)]
+        pairs = [(getattr(self.batch, name), getattr(batch, name)) for name in names]
+        for kept, new in pairs:
+            if kept is not None:
+                kept.copy_(new, non_blocking=True)
+
+
+class ReplayedStep:
+    """In place of a system's training step: the first iterations as they are, then recordings.
+
+    Args:
+        system: whose step it is.
+        step: its training step.
+        recorder: records and runs.
+        trainer: whose optimizers' rates and counts go to the device.
+    """
+
+    def __init__(self, system: ExpressionSystem, step: Step, recorder: Recorder, trainer: Trainer) -> None:
+        self.system, self.step, self.recorder, self.trainer = system, step, recorder, trainer
+        n_critic = getattr(getattr(system, "optimizer_settings", None), "n_critic", 1)
+        self._plain = WARM_UP * n_critic
+        self._recordings: dict[Hashable, Recording] = {}
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> Losses:
+        """One iteration of B pairs, all on the device; the losses are overwritten by the next."""
+        if self._plain:
+            self._plain -= 1
+            return self.recorder.eagerly(lambda: self.step(batch, batch_idx))
+        if not self._recordings:
+            for optimizer in self.trainer.optimizers:  # there are none before the first iteration
+                move_to_device(optimizer, self.system.device)
+        key = (len(batch), *self.system.frozen())
+        recording = self._recordings.get(key) or self._recordings.setdefault(key, self._record(batch, batch_idx))
+        recording.feed(batch)
+        self.system.seed_iteration()
+        self.system.refresh(len(batch))
+        recording.replay()
+        self.system.iteration += 1
+        return recording.losses
+
+    def _record(self, batch: PairBatch, batch_idx: int) -> Recording:
+        """Record the iteration at hand; nothing moves, neither weights nor the count of iterations."""
+        kept = batch.copy()
+        iteration = self.system.iteration
+        self.system.refresh(len(batch))
+        with being_recorded(self.system):
+            losses, replay = self.recorder.record(lambda: self.step(kept, batch_idx))
+        self.system.iteration = iteration
+        return Recording(kept, losses, replay)
+
+
+@contextmanager
+def being_recorded(system: ExpressionSystem) -> Iterator[None]:
+    """Meanwhile the system seeds nothing, and reads from the device what changes with every iteration."""
+    system.recorded = True
+    try:
+        yield
+    finally:
+        system.recorded = False
+
+
+def move_to_device(optimizer: Optimizer, device: torch.device) -> None:
+    """Keep an optimizer's rates and counts of steps on `device`, where a recording can read them.
+
+    A rate is set from then on by filling it (`fexgan_lit.callbacks.set_rate`).
+    """
+    for group in optimizer.param_groups:
+        group["capturable"] = device.type == "cuda"
+        group["lr"] = torch.tensor(float(group["lr"]), device=device)
+
+
+def plain_groups(states: list[dict[str, Any]]) -> None:
+    """Make saved states of optimizers what they would be without recordings, in place: any run can go on with them."""
+    for state in states:
+        for group in state["param_groups"]:
+            group["lr"] = float(group["lr"])
+            group["capturable"] = False
+
+
+def why_not_replayed(system: ExpressionSystem, device: torch.device, world: int) -> str | None:
+    """Why the iterations of `system` cannot be recorded, or None where they can."""
+    if device.type != "cuda":
+        return f"CUDA graphs need an NVIDIA GPU, the device is {device}"
+    if world > 1:
+        return "several devices average their gradients between two steps, which is not recorded"
+    if not system.replayable:
+        return f"{system.settings.name} does not say that its iteration can be recorded"
+    return None

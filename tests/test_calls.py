@@ -1,0 +1,200 @@
+"""Recorded iterations and several a call: the run is that of plain iterations, whatever a recording freezes."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import pytest
+import torch
+from rich.console import Console
+
+from fexgan_lit.callbacks import AdversarialCut, LinearDecay
+from fexgan_lit.calls import called
+from fexgan_lit.config import TrainerSettings
+from fexgan_lit.replay import WARM_UP, being_recorded, plain_groups, why_not_replayed
+from fexgan_lit.trainer import IterationStream, make_trainer
+from tests.benchmarks.test_twins import tiny
+from tests.systems.helpers import NoisePairs
+from tests.test_compilation import Keep
+
+ITERATIONS = 18
+SYSTEMS = ("fexgan", "ganimation", "landmark_label", "stargan")
+
+
+class Frozen:
+    """A stand-in for CUDA graphs: a replay runs the step again with the numbers Python had when it was recorded.
+
+    A step that reads a number which changes from iteration to iteration, and neither tells it in `frozen` nor keeps it
+    on the device, trains another network this way, as it would with a graph.
+    """
+
+    def __init__(self, system):
+        self.system, self.recorded, self.replayed, self.plain = system, 0, 0, 0
+
+    def eagerly(self, task):
+        self.plain += 1
+        return task()
+
+    def groups(self):
+        return [group for optimizer in self.system.trainer.optimizers for group in optimizer.param_groups]
+
+    def numbers(self):
+        binary = getattr(self.system, "adversarial_binary", None)
+        return self.system.iteration, binary, [group["lr"] for group in self.groups()]
+
+    def set_numbers(self, numbers):
+        self.system.iteration, binary, rates = numbers
+        if binary is not None:
+            self.system.adversarial_binary = binary
+        for group, rate in zip(self.groups(), rates, strict=True):
+            group["lr"] = rate
+
+    def record(self, task):
+        self.recorded += 1
+        losses, frozen = {}, self.numbers()
+
+        def replay():
+            self.replayed += 1
+            now = self.numbers()
+            self.set_numbers(frozen)
+            with being_recorded(self.system):
+                losses.update(task())
+            self.set_numbers(now)
+
+        return losses, replay
+
+
+class Settings:
+    """The part of a run's settings that calls look at."""
+
+    def __init__(self, schedules, **trainer):
+        self.trainer = TrainerSettings(accelerator="cpu", precision="float32", threads=1, **trainer)
+        self.callbacks = dict(enumerate(schedules))
+
+
+def run(system, tmp_path, record=False, per_call=1, iterations=ITERATIONS, callbacks=()):
+    """Train with a rate that falls and a weight that is cut in the middle; the losses of every call."""
+    cut = [AdversarialCut(epoch=3, to=0.2)] if hasattr(system, "adversarial_binary") else []
+    settings = Settings([LinearDecay(0.3), *cut], iterations_per_call=per_call, cuda_graphs=record)
+    keep, recorder = Keep(), Frozen(system) if record else None
+    stream = IterationStream(NoisePairs(), system, iterations, per_call)
+    trainer = make_trainer(settings.trainer, [*settings.callbacks.values(), keep, *callbacks], [], str(tmp_path))
+    with called(system, trainer, settings, Console(quiet=True), recorder):
+        trainer.fit(system, stream)
+    return keep.losses, recorder
+
+
+def assert_same_weights(ours, theirs):
+    assert ours.iteration == theirs.iteration
+    others = theirs.state_dict()
+    for name, value in ours.state_dict().items():
+        # what the first layer makes of constant planes has no gradient before instance norm but rounding
+        seen = slice(3) if name.endswith("trunk.0.0.weight") else slice(None)
+        mine, other = (x[:, seen] if x.ndim == 4 else x for x in (value, others[name]))
+        torch.testing.assert_close(other, mine, rtol=1e-4, atol=2e-6, equal_nan=True, msg=lambda m, n=name: n + m)
+
+
+@pytest.mark.parametrize("model", SYSTEMS)
+def test_replayed_iterations_train_the_networks_of_plain_ones(model, tmp_path):
+    plain = tiny(model, "optimizer.ema_half_life_images=20", "optimizer.lr=1.0e-4")
+    replayed = copy.deepcopy(plain)
+    expected, _ = run(plain, tmp_path)
+    losses, recorder = run(replayed, tmp_path, record=True)
+    n_critic = plain.optimizer_settings.n_critic
+    assert recorder.plain == WARM_UP * n_critic
+    assert recorder.replayed == ITERATIONS - recorder.plain
+    assert recorder.recorded == (2 if model == "fexgan" else n_critic)  # before and after the cut; with and without G
+    assert_same_weights(plain, replayed)
+    for ours, theirs in zip(losses, expected, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-5)
+    assert "training_step" not in vars(replayed)
+
+
+def test_a_number_that_is_not_declared_would_be_found(tmp_path, monkeypatch):
+    """The stand-in does freeze: without `frozen` the weight after the cut is never seen."""
+    plain = tiny("fexgan", "optimizer.lr=1.0e-4")
+    replayed = copy.deepcopy(plain)
+    monkeypatch.setattr(type(plain), "frozen", lambda self: ())
+    run(plain, tmp_path)
+    _, recorder = run(replayed, tmp_path, record=True)
+    assert recorder.recorded == 1
+    with pytest.raises(AssertionError):
+        assert_same_weights(plain, replayed)
+
+
+@pytest.mark.parametrize(("per_call", "record"), [(3, False), (4, True)])
+def test_several_iterations_a_call_are_the_same_iterations(per_call, record, tmp_path):
+    plain = tiny("fexgan", "optimizer.lr=1.0e-4")
+    several = copy.deepcopy(plain)
+    expected, _ = run(plain, tmp_path)
+    losses, _ = run(several, tmp_path, record, per_call)
+    assert_same_weights(plain, several)
+    ends = [*range(per_call, ITERATIONS, per_call), ITERATIONS]
+    assert len(losses) == len(ends)
+    for end, ours in zip(ends, losses, strict=True):
+        assert ours == pytest.approx(expected[end - 1], rel=1e-3, abs=1e-5)
+
+
+def test_calls_end_where_iterations_divide_wherever_a_run_goes_on():
+    system = tiny("fexgan")
+    system.iteration = 5
+    stream = IterationStream(NoisePairs(), system, 14, per_call=4)
+    calls = list(stream)
+    assert [len(call) for call in calls] == [3, 4, 2]  # 5..7, 8..11, 12..13
+    assert len(stream) == 3
+    pairs = NoisePairs()
+    numbers = itertools.chain(*[[int(batch.source[0, 0, 0, 0] * 1e6) for batch in call] for call in calls])
+    expected = [pairs.batch(*divmod(iteration, 4)).source[0, 0, 0, 0] for iteration in range(5, 14)]
+    assert list(numbers) == [int(value * 1e6) for value in expected]
+    system.iteration = 14
+    assert len(IterationStream(pairs, system, 14, per_call=4)) == 0
+
+
+def test_a_checkpoint_of_a_recorded_run_is_an_ordinary_one(tmp_path):
+    system = tiny("fexgan")
+    saved = {}
+
+    class Save(Keep):
+        def on_train_batch_end(self, trainer, system, outputs, batch, batch_idx):
+            saved.update(trainer._checkpoint_connector.dump_checkpoint(weights_only=False))
+
+    run(system, tmp_path, record=True, iterations=6, callbacks=[Save()])
+    groups = [group for state in saved["optimizer_states"] for group in state["param_groups"]]
+    assert [type(group["lr"]) for group in groups] == [float, float]
+    assert not any(group["capturable"] for group in groups)
+    assert saved["iteration"] == 6
+
+
+def test_plain_groups_keep_the_rate():
+    states = [{"param_groups": [{"lr": torch.tensor(0.25), "capturable": True}]}]
+    plain_groups(states)
+    assert states == [{"param_groups": [{"lr": 0.25, "capturable": False}]}]
+
+
+def test_who_cannot_be_recorded_is_told_why():
+    system = tiny("fexgan")
+    assert "NVIDIA GPU" in why_not_replayed(system, torch.device("cpu"), 1)
+    assert "several devices" in why_not_replayed(system, torch.device("cuda"), 2)
+    assert why_not_replayed(system, torch.device("cuda"), 1) is None
+    system.__class__ = type("Other", (type(system),), {"replayable": False})
+    assert "fexgan" in why_not_replayed(system, torch.device("cuda"), 1)
+
+
+def test_without_a_gpu_a_run_goes_on_and_says_so(tmp_path, capsys):
+    system = tiny("fexgan")
+    trainer = make_trainer(TrainerSettings(accelerator="cpu"), [], [], str(tmp_path))
+    with called(system, trainer, Settings([], cuda_graphs=True), Console(width=120)):
+        assert "training_step" not in vars(system)
+    assert "nothing: CUDA graphs need an NVIDIA GPU, the device is cpu; going on without" in capsys.readouterr().out
+
+
+def test_options_that_do_not_go_together_are_refused():
+    problems = TrainerSettings(iterations_per_call=8).problems()
+    assert len(problems) == 1
+    for words in ("iterations_per_call=8", "log_every=50", "checkpoint_every=500", "multiples of 8"):
+        assert words in problems[0]
+    assert "val_every" not in problems[0]  # 1000 is a multiple
+    assert TrainerSettings(iterations_per_call=10).problems() == []
+    assert "profile" in TrainerSettings(profile=True, cuda_graphs=True).problems()[0]
+    assert "iterations_per_call=0" in TrainerSettings(iterations_per_call=0).problems()[0]
