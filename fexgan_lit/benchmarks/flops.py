@@ -1,17 +1,31 @@
-"""What an iteration computes, and how fast this machine could: FLOP by precision, and the rate of matrix products."""
+"""What an iteration computes and moves, and how fast this machine could: FLOP by precision, bytes, and both rates."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+#: Bytes of the block whose copy is timed: more than any cache holds.
+COPY_BYTES = {"cpu": 128 << 20, "cuda": 1 << 30}
 #: Edge of the square matrices whose product is timed: large enough for the full rate, and tens of milliseconds long.
 PRODUCT_EDGE = {"cpu": 2048, "cuda": 8192}
+#: Operations that overwrite their first tensor without a look at it.
+OVERWRITING = frozenset({"copy_", "fill_", "zero_", "bernoulli_", "normal_", "uniform_", "random_"})
+
+
+class Operation(NamedTuple):
+    """One operation of torch: its FLOP, 0 where none are counted, their precision, and the bytes it must move."""
+
+    precision: torch.dtype
+    flops: int
+    bytes: int
 
 
 class FlopsByPrecision(TorchDispatchMode):
@@ -19,25 +33,70 @@ class FlopsByPrecision(TorchDispatchMode):
 
     `torch.utils.flop_counter` has the formulas (a multiplication and an addition are two); its own counter does not
     tell bf16 from float32, and a mixed-precision iteration has both. All else an iteration does (norms, activations,
-    losses, Adam) is not counted, as there.
+    losses, Adam) has no FLOP, as there, but moves bytes: every operation reads its tensors and writes its results once.
 
     Attributes:
         counts: FLOP by the precision of the operands.
+        operations: every operation that computes or moves anything.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[torch.dtype] = Counter()
+        self.operations: list[Operation] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation and count it."""
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        formula = flop_registry.get(func._overloadpacket)
+        read = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        formula, flops = flop_registry.get(func._overloadpacket), 0
+        precision = read[0].dtype if read else torch.float32
         if formula is not None:
-            operand = next(arg for arg in args if isinstance(arg, torch.Tensor))
-            self.counts[operand.dtype] += int(formula(*args, **kwargs, out_val=out))
+            flops = int(formula(*args, **kwargs, out_val=out))
+            self.counts[precision] += flops
+        if flops or computes(func):
+            written = [x for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
+            read = read[1:] if func._schema.name.removeprefix("aten::") in OVERWRITING else read
+            self.operations.append(Operation(precision, flops, sum(map(extent, read + written))))
         return out
+
+
+def computes(func: Any) -> bool:
+    """Whether an operation does more than to look at memory in another way, or to take some."""
+    aliases = [value.alias_info for value in func._schema.returns]
+    is_view = any(alias is not None and not alias.is_write for alias in aliases)
+    return not (is_view or any(word in func._schema.name for word in ("empty", "_unsafe_view")))
+
+
+def extent(tensor: torch.Tensor) -> int:
+    """Bytes of a tensor that lie in memory; of one that is expanded, those of what it repeats."""
+    return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
+
+
+def copy_block(device: torch.device, size: int) -> Callable[[], object]:
+    """A task that copies a block of so many bytes once, which moves twice as many."""
+    block = torch.ones(size // 4, device=device)
+    there = torch.empty_like(block)
+    return lambda: there.copy_(block)
+
+
+def roofline_seconds(operations: list[Operation], rates: Mapping[torch.dtype, Any], copies: Any) -> np.ndarray:
+    """Time of an iteration whose operations run one by one, each at full rate: of its FLOP or of its bytes.
+
+    Args:
+        operations: of the iteration.
+        rates: FLOP/s of matrix products by precision, (rounds,) each.
+        copies: bytes/s of copies, (rounds,).
+
+    Returns:
+        (rounds,) seconds: the sum over the operations of what takes longer.
+    """
+    moved = np.array([each.bytes for each in operations])[:, None] / np.asarray(copies)  # (operations, rounds)
+    computed = np.array([
+        each.flops / np.asarray(rates[each.precision]) if each.flops else np.zeros_like(copies) for each in operations
+    ])  # fmt: skip
+    return np.maximum(moved, computed).sum(0)
 
 
 def matrix_product(precision: torch.dtype, device: torch.device, edge: int) -> Callable[[], object]:

@@ -120,6 +120,7 @@ def machine_facts(settings: BenchmarkSettings) -> dict[str, Any]:
     return {
         "date": datetime.now(tz=timezone.utc).isoformat(timespec="seconds"),
         "cpu": cpu_name(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "cores": settings.cores,
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -131,8 +132,9 @@ def machine_facts(settings: BenchmarkSettings) -> dict[str, Any]:
 
 def machine_line(facts: dict[str, Any]) -> str:
     """The machine in one line."""
+    where = "; ".join(name for name in (facts["gpu"], facts["cpu"]) if name)
     return (
-        f"{facts['cpu']}, {facts['cores']} cores, {facts['system']}; Python {facts['python']}, torch {facts['torch']} "
+        f"{where}, {facts['cores']} cores, {facts['system']}; Python {facts['python']}, torch {facts['torch']} "
         f"({facts['torch_threads']} threads), OpenCV {facts['opencv']}; {facts['date']}"
     )
 

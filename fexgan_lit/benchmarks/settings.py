@@ -33,6 +33,7 @@ class BenchmarkSettings:
     width: float = 0.25
     precision: str = "auto"
     compile: bool = False
+    cuda_graphs: bool = False
     run: str | None = None
 
     @property

@@ -10,17 +10,27 @@ from pathlib import Path
 
 import torch
 
-from fexgan_lit.benchmarks.flops import PRODUCT_EDGE, FlopsByPrecision, matrix_product, product_flops
+from fexgan_lit.benchmarks.flops import (
+    COPY_BYTES,
+    PRODUCT_EDGE,
+    FlopsByPrecision,
+    copy_block,
+    matrix_product,
+    product_flops,
+    roofline_seconds,
+)
 from fexgan_lit.benchmarks.report import Result, Table
 from fexgan_lit.benchmarks.settings import BenchmarkSettings
 from fexgan_lit.benchmarks.timing import Timing
 from fexgan_lit.benchmarks.train_rows import Measured, rate_results, summary, system_results
 from fexgan_lit.benchmarks.turns import TurnStream
 from fexgan_lit.benchmarks.twins import TWINS
+from fexgan_lit.calls import called
 from fexgan_lit.compilation import Compilation, compile_networks
 from fexgan_lit.config import TrainSettings, conf_folder, train_settings
 from fexgan_lit.data.pairs import PairBatch
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS
+from fexgan_lit.replay import WARM_UP
 from fexgan_lit.systems import build_system
 from fexgan_lit.systems.base import ExpressionSystem
 from fexgan_lit.trainer import make_trainer, resolve_precision
@@ -49,7 +59,7 @@ def composed_settings(name: str, settings: BenchmarkSettings) -> TrainSettings:
     overrides = [
         f"model={name}", "dataset=folder", "dataset.root=.", f"dataset.image_size={settings.image_size}",
         f"dataset.batch_size={settings.batch_size}", f"model.width={settings.width}",
-        f"trainer.precision={settings.precision}",
+        f"trainer.precision={settings.precision}", f"trainer.cuda_graphs={settings.cuda_graphs}",
         f"trainer.accelerator={'gpu' if torch.cuda.is_available() else 'cpu'}",
     ]  # fmt: skip
     if GlobalHydra.instance().is_initialized():  # the door was composed by Hydra
@@ -94,23 +104,30 @@ def measure(name: str, settings: BenchmarkSettings, folder: Path) -> Measured:
     bf16 = resolve_precision(settings.precision, options.trainer.accelerator) == "bf16-mixed"
     loop = TWINS[name](copy.deepcopy(system).to(device), itertools.repeat(batch), bf16)
     twin = repeated(lambda: next(loop), cycle)
+    twin()  # Adam makes its moments once
     with FlopsByPrecision() as counter:
         twin()
     edge = 256 if settings.quick else PRODUCT_EDGE[device.type]
+    block = 1 << 20 if settings.quick else COPY_BYTES[device.type]
     products = {str(kind): matrix_product(kind, device, edge) for kind in counter.counts}
+    products["copy"] = copy_block(device, block)
 
     compilation = compile_networks(system, device) if settings.compile else Compilation((), "")
     stances = {"ours": "force_eager", "compiled": "default"} if compilation.networks else {"ours": None}
-    stream = TurnStream(batch, system, cycle, stances, {**products, "twin": twin}, settings.rounds)
-    fit(system, stream, options, folder)
+    stream = TurnStream(batch, system, cycle, stances, {**products, "twin": twin}, settings.rounds,
+                        warm_up=WARM_UP + 2 if options.trainer.cuda_graphs else 1)  # fmt: skip
+    said = fit(system, stream, options, folder)
 
     seconds = stream.timings
     an_iteration = {turn: Timing(seconds[turn].seconds / cycle) for turn in ("twin", *stances)}
+    rates = {kind: product_flops(edge) / seconds[str(kind)].seconds for kind in counter.counts}
+    copies = 2 * block / seconds["copy"].seconds
     return Measured(
         name, cycle, an_iteration["ours"], an_iteration["twin"],
         flops={kind: count / cycle for kind, count in counter.counts.items()},
-        rates={kind: product_flops(edge) / seconds[str(kind)].seconds for kind in counter.counts},
-        compiled=an_iteration.get("compiled"), compile_s=stream.compile_s, note=compilation.line,
+        gigabytes=sum(each.bytes for each in counter.operations) / cycle / 1e9,
+        rates=rates, copies=copies, roofline=Timing(roofline_seconds(counter.operations, rates, copies) / cycle),
+        compiled=an_iteration.get("compiled"), compile_s=stream.compile_s, note=compilation.line, graphs=said,
     )  # fmt: skip
 
 
@@ -124,8 +141,12 @@ def repeated(task: Callable[[], object], times: int) -> Callable[[], None]:
     return repeat
 
 
-def fit(system: ExpressionSystem, stream: TurnStream, options: TrainSettings, folder: Path) -> None:
-    """Run the stream through the trainer of `train`, with what is called in each of its iterations."""
+def fit(system: ExpressionSystem, stream: TurnStream, options: TrainSettings, folder: Path) -> str:
+    """Run the stream through the trainer of `train`, with what is called in each of its iterations.
+
+    Returns:
+        what became of `trainer.cuda_graphs`, a line, or nothing where it is off.
+    """
     from rich.console import Console
 
     from fexgan_lit.callbacks import LossLog
@@ -135,4 +156,7 @@ def fit(system: ExpressionSystem, stream: TurnStream, options: TrainSettings, fo
     log = LossLog(options.trainer.log_every, RunFolder(folder), stream)
     bar = TrainingBar(Console(file=io.StringIO()), stream.stop)
     trainer = make_trainer(options.trainer, [*options.callbacks.values(), log, bar], [], str(folder))
-    trainer.fit(system, stream)
+    said = io.StringIO()
+    with called(system, trainer, options, Console(file=said, width=200)):
+        trainer.fit(system, stream)
+    return said.getvalue().strip()

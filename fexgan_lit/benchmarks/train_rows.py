@@ -18,7 +18,9 @@ MOST_BESIDE_TWIN = 1.03
 #: What the precisions are called.
 PRECISIONS = {torch.float32: "float32", torch.bfloat16: "bf16"}
 
-COLUMNS = ("system", "ours ms", "quartiles", "twin ms", "quartiles", "/twin", "GFLOP", "floor ms", "/floor")
+COLUMNS = (
+    "system", "ours ms", "quartiles", "twin ms", "/twin", "GFLOP", "floor ms", "/floor", "roofline ms", "/roofline",
+)  # fmt: skip
 COMPILED_COLUMNS = ("compiled ms", "/ours", "compile s")
 
 
@@ -32,10 +34,14 @@ class Measured:
         ours: an iteration through the trainer.
         twin: an iteration of the plain loop.
         flops: of an iteration, by precision.
+        gigabytes: that its operations read and write, one by one.
         rates: of matrix products, FLOP/s, one a round, by precision.
+        copies: bytes/s of a copy in memory, one a round.
+        roofline: an iteration whose operations all run at full rate, one after the other.
         compiled: an iteration through the trainer with compiled networks, or None.
         compile_s: what the first compiled iterations took longer, seconds.
         note: what became of the compilation.
+        graphs: what became of CUDA graphs; empty where they were not asked for.
     """
 
     name: str
@@ -43,10 +49,14 @@ class Measured:
     ours: Timing
     twin: Timing
     flops: Mapping[torch.dtype, float]
+    gigabytes: float
     rates: Mapping[torch.dtype, np.ndarray]
+    copies: np.ndarray
+    roofline: Timing
     compiled: Timing | None = None
     compile_s: float = 0.0
     note: str = ""
+    graphs: str = ""
 
     @property
     def floor(self) -> Timing:
@@ -55,9 +65,11 @@ class Measured:
 
 
 def rate_results(measured: Sequence[Measured]) -> list[Result]:
-    """The rates of matrix products over all rounds of the run."""
+    """The rates of matrix products and of copies over all rounds of the run."""
     kinds = [kind for kind in PRECISIONS if any(kind in one.rates for one in measured)]
-    return [Result(f"matrix product, {PRECISIONS[kind]}", _rate(measured, kind), "GFLOP/s") for kind in kinds]
+    rates = [Result(f"matrix product, {PRECISIONS[kind]}", _rate(measured, kind), "GFLOP/s") for kind in kinds]
+    copies = Spread.of(np.concatenate([one.copies for one in measured]) / 1e9)
+    return [*rates, Result("copy in memory", copies, "GB/s", "read and written")]
 
 
 def _rate(measured: Sequence[Measured], kind: torch.dtype) -> Spread:
@@ -75,6 +87,10 @@ def system_results(one: Measured) -> list[Result]:
         Result(f"{one.name}: computes", single(sum(one.flops.values()) / 1e9), "GFLOP", counted),
         Result(f"{one.name}: floor", _ms(one.floor), "ms", "FLOP / rate of matrix products"),
         Result(f"{one.name}: ours / floor", one.floor.times_faster(one.ours), "", "time"),
+        Result(f"{one.name}: moves", single(one.gigabytes), "GB", "read and written, operation by operation"),
+        Result(f"{one.name}: roofline", _ms(one.roofline), "ms", "every operation at full rate, FLOP or bytes"),
+        Result(f"{one.name}: ours / roofline", one.roofline.times_faster(one.ours), "", "time"),
+        Result(f"{one.name}: 100,000 iterations", Spread.of(one.ours.seconds * 1e5 / 3600), "h", "at this rate"),
     ]
     if one.compiled is not None:
         results += [
@@ -96,20 +112,24 @@ def summary(measured: Sequence[Measured], settings: BenchmarkSettings) -> Table:
     rates = "; ".join(f"{r.name} {number(r.value.median)} {r.unit}" for r in rate_results(measured))
     cycles = [f"{one.name} {one.cycle}" for one in measured if one.cycle > 1]
     notes = [f"batch {settings.batch_size}, {settings.image_size} px, width {settings.width:g}; {rates}"]
-    notes.append("/twin and /floor: ours divided by them" + ("; /ours: compiled divided by ours" if compiled else ""))
+    notes.append(
+        "floor: FLOP / rate of matrix products; roofline: the sum over operations of that or, where it is more,"
+    )
+    notes.append("bytes / rate of copies; /: ours divided by it" + ("; /ours: compiled by ours" if compiled else ""))
     if cycles:
         notes.append(f"an iteration is the mean of one round of n_critic: {', '.join(cycles)}")
     notes += sorted({one.note for one in measured if one.note and one.compiled is None})
+    notes += sorted({one.graphs for one in measured if one.graphs})
     return Table(COLUMNS + (COMPILED_COLUMNS if compiled else ()), rows, tuple(notes))
 
 
 def _row(one: Measured) -> tuple[str, ...]:
-    ours, twin, floor = _ms(one.ours), _ms(one.twin), _ms(one.floor)
-    beside = [one.twin.times_faster(one.ours), one.floor.times_faster(one.ours)]
+    ours, twin = _ms(one.ours), _ms(one.twin)
+    floors = [cell for bound in (one.floor, one.roofline) for cell in (
+        number(_ms(bound).median), number(bound.times_faster(one.ours).median))]  # fmt: skip
     return (
-        one.name, number(ours.median), _quartiles(ours), number(twin.median), _quartiles(twin),
-        f"{beside[0].median:.3f}", number(sum(one.flops.values()) / 1e9), number(floor.median),
-        number(beside[1].median),
+        one.name, number(ours.median), _quartiles(ours), number(twin.median),
+        f"{one.twin.times_faster(one.ours).median:.3f}", number(sum(one.flops.values()) / 1e9), *floors,
     )  # fmt: skip
 
 

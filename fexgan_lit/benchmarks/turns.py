@@ -29,25 +29,27 @@ class TurnStream(IterationStream):
         stances: the trainer's turns of a round, by name, each under a stance of `torch.compiler.set_stance`; None
             leaves the stance alone.
         others: the other tasks by name.
-        rounds: that are timed; one more comes before them.
+        rounds: that are timed.
+        warm_up: rounds before them.
 
     Attributes:
-        first: seconds of every task in the round before the timed ones.
+        first: seconds of every task in the first round of all.
     """
 
     def __init__(
         self, batch: PairBatch, system: ExpressionSystem, cycle: int, stances: Mapping[str, str | None],
-        others: Mapping[str, Callable[[], object]], rounds: int,
+        others: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1,
     ) -> None:  # fmt: skip
-        turns = (rounds + 1) * len(stances)
+        turns = (rounds + warm_up) * len(stances)
         super().__init__(OneBatch(batch), system, system.iteration + turns * cycle + 1)  # type: ignore[arg-type]
         self.system, self.cycle, self.stances, self.others, self.rounds = system, cycle, stances, others, rounds
-        self.pairs = batch
+        self.pairs, self.warm_up = batch, warm_up
         self.first: dict[str, float] = {}
         self._seconds: dict[str, list[float]] = defaultdict(list)
 
     def __iter__(self) -> Iterator[PairBatch]:
-        for _ in range(self.rounds + 1):
+        for number in range(self.warm_up + self.rounds):
+            self._timed = number >= self.warm_up
             for name, task in self.others.items():
                 started = self._now()
                 task()
@@ -75,10 +77,9 @@ class TurnStream(IterationStream):
 
     def _keep(self, name: str, started: float) -> None:
         seconds = self._now() - started
-        if name in self.first:
+        self.first.setdefault(name, seconds)
+        if self._timed:
             self._seconds[name].append(seconds)
-        else:
-            self.first[name] = seconds
 
     def _now(self) -> float:
         if self.system.device.type == "cuda":

@@ -7,7 +7,15 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fexgan_lit.benchmarks.flops import FlopsByPrecision, floor_seconds, matrix_product, product_flops
+from fexgan_lit.benchmarks.flops import (
+    FlopsByPrecision,
+    Operation,
+    copy_block,
+    floor_seconds,
+    matrix_product,
+    product_flops,
+    roofline_seconds,
+)
 from fexgan_lit.losses import gradient_penalty
 
 
@@ -68,3 +76,28 @@ def test_the_floor_takes_each_precision_at_its_own_rate():
     counts = {torch.float32: 10.0, torch.bfloat16: 100.0}
     rates = {torch.float32: np.array([10.0, 5.0]), torch.bfloat16: np.array([50.0, 100.0])}
     assert floor_seconds(counts, rates).tolist() == [3.0, 3.0]
+
+
+def moved(task):
+    with FlopsByPrecision() as counter:
+        task()
+    return [(each.flops, each.bytes) for each in counter.operations]
+
+
+def test_operations_move_what_they_read_and_write():
+    a, b = torch.rand(4, 5), torch.rand(5, 6)
+    assert moved(lambda: a @ b) == [(2 * 4 * 5 * 6, 4 * (20 + 30 + 24))]
+    assert moved(lambda: a.relu()) == [(0, 4 * 40)]
+    assert moved(lambda: a.mul_(2)) == [(0, 4 * 40)]
+    assert moved(lambda: torch.cat([a, a])) == [(0, 4 * 80)]
+    assert moved(lambda: a.t().reshape(2, 10)[0].expand(3, 10)[:1].detach()) == [(0, 4 * 40)]  # the copy of reshape
+    assert moved(lambda: torch.empty(100)) == []
+    assert moved(lambda: b[:1].expand(7, 6) + 1) == [(0, 4 * (30 + 42))]  # what is repeated lies there once
+    assert moved(copy_block(torch.device("cpu"), 400)) == [(0, 800)]
+
+
+def test_the_roofline_takes_what_takes_longer_of_each_operation():
+    f32 = torch.float32
+    operations = [Operation(f32, 100, 10), Operation(f32, 0, 30), Operation(torch.int64, 0, 5)]
+    found = roofline_seconds(operations, {f32: np.array([10.0, 100.0])}, np.array([5.0, 5.0]))
+    assert found.tolist() == [10 + 6 + 1, 2 + 6 + 1]

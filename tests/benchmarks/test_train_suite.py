@@ -25,6 +25,7 @@ def measured(**changes):
         "name": "fexgan", "cycle": 1, "ours": timing(0.2, 0.3, 0.5), "twin": timing(0.1, 0.3, 0.2),
         "flops": {torch.float32: 4e9, torch.bfloat16: 12e9},
         "rates": {torch.float32: np.full(3, 1e11), torch.bfloat16: np.full(3, 2e11)},
+        "gigabytes": 6.0, "copies": np.full(3, 4e10), "roofline": timing(0.2, 0.2, 0.2),
     } | changes)  # fmt: skip
 
 
@@ -38,20 +39,25 @@ def test_figures_of_a_system():
     assert rows["fexgan: computes"].how == "4.0 in float32, 12.0 in bf16"
     assert rows["fexgan: floor"].value.median == pytest.approx(100)
     assert rows["fexgan: ours / floor"].value.median == pytest.approx(3.0)
-    assert [row.value.median for row in rate_results([measured()])] == pytest.approx([100, 200])
+    assert rows["fexgan: moves"].value.median == pytest.approx(6)
+    assert rows["fexgan: ours / roofline"].value.median == pytest.approx(1.5)
+    assert rows["fexgan: 100,000 iterations"].value.median == pytest.approx(0.3e5 / 3600)
+    assert [row.value.median for row in rate_results([measured()])] == pytest.approx([100, 200, 40])
 
 
 def test_a_row_a_system_with_columns_for_compiled_networks_where_there_were_any():
     plain = summary([measured()], BenchmarkSettings(suite="train"))
-    assert plain.rows == [("fexgan", "300", "250..400", "200", "150..250", "2.000", "16", "100", "3")]
+    assert plain.rows == [("fexgan", "300", "250..400", "200", "2.000", "16", "100", "3", "200", "1.5")]
     compiled = measured(name="stargan", cycle=5, compiled=timing(0.1, 0.3, 0.25), compile_s=42.0)
     both = summary([measured(note="compile    nothing: no compiler"), compiled], BenchmarkSettings(suite="train"))
-    assert {len(row) for row in both.rows} == {len(both.columns)} == {12}
+    assert {len(row) for row in both.rows} == {len(both.columns)} == {13}
     assert both.rows[0][-3:] == ("-", "-", "-")
     assert both.rows[1][-3:] == ("250", "0.500", "42")
     notes = "\n".join(both.notes)
     assert "stargan 5" in notes
     assert "no compiler" in notes  # why a system has no compiled figures
+    graphs = summary([measured(graphs="graphs     nothing: CUDA graphs need")], BenchmarkSettings(suite="train"))
+    assert "nothing: CUDA graphs need" in "\n".join(graphs.notes)
 
 
 def test_the_systems_are_what_train_would_train():

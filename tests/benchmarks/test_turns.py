@@ -49,6 +49,13 @@ def test_a_trainer_runs_every_turn_and_all_of_them_are_timed(tmp_path):
     assert len(watched.stream.timings["ours"].seconds) == 1
 
 
+def test_rounds_of_warm_up_are_not_timed():
+    system = tiny("fexgan")
+    stream = TurnStream(noise_batch(2, 32, 4), system, 1, {"ours": None}, {"twin": lambda: None}, 2, warm_up=3)
+    assert len(list(stream)) == len(stream) == 6
+    assert [len(timing.seconds) for timing in stream.timings.values()] == [2, 2]
+
+
 def test_turns_of_both_stances(monkeypatch):
     stances = []
     monkeypatch.setattr(torch.compiler, "set_stance", stances.append)
