@@ -55,7 +55,8 @@ class RunResult:
         error: what ended a failed or pruned run, in one line.
         version: of fexgan_lit.
         torch: its version.
-        machine: system, threads and processor.
+        machine: GPU if there is one, system, threads and processor.
+        memory_gb: the most that torch held of the GPU if it used one, else that the process held, in 10^9 bytes.
         started: when the last part of the run began, ISO 8601 with the offset from UTC.
         ended: when this was written.
     """
@@ -68,6 +69,7 @@ class RunResult:
     version: str = ""
     torch: str = ""
     machine: str = ""
+    memory_gb: float = 0.0
     started: str = ""
     ended: str = ""
 
@@ -80,11 +82,15 @@ def make_result(
     import torch
 
     from fexgan_lit import __version__
+    from fexgan_lit.batch_trial import peak_bytes
 
+    held = torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else 0
+    gpu = f"{torch.cuda.get_device_name()}, " if held else ""
     kept = {name: float(value) for name, value in (metrics or {}).items() if math.isfinite(value)}
     return RunResult(
         status, iteration, round(seconds, 1), kept, error, __version__, torch.__version__,
-        f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads, {cpu_name()}",
+        f"{gpu}{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads, {cpu_name()}",
+        round((held or peak_bytes()) / 1e9, 2),
         started.isoformat(timespec="seconds"), now().isoformat(timespec="seconds"),
     )  # fmt: skip
 

@@ -20,6 +20,7 @@ def test_a_result_comes_back_as_it_was_written(tmp_path):
     write_result(tmp_path, written)
     assert written.metrics == {"final/val/ssim": 0.1 + 0.2}  # a number that is none would not be JSON
     assert written.seconds == 1.3
+    assert 0.1 < written.memory_gb < 100  # torch alone takes as much
     assert read_result(tmp_path) == written
     assert datetime.fromisoformat(written.started).utcoffset() is not None
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
