@@ -113,7 +113,8 @@ def measure(name: str, settings: BenchmarkSettings, folder: Path) -> Measured:
     products["copy"] = copy_block(device, block)
 
     compilation = compile_networks(system, device) if settings.compile else Compilation((), "")
-    stances = {"ours": "force_eager", "compiled": "default"} if compilation.networks else {"ours": None}
+    both = compilation.networks and not options.trainer.cuda_graphs  # a recording holds one of the two
+    stances = {"ours": "force_eager", "compiled": "default"} if both else {"ours": None}
     stream = TurnStream(batch, system, cycle, stances, {**products, "twin": twin}, settings.rounds,
                         warm_up=WARM_UP + 2 if options.trainer.cuda_graphs else 1)  # fmt: skip
     said = fit(system, stream, options, folder)
