@@ -19,7 +19,7 @@ MOST_BESIDE_TWIN = 1.03
 PRECISIONS = {torch.float32: "float32", torch.bfloat16: "bf16"}
 
 COLUMNS = (
-    "system", "ours ms", "quartiles", "twin ms", "/twin", "GFLOP", "floor ms", "/floor", "roofline ms", "/roofline",
+    "system", "ours ms", "quartiles", "twin ms", "/twin", "GFLOP", "floor ms", "/floor", "roof ms", "/roof",
 )  # fmt: skip
 COMPILED_COLUMNS = ("compiled ms", "/ours", "compile s")
 
