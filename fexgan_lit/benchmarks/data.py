@@ -131,7 +131,7 @@ def loader_results(bench: Bench) -> list[Result]:
     dataset = FolderFrames(source.root, paths, size)
     loaders = {count: folder_loader(dataset, 2 * settings.batch_size, count) for count in (0, settings.cores)}
     tasks = {str(count): lambda loader=loader: list(loader) for count, loader in loaders.items()}
-    timings = take_turns(tasks | {"feed": bench.feed(frames_of(pack.images), _BATCHES)}, max(1, settings.rounds // 3))
+    timings = take_turns(tasks | {"feed": bench.feed(frames_of(pack.mapped), _BATCHES)}, max(1, settings.rounds // 3))
     batches = len(loaders[0])
     results = [Result("packed batch", timings["feed"].spread(_BATCHES), "batches/s", f"of {settings.stored} frames")]
     for count in loaders:
