@@ -19,7 +19,7 @@ from fexgan_lit.data.cache import builder_lock
 from fexgan_lit.data.streaming.layout import ChunkedFacts, chunk_name
 from fexgan_lit.data.streaming.maps import ChunkMaps
 from fexgan_lit.data.streaming.places import FolderPlace
-from fexgan_lit.data.streaming.s3 import S3Place
+from fexgan_lit.data.streaming.s3 import MissingError, S3Place
 from fexgan_lit.errors import UserError
 
 #: Seconds between two tries to fetch a chunk; a store that fails for longer than all of them ends the run.
@@ -208,7 +208,7 @@ class CachedChunks:
             try:
                 self._place.fetch(chunk_name(chunk), partial)
                 break
-            except FileNotFoundError as error:
+            except MissingError as error:
                 raise UserError(_broken(self._place, chunk, "is missing")) from error
             except UserError:
                 if pause is None:

@@ -22,6 +22,10 @@ _MISSING = ("404", "NoSuchKey", "NotFound")
 _DENIED = ("403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")
 
 
+class MissingError(UserError):
+    """The store has no such object."""
+
+
 class S3Place:
     """`s3://bucket/prefix`, as a `Place`; also reads parts of files and copies them here, from any thread.
 
@@ -42,7 +46,7 @@ class S3Place:
         """As `Place`."""
         try:
             return self._try(lambda: self._client.get_object(**self._at(file))["Body"].read())
-        except FileNotFoundError:
+        except MissingError:
             return None
 
     def read_part(self, file: str, start: int, count: int) -> bytes:
@@ -50,14 +54,14 @@ class S3Place:
         span = f"bytes={start}-{start + count - 1}"
         try:
             return self._try(lambda: self._client.get_object(**self._at(file), Range=span)["Body"].read())
-        except FileNotFoundError:
+        except MissingError:
             return b""
 
     def fetch(self, file: str, to: Path) -> None:
         """Copy a file to `to`, several parts at a time.
 
         Raises:
-            FileNotFoundError: it is not there.
+            MissingError: it is not there.
             OSError: `to` cannot be written.
         """
         self._try(lambda: self._client.download_file(*self._at(file).values(), str(to)))
@@ -89,7 +93,7 @@ class S3Place:
     def _has(self, file: str, size: int, check: int) -> bool:
         try:
             found = self._try(lambda: self._client.head_object(**self._at(file)))
-        except FileNotFoundError:
+        except MissingError:
             return False
         return found["ContentLength"] == size and found["Metadata"].get(_CHECK) == str(check)
 
@@ -100,7 +104,7 @@ class S3Place:
         """What `work` gives.
 
         Raises:
-            FileNotFoundError: the object is not there.
+            MissingError: the object is not there.
             UserError: anything else about the store, in words.
         """
         from boto3.exceptions import Boto3Error
@@ -111,7 +115,7 @@ class S3Place:
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
             if code in _MISSING:
-                raise FileNotFoundError(self.name) from error
+                raise MissingError(f"{self.name}: the store answers {error}.") from error
             raise UserError(self._refusal(code, str(error))) from error
         except (BotoCoreError, Boto3Error) as error:
             raise UserError(self._trouble(error)) from error
@@ -159,9 +163,10 @@ def _client(url: str) -> Any:
             # stores that only speak S3 need not know Amazon's newer checksums; chunks have their own
             request_checksum_calculation="when_required", response_checksum_validation="when_required",
         )  # fmt: skip
-        return boto3.session.Session().client("s3", config=options)
+        return session.client("s3", config=options)
 
     try:
+        session = boto3.session.Session()
         client = make()
         # other stores are seldom reachable under a name of their own for every bucket
         return client if "amazonaws.com" in client.meta.endpoint_url else make(addressing_style="path")
