@@ -36,12 +36,12 @@ class TargetCells:
         self._arrange(np.arange(len(frames)), np.flatnonzero(eligible))
 
     def within(self, rows: np.ndarray) -> TargetCells:
-        """The same rule with no other targets than those among `rows` (m,) of the split.
+        """The same rule with no other targets than those among `rows` (m,) of the split, ascending.
 
         An affect of which none of an identity's targets are among them is not drawn for that identity; and where no
         target of an identity is among them, its frames that are, whatever their intensity, stand in.
         """
-        eligible = np.intersect1d(rows, self._rows)
+        eligible = self._eligible_of(rows)
         shown, identity = (
             np.bincount(self._cell[eligible], minlength=self._shape[0] * self._shape[1]) > 0,
             self._identity,
@@ -50,6 +50,12 @@ class TargetCells:
         some = copy.copy(self)
         some._arrange(rows[shown[self._cell[rows]] | alone], np.concatenate([eligible, rows[alone]]))
         return some
+
+    def _eligible_of(self, rows: np.ndarray) -> np.ndarray:
+        """Those of `rows` (m,) that may be targets, in order."""
+        eligible = np.zeros(len(self._cell), bool)
+        eligible[self._rows] = True
+        return rows[eligible[rows]]
 
     def _arrange(self, rows: np.ndarray, eligible: np.ndarray) -> None:
         """Draw affects as the frames `rows` (m,) show them, and targets from the rows `eligible` (e,)."""
@@ -139,7 +145,7 @@ class AnyTargets(TargetCells):
 
     def within(self, rows: np.ndarray) -> TargetCells:
         """The same rule with no other targets than those among `rows` (m,) of the split, or all of these."""
-        eligible = np.intersect1d(rows, self._rows)
+        eligible = self._eligible_of(rows)
         some = copy.copy(self)
         some._arrange(rows, eligible if len(eligible) else rows)
         return some

@@ -24,6 +24,8 @@ from fexgan_lit.errors import UserError
 
 #: Seconds between two tries to fetch a chunk; a store that fails for longer than all of them ends the run.
 _PAUSES_S = (1.0, 5.0, 15.0)
+#: How often a chunk that was fetched may turn out not to be readable.
+_VIEWS = 5
 
 
 class Chunks(Protocol):
@@ -116,13 +118,16 @@ class CachedChunks:
         Raises:
             UserError: it cannot be fetched.
         """
-        while True:
+        trouble: Exception | None = None
+        for _ in range(_VIEWS):
             self._await(chunk)
             try:
                 return self._maps.view(chunk)
-            except (OSError, ValueError):  # another process needed the room, or somebody meddled
+            except (OSError, ValueError) as error:  # another process needed the room, or somebody meddled
+                trouble = error
                 with self._change:
                     self._here.pop(chunk, None)
+        raise UserError(_cache_trouble(self._maps.folder, trouble or OSError())) from trouble
 
     def part(self, chunk: int, within: int) -> np.ndarray:
         """As `Chunks`."""
@@ -257,8 +262,9 @@ def _broken(place: S3Place, chunk: int, how: str) -> str:
     return f"{place.name}/{chunk_name(chunk)}, a chunk of the pack, {how}; write the pack to a new place with prepare."
 
 
-def _cache_trouble(folder: Path, error: OSError) -> str:
+def _cache_trouble(folder: Path, error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or error
     return (
-        f"the cache folder {folder} cannot be used ({error.strerror or error}); make room or make it writable, choose "
+        f"the cache folder {folder} cannot be used ({reason}); make room or make it writable, choose "
         "another place with dataset.cache_dir=DIR, or smaller windows with dataset.window_gb."
     )

@@ -59,8 +59,8 @@ def check_writer() -> None:
         import litdata  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f'pack.format=litdata: LitData cannot be used here ({error}); pip install "fexgan_lit[stream]", or without '
-            "torchvision, which is not needed: pip install boto3 && pip install --no-deps litdata."
+            f'pack.format=litdata: LitData cannot be used here ({error}); pip install "fexgan_lit[stream]", then '
+            "pip install --no-deps litdata (its torchvision is not needed)."
         ) from error
 
 

@@ -153,7 +153,10 @@ def test_litdata_that_is_not_installed(config, tmp_path, monkeypatch):
         return imported(name, *args)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UserError, match=r"pack\.format=litdata.*pip install \"fexgan_lit\[stream\]\""):
+    with pytest.raises(
+        UserError,
+        match=r"pack\.format=litdata.*pip install \"fexgan_lit\[stream\]\", then pip install --no-deps litdata",
+    ):
         write(config, tmp_path / "chunks")
     monkeypatch.setattr(builtins, "__import__", imported)
     write_module.check_writer()
