@@ -118,7 +118,8 @@ def write_pack(diagnosis: Diagnosis, chunks: PackSettings, command: str, console
     from fexgan_lit.data.streaming.write import write_chunks
 
     if not diagnosis.trainable:
-        console.print(f"\n  chunks   not written to {chunks.to}: training would not start with them", markup=False)
+        text = f"  chunks   not written to {chunks.to}: training would not start with them"
+        console.print(text, markup=False, soft_wrap=True)
         return
     with stages(console) as stage:
         written = write_chunks(
