@@ -190,9 +190,7 @@ class FrameData(LightningDataModule):
             labelled=self.labelled,
             unpaired=self.unpaired,
             has_truth=self.has_truth,
-            stream=stream_lines(self._sampler, str(self.config.root))
-            if isinstance(self._sampler, WindowSampler)
-            else (),
+            stream=stream_lines(self._sampler, str(self.config.root)),
         )
 
 

@@ -42,11 +42,9 @@ class TargetCells:
         target of an identity is among them, its frames that are, whatever their intensity, stand in.
         """
         eligible = self._eligible_of(rows)
-        shown, identity = (
-            np.bincount(self._cell[eligible], minlength=self._shape[0] * self._shape[1]) > 0,
-            self._identity,
-        )
-        alone = ~np.isin(identity[rows], identity[eligible])
+        shown = np.zeros(self.frames_per_cell.size, bool)
+        shown[self._cell[eligible]] = True
+        alone = ~np.isin(self._identity[rows], self._identity[eligible])
         some = copy.copy(self)
         some._arrange(rows[shown[self._cell[rows]] | alone], np.concatenate([eligible, rows[alone]]))
         return some

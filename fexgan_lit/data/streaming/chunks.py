@@ -24,6 +24,8 @@ from fexgan_lit.errors import UserError
 
 #: Seconds between two tries to fetch a chunk; a store that fails for longer than all of them ends the run.
 _PAUSES_S = (1.0, 5.0, 15.0)
+#: Seconds after which a file that is not whole counts as left over.
+_LEFT_S = 24 * 3600
 #: How often a chunk that was fetched may turn out not to be readable.
 _VIEWS = 5
 
@@ -150,8 +152,11 @@ class CachedChunks:
             self._maps.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(_cache_trouble(self._maps.folder, error)) from error
+        for left in self._maps.folder.glob("chunk-*.bin.*"):
+            if _changed_s(left) < time.time() - _LEFT_S:  # of a process that was killed
+                left.unlink(missing_ok=True)
         there = [chunk for chunk in range(self._facts.geometry.chunks) if self._maps.whole(chunk)]
-        self._here.update(dict.fromkeys(sorted(there, key=lambda chunk: self._maps.path(chunk).stat().st_mtime)))
+        self._here.update(dict.fromkeys(sorted(there, key=lambda chunk: _changed_s(self._maps.path(chunk)))))
 
     def _await(self, chunk: int) -> None:
         with self._change:
@@ -196,9 +201,9 @@ class CachedChunks:
         """Fetch a chunk, or find that another process has."""
         path = self._maps.path(chunk)
         with builder_lock(path):
+            self._make_room(self._facts.geometry.chunk_bytes(chunk))
             if self._maps.whole(chunk):
                 return
-            self._make_room(self._facts.geometry.chunk_bytes(chunk))
             partial = path.with_name(f"{path.name}.{os.getpid()}")
             try:
                 self._fetch_to(partial, chunk)
@@ -248,6 +253,14 @@ def check_room(folder: Path, needed: int) -> None:
             f"streaming keeps up to {needed / 1e9:.2f} GB more in {folder}, which has {free / 1e9:.2f} GB free; make "
             "room, choose another place with dataset.cache_dir=DIR, or smaller windows with dataset.window_gb."
         )
+
+
+def _changed_s(path: Path) -> float:
+    """When a file was changed; 0 where it has just gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _crc(path: Path) -> int:

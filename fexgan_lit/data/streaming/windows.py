@@ -64,9 +64,8 @@ class WindowSampler(PairSampler):
             )
         if not isinstance(frames.images, ChunkedImages):
             raise TypeError("the frames are not streamed")
-        self.windows = windows
-        self.geometry = frames.images.geometry
-        self._chunks = self.geometry.chunks
+        self.windows, self.images = windows, frames.images
+        self._chunks = self.images.geometry.chunks
         self._chunk = frames.images.chunk_of(frames.rows)  # (n,)
         self._last: tuple[int, _Epoch] | None = None
         self._cells = lru_cache(3)(self._cells_of)
@@ -76,13 +75,17 @@ class WindowSampler(PairSampler):
         order = philox(self.seed, WINDOWS, epoch).permutation(self._chunks)
         return np.array_split(order, self.windows)
 
-    def wanted(self, epoch: int, batch: int) -> tuple[tuple[int, int, int], list[int], list[int]]:
-        """The windows of a batch as (epoch, first, last), the chunks of these, and the chunks of the one after them."""
+    def span(self, epoch: int, batch: int) -> tuple[int, int]:
+        """The first and the last window of the sources of a batch."""
         bounds = np.array([batch * self._pairs, (batch + 1) * self._pairs - 1])
         first, last = np.searchsorted(self._epoch(epoch).ends, bounds, side="right").tolist()
+        return first, last
+
+    def wanted(self, epoch: int, first: int, last: int) -> tuple[list[int], list[int]]:
+        """The chunks of the windows `first` to `last` of an epoch, and those of the window after them."""
         windows = self.chunks(epoch)
         after = windows[last + 1] if last + 1 < self.windows else self.chunks(epoch + 1)[0]
-        return (epoch, first, last), np.concatenate(windows[first : last + 1]).tolist(), after.tolist()
+        return np.concatenate(windows[first : last + 1]).tolist(), after.tolist()
 
     def missing_cells(self, epoch: int) -> np.ndarray:
         """(W,) int64, how many (identity, affect) cells with targets have none in each window of an epoch."""
@@ -122,9 +125,11 @@ class WindowSampler(PairSampler):
         return self.cells.within(np.flatnonzero(self._epoch(epoch).window == window))
 
 
-def stream_lines(sampler: WindowSampler, root: str) -> tuple[str, ...]:
-    """Where the chunks lie, how they are read, and what the windows of the first epoch lack, in sentences."""
-    geometry, windows = sampler.geometry, sampler.windows
+def stream_lines(sampler: PairSampler, root: str) -> tuple[str, ...]:
+    """Where the chunks lie, how they are read, what the windows of the first epoch lack; nothing of a mapped pack."""
+    if not isinstance(sampler, WindowSampler):
+        return ()
+    geometry, windows = sampler.images.geometry, sampler.windows
     chunks = f"{geometry.chunks} chunks of {geometry.chunk_bytes(0) / 1e6:.3g} MB at {geometry.size} px"
     cut = "in one window" if windows == 1 else f"in {windows} windows of up to {-(-geometry.chunks // windows)} chunks"
     lines = [f"{root}: {chunks}, {cut} (dataset.window_gb)"]
@@ -146,8 +151,8 @@ class WindowLoader(PairLoader):
 
     def batch(self, epoch: int, batch: int) -> Any:
         """As `PairLoader`."""
-        windows, now, soon = self.pair_sampler.wanted(epoch, batch)
+        windows = epoch, *self.pair_sampler.span(epoch, batch)
         if windows != self._told:
             self._told = windows
-            self.frames.images.chunks.expect(now, soon)  # type: ignore[attr-defined]
+            self.pair_sampler.images.chunks.expect(*self.pair_sampler.wanted(*windows))
         return super().batch(epoch, batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import replace
@@ -9,11 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from fexgan_lit.data.datamodule import FrameData
+from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.data.streaming import chunks as chunks_module
 from fexgan_lit.data.streaming.layout import FACTS, TABLE, chunk_name
 from fexgan_lit.data.streaming.places import place_of
 from fexgan_lit.data.streaming.s3 import S3Place
+from fexgan_lit.distributed.place import Share
 from fexgan_lit.errors import UserError
 
 from .conftest import opened
@@ -106,6 +111,32 @@ def test_two_processes_share_the_cache(streamed, fetched):
         thread.join(60)
     assert (seen[0] == seen[1]).all()
     assert sorted(fetched["whole"]) == sorted(chunk_name(chunk) for chunk in range(14))
+
+
+def test_two_processes_in_step_keep_three_windows_and_hold_no_removed_files(streamed, config):
+    shares = [FrameData(streamed, share=Share(rank, 2)) for rank in range(2)]
+    for data in shares:
+        data.setup()
+    mapped = opened(config)
+    for number in range(14):
+        parts = [data.train_dataloader().batch(0, number) for data in shares]
+        whole = mapped.train.pixels(torch.cat([part.source_row for part in parts]).numpy())
+        assert (to_uint8(torch.cat([part.source for part in parts])) == whole).all()
+    for data in shares:
+        idle(data)
+        assert len(data.train.images.chunks._maps._maps) <= 7
+    assert len(files_in(shares[0])) <= 7
+
+
+def test_what_a_killed_process_left_is_removed(streamed):
+    folder = opened(streamed).summary.pack
+    old, new = folder / "chunk-0-1.bin.77", folder / "chunk-0-2.bin.78"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    opened(streamed)
+    assert not old.exists()
+    assert new.exists()
 
 
 def test_a_chunk_that_disappears_from_the_cache_is_fetched_again(streamed):

@@ -84,7 +84,8 @@ def test_two_processes_see_together_what_one_sees(streamed_set):
         together = [np.concatenate(each) for each in zip(*(part.indices(1, number) for part in parts), strict=True)]
         for mine, whole in zip(together, one.indices(1, number), strict=True):
             assert (mine == whole).all()
-        assert parts[0].wanted(1, number) == parts[1].wanted(1, number) == one.wanted(1, number)
+        assert parts[0].span(1, number) == parts[1].span(1, number) == one.span(1, number)
+    assert parts[0].wanted(1, 0, 1) == parts[1].wanted(1, 0, 1) == one.wanted(1, 0, 1)
 
 
 def test_what_is_wanted_covers_a_batch_and_the_window_after_it(streamed_set):
@@ -92,14 +93,15 @@ def test_what_is_wanted_covers_a_batch_and_the_window_after_it(streamed_set):
     sampler = WindowSampler(frames, 3, batch_size=16, seed=0)  # windows of 40: batch 2 straddles two
     seen = set()
     for number in range(len(sampler)):
-        (_, first, last), now, soon = sampler.wanted(0, number)
+        first, last = sampler.span(0, number)
+        now, soon = sampler.wanted(0, first, last)
         rows = np.concatenate(sampler.indices(0, number))
         assert set(frames.images.chunk_of(rows)) <= set(now)
         assert len(now) == 4 * (last - first + 1)
         assert not set(now) & set(soon) or last == 2
         seen.add((first, last))
     assert seen == {(0, 0), (0, 1), (1, 1), (2, 2)}
-    assert sampler.wanted(0, 6)[2] == sampler.chunks(1)[0].tolist()
+    assert sampler.wanted(0, 2, 2)[1] == sampler.chunks(1)[0].tolist()
 
 
 def test_cells_that_a_window_lacks_are_not_drawn_and_counted(streamed_set):
