@@ -24,7 +24,9 @@ from fexgan_lit.stages import Stages, stages
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from fexgan_lit.data.doctor.examine import Diagnosis
     from fexgan_lit.data.packing import Pack, Progress
+    from fexgan_lit.data.streaming.settings import PackSettings
     from fexgan_lit.data.table import Drop, FrameTable
 
 NOT_TRAINABLE = 1
@@ -53,6 +55,8 @@ def prepare(cfg: DictConfig) -> None:
     from rich.console import Console
 
     from fexgan_lit import __version__
+    from fexgan_lit.config import checked_options
+    from fexgan_lit.data.streaming.settings import PackSettings
 
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -63,12 +67,17 @@ def prepare(cfg: DictConfig) -> None:
         if cfg.out and (trouble := out_trouble(str(cfg.out))):
             raise UserError(trouble)
         settings = dataset_settings(cfg)
+        chunks = checked_options(PackSettings, dict(cfg.pack), "pack")
         check_files_option(cfg.files, settings)
+        check_chunks(chunks, settings)
         console.print(f"[bold]fexgan_lit {__version__}[/]  prepare {settings.name}\n")
-        trainable = examine_dataset(settings, folder, overrides, console)
+        diagnosis = examine_dataset(settings, folder, overrides, console)
         if cfg.files:
             write_files(Path(cfg.files).expanduser(), settings, console)
-    if not trainable:
+        if chunks.format == "litdata":
+            command = train_command(overrides, settings, streamed(diagnosis.config, chunks))
+            write_pack(diagnosis, chunks, command, console)
+    if not diagnosis.trainable:
         raise SystemExit(NOT_TRAINABLE)
 
 
@@ -79,6 +88,47 @@ def check_files_option(files: str | None, settings: DatasetConfig) -> None:
             f"files={files}: the frames of dataset={settings.name} are files already; only the frames of a studio "
             f"({', '.join(STUDIOS)}) can be written."
         )
+
+
+def check_chunks(chunks: PackSettings, settings: DatasetConfig) -> None:
+    """Refuse a root that is a pack in chunks already, and before the work begins a place where none can be written."""
+    from fexgan_lit.data.streaming.places import holds_chunks, place_of
+    from fexgan_lit.data.streaming.write import check_place, check_writer
+
+    if holds_chunks(settings.root):
+        raise UserError(
+            f"dataset.root={settings.root} is a pack in chunks, which is prepared already: train with it, or prepare "
+            "the frames it was made of."
+        )
+    if chunks.format == "litdata":
+        check_writer()
+        check_place(place_of(str(chunks.to)))
+
+
+def streamed(used: DatasetConfig, chunks: PackSettings) -> DatasetConfig:
+    """The settings with which the chunks of a pack made with `used` are read."""
+    from fexgan_lit.data.streaming.places import absolute_root
+
+    return replace(used, root=absolute_root(str(chunks.to)), annotations=None)
+
+
+def write_pack(diagnosis: Diagnosis, chunks: PackSettings, command: str, console: Console) -> None:
+    """The pack as chunks at a place of the user's, where training would start with it; says how to stream it."""
+    from fexgan_lit.data.streaming.places import place_of
+    from fexgan_lit.data.streaming.write import write_chunks
+
+    if not diagnosis.trainable:
+        text = f"  chunks   not written to {chunks.to}: training would not start with them"
+        console.print(text, markup=False, soft_wrap=True)
+        return
+    with stages(console) as stage:
+        written = write_chunks(
+            diagnosis.pack, diagnosis.config, place_of(str(chunks.to)), chunks, stage("writing chunks")
+        )
+    geometry, there = written.facts.geometry, "were there already" if written.reused else "written"
+    size = f"{geometry.chunks} of {geometry.chunk_bytes(0) / 1e6:.3g} MB"
+    for word, text in (("chunks", f"{size} {there}: {written.place}"), ("stream", command)):
+        console.print(f"  {word:<9}{text}", markup=False, soft_wrap=True)
 
 
 def write_files(folder: Path, settings: DatasetConfig, console: Console) -> None:
@@ -92,8 +142,8 @@ def write_files(folder: Path, settings: DatasetConfig, console: Console) -> None
     console.print(f"             dataset=mhfed dataset.root={folder} dataset.annotations={csv}", markup=False)
 
 
-def examine_dataset(settings: DatasetConfig, folder: Path, overrides: list[str], console: Console) -> bool:
-    """Pack, examine, report into `folder`; returns whether the set can be trained on."""
+def examine_dataset(settings: DatasetConfig, folder: Path, overrides: list[str], console: Console) -> Diagnosis:
+    """Pack, examine, report into `folder`; returns what was found."""
     from fexgan_lit.data.doctor import examine
     from fexgan_lit.data.doctor.report import write_report
     from fexgan_lit.data.doctor.terminal import print_diagnosis
@@ -112,7 +162,7 @@ def examine_dataset(settings: DatasetConfig, folder: Path, overrides: list[str],
         command += " model=ganimation"  # the one that needs none
     write_report(folder, diagnosis, command)
     print_diagnosis(console, diagnosis, folder, command)
-    return diagnosis.trainable
+    return diagnosis
 
 
 def dataset_settings(cfg: DictConfig) -> DatasetConfig:

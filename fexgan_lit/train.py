@@ -174,6 +174,7 @@ def claim_folder(cfg: DictConfig, data: FrameData, system: ExpressionSystem) -> 
     from hydra.core.hydra_config import HydraConfig
 
     from fexgan_lit.data.datamodule import data_facts
+    from fexgan_lit.data.streaming.places import absolute_root
     from fexgan_lit.runfolder import RunFolder
 
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -181,7 +182,7 @@ def claim_folder(cfg: DictConfig, data: FrameData, system: ExpressionSystem) -> 
     plain["model"] |= asdict(system.settings)
     plain["loss"] |= asdict(system.weights)
     if plain["dataset"]["root"]:
-        plain["dataset"]["root"] = str(Path(plain["dataset"]["root"]).expanduser().resolve())
+        plain["dataset"]["root"] = absolute_root(plain["dataset"]["root"])
     return RunFolder.create(Path(HydraConfig.get().runtime.output_dir), OmegaConf.create(plain))
 
 

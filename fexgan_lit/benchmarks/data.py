@@ -6,7 +6,7 @@ import itertools
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -20,8 +20,9 @@ from fexgan_lit.benchmarks.material import (
     write_pictures,
     write_tiny,
 )
-from fexgan_lit.benchmarks.report import Result, single
+from fexgan_lit.benchmarks.report import Result, Table, listed, single
 from fexgan_lit.benchmarks.settings import BenchmarkSettings
+from fexgan_lit.benchmarks.streaming import streaming_notes, streaming_results
 from fexgan_lit.benchmarks.timing import Spread, take_turns
 from fexgan_lit.data.frames import FrameSet
 from fexgan_lit.data.packing import PackPlan, prepare_pack
@@ -53,7 +54,11 @@ class Bench:
 
     def feed(self, frames: FrameSet, batches: int = 1) -> Callable[[], None]:
         """A task that draws the next training batches of `frames`."""
-        loader = PairLoader(frames, PairSampler(frames, self.settings.batch_size, seed=0), self.settings.image_size)
+        sampler = PairSampler(frames, self.settings.batch_size, seed=0)
+        return self.draw(PairLoader(frames, sampler, self.settings.image_size), batches)
+
+    def draw(self, loader: PairLoader, batches: int) -> Callable[[], None]:
+        """A task that draws the next batches of `loader`, over and over those of one epoch."""
         position = 0
 
         def draw() -> None:
@@ -72,12 +77,13 @@ class Bench:
         return frames
 
 
-def data_suite(settings: BenchmarkSettings, folder: Path, progress: StageProgress) -> tuple[list[Result], None]:
+def data_suite(settings: BenchmarkSettings, folder: Path, progress: StageProgress) -> tuple[list[Result], Table]:
     """Every row of the table; temporary files lie in `settings.scratch`, else in `folder`, and are removed."""
     stages = {
         "feeding pairs": feed_results,
         "loading folders": loader_results,
         "augmenting": augmented_results,
+        "streaming": streaming_results,
         "larger packs": batch_time_results,
         "memory": memory_results,
         "indexing": index_results,
@@ -89,7 +95,7 @@ def data_suite(settings: BenchmarkSettings, folder: Path, progress: StageProgres
         progress(name, number, len(stages))
         with tempfile.TemporaryDirectory(dir=settings.scratch or folder, prefix="scratch-") as scratch:
             results += stage(Bench(settings, Path(scratch)))
-    return results, None
+    return results, replace(listed(results), notes=streaming_notes())
 
 
 def feed_results(bench: Bench) -> list[Result]:
@@ -143,7 +149,7 @@ def loader_results(bench: Bench) -> list[Result]:
     dataset = FolderFrames(source.root, paths, size)
     loaders = {count: folder_loader(dataset, 2 * settings.batch_size, count) for count in (0, settings.cores)}
     tasks = {str(count): lambda loader=loader: list(loader) for count, loader in loaders.items()}
-    timings = take_turns(tasks | {"feed": bench.feed(frames_of(pack.images), _BATCHES)}, max(1, settings.rounds // 3))
+    timings = take_turns(tasks | {"feed": bench.feed(frames_of(pack.mapped), _BATCHES)}, max(1, settings.rounds // 3))
     batches = len(loaders[0])
     results = [Result("packed batch", timings["feed"].spread(_BATCHES), "batches/s", f"of {settings.stored} frames")]
     for count in loaders:

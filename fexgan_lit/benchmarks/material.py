@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fexgan_lit.data.frames import FrameSet
+from fexgan_lit.data.frames import FrameSet, Images
 from fexgan_lit.data.studio import CartoonStudio
 from fexgan_lit.data.table import FrameTable
 from fexgan_lit.expression import AFFECTS
@@ -70,7 +70,7 @@ def sparse_frames(path: Path, count: int, size: int) -> FrameSet:
     return frames_of(np.memmap(path, np.uint8, "r", shape=(count, size, size, 3)))
 
 
-def frames_of(images: np.ndarray) -> FrameSet:
+def frames_of(images: Images) -> FrameSet:
     """A split of all `images`, in which every identity shows every affect."""
     number = np.arange(len(images))
     return FrameSet(

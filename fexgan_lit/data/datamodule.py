@@ -8,7 +8,7 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 
 from fexgan_lit.data.augment import Augmentation, PairAugmentation, PairFlip
-from fexgan_lit.data.frames import FrameSet
+from fexgan_lit.data.frames import FrameSet, Images
 from fexgan_lit.data.guides import guides, keep_known
 from fexgan_lit.data.labels import has_affects, keep_all, keep_pairable
 from fexgan_lit.data.opening import open_dataset
@@ -16,6 +16,8 @@ from fexgan_lit.data.packing import Pack, Progress
 from fexgan_lit.data.pairs import FixedPairLoader, FixedPairs, PairLoader, PairSampler, fixed_pairs, fixed_strangers
 from fexgan_lit.data.settings import DatasetConfig, check_settings
 from fexgan_lit.data.splits import Split, split_rows
+from fexgan_lit.data.streaming.images import ChunkedImages
+from fexgan_lit.data.streaming.windows import WindowLoader, WindowSampler, stream_lines, window_count
 from fexgan_lit.data.summary import DataSummary
 from fexgan_lit.data.table import FrameTable
 from fexgan_lit.distributed.place import Share
@@ -81,16 +83,7 @@ class FrameData(LightningDataModule):
         self.train = frame_set(self.table, pack.images, rows, split.train)
         self.val = frame_set(self.table, pack.images, rows, split.val) if len(split.val) else None
         self._packed = pack.images, rows
-        self._sampler = PairSampler(
-            self.train,
-            config.batch_size // self.share.world,
-            self.seed,
-            config.uniform_affects,
-            config.min_target_intensity,
-            exact=config.targets == "exact",
-            share=self.share,
-            unpaired=self.unpaired,
-        )
+        self._sampler = self._pair_sampler()
         self.has_truth = bool(self._sampler.cells.has_other(self.train.identity, self.train.affect).any())
         self._val_pairs = self._fixed_pairs()
         self._train_loader = self._pair_loader()
@@ -140,8 +133,25 @@ class FrameData(LightningDataModule):
             PairAugmentation(config.image_size, config.flip, config.jitter) if config.augmentation != "none" else None
         )
 
+    def _pair_sampler(self) -> PairSampler:
+        config = self.config
+        options: dict[str, Any] = {
+            "batch_size": config.batch_size // self.share.world,
+            "seed": self.seed,
+            "uniform_affects": config.uniform_affects,
+            "min_target_intensity": config.min_target_intensity,
+            "exact": config.targets == "exact",
+            "share": self.share,
+            "unpaired": self.unpaired,
+        }
+        images = self.train.images
+        if isinstance(images, ChunkedImages):
+            return WindowSampler(self.train, window_count(images.geometry, config.window_gb), **options)
+        return PairSampler(self.train, **options)
+
     def _pair_loader(self) -> PairLoader:
-        return PairLoader(self.train, self._sampler, self.config.image_size, self._augmentation())
+        loader = WindowLoader if isinstance(self._sampler, WindowSampler) else PairLoader
+        return loader(self.train, self._sampler, self.config.image_size, self._augmentation())
 
     def _fixed_pairs(self) -> FixedPairs:
         if self.val is None:
@@ -180,6 +190,7 @@ class FrameData(LightningDataModule):
             labelled=self.labelled,
             unpaired=self.unpaired,
             has_truth=self.has_truth,
+            stream=stream_lines(self._sampler, str(self.config.root)),
         )
 
 
@@ -205,7 +216,7 @@ def changed_facts(data: FrameData, then: dict[str, Any] | None) -> str:
     )
 
 
-def frame_set(table: FrameTable, images: np.ndarray, rows: np.ndarray, chosen: np.ndarray) -> FrameSet:
+def frame_set(table: FrameTable, images: Images, rows: np.ndarray, chosen: np.ndarray) -> FrameSet:
     """The FrameSet of the rows `chosen` (n,) of `table`; its row i lies at `images[rows[i]]`."""
     known = {name: None if values is None else values[chosen] for name, values in guides(table).items()}
     return FrameSet(

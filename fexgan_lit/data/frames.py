@@ -7,6 +7,7 @@ import mmap
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -21,12 +22,24 @@ _HELD_BYTES = 384 << 20
 _SLICE = 64
 
 
+class Images(Protocol):
+    """(N, L, L, 3) uint8 RGB, indexed by an int64 array of rows: an array, or frames fetched when asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, L, L, 3)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any) -> np.ndarray: ...
+
+
 @dataclass(frozen=True, eq=False)
 class FrameSet:
     """Frames of one split; all arrays but `images` are aligned by row of the split.
 
     Attributes:
-        images: (N, L, L, 3) uint8 RGB, usually a memory-mapped pack shared by all splits.
+        images: (N, L, L, 3) uint8 RGB, usually a memory-mapped pack shared by all splits; or a streamed one.
         rows: (n,) int64, rows of `images` that belong to this split.
         affect: (n,) int64, index into `affects`.
         identity: (n,) int64, index into `identities`.
@@ -40,7 +53,7 @@ class FrameSet:
         identities: sorted names.
     """
 
-    images: np.ndarray
+    images: Images
     rows: np.ndarray
     affect: np.ndarray
     identity: np.ndarray
@@ -59,6 +72,8 @@ class FrameSet:
     def pixels(self, index: np.ndarray) -> np.ndarray:
         """(B, L, L, 3) uint8 copy of the frames at `index` (B,), rows of this split."""
         rows = self.rows[index]
+        if not isinstance(self.images, np.ndarray):
+            return self.images[rows]
         copied = np.empty((len(rows), *self.images.shape[1:]), self.images.dtype)
         images = self.images.view(np.ndarray)  # without the bookkeeping of np.memmap
         for part in self._pages.slices(len(rows)):
@@ -67,7 +82,11 @@ class FrameSet:
 
     def floats(self, index: np.ndarray, size: int) -> Tensor:
         """(B, 3, size, size) float32 in [-1, 1] of the frames at `index`, resized as a whole where L != size."""
-        if self.images.shape[1] != size or not _worth_compiling(self.images, len(index)):
+        if (
+            not isinstance(self.images, np.ndarray)
+            or self.images.shape[1] != size
+            or not _worth_compiling(self.images, len(index))
+        ):
             return to_float(resize_batch(self.pixels(index), size))
         rows = self.rows[index]
         return _gather_floats(self.images, rows, self._pages.slices(len(rows)))
@@ -83,9 +102,10 @@ class _Pages:
     The bytes stay in the system's own cache, from where they are mapped again in no time.
     """
 
-    def __init__(self, images: np.ndarray) -> None:
-        mapped = isinstance(images, np.memmap) and isinstance(images.base, mmap.mmap) and images.mode == "r"
-        self._images = images if mapped and images.nbytes > _HELD_BYTES and hasattr(mmap, "MADV_DONTNEED") else None
+    def __init__(self, images: Images) -> None:
+        self._images: np.memmap | None = None
+        if isinstance(images, np.memmap) and isinstance(images.base, mmap.mmap) and images.mode == "r":
+            self._images = images if images.nbytes > _HELD_BYTES and hasattr(mmap, "MADV_DONTNEED") else None
         self._before = 0 if self._images is None else _mapped_bytes()
 
     def slices(self, count: int) -> Iterator[slice]:

@@ -18,6 +18,7 @@ from fexgan_lit.data.layouts import index_dataset
 from fexgan_lit.data.packing import Pack, PackPlan, Progress, prepare_pack
 from fexgan_lit.data.settings import SIZES, STUDIOS, DatasetConfig
 from fexgan_lit.data.sources import FileSource, FrameSource, StudioSource
+from fexgan_lit.data.streaming.places import holds_chunks
 from fexgan_lit.data.table import FrameTable
 from fexgan_lit.errors import UserError
 from fexgan_lit.expression import resolve_affect
@@ -33,7 +34,11 @@ NO_FACEKIT = (
 
 
 def open_dataset(config: DatasetConfig, progress: Progress | None = None) -> Pack:
-    """The pack of the data set `config` names: indexed now, decoded now or before."""
+    """The pack of the data set `config` names: indexed now, decoded now or before; or the one written at its root."""
+    if holds_chunks(config.root):
+        from fexgan_lit.data.streaming.opening import open_chunks
+
+        return open_chunks(config)
     if config.layout_name in STUDIOS:
         return _pack(*_studio(config), config, progress)
     return pack_files(index_dataset(config), config, progress)

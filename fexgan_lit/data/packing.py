@@ -18,6 +18,7 @@ import numpy as np
 
 from fexgan_lit.cores import cores
 from fexgan_lit.data.cache import builder_lock, cache_root, partial_folder, publish, remove_leftovers
+from fexgan_lit.data.frames import Images
 from fexgan_lit.data.headers import FrameError
 from fexgan_lit.data.images import CANNOT_BE_READ
 from fexgan_lit.data.journal import JOURNAL, Piece, PixelLog, Read
@@ -43,7 +44,7 @@ class Pack:
 
     Attributes:
         folder: holds frames.u8, table.parquet and pack.json.
-        images: (N, L, L, 3) uint8 RGB, memory-mapped, read-only.
+        images: (N, L, L, 3) uint8 RGB, memory-mapped, read-only; or streamed.
         table: the N rows, with `height` and `width` of the original pictures.
         sizes: how many frames had which original size, as {"128x128": 4200} (width x height).
         cropped: frames that were not square and lost their sides.
@@ -51,11 +52,22 @@ class Pack:
     """
 
     folder: Path
-    images: np.ndarray
+    images: Images
     table: FrameTable
     sizes: dict[str, int]
     cropped: int
     reused: bool
+
+    @property
+    def mapped(self) -> np.ndarray:
+        """`images` of a memory-mapped pack.
+
+        Raises:
+            TypeError: the pack is streamed.
+        """
+        if not isinstance(self.images, np.ndarray):
+            raise TypeError(f"the pack {self.folder.name} is streamed")
+        return self.images
 
 
 @dataclass(frozen=True)

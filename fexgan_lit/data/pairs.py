@@ -19,7 +19,7 @@ from fexgan_lit.errors import UserError
 from fexgan_lit.expression import Expression
 
 #: Streams of random numbers that must not repeat one another.
-_ORDER, _TARGETS, _AUGMENT, _VALIDATION, _STRANGERS = range(5)
+_ORDER, _TARGETS, _AUGMENT, _VALIDATION, _STRANGERS, WINDOWS = range(6)
 
 
 @dataclass
@@ -160,9 +160,13 @@ class PairSampler:
             raise IndexError(f"batch {batch} of {len(self)}")
         source = self._epoch_order(epoch)[batch * self._pairs : (batch + 1) * self._pairs]
         rng = philox(self.seed, _TARGETS, epoch, batch)
-        target = self.cells.sample(rng, source, self.uniform_affects)
+        target = self._targets(rng, epoch, source)
         mine = slice(self.share.rank * self.batch_size, (self.share.rank + 1) * self.batch_size)
         return source[mine], target[mine]
+
+    def _targets(self, rng: np.random.Generator, epoch: int, source: np.ndarray) -> np.ndarray:
+        """(B,) int64, a target for each row `source` (B,) of the whole batch."""
+        return self.cells.sample(rng, source, self.uniform_affects)
 
     def augmentation_key(self, epoch: int, batch: int) -> tuple[int, ...]:
         """The key from which the random crops of a batch are drawn."""

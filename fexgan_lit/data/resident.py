@@ -10,6 +10,7 @@ from fexgan_lit.data.augment import Draws
 from fexgan_lit.data.frames import FrameSet, resize_batch
 from fexgan_lit.data.one_copy import one_copy
 from fexgan_lit.data.pairs import PairBatch, PairLoader
+from fexgan_lit.data.streaming.windows import WindowLoader
 from fexgan_lit.errors import UserError
 
 #: Frames that are read and moved at once, so that the host never holds a second copy of all.
@@ -94,7 +95,9 @@ class ResidentPairs(PairLoader):
 
 
 def obstacle(pairs: PairLoader) -> str | None:
-    """Why the frames of a loader cannot be resized once and for all, or None where they can or need not be."""
+    """Why the frames of a loader cannot be held, resized once and for all, or None where they can."""
+    if isinstance(pairs, WindowLoader) and pairs.pair_sampler.windows > 1:
+        return "they are streamed, a window at a time"
     length, size = pairs.frames.images.shape[1], pairs.image_size
     if pairs.augmentation is None or (cut := pairs.augmentation.side(length)) == size:
         return None

@@ -24,7 +24,8 @@ class DatasetConfig:
         name: short name of the data set; also names the pack folder.
         layout: how files become rows: ferg, mhfed, ckplus, oulu_casia, rafd, mug, emotionet, folder, or one of the
             studios; null means the same as `name`.
-        root: folder (or archive) of the data set; not used by the studios.
+        root: folder (or archive) of the data set, or a folder or s3://bucket/prefix with a pack in chunks, to stream; a
+            studio needs none.
         manifest: CSV with path, identity, affect and, if known, take, frame; read in place of the folder's names.
         videos: folder of clips `<identity>_<affect>.mp4` that `prepare` splits into frames below `root`.
         pattern: path pattern of the layout `folder`, with {identity}, {affect} and, if there, {take}, {frame}.
@@ -53,6 +54,8 @@ class DatasetConfig:
         flip: probability of a horizontal flip under `flip` and `fexgan`.
         jitter: half-width of the random change of brightness and contrast under `fexgan` (0 is off).
         cache_dir: where packs are kept; null means $FEXGAN_LIT_CACHE, else ~/.cache/fexgan_lit.
+        window_gb: billion bytes of a streamed pack among which the frames of a pair are drawn; up to three times as
+            much is kept in the cache.
         val_batch: pairs a validation batch; null means `batch_size`.
         val_limit: most validation pairs used; null means one for every validation frame.
         workers: threads that decode images; null means all cores.
@@ -93,6 +96,7 @@ class DatasetConfig:
     flip: float = 0.5
     jitter: float = 0.0
     cache_dir: str | None = None
+    window_gb: float = 4.0
     val_batch: int | None = None
     val_limit: int | None = 512
     workers: int | None = None
@@ -182,6 +186,8 @@ def _range_problems(config: DatasetConfig) -> list[str]:
     problems = []
     if not 0 <= config.val_fraction < 1:
         problems.append(f"dataset.val_fraction={config.val_fraction}: expected 0 (no validation) or more, below 1.")
+    if not config.window_gb > 0:
+        problems.append(f"dataset.window_gb={config.window_gb}: expected more than 0.")
     if not 0 <= config.crop_margin <= 2:
         problems.append(f"dataset.crop_margin={config.crop_margin}: expected a number in 0..2.")
     for name in ("min_target_intensity", "flip", "jitter"):

@@ -38,6 +38,7 @@ class DataSummary:
         relaxed: cells without a frame as strong as `dataset.min_target_intensity`.
         pack: folder of the pack.
         reused: whether the pack was there already.
+        stream: of a streamed pack, where it lies and in what windows it is read; else empty.
     """
 
     name: str
@@ -58,6 +59,7 @@ class DataSummary:
     relaxed: tuple[str, ...]
     pack: Path
     reused: bool
+    stream: tuple[str, ...] = ()
     faces: bool = False
     labelled: bool = True
     unpaired: bool = False
@@ -74,8 +76,13 @@ class DataSummary:
             *self._size_lines(),
             *self._split_lines(),
             *self._target_lines(),
-            f"pack       {self.pack} ({'reused' if self.reused else 'new'}, {self.size} px)",
+            *self._pack_lines(),
         ]
+
+    def _pack_lines(self) -> list[str]:
+        if self.stream:
+            return [f"stream     {line}" for line in self.stream]
+        return [f"pack       {self.pack} ({'reused' if self.reused else 'new'}, {self.size} px)"]
 
     def dropped_by_reason(self) -> dict[str, list[str]]:
         """Paths under each reason, the most frequent reason first."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 
 from fexgan_lit.data.frames import FrameSet
@@ -27,14 +29,39 @@ class TargetCells:
     """
 
     def __init__(self, frames: FrameSet, min_intensity: float = 0.0) -> None:
-        shape = (len(frames.identities), len(frames.affects))
         self._identity = frames.identity
-        cell = frames.identity * shape[1] + frames.affect  # (n,)
-        self.frames_per_cell = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
-        eligible, self.relaxed = _eligible(frames, cell, min_intensity)
-        rows = np.flatnonzero(eligible)
-        self._rows = rows[np.argsort(cell[rows], kind="stable")]  # eligible rows, cell after cell
-        self._count = np.bincount(cell[rows], minlength=shape[0] * shape[1]).reshape(shape)
+        self._shape = (len(frames.identities), len(frames.affects))
+        self._cell = frames.identity * self._shape[1] + frames.affect  # (n,)
+        eligible, self.relaxed = _eligible(frames, self._cell, min_intensity)
+        self._arrange(np.arange(len(frames)), np.flatnonzero(eligible))
+
+    def within(self, rows: np.ndarray) -> TargetCells:
+        """The same rule with no other targets than those among `rows` (m,) of the split, ascending.
+
+        An affect of which none of an identity's targets are among them is not drawn for that identity; and where no
+        target of an identity is among them, its frames that are, whatever their intensity, stand in.
+        """
+        eligible = self._eligible_of(rows)
+        shown = np.zeros(self.frames_per_cell.size, bool)
+        shown[self._cell[eligible]] = True
+        alone = ~np.isin(self._identity[rows], self._identity[eligible])
+        some = copy.copy(self)
+        some._arrange(rows[shown[self._cell[rows]] | alone], np.concatenate([eligible, rows[alone]]))
+        return some
+
+    def _eligible_of(self, rows: np.ndarray) -> np.ndarray:
+        """Those of `rows` (m,) that may be targets, in order."""
+        eligible = np.zeros(len(self._cell), bool)
+        eligible[self._rows] = True
+        return rows[eligible[rows]]
+
+    def _arrange(self, rows: np.ndarray, eligible: np.ndarray) -> None:
+        """Draw affects as the frames `rows` (m,) show them, and targets from the rows `eligible` (e,)."""
+        shape = self._shape
+        self.frames_per_cell = np.bincount(self._cell[rows], minlength=shape[0] * shape[1]).reshape(shape)
+        cell = self._cell[eligible]
+        self._rows = eligible[np.argsort(cell, kind="stable")]  # eligible rows, cell after cell
+        self._count = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
         self._start = (np.cumsum(self._count) - self._count.ravel()).reshape(shape)
         self._cumulative = np.cumsum(self.frames_per_cell, axis=1)  # (I, K)
         has = self.frames_per_cell > 0
@@ -113,6 +140,13 @@ class ExactTargets(TargetCells):
 
 class AnyTargets(TargetCells):
     """Any eligible frame, whoever it shows: for systems that read no more of a target than its expression."""
+
+    def within(self, rows: np.ndarray) -> TargetCells:
+        """The same rule with no other targets than those among `rows` (m,) of the split, or all of these."""
+        eligible = self._eligible_of(rows)
+        some = copy.copy(self)
+        some._arrange(rows, eligible if len(eligible) else rows)
+        return some
 
     def sample(self, rng: np.random.Generator, source: np.ndarray, uniform: bool) -> np.ndarray:
         """(B,) int64 rows, all eligible frames equally likely, as the papers of unpaired systems draw them."""

@@ -86,11 +86,12 @@ class Workbench:
             UserError: they are gone, or have other affects than the run was trained with.
         """
         from fexgan_lit.data.datamodule import FrameData
+        from fexgan_lit.data.streaming.places import absolute_root
         from fexgan_lit.progress import stage_bar
 
         config = self.run.dataset
         if self.settings.root is not None:
-            config = replace(config, root=str(Path(self.settings.root).expanduser()))
+            config = replace(config, root=absolute_root(self.settings.root))
         data = FrameData(config, self.run.seed, self.system.pairing)
         with stage_bar(self.console) as bar:
             task = bar.add_task("preparing frames", total=None)

@@ -87,8 +87,8 @@ def examine(
     table = pack.table
     split, trouble = _split(pack, config)
     refusal = refusal or trouble
-    scan = scan_pixels(pack.images, progress)
-    repeats = find_repeats(table, pack.images, scan, split)
+    scan = scan_pixels(pack.mapped, progress)
+    repeats = find_repeats(table, pack.mapped, scan, split)
     plain, suspicions = _sort_notes(table.notes)
     findings = [
         *_refused(refusal),

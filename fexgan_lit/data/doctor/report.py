@@ -212,7 +212,7 @@ def _contact_sheet(diagnosis: Diagnosis) -> Image.Image:
 
     table = diagnosis.pack.table
     rows = sheet_rows(diagnosis)[:MOST_ROWS]
-    frames = diagnosis.pack.images.view(np.ndarray)[rows]  # (I, K, L, L, 3), whatever frame where a cell is empty
+    frames = diagnosis.pack.mapped.view(np.ndarray)[rows]  # (I, K, L, L, 3), whatever frame where a cell is empty
     more = len(table.identities) - len(rows)
     return contact_sheet(
         frames, rows >= 0, table.identities[: len(rows)], table.affects,
