@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.optim import Adam
 
+from fexgan_lit import strided
 from fexgan_lit.config import TrainerSettings
 from fexgan_lit.systems.fexgan.losses import discriminator_loss, generator_loss
 from fexgan_lit.trainer import IterationStream, make_trainer
@@ -54,13 +55,16 @@ def plain_losses(default, tmp_path_factory):
     return losses_of(system, tmp_path_factory.mktemp("plain"))
 
 
-@pytest.mark.parametrize("path", ["fused", "channels_last", "both"])
-def test_fifty_iterations_have_the_losses_of_the_plain_path(path, default, plain_losses, tmp_path):
+@pytest.mark.parametrize("path", ["fused", "channels_last", "both", "products"])
+def test_fifty_iterations_have_the_losses_of_the_plain_path(path, default, plain_losses, tmp_path, monkeypatch):
     system = copy.deepcopy(default)
+    if path == "products":  # narrow layers take the products of wide ones, too
+        monkeypatch.setattr(strided, "WIDE", 1)
+        assert strided.is_small(system.generator.encoder.blocks[3][0].weight, pixels=4)
     if path != "fused":
         system.to(memory_format=torch.channels_last)
         assert not system.generator.encoder.blocks[1][0].weight.is_contiguous()
-    if path == "channels_last":
+    if path in ("channels_last", "products"):
         plain_adam(system)
     losses = losses_of(system, tmp_path)
     assert len(losses) == len(plain_losses) == ITERATIONS
