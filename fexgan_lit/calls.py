@@ -57,14 +57,18 @@ def called(
     """
     t = settings.trainer
     step: Step = system.training_step  # type: ignore[assignment]
+
+    def say(line: str) -> None:
+        console.print(f"  graphs     {line}\n", markup=False)
+
     if t.cuda_graphs and recorder is None:
         device = trainer.strategy.root_device
         reason = why_not_replayed(system, device, system.noise.share.world)
         said = reason and f"nothing: {reason}; going on without"
-        console.print(f"  graphs     {said or 'an iteration is recorded after a few, then replayed'}\n", markup=False)
+        say(said or "an iteration is recorded after a few, then replayed")
         recorder = None if reason else CudaRecorder(device)
     if recorder is not None:
-        step = ReplayedStep(system, step, recorder, trainer).training_step
+        step = ReplayedStep(system, step, recorder, trainer, say).training_step
     if recorder is None and t.iterations_per_call == 1:
         yield
         return

@@ -8,6 +8,7 @@ the few that change now and then (`ExpressionSystem.frozen`) every value gets a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -97,12 +98,15 @@ class ReplayedStep:
         step: its training step.
         recorder: records and runs.
         trainer: whose optimizers' rates and counts go to the device.
+        say: told once if an iteration cannot be recorded, and why; the run then goes on without.
     """
 
-    def __init__(self, system: ExpressionSystem, step: Step, recorder: Recorder, trainer: Trainer) -> None:
-        self.system, self.step, self.recorder, self.trainer = system, step, recorder, trainer
+    def __init__(
+        self, system: ExpressionSystem, step: Step, recorder: Recorder, trainer: Trainer, say: Callable[[str], None]
+    ) -> None:
+        self.system, self.step, self.recorder, self.trainer, self.say = system, step, recorder, trainer, say
         n_critic = getattr(getattr(system, "optimizer_settings", None), "n_critic", 1)
-        self._plain = WARM_UP * n_critic
+        self._plain: float = WARM_UP * n_critic
         self._recordings: dict[Hashable, Recording] = {}
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Losses:
@@ -113,14 +117,30 @@ class ReplayedStep:
         if not self._recordings:
             for optimizer in self.trainer.optimizers:  # there are none before the first iteration
                 move_to_device(optimizer, self.system.device)
-        key = (len(batch), *self.system.frozen())
-        recording = self._recordings.get(key) or self._recordings.setdefault(key, self._record(batch, batch_idx))
+        recording = self._recording_of(batch, batch_idx)
+        if recording is None:
+            self._plain = math.inf
+            return self.recorder.eagerly(lambda: self.step(batch, batch_idx))
         recording.feed(batch)
         self.system.seed_iteration()
         self.system.refresh(len(batch))
         recording.replay()
         self.system.iteration += 1
         return recording.losses
+
+    def _recording_of(self, batch: PairBatch, batch_idx: int) -> Recording | None:
+        """The recording of an iteration like the one at hand, made now if need be; None where it cannot be made."""
+        key = (len(batch), *self.system.frozen())
+        if key not in self._recordings:
+            iteration = self.system.iteration
+            try:
+                self._recordings[key] = self._record(batch, batch_idx)
+            except RuntimeError as error:
+                self.system.zero_grad(set_to_none=True)  # of what was begun and never computed
+                self.system.iteration = iteration
+                plain_groups([{"param_groups": optimizer.param_groups} for optimizer in self.trainer.optimizers])
+                self.say(f"nothing: the iteration cannot be recorded ({str(error).splitlines()[0]}); going on without")
+        return self._recordings.get(key)
 
     def _record(self, batch: PairBatch, batch_idx: int) -> Recording:
         """Record the iteration at hand; nothing moves, neither weights nor the count of iterations."""

@@ -73,14 +73,14 @@ class Settings:
         self.callbacks = dict(enumerate(schedules))
 
 
-def run(system, tmp_path, record=False, per_call=1, iterations=ITERATIONS, callbacks=()):
+def run(system, tmp_path, record=False, per_call=1, iterations=ITERATIONS, callbacks=(), console=None):
     """Train with a rate that falls and a weight that is cut in the middle; the losses of every call."""
     cut = [AdversarialCut(epoch=3, to=0.2)] if hasattr(system, "adversarial_binary") else []
     settings = Settings([LinearDecay(0.3), *cut], iterations_per_call=per_call, cuda_graphs=record)
     keep, recorder = Keep(), Frozen(system) if record else None
     stream = IterationStream(NoisePairs(), system, iterations, per_call)
     trainer = make_trainer(settings.trainer, [*settings.callbacks.values(), keep, *callbacks], [], str(tmp_path))
-    with called(system, trainer, settings, Console(quiet=True), recorder):
+    with called(system, trainer, settings, console or Console(quiet=True), recorder):
         trainer.fit(system, stream)
     return keep.losses, recorder
 
@@ -121,6 +121,27 @@ def test_a_number_that_is_not_declared_would_be_found(tmp_path, monkeypatch):
     assert recorder.recorded == 1
     with pytest.raises(AssertionError):
         assert_same_weights(plain, replayed)
+
+
+def test_an_iteration_that_cannot_be_recorded_is_run_as_it_is(tmp_path, capsys, monkeypatch):
+    def refuse(self, task):
+        task_began = self.system.iteration
+        self.system.iteration += 1
+        weight = next(self.system.generator.parameters())
+        weight.grad = torch.ones_like(weight)
+        assert task_began == WARM_UP
+        raise RuntimeError("operation not permitted when stream is capturing\nCUDA kernel errors might be")
+
+    plain = tiny("fexgan", "optimizer.lr=1.0e-4")
+    refused = copy.deepcopy(plain)
+    monkeypatch.setattr(Frozen, "record", refuse)
+    run(plain, tmp_path)
+    _, recorder = run(refused, tmp_path, record=True, console=Console(width=200, soft_wrap=True))
+    assert all(isinstance(group["lr"], float) for group in recorder.groups())
+    assert recorder.plain == ITERATIONS
+    assert_same_weights(plain, refused)
+    said = capsys.readouterr().out
+    assert said.count("cannot be recorded (operation not permitted when stream is capturing); going on without") == 1
 
 
 @pytest.mark.parametrize(("per_call", "record"), [(3, False), (4, True)])
