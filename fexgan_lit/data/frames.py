@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import mmap
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -152,8 +153,23 @@ def to_float(images: np.ndarray | Tensor) -> Tensor:
 
 
 def _worth_compiling(images: np.ndarray, count: int) -> bool:
-    """Whether `_gather_floats` can take `images` (N, H, W, 3), and `count` of them make a large batch."""
-    return images.flags.c_contiguous and images.dtype == np.uint8 and count * images[:1].size >= _WORTH_COMPILING
+    """Whether `_gather_floats` can take `images` (N, H, W, 3), and `count` of them make a large batch.
+
+    Loading the loop takes half a second; it begins with the first large batch, which, as those after it until the loop
+    is there, torch's operations convert to the same bits.
+    """
+    suits = images.flags.c_contiguous and images.dtype == np.uint8 and count * images[:1].size >= _WORTH_COMPILING
+    return suits and _loading_loop().done()
+
+
+@functools.cache
+def _loading_loop() -> Future[Callable[[np.ndarray, np.ndarray, np.ndarray], None]]:
+    """The loop, loaded in a thread of its own, for which the process waits before it ends."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        return pool.submit(_gather_loop)
+    finally:
+        pool.shutdown(wait=False)
 
 
 def _gather_floats(images: np.ndarray, rows: np.ndarray, slices: Iterable[slice]) -> Tensor:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import mmap
 import os
 import sys
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,12 @@ from fexgan_lit.data import frames as frames_module
 from fexgan_lit.data.frames import FrameSet, resize_batch, to_float, to_uint8
 from fexgan_lit.data.table import Drop, FrameTable
 from fexgan_lit.errors import UserError
+
+
+@pytest.fixture(autouse=True, scope="module")
+def loaded_loop():
+    """The compiled loop is there, so that large batches are its work."""
+    frames_module._loading_loop().result()
 
 
 def small_table(**columns) -> FrameTable:
@@ -137,6 +144,15 @@ def test_large_batches_are_bit_for_bit_what_torch_gives():
     assert floats.stride() == expected.stride()
     assert torch.equal(to_float(images[:, ::-1]), torch_floats(images[:, ::-1].copy()))  # not contiguous
     assert torch.equal(to_float(torch.from_numpy(images)), expected)
+
+
+def test_until_the_compiled_loop_is_there_torch_gives_the_same_bits(monkeypatch):
+    images = large_batch()
+    compiled = frames_of(images).floats(np.arange(8), 256)
+    monkeypatch.setattr(frames_module, "_loading_loop", Future)  # one that is never done
+    monkeypatch.setattr(frames_module, "_gather_loop", lambda: pytest.fail("it is not there yet"))
+    assert torch.equal(frames_of(images).floats(np.arange(8), 256), compiled)
+    assert torch.equal(to_float(images), compiled)
 
 
 def test_large_batches_are_gathered_from_the_split_in_any_order():
