@@ -42,10 +42,10 @@ def plain_adam(system):
 
 @pytest.fixture(scope="module")
 def default():
-    """A system without dropout, whose masks are drawn as a layer lies in memory. Small steps: Adam divides by the size
-    of a gradient, so large ones make another run of a rounding within some tens of iterations.
+    """A system that takes small steps: Adam divides by the size of a gradient, so large ones make another run of a
+    rounding within some tens of iterations.
     """
-    return tiny("fexgan", "model.dropout=0", "optimizer.lr=2.0e-5")
+    return tiny("fexgan", "optimizer.lr=2.0e-5")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from fexgan_lit.errors import UserError
 from fexgan_lit.expression import Expression
@@ -29,7 +29,7 @@ from fexgan_lit.systems.landmark_label.networks import Generator, PatchDiscrimin
 from fexgan_lit.systems.landmark_label.perceptual import Perceptual, find_vgg19, load_vgg19
 from fexgan_lit.systems.landmark_label.pose import PoseRange
 from fexgan_lit.systems.landmark_label.settings import LandmarkLabelSettings
-from fexgan_lit.systems.optimisers import DualOptimizerSettings
+from fexgan_lit.systems.optimisers import DualOptimizerSettings, LaidOutAdam
 
 if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
@@ -147,7 +147,7 @@ class LandmarkLabel(AveragedSystem):
         betas, fused = (o.beta1, o.beta2), self.device.type in ("cpu", "cuda")
         rates = (o.lr, o.lr_discriminator or o.lr, o.lr_discriminator or o.lr)
         return [
-            Adam(network.parameters(), rate, betas, fused=fused)
+            LaidOutAdam(network.parameters(), rate, betas, fused=fused)
             for network, rate in zip(self._networks(), rates, strict=True)
         ]
 
