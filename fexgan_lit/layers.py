@@ -62,13 +62,19 @@ class MapDropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class; the same shape."""
-        if not self.training or x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if not self.training or x.device.type != "cpu":
             return super().forward(x)
-        b, c, height, width = x.shape
-        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        bits = words.view(torch.int16)[: x.numel()]  # four numbers a word, each equally likely in -32768..32767
-        kept = (bits < round((1 - self.p) * 65536) - 32768).view(b, height, width, c)
-        return x * (kept.to(x.dtype) * (1 / (1 - self.p))).permute(0, 3, 1, 2)  # (B, S, S, C) -> (B, C, S, S)
+        scale = kept_values(x, self.p).to(x.dtype) * (1 / (1 - self.p))
+        return x * scale.permute(0, 3, 1, 2)  # (B, S, S, C) -> (B, C, S, S)
+
+
+@torch.compiler.disable  # a compiler that draws otherwise or in another order would train another network
+def kept_values(x: Tensor, p: float) -> Tensor:
+    """(B, S, S, C) bool: which values of maps (B, C, S, S) are kept, each with the chance 1 - `p`."""
+    b, c, height, width = x.shape
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    bits = words.view(torch.int16)[: x.numel()]  # four numbers a word, each equally likely in -32768..32767
+    return (bits < round((1 - p) * 65536) - 32768).view(b, height, width, c)
 
 
 def init_normal(module: nn.Module, std: float = 0.02) -> None:
