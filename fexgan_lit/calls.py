@@ -72,8 +72,10 @@ def called(
     if recorder is None and t.iterations_per_call == 1:
         yield
         return
-    several = SeveralSteps(trainer, system, step, list(settings.callbacks.values()))
-    vars(system)["training_step"] = step if t.iterations_per_call == 1 else several.training_step
+    vars(system)["training_step"] = step
+    if t.iterations_per_call > 1:
+        several = SeveralSteps(trainer, system, step, list(settings.callbacks.values()))
+        vars(system)["training_step"] = several.training_step
     try:
         yield
     finally:

@@ -12,11 +12,13 @@ import math
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from fexgan_lit.systems.optimisers import plain_groups
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -132,12 +134,10 @@ class ReplayedStep:
         """The recording of an iteration like the one at hand, made now if need be; None where it cannot be made."""
         key = (len(batch), *self.system.frozen())
         if key not in self._recordings:
-            iteration = self.system.iteration
             try:
                 self._recordings[key] = self._record(batch, batch_idx)
             except RuntimeError as error:
                 self.system.zero_grad(set_to_none=True)  # of what was begun and never computed
-                self.system.iteration = iteration
                 plain_groups([{"param_groups": optimizer.param_groups} for optimizer in self.trainer.optimizers])
                 self.say(f"nothing: the iteration cannot be recorded ({str(error).splitlines()[0]}); going on without")
         return self._recordings.get(key)
@@ -145,22 +145,20 @@ class ReplayedStep:
     def _record(self, batch: PairBatch, batch_idx: int) -> Recording:
         """Record the iteration at hand; nothing moves, neither weights nor the count of iterations."""
         kept = batch.copy()
-        iteration = self.system.iteration
         self.system.refresh(len(batch))
         with being_recorded(self.system):
             losses, replay = self.recorder.record(lambda: self.step(kept, batch_idx))
-        self.system.iteration = iteration
         return Recording(kept, losses, replay)
 
 
 @contextmanager
 def being_recorded(system: ExpressionSystem) -> Iterator[None]:
-    """Meanwhile the system seeds nothing, and reads from the device what changes with every iteration."""
-    system.recorded = True
+    """Meanwhile the system seeds nothing, reads from the device what changes every time, and no iteration counts."""
+    iteration, system.recorded = system.iteration, True
     try:
         yield
     finally:
-        system.recorded = False
+        system.recorded, system.iteration = False, iteration
 
 
 def move_to_device(optimizer: Optimizer, device: torch.device) -> None:
@@ -171,14 +169,6 @@ def move_to_device(optimizer: Optimizer, device: torch.device) -> None:
     for group in optimizer.param_groups:
         group["capturable"] = device.type == "cuda"
         group["lr"] = torch.tensor(float(group["lr"]), device=device)
-
-
-def plain_groups(states: list[dict[str, Any]]) -> None:
-    """Make saved states of optimizers what they would be without recordings, in place: any run can go on with them."""
-    for state in states:
-        for group in state["param_groups"]:
-            group["lr"] = float(group["lr"])
-            group["capturable"] = False
 
 
 def why_not_replayed(system: ExpressionSystem, device: torch.device, world: int) -> str | None:

@@ -28,7 +28,7 @@ class HalvingConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
         if takes_products(self.weight, x.shape[0] * x.shape[2] * x.shape[3] // 4):
-            return _Halve.apply(*in_precision_of_autocast(x, self.weight))
+            return _Strided.apply(*in_precision_of_autocast(x, self.weight), True)
         return super().forward(x)
 
 
@@ -41,7 +41,7 @@ class DoublingConv(nn.ConvTranspose2d):
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """See the class."""
         if takes_products(self.weight, x.shape[0] * x.shape[2] * x.shape[3]):
-            return _Double.apply(*in_precision_of_autocast(x, self.weight))
+            return _Strided.apply(*in_precision_of_autocast(x, self.weight), False)
         return super().forward(x, output_size)
 
 
@@ -80,7 +80,9 @@ def wanted(ctx: Any) -> tuple[bool, bool]:
     is asked for the input's alone, which torch's own operations find out in the same way.
     """
     nodes = [node for node, _ in ctx.next_functions]
-    to_x, to_weight = (may and _is_asked_for(node) for may, node in zip(ctx.needs_input_grad, nodes, strict=True))
+    to_x, to_weight = (
+        may and _is_asked_for(node) for may, node in zip(ctx.needs_input_grad[:2], nodes[:2], strict=True)
+    )
     return to_x, to_weight
 
 
@@ -91,36 +93,22 @@ def _is_asked_for(node: Any) -> bool:
         return True
 
 
-class _Halve(torch.autograd.Function):
-    """`HalvingConv`."""
+class _Strided(torch.autograd.Function):
+    """`HalvingConv`, or `DoublingConv` where not `halving`: each is what the other's gradient is made with."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, halving: bool) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return halve(x, weight)
+        ctx.halving = halving
+        return halve(x, weight) if halving else double(x, weight)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
+        back, (small, large) = (double, (grad, x)) if ctx.halving else (halve, (x, grad))
         to_x, to_weight = wanted(ctx)
-        return double(grad, weight) if to_x else None, weight_gradient(grad, x) if to_weight else None
-
-
-class _Double(torch.autograd.Function):
-    """`DoublingConv`."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return double(x, weight)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x, weight = ctx.saved_tensors
-        to_x, to_weight = wanted(ctx)
-        return halve(grad, weight) if to_x else None, weight_gradient(x, grad) if to_weight else None
+        return back(grad, weight) if to_x else None, weight_gradient(small, large) if to_weight else None, None
 
 
 def halve(large: Tensor, weight: Tensor) -> Tensor:

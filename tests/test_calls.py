@@ -12,7 +12,8 @@ from rich.console import Console
 from fexgan_lit.callbacks import AdversarialCut, LinearDecay
 from fexgan_lit.calls import called
 from fexgan_lit.config import TrainerSettings
-from fexgan_lit.replay import WARM_UP, being_recorded, plain_groups, why_not_replayed
+from fexgan_lit.replay import WARM_UP, being_recorded, why_not_replayed
+from fexgan_lit.systems.optimisers import plain_groups
 from fexgan_lit.trainer import IterationStream, make_trainer
 from tests.benchmarks.test_twins import tiny
 from tests.systems.helpers import NoisePairs

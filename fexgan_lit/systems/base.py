@@ -14,8 +14,7 @@ from torch.optim import Optimizer
 from fexgan_lit.distributed.noise import BatchNoise
 from fexgan_lit.errors import UserError
 from fexgan_lit.expression import FIELD_NAMES, Expression
-from fexgan_lit.replay import plain_groups
-from fexgan_lit.systems.optimisers import lay_out_like
+from fexgan_lit.systems.optimisers import lay_out_like, plain_groups
 
 if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet

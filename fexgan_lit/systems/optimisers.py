@@ -110,3 +110,11 @@ def lay_out_like(networks: nn.Module, optimizer_states: Sequence[dict[str, Any]]
         for values in optimizer["state"].values():
             kept = {name: value for name, value in values.items() if torch.is_tensor(value) and value.ndim == 4}
             values |= {name: value.contiguous(memory_format=layout) for name, value in kept.items()}
+
+
+def plain_groups(states: list[dict[str, Any]]) -> None:
+    """Make saved states of optimizers what they would be without recordings, in place: any run can go on with them."""
+    for state in states:
+        for group in state["param_groups"]:
+            group["lr"] = float(group["lr"])
+            group["capturable"] = False
