@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+import torch._functorch.config
 
 if TYPE_CHECKING:
     from fexgan_lit.systems.base import ExpressionSystem
 
 #: Dropout and noise come from torch's own generator, so that a seed means the same with and without compilation.
 _OPTIONS: dict[str, str | int | bool] = {"fallback_random": True}
+
+
+#: Networks whose graph is kept for a second loss after it was walked back: compiled code must not reuse its memory.
+_KEPT = {"donated_buffer": False}
 
 
 class Compilation(NamedTuple):
@@ -21,7 +26,7 @@ class Compilation(NamedTuple):
 
 
 def compile_networks(system: ExpressionSystem, device: torch.device, backend: str = "inductor") -> Compilation:
-    """Let the networks in `system.compilable_networks()` be compiled when they are first called.
+    """Let the networks in `system.compilable_networks()`, and its losses, be compiled when they are first called.
 
     They are compiled in place: names of weights, and so checkpoints, stay what they are. A gradient penalty needs a
     second backward pass, which compiled graphs lack; it reaches the layers of a critic by another way than calling
@@ -41,8 +46,13 @@ def compile_networks(system: ExpressionSystem, device: torch.device, backend: st
     reason = why_not(device, backend)
     if reason is not None:
         return Compilation((), f"compile    nothing: torch.compile does not work here ({reason}); going on without")
+    for name, value in _KEPT.items():
+        setattr(torch._functorch.config, name, value)
+    how: dict[str, Any] = {"backend": backend, **({"options": _OPTIONS} if backend == "inductor" else {})}
     for network in networks.values():
-        network.compile(backend=backend, **({"options": _OPTIONS} if backend == "inductor" else {}))
+        network.compile(**how)
+    for name in system.compilable_losses:
+        setattr(system, name, torch.compile(getattr(system, name), **how))
     line = f"compile    {', '.join(networks)}; the first iterations take up to some minutes longer"
     return Compilation(tuple(networks), line)
 

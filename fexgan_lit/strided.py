@@ -27,6 +27,9 @@ class HalvingConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
+        if x.shape[2:] == (2, 2):
+            pixel = x.permute(0, 2, 3, 1).flatten(1) @ seen_of_a_pixel(self.weight).T  # (B, 4C) -> (B, O)
+            return pixel[:, :, None, None]  # (B, O) -> (B, O, 1, 1)
         if takes_products(self.weight, x.shape[0] * x.shape[2] * x.shape[3] // 4):
             return _Strided.apply(*in_precision_of_autocast(x, self.weight), True)
         return super().forward(x)
@@ -40,9 +43,20 @@ class DoublingConv(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """See the class."""
+        if x.shape[2:] == (1, 1):
+            pixels = x.flatten(1) @ seen_of_a_pixel(self.weight)  # (B, O) -> (B, 4C)
+            return pixels.unflatten(1, (2, 2, -1)).permute(0, 3, 1, 2)  # (B, 2, 2, C) -> (B, C, 2, 2)
         if takes_products(self.weight, x.shape[0] * x.shape[2] * x.shape[3]):
             return _Strided.apply(*in_precision_of_autocast(x, self.weight), False)
         return super().forward(x, output_size)
+
+
+def seen_of_a_pixel(weight: Tensor) -> Tensor:
+    """Weights (O, C, 4, 4) -> (O, 4C), channels last: the inner 2x2, all of a kernel that is not on the padding.
+
+    Between 2x2 pixels and one, a convolution of any kind is this dense layer, on every device.
+    """
+    return weight.permute(0, 2, 3, 1)[:, 1:3, 1:3].flatten(1)  # (O, C, 4, 4) -> (O, 2, 2, C) -> (O, 4C)
 
 
 def takes_products(weight: Tensor, pixels: int) -> bool:

@@ -27,9 +27,9 @@ class Keep(Callback):
         self.losses.append({name: float(value) for name, value in outputs.items()})
 
 
-def losses(system, tmp_path):
+def losses(system, tmp_path, precision="float32"):
     keep = Keep()
-    fit(system, 4, tmp_path, callbacks=[keep])
+    fit(system, 4, tmp_path, callbacks=[keep], precision=precision)
     return keep.losses
 
 
@@ -51,6 +51,13 @@ def test_graphs_of_the_compiler_train_alike(model, tmp_path):
     done = compile_networks(compiled, CPU, backend="aot_eager")
     assert done.networks == (("generator", "critic") if model == "ganimation" else ("generator",))
     assert_same_training(eager, compiled, tmp_path)
+
+
+def test_a_graph_that_serves_two_losses_is_kept_in_bf16(tmp_path):
+    """Compiled code would otherwise reuse what autocast's copies lie in once the generator's loss is walked back."""
+    system = tiny("fexgan")
+    compile_networks(system, CPU, backend="aot_eager")
+    assert len(losses(system, tmp_path, "bf16")) == 4
 
 
 @pytest.mark.slow

@@ -53,6 +53,18 @@ def test_small_maps_give_the_values_and_gradients_of_torchs_kernels(kind, shape,
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=2e-4)
 
 
+@pytest.mark.parametrize(("kind", "size"), [(HalvingConv, 2), (DoublingConv, 1)])
+@pytest.mark.parametrize("laid_out", [last, torch.Tensor.contiguous])
+def test_between_four_pixels_and_one_a_layer_is_dense(kind, size, laid_out, no_kernels):
+    ours, plain = layers(kind, 24, 20)
+    ours.weight.data = laid_out(ours.weight.data)
+    x = torch.randn(3, 24, size, size)
+    grad = torch.randn_like(plain(x))
+    for mine, theirs in zip(passes(ours, last(x), last(grad)), passes(plain, x, grad), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+    assert ours.weight.grad.stride() == ours.weight.stride()  # which Adam would have to copy otherwise
+
+
 @pytest.mark.parametrize(("kind", "size"), [(HalvingConv, 8), (DoublingConv, 4)])
 def test_of_narrow_layers_the_gradient_of_the_weights_alone_is_a_product(kind, size, monkeypatch):
     called = []

@@ -35,6 +35,10 @@ from fexgan_lit.systems import build_system
 from fexgan_lit.systems.base import ExpressionSystem
 from fexgan_lit.trainer import make_trainer, resolve_precision
 
+#: Rounds of n_critic that make a turn. A GPU works while the host prepares what comes next, if it is not asked too often.
+CYCLES = {"cpu": 1, "cuda": 20}
+#: Matrix products, and copies, that make a turn.
+REPEATS = {"cpu": 1, "cuda": 10}
 #: Called with the name of the stage, stages done, stages in all.
 StageProgress = Callable[[str, int, int], None]
 
@@ -98,31 +102,34 @@ def measure(name: str, settings: BenchmarkSettings, folder: Path) -> Measured:
     """Train a system and its twin on noise, turn and turn about with matrix products."""
     options = composed_settings(name, settings)
     cycle = int(options.optimizer.n_critic)
-    system, batch = built(options), noise_batch(settings.batch_size, settings.image_size)
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    # a GPU holds the frames of a run, too (`trainer.data_on_device`)
+    system, batch = built(options), noise_batch(settings.batch_size, settings.image_size).to(device)
+    cycles, repeats = CYCLES[device.type], REPEATS[device.type]
 
     bf16 = resolve_precision(settings.precision, options.trainer.accelerator) == "bf16-mixed"
     loop = TWINS[name](copy.deepcopy(system).to(device), itertools.repeat(batch), bf16)
-    twin = repeated(lambda: next(loop), cycle)
-    twin()  # Adam makes its moments once
+    twin_cycle = repeated(lambda: next(loop), cycle)
+    twin_cycle()  # Adam makes its moments once
     with FlopsByPrecision() as counter:
-        twin()
+        twin_cycle()
     edge = 256 if settings.quick else PRODUCT_EDGE[device.type]
     block = 1 << 20 if settings.quick else COPY_BYTES[device.type]
-    products = {str(kind): matrix_product(kind, device, edge) for kind in counter.counts}
-    products["copy"] = copy_block(device, block)
+    products = {str(kind): repeated(matrix_product(kind, device, edge), repeats) for kind in counter.counts}
+    products["copy"] = repeated(copy_block(device, block), repeats)
 
     compilation = compile_networks(system, device) if settings.compile else Compilation((), "")
     both = compilation.networks and not options.trainer.cuda_graphs  # a recording holds one of the two
     stances = {"ours": "force_eager", "compiled": "default"} if both else {"ours": None}
-    stream = TurnStream(batch, system, cycle, stances, {**products, "twin": twin}, settings.rounds,
+    others = {**products, "twin": repeated(twin_cycle, cycles)}
+    stream = TurnStream(batch, system, cycle * cycles, stances, others, settings.rounds,
                         warm_up=WARM_UP + 2 if options.trainer.cuda_graphs else 1)  # fmt: skip
     said = fit(system, stream, options, folder)
 
     seconds = stream.timings
-    an_iteration = {turn: Timing(seconds[turn].seconds / cycle) for turn in ("twin", *stances)}
-    rates = {kind: product_flops(edge) / seconds[str(kind)].seconds for kind in counter.counts}
-    copies = 2 * block / seconds["copy"].seconds
+    an_iteration = {turn: Timing(seconds[turn].seconds / (cycle * cycles)) for turn in ("twin", *stances)}
+    rates = {kind: repeats * product_flops(edge) / seconds[str(kind)].seconds for kind in counter.counts}
+    copies = repeats * 2 * block / seconds["copy"].seconds
     return Measured(
         name, cycle, an_iteration["ours"], an_iteration["twin"],
         flops={kind: count / cycle for kind, count in counter.counts.items()},

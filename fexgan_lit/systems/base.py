@@ -91,6 +91,8 @@ class ExpressionSystem(LightningModule):
     #: smallest batch the networks can be trained on, and why
     min_batch: ClassVar[int] = 1
     min_batch_reason: ClassVar[str] = ""
+    #: attributes that hold the functions of its losses: dozens of small operations each, which a compiler makes few
+    compilable_losses: ClassVar[tuple[str, ...]] = ()
     #: whether `trainer.cuda_graphs` may record its iteration: `frozen` tells what its step reads and is no tensor
     replayable: ClassVar[bool] = False
     #: why the gradients of a batch cannot be added up part by part (`micro_batch`); empty where they can

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 Network = TypeVar("Network", bound=nn.Module)
+#: Numbers of a tensor up to which a kernel of its own costs a GPU more than the work.
+SMALL = 1 << 16
 
 
 def frozen_copy(network: Network) -> Network:
@@ -40,11 +42,26 @@ def update_ema(average: nn.Module, network: nn.Module, decay: float | Tensor) ->
         decay: a number, or a tensor () on the networks' device, which a recorded iteration reads.
     """
     if isinstance(decay, Tensor):
-        weight = 1.0 - decay
-        for old, new in zip(average.parameters(), network.parameters(), strict=True):
-            old.lerp_(new, weight)
+        lerp_by(list(zip(average.parameters(), network.parameters(), strict=True)), 1.0 - decay)
     else:
         torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - decay)
-    buffers = list(network.buffers())
-    if buffers:  # the call takes no empty lists
-        torch._foreach_copy_(list(average.buffers()), buffers)
+    buffers = list(zip(average.buffers(), network.buffers(), strict=True))
+    for kind in {old.dtype for old, _ in buffers}:  # one kernel copies them all if they are of one kind
+        alike = [pair for pair in buffers if pair[0].dtype == kind]
+        torch._foreach_copy_(*map(list, zip(*alike, strict=True)))
+
+
+def lerp_by(pairs: list[tuple[Tensor, Tensor]], weight: Tensor) -> None:
+    """Move the first of each pair towards the second by `weight` (), which lies on their device.
+
+    torch has no call that does so for many tensors at once. A kernel each takes a microsecond of a GPU however small
+    the tensor is, so the small ones share three.
+    """
+    for old, new in pairs:
+        if old.numel() > SMALL:
+            old.lerp_(new, weight)
+    if small := [pair for pair in pairs if pair[0].numel() <= SMALL]:
+        olds, news = map(list, zip(*small, strict=True))
+        steps = torch._foreach_sub(news, olds)
+        torch._foreach_mul_(steps, weight)
+        torch._foreach_add_(olds, steps)

@@ -69,6 +69,17 @@ def test_batches_are_those_of_the_loader_to_the_bit(loader, name, guides):
     assert (ours.batch(0, 0).source_landmarks is None) is not guides
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no NVIDIA GPU")
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_batches_made_on_a_gpu_are_those_of_the_loader_to_the_bit(loader, name):
+    pairs = loader(*AUGMENTATIONS[name])
+    ours = ResidentPairs(pairs, torch.device("cuda", 0))
+    for number in range(2):
+        batch = ours.batch(0, number)
+        assert batch.source.device.type == "cuda"
+        assert_same(batch.to("cpu"), pairs.batch(0, number))
+
+
 @pytest.mark.parametrize("rank", [0, 1, 2])
 def test_the_part_of_a_process_is_that_of_the_whole_batch(loader, rank):
     length, augment = AUGMENTATIONS["jitter"]

@@ -42,6 +42,7 @@ class FExGAN(AveragedSystem):
     settings_class = FExGANSettings
     loss_class = FExGANLossSettings
     optimizer_class = DualOptimizerSettings
+    compilable_losses = ("generator_loss", "discriminator_loss")
     whole_batch_reason = ""
     min_batch = 2
     min_batch_reason = (
@@ -64,6 +65,7 @@ class FExGAN(AveragedSystem):
         self.optimizer_settings = optimizer
         #: weight of phi_b in equation 1 now; a schedule may lower it (FExGAN after epoch 50)
         self.adversarial_binary = loss.adversarial_binary
+        self.generator_loss, self.discriminator_loss = generator_loss, discriminator_loss
         self.generator = Generator(self.settings, len(self.affects))
         self.discriminator = Discriminator(self.settings, len(self.affects))
         self.average = frozen_copy(self.generator)
@@ -100,11 +102,11 @@ class FExGAN(AveragedSystem):
         on_real, on_fake = self.discriminator(batch.source), self.discriminator(fake)
 
         # Equations 4 and 7
-        loss_g, parts_g = generator_loss(
+        loss_g, parts_g = self.generator_loss(
             on_fake, fake, batch.target, latent, batch.target_affect, self.weights,
             str(self.settings.sigma), self.adversarial_binary,
         )  # fmt: skip
-        loss_d, parts_d = discriminator_loss(
+        loss_d, parts_d = self.discriminator_loss(
             on_real, on_fake, batch.source_affect, batch.target_affect, self.weights.classify_fakes
         )
 
