@@ -93,7 +93,7 @@ class Recording:
 
 
 class ReplayedStep:
-    """In place of a system's training step: the first iterations as they are, then recordings.
+    """In place of a system's training step: the first iterations of all and of a kind as they are, then recordings.
 
     Args:
         system: whose step it is.
@@ -109,17 +109,20 @@ class ReplayedStep:
         self.system, self.step, self.recorder, self.trainer, self.say = system, step, recorder, trainer, say
         n_critic = getattr(getattr(system, "optimizer_settings", None), "n_critic", 1)
         self._plain: float = WARM_UP * n_critic
+        self._seen: set[Hashable] = set()
         self._recordings: dict[Hashable, Recording] = {}
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Losses:
         """One iteration of B pairs, all on the device; the losses are overwritten by the next."""
-        if self._plain:
-            self._plain -= 1
+        key = (len(batch), *self.system.frozen())
+        if self._plain or key not in self._seen:  # what is compiled or chosen at a first time cannot be recorded
+            self._plain = max(0, self._plain - 1)
+            self._seen.add(key)
             return self.recorder.eagerly(lambda: self.step(batch, batch_idx))
         if not self._recordings:
             for optimizer in self.trainer.optimizers:  # there are none before the first iteration
                 move_to_device(optimizer, self.system.device)
-        recording = self._recording_of(batch, batch_idx)
+        recording = self._recording_of(key, batch, batch_idx)
         if recording is None:
             self._plain = math.inf
             return self.recorder.eagerly(lambda: self.step(batch, batch_idx))
@@ -130,9 +133,8 @@ class ReplayedStep:
         self.system.iteration += 1
         return recording.losses
 
-    def _recording_of(self, batch: PairBatch, batch_idx: int) -> Recording | None:
+    def _recording_of(self, key: Hashable, batch: PairBatch, batch_idx: int) -> Recording | None:
         """The recording of an iteration like the one at hand, made now if need be; None where it cannot be made."""
-        key = (len(batch), *self.system.frozen())
         if key not in self._recordings:
             try:
                 self._recordings[key] = self._record(batch, batch_idx)

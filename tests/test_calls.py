@@ -69,8 +69,8 @@ class Frozen:
 class Settings:
     """The part of a run's settings that calls look at."""
 
-    def __init__(self, schedules, **trainer):
-        self.trainer = TrainerSettings(accelerator="cpu", precision="float32", threads=1, **trainer)
+    def __init__(self, schedules, accelerator="cpu", **trainer):
+        self.trainer = TrainerSettings(accelerator=accelerator, precision="float32", threads=1, **trainer)
         self.callbacks = dict(enumerate(schedules))
 
 
@@ -103,7 +103,8 @@ def test_replayed_iterations_train_the_networks_of_plain_ones(model, tmp_path):
     expected, _ = run(plain, tmp_path)
     losses, recorder = run(replayed, tmp_path, record=True)
     n_critic = plain.optimizer_settings.n_critic
-    assert recorder.plain == WARM_UP * n_critic
+    after_the_cut = 1 if model == "fexgan" else 0  # the first iteration of a kind is never recorded
+    assert recorder.plain == WARM_UP * n_critic + after_the_cut
     assert recorder.replayed == ITERATIONS - recorder.plain
     assert recorder.recorded == (2 if model == "fexgan" else n_critic)  # before and after the cut; with and without G
     assert_same_weights(plain, replayed)

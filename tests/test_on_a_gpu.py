@@ -11,25 +11,15 @@ from rich.console import Console
 from fexgan_lit.callbacks import AdversarialCut, LinearDecay
 from fexgan_lit.calls import called
 from fexgan_lit.compilation import compile_networks
-from fexgan_lit.config import TrainerSettings
 from fexgan_lit.replay import ReplayedStep
 from fexgan_lit.trainer import IterationStream, make_trainer
 from tests.benchmarks.test_twins import tiny
 from tests.systems.helpers import NoisePairs
-from tests.test_calls import SYSTEMS, assert_same_weights
+from tests.test_calls import ITERATIONS, SYSTEMS, Settings, assert_same_weights
 from tests.test_compilation import Keep
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no NVIDIA GPU")
-ITERATIONS = 18
 CUDA = torch.device("cuda", 0)
-
-
-class Settings:
-    """The part of a run's settings that calls look at."""
-
-    def __init__(self, schedules, **trainer):
-        self.trainer = TrainerSettings(accelerator="gpu", precision="float32", **trainer)
-        self.callbacks = dict(enumerate(schedules))
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +31,7 @@ def exact(monkeypatch):
 def run(system, tmp_path, compiled=False, **options):
     """Train with a rate that falls and a weight that is cut; the losses of every call, and how many are recorded."""
     cut = [AdversarialCut(epoch=3, to=0.2)] if hasattr(system, "adversarial_binary") else []
-    settings = Settings([LinearDecay(0.3), *cut], **options)
+    settings = Settings([LinearDecay(0.3), *cut], "gpu", **options)
     keep, made = Keep(), []
     stream = IterationStream(NoisePairs(), system, ITERATIONS, settings.trainer.iterations_per_call)
     trainer = make_trainer(settings.trainer, [*settings.callbacks.values(), keep], [], str(tmp_path))

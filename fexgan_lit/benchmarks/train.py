@@ -35,7 +35,7 @@ from fexgan_lit.systems import build_system
 from fexgan_lit.systems.base import ExpressionSystem
 from fexgan_lit.trainer import make_trainer, resolve_precision
 
-#: Rounds of n_critic that make a turn. A GPU works while the host prepares what comes next, if it is not asked too often.
+#: Rounds of n_critic that make a turn: a GPU is busy all the time only where the host is seldom asked to wait for it.
 CYCLES = {"cpu": 1, "cuda": 20}
 #: Matrix products, and copies, that make a turn.
 REPEATS = {"cpu": 1, "cuda": 10}

@@ -47,8 +47,8 @@ def update_ema(average: nn.Module, network: nn.Module, decay: float | Tensor) ->
         torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - decay)
     buffers = list(zip(average.buffers(), network.buffers(), strict=True))
     for kind in {old.dtype for old, _ in buffers}:  # one kernel copies them all if they are of one kind
-        alike = [pair for pair in buffers if pair[0].dtype == kind]
-        torch._foreach_copy_(*map(list, zip(*alike, strict=True)))
+        olds, news = apart([pair for pair in buffers if pair[0].dtype == kind])
+        torch._foreach_copy_(olds, news)
 
 
 def lerp_by(pairs: list[tuple[Tensor, Tensor]], weight: Tensor) -> None:
@@ -61,7 +61,12 @@ def lerp_by(pairs: list[tuple[Tensor, Tensor]], weight: Tensor) -> None:
         if old.numel() > SMALL:
             old.lerp_(new, weight)
     if small := [pair for pair in pairs if pair[0].numel() <= SMALL]:
-        olds, news = map(list, zip(*small, strict=True))
+        olds, news = apart(small)
         steps = torch._foreach_sub(news, olds)
         torch._foreach_mul_(steps, weight)
         torch._foreach_add_(olds, steps)
+
+
+def apart(pairs: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+    """The first of every pair, and the second."""
+    return [first for first, _ in pairs], [second for _, second in pairs]
