@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -48,6 +49,7 @@ def compile_networks(system: ExpressionSystem, device: torch.device, backend: st
         return Compilation((), f"compile    nothing: torch.compile does not work here ({reason}); going on without")
     for name, value in _KEPT.items():
         setattr(torch._functorch.config, name, value)
+    warnings.filterwarnings("ignore", message=r"\s*Online softmax is disabled")  # addressed to torch's own developers
     how: dict[str, Any] = {"backend": backend, **({"options": _OPTIONS} if backend == "inductor" else {})}
     for network in networks.values():
         network.compile(**how)
