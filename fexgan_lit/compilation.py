@@ -15,10 +15,6 @@ if TYPE_CHECKING:
 _OPTIONS: dict[str, str | int | bool] = {"fallback_random": True}
 
 
-#: Networks whose graph is kept for a second loss after it was walked back: compiled code must not reuse its memory.
-_KEPT = {"donated_buffer": False}
-
-
 class Compilation(NamedTuple):
     """What `compile_networks` did: the names of the networks that will be compiled, and a line for the terminal."""
 
@@ -47,8 +43,9 @@ def compile_networks(system: ExpressionSystem, device: torch.device, backend: st
     reason = why_not(device, backend)
     if reason is not None:
         return Compilation((), f"compile    nothing: torch.compile does not work here ({reason}); going on without")
-    for name, value in _KEPT.items():
-        setattr(torch._functorch.config, name, value)
+    if hasattr(torch._functorch.config, "donated_buffer"):
+        # the generator's graph is kept when it was walked back, since the discriminator's goes on in it
+        torch._functorch.config.donated_buffer = False
     warnings.filterwarnings("ignore", message=r"\s*Online softmax is disabled")  # addressed to torch's own developers
     how: dict[str, Any] = {"backend": backend, **({"options": _OPTIONS} if backend == "inductor" else {})}
     for network in networks.values():

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+
+from tests.doors import run_door
 
 os.environ.setdefault("WANDB_MODE", "offline")
 # one thread a worker: two that share two cores are several times slower with two each
@@ -36,10 +37,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_train(folder: Path, *overrides: str, check: bool = True, timeout: int = 200) -> subprocess.CompletedProcess:
     """`python -m fexgan_lit.train` in `folder`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "fexgan_lit.train", *overrides],
-        cwd=folder, capture_output=True, text=True, timeout=timeout, check=False,
-    )  # fmt: skip
+    done = run_door(folder, "train", *overrides, timeout=timeout)
     if check and done.returncode:
         raise AssertionError(f"exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
     return done

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import fields
 
 import numpy as np
@@ -16,13 +14,11 @@ from fexgan_lit.benchmarks.report import Result, single
 from fexgan_lit.benchmarks.settings import BenchmarkSettings
 from fexgan_lit.benchmarks.timing import Spread, Timing, take_turns
 from fexgan_lit.config import conf_folder
+from tests.doors import run_door
 
 
 def run_benchmark(folder, *overrides):
-    return subprocess.run(
-        [sys.executable, "-m", "fexgan_lit.benchmark", *overrides],
-        cwd=folder, capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
+    return run_door(folder, "benchmark", *overrides)
 
 
 @pytest.fixture(scope="module")

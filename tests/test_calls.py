@@ -11,13 +11,14 @@ from rich.console import Console
 
 from fexgan_lit.callbacks import AdversarialCut, LinearDecay
 from fexgan_lit.calls import called
-from fexgan_lit.config import TrainerSettings
+from fexgan_lit.config import TrainerSettings, train_settings
 from fexgan_lit.replay import WARM_UP, being_recorded, why_not_replayed
 from fexgan_lit.systems.optimisers import plain_groups
 from fexgan_lit.trainer import IterationStream, make_trainer
 from tests.benchmarks.test_twins import tiny
 from tests.systems.helpers import NoisePairs
 from tests.test_compilation import Keep
+from tests.test_config import composed
 
 ITERATIONS = 18
 SYSTEMS = ("fexgan", "ganimation", "landmark_label", "stargan")
@@ -221,3 +222,14 @@ def test_options_that_do_not_go_together_are_refused():
     assert TrainerSettings(iterations_per_call=10).problems() == []
     assert "profile" in TrainerSettings(profile=True, cuda_graphs=True).problems()[0]
     assert "iterations_per_call=0" in TrainerSettings(iterations_per_call=0).problems()[0]
+
+
+@pytest.mark.parametrize("data", ["studio_cartoon", "mhfed"])
+@pytest.mark.parametrize("model", ["fexgan", "stargan", "ganimation", "landmark_label"])
+def test_the_gpu_trainer_suits_every_system_and_recipe(model, data):
+    settings = train_settings(composed("trainer=gpu", f"model={model}", f"dataset={data}", "dataset.root=."))
+    t = settings.trainer
+    assert (t.accelerator, t.cuda_graphs, t.compile, t.iterations_per_call) == ("gpu", True, True, 10)
+    assert (
+        t.max_steps == train_settings(composed(f"model={model}", f"dataset={data}", "dataset.root=.")).trainer.max_steps
+    )

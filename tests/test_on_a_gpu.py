@@ -14,7 +14,7 @@ from fexgan_lit.compilation import compile_networks
 from fexgan_lit.replay import ReplayedStep
 from fexgan_lit.trainer import IterationStream, make_trainer
 from tests.benchmarks.test_twins import tiny
-from tests.systems.helpers import NoisePairs
+from tests.systems.helpers import NoisePairs, share_apart
 from tests.test_calls import ITERATIONS, SYSTEMS, Settings
 from tests.test_compilation import Keep
 
@@ -44,21 +44,13 @@ def run(system, tmp_path, compiled=False, **options):
     return keep.losses, len(made)
 
 
-def share_of_other_weights(ours, theirs):
-    """Share of all weights. A GPU adds up in any order, and Adam makes a step of what is next to nothing."""
-    others = theirs.state_dict()
-    floats = [(value, others[name]) for name, value in ours.state_dict().items() if value.is_floating_point()]
-    close = torch.cat([torch.isclose(a, b, rtol=1e-3, atol=2e-5, equal_nan=True).flatten() for a, b in floats])
-    return 1 - close.double().mean().item()
-
-
 def test_a_cut_that_is_not_recorded_would_be_found(tmp_path, monkeypatch):
     plain = tiny("fexgan", "optimizer.lr=1.0e-4")
     replayed = copy.deepcopy(plain)
     monkeypatch.setattr(type(plain), "frozen", lambda self: ())
     run(plain, tmp_path)
     run(replayed, tmp_path, cuda_graphs=True)
-    assert share_of_other_weights(plain.cpu(), replayed.cpu()) > 2e-2
+    assert share_apart(plain.cpu().state_dict(), replayed.cpu().state_dict()) > 2e-2
 
 
 @pytest.mark.parametrize("model", SYSTEMS)
@@ -71,7 +63,7 @@ def test_recorded_iterations_train_the_networks_of_plain_ones(model, tmp_path, c
     assert made == (2 if model == "fexgan" else plain.optimizer_settings.n_critic)
     for ours, theirs in zip(losses, expected, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-5)
-    assert share_of_other_weights(plain.cpu(), replayed.cpu()) < 5e-3
+    assert share_apart(plain.cpu().state_dict(), replayed.cpu().state_dict()) < 5e-3
 
 
 def test_recorded_compiled_iterations_several_a_call(tmp_path, capsys):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from fexgan_lit.expression import Expression
 from fexgan_lit.hub import load_system
 from tests.conftest import TINY, run_train
 from tests.data.standins import write_emotionet
+from tests.doors import run_door
 
 OPTIONS = [option for option in TINY if "latent_size" not in option]
 UNITS = ("model=ganimation", "dataset=emotionet", "optimizer.n_critic=2", "metrics.judge=true", "trainer.val_every=3",
@@ -67,10 +67,7 @@ def test_the_run_folder_gives_the_system_back(finished):
 
 def test_the_other_doors_take_the_run_or_say_why_not(finished, tmp_path):
     def door(name: str, *overrides: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-m", f"fexgan_lit.{name}", f"run={finished[0]}", *overrides], cwd=tmp_path,
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+        return run_door(tmp_path, name, f"run={finished[0]}", *overrides, timeout=120)
 
     refused = door("evaluate")
     assert refused.returncode == 2

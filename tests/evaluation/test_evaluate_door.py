@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +22,7 @@ from fexgan_lit.evaluation.settings import EvaluationSettings
 from fexgan_lit.metrics import judges
 from fexgan_lit.metrics.own_judges import OwnReading
 from tests.conftest import AFFECTS
+from tests.doors import run_door
 
 
 def findings_of(runs: list[Path], bench: judges.JudgeBench, monkeypatch: pytest.MonkeyPatch, **options) -> Findings:
@@ -135,10 +134,7 @@ def test_changed_data_are_refused(runs, bench, monkeypatch, tmp_path):
     ],
 )
 def test_a_mistake_ends_with_a_message(tmp_path, options, words):
-    done = subprocess.run(
-        [sys.executable, "-m", "fexgan_lit.evaluate", *options], cwd=tmp_path, capture_output=True, text=True,
-        timeout=120, check=False,
-    )  # fmt: skip
+    done = run_door(tmp_path, "evaluate", *options, timeout=120)
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import subprocess
-import sys
 
 import pytest
 from omegaconf import OmegaConf
@@ -19,14 +17,12 @@ from fexgan_lit.reporting.settings import ReportSettings, report_settings
 from fexgan_lit.result import write_result
 from fexgan_lit.runfolder import RunFolder
 from fexgan_lit.tables import TextTable
+from tests.doors import run_door
 from tests.reporting.conftest import result
 
 
 def run_report(folder, *overrides):
-    return subprocess.run(
-        [sys.executable, "-m", "fexgan_lit.report", *overrides],
-        cwd=folder, capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
+    return run_door(folder, "report", *overrides)
 
 
 def composed_options(**values):

@@ -44,3 +44,15 @@ def changed(network, before) -> bool:
 
 def count(network) -> int:
     return sum(p.numel() for p in network.parameters())
+
+
+def share_apart(ours, theirs, rtol=1e-3, atol=2e-5) -> float:
+    """Share of all weights of two state dicts that differ.
+
+    Sums in another order round otherwise, and Adam makes a whole step of a gradient that is next to nothing: a few
+    weights may then go another way, whatever the processor.
+    """
+    assert ours.keys() == theirs.keys()
+    pairs = [(value, theirs[name]) for name, value in ours.items() if value.is_floating_point()]
+    close = [torch.isclose(a, b, rtol=rtol, atol=atol, equal_nan=True).flatten() for a, b in pairs]
+    return 1 - float(torch.cat(close).double().mean())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,15 +18,13 @@ from fexgan_lit.data.streaming.settings import PackSettings
 from fexgan_lit.errors import UserError
 from fexgan_lit.prepare import check_chunks, examine_dataset, streamed, train_command, write_pack
 from tests.conftest import TINY, run_train
+from tests.doors import run_door
 
 from .conftest import opened, write
 
 
 def run_prepare(folder: Path, *overrides: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "fexgan_lit.prepare", *overrides],
-        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    return run_door(folder, "prepare", *overrides, timeout=120)
 
 
 #: The tiny studio, as it is drawn and as it is streamed.

@@ -1,0 +1,47 @@
+"""Commands of the library as a user runs them, in processes that have imported the large libraries already.
+
+A command spends most of its few seconds importing torch and Lightning. A server that has done so is forked for every
+command here: its own process, folder, arguments, environment, output and exit code, as after `python -m`.
+"""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["torch", "lightning.pytorch", "torchmetrics", "hydra", "sklearn", "pandas", "rich"])
+
+
+def run_door(folder: Path, door: str, *overrides: str, timeout: int = 200) -> subprocess.CompletedProcess:
+    """`python -m fexgan_lit.<door> <overrides>` in `folder`."""
+    command = [f"fexgan_lit.{door}", *map(str, overrides)]
+    with tempfile.TemporaryDirectory() as written:
+        process = _CONTEXT.Process(target=_as_main, args=(command, str(folder), dict(os.environ), written))
+        process.start()
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired(command, timeout)
+        out, err = ((Path(written) / name).read_text(encoding="utf-8") for name in ("out", "err"))
+    return subprocess.CompletedProcess(command, process.exitcode, out, err)
+
+
+def _as_main(command: list[str], folder: str, environment: dict[str, str], written: str) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    for number, name in ((1, "out"), (2, "err")):
+        file = os.open(f"{written}/{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, number)
+    sys.stdout, sys.stderr = (io.TextIOWrapper(os.fdopen(n, "wb", 0), "utf-8", write_through=True) for n in (1, 2))
+    sys.path[0] = folder
+    sys.argv = command
+    runpy.run_module(command[0], run_name="__main__", alter_sys=True)
