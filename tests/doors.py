@@ -14,9 +14,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["torch", "lightning.pytorch", "torchmetrics", "hydra", "sklearn", "pandas", "rich"])
+#: On Windows a process of its own each, which imports everything anew.
+_CONTEXT: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+if sys.platform != "win32":
+    _CONTEXT.set_forkserver_preload(["torch", "lightning.pytorch", "torchmetrics", "hydra", "sklearn", "pandas"])
 
 
 def run_door(folder: Path, door: str, *overrides: str, timeout: int = 200) -> subprocess.CompletedProcess:
