@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from fexgan_lit.config import TrainerSettings
 from fexgan_lit.data.settings import DatasetConfig
 from fexgan_lit.errors import UserError
 from fexgan_lit.evaluation.contenders import Trained, tell_apart
@@ -23,11 +24,13 @@ from fexgan_lit.systems.optimisers import DualOptimizerSettings
 FACTS = {"affects": ["joy", "fear"], "identities": ["a", "b"], "train_frames": 10, "val_frames": 4}
 
 
-def contender(name: str = "fexgan", *, seed: int = 0, beta: float = 1.0, **data: object) -> Trained:
+def contender(
+    name: str = "fexgan", *, seed: int = 0, beta: float = 1.0, precision: str = "auto", **data: object
+) -> Trained:
     settings = SimpleNamespace(
         model=FExGANSettings(image_size=32), loss=FExGANLossSettings(beta=beta), optimizer=DualOptimizerSettings(),
         dataset=replace(DatasetConfig(name="folder", image_size=32), **{k: v for k, v in data.items() if k != "facts"}),
-        trainer=SimpleNamespace(max_steps=10, max_minutes=None), callbacks={}, seed=seed,
+        trainer=TrainerSettings(max_steps=10, precision=precision), callbacks={}, seed=seed,
         data=data.get("facts", FACTS),
     )  # fmt: skip
     return Trained(name, RunFolder(Path(f"outputs/{name}_{seed}")), settings, None)  # type: ignore[arg-type]
@@ -41,6 +44,8 @@ def test_runs_that_differ_in_the_seed_alone_are_one_row():
 def test_runs_of_other_settings_are_told_apart_by_what_differs():
     named = tell_apart([contender(), contender(beta=3.0), contender(seed=5, beta=3.0), contender("stargan")])
     assert [c.name for c in named] == ["fexgan", "fexgan (loss.beta=3.0)", "fexgan (loss.beta=3.0)", "stargan"]
+    named = tell_apart([contender(), contender(seed=1, precision="float32")])
+    assert [c.name for c in named] == ["fexgan", "fexgan (trainer.precision=float32)"]
 
 
 @pytest.mark.parametrize(
