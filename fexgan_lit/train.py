@@ -80,12 +80,11 @@ def train_run(cfg: DictConfig, console: Console, place: tuple[RunFolder, Path] |
 
     settings = train_settings(cfg)
     with team_of(settings.trainer) as team:
-        data = open_data(settings, console, team)
-
         from fexgan_lit.systems import build_system, check_reads
         from fexgan_lit.trainer import check_trainer
 
-        check_trainer(settings.trainer)
+        check_trainer(settings.trainer)  # before frames are packed, which may take long
+        data = open_data(settings, console, team)
         check_reads(settings, data.train)
         system = build_system(settings, data.affects)
         system.noise.share = data.share

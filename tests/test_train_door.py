@@ -185,6 +185,7 @@ def test_mistakes_end_with_exit_code_2_and_a_message(mistake, tmp_path):
     assert "Traceback" not in done.stderr
     assert list(tmp_path.rglob("config.yaml")) == []
     assert not (tmp_path / "no").exists()
+    assert mistake != "gpu where none is" or "frames" not in done.stdout  # it is said before they are packed
 
 
 def test_an_output_folder_that_is_a_file(tmp_path):
