@@ -1,4 +1,4 @@
-"""torch.compile of the networks that are walked back once; what is differentiated twice stays as it is."""
+"""torch.compile of generators, critics and losses; what is differentiated twice stays as it is."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def compile_networks(system: ExpressionSystem, device: torch.device, backend: st
         network.compile(**how)
     for name in system.compilable_losses:
         setattr(system, name, torch.compile(getattr(system, name), **how))
-    line = f"compile    {', '.join(networks)}; the first iterations take up to some minutes longer"
+    parts = [*networks, *(["losses"] if system.compilable_losses else [])]
+    line = f"compile    {', '.join(parts)}; the first iterations take up to some minutes longer"
     return Compilation(tuple(networks), line)
 
 

@@ -185,7 +185,14 @@ def test_mistakes_end_with_exit_code_2_and_a_message(mistake, tmp_path):
     assert "Traceback" not in done.stderr
     assert list(tmp_path.rglob("config.yaml")) == []
     assert not (tmp_path / "no").exists()
-    assert mistake != "gpu where none is" or "frames" not in done.stdout  # it is said before they are packed
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_named_before_frames_are_packed(tmp_path):
+    done = run_train(tmp_path, "trainer=gpu", check=False)
+    assert done.returncode == 2
+    assert "no GPU" in done.stderr
+    assert "frames" not in done.stdout
 
 
 def test_an_output_folder_that_is_a_file(tmp_path):

@@ -160,8 +160,8 @@ class ExpressionSystem(LightningModule):
     def compilable_networks(self) -> dict[str, nn.Module]:
         """The networks that `trainer.compile` may compile, by name.
 
-        A compiled network gives all its gradients whenever it is walked back, and cannot be walked back twice. One
-        whose graph serves two losses, or is differentiated twice, does not belong here.
+        A compiled network gives all its gradients whenever it is walked back, asked for or not, so one whose graph
+        serves two losses is slower compiled; one that is differentiated twice cannot be.
         """
         return {}
 
