@@ -1,22 +1,37 @@
-"""The 4x4 convolutions of stride 2 of FExGAN's blocks, as matrix products where a processor is faster with them.
+"""The 4x4 convolutions of stride 2 of FExGAN's networks, by fewer operations where a processor is faster with them.
 
-The deep layers hold millions of weights and look at maps of a few pixels. A processor's convolution kernels rearrange
-the weights for every pass over such a map; a matrix product reads them once. Both do the same sums in another order.
+- The deep layers hold millions of weights and look at maps of a few pixels. A processor's convolution kernels rearrange
+  the weights for every pass over such a map; a matrix product reads them once. Both do the same sums in another order.
+- The wide layers on larger maps make most of an iteration. In training they are computed by minimal filtering, nine
+  products in place of sixteen (`fexgan_lit.winograd`). In use they are torch's kernels.
+- A layer that paints an image gives three channels, which kernels fill up to sixteen. Here it gives the twelve of 2x2
+  pixels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import pad
+from torch.nn.functional import pad, pixel_shuffle
+
+from fexgan_lit.winograd import passes as winograd
+from fexgan_lit.winograd.operations import new_map
 
 #: Channels from which a pass over a map, forward or back to its input, is a matrix product where pixels are few.
 WIDE = 256
 #: Pixels a channel up to which the gradient of the weights is one; there the convolution kernels are slowest.
 WEIGHT_PIXELS = 4
+#: Channels, of either side and multiplied, from which nine products cost less than sixteen where pixels are many.
+SPARING, SPARING_PRODUCT = 64, 64 * 128
+#: Channels up to which a map is painted as 2x2 stacked pixels.
+FEW = 4
+
+_kernels_alone = False  # see `kernels_alone`
 
 
 class HalvingConv(nn.Conv2d):
@@ -27,28 +42,41 @@ class HalvingConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        if x.shape[2:] == (2, 2):
-            pixel = x.permute(0, 2, 3, 1).flatten(1) @ seen_of_a_pixel(self.weight).T  # (B, 4C) -> (B, O)
-            return pixel[:, :, None, None]  # (B, O) -> (B, O, 1, 1)
-        if takes_products(self.weight, x.shape[0] * x.shape[2] * x.shape[3] // 4):
-            return _Strided.apply(*in_precision_of_autocast(x, self.weight), True)
+        if not _kernels_alone:
+            if x.shape[2:] == (2, 2):
+                pixel = x.permute(0, 2, 3, 1).flatten(1) @ seen_of_a_pixel(self.weight).T  # (B, 4C) -> (B, O)
+                return pixel[:, :, None, None]  # (B, O) -> (B, O, 1, 1)
+            if is_ours(self.weight, *size_of_small(x, halving=True)):
+                return strided(x, self.weight, None, halving=True)
         return super().forward(x)
 
 
 class DoublingConv(nn.ConvTranspose2d):
-    """Transposed conv 4x4, stride 2, padding 1, without bias: (B, O, h, w) -> (B, C, 2h, 2w)."""
+    """Transposed conv 4x4, stride 2, padding 1: (B, O, h, w) -> (B, C, 2h, 2w)."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 4, stride=2, padding=1, bias=False)
+    def __init__(self, inputs: int, outputs: int, bias: bool = False) -> None:
+        super().__init__(inputs, outputs, 4, stride=2, padding=1, bias=bias)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """See the class."""
-        if x.shape[2:] == (1, 1):
-            pixels = x.flatten(1) @ seen_of_a_pixel(self.weight)  # (B, O) -> (B, 4C)
-            return pixels.unflatten(1, (2, 2, -1)).permute(0, 3, 1, 2)  # (B, 2, 2, C) -> (B, C, 2, 2)
-        if takes_products(self.weight, x.shape[0] * x.shape[2] * x.shape[3]):
-            return _Strided.apply(*in_precision_of_autocast(x, self.weight), False)
+        if not _kernels_alone:
+            if x.shape[2:] == (1, 1) and self.bias is None:
+                pixels = x.flatten(1) @ seen_of_a_pixel(self.weight)  # (B, O) -> (B, 4C)
+                return pixels.unflatten(1, (2, 2, -1)).permute(0, 3, 1, 2)  # (B, 2, 2, C) -> (B, C, 2, 2)
+            if is_ours(self.weight, *size_of_small(x, halving=False)):
+                return strided(x, self.weight, self.bias, halving=False)
         return super().forward(x, output_size)
+
+
+@contextmanager
+def kernels_alone() -> Iterator[None]:
+    """Let every layer be torch's convolution as published while this is entered, to count what it computes."""
+    global _kernels_alone
+    before, _kernels_alone = _kernels_alone, True
+    try:
+        yield
+    finally:
+        _kernels_alone = before
 
 
 def seen_of_a_pixel(weight: Tensor) -> Tensor:
@@ -59,8 +87,8 @@ def seen_of_a_pixel(weight: Tensor) -> Tensor:
     return weight.permute(0, 2, 3, 1)[:, 1:3, 1:3].flatten(1)  # (O, C, 4, 4) -> (O, 2, 2, C) -> (O, 4C)
 
 
-def takes_products(weight: Tensor, pixels: int) -> bool:
-    """Whether some pass of a layer is a matrix product, `pixels` being those of the smaller map over the whole batch.
+def is_ours(weight: Tensor, b: int, h: int, w: int) -> bool:
+    """Whether some pass of a layer is not a convolution kernel of torch's; its smaller map is (B, O, h, w).
 
     Only on a processor, with weights that lie channels last (else they would be copied), and not in a graph that is
     compiled or exported.
@@ -68,7 +96,7 @@ def takes_products(weight: Tensor, pixels: int) -> bool:
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False  # asked first: a graph for any batch must not look at this one
     return (
-        pixels <= WEIGHT_PIXELS * min(weight.shape[:2])
+        (weight.shape[1] <= FEW or has_few_pixels(weight, b * h * w) or is_spared(weight, b, h, w))
         and weight.device.type == "cpu"
         and weight.is_contiguous(memory_format=torch.channels_last)
     )
@@ -79,12 +107,25 @@ def is_small(weight: Tensor, pixels: int) -> bool:
     return WIDE <= min(weight.shape[:2]) >= pixels
 
 
-def in_precision_of_autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as autocast would hand them to a convolution."""
-    if not torch.is_autocast_enabled("cpu"):
-        return x, weight
-    precision = torch.get_autocast_dtype("cpu")
-    return x.to(precision), weight.to(precision)
+def has_few_pixels(weight: Tensor, pixels: int) -> bool:
+    """Whether the gradient of the weights costs less as one matrix product, `pixels` being those of the smaller map."""
+    return pixels <= WEIGHT_PIXELS * min(weight.shape[:2])
+
+
+def is_spared(weight: Tensor, b: int, h: int, w: int) -> bool:
+    """Whether training costs less by minimal filtering: sums of parts must not outweigh the products they spare."""
+    o, c = weight.shape[:2]
+    tiled = h % 2 == w % 2 == 0
+    return tiled and min(o, c) >= SPARING and o * c >= SPARING_PRODUCT and b * h * w > min(o, c)
+
+
+def strided(x: Tensor, weight: Tensor, bias: Tensor | None, halving: bool) -> Tensor:
+    """The map that a layer makes of `x`, which is taken in the precision in which autocast would hand it over."""
+    if torch.is_autocast_enabled("cpu"):
+        x = x.to(torch.get_autocast_dtype("cpu"))
+    trained = torch.is_grad_enabled() and weight.requires_grad
+    spared = trained and bias is None and is_spared(weight, *size_of_small(x, halving))
+    return _Strided.apply(x, weight, bias, halving, spared)
 
 
 def wanted(ctx: Any) -> tuple[bool, bool]:
@@ -108,21 +149,54 @@ def _is_asked_for(node: Any) -> bool:
 
 
 class _Strided(torch.autograd.Function):
-    """`HalvingConv`, or `DoublingConv` where not `halving`: each is what the other's gradient is made with."""
+    """`HalvingConv`, or `DoublingConv` where not `halving`: each is what the other's gradient is made with.
+
+    It computes in the precision of the map; the gradient of the weights comes back in that of the weights. `spared` are
+    the layers computed by minimal filtering.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, halving: bool) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.halving = halving
-        return halve(x, weight) if halving else double(x, weight)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, halving: bool, spared: bool) -> Tensor:
+        ctx.halving, ctx.spared, ctx.shape, ctx.precision = halving, spared, x.shape, weight.dtype
+        weight = weight.to(x.dtype)
+        if spared:
+            out, kept = winograd.halve(x, weight) if halving else winograd.double(x, weight)
+        else:
+            out, kept = halve(x, weight) if halving else double(x, weight, bias), x
+        ctx.save_for_backward(kept, weight)
+        return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        x, weight = ctx.saved_tensors
-        back, (small, large) = (double, (grad, x)) if ctx.halving else (halve, (x, grad))
-        to_x, to_weight = wanted(ctx)
-        return back(grad, weight) if to_x else None, weight_gradient(small, large) if to_weight else None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+        kept, weight = ctx.saved_tensors
+        if ctx.spared:
+            to_x, to_weight = winograd.gradients(grad, kept, weight, ctx.shape, ctx.halving, *wanted(ctx))
+        else:
+            to_x, to_weight = gradients(grad, kept, weight, ctx.halving, *wanted(ctx))
+        to_bias = grad.sum((0, 2, 3), dtype=ctx.precision) if ctx.needs_input_grad[2] else None
+        return to_x, None if to_weight is None else to_weight.to(ctx.precision), to_bias, None, None
+
+
+def size_of_small(x: Tensor, halving: bool) -> tuple[int, int, int]:
+    """B, h, w of the smaller map of a layer that gets `x`."""
+    b, _, height, width = x.shape
+    return (b, height // 2, width // 2) if halving else (b, height, width)
+
+
+def gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, halving: bool, to_x: bool, to_weight: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of a layer's input `x` and weights where asked for, each a pass of its own.
+
+    `grad` is that of what came out.
+    """
+    back = None
+    if to_x:
+        back = double(grad, weight) if halving else halve(grad, weight)
+    if not to_weight:
+        return back, None
+    return back, weight_gradient(grad, x, weight) if halving else weight_gradient(x, grad, weight)
 
 
 def halve(large: Tensor, weight: Tensor) -> Tensor:
@@ -131,30 +205,54 @@ def halve(large: Tensor, weight: Tensor) -> Tensor:
     h, w = height // 2, width // 2
     if not is_small(weight, b * h * w):
         return torch.conv2d(large, weight, stride=2, padding=1)
-    small = windows(large) @ as_matrix(weight).T  # (B*h*w, O)
-    return small.view(b, h, w, -1).permute(0, 3, 1, 2)
+    small = new_map(large, torch.Size((b, len(weight), h, w)))
+    torch.mm(windows(large), as_matrix(weight).T, out=small.permute(0, 2, 3, 1).view(b * h * w, -1))
+    return small
 
 
-def double(small: Tensor, weight: Tensor) -> Tensor:
-    """(B, O, h, w) and weights (O, C, 4, 4) -> (B, C, 2h, 2w): the transpose of `halve`."""
+def double(small: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(B, O, h, w) and weights (O, C, 4, 4) -> (B, C, 2h, 2w), plus bias (C,): the transpose of `halve`."""
     b, o, h, w = small.shape
-    if not is_small(weight, b * h * w):
-        return torch.conv_transpose2d(small, weight, stride=2, padding=1)
+    bias = None if bias is None else bias.to(small.dtype)
+    if weight.shape[1] <= FEW:
+        return paint(small, weight, bias)
+    if bias is not None or not is_small(weight, b * h * w):
+        return torch.conv_transpose2d(small, weight, bias, stride=2, padding=1)
     rows = small.permute(0, 2, 3, 1).reshape(-1, o)  # (B, O, h, w) -> (B*h*w, O)
     patches = (rows @ as_matrix(weight)).view(b, h, w, 4, 4, -1)  # (B, h, w, 4, 4, C)
     # overlapping patches are added up in float32, as a convolution kernel would
-    large = torch.zeros(b, 2 * h + 2, 2 * w + 2, weight.shape[1])
+    framed = torch.zeros(b, 2 * h + 2, 2 * w + 2, weight.shape[1])
     for i in range(4):
         for j in range(4):
-            large[:, i : i + 2 * h : 2, j : j + 2 * w : 2] += patches[:, :, :, i, j]
-    return large[:, 1:-1, 1:-1].to(small.dtype).permute(0, 3, 1, 2)  # (B, 2h, 2w, C) -> (B, C, 2h, 2w)
+            framed[:, i : i + 2 * h : 2, j : j + 2 * w : 2] += patches[:, :, :, i, j]
+    large = new_map(small, torch.Size((b, weight.shape[1], 2 * h, 2 * w)))
+    return large.copy_(framed[:, 1:-1, 1:-1].permute(0, 3, 1, 2))  # (B, 2h, 2w, C) -> (B, C, 2h, 2w)
 
 
-def weight_gradient(small: Tensor, large: Tensor) -> Tensor:
+def paint(small: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`double` to few channels C: a convolution to 2x2 stacked pixels, which are then laid out."""
+    o, c = weight.shape[:2]
+    # (O, C, tap, row, tap, column); a transposed convolution turns the taps
+    taps = weight.view(o, c, 2, 2, 2, 2).flip(2, 4)
+    kernel = taps.permute(1, 3, 5, 0, 2, 4).reshape(4 * c, o, 2, 2)
+    kernel = kernel.contiguous(memory_format=torch.channels_last)
+    bias = None if bias is None else bias.repeat_interleave(4)
+    stacked = torch.conv2d(small, kernel, bias, padding=1)  # (B, 4C, h+1, w+1)
+    framed = pixel_shuffle(stacked, 2)  # (B, C, 2h+2, 2w+2)
+    return framed[:, :, 1:-1, 1:-1].contiguous(memory_format=torch.channels_last)
+
+
+def weight_gradient(small: Tensor, large: Tensor, weight: Tensor) -> Tensor:
     """(B, O, h, w) and (B, C, 2h, 2w), one of them a gradient -> the gradient (O, C, 4, 4) of the weights."""
-    o, c = small.shape[1], large.shape[1]
+    b, o, h, w = small.shape
+    if not has_few_pixels(weight, b * h * w):
+        asked = (False, True, False)  # input, weights, bias
+        by_kernel = torch.ops.aten.convolution_backward(
+            small, large, weight, None, (2, 2), (1, 1), (1, 1), False, (0, 0), 1, asked
+        )
+        return by_kernel[1]
     rows = small.permute(0, 2, 3, 1).reshape(-1, o)  # (B, O, h, w) -> (B*h*w, O)
-    return (rows.T @ windows(large)).view(o, 4, 4, c).permute(0, 3, 1, 2)  # (O, 16C) -> (O, C, 4, 4)
+    return (rows.T @ windows(large)).view(o, 4, 4, -1).permute(0, 3, 1, 2)  # (O, 16C) -> (O, C, 4, 4)
 
 
 def windows(large: Tensor) -> Tensor:

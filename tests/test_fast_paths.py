@@ -12,6 +12,7 @@ from fexgan_lit import strided
 from fexgan_lit.config import TrainerSettings
 from fexgan_lit.systems.fexgan.losses import discriminator_loss, generator_loss
 from fexgan_lit.trainer import IterationStream, make_trainer
+from fexgan_lit.winograd import passes
 from tests.benchmarks.test_twins import tiny
 from tests.systems.helpers import NoisePairs, fit
 from tests.test_accumulation import Keep
@@ -55,22 +56,27 @@ def plain_losses(default, tmp_path_factory):
     return losses_of(system, tmp_path_factory.mktemp("plain"))
 
 
-@pytest.mark.parametrize("path", ["fused", "channels_last", "both", "products"])
+@pytest.mark.parametrize("path", ["fused", "channels_last", "both", "products", "minimal"])
 def test_fifty_iterations_have_the_losses_of_the_plain_path(path, default, plain_losses, tmp_path, monkeypatch):
-    system = copy.deepcopy(default)
+    system, spared, gradients = copy.deepcopy(default), [], passes.gradients
     if path == "products":  # narrow layers take the products of wide ones, too
         monkeypatch.setattr(strided, "WIDE", 1)
         assert strided.is_small(system.generator.encoder.blocks[3][0].weight, pixels=4)
+    if path == "minimal":  # and minimal filtering, which is for wide ones alone
+        monkeypatch.setattr(strided, "SPARING", 1)
+        monkeypatch.setattr(strided, "SPARING_PRODUCT", 1)
+        monkeypatch.setattr(passes, "gradients", lambda *what: spared.append(1) or gradients(*what))
     if path != "fused":
         system.to(memory_format=torch.channels_last)
         assert not system.generator.encoder.blocks[1][0].weight.is_contiguous()
-    if path in ("channels_last", "products"):
+    if path in ("channels_last", "products", "minimal"):
         plain_adam(system)
     losses = losses_of(system, tmp_path)
     assert len(losses) == len(plain_losses) == ITERATIONS
     for iteration, (ours, theirs) in enumerate(zip(losses, plain_losses, strict=True)):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6), iteration
     assert losses[-1]["kl"] != pytest.approx(losses[0]["kl"], rel=0.03)  # the weights did move
+    assert (len(spared) >= 3 * ITERATIONS) == (path == "minimal")
 
 
 def two_passes(system, batch, seed):

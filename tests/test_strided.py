@@ -7,9 +7,11 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from fexgan_lit import strided
-from fexgan_lit.strided import DoublingConv, HalvingConv, double, halve, takes_products, weight_gradient, windows
+from fexgan_lit.strided import DoublingConv, HalvingConv, double, halve, is_ours, weight_gradient, windows
+from fexgan_lit.winograd import passes as winograd
 
 
 def last(x: torch.Tensor) -> torch.Tensor:
@@ -78,6 +80,65 @@ def test_of_narrow_layers_the_gradient_of_the_weights_alone_is_a_product(kind, s
     assert called == [1]
 
 
+@pytest.mark.parametrize(
+    ("kind", "inputs", "outputs", "size"), [(HalvingConv, 64, 128, 16), (DoublingConv, 128, 64, 8)]
+)
+def test_wide_layers_are_trained_by_minimal_filtering(kind, inputs, outputs, size, no_kernels):
+    ours, plain = layers(kind, inputs, outputs)
+    x = torch.randn(4, inputs, size, size)
+    grad = torch.randn_like(plain(x))
+    mine = passes(ours, last(x), last(grad))
+    for ours_, theirs in zip(mine, passes(plain, x, grad), strict=True):
+        torch.testing.assert_close(ours_, theirs, rtol=1e-4, atol=1e-3)
+    assert not mine[0]._is_view()  # an activation may write into it
+    assert ours.weight.grad.stride() == ours.weight.stride()
+
+
+def test_in_use_wide_layers_are_torchs_kernels(monkeypatch):
+    ours, plain = layers(HalvingConv, 64, 128)
+    x = last(torch.randn(4, 64, 16, 16))
+    monkeypatch.setattr(winograd, "halve", lambda *what: pytest.fail("more exact in use"))
+    with torch.no_grad():
+        assert torch.equal(ours(x), plain.to(memory_format=torch.channels_last)(x))
+    ours.weight.requires_grad_(False)
+    ours(x.requires_grad_())
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_images_are_painted_as_stacked_pixels(channels):
+    ours = DoublingConv(24, channels, bias=True).to(memory_format=torch.channels_last)
+    plain = nn.ConvTranspose2d(24, channels, 4, 2, 1)
+    plain.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 24, 5, 6)
+    grad = torch.randn_like(plain(x))
+    for mine, theirs in zip(passes(ours, last(x), last(grad)), passes(plain, x, grad), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours.bias.grad, plain.bias.grad, rtol=1e-4, atol=1e-4)
+    assert ours(last(x)).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_the_gradient_of_an_image_is_painted_the_same_way(channels, monkeypatch):
+    ours, plain = layers(HalvingConv, channels, 24)
+    x, grad = torch.randn(2, channels, 10, 12), torch.randn(2, 24, 5, 6)
+    theirs = passes(plain, x, grad)
+    monkeypatch.setattr(torch, "conv_transpose2d", lambda *what, **how: pytest.fail("sixteen channels for three"))
+    for mine, other in zip(passes(ours, last(x), last(grad)), theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
+
+
+def test_flop_are_counted_as_published():
+    """16 taps each for forward, gradient of the input and of the weights, whatever is computed in fact."""
+    ours, _ = layers(HalvingConv, 64, 128)
+    x = last(torch.randn(4, 64, 16, 16)).requires_grad_()
+    with FlopCounterMode(display=False) as spared:
+        ours(x).sum().backward()
+    with strided.kernels_alone(), FlopCounterMode(display=False) as published:
+        ours(x).sum().backward()
+    assert published.get_total_flops() == 3 * 2 * 16 * 64 * 128 * 4 * 8 * 8
+    assert spared.get_total_flops() == published.get_total_flops() * 9 / 16
+
+
 def test_in_bf16_they_are_as_exact_as_torchs_kernels():
     ours, plain = layers(HalvingConv, 256, 256)
     x, grad = torch.randn(2, 256, 8, 8), torch.randn(2, 256, 4, 4)
@@ -105,14 +166,23 @@ def test_only_what_is_asked_for_is_computed(monkeypatch):
 
 def test_when_products_are_taken():
     wide, narrow = (last(torch.zeros(c, c, 4, 4)) for c in (256, 8))
-    assert takes_products(wide, 1024)
-    assert not takes_products(wide, 1025)  # torch's kernels are as fast there
-    assert takes_products(narrow, 32)
-    assert not takes_products(wide.contiguous(), 4)  # the weights would be copied in every pass
-    assert not takes_products(wide.to("meta"), 4)
+    assert is_ours(narrow, 2, 4, 4)
+    assert not is_ours(narrow, 2, 5, 4)  # torch's kernels are as fast there
+    assert is_ours(wide, 2, 5, 4)
+    assert not is_ours(wide.contiguous(), 1, 2, 2)  # the weights would be copied in every pass
+    assert not is_ours(wide.to("meta"), 1, 2, 2)
     assert strided.is_small(wide, 256)
     assert not strided.is_small(wide, 257)
     assert not strided.is_small(narrow, 4)
+
+
+def test_when_minimal_filtering_is():
+    weight = last(torch.zeros(128, 64, 4, 4))
+    assert strided.is_spared(weight, 32, 16, 16)
+    assert not strided.is_spared(weight, 32, 16, 15)  # tiles are two by two
+    assert not strided.is_spared(weight, 1, 8, 8)  # fewer pixels than channels: the weights outweigh them
+    assert not strided.is_spared(weight[:64], 32, 16, 16)  # sums would cost what products spare
+    assert not strided.is_spared(weight[:, :63], 32, 16, 16)
 
 
 def test_exported_and_compiled_graphs_hold_convolutions():
@@ -139,4 +209,4 @@ def test_double_is_the_transpose_of_halve():
     x, y = torch.randn(1, 256, 4, 4), torch.randn(1, 256, 2, 2)
     left, right = (halve(x, weight) * y).sum(), (x * double(y, weight)).sum()
     assert float(left) == pytest.approx(float(right), rel=1e-3)
-    assert float((weight_gradient(y, x) * weight).sum()) == pytest.approx(float(left), rel=1e-3)
+    assert float((weight_gradient(y, x, weight) * weight).sum()) == pytest.approx(float(left), rel=1e-3)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fexgan_lit.layers import dense, down_block, init_normal, up_block
+from fexgan_lit.strided import DoublingConv
 from fexgan_lit.systems.fexgan.settings import FExGANSettings
 
 
@@ -71,7 +72,7 @@ class Decoder(nn.Module):
             for n, (i, o) in enumerate(zip(inputs, widths, strict=False))
         ]
         self.blocks = nn.Sequential(*blocks)
-        self.to_rgb = nn.ConvTranspose2d(widths[-1], 3, 4, stride=2, padding=1)
+        self.to_rgb = DoublingConv(widths[-1], 3, bias=True)
         self.apply(init_normal)
 
     def forward(self, z: Tensor, affect: Tensor) -> Tensor:
