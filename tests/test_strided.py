@@ -46,6 +46,12 @@ def no_kernels(monkeypatch):
         monkeypatch.setattr(torch, name, refuse)
 
 
+@pytest.fixture
+def spared_float32(monkeypatch):
+    """Layers are trained by minimal filtering in float32, too."""
+    monkeypatch.setattr(strided, "SPARING_PRECISIONS", (torch.bfloat16, torch.float32))
+
+
 @pytest.mark.parametrize(("kind", "shape"), [(HalvingConv, (4, 256, 8, 4)), (DoublingConv, (4, 256, 4, 2))])
 def test_small_maps_give_the_values_and_gradients_of_torchs_kernels(kind, shape, no_kernels):
     ours, plain = layers(kind, 256, 264)
@@ -83,7 +89,7 @@ def test_of_narrow_layers_the_gradient_of_the_weights_alone_is_a_product(kind, s
 @pytest.mark.parametrize(
     ("kind", "inputs", "outputs", "size"), [(HalvingConv, 64, 128, 16), (DoublingConv, 128, 64, 8)]
 )
-def test_wide_layers_are_trained_by_minimal_filtering(kind, inputs, outputs, size, no_kernels):
+def test_wide_layers_are_trained_by_minimal_filtering(kind, inputs, outputs, size, no_kernels, spared_float32):
     ours, plain = layers(kind, inputs, outputs)
     x = torch.randn(4, inputs, size, size)
     grad = torch.randn_like(plain(x))
@@ -94,14 +100,18 @@ def test_wide_layers_are_trained_by_minimal_filtering(kind, inputs, outputs, siz
     assert ours.weight.grad.stride() == ours.weight.stride()
 
 
-def test_in_use_wide_layers_are_torchs_kernels(monkeypatch):
+def test_in_use_and_in_float32_wide_layers_are_torchs_kernels(monkeypatch):
     ours, plain = layers(HalvingConv, 64, 128)
     x = last(torch.randn(4, 64, 16, 16))
     monkeypatch.setattr(winograd, "halve", lambda *what: pytest.fail("more exact in use"))
     with torch.no_grad():
         assert torch.equal(ours(x), plain.to(memory_format=torch.channels_last)(x))
+    ours(x)  # float32
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        ours(x)
     ours.weight.requires_grad_(False)
-    ours(x.requires_grad_())
+    with torch.autocast("cpu", torch.bfloat16):
+        ours(x.requires_grad_())
 
 
 @pytest.mark.parametrize("channels", [3, 4])
@@ -127,7 +137,7 @@ def test_the_gradient_of_an_image_is_painted_the_same_way(channels, monkeypatch)
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
 
 
-def test_flop_are_counted_as_published():
+def test_flop_are_counted_as_published(spared_float32):
     """16 taps each for forward, gradient of the input and of the weights, whatever is computed in fact."""
     ours, _ = layers(HalvingConv, 64, 128)
     x = last(torch.randn(4, 64, 16, 16)).requires_grad_()

@@ -21,9 +21,13 @@ from fexgan_lit.benchmarks.twins import TWINS
 from fexgan_lit.memory import keep_freed_memory
 from fexgan_lit.systems.fexgan.networks import Discriminator, Verdict
 from fexgan_lit.trainer import native_cpu_bf16
+from fexgan_lit.winograd import operations, passes
 
 #: Every variant has what those before it have; the first is what channels_last, bf16 and fused Adam give.
-STEPS = ("as it was", "freed memory kept", "heads as maps lie", "small maps as products")
+STEPS = (
+    "as it was", "freed memory kept", "heads as maps lie", "small maps as products", "images as stacked pixels",
+    "nine products for sixteen", "sums as compiled loops",
+)  # fmt: skip
 
 
 def flattened_heads(self: Discriminator, image: Tensor) -> Verdict:
@@ -42,6 +46,14 @@ def work(pipe: Connection, step: int, width: float, size: int) -> None:
         system.discriminator.__class__ = type("Flattened", (Discriminator,), {"forward": flattened_heads})
     if step < 3:
         strided.WIDE, strided.WEIGHT_PIXELS = sys.maxsize, 0
+    if step < 4:
+        strided.FEW = 0
+    if step < 5:
+        strided.SPARING = sys.maxsize
+    if step < 6:
+        passes.operations_for = lambda x, weight: operations
+    else:
+        passes.loading().result()
     iterations = TWINS["fexgan"](system, itertools.repeat(batch), native_cpu_bf16())
     while pipe.recv():
         started = time.perf_counter()

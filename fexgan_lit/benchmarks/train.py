@@ -35,6 +35,7 @@ from fexgan_lit.strided import kernels_alone
 from fexgan_lit.systems import build_system
 from fexgan_lit.systems.base import ExpressionSystem
 from fexgan_lit.trainer import make_trainer, resolve_precision
+from fexgan_lit.winograd.passes import loading
 
 #: Rounds of n_critic that make a turn: a GPU is busy all the time only where the host is seldom asked to wait for it.
 CYCLES = {"cpu": 1, "cuda": 20}
@@ -112,6 +113,7 @@ def measure(name: str, settings: BenchmarkSettings, folder: Path) -> Measured:
     loop = TWINS[name](copy.deepcopy(system).to(device), itertools.repeat(batch), bf16)
     twin_cycle = repeated(lambda: next(loop), cycle)
     twin_cycle()  # Adam makes its moments once
+    loading().result()  # sums that a run has after some iterations
     with kernels_alone(), FlopsByPrecision() as counter:  # as published, whatever is spared of it
         twin_cycle()
     edge = 256 if settings.quick else PRODUCT_EDGE[device.type]

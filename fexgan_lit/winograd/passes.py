@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
@@ -77,6 +78,9 @@ def loading() -> Future[ModuleType]:
 def _load() -> ModuleType:
     try:
         from fexgan_lit.winograd import compiled
-    except (ImportError, OSError, RuntimeError):  # no GNU OpenMP, a numba that cannot compile this
+    except (ImportError, OSError):  # no GNU OpenMP
+        return operations
+    except Exception as error:  # a numba that cannot compile this: slower, but nothing to end a run for
+        logging.getLogger(__name__).warning("training goes on without compiled sums of minimal filtering: %s", error)
         return operations
     return compiled

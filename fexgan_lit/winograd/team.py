@@ -17,14 +17,16 @@ from numba import types
 
 
 def _team() -> ctypes.CDLL:
-    """The OpenMP library of the installed torch.
+    """The OpenMP library of the installed torch, which has loaded it already.
 
     Raises:
-        OSError: it has none that is known here: only the GNU one, which torch brings along on Linux, is.
+        OSError: it is none that is known here: only the GNU one is, which torch's wheels for Linux bring along.
     """
-    for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*")):
-        return ctypes.CDLL(str(path))
-    raise OSError("this torch does not bring GNU OpenMP along")
+    home = Path(torch.__file__).parent
+    found = [path for folder in (home / "lib", home.parent / "torch.libs") for path in folder.glob("libgomp*")]
+    if not found:
+        raise OSError(f"no libgomp in {home}")
+    return ctypes.CDLL(str(found[0]))
 
 
 _LIBRARY = _team()
