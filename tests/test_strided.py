@@ -12,10 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fexgan_lit import strided
 from fexgan_lit.strided import DoublingConv, HalvingConv, double, halve, is_ours, weight_gradient, windows
 from fexgan_lit.winograd import passes as winograd
-
-
-def last(x: torch.Tensor) -> torch.Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
+from tests.winograd.maps import last
 
 
 def layers(kind, inputs, outputs, seed=0):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import mmap
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+
+from fexgan_lit.machine_code import in_a_thread, kept
 
 #: Bytes of a batch from which the compiled loop is worth its half second of loading.
 _WORTH_COMPILING = 1 << 20
@@ -164,12 +166,8 @@ def _worth_compiling(images: np.ndarray, count: int) -> bool:
 
 @functools.cache
 def _loading_loop() -> Future[Callable[[np.ndarray, np.ndarray, np.ndarray], None]]:
-    """The loop, loaded in a thread of its own, for which the process waits before it ends."""
-    pool = ThreadPoolExecutor(1)
-    try:
-        return pool.submit(_gather_loop)
-    finally:
-        pool.shutdown(wait=False)
+    """The loop, in time."""
+    return in_a_thread(_gather_loop)
 
 
 def _gather_floats(images: np.ndarray, rows: np.ndarray, slices: Iterable[slice]) -> Tensor:
@@ -203,10 +201,7 @@ def _gather_loop() -> Callable[[np.ndarray, np.ndarray, np.ndarray], None]:
 
     read_only = numba.types.Array(numba.uint8, 2, "C", readonly=True)  # takes writable arrays, too
     signature = (read_only, numba.int64[::1], numba.float32[:, ::1])
-    try:
-        return numba.njit(signature, cache=True, nogil=True)(gather)
-    except RuntimeError:  # no folder in which numba could keep it
-        return numba.njit(signature, nogil=True)(gather)
+    return kept(numba.njit, gather, signature, nogil=True)
 
 
 def to_uint8(images: Tensor) -> np.ndarray:

@@ -14,17 +14,15 @@ from typing import Any
 import numba
 import numpy as np
 
+from fexgan_lit.machine_code import kept
+
 #: Reach of the window to either side, and the squares of SSIM's k1 and k2.
 _REACH, _C1, _C2 = 5, np.float32(1e-4), np.float32(9e-4)
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` as machine code, kept on disk where there is a place for it."""
-    how: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc"}, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **how)(function)
-    except RuntimeError:  # no folder in which numba could keep it
-        return numba.njit(**how)(function)
+    """`function` as machine code."""
+    return kept(numba.njit, function, nogil=True, fastmath={"contract", "reassoc"}, error_model="numpy")
 
 
 @_compiled

@@ -15,6 +15,7 @@ import numba
 import numpy as np
 from numba import carray, int64, types, uint32, uint64, void
 
+from fexgan_lit.machine_code import kept
 from fexgan_lit.winograd.team import THREAD, THREADS
 
 _LOW, _HIGH, _HALF, _ONE = np.uint32(16), np.uint32(0xFFFF0000), np.uint32(0x7FFF), np.uint32(1)
@@ -25,16 +26,10 @@ _LENGTH = 1 << 40
 
 
 def _compiled(signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A decorator: machine code for that signature, kept on disk where there is a place for it."""
-    how: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
-
-    def compile_(function: Callable[..., Any]) -> Callable[..., Any]:
-        try:
-            return numba.njit(signature, cache=True, **how)(function)
-        except RuntimeError:  # no folder in which numba could keep it
-            return numba.njit(signature, **how)(function)
-
-    return compile_
+    """A decorator: machine code for that signature."""
+    return lambda function: kept(
+        numba.njit, function, signature, nogil=True, error_model="numpy", boundscheck=False
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------------- two values at once
@@ -261,8 +256,8 @@ def sum_large(parts: np.ndarray, out: np.ndarray, sizes: np.ndarray, first: int,
 # ---------------------------------------------------------------------- shared by threads
 
 
-def _entry(loop: Callable[..., None], out: type) -> int:
-    """The address of a function of C that does a thread's share of a loop, given [x, out, sizes]."""
+def _entry(loop: Callable[..., None], out: type) -> Any:
+    """A loop as a function of C that does the calling thread's share, given [x, out, sizes]."""
 
     def share(arguments: Any) -> None:
         sizes = carray(arguments[2], (8,), np.int64)
@@ -271,18 +266,10 @@ def _entry(loop: Callable[..., None], out: type) -> int:
         written: np.ndarray = carray(arguments[1], (_LENGTH,), out)
         loop(x, written, sizes, count * thread // threads, count * (thread + 1) // threads)
 
-    signature = void(types.CPointer(types.voidptr))
-    try:
-        compiled = numba.cfunc(signature, cache=True)(share)
-    except RuntimeError:  # as above
-        compiled = numba.cfunc(signature)(share)
-    _KEPT.append(compiled)
-    return int(compiled.address or 0)
+    return kept(numba.cfunc, share, void(types.CPointer(types.voidptr)))
 
 
-#: Compiled code must not be freed while its address is in use.
-_KEPT: list[Any] = []
-#: Addresses by name.
+#: By name.
 ENTRIES = {
     loop.__name__: _entry(loop, np.uint64 if loop is sum_weight else np.uint32)
     for loop in (cut_pairs, cut_large, sum_small, sum_weight, sum_large)

@@ -14,9 +14,7 @@ def parts_of_weight(weight: Tensor) -> Tensor:
     o, c = weight.shape[:2]
     taps = weight.permute(0, 2, 3, 1).view(o, 2, 2, 2, 2, c)  # (O, tap, row, tap, column, C)
     parts = weight.new_empty(3, 3, o, 2, 2, c)
-    upper, lower = taps.unbind(1)
-    for part, rows in zip(parts, (upper, upper + lower, lower), strict=True):
-        _cut_pair(rows.select(2, 0), rows.select(2, 1), part)
+    _cut_pairs(taps, 1, 2, parts)
     return parts.view(9, o, 4 * c)
 
 
@@ -25,9 +23,7 @@ def parts_of_small(small: Tensor) -> Tensor:
     b, o, h, w = small.shape
     tiles = small.permute(0, 2, 3, 1).reshape(b, h // 2, 2, w // 2, 2, o)
     parts = small.new_empty(3, 3, b, h // 2, w // 2, o)
-    upper, lower = tiles.unbind(2)
-    for part, rows in zip(parts, (upper, upper + lower, lower), strict=True):
-        _cut_pair(rows.select(3, 0), rows.select(3, 1), part)
+    _cut_pairs(tiles, 2, 3, parts)
     return parts.view(9, -1, o)
 
 
@@ -95,10 +91,16 @@ def at_a_time(large: Tensor) -> int:
     return max(1, min(len(large), AT_A_TIME * len(large) // (large.numel() * large.element_size())))
 
 
-def _cut_pair(first: Tensor, second: Tensor, out: Tensor) -> None:
-    """What m0, m1 and m2 are made of, of two taps or (as gradients) of two outputs."""
-    out[0], out[2] = first, second
-    torch.add(first, second, out=out[1])
+def _cut_pairs(x: Tensor, row: int, column: int, out: Tensor) -> None:
+    """What m0, m1 and m2 are made of, of two taps or (as gradients) of two outputs, down and across: (3, 3, ...).
+
+    `row` is the dimension of the two rows, `column` that of the two columns when the rows are taken out.
+    """
+    upper, lower = x.unbind(row)
+    for part, line in zip(out, (upper, upper + lower, lower), strict=True):
+        left, right = line.unbind(column)
+        part[0], part[2] = left, right
+        torch.add(left, right, out=part[1])
 
 
 def _cut_triple(pixels: Tensor, out: Tensor) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import logging
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fexgan_lit.machine_code import in_a_thread
 from fexgan_lit.winograd import operations
 
 
@@ -67,12 +68,8 @@ def operations_for(x: Tensor, weight: Tensor) -> Any:
 
 @functools.cache
 def loading() -> Future[ModuleType]:
-    """`compiled` in time, loaded in a thread of its own, for which the process waits before it ends."""
-    pool = ThreadPoolExecutor(1)
-    try:
-        return pool.submit(_load)
-    finally:
-        pool.shutdown(wait=False)
+    """`compiled`, in time."""
+    return in_a_thread(_load)
 
 
 def _load() -> ModuleType:

@@ -45,9 +45,9 @@ def _function(name: str) -> Any:
 THREAD, THREADS = _function("omp_get_thread_num"), _function("omp_get_num_threads")
 
 
-def run(entry: int, x: np.ndarray, out: np.ndarray, *sizes: int) -> None:
+def run(entry: Any, x: np.ndarray, out: np.ndarray, *sizes: int) -> None:
     """Let every thread of the team do its share of an entry of `fexgan_lit.winograd.loops`."""
     numbers = np.zeros(8, np.int64)
     numbers[: len(sizes)] = sizes
     arguments = np.array([x.ctypes.data, out.ctypes.data, numbers.ctypes.data], np.uint64)
-    _LIBRARY.GOMP_parallel(entry, arguments.ctypes.data, torch.get_num_threads(), 0)
+    _LIBRARY.GOMP_parallel(entry.address, arguments.ctypes.data, torch.get_num_threads(), 0)
