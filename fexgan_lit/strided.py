@@ -10,8 +10,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,6 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad, pixel_shuffle
 
+from fexgan_lit import loops
+from fexgan_lit.published import are_kernels_alone
 from fexgan_lit.winograd import passes as winograd
 from fexgan_lit.winograd.operations import new_map
 
@@ -28,11 +28,9 @@ WIDE = 256
 WEIGHT_PIXELS = 4
 #: Channels, of either side and multiplied, from which nine products cost less than sixteen where pixels are many, and
 #: in which precisions: torch's convolutions in float32 are up to 1.7 times as fast as its products (AMD).
-SPARING, SPARING_PRODUCT, SPARING_PRECISIONS = 64, 64 * 128, (torch.bfloat16,)
+SPARING, SPARING_PRODUCT, SPARING_PRECISIONS = 32, 32 * 64, (torch.bfloat16,)
 #: Channels up to which a map is painted as 2x2 stacked pixels.
 FEW = 4
-
-_kernels_alone = False  # see `kernels_alone`
 
 
 class HalvingConv(nn.Conv2d):
@@ -43,7 +41,7 @@ class HalvingConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        if not _kernels_alone:
+        if not are_kernels_alone():
             if x.shape[2:] == (2, 2):
                 pixel = x.permute(0, 2, 3, 1).flatten(1) @ seen_of_a_pixel(self.weight).T  # (B, 4C) -> (B, O)
                 return pixel[:, :, None, None]  # (B, O) -> (B, O, 1, 1)
@@ -60,24 +58,13 @@ class DoublingConv(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """See the class."""
-        if not _kernels_alone:
+        if not are_kernels_alone():
             if x.shape[2:] == (1, 1) and self.bias is None:
                 pixels = x.flatten(1) @ seen_of_a_pixel(self.weight)  # (B, O) -> (B, 4C)
                 return pixels.unflatten(1, (2, 2, -1)).permute(0, 3, 1, 2)  # (B, 2, 2, C) -> (B, C, 2, 2)
             if is_ours(self.weight, *size_of_small(x, halving=False)):
                 return strided(x, self.weight, self.bias, halving=False)
         return super().forward(x, output_size)
-
-
-@contextmanager
-def kernels_alone() -> Iterator[None]:
-    """Let every layer be torch's convolution as published while this is entered, to count what it computes."""
-    global _kernels_alone
-    before, _kernels_alone = _kernels_alone, True
-    try:
-        yield
-    finally:
-        _kernels_alone = before
 
 
 def seen_of_a_pixel(weight: Tensor) -> Tensor:
@@ -158,25 +145,27 @@ class _Strided(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, halving: bool, spared: bool) -> Tensor:
-        ctx.halving, ctx.spared, ctx.shape, ctx.precision = halving, spared, x.shape, weight.dtype
-        weight = weight.to(x.dtype)
+        ctx.halving, ctx.spared, ctx.shape = halving, spared, x.shape
         if spared:
-            out, kept = winograd.halve(x, weight) if halving else winograd.double(x, weight)
+            out, parts = winograd.halve(x, weight) if halving else winograd.double(x, weight)
+            ctx.save_for_backward(weight, *parts)
         else:
-            out, kept = halve(x, weight) if halving else double(x, weight, bias), x
-        ctx.save_for_backward(kept, weight)
+            cast = weight.to(x.dtype)
+            out = halve(x, cast) if halving else double(x, cast, bias)
+            ctx.save_for_backward(weight, x, cast)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
-        kept, weight = ctx.saved_tensors
+        weight, kept, used = ctx.saved_tensors
         if ctx.spared:
-            to_x, to_weight = winograd.gradients(grad, kept, weight, ctx.shape, ctx.halving, *wanted(ctx))
+            parts = winograd.Parts(kept, used)
+            to_x, to_weight = winograd.gradients(grad, parts, weight, ctx.shape, ctx.halving, *wanted(ctx))
         else:
-            to_x, to_weight = gradients(grad, kept, weight, ctx.halving, *wanted(ctx))
-        to_bias = grad.sum((0, 2, 3), dtype=ctx.precision) if ctx.needs_input_grad[2] else None
-        return to_x, None if to_weight is None else to_weight.to(ctx.precision), to_bias, None, None
+            to_x, to_weight = gradients(grad, kept, used, ctx.halving, *wanted(ctx))
+        to_bias = grad.sum((0, 2, 3), dtype=weight.dtype) if ctx.needs_input_grad[2] else None
+        return to_x, None if to_weight is None else to_weight.to(weight.dtype), to_bias, None, None
 
 
 def size_of_small(x: Tensor, halving: bool) -> tuple[int, int, int]:
@@ -221,12 +210,23 @@ def double(small: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return torch.conv_transpose2d(small, weight, bias, stride=2, padding=1)
     rows = small.permute(0, 2, 3, 1).reshape(-1, o)  # (B, O, h, w) -> (B*h*w, O)
     patches = (rows @ as_matrix(weight)).view(b, h, w, 4, 4, -1)  # (B, h, w, 4, 4, C)
-    # overlapping patches are added up in float32, as a convolution kernel would
-    framed = torch.zeros(b, 2 * h + 2, 2 * w + 2, weight.shape[1])
+    return sum_patches(patches)
+
+
+def sum_patches(patches: Tensor) -> Tensor:
+    """(B, h, w, 4, 4, C) -> (B, C, 2h, 2w): overlapping patches, summed in float32 as a convolution kernel would."""
+    b, h, w, _, _, c = patches.shape
+    large = new_map(patches, torch.Size((b, c, 2 * h, 2 * w)))
+    if patches.dtype == torch.bfloat16 and c % loops.CHANNELS == 0 and loops.are_ready():
+        from fexgan_lit.loops import patches as compiled  # which compiles it
+        from fexgan_lit.loops.team import run
+
+        run(compiled.sum_patches, (patches, large), b, h, w, c // 2)
+        return large
+    framed = torch.zeros(b, 2 * h + 2, 2 * w + 2, c)
     for i in range(4):
         for j in range(4):
             framed[:, i : i + 2 * h : 2, j : j + 2 * w : 2] += patches[:, :, :, i, j]
-    large = new_map(small, torch.Size((b, weight.shape[1], 2 * h, 2 * w)))
     return large.copy_(framed[:, 1:-1, 1:-1].permute(0, 3, 1, 2))  # (B, 2h, 2w, C) -> (B, C, 2h, 2w)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from tests.doors import run_door
 
@@ -55,3 +56,12 @@ def write_frames(root: Path, identities: int = 2, affects: tuple[str, ...] = AFF
                 image += rng.integers(0, 8, image.shape, dtype=np.uint8)
                 cv2.imwrite(str(folder / f"p{i}_{affect}_{f:03d}.png"), image)
     return root
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request):
+    """So many threads work for torch."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)

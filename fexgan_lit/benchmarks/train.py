@@ -30,12 +30,12 @@ from fexgan_lit.compilation import Compilation, compile_networks
 from fexgan_lit.config import TrainSettings, conf_folder, train_settings
 from fexgan_lit.data.pairs import PairBatch
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS
+from fexgan_lit.loops import loading
+from fexgan_lit.published import kernels_alone
 from fexgan_lit.replay import WARM_UP
-from fexgan_lit.strided import kernels_alone
 from fexgan_lit.systems import build_system
 from fexgan_lit.systems.base import ExpressionSystem
 from fexgan_lit.trainer import make_trainer, resolve_precision
-from fexgan_lit.winograd.passes import loading
 
 #: Rounds of n_critic that make a turn: a GPU is busy all the time only where the host is seldom asked to wait for it.
 CYCLES = {"cpu": 1, "cuda": 20}

@@ -9,11 +9,11 @@ from torch import Tensor
 AT_A_TIME = 4 << 20
 
 
-def parts_of_weight(weight: Tensor) -> Tensor:
-    """(O, C, 4, 4), channels last -> W (9, O, 4C)."""
+def parts_of_weight(weight: Tensor, precision: torch.dtype) -> Tensor:
+    """(O, C, 4, 4), channels last -> W (9, O, 4C) in that precision."""
     o, c = weight.shape[:2]
-    taps = weight.permute(0, 2, 3, 1).view(o, 2, 2, 2, 2, c)  # (O, tap, row, tap, column, C)
-    parts = weight.new_empty(3, 3, o, 2, 2, c)
+    taps = weight.to(precision).permute(0, 2, 3, 1).view(o, 2, 2, 2, 2, c)  # (O, tap, row, tap, column, C)
+    parts = taps.new_empty(3, 3, o, 2, 2, c)
     _cut_pairs(taps, 1, 2, parts)
     return parts.view(9, o, 4 * c)
 

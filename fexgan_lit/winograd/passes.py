@@ -2,44 +2,47 @@
 
 from __future__ import annotations
 
-import functools
-import logging
-from concurrent.futures import Future
 from types import ModuleType
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fexgan_lit.machine_code import in_a_thread
+from fexgan_lit import loops
 from fexgan_lit.winograd import operations
 
 
-def halve(large: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, C, 2h, 2w) and weights (O, C, 4, 4) -> (B, O, h, w), and the parts of what came in, for `gradients`."""
+class Parts(NamedTuple):
+    """What `gradients` multiplies with: the parts of what came in, a map, and of the weights."""
+
+    came_in: Tensor
+    weight: Tensor
+
+
+def halve(large: Tensor, weight: Tensor) -> tuple[Tensor, Parts]:
+    """(B, C, 2h, 2w) and weights (O, C, 4, 4) -> (B, O, h, w), computed in the precision of the map."""
     do = operations_for(large, weight)
     b, _, height, width = large.shape
-    s = do.parts_of_large(large)  # (9, T, 4C)
-    out = do.small_of(s @ do.parts_of_weight(weight).mT, torch.Size((b, len(weight), height // 2, width // 2)))
-    return out, s
+    s, w = do.parts_of_large(large), do.parts_of_weight(weight, large.dtype)  # (9, T, 4C), (9, O, 4C)
+    return do.small_of(torch.bmm(s, w.mT), torch.Size((b, len(weight), height // 2, width // 2))), Parts(s, w)
 
 
-def double(small: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, O, h, w) and weights (O, C, 4, 4) -> (B, C, 2h, 2w), the transpose of `halve`, and parts as there."""
+def double(small: Tensor, weight: Tensor) -> tuple[Tensor, Parts]:
+    """(B, O, h, w) and weights (O, C, 4, 4) -> (B, C, 2h, 2w), the transpose of `halve`."""
     do = operations_for(small, weight)
     b, _, h, w = small.shape
-    y = do.parts_of_small(small)  # (9, T, O)
-    return do.large_of(y @ do.parts_of_weight(weight), torch.Size((b, weight.shape[1], 2 * h, 2 * w))), y
+    y, parts = do.parts_of_small(small), do.parts_of_weight(weight, small.dtype)  # (9, T, O), (9, O, 4C)
+    return do.large_of(torch.bmm(y, parts), torch.Size((b, weight.shape[1], 2 * h, 2 * w))), Parts(y, parts)
 
 
 def gradients(
-    grad: Tensor, parts: Tensor, weight: Tensor, shape: torch.Size, halving: bool, to_x: bool, to_weight: bool
+    grad: Tensor, parts: Parts, weight: Tensor, shape: torch.Size, halving: bool, to_x: bool, to_weight: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of a layer's input and weights, where asked for.
 
     Args:
         grad: of what came out, a map.
-        parts: of what came in.
+        parts: as the layer gave them.
         weight: (O, C, 4, 4).
         shape: of what came in.
         halving: whether the layer is `halve`, not `double`.
@@ -47,37 +50,28 @@ def gradients(
         to_weight: whether that of the weights is; it comes in float32 or finer.
     """
     do = operations_for(grad, weight)
-    y = do.parts_of_small(grad) if halving else parts  # (9, T, O)
-    s = parts if halving else do.parts_of_large(grad)  # (9, T, 4C)
+    y = do.parts_of_small(grad) if halving else parts.came_in  # (9, T, O)
+    s = parts.came_in if halving else do.parts_of_large(grad)  # (9, T, 4C)
     back = None
     if to_x:
-        w = do.parts_of_weight(weight)  # (9, O, 4C)
-        back = do.large_of(y @ w, shape) if halving else do.small_of(s @ w.mT, shape)
-    return back, do.weight_of(y.mT @ s, weight.shape) if to_weight else None
+        w = parts.weight
+        back = do.large_of(torch.bmm(y, w), shape) if halving else do.small_of(torch.bmm(s, w.mT), shape)
+    return back, do.weight_of(torch.bmm(y.mT, s), weight.shape) if to_weight else None
 
 
-def operations_for(x: Tensor, weight: Tensor) -> Any:
-    """The module with the six functions that a layer computes with: `compiled` where it suits, else `operations`.
+def operations_for(x: Tensor, weight: Tensor) -> ModuleType:
+    """The module with the six functions that a layer computes with: `compiled` where it suits and is there.
 
-    Loading `compiled` takes half a second, on its first day on a machine seven. Nobody waits for it: as both give the
-    same bits, torch's operations serve until a thread has loaded it, and for good where it cannot be had.
+    Both give the same bits.
     """
-    suits = x.dtype == torch.bfloat16 and x.device.type == "cpu" and not any(size % 2 for size in weight.shape[:2])
-    return loading().result() if suits and loading().done() else operations
-
-
-@functools.cache
-def loading() -> Future[ModuleType]:
-    """`compiled`, in time."""
-    return in_a_thread(_load)
-
-
-def _load() -> ModuleType:
-    try:
-        from fexgan_lit.winograd import compiled
-    except (ImportError, OSError):  # no GNU OpenMP
+    suits = (
+        x.dtype == torch.bfloat16
+        and x.device.type == "cpu"
+        and weight.dtype == torch.float32
+        and not any(size % loops.CHANNELS for size in weight.shape[:2])
+    )
+    if not suits or not loops.are_ready():
         return operations
-    except Exception as error:  # a numba that cannot compile this: slower, but nothing to end a run for
-        logging.getLogger(__name__).warning("training goes on without compiled sums of minimal filtering: %s", error)
-        return operations
+    from fexgan_lit.winograd import compiled
+
     return compiled

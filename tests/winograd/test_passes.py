@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+import sys
+from types import ModuleType
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from fexgan_lit import loops
 from fexgan_lit.winograd import operations, passes
 from tests.winograd.maps import SHAPES, by_kernels, by_parts, last, layer
 
@@ -29,7 +31,7 @@ def test_by_hand_in_one_channel():
     """A single pixel of the small map seen by a kernel of ones gives ones; a map of ones, what a kernel sees of it."""
     ones, spot = torch.ones(1, 1, 4, 4), torch.zeros(1, 1, 2, 2)
     spot[0, 0, 0, 1] = 3
-    w = operations.parts_of_weight(ones)
+    w = operations.parts_of_weight(ones, torch.float32)
     grown = operations.large_of(operations.parts_of_small(spot) @ w, torch.Size((1, 1, 4, 4)))
     assert grown[0, 0].tolist() == [[0, 3, 3, 3], [0, 3, 3, 3], [0, 3, 3, 3], [0, 0, 0, 0]]  # a frame is cut off
     seen = operations.small_of(operations.parts_of_large(ones) @ w.mT, torch.Size((1, 1, 2, 2)))
@@ -73,24 +75,17 @@ def test_only_gradients_that_are_asked_for_are_made(halving, to_x, to_weight):
 
 def test_nobody_waits_for_loops_that_are_being_loaded(monkeypatch):
     x, weight = last(torch.zeros(1, 64, 4, 4).bfloat16()), torch.zeros(64, 64, 4, 4)
-    loading: Future = Future()
-    monkeypatch.setattr(passes, "loading", lambda: loading)
+    monkeypatch.setattr(loops, "are_ready", lambda: False)
     assert passes.operations_for(x, weight) is operations
-    loading.set_result("the loops")
-    assert passes.operations_for(x, weight) == "the loops"
+    monkeypatch.setattr(loops, "are_ready", lambda: True)
+    monkeypatch.setitem(sys.modules, "fexgan_lit.winograd.compiled", operations_in_loops := ModuleType("compiled"))
+    monkeypatch.setattr("fexgan_lit.winograd.compiled", operations_in_loops, raising=False)
+    assert passes.operations_for(x, weight) is operations_in_loops
 
 
 def test_what_the_loops_do_not_suit_is_not_given_to_them(monkeypatch):
-    monkeypatch.setattr(passes, "loading", lambda: pytest.fail("nothing to load them for"))
+    monkeypatch.setattr(loops, "are_ready", lambda: pytest.fail("nothing to load them for"))
     x, weight = torch.zeros(1, 64, 4, 4), torch.zeros(64, 64, 4, 4)
     assert passes.operations_for(x, weight) is operations
-    assert passes.operations_for(x.bfloat16(), weight[:63]) is operations  # two values at once
+    assert passes.operations_for(x.bfloat16(), weight[:48]) is operations  # 32 values at once
     assert passes.operations_for(x.bfloat16().to("meta"), weight) is operations
-
-
-def test_without_torchs_team_of_threads_torchs_operations_serve(monkeypatch):
-    import sys
-
-    monkeypatch.setitem(sys.modules, "fexgan_lit.winograd.compiled", None)  # its import fails
-    monkeypatch.delattr("fexgan_lit.winograd.compiled", raising=False)
-    assert passes._load() is operations
