@@ -14,20 +14,22 @@ from multiprocessing.connection import Connection
 import numpy as np
 from torch import Tensor
 
-from fexgan_lit import strided
+from fexgan_lit import layers, loops, strided
 from fexgan_lit.benchmarks.settings import BenchmarkSettings
 from fexgan_lit.benchmarks.train import built, composed_settings, noise_batch
 from fexgan_lit.benchmarks.twins import TWINS
 from fexgan_lit.memory import keep_freed_memory
 from fexgan_lit.systems.fexgan.networks import Discriminator, Verdict
 from fexgan_lit.trainer import native_cpu_bf16
-from fexgan_lit.winograd import operations, passes
 
 #: Every variant has what those before it have; the first is what channels_last, bf16 and fused Adam give.
 STEPS = (
     "as it was", "freed memory kept", "heads as maps lie", "small maps as products", "images as stacked pixels",
-    "nine products for sixteen", "sums as compiled loops",
+    "nine products for sixteen", "sums as compiled loops", "norm and activation at once",
 )  # fmt: skip
+
+#: Between iterations: threads of the process before go on waiting actively for some milliseconds.
+PAUSE_S = 0.05
 
 
 def flattened_heads(self: Discriminator, image: Tensor) -> Verdict:
@@ -51,9 +53,10 @@ def work(pipe: Connection, step: int, width: float, size: int) -> None:
     if step < 5:
         strided.SPARING = sys.maxsize
     if step < 6:
-        passes.operations_for = lambda x, weight: operations
-    else:
-        passes.loading().result()
+        loops.are_ready = lambda: False
+    if step < 7:
+        layers.is_ours = lambda norm, x: False
+    loops.loading().result()
     iterations = TWINS["fexgan"](system, itertools.repeat(batch), native_cpu_bf16())
     while pipe.recv():
         started = time.perf_counter()
@@ -77,6 +80,7 @@ def main(rounds: int = 25, width: float = 1.0, size: int = 128) -> None:
     for _ in range(rounds + 2):
         row = []
         for pipe in pipes:
+            time.sleep(PAUSE_S)
             pipe.send(True)
             row.append(pipe.recv())
         seconds.append(row)
