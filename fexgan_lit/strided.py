@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad, pixel_shuffle
 
 from fexgan_lit import loops
+from fexgan_lit.autograd import once
 from fexgan_lit.published import are_kernels_alone
 from fexgan_lit.winograd import passes as winograd
 from fexgan_lit.winograd.operations import new_map
@@ -156,7 +156,7 @@ class _Strided(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         weight, kept, used = ctx.saved_tensors
         if ctx.spared:

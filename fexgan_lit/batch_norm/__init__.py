@@ -9,9 +9,9 @@ Back, with g the gradient of y, times the slope where z <= 0:
     to bias: sum g,   to weight: sum g (x - m) / sqrt(v + epsilon),
     to x:  s (g - sum g / r) - s (x - m) / (v + epsilon) * sum g (x - m) / r
 
-(S. Ioffe and C. Szegedy, Batch normalization, ICML 2015, section 3.) torch goes through a map three times for its
-moments and its result, twice for the activation, and eight times back; `fexgan_lit.loops.norm` goes through it twice
-forward and twice back, keeping the map that came in and nothing else.
+(S. Ioffe and C. Szegedy, Batch normalization, ICML 2015, section 3.) torch goes through a map four times forward
+(mean, variance, result, activation) and three times back; `fexgan_lit.loops.norm` goes through it twice each way and
+keeps the map that came in, nothing else.
 
 `layer` has the layer and when it is one; it is computed by `compiled` or, for the same bits, by `operations`.
 """

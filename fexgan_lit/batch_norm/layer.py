@@ -8,9 +8,9 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from fexgan_lit import loops
+from fexgan_lit.autograd import once
 from fexgan_lit.batch_norm import operations
 from fexgan_lit.published import are_kernels_alone
 
@@ -63,12 +63,12 @@ class _Activated(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, stats, told = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         to_x, to_both = _operations().gradients(grad, x, stats, told)
-        return to_x, to_both[0], to_both[1], None, None, None
+        return to_x, *to_both.unbind(), None, None, None
 
 
 def _operations() -> ModuleType:

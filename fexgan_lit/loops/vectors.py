@@ -13,8 +13,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core.datamodel import models
-from numba.extending import intrinsic, overload, register_model
+from numba.extending import intrinsic, models, overload, register_model
 
 #: uint32, or float32, of a vector; a loop over n of them asks for a multiple.
 LANES = 16
