@@ -4,7 +4,8 @@
 `minimal` (parts and sums of `fexgan_lit.winograd`), `patches` and `norm`. Maps lie channels last, two values of bf16 in
 one uint32. Every loop gives the bits that torch's operations give for the same formula, however many threads share it.
 
-Importing one of these compiles it, or loads what an earlier process compiled.
+Importing one of these compiles it, or loads what an earlier process compiled. numba compares what it kept with the file
+of the loop alone: whoever changes `vectors` or `team` removes `__pycache__/*.nb*`.
 """
 
 from __future__ import annotations
