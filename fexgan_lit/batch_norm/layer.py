@@ -82,4 +82,5 @@ def _operations() -> ModuleType:
 @functools.cache
 def _told(epsilon: float, momentum: float, slope: float) -> Tensor:
     """The numbers of a layer as loops read them."""
-    return torch.tensor([epsilon, momentum, slope])
+    with torch.inference_mode(False):  # whoever asks first may never walk back, the next one may
+        return torch.tensor([epsilon, momentum, slope])

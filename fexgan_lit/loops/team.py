@@ -24,7 +24,6 @@ from fexgan_lit.machine_code import kept
 #: Longer than any array: loops know how far they may go.
 _LENGTH = 1 << 40
 
-
 _LIBRARY = ctypes.CDLL(str(openmp()))  # which torch has loaded already
 _LIBRARY.GOMP_parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
 _LIBRARY.GOMP_parallel.restype = None

@@ -82,6 +82,14 @@ def test_between_a_norm_and_its_activation_dropout_stays_where_it_is(monkeypatch
     assert 0.6 < (out == 0).float().mean() < 0.9  # half by dropout, half of the rest by the activation
 
 
+def test_a_pass_without_gradients_spoils_none_after_it():
+    layers._told.cache_clear()
+    block, x = norm_block(), bf16_map(2, 64, 4, 4)
+    with torch.inference_mode():
+        block(x)
+    assert trained(block, x, torch.ones_like(x))[1] is not None
+
+
 def test_only_what_is_asked_for_gets_a_gradient():
     """A discriminator is walked back to its input alone for the generator's loss."""
     block, x = norm_block(), bf16_map(2, 64, 4, 4).requires_grad_()
