@@ -16,6 +16,7 @@ from fexgan_lit.loops.team import compiled, floats, my_share, shared, sizes, uin
 from fexgan_lit.loops.vectors import (
     LANES,
     either,
+    full,
     high,
     low,
     put,
@@ -178,21 +179,24 @@ def sum_small(addresses: Any) -> None:
 
 @shared
 def sum_weight(addresses: Any) -> None:
-    """(9, outputs, 2, 2, n) -> (outputs, 4, 4, 2n) in float32, in which they are summed."""
-    outputs, n = sizes(addresses)[:2]
+    """(9, pieces, outputs, 2, 2, n) -> (outputs, 4, 4, 2n) in float32, in which they are summed."""
+    outputs, n, pieces = sizes(addresses)[:3]
     parts, out = uints(addresses, 1), floats(addresses, 2)
     first, last = my_share(outputs)
-    part = outputs * 4 * n
+    piece, part = outputs * 4 * n, pieces * outputs * 4 * n
     for o in range(first, last):
         for row in range(4):
             for column in range(2):
                 p = (3 * (row // 2) + column) * part + (2 * o + row % 2) * 2 * n
                 where = 2 * ((4 * o + row) * 4 + 2 * column) * n
                 for i in range(0, 2 * n, LANES):
-                    a, b = take(parts, p + i), take(parts, p + i + 3 * part)
-                    c, d = take(parts, p + i + part), take(parts, p + i + 4 * part)
-                    even = (low(a) + low(b)) + (low(c) + low(d))
-                    store_in_turn(even, (high(a) + high(b)) + (high(c) + high(d)), out, where + 2 * i)
+                    even = odd = full(np.float32(0))
+                    for q in range(p + i, p + i + part, piece):
+                        a, b = take(parts, q), take(parts, q + 3 * part)
+                        c, d = take(parts, q + part), take(parts, q + 4 * part)
+                        even = even + ((low(a) + low(b)) + (low(c) + low(d)))
+                        odd = odd + ((high(a) + high(b)) + (high(c) + high(d)))
+                    store_in_turn(even, odd, out, where + 2 * i)
 
 
 @shared

@@ -43,10 +43,10 @@ def small_of(parts: Tensor, shape: torch.Size) -> Tensor:
 
 
 def weight_of(parts: Tensor, shape: torch.Size) -> Tensor:
-    """(9, O, 4C) -> (O, C, 4, 4) in float32."""
+    """(9 * pieces, O, 4C) -> (O, C, 4, 4) in float32."""
     o, c = shape[:2]
     weight = torch.empty(o, 4, 4, c)
-    run(minimal.sum_weight, (parts.contiguous(), weight), o, c // 2)
+    run(minimal.sum_weight, (parts.contiguous(), weight), o, c // 2, len(parts) // 9)
     return weight.permute(0, 3, 1, 2)  # (O, 4, 4, C) -> (O, C, 4, 4)
 
 

@@ -57,12 +57,13 @@ def small_of(parts: Tensor, shape: torch.Size) -> Tensor:
 
 
 def weight_of(parts: Tensor, shape: torch.Size) -> Tensor:
-    """Parts (9, O, 4C) -> (O, C, 4, 4) of that shape, channels last, in float32 or finer."""
+    """Parts in pieces (9 * pieces, O, 4C) -> (O, C, 4, 4) of that shape, channels last, in float32 or finer."""
     o, c = shape[:2]
     exact = parts.to(torch.promote_types(parts.dtype, torch.float32))
-    taps = _two_of_three(exact.view(3, 3, o, 2, 2, c))  # (tap, 3, O, row, column, C)
-    weight = taps.new_empty(o, 2, 2, 2, 2, c)
-    torch.add(taps[:, :2], taps[:, 1:], out=weight.permute(1, 3, 0, 2, 4, 5))
+    weight = exact.new_zeros(o, 2, 2, 2, 2, c)
+    for piece in exact.view(3, 3, -1, o, 2, 2, c).unbind(2):
+        taps = _two_of_three(piece)  # (tap, 3, O, row, column, C)
+        weight += (taps[:, :2] + taps[:, 1:]).permute(2, 0, 3, 1, 4, 5)
     return weight.view(o, 4, 4, c).permute(0, 3, 1, 2)
 
 

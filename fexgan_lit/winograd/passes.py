@@ -11,6 +11,9 @@ from torch import Tensor
 from fexgan_lit import loops
 from fexgan_lit.winograd import operations
 
+#: Halves of the batch whose gradients of weights are products of their own, in bf16.
+PIECES = 2
+
 
 class Parts(NamedTuple):
     """What `gradients` multiplies with: the parts of what came in, a map, and of the weights."""
@@ -56,7 +59,18 @@ def gradients(
     if to_x:
         w = parts.weight
         back = do.large_of(torch.bmm(y, w), shape) if halving else do.small_of(torch.bmm(s, w.mT), shape)
-    return back, do.weight_of(torch.bmm(y.mT, s), weight.shape) if to_weight else None
+    return back, do.weight_of(over_tiles(y, s), weight.shape) if to_weight else None
+
+
+def over_tiles(y: Tensor, s: Tensor) -> Tensor:
+    """Y^T S in pieces: (9, T, O) and (9, T, 4C) -> (9 * pieces, O, 4C).
+
+    Nine products over all tiles are no even work for two threads, which both prepare the operands of the fifth.
+    """
+    _, tiles, o = y.shape
+    pieces = PIECES if y.dtype == torch.bfloat16 and tiles % PIECES == 0 else 1
+    rows = tiles // pieces
+    return torch.bmm(y.reshape(9 * pieces, rows, o).mT, s.reshape(9 * pieces, rows, -1))
 
 
 def operations_for(x: Tensor, weight: Tensor) -> ModuleType:

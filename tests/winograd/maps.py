@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from fexgan_lit.winograd.passes import over_tiles
+
 #: (B, C, O, h, w) of layers: square and not, one tile and many, any channels.
 SHAPES = [(3, 6, 10, 2, 2), (2, 4, 8, 4, 6), (5, 34, 18, 6, 2), (4, 64, 70, 8, 8)]
 #: The same with channels that compiled loops take.
@@ -35,6 +37,5 @@ def by_kernels(large, small, weight):
 def by_parts(do, large, small, weight):
     """The same by the six functions of a module."""
     s, y, w = do.parts_of_large(large), do.parts_of_small(small), do.parts_of_weight(weight, small.dtype)
-    return (
-        do.small_of(s @ w.mT, small.shape), do.large_of(y @ w, large.shape), do.weight_of(y.mT @ s, weight.shape)
-    )  # fmt: skip
+    change = do.weight_of(over_tiles(y, s), weight.shape)
+    return do.small_of(s @ w.mT, small.shape), do.large_of(y @ w, large.shape), change

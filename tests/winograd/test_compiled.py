@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fexgan_lit.winograd import operations
+from fexgan_lit.winograd.passes import over_tiles
 from tests.bits import same_bits
 from tests.winograd.maps import LOOP_SHAPES, layer
 
@@ -26,6 +27,7 @@ def test_parts_and_sums_are_to_the_bit_those_of_torch(shape, threads):
         ("small_of", s @ w.mT, small),
         ("large_of", y @ w, large),
         ("weight_of", y.mT @ s, weight),
+        ("weight_of", over_tiles(y, s), weight),
     ):
         mine, theirs = (getattr(module, name)(parts, like.shape) for module in (compiled, operations))
         assert same_bits(mine, theirs), name

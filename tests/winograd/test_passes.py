@@ -27,6 +27,19 @@ def test_they_lie_channels_last_as_what_comes_after_expects():
         assert result.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize(("tiles", "pieces"), [(6, 2), (5, 1)])
+def test_in_bf16_either_half_of_the_tiles_gives_gradients_of_its_own(tiles, pieces):
+    torch.manual_seed(0)
+    y, s = torch.randn(9, tiles, 4), torch.randn(9, tiles, 8)
+    halves = passes.over_tiles(y.bfloat16(), s.bfloat16())
+    assert halves.shape == (9 * pieces, 4, 8)
+    assert passes.over_tiles(y, s).shape == (9, 4, 8)  # exact products need no halves
+    shape = torch.Size((4, 2, 4, 4))
+    whole, summed = (operations.weight_of(parts, shape) for parts in (y.mT @ s, halves))
+    assert summed.dtype == torch.float32
+    assert (summed - whole).norm() < 0.01 * whole.norm()
+
+
 def test_by_hand_in_one_channel():
     """A single pixel of the small map seen by a kernel of ones gives ones; a map of ones, what a kernel sees of it."""
     ones, spot = torch.ones(1, 1, 4, 4), torch.zeros(1, 1, 2, 2)
