@@ -26,8 +26,8 @@ from fexgan_lit.winograd.operations import new_map
 WIDE = 256
 #: Pixels a channel up to which the gradient of the weights is one; there the convolution kernels are slowest.
 WEIGHT_PIXELS = 4
-#: Channels, of either side and multiplied, from which nine products cost less than sixteen where pixels are many, and
-#: in which precisions: torch's convolutions in float32 are up to 1.7 times as fast as its products (AMD).
+#: Channels, of either side and multiplied, from which nine products cost less than sixteen where pixels are many and
+#: loops add up, and in which precisions: torch's convolutions in float32 are up to 1.7 times as fast as its products.
 SPARING, SPARING_PRODUCT, SPARING_PRECISIONS = 32, 32 * 64, (torch.bfloat16,)
 #: Channels up to which a map is painted as 2x2 stacked pixels.
 FEW = 4
@@ -103,8 +103,10 @@ def has_few_pixels(weight: Tensor, pixels: int) -> bool:
 def is_spared(weight: Tensor, b: int, h: int, w: int) -> bool:
     """Whether training costs less by minimal filtering: sums of parts must not outweigh the products they spare."""
     o, c = weight.shape[:2]
+    wider = 1 if o % loops.CHANNELS == c % loops.CHANNELS == 0 and loops.are_coming() else 2  # sums by torch cost more
     tiled = h % 2 == w % 2 == 0
-    return tiled and min(o, c) >= SPARING and o * c >= SPARING_PRODUCT and b * h * w > min(o, c)
+    wide = min(o, c) >= wider * SPARING and o * c >= wider**2 * SPARING_PRODUCT
+    return tiled and wide and b * h * w > min(o, c)
 
 
 def strided(x: Tensor, weight: Tensor, bias: Tensor | None, halving: bool) -> Tensor:

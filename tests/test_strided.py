@@ -203,7 +203,8 @@ def test_when_products_are_taken():
     assert not strided.is_small(narrow, 4)
 
 
-def test_when_minimal_filtering_is():
+def test_when_minimal_filtering_is(monkeypatch):
+    monkeypatch.setattr(loops, "are_coming", lambda: True)
     weight = last(torch.zeros(128, 64, 4, 4))
     assert strided.is_spared(weight, 32, 16, 16)
     assert not strided.is_spared(weight, 32, 16, 15)  # tiles are two by two
@@ -211,6 +212,10 @@ def test_when_minimal_filtering_is():
     assert strided.is_spared(weight[:64, :32], 32, 16, 16)
     assert not strided.is_spared(weight[:32, :32], 32, 16, 16)  # sums would cost what products spare
     assert not strided.is_spared(weight[:, :31], 32, 16, 16)
+    assert not strided.is_spared(weight[:, :48], 32, 16, 16)  # sums by torch's operations cost more
+    monkeypatch.setattr(loops, "are_coming", lambda: False)
+    assert strided.is_spared(weight, 32, 16, 16)
+    assert not strided.is_spared(weight[:64], 32, 16, 16)
 
 
 def test_exported_and_compiled_graphs_hold_convolutions():
