@@ -18,9 +18,9 @@ from torch.nn.functional import pad, pixel_shuffle
 
 from fexgan_lit import loops
 from fexgan_lit.autograd import once
+from fexgan_lit.maps import channels_last, new_map
 from fexgan_lit.published import are_kernels_alone
 from fexgan_lit.winograd import passes as winograd
-from fexgan_lit.winograd.operations import new_map
 
 #: Channels from which a pass over a map, forward or back to its input, is a matrix product where pixels are few.
 WIDE = 256
@@ -237,12 +237,11 @@ def paint(small: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     o, c = weight.shape[:2]
     # (O, C, tap, row, tap, column); a transposed convolution turns the taps
     taps = weight.view(o, c, 2, 2, 2, 2).flip(2, 4)
-    kernel = taps.permute(1, 3, 5, 0, 2, 4).reshape(4 * c, o, 2, 2)
-    kernel = kernel.contiguous(memory_format=torch.channels_last)
+    kernel = channels_last(taps.permute(1, 3, 5, 0, 2, 4).reshape(4 * c, o, 2, 2))
     bias = None if bias is None else bias.repeat_interleave(4)
     stacked = torch.conv2d(small, kernel, bias, padding=1)  # (B, 4C, h+1, w+1)
     framed = pixel_shuffle(stacked, 2)  # (B, C, 2h+2, 2w+2)
-    return framed[:, :, 1:-1, 1:-1].contiguous(memory_format=torch.channels_last)
+    return channels_last(framed[:, :, 1:-1, 1:-1])
 
 
 def weight_gradient(small: Tensor, large: Tensor, weight: Tensor) -> Tensor:

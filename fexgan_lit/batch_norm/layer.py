@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fexgan_lit import loops
 from fexgan_lit.autograd import once
 from fexgan_lit.batch_norm import operations
+from fexgan_lit.maps import channels_last
 from fexgan_lit.published import are_kernels_alone
 
 
@@ -66,8 +67,7 @@ class _Activated(torch.autograd.Function):
     @once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, stats, told = ctx.saved_tensors
-        grad = grad.contiguous(memory_format=torch.channels_last)
-        to_x, to_both = _operations().gradients(grad, x, stats, told)
+        to_x, to_both = _operations().gradients(channels_last(grad), x, stats, told)
         return to_x, *to_both.unbind(), None, None, None
 
 

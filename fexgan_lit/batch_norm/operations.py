@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fexgan_lit.winograd.operations import new_map
+from fexgan_lit.maps import new_map
 
 #: Rows (pixels) that are added up at a time, and how many such sums.
 BLOCK = BLOCKS = 16

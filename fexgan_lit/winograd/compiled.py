@@ -7,14 +7,14 @@ from torch import Tensor
 
 from fexgan_lit.loops import minimal
 from fexgan_lit.loops.team import run
-from fexgan_lit.winograd.operations import new_map
+from fexgan_lit.maps import channels_last, new_map
 
 
 def parts_of_weight(weight: Tensor, precision: torch.dtype) -> Tensor:
     """(O, C, 4, 4) in float32 -> (9, O, 4C) in that precision, bf16."""
     o, c = weight.shape[:2]
     parts = weight.new_empty(9, o, 4 * c, dtype=precision)
-    run(minimal.cut_weight, (as_it_lies(weight), parts), o, c // 2)
+    run(minimal.cut_weight, (channels_last(weight), parts), o, c // 2)
     return parts
 
 
@@ -22,7 +22,7 @@ def parts_of_small(small: Tensor) -> Tensor:
     """(B, O, h, w) -> (9, T, O)."""
     b, o, h, w = small.shape
     parts = small.new_empty(9, b * (h // 2) * (w // 2), o)
-    run(minimal.cut_small, (as_it_lies(small), parts), b, h // 2, w // 2, o // 2)
+    run(minimal.cut_small, (channels_last(small), parts), b, h // 2, w // 2, o // 2)
     return parts
 
 
@@ -30,7 +30,7 @@ def parts_of_large(large: Tensor) -> Tensor:
     """(B, C, 2h, 2w) -> (9, T, 4C)."""
     b, c, height, width = large.shape
     parts = large.new_empty(9, b * (height // 4) * (width // 4), 4 * c)
-    run(minimal.cut_large, (as_it_lies(large), parts), b, height, width, c // 2)
+    run(minimal.cut_large, (channels_last(large), parts), b, height, width, c // 2)
     return parts
 
 
@@ -56,8 +56,3 @@ def large_of(parts: Tensor, shape: torch.Size) -> Tensor:
     large = new_map(parts, shape)
     run(minimal.sum_large, (parts.contiguous(), large), b, height, width, c // 2)
     return large
-
-
-def as_it_lies(tensor: Tensor) -> Tensor:
-    """A map or weights (B, C, H, W), channels last."""
-    return tensor.contiguous(memory_format=torch.channels_last)

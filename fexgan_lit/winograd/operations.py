@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fexgan_lit.maps import new_map
+
 #: Bytes of a map that are cut into parts at a time, so that what lies between stays in the caches.
 AT_A_TIME = 4 << 20
 
@@ -80,11 +82,6 @@ def large_of(parts: Tensor, shape: torch.Size) -> Tensor:
         _overlap(some.transpose(4, 5).unbind(1), rows)
         _overlap(rows.flatten(4).unbind(0), out)
     return large
-
-
-def new_map(like: Tensor, shape: torch.Size) -> Tensor:
-    """Room for a map (B, C, H, W), channels last and not a view: a function of autograd must not return one."""
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
 def at_a_time(large: Tensor) -> int:
