@@ -282,7 +282,8 @@ def load(place: str | Path | None = None, device: str = "cpu") -> LoadedSystem:
     """A trained run, ready for use.
 
     Args:
-        place: a run folder, a checkpoint file in one, `user/name` of a run on the Hugging Face Hub (fetched once), or
+        place: a run folder, a checkpoint file in one, a folder that a plain `lightning.Trainer` left
+            (`lightning_logs/version_0`), `user/name` of a run on the Hugging Face Hub (fetched once), or
             None for the small FExGAN that comes with the package.
         device: `cpu`, `cuda`, `mps`, or `auto` for a graphics processor where there is one.
 
@@ -310,12 +311,14 @@ def is_hub_id(place: str | Path) -> bool:
 
 
 def _open(place: Path, device: str) -> LoadedSystem:
-    """The run of a folder or of a checkpoint file in one."""
+    """The run of a folder or of a checkpoint file in one, also of a folder that Lightning alone wrote."""
     from fexgan_lit.config import train_settings
     from fexgan_lit.generate import pick_device
-    from fexgan_lit.hub import load_system
+    from fexgan_lit.hub import lightning_checkpoint, load_lightning, load_system
     from fexgan_lit.runfolder import RunFolder
 
+    if checkpoint := lightning_checkpoint(place):
+        return LoadedSystem(*load_lightning(checkpoint, pick_device(device)), place)
     run = RunFolder.at(place)
     settings = train_settings(run.read_config())
     return LoadedSystem(load_system(place, pick_device(device)), settings, run.path)

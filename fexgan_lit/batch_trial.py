@@ -6,9 +6,9 @@ import pickle
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fexgan_lit.config import TrainerSettings
@@ -39,8 +39,9 @@ class Trial:
 def run_trial(trial: Trial, folder: Path) -> None:
     """Train two iterations as `python -m fexgan_lit.train` would; nothing is kept, global random numbers neither."""
     import torch
+    from torch.utils.data import DataLoader
 
-    from fexgan_lit.trainer import IterationStream, OneBatch, make_trainer
+    from fexgan_lit.trainer import build_trainer
 
     system, options = trial.system, getattr(trial.system, "optimizer_settings", None)
     if options is not None and hasattr(options, "n_critic"):
@@ -48,9 +49,10 @@ def run_trial(trial: Trial, folder: Path) -> None:
     system.micro_batch = trial.size
     if trial.settings.channels_last:
         system.to(memory_format=torch.channels_last)
-    stream = IterationStream(OneBatch(trial.batch), system, system.iteration + 2)  # type: ignore[arg-type]
+    settings = replace(trial.settings, max_steps=2, val_every=0)
+    batches: Any = DataLoader([trial.batch] * 2, batch_size=None)  # type: ignore[arg-type]
     with torch.random.fork_rng():
-        make_trainer(trial.settings, [], [], str(folder)).fit(system, stream)
+        build_trainer(settings, [], [], str(folder)).fit(system, batches)
 
 
 def trial_in_process(trial: Trial, folder: Path) -> bool:

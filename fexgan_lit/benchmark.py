@@ -34,7 +34,7 @@ def benchmark(cfg: DictConfig) -> None:
     console.print(f"[bold]fexgan_lit {__version__}[/]  benchmark suite={settings.suite}\n")
 
     from fexgan_lit.benchmarks.report import listed, print_table, write_results
-    from fexgan_lit.progress import stage_bar
+    from fexgan_lit.stages import stage_bar
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     with stage_bar(console) as bar:

@@ -48,7 +48,6 @@ class TrainerSettings:
     channels_last: bool = True
     compile: bool = False
     cuda_graphs: bool = False
-    iterations_per_call: int = 1
     data_on_device: str = "auto"
     micro_batch: int | None = None
     auto_batch: bool = False
@@ -72,7 +71,6 @@ class TrainerSettings:
         expected = {name: f"one of {', '.join(allowed)}" for name, allowed in choices.items()}
         counts = (
             "max_steps", "log_every", "checkpoint_every", "profile_iterations", "devices", "num_nodes",
-            "iterations_per_call",
         )  # fmt: skip
         positive = ("max_minutes", "threads", "micro_batch", "memory_limit_gb")
         expected |= dict.fromkeys(counts, "1 or more")
@@ -92,21 +90,10 @@ class TrainerSettings:
 
         values = {name: getattr(self, name) for name in expected}
         found = [f"trainer.{n}={v}: expected {expected[n]}" for n, v in values.items() if not usable(n, v)]
-        return found or self._mismatches()
-
-    def _mismatches(self) -> list[str]:
-        """Values that are fine alone but not together."""
-        k, found = self.iterations_per_call, []
-        every = {n: getattr(self, n) for n in ("log_every", "val_every", "figures_every", "checkpoint_every")}
-        if torn := [f"trainer.{name}={value}" for name, value in every.items() if value % k]:
-            found.append(
-                f"trainer.iterations_per_call={k} with {', '.join(torn)}: nothing is logged, measured or kept within a "
-                f"call; expected multiples of {k}"
-            )
-        if self.profile and (k > 1 or self.cuda_graphs):
+        if self.profile and self.cuda_graphs:
             found.append(
                 "trainer.profile=true times the parts of one iteration as it is launched; expected "
-                "trainer.iterations_per_call=1 and trainer.cuda_graphs=false"
+                "trainer.cuda_graphs=false"
             )
         return found
 
@@ -239,6 +226,7 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
     tree: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     problems: list[str] = []
     check_sections(tree)
+    tree["trainer"].pop("iterations_per_call", None)  # in run folders of version 0.1; it changed no weights
     system = load_target(str(tree["model"].get("_target_")))
     parts = {
         "dataset": typed(DatasetConfig, tree["dataset"], "dataset", problems),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -11,12 +11,14 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from fexgan_lit import __version__
+from fexgan_lit.checkpoints import read_checkpoint
 from fexgan_lit.errors import UserError
 from fexgan_lit.files import write_atomic
 from fexgan_lit.runfolder import RunFolder
 from fexgan_lit.systems.prior import FittedPrior
 
 if TYPE_CHECKING:
+    from fexgan_lit.config import TrainSettings
     from fexgan_lit.systems.base import ExpressionSystem
 
 
@@ -110,23 +112,6 @@ def load_system(place: str | Path, device: str = "cpu") -> ExpressionSystem:
     return system.to(device).eval()
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A training checkpoint as plain tensors and numbers; nothing in the file can run code.
-
-    The tensors are mapped, so asking for the iteration alone reads no weights.
-
-    Raises:
-        UserError: the file is no checkpoint of a training run.
-    """
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        if not {"state_dict", "iteration"} <= set(checkpoint):
-            raise UserError("it lacks weights or the count of iterations")
-    except Exception as error:  # torch.load raises half a dozen kinds for a broken file
-        raise UserError(f"{path} is no checkpoint of a training run: {str(error).splitlines()[0]}") from error
-    return checkpoint
-
-
 def load_checkpoint_weights(system: ExpressionSystem, path: Path) -> None:
     """Read the weights of a training checkpoint.
 
@@ -134,8 +119,47 @@ def load_checkpoint_weights(system: ExpressionSystem, path: Path) -> None:
         UserError: the file is no checkpoint of these networks.
     """
     checkpoint = read_checkpoint(path)
-    system.on_load_checkpoint(checkpoint)
     try:
-        system.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
-        raise UserError(f"{path} belongs to other networks: {str(error).splitlines()[1].strip()}") from error
+        system.on_load_checkpoint(checkpoint)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    system.load_state_dict(checkpoint["state_dict"])
+
+
+def lightning_checkpoint(place: Path) -> Path | None:
+    """The checkpoint of a folder that Lightning's own `ModelCheckpoint` wrote, or `place` itself where it is one.
+
+    Of several in `place` or `place/checkpoints` it is `last.ckpt`, else the newest. None for a run folder of
+    `python -m fexgan_lit.train`, and where there is none.
+    """
+    folder = place.parent if place.is_file() else place
+    if any((where / "config.yaml").is_file() for where in (folder, folder.parent)):
+        return None
+    if place.is_file():
+        return place
+    found = [*folder.glob("*.ckpt"), *folder.glob("checkpoints/*.ckpt")]
+    return max(found, key=lambda path: (path.name == "last.ckpt", path.stat().st_mtime_ns), default=None)
+
+
+def load_lightning(path: Path, device: str = "cpu") -> tuple[ExpressionSystem, TrainSettings]:
+    """The system of a checkpoint that any `lightning.Trainer` wrote, and the settings its hyper-parameters tell.
+
+    Raises:
+        UserError: the file is no whole checkpoint, or of a system that may not be loaded.
+    """
+    from fexgan_lit.config import LoggerSettings, MetricsSettings, TrainerSettings, TrainSettings, load_target
+    from fexgan_lit.data.settings import DatasetConfig
+
+    checkpoint = read_checkpoint(path)
+    options = checkpoint.get("hyper_parameters")
+    if "system" not in checkpoint or not isinstance(options, dict):
+        raise UserError(f"{path} does not name its system and hyper-parameters; expected run=RUN_DIR or a newer file")
+    system = load_target(checkpoint["system"])(**options)
+    load_checkpoint_weights(system, path)
+    dataset = (checkpoint.get("datamodule_hyper_parameters") or {}).get("config") or {}
+    settings = TrainSettings(
+        seed=system.seed, dataset=DatasetConfig(**{"image_size": system.image_size} | dataset), model=system.settings,
+        loss=system.weights, optimizer=system.optimizer_settings, trainer=TrainerSettings(), metrics=MetricsSettings(),
+        logger=LoggerSettings(), callbacks={}, system=type(system), data={"affects": list(system.affects)},
+    )  # fmt: skip
+    return system.to(device).eval(), settings

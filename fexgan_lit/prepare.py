@@ -257,7 +257,7 @@ def open_pack(config: DatasetConfig, progress: Progress) -> tuple[Pack, str]:
     Raises:
         UserError: there is nothing to report on, such as no frames at all.
     """
-    from fexgan_lit.data.datamodule import FrameData
+    from fexgan_lit.data.datamodule import FrameDataModule
     from fexgan_lit.data.labels import NothingToPairError
     from fexgan_lit.data.opening import open_dataset
 
@@ -267,7 +267,7 @@ def open_pack(config: DatasetConfig, progress: Progress) -> tuple[Pack, str]:
         return pack_anyway(error.table, config, progress), str(error)
     try:
         # the pack is there: only sampler and split are tried, without pairs where there are no affects
-        FrameData(config, pairing="none").setup()
+        FrameDataModule(config, pairing="none").setup()
     except UserError as error:
         return pack, str(error)
     return pack, ""

@@ -15,7 +15,7 @@ from fexgan_lit.image_kinds import as_batch
 
 if TYPE_CHECKING:
     from fexgan_lit.config import TrainSettings
-    from fexgan_lit.data.datamodule import FrameData
+    from fexgan_lit.data.datamodule import FrameDataModule
     from fexgan_lit.data.frames import FrameSet
 
 #: Folder of a run that holds a face of each identity as PNG, for use without the data.
@@ -38,7 +38,7 @@ class ReferenceFaces:
     images: Tensor
     rows: np.ndarray | None = None
     frames: FrameSet | None = None
-    data: FrameData | None = None
+    data: FrameDataModule | None = None
 
     def row_of(self, image: Tensor) -> int | None:
         """The row of `frames` that `image` (3, S, S) shows, by equality within a grey level; None where it is none."""
@@ -70,10 +70,10 @@ def faces_of_data(run: TrainSettings, size: int) -> ReferenceFaces:
     Raises:
         UserError: the data are not there any more, or have other affects.
     """
-    from fexgan_lit.data.datamodule import FrameData
+    from fexgan_lit.data.datamodule import FrameDataModule
     from fexgan_lit.data.wanted import reference_rows
 
-    data = FrameData(run.dataset, run.seed, run.system.pairing)
+    data = FrameDataModule(run.dataset, run.seed, run.system.pairing)
     try:
         data.setup()
     except UserError as error:

@@ -129,16 +129,16 @@ def read_result(folder: Path) -> RunResult | None:
     return RunResult(**{name: value for name, value in content.items() if name in known})
 
 
-def record_failure(folder: Path, error: Exception, iteration: int = 0, clock: Clock | None = None) -> RunResult:
+def record_failure(folder: Path, error: Exception | str, iteration: int = 0, clock: Clock | None = None) -> RunResult:
     """Leave the error in a run's folder: one line in `result.json`, the traceback in `error.txt`.
 
     A full disk may refuse both; the result that comes back is then all there is.
     """
     clock = clock or Clock()
-    line = one_line(error)
+    line = error if isinstance(error, str) else one_line(error)
     result = make_result("failed", iteration=iteration, seconds=clock.seconds, started=clock.began, error=line)
     try:
-        write_atomic(folder / ERROR, "".join(traceback.format_exception(error)))
+        write_atomic(folder / ERROR, line if isinstance(error, str) else "".join(traceback.format_exception(error)))
         write_result(folder, result)
     except OSError as full:
         print(f"{folder}: the error could not be kept ({full.strerror}): {line}", file=sys.stderr)  # noqa: T201

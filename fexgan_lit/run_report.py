@@ -13,9 +13,13 @@ from fexgan_lit.tables import TextTable, quality_table, table1
 
 if TYPE_CHECKING:
     from PIL import Image
+    from rich.console import Console
     from torch import Tensor
 
-    from fexgan_lit.watch import Watch
+    from fexgan_lit.config import TrainSettings
+    from fexgan_lit.data.datamodule import FrameDataModule
+    from fexgan_lit.runfolder import RunFolder
+    from fexgan_lit.systems.base import ExpressionSystem
 
 
 @dataclass
@@ -87,25 +91,27 @@ def unpaired_table(results: Results) -> TextTable:
     return TextTable("Without true frames to compare with", ("", *shown), rows, 0, notes)
 
 
-def named_tables(watch: Watch, results: Results) -> dict[str, TextTable]:
+def named_tables(results: Results, data: FrameDataModule) -> dict[str, TextTable]:
     """The tables of a run by a short name, in the order they are read."""
     if results.unpaired:
         return {"unpaired": unpaired_table(results)}
     found = {}
     if "d_real_binary" in results.train:  # a critic that tells no real from generated has no such table
-        found["table1"] = table1(results.train, results.val, classes=len(watch.data.affects))
-    found["quality"] = quality_table(results.train, results.val, watch.judge, notes=results.notes)
+        found["table1"] = table1(results.train, results.val, classes=len(data.affects))
+    found["quality"] = quality_table(results.train, results.val, data.judge, notes=results.notes)
     return found | ({"priors": sampling_table(results.priors)} if results.priors else {})
 
 
-def tables(watch: Watch, results: Results) -> list[TextTable]:
-    """The tables of a run, in the order they are read."""
-    return list(named_tables(watch, results).values())
+def width_of(settings: TrainSettings) -> str:
+    """The factor on all channel counts, in words; nothing where a system has none."""
+    width = getattr(settings.model, "width", None)
+    return "" if width is None else f"width {width:g}"
 
 
-def write_report(watch: Watch, results: Results) -> None:
-    """Write report.md and print its tables."""
-    chosen = tables(watch, results)
+def write_report(
+    results: Results, system: ExpressionSystem, data: FrameDataModule, settings: TrainSettings, run: RunFolder
+) -> None:
+    """Write report.md."""
     captions = CAPTIONS | results.captions
     pictures = [
         f"## {name.replace('_', ' ')}\n\n{captions[name]}\n\n![{name}](figures/{name}.png)\n"
@@ -113,48 +119,46 @@ def write_report(watch: Watch, results: Results) -> None:
     ]
     recipes = "\n".join(f"- `{name}`: {recipe}" for name, recipe in results.recipes.items())
     text = "\n".join([
-        f"# {watch.settings.model.name} on {watch.settings.dataset.name}\n",
-        "\n".join(facts(watch)) + "\n",
-        *(table.markdown() for table in chosen),
+        f"# {settings.model.name} on {settings.dataset.name}\n",
+        "\n".join(facts(system, data, settings)) + "\n",
+        *(table.markdown() for table in named_tables(results, data).values()),
         *([] if results.grid_ssim is None else [
             f"The affect grid against the strongest true frame of each cell: SSIM {results.grid_ssim:.3f}.\n"
         ]),
         *pictures,
         f"## How each number was made\n\n{recipes}\n",
     ])  # fmt: skip
-    write_atomic(watch.run.report, text)
-    print_results(watch, results, chosen)
+    write_atomic(run.report, text)
 
 
-def facts(watch: Watch) -> list[str]:
+def facts(system: ExpressionSystem, data: FrameDataModule, settings: TrainSettings) -> list[str]:
     """What was run, as a Markdown list."""
     import platform
 
     import torch
 
-    s = watch.settings
+    s, width = settings, width_of(settings)
     loss = ", ".join(f"{name} {value:g}" for name, value in vars(s.loss).items() if type(value) in (int, float))
     return [
         f"- command: `python -m fexgan_lit.train` with the `config.yaml` beside this file; seed {s.seed}",
-        f"- {watch.system.iteration} iterations of {s.dataset.batch_size} pairs at {s.dataset.image_size} px, "
-        f"{watch.width.removeprefix(', ')}{', ' if watch.width else ''}loss: {loss}",
-        *(f"- {fact}" for fact in watch.system.facts()),
+        f"- {system.iteration} iterations of {s.dataset.batch_size} pairs at {s.dataset.image_size} px, "
+        f"{width}{', ' if width else ''}loss: {loss}",
+        *(f"- {fact}" for fact in system.facts()),
         f"- fexgan_lit {__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
         f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
-        *(f"- {' '.join(line.split())}" for line in watch.data.summary.lines() if not line.startswith("pack")),
+        *(f"- {' '.join(line.split())}" for line in data.summary.lines() if not line.startswith("pack")),
     ]
 
 
-def print_results(watch: Watch, results: Results, chosen: list[TextTable]) -> None:
+def print_results(results: Results, data: FrameDataModule, run: RunFolder, console: Console) -> None:
     """The tables and where the pictures are."""
-    console = watch.console
-    for table in chosen:
+    for table in named_tables(results, data).values():
         console.print()
         console.print(table.rich())
     console.print(
         "" if results.grid_ssim is None else f"\n  affect grid against true frames: SSIM {results.grid_ssim:.3f}"
     )
     first = next(iter(results.pictures), None)
-    console.print(f"  pictures   {watch.run.figures}{f' ({first}.png first)' if first else ''}", markup=False)
-    console.print(f"  report     {watch.run.report}", markup=False)
-    console.print(f"  weights    {watch.run.weights}", markup=False)
+    console.print(f"  pictures   {run.figures}{f' ({first}.png first)' if first else ''}", markup=False)
+    console.print(f"  report     {run.report}", markup=False)
+    console.print(f"  weights    {run.weights}", markup=False)

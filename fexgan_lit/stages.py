@@ -30,7 +30,15 @@ class Stages:
 @contextlib.contextmanager
 def stages(console: Console) -> Iterator[Stages]:
     """Draw the stages begun inside on `console`."""
-    from fexgan_lit.progress import stage_bar
-
     with stage_bar(console) as bar:
         yield Stages(bar)
+
+
+def stage_bar(console: Console) -> Any:
+    """A bar for what is not training (packing frames, training the judge), gone when it is done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip

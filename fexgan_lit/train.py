@@ -3,41 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from fexgan_lit.distributed.place import place_from_environment
 from fexgan_lit.doors import fail, run_door
 from fexgan_lit.errors import UserError
 
 if TYPE_CHECKING:
+    from lightning.pytorch import Callback, Trainer
     from lightning.pytorch.loggers import Logger
+    from lightning.pytorch.plugins.environments import ClusterEnvironment
     from rich.console import Console
 
     from fexgan_lit.config import TrainerSettings, TrainSettings
-    from fexgan_lit.data.datamodule import FrameData
-    from fexgan_lit.distributed.team import Team
+    from fexgan_lit.data.datamodule import FrameDataModule
+    from fexgan_lit.distributed import Processes
+    from fexgan_lit.result import Clock
     from fexgan_lit.runfolder import RunFolder
     from fexgan_lit.systems.base import ExpressionSystem
-    from fexgan_lit.trainer import IterationStream
-    from fexgan_lit.watch import Watch
-
-#: What may change when a run goes on: how long and how it is watched, never what is trained.
-RESUMABLE = (
-    "trainer.",
-    "metrics.",
-    "logger",
-    "run=",
-    "hydra",
-    "dataset.root=",
-    "dataset.cache_dir=",
-    "dataset.workers=",
-)
 
 
 def train(cfg: DictConfig) -> Any:
@@ -47,23 +38,19 @@ def train(cfg: DictConfig) -> Any:
     if is_sweep_job():
         return work_off(cfg, train_run)
     place = None
-    if cfg.run:
-        run, checkpoint, cfg = resumed(cfg)
-        place = run, checkpoint
-    elif cfg.trainer.go_on:
-        from hydra.core.hydra_config import HydraConfig
+    if cfg.run or cfg.trainer.go_on:
+        from fexgan_lit.resume import find_resumable_run, named_run
 
-        from fexgan_lit.requeue import standing_run
-
-        cfg, place = standing_run(Path(HydraConfig.get().runtime.output_dir), cfg)
+        cfg, place = named_run(cfg) if cfg.run else find_resumable_run(cfg)
     return train_run(cfg, train_console(), place)
 
 
 def train_console() -> Console:
-    """The terminal, or a log file with room for the tables."""
-    from rich.console import Console
+    """The terminal, or a log file with room for the tables; Rich's own console, which Lightning's bar shares."""
+    import rich
 
-    console = Console(highlight=False, soft_wrap=True)
+    rich.reconfigure(highlight=False, soft_wrap=True)
+    console = rich.get_console()
     if not console.is_terminal:
         console.width = 120
     return console
@@ -79,81 +66,282 @@ def train_run(cfg: DictConfig, console: Console, place: tuple[RunFolder, Path] |
     from fexgan_lit.sweeps.lock import held
 
     settings = train_settings(cfg)
-    with team_of(settings.trainer) as team:
-        from fexgan_lit.systems import build_system, check_reads
-        from fexgan_lit.trainer import check_trainer
+    from fexgan_lit.systems import build_system, check_reads
+    from fexgan_lit.trainer import check_trainer
 
-        check_trainer(settings.trainer)  # before frames are packed, which may take long
-        data = open_data(settings, console, team)
-        check_reads(settings, data.train)
-        system = build_system(settings, data.affects)
-        system.noise.share = data.share
-        if place is None:
-            run, checkpoint = claim_folder(cfg, data, system), None
-        else:
-            check_same_data(settings, data)
-            run, checkpoint = place
-        with held(run.path):
-            if checkpoint is not None:
-                run.write_config(cfg)
-            fit(system, data, settings, run, checkpoint, console, team)
+    check_trainer(settings.trainer)  # before frames are packed, which may take long
+    data = open_data(settings, console)
+    check_reads(settings, data.train)
+    system = build_system(settings, data.affects)
+    if place is None:
+        run, checkpoint = claim_folder(cfg, data, system), None
+    else:
+        check_same_data(settings, data)
+        run, checkpoint = place
+    with held(run.path):
+        if checkpoint is not None:
+            run.write_config(cfg)
+        fit_and_test(system, data, settings, run, checkpoint, console)
 
 
-def team_of(settings: TrainerSettings) -> contextlib.AbstractContextManager[Team | None]:
+def fit_and_test(
+    system: ExpressionSystem, data: FrameDataModule, settings: TrainSettings, run: RunFolder, checkpoint: Path | None,
+    console: Console,
+) -> None:  # fmt: skip
+    """Train until the iterations or minutes are spent, then measure, draw and report."""
+    from fexgan_lit import callbacks as cb
+    from fexgan_lit.result import RESULT, Clock, record_failure, record_pruned
+    from fexgan_lit.sweeps.job import is_sweep_job
+    from fexgan_lit.sweeps.pruning import Pruning
+    from fexgan_lit.trackers.send import close_loggers
+
+    if checkpoint is not None:
+        (run.path / RESULT).unlink(missing_ok=True)  # until it ends again, the run has not
+    clock, t = Clock(), settings.trainer
+    loggers = open_loggers(system, settings, run, checkpoint, console)
+    prunes = settings.sweep.pruning is not None and is_sweep_job()
+    try:
+        with or_no_folder(run, system, fresh=checkpoint is None), several_processes(system, t) as processes:
+            callbacks = make_callbacks(system, data, settings, run, console, clock, prunes, processes is not None)
+            environment = None
+            if processes is not None:
+                data.judge  # noqa: B018 (trained before others wait for it)
+                environment = processes.start()
+                processes.on_loss = lambda why: cast(None, record_failure(run.path, why, system.iteration, clock))
+                config = OmegaConf.to_yaml(run.read_config(), resolve=True)
+                start = str(checkpoint.resolve()) if checkpoint else None
+                processes.tell(
+                    {"config": config, "run": str(run.path.resolve()), "checkpoint": start, "pruning": prunes}
+                )
+            trainer = prepare_trainer(system, data, settings, run, console, callbacks, loggers, environment)
+            fit(trainer, system, data, settings, run, checkpoint, console, processes)
+        by_class: dict[type, Any] = {type(callback): callback for callback in callbacks}
+        if by_class[cb.StopOnSignal].stopped:
+            stop_here(system, run, console)
+        pruning = by_class.get(Pruning)
+        if pruning is not None and pruning.reason:
+            record_pruned(run.path, pruning.reason, pruning.numbers, system.iteration, clock)
+            return
+        # its imports take a second that the first iteration need not wait for
+        from fexgan_lit.finish import finish
+        from fexgan_lit.trainer import build_trainer
+
+        if processes is not None:  # rank 0 measures alone
+            trainer = build_trainer(t, [], loggers, str(run.path))
+        finish(trainer, system, data, settings, run, console, clock, by_class[cb.LossMonitor].standing)
+    except Exception as error:
+        if run.config.exists():  # not where the run never began
+            record_failure(run.path, error, system.iteration, clock)
+        raise
+    finally:
+        for line in close_loggers(loggers):
+            console.print(f"  upload     {line}", markup=False)
+
+
+def several_processes(
+    system: ExpressionSystem, settings: TrainerSettings
+) -> contextlib.AbstractContextManager[Processes | None]:
     """The processes that train together; nothing of them is imported where one is enough."""
-    if settings.devices * settings.num_nodes == 1 and place_from_environment() is None:
+    alone = settings.devices * settings.num_nodes == 1 or system.iteration >= settings.max_steps
+    if alone and not is_started_among_several():
         return contextlib.nullcontext()
-    from fexgan_lit.distributed.leading import leading
+    from fexgan_lit.distributed import several
+    from fexgan_lit.sweeps.job import is_sweep_job
 
-    return leading(settings)
+    return several(settings, is_sweep_job())
 
 
-def resumed(cfg: DictConfig) -> tuple[RunFolder, Path, DictConfig]:
-    """The folder, checkpoint and configuration of the run to go on with, changed by what the user may change.
+def make_callbacks(
+    system: ExpressionSystem, data: FrameDataModule, settings: TrainSettings, run: RunFolder, console: Console,
+    clock: Clock, pruning: bool, several: bool,
+) -> list[Callback]:  # fmt: skip
+    """Schedules first, then the guard over the losses, pictures, and the checkpoint that holds them.
+
+    Several processes have the same callbacks, since those talk to one another; rank 0 alone draws, prints and writes.
+    """
+    from fexgan_lit import callbacks as cb
+    from fexgan_lit.sweeps.pruning import Pruning
+    from fexgan_lit.systems.base import ExpressionSystem
+    from fexgan_lit.trackers.run_id import KeptRunId
+
+    t, chosen = settings.trainer, list(settings.callbacks.values())
+    if several:
+        chosen.insert(0, cb.AverageLosses())
+    if t.profile:
+        from fexgan_lit.profiling.callback import ProfileRun
+
+        chosen.insert(0, ProfileRun(t.profile_iterations, run.path / "profile", console))
+    monitor = cb.LossMonitor(run, console)
+    chosen.append(monitor)
+    if t.val_every and data.has_truth:  # FID is measured after training only
+        monitored = ("val/fd_judge", "min") if settings.metrics.judge else ("val/ssim", "max")
+        chosen.append(cb.BestCheckpoint(run, *monitored))
+    if pruning and settings.sweep.pruning is not None:
+        chosen.append(Pruning(settings.sweep.pruning, settings.sweep.directions, run.path))
+    if t.figures_every and (data.labelled or type(system).sheets is not ExpressionSystem.sheets):
+        chosen.append(cb.Grids(t.figures_every, run, lambda: progress_picture(system, data), data.labelled))
+    if t.max_minutes:
+        chosen.append(cb.TimeLimit(timedelta(minutes=t.max_minutes), verbose=False))
+    chosen += [cb.StopOnSignal(together=several), cb.KeepTime(clock), KeptRunId(), cb.RunProgressBar(console)]
+    return [*chosen, cb.LastCheckpoint(t.checkpoint_every, run.last, monitor)]
+
+
+def progress_picture(system: ExpressionSystem, data: FrameDataModule) -> Any:
+    """See `fexgan_lit.finish`, whose imports take a second."""
+    from fexgan_lit.finish import progress_picture
+
+    return progress_picture(system, data)
+
+
+def prepare_trainer(
+    system: ExpressionSystem, data: FrameDataModule, settings: TrainSettings, run: RunFolder, console: Console,
+    callbacks: list[Callback], loggers: list[Logger], environment: ClusterEnvironment | None = None,
+) -> Trainer:  # fmt: skip
+    """Put frames and networks where they will be trained, and say what is about to be trained, on what and where.
 
     Raises:
-        UserError: there is no such run, or an option would change what is trained.
+        UserError: the frames do not fit where `trainer.data_on_device` wants them, or no part of a batch does.
     """
-    from hydra.core.hydra_config import HydraConfig
+    import torch
 
-    from fexgan_lit.runfolder import RunFolder
+    from fexgan_lit.trainer import build_trainer, precision_note, training_device
 
-    run, checkpoint = RunFolder.open(cfg.run)
-    overrides = list(HydraConfig.get().overrides.task)
-    foreign = [o for o in overrides if not o.lstrip("+").startswith(RESUMABLE)]
-    if foreign:
-        raise UserError(
-            f"run={cfg.run} goes on with the configuration it was started with; {', '.join(foreign)} would change "
-            "what is trained. Only trainer.*, metrics.*, logger and the place of the data may change; start a new run "
-            "for the rest."
+    t, world = settings.trainer, 1
+    if environment is not None:
+        from fexgan_lit.data.pairs import Share
+
+        world = environment.world_size()
+        data.share_batches(Share(environment.global_rank(), world))
+    device, going_on = training_device(t, environment), system.iteration < t.max_steps
+    strategy, feed = "auto", None
+    if going_on:
+        with console.status("  opening the stream of frames"):  # gigabytes may go to the device
+            feed = data.place_on(device, t.data_on_device)
+        system.prepare(data.train, lambda: data.judge)
+        if t.auto_batch and t.micro_batch is None:
+            choose_micro_batch(system, data, settings, run, console)
+    system.micro_batch = t.micro_batch
+    if t.cuda_graphs:
+        strategy = graph_strategy(system, device, console, world)
+    trainer = build_trainer(t, callbacks, loggers, str(run.path), environment, strategy)
+    if t.channels_last:
+        system.to(memory_format=torch.channels_last)
+    notes = [feed] if feed else []
+    if note := precision_note(t.precision, t.accelerator):
+        notes.insert(0, f"           {note}")
+    announce(trainer, system, data, settings, run, console, notes, world)
+    if t.compile and going_on:
+        from fexgan_lit.compilation import compile_networks
+
+        console.print(f"  {compile_networks(system, device).line}\n", markup=False)
+    return trainer
+
+
+def announce(
+    trainer: Trainer, system: ExpressionSystem, data: FrameDataModule, settings: TrainSettings, run: RunFolder,
+    console: Console, notes: list[str], processes: int,
+) -> None:  # fmt: skip
+    """Say what is about to be trained, on what, and where it will lie."""
+    import torch
+
+    from fexgan_lit.metrics.unpaired import ABSENT
+    from fexgan_lit.run_report import width_of
+
+    s, t, pairs = settings, settings.trainer, settings.dataset.batch_size
+    networks = ", ".join(
+        f"{name} {sum(p.numel() for p in part.parameters()) / 1e6:.2f} M"
+        for name, part in system.portable_parts().items()
+        if any(True for _ in part.parameters())
+    )
+    device, width = trainer.strategy.root_device, width_of(s)
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    limit = f", at most {t.max_minutes:g} minutes" if t.max_minutes else ""
+    resumed = f"; going on at iteration {system.iteration}" if system.iteration else ""
+    shared = f" on {processes} processes" if processes > 1 else ""
+    lines = [
+        f"model      {s.model.name}, {s.dataset.image_size} px{', ' if width else ''}{width}: {networks} parameters",
+        *(f"           {fact}" for fact in system.facts()),
+        f"training   {t.max_steps} iterations of {pairs} pairs{shared} "
+        f"({t.max_steps / len(data.train_dataloader()):.1f} epochs){limit}{resumed}",
+    ]
+    if t.micro_batch is not None and t.micro_batch < pairs:
+        lines.append(
+            f"           each in {-(-pairs // t.micro_batch)} parts of at most {t.micro_batch} pairs, their gradients "
+            "added up; batch norm sees the parts"
         )
-    kept = run.read_config()
-    for override in overrides:
-        key = override.lstrip("+").partition("=")[0]
-        if key != "run" and not key.startswith("hydra"):
-            OmegaConf.update(kept, key, OmegaConf.select(cfg, key), force_add=True)
-    return run, checkpoint, kept
+    elif t.micro_batch is not None and t.auto_batch:
+        lines.append("           the batch fits into the memory as a whole")
+    if not data.has_truth:
+        lines.append(f"absent     {ABSENT}")
+        lines += [] if data.labelled else ["absent     the grid of affects: the frames have none"]
+    lines += [f"device     {device}, {trainer.precision}{threads}; seed {s.seed}", *notes, f"run        {run.path}"]
+    for line in lines:
+        console.print(f"  {line}", markup=False)
+    console.print()
 
 
-def open_data(settings: TrainSettings, console: Console, team: Team | None = None) -> FrameData:
-    """Index, pack and split the frames, and say what was found; of several processes each takes its share."""
+def fit(
+    trainer: Trainer, system: ExpressionSystem, data: FrameDataModule, settings: TrainSettings, run: RunFolder,
+    checkpoint: Path | None, console: Console, processes: Processes | None = None,
+) -> None:  # fmt: skip
+    """Run the iterations that are still to come; a finished run only gets its weights and counts read.
+
+    Raises:
+        RankLostError: another process died or failed.
+    """
+    import torch
+
+    try:
+        trainer.fit(system, data, ckpt_path=checkpoint, weights_only=True)
+    except torch.OutOfMemoryError as error:
+        from fexgan_lit.data.resident import ResidentPairs, gigabytes
+
+        loader, room = data.train_dataloader(), ""
+        if isinstance(loader, ResidentPairs):
+            room = f", or trainer.data_on_device=false, which frees {gigabytes(loader.pixels.nbytes)}"
+        raise UserError(
+            f"a batch of {settings.dataset.batch_size} pairs does not fit into the memory of the GPU "
+            f"({str(error).splitlines()[0]}). Give trainer.auto_batch=true, which finds how many do and adds up the "
+            f"gradients, or a smaller dataset.batch_size{room}"
+        ) from error
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        kept = "nothing was kept, no checkpoint was due yet"
+        if run.last.exists():
+            kept = f"go on from its last checkpoint with: python -m fexgan_lit.train run={run.path}"
+        console.print(f"\n  stopped at iteration {system.iteration}; {kept}", markup=False)
+        raise
+    except Exception as error:
+        reason = processes.reason_of(error) if processes is not None else None
+        if reason is None:
+            raise
+        from fexgan_lit.distributed import RankLostError
+
+        kept = f"{run.last} is whole" if run.last.exists() else "no checkpoint was due yet"
+        raise RankLostError(
+            f"{reason}. A run cannot go on without one of its processes. {kept}; go on with: "
+            f"python -m fexgan_lit.train run={run.path}"
+        ) from error
+
+
+def open_data(settings: TrainSettings, console: Console) -> FrameDataModule:
+    """Index, pack and split the frames, and say what was found."""
     from fexgan_lit import __version__
-    from fexgan_lit.data.datamodule import FrameData
-    from fexgan_lit.progress import stage_bar
+    from fexgan_lit.data.datamodule import FrameDataModule
+    from fexgan_lit.stages import stages
 
     console.print(f"[bold]fexgan_lit {__version__}[/]  {settings.model.name} on {settings.dataset.name}\n")
-    share = None if team is None else team.place.share
-    data = FrameData(settings.dataset, settings.seed, settings.system.pairing, share)
-    with stage_bar(console) as bar:
-        task = bar.add_task("preparing frames", total=None)
-        data.progress = lambda done, total: bar.update(task, completed=done, total=total)
-        data.setup()
+    data = FrameDataModule(
+        settings.dataset, settings.seed, settings.system.pairing, settings.metrics.judge,
+        settings.metrics.inception_weights,
+    )  # fmt: skip
+    data.stages = functools.partial(stages, console)
+    data.setup()
     for line in data.summary.lines():
         console.print(f"  {line}", markup=False)
     return data
 
 
-def check_same_data(settings: TrainSettings, data: FrameData) -> None:
+def check_same_data(settings: TrainSettings, data: FrameDataModule) -> None:
     """Refuse to go on with other data than the run was started with.
 
     Raises:
@@ -168,7 +356,7 @@ def check_same_data(settings: TrainSettings, data: FrameData) -> None:
         )
 
 
-def claim_folder(cfg: DictConfig, data: FrameData, system: ExpressionSystem) -> RunFolder:
+def claim_folder(cfg: DictConfig, data: FrameDataModule, system: ExpressionSystem) -> RunFolder:
     """The new run folder, with the configuration as it was resolved: presets filled in, the data named."""
     from hydra.core.hydra_config import HydraConfig
 
@@ -185,69 +373,13 @@ def claim_folder(cfg: DictConfig, data: FrameData, system: ExpressionSystem) -> 
     return RunFolder.create(Path(HydraConfig.get().runtime.output_dir), OmegaConf.create(plain))
 
 
-def fit(
-    system: ExpressionSystem, data: FrameData, settings: TrainSettings, run: RunFolder, checkpoint: Path | None,
-    console: Console, team: Team | None = None,
-) -> None:  # fmt: skip
-    """Train until the iterations or minutes are spent, then measure, draw and report."""
-    from fexgan_lit.feed import open_stream
-    from fexgan_lit.result import RESULT, record_failure, record_pruned
-    from fexgan_lit.trackers.send import close_loggers
-    from fexgan_lit.watch import Watch
-
-    if checkpoint is not None:
-        (run.path / RESULT).unlink(missing_ok=True)  # until it ends again, the run has not
-    loggers = open_loggers(system, settings, run, checkpoint, console)
-    watch = Watch(system, data, settings, run, loggers, console, team)
-    try:
-        with or_no_folder(run, fresh=checkpoint is None):
-            with console.status("  opening the stream of frames"):  # gigabytes may go to the device
-                stream, watch.feed = open_stream(system, data, settings.trainer, team)
-            system.prepare(data.train, lambda: watch.judge)
-        choose_micro_batch(watch, stream)
-        if team is not None and len(stream):
-            call_others(team, watch, checkpoint)
-        iterate(watch, stream, checkpoint)
-        if watch.ending.stopped:
-            stop_here(watch)
-        if watch.pruning is not None and watch.pruning.reason:
-            record_pruned(watch.run.path, watch.pruning.reason, watch.pruning.numbers, system.iteration, watch.clock)
-            return
-        # its imports take a second that the first iteration need not wait for
-        from fexgan_lit.finish import finish
-
-        finish(watch)
-    except Exception as error:
-        if run.config.exists():  # not where the run never began
-            record_failure(run.path, error, system.iteration, watch.clock)
-        raise
-    finally:
-        for line in close_loggers(loggers):
-            console.print(f"  upload     {line}", markup=False)
-
-
-def call_others(team: Team, watch: Watch, checkpoint: Path | None) -> None:
-    """Let the other processes begin, now that the pack, the judge and the run folder are there."""
-    from fexgan_lit.distributed.leading import call_team
-    from fexgan_lit.distributed.team import RankLostError
-    from fexgan_lit.result import record_failure
-
-    run, system, clock = watch.run, watch.system, watch.clock
-
-    def record(reason: str) -> None:
-        record_failure(run.path, RankLostError(reason), system.iteration, clock)
-
-    team.on_loss = record
-    call_team(team, run.read_config(), run.path, checkpoint)
-
-
-def stop_here(watch: Watch) -> NoReturn:
+def stop_here(system: ExpressionSystem, run: RunFolder, console: Console) -> NoReturn:
     """A signal ended the training: say how to go on, and end with the exit code that means so."""
-    from fexgan_lit.distributed.callbacks import STOPPED
+    from fexgan_lit.callbacks import STOPPED
 
-    watch.console.print(
-        f"\n  stopped by a signal at iteration {watch.system.iteration}, its checkpoint is written; go on with: "
-        f"python -m fexgan_lit.train run={watch.run.path}", markup=False,
+    console.print(
+        f"\n  stopped by a signal at iteration {system.iteration}, its checkpoint is written; go on with: "
+        f"python -m fexgan_lit.train run={run.path}", markup=False,
     )  # fmt: skip
     sys.exit(STOPPED)
 
@@ -256,7 +388,7 @@ def open_loggers(
     system: ExpressionSystem, settings: TrainSettings, run: RunFolder, checkpoint: Path | None, console: Console
 ) -> list[Logger]:
     """The trackers of the run, going on where the checkpoint stands; a fresh run without them leaves no folder."""
-    from fexgan_lit.hub import read_checkpoint
+    from fexgan_lit.checkpoints import read_checkpoint
     from fexgan_lit.trackers.run_id import kept_run_id
     from fexgan_lit.trackers.send import make_loggers
 
@@ -275,116 +407,68 @@ def open_loggers(
 
 
 @contextlib.contextmanager
-def or_no_folder(run: RunFolder, fresh: bool) -> Iterator[None]:
-    """A fresh run that cannot have what it needs leaves no folder."""
+def or_no_folder(run: RunFolder, system: ExpressionSystem, fresh: bool) -> Iterator[None]:
+    """A fresh run that cannot have what it needs before its first iteration leaves no folder."""
     try:
         yield
     except UserError:
-        if fresh:
+        began = system._trainer is not None and system.trainer.global_step > 0
+        if fresh and not began:
             run.discard()
         raise
 
 
-def choose_micro_batch(watch: Watch, stream: IterationStream) -> None:
-    """Tell the system how many pairs to look at at once; where that has to be found out, the run's config keeps it."""
-    t, run = watch.settings.trainer, watch.run
-    if t.auto_batch and t.micro_batch is None and len(stream):
-        from fexgan_lit.auto_batch import settle_micro_batch
-        from fexgan_lit.trainer import root_device
+def choose_micro_batch(
+    system: ExpressionSystem, data: FrameDataModule, settings: TrainSettings, run: RunFolder, console: Console
+) -> None:
+    """Find out how many pairs to look at at once; the run's config keeps it."""
+    from fexgan_lit.auto_batch import settle_micro_batch
+    from fexgan_lit.trainer import root_device
 
-        with watch.console.status("  looking for the largest batch that fits"):
-            batch = stream.loader.batch(0, 0)
-            t.micro_batch = settle_micro_batch(watch.system, batch, t, root_device(t.accelerator))
-        kept = run.read_config()
-        OmegaConf.update(kept, "trainer.micro_batch", t.micro_batch, force_add=True)
-        run.write_config(kept)
-    watch.system.micro_batch = t.micro_batch
-
-
-def iterate(watch: Watch, stream: IterationStream, checkpoint: Path | None) -> None:
-    """Run the iterations that are still to come; a finished run only gets its weights read."""
-    import torch
-
-    from fexgan_lit.calls import called
-    from fexgan_lit.feed import other_room
-    from fexgan_lit.hub import load_checkpoint_weights
-    from fexgan_lit.trainer import make_trainer
-
-    system, settings, run, console = watch.system, watch.settings, watch.run, watch.console
-    team = watch.team if len(stream) else None
-    place = None if team is None else team.place
-    if settings.trainer.sync_batchnorm and team is not None:
-        torch.nn.SyncBatchNorm.convert_sync_batchnorm(system)
-    trainer = make_trainer(settings.trainer, watch.callbacks(stream), watch.loggers, str(run.path), place)
-    watch.announce(trainer, stream)
-    if not len(stream):
-        load_checkpoint_weights(system, checkpoint or run.last)
-        return
-    if settings.trainer.channels_last:
-        system.to(memory_format=torch.channels_last)
-    if settings.trainer.compile:
-        from fexgan_lit.compilation import compile_networks
-
-        console.print(f"  {compile_networks(system, trainer.strategy.root_device).line}\n", markup=False)
-    try:
-        with in_step(team, watch.run), called(system, trainer, settings, console):
-            trainer.fit(system, stream, ckpt_path=checkpoint, weights_only=True)
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"a batch of {settings.dataset.batch_size} pairs does not fit into the memory of the GPU "
-            f"({str(error).splitlines()[0]}). Give trainer.auto_batch=true, which finds how many do and adds up the "
-            f"gradients, or a smaller dataset.batch_size{other_room(stream.loader)}"
-        ) from error
-    except SystemExit:  # Lightning's answer to Ctrl-C
-        kept = "nothing was kept, no checkpoint was due yet"
-        if run.last.exists():
-            kept = f"go on from its last checkpoint with: python -m fexgan_lit.train run={run.path}"
-        console.print(f"\n  stopped at iteration {system.iteration}; {kept}", markup=False)
-        raise
+    t = settings.trainer
+    with console.status("  looking for the largest batch that fits"):
+        batch = data.train_dataloader().batch(0, 0)
+        t.micro_batch = settle_micro_batch(system, batch, t, root_device(t.accelerator))
+    kept = run.read_config()
+    OmegaConf.update(kept, "trainer.micro_batch", t.micro_batch, force_add=True)
+    run.write_config(kept)
 
 
-@contextlib.contextmanager
-def in_step(team: Team | None, run: RunFolder) -> Iterator[None]:
-    """Average gradients with the other processes meanwhile; where one of them is lost, say so in its place.
+def graph_strategy(system: ExpressionSystem, device: Any, console: Console, world: int) -> Any:
+    """The strategy that captures iterations as CUDA graphs; `auto` where they cannot be captured."""
+    from fexgan_lit.cuda_graphs import CUDAGraphStrategy, why_not_captured
 
-    Raises:
-        RankLostError: another process died or failed.
-    """
-    if team is None:
-        yield
-        return
-    from fexgan_lit.distributed.team import RankLostError
+    def say(line: str) -> None:
+        console.print(f"  graphs     {line}\n", markup=False)
 
-    team.connect()
-    try:
-        yield
-    except Exception as error:
-        if reason := team.reason_of(error):
-            kept = f"{run.last} is whole" if run.last.exists() else "no checkpoint was due yet"
-            raise RankLostError(
-                f"{reason}. A run cannot go on without one of its processes. {kept}; go on with: "
-                f"python -m fexgan_lit.train run={run.path}"
-            ) from error
-        raise
-    finally:
-        team.part()
+    if reason := why_not_captured(system, device, world):
+        say(f"nothing: {reason}; going on without")
+        return "auto"
+    say("an iteration is captured after a few, then replayed")
+    return CUDAGraphStrategy(device, say)
+
+
+def is_started_among_several() -> bool:
+    """Whether torchrun, SLURM's srun or rank 0 may have started this process; a look that imports nothing."""
+    return "WORLD_SIZE" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS") or 1) > 1
 
 
 def main() -> None:
-    """The door; of several processes that torchrun, SLURM or rank 0 started, the others follow rank 0."""
+    """The command; of several processes, those that are not rank 0 follow it."""
     try:
-        place = place_from_environment()
-        if place is None:
+        if not is_started_among_several():
             run_door(train, "train")
-        elif place.rank:
-            from fexgan_lit.distributed.following import follow
+            return
+        from fexgan_lit.distributed import connect, disconnect, find_environment, follow
 
-            follow(place)
-        else:
-            from fexgan_lit.distributed.leading import joined
-
-            with joined(place):
-                run_door(train, "train")
+        environment = find_environment()
+        if environment is not None and environment.global_rank():
+            follow(environment)
+            return
+        if environment is not None:
+            connect(environment)  # the others wait there
+        run_door(train, "train")
+        disconnect()
     except UserError as error:
         fail(str(error))
 

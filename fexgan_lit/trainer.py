@@ -1,88 +1,27 @@
-"""The Lightning trainer of a run: device, precision, and the stream of iterations it is fed with."""
+"""The Lightning trainer of a run: device, precision, length and intervals."""
 
 from __future__ import annotations
 
 import logging
-import time
 import warnings
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 
+from fexgan_lit.checkpoints import WholeCheckpointIO
 from fexgan_lit.cores import cores
-from fexgan_lit.distributed.averaging import GradientAveraging
 from fexgan_lit.errors import UserError
 from fexgan_lit.memory import keep_freed_memory
 
 if TYPE_CHECKING:
+    from lightning.pytorch.plugins.environments import ClusterEnvironment
+    from lightning.pytorch.strategies import Strategy
+
     from fexgan_lit.config import TrainerSettings
-    from fexgan_lit.data.pairs import PairBatch, PairLoader
-    from fexgan_lit.distributed.place import Place
-    from fexgan_lit.systems.base import ExpressionSystem
-
-
-class OneBatch:
-    """A loader whose every batch is the same."""
-
-    def __init__(self, batch: PairBatch) -> None:
-        self._batch = batch
-
-    def __len__(self) -> int:
-        return 1
-
-    def batch(self, epoch: int, number: int) -> PairBatch:
-        """The batch."""
-        return self._batch
-
-
-class IterationStream:
-    """The batches from the system's iteration to `stop`, as one Lightning epoch; several at a time where that is asked.
-
-    Iteration k is batch k mod E of data epoch k div E, E batches an epoch, whatever came before: a resumed run goes
-    on with the pair it would have had. Counting a run as one Lightning epoch keeps every step axis in iterations and
-    costs nothing between the epochs of small data sets.
-
-    Args:
-        loader: makes batch b of data epoch e.
-        system: what is trained; told how long the run and an epoch are.
-        stop: the first iteration that is not run.
-        per_call: iterations that Lightning sees as one (`fexgan_lit.calls`); calls end where iterations divide by it.
-
-    Attributes:
-        wait_s: seconds spent making batches since `take_wait` was last called.
-    """
-
-    def __init__(self, loader: PairLoader, system: ExpressionSystem, stop: int, per_call: int = 1) -> None:
-        self.loader = loader
-        self.system = system
-        system.batches_per_epoch, system.last_iteration = len(loader), stop
-        self.start = system.iteration
-        self.stop = stop
-        self.per_call = per_call
-        self.wait_s = 0.0
-
-    def __len__(self) -> int:
-        """Calls still to come: iterations, where each is a call of its own."""
-        return max(0, -(-self.stop // self.per_call) - self.start // self.per_call) if self.stop > self.start else 0
-
-    def __iter__(self) -> Iterator[PairBatch | list[PairBatch]]:
-        first = self.start
-        while first < self.stop:
-            last = min(self.stop, (first // self.per_call + 1) * self.per_call)
-            started = time.perf_counter()
-            batches = [self.loader.batch(*divmod(iteration, len(self.loader))) for iteration in range(first, last)]
-            self.wait_s += time.perf_counter() - started
-            yield batches if self.per_call > 1 else batches[0]
-            first = last
-
-    def take_wait(self) -> float:
-        """Seconds spent waiting for data since the last call."""
-        waited, self.wait_s = self.wait_s, 0.0
-        return waited
 
 
 def resolve_precision(wanted: str, accelerator: str) -> str:
@@ -142,48 +81,53 @@ def check_trainer(settings: TrainerSettings) -> None:
         )
 
 
-def own_device(settings: TrainerSettings, place: Place) -> tuple[str, torch.device]:
-    """Accelerator and device of one of several processes."""
-    if settings.accelerator in ("auto", "gpu") and torch.cuda.is_available():
-        return "gpu", torch.device("cuda", place.local_rank)
-    return "cpu", torch.device("cpu")
-
-
-def training_device(settings: TrainerSettings, place: Place | None) -> torch.device:
+def training_device(settings: TrainerSettings, environment: ClusterEnvironment | None) -> torch.device:
     """The device that this process trains on, alone or as one of several."""
-    return root_device(settings.accelerator) if place is None else own_device(settings, place)[1]
+    if environment is None:
+        return root_device(settings.accelerator)
+    if settings.accelerator in ("auto", "gpu") and torch.cuda.is_available():
+        return torch.device("cuda", environment.local_rank())
+    return torch.device("cpu")
 
 
-def make_trainer(
-    settings: TrainerSettings, callbacks: list[Callback], loggers: list[Logger], folder: str, place: Place | None = None
-) -> Trainer:
-    """A trainer for one `IterationStream`, without Lightning's own bar, summary and checkpoints: ours replace them.
+def build_trainer(
+    settings: TrainerSettings, callbacks: list[Callback], loggers: list[Logger], folder: str,
+    environment: ClusterEnvironment | None = None, strategy: Strategy | str = "auto",
+) -> Trainer:  # fmt: skip
+    """Lightning's `Trainer` for a run.
 
-    Each of several processes, of which `place` says which this is, gets an ordinary trainer for its one device;
-    `GradientAveraging` makes them train one run.
+    Args:
+        settings: the group `trainer`.
+        callbacks: in the order in which they are called; Lightning moves checkpoints to the end.
+        loggers: get the numbers; of several processes rank 0 alone has any.
+        folder: the run folder.
+        environment: tells this process its rank among several; None for one process.
+        strategy: of one process; several use `AveragingDDPStrategy`.
     """
     quiet_lightning()
-    accelerator = settings.accelerator
-    strategy: str | GradientAveraging = "auto"
-    devices: int | list[int] = 1
     threads = settings.threads
-    if place is not None:
-        accelerator, device = own_device(settings, place)
-        devices = [place.local_rank] if accelerator == "gpu" else 1
-        strategy = GradientAveraging(device)
-        threads = threads or max(1, cores() // place.local_world)
+    if environment is not None:
+        from fexgan_lit.distributed import AveragingDDPStrategy
+
+        strategy = AveragingDDPStrategy()
+        threads = threads or max(1, cores() // settings.devices)
     if threads:
         torch.set_num_threads(threads)
     if root_device(settings.accelerator).type == "cpu":
         keep_freed_memory()
     return Trainer(
-        accelerator=accelerator, devices=devices, strategy=strategy,
-        plugins=[LightningEnvironment()],  # processes are counted here, not by what SLURM says
+        accelerator=settings.accelerator, strategy=strategy, sync_batchnorm=settings.sync_batchnorm,
+        devices=settings.devices if environment else 1, num_nodes=settings.num_nodes if environment else 1,
+        # one process is counted here, not by what SLURM says
+        plugins=[environment or LightningEnvironment(), WholeCheckpointIO()],
         precision=resolve_precision(settings.precision, settings.accelerator),  # type: ignore[arg-type]
-        max_epochs=1, logger=loggers, callbacks=callbacks, default_root_dir=folder,
+        max_steps=settings.max_steps, max_epochs=-1, logger=loggers, callbacks=callbacks, default_root_dir=folder,
+        val_check_interval=settings.val_every or settings.max_steps, check_val_every_n_epoch=None,
+        limit_val_batches=1.0 if settings.val_every else 0, num_sanity_val_steps=0,
         deterministic=settings.deterministic or None, benchmark=not settings.deterministic,
-        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
-        limit_val_batches=0, log_every_n_steps=settings.log_every,
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
+        enable_model_summary=False, log_every_n_steps=settings.log_every,
     )  # fmt: skip
 
 
@@ -195,5 +139,8 @@ def quiet_lightning() -> None:
         ".*does not have many workers.*", ".*module\\(s\\) in eval mode.*", ".*smaller than the logging interval.*",
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*", ".*GPU available but not used.*",
         ".*Checkpoint directory .* exists and is not empty.*", ".*srun.*",
+        ".*callbacks used to create the checkpoint.*",
+        ".*recommended to use `self.log.*sync_dist=True.*",
+        ".*across ranks is zero.*",
     ):  # fmt: skip
         warnings.filterwarnings("ignore", message=message)

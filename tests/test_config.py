@@ -173,3 +173,7 @@ def test_run_folder_of_a_checkpoint_is_its_run(tmp_path):
     assert run_folder_name(str(checkpoint), None, "m", "d", 0) == str(tmp_path / "a")
     assert run_folder_name(str(tmp_path / "a"), None, "m", "d", 0) == str(tmp_path / "a")
     assert run_folder_name(None, "x", "m", "d", 0).endswith("_x")
+
+
+def test_a_configuration_of_version_0_1_is_read():
+    assert train_settings(composed("+trainer.iterations_per_call=10")).trainer == train_settings(composed()).trainer

@@ -9,13 +9,11 @@ import torch
 from torch.optim import Adam
 
 from fexgan_lit import strided
-from fexgan_lit.config import TrainerSettings
 from fexgan_lit.systems.fexgan.losses import discriminator_loss, generator_loss
-from fexgan_lit.trainer import IterationStream, make_trainer
 from fexgan_lit.winograd import passes
 from tests.benchmarks.test_twins import tiny
 from tests.systems.helpers import NoisePairs, fit
-from tests.test_accumulation import Keep
+from tests.test_compilation import Keep
 
 ITERATIONS = 50
 
@@ -130,10 +128,8 @@ def test_deterministic_gives_the_same_weights_twice(tmp_path):
     ends = []
     for _ in range(2):
         system = tiny("fexgan")
-        settings = TrainerSettings(accelerator="cpu", precision="float32", threads=1, deterministic=True)
-        trainer = make_trainer(settings, [], [], str(tmp_path))
+        fit(system, 5, tmp_path, deterministic=True)
         assert torch.are_deterministic_algorithms_enabled()
-        trainer.fit(system, IterationStream(NoisePairs(), system, 5))
         ends.append(system.state_dict())
         torch.use_deterministic_algorithms(False)
     assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())

@@ -7,8 +7,9 @@ import pickle
 import pytest
 import torch
 
+from fexgan_lit.checkpoints import read_checkpoint
 from fexgan_lit.errors import UserError
-from fexgan_lit.hub import load_weights, read_checkpoint, save_weights
+from fexgan_lit.hub import load_weights, save_weights
 from fexgan_lit.systems.fexgan.losses import FExGANLossSettings
 from fexgan_lit.systems.fexgan.settings import FExGANSettings
 from fexgan_lit.systems.fexgan.system import DualOptimizerSettings, FExGAN
@@ -22,7 +23,7 @@ def make_system(seed: int = 0, width: float = 0.05) -> FExGAN:
 
 def test_round_trip_keeps_every_answer_and_the_fitted_prior(tmp_path):
     first, second = make_system(0), make_system(1)
-    first.fit_prior(torch.randn(60, 8, generator=torch.Generator().manual_seed(0)))
+    first.prior.fit(torch.randn(60, 8, generator=torch.Generator().manual_seed(0)))
     save_weights(first, tmp_path)
     load_weights(second, tmp_path)
     x, want = torch.rand(2, 3, 32, 32), first.expression([0, 2])
@@ -36,7 +37,7 @@ def test_fitted_prior_follows_the_codes():
     system = make_system()
     g = torch.Generator().manual_seed(0)
     codes = torch.cat([5 + torch.randn(200, 8, generator=g), -5 + torch.randn(200, 8, generator=g)])
-    system.fit_prior(codes)
+    system.prior.fit(codes)
     drawn = system.prior.sample(2000, g)
     assert drawn.mean().abs() < 0.5
     assert (drawn.mean(1).abs() > 3).float().mean() > 0.99, "nothing between the two clusters"
@@ -61,10 +62,11 @@ class Bomb:
 
 
 def test_a_checkpoint_cannot_run_code(tmp_path):
-    path = tmp_path / "last.ckpt"
-    path.write_bytes(pickle.dumps({"state_dict": Bomb(), "iteration": 1}))
-    with pytest.raises(UserError, match=r"last\.ckpt is no checkpoint"):
-        read_checkpoint(path)
+    path, bomb = tmp_path / "last.ckpt", {"state_dict": Bomb(), "iteration": 1}
+    for write in (lambda: torch.save(bomb, path), lambda: path.write_bytes(pickle.dumps(bomb))):
+        write()
+        with pytest.raises(UserError, match=r"last\.ckpt is no checkpoint"):
+            read_checkpoint(path)
     torch.save({"weights": torch.zeros(1)}, path)
     with pytest.raises(UserError, match="lacks weights"):
         read_checkpoint(path)

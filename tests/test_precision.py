@@ -8,7 +8,7 @@ import torch
 from fexgan_lit import trainer
 from fexgan_lit.config import TrainerSettings, train_settings
 from fexgan_lit.errors import UserError
-from fexgan_lit.trainer import check_trainer, make_trainer, precision_note, resolve_precision, root_device
+from fexgan_lit.trainer import build_trainer, check_trainer, precision_note, resolve_precision, root_device
 from tests.test_config import composed
 
 
@@ -41,7 +41,7 @@ def test_a_gpu_without_bf16_computes_in_float32(has, monkeypatch):
 
 
 def test_the_trainer_takes_the_precision_that_was_chosen(native, tmp_path):
-    made = make_trainer(TrainerSettings(accelerator="cpu", precision="bf16", threads=1), [], [], str(tmp_path))
+    made = build_trainer(TrainerSettings(accelerator="cpu", precision="bf16", threads=1), [], [], str(tmp_path))
     assert made.precision == ("bf16-mixed" if native else "32-true")
 
 

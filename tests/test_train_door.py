@@ -203,24 +203,6 @@ def test_an_output_folder_that_is_a_file(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
-    from fexgan_lit.callbacks import save_checkpoint
-    from fexgan_lit.errors import UserError
-
-    path = tmp_path / "last.ckpt"
-    path.write_bytes(b"the one before")
-
-    class FullDisk:
-        def save_checkpoint(self, place, weights_only):
-            Path(place).write_bytes(b"half")
-            raise OSError(28, "No space left on device")
-
-    with pytest.raises(UserError, match="No space left"):
-        save_checkpoint(FullDisk(), path)
-    assert path.read_bytes() == b"the one before"
-    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
-
-
 def test_help_explains_every_group(tmp_path):
     done = run_train(tmp_path, "--help")
     groups = ("dataset", "model", "loss", "optimizer", "trainer", "logger", "callbacks", "recipe", "experiment")

@@ -3,71 +3,24 @@
 from __future__ import annotations
 
 import copy
+from datetime import timedelta
 
 import pytest
 import torch
 
-from fexgan_lit.callbacks import (
-    AdversarialCut,
-    Checkpoints,
-    LinearDecay,
-    LossLog,
-    TimeLimit,
-    TrainingDivergedError,
-)
-from fexgan_lit.config import TrainerSettings
-from fexgan_lit.data.pairs import PairBatch
+from fexgan_lit.callbacks import AdversarialCut, LinearDecay, TimeLimit, TrainingDivergedError
 from fexgan_lit.errors import UserError
-from fexgan_lit.runfolder import RunFolder
 from fexgan_lit.systems.ema import ema_decay
 from fexgan_lit.systems.fexgan.losses import FExGANLossSettings
 from fexgan_lit.systems.fexgan.settings import FExGANSettings
 from fexgan_lit.systems.fexgan.system import DualOptimizerSettings, FExGAN
-from fexgan_lit.trainer import IterationStream, make_trainer
-
-
-class NoisePairs:
-    """Four batches an epoch of seeded noise."""
-
-    def __init__(self, batch: int = 4, bad_from: int | None = None) -> None:
-        self.size = batch
-        self.bad_from = bad_from
-        self.asked: list[tuple[int, int]] = []
-
-    def __len__(self) -> int:
-        return 4
-
-    def batch(self, epoch: int, number: int) -> PairBatch:
-        self.asked.append((epoch, number))
-        g = torch.Generator().manual_seed(10 * epoch + number)
-        source, target = torch.rand(2, self.size, 3, 32, 32, generator=g) * 2 - 1
-        if self.bad_from is not None and 4 * epoch + number >= self.bad_from:
-            target = target * float("nan")
-        label = torch.randint(4, (3, self.size), generator=g)
-        return PairBatch(source, target, label[0], label[1], label[2], label[0], label[1])
+from tests.systems.helpers import NoisePairs, changed, fit, saver, snapshot
 
 
 def make_system(loss: FExGANLossSettings | None = None, optimizer: DualOptimizerSettings | None = None, **model):
     torch.manual_seed(0)
     s = FExGANSettings(image_size=32, width=0.05, latent_size=8, **model)
     return FExGAN(s, loss or FExGANLossSettings(), optimizer or DualOptimizerSettings(), [f"a{k}" for k in range(4)])
-
-
-def fit(system, iterations, tmp_path, pairs=None, callbacks=(), checkpoint=None, **trainer):
-    settings = TrainerSettings(accelerator="cpu", precision="float32", threads=1, **trainer)
-    pairs = pairs or NoisePairs()
-    stream = IterationStream(pairs, system, iterations)
-    made = make_trainer(settings, list(callbacks), [], str(tmp_path))
-    made.fit(system, stream, ckpt_path=checkpoint, weights_only=True)
-    return pairs
-
-
-def snapshot(network):
-    return {name: value.clone() for name, value in network.named_parameters()}
-
-
-def changed(network, before) -> bool:
-    return any(not torch.equal(value, before[name]) for name, value in network.named_parameters())
 
 
 def test_one_generator_forward_an_iteration_serves_both_networks(tmp_path):
@@ -139,7 +92,6 @@ def test_n_critic_lets_the_generator_step_on_every_nth_iteration(tmp_path):
     fit(system, 2, tmp_path)
     assert not changed(system.generator, before[0])
     assert changed(system.discriminator, before[1])
-    system.iteration = 0
     fit(system, 3, tmp_path)
     assert changed(system.generator, before[0])
 
@@ -227,17 +179,14 @@ def test_the_learning_rate_falls_to_zero_over_the_last_part(tmp_path):
 
 
 def test_nan_stops_with_iteration_parts_and_last_good_checkpoint(tmp_path):
-    run = RunFolder(tmp_path)
-    run.last.parent.mkdir()
-    system, pairs = make_system(), NoisePairs(bad_from=5)
-    log = LossLog(2, run, IterationStream(pairs, system, 1))
+    save = saver(tmp_path, 3)
     with pytest.raises(TrainingDivergedError) as error:
-        fit(system, 9, tmp_path, pairs, [log, Checkpoints(3, run, log)])
+        fit(make_system(), 9, tmp_path, NoisePairs(bad_from=5), [save.monitor, save])
     message = str(error.value)
     assert "iteration 6" in message
     assert "reconstruction=nan" in message
-    assert str(run.last) in message
-    saved = torch.load(run.last, weights_only=True)
+    assert str(save.path) in message
+    saved = torch.load(save.path, weights_only=True)
     assert saved["iteration"] == 3
     assert all(v.isfinite().all() for v in saved["state_dict"].values() if v.is_floating_point())
 
@@ -256,22 +205,12 @@ def test_training_is_reproducible_and_depends_on_the_seed(tmp_path):
 
 
 def test_resume_in_process_gives_the_same_weights_optimizers_and_average(tmp_path):
-    run = RunFolder(tmp_path)
-    run.last.parent.mkdir()
-    whole = make_system()
+    whole, first, second, save = make_system(), make_system(), make_system(), saver(tmp_path, 3)
     fit(whole, 7, tmp_path)
-
-    def saver(system):
-        log = LossLog(100, run, IterationStream(NoisePairs(), system, 1))
-        return [Checkpoints(3, run, log)]
-
-    first = make_system()
-    fit(first, 3, tmp_path, callbacks=saver(first))
-    second = make_system()
+    fit(first, 3, tmp_path, callbacks=[save])
     for parameter in second.parameters():
         parameter.data.zero_()
-    second.iteration = torch.load(run.last, weights_only=True)["iteration"]
-    pairs = fit(second, 7, tmp_path, checkpoint=run.last)
+    pairs = fit(second, 7, tmp_path, checkpoint=save.path)
     assert pairs.asked == [(0, 3), (1, 0), (1, 1), (1, 2)]
     assert all(
         torch.equal(a, b) for a, b in zip(whole.state_dict().values(), second.state_dict().values(), strict=True)
@@ -279,13 +218,10 @@ def test_resume_in_process_gives_the_same_weights_optimizers_and_average(tmp_pat
 
 
 def test_time_limit_ends_with_a_checkpoint(tmp_path):
-    run = RunFolder(tmp_path)
-    run.last.parent.mkdir()
-    system = make_system()
-    log = LossLog(100, run, IterationStream(NoisePairs(), system, 1))
-    fit(system, 10_000, tmp_path, callbacks=[TimeLimit(minutes=1e-9), Checkpoints(5000, run, log)])
+    system, save = make_system(), saver(tmp_path, 5000)
+    fit(system, 10_000, tmp_path, callbacks=[TimeLimit(timedelta(microseconds=1), verbose=False), save])
     assert 1 <= system.iteration < 100
-    assert torch.load(run.last, weights_only=True)["iteration"] == system.iteration
+    assert torch.load(save.path, weights_only=True)["iteration"] == system.iteration
 
 
 @pytest.mark.parametrize("mode", ["one", "abs_normal", "normal"])

@@ -6,6 +6,7 @@ import copy
 import io
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,17 +26,16 @@ from fexgan_lit.benchmarks.timing import Timing
 from fexgan_lit.benchmarks.train_rows import Measured, rate_results, summary, system_results
 from fexgan_lit.benchmarks.turns import TurnStream
 from fexgan_lit.benchmarks.twins import TWINS
-from fexgan_lit.calls import called
 from fexgan_lit.compilation import Compilation, compile_networks
 from fexgan_lit.config import TrainSettings, conf_folder, train_settings
+from fexgan_lit.cuda_graphs import WARM_UP
 from fexgan_lit.data.pairs import PairBatch
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS
 from fexgan_lit.loops import loading
 from fexgan_lit.published import kernels_alone
-from fexgan_lit.replay import WARM_UP
 from fexgan_lit.systems import build_system
 from fexgan_lit.systems.base import ExpressionSystem
-from fexgan_lit.trainer import make_trainer, resolve_precision
+from fexgan_lit.trainer import build_trainer, resolve_precision
 
 #: Rounds of n_critic that make a turn: a GPU is busy all the time only where the host is seldom asked to wait for it.
 CYCLES = {"cpu": 1, "cuda": 20}
@@ -161,14 +161,20 @@ def fit(system: ExpressionSystem, stream: TurnStream, options: TrainSettings, fo
     """
     from rich.console import Console
 
-    from fexgan_lit.callbacks import LossLog
-    from fexgan_lit.progress import TrainingBar
+    from fexgan_lit.callbacks import LossMonitor, RunProgressBar
+    from fexgan_lit.cuda_graphs import CUDAGraphStrategy, why_not_captured
     from fexgan_lit.runfolder import RunFolder
+    from fexgan_lit.trainer import root_device
 
-    log = LossLog(options.trainer.log_every, RunFolder(folder), stream)
-    bar = TrainingBar(Console(file=io.StringIO()), stream.stop)
-    trainer = make_trainer(options.trainer, [*options.callbacks.values(), log, bar], [], str(folder))
-    said = io.StringIO()
-    with called(system, trainer, options, Console(file=said, width=200)):
-        trainer.fit(system, stream)
-    return said.getvalue().strip()
+    console, said = Console(file=io.StringIO()), []
+    strategy: CUDAGraphStrategy | str = "auto"
+    if options.trainer.cuda_graphs:
+        device = root_device(options.trainer.accelerator)
+        if reason := why_not_captured(system, device, 1):
+            said.append(f"graphs     nothing: {reason}")
+        else:
+            strategy = CUDAGraphStrategy(device, said.append)
+    callbacks = [*options.callbacks.values(), LossMonitor(RunFolder(folder), console), RunProgressBar(console)]
+    settings = replace(options.trainer, max_steps=len(stream), val_every=0)
+    build_trainer(settings, callbacks, [], str(folder), strategy=strategy).fit(system, stream)
+    return " ".join(said)

@@ -12,10 +12,9 @@ import torch
 from fexgan_lit.benchmarks.timing import Timing
 from fexgan_lit.data.pairs import PairBatch
 from fexgan_lit.systems.base import ExpressionSystem
-from fexgan_lit.trainer import IterationStream, OneBatch
 
 
-class TurnStream(IterationStream):
+class TurnStream:
     """The iterations of a trainer in turns with other tasks, all timed.
 
     The clock of the trainer's turn runs from the moment it gets the turn's first batch until it asks for the batch
@@ -41,11 +40,16 @@ class TurnStream(IterationStream):
         others: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1,
     ) -> None:  # fmt: skip
         turns = (rounds + warm_up) * len(stances)
-        super().__init__(OneBatch(batch), system, system.iteration + turns * cycle + 1)  # type: ignore[arg-type]
+        #: iterations of the trainer
+        self.iterations = turns * cycle + 1
         self.system, self.cycle, self.stances, self.others, self.rounds = system, cycle, stances, others, rounds
         self.pairs, self.warm_up = batch, warm_up
         self.first: dict[str, float] = {}
         self._seconds: dict[str, list[float]] = defaultdict(list)
+
+    def __len__(self) -> int:
+        """Iterations of the trainer."""
+        return self.iterations
 
     def __iter__(self) -> Iterator[PairBatch]:
         for number in range(self.warm_up + self.rounds):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from lightning.pytorch import LightningDataModule
+from torchmetrics import Metric
 
 from fexgan_lit.data.augment import Augmentation, PairAugmentation, PairFlip
 from fexgan_lit.data.frames import FrameSet, Images
@@ -13,28 +19,49 @@ from fexgan_lit.data.guides import guides, keep_known
 from fexgan_lit.data.labels import has_affects, keep_all, keep_pairable
 from fexgan_lit.data.opening import open_dataset
 from fexgan_lit.data.packing import Pack, Progress
-from fexgan_lit.data.pairs import FixedPairLoader, FixedPairs, PairLoader, PairSampler, fixed_pairs, fixed_strangers
+from fexgan_lit.data.pairs import (
+    FixedPairLoader,
+    FixedPairs,
+    PairLoader,
+    PairSampler,
+    Share,
+    fixed_pairs,
+    fixed_strangers,
+)
+from fexgan_lit.data.placement import placed
 from fexgan_lit.data.settings import DatasetConfig, check_settings
 from fexgan_lit.data.splits import Split, split_rows
 from fexgan_lit.data.streaming.images import ChunkedImages
 from fexgan_lit.data.streaming.windows import WindowLoader, WindowSampler, stream_lines, window_count
 from fexgan_lit.data.summary import DataSummary
 from fexgan_lit.data.table import FrameTable
-from fexgan_lit.distributed.place import Share
 from fexgan_lit.errors import UserError
 
+if TYPE_CHECKING:
+    from fexgan_lit.metrics.judge import Judge
+    from fexgan_lit.metrics.suite import TrainingSuite
+    from fexgan_lit.metrics.unpaired import UnpairedSuite
 
-class FrameData(LightningDataModule):
+
+#: Opens the bars of what takes long: in its context, a description gives what is called with (done, in all), or None.
+Stages = Callable[[], AbstractContextManager[Callable[[str], "Progress | None"]]]
+
+
+class FrameDataModule(LightningDataModule):
     """Training and validation pairs of one data set.
 
+    The data are opened when they are first needed: by `setup`, which a trainer calls, or by looking at an attribute
+    such as `affects`. The training loader begins where the trainer stands, so a run that goes on takes the batch that
+    an uninterrupted one would.
+
     Args:
-        config: the `dataset` group.
+        config: the `dataset` group: a `DatasetConfig`, or a mapping with its fields.
         seed: of the pair sequence and the augmentation; the split has its own.
         pairing: what the system declares (`ExpressionSystem.pairing`): `identity`, or `none` where any frame will do
             as a target. It then trains unpaired on frames without affects, and on others with `dataset.unpaired=true`.
-        share: of every batch of `config.batch_size` pairs, where several processes train together.
-
-    After `setup()`:
+            None takes that of the trainer's system, or what the frames allow.
+        judge: whether generated faces are shown to a judge, a small network trained on the training split.
+        inception_weights: file of the Inception network for FID; None looks into torch's cache.
 
     Attributes:
         table: the frames in use; row i is `images[rows[i]]` of the pack.
@@ -44,32 +71,58 @@ class FrameData(LightningDataModule):
         has_truth: whether a true frame of the same identity is known for what is asked; else generated faces cannot be
             compared with one.
         labelled: whether the frames have affects.
+        affects, identities: names in index order.
         summary: DataSummary for the terminal.
-        progress: set before `setup()` to be called with (frames packed, frames in all).
+        stages: shows how far packing and the judge's training are; set it before `setup()`.
     """
 
+    #: what `setup` finds out
+    _FOUND = frozenset({
+        "table", "train", "val", "unpaired", "has_truth", "labelled", "affects", "identities", "summary", "_packed",
+        "_sampler", "_train_loader", "_val_pairs",
+    })  # fmt: skip
+
     def __init__(
-        self, config: DatasetConfig, seed: int = 0, pairing: str = "identity", share: Share | None = None
-    ) -> None:
+        self, config: DatasetConfig | Mapping[str, Any], seed: int = 0, pairing: str | None = None,
+        judge: bool = True, inception_weights: str | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.share = share or Share()
-        check_settings(config)
-        self.config = config
+        self.config = DatasetConfig(**config) if isinstance(config, Mapping) else config
+        self.save_hyperparameters({"config": asdict(self.config), "seed": seed}, logger=False)
+        self.share = Share()
+        check_settings(self.config)
         self.seed = seed
         self.pairing = pairing
-        self.progress: Progress | None = None
+        self.wants_judge = judge
+        self.inception_weights = inception_weights
+        self.stages: Stages = lambda: nullcontext(lambda _: None)
         self._ready = False
 
+    def __getattr__(self, name: str) -> Any:
+        if name in self._FOUND and not vars(self).get("_ready", True):
+            self.setup()
+            return getattr(self, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def setup(self, stage: str | None = None) -> None:
-        """Index, pack, split; the second call does nothing.
+        """Index, pack, split; the second call only checks that the trainer's system can be trained on the pairs.
 
         Raises:
             UserError: anything about the data or its options that the user can mend.
         """
-        if self._ready:
-            return
+        system: Any = self.trainer.lightning_module if self.trainer is not None else None
+        if hasattr(system, "pairing"):
+            self.pairing = system.pairing
+            self._check_pairing()
+        if not self._ready:
+            self._open()
+        if self.trainer is not None:
+            self.share_batches(Share(self.trainer.global_rank, self.trainer.world_size))
+
+    def _open(self) -> None:
         config = self.config
-        pack = open_dataset(config, self.progress)
+        with self.stages() as stages:
+            pack = open_dataset(config, stages("preparing frames"))
         known, rows = keep_known(pack.table, config.require)
         self.labelled = has_affects(known.affects)
         self.unpaired = self._is_unpaired()
@@ -96,13 +149,74 @@ class FrameData(LightningDataModule):
         c = self.config
         return f"{self.summary.pack.name}/{c.split}/{c.val_fraction}/{c.split_seed}/{','.join(self.affects)}"
 
+    @property
+    def shown_frames(self) -> FrameSet:
+        """The split that pictures start from: validation, unless an identity is missing there that has an affect."""
+        if self.val is None:
+            return self.train
+        complete = len(set(self.val.identity.tolist())) == len(self.identities)
+        return self.val if complete or not self.labelled else self.train
+
     def everything(self) -> FrameSet:
         """All frames in use, whatever the split; row i is that of `table`."""
         return frame_set(self.table, *self._packed, np.arange(len(self.table)))
 
+    @cached_property
+    def judge(self) -> Judge | None:
+        """The judge of this data, trained when it is first needed; None where none is wanted or could be trained."""
+        if not self.wants_judge or not self.has_truth:
+            return None
+        from fexgan_lit.data.cache import cache_root
+        from fexgan_lit.metrics.judge_cache import load_or_train_judge
+
+        # a validation, where it may be needed first, keeps no gradients
+        with self.stages() as stages, torch.inference_mode(mode=False), torch.enable_grad():
+            report = stages("training the judge")
+            return load_or_train_judge(
+                self.train, self.val, image_size=self.config.image_size, cache_dir=cache_root(self.config.cache_dir),
+                key=self.key, progress=(lambda done, total, *_: report(done, total)) if report else None,
+            )  # fmt: skip
+
+    def metric_suite(self, split: str, *, fid: bool = False) -> TrainingSuite | UnpairedSuite:
+        """The metrics of `train` or `val`; `fid` adds FID where the Inception weights are there."""
+        from fexgan_lit.metrics.frechet import make_fid
+        from fexgan_lit.metrics.suite import TrainingSuite
+        from fexgan_lit.metrics.unpaired import UnpairedSuite
+
+        distance = make_fid(self.inception_weights) if fid and split == "val" else None
+        seed = self.config.split_seed
+        suite: TrainingSuite | UnpairedSuite = UnpairedSuite(split, seed, distance)
+        if self.has_truth:
+            suite = TrainingSuite(self.affects, self.judge, split=split, seed=seed, fid=distance)
+        for metric in suite.modules():
+            if isinstance(metric, Metric):
+                metric.sync_on_compute = False  # every process measures all pairs, as one would
+        return suite
+
+    # ------------------------------------------------------------------ loaders
+
     def train_dataloader(self) -> PairLoader:
-        """The one training loader; it keeps its place in the pair sequence."""
+        """The training batches, from the iteration on where the trainer stands."""
         return self._train_loader
+
+    def share_batches(self, share: Share) -> None:
+        """Take this process's share of every batch of `config.batch_size` pairs."""
+        if share != self.share:
+            self.share = share
+            self._sampler = self._pair_sampler()
+            self._train_loader = self._pair_loader()
+
+    def place_on(self, device: torch.device, wanted: str) -> str | None:
+        """Hold the training frames on `device` if `wanted` (auto, true, false) and the free memory allow it.
+
+        Returns:
+            A line on where they lie; None where it is not worth one.
+
+        Raises:
+            UserError: `true`, and they cannot be held there.
+        """
+        self._train_loader, line = placed(self._train_loader, wanted, device)
+        return line
 
     def val_dataloader(self) -> FixedPairLoader | list[FixedPairLoader]:
         """The same validation pairs every time; an empty list where there are none, which Lightning skips."""
@@ -111,19 +225,33 @@ class FrameData(LightningDataModule):
         batch = self.config.val_batch or self.config.batch_size
         return FixedPairLoader(self.val, self._val_pairs, batch, self.config.image_size)
 
-    def _is_unpaired(self) -> bool:
-        """Whether training goes without pairs of one identity.
+    predict_dataloader = val_dataloader
 
-        Raises:
-            UserError: the user wants that of a system that learns from pairs.
-        """
-        asked = self.config.unpaired
-        if asked and self.pairing != "none":
+    @property
+    def test_splits(self) -> tuple[str, ...]:
+        """The splits whose final metrics `test_dataloader` gives the pairs for."""
+        return ("train", "val") if self.val_dataloader() else ("train",)
+
+    def test_dataloader(self) -> list[FixedPairLoader]:
+        """512 fixed pairs of the training split, then the validation pairs."""
+        pairs = self.measured_pairs(self.train, 512)
+        loaders = [FixedPairLoader(self.train, pairs, self.config.batch_size, self.config.image_size)]
+        return [*loaders, *([val] if (val := self.val_dataloader()) else [])]  # type: ignore[list-item]
+
+    def _is_unpaired(self) -> bool:
+        """Whether training goes without pairs of one identity."""
+        self._check_pairing()
+        if self.config.unpaired is not None:
+            return self.config.unpaired
+        return self.pairing != "identity" and not self.labelled
+
+    def _check_pairing(self) -> None:
+        """Raise a UserError if the user wants unpaired training of a system that learns from pairs."""
+        if self.pairing == "identity" and (self.config.unpaired or vars(self).get("unpaired")):
             raise UserError(
                 "dataset.unpaired=true: this system learns from two frames of one identity; expected a system that "
                 "does not (model=ganimation, model=stargan), or dataset.unpaired=null."
             )
-        return self.pairing == "none" and not self.labelled if asked is None else asked
 
     def _augmentation(self) -> Augmentation | None:
         config = self.config
@@ -151,7 +279,10 @@ class FrameData(LightningDataModule):
 
     def _pair_loader(self) -> PairLoader:
         loader = WindowLoader if isinstance(self._sampler, WindowSampler) else PairLoader
-        return loader(self.train, self._sampler, self.config.image_size, self._augmentation())
+        return loader(self.train, self._sampler, self.config.image_size, self._augmentation(), self._first_iteration)
+
+    def _first_iteration(self) -> int:
+        return self.trainer.global_step if self.trainer is not None else 0
 
     def _fixed_pairs(self) -> FixedPairs:
         if self.val is None:
@@ -194,7 +325,7 @@ class FrameData(LightningDataModule):
         )
 
 
-def data_facts(data: FrameData) -> dict[str, Any]:
+def data_facts(data: FrameDataModule) -> dict[str, Any]:
     """What a run was trained on, for its config.yaml: class order, identities (none without affects), frames."""
     return {
         "affects": list(data.affects),
@@ -205,7 +336,7 @@ def data_facts(data: FrameData) -> dict[str, Any]:
     }
 
 
-def changed_facts(data: FrameData, then: dict[str, Any] | None) -> str:
+def changed_facts(data: FrameDataModule, then: dict[str, Any] | None) -> str:
     """What differs between `data` now and the facts `then` that a run kept of them, in words; empty where nothing.
 
     Converted weights keep the affects alone.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -14,12 +15,19 @@ from torch import Tensor
 from fexgan_lit.data.augment import Augmentation, Draws, move
 from fexgan_lit.data.frames import FrameSet, resize_batch, to_float
 from fexgan_lit.data.targets import AnyTargets, ExactTargets, TargetCells
-from fexgan_lit.distributed.place import Share
 from fexgan_lit.errors import UserError
 from fexgan_lit.expression import Expression
 
 #: Streams of random numbers that must not repeat one another.
 _ORDER, _TARGETS, _AUGMENT, _VALIDATION, _STRANGERS, WINDOWS = range(6)
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch this process takes: `rank` of `world` processes that train together."""
+
+    rank: int = 0
+    world: int = 1
 
 
 @dataclass
@@ -202,40 +210,33 @@ class PlannedBatch:
 
 
 class PairLoader:
-    """Training batches without end: each pass of `for batch in loader` is the rest of one epoch.
+    """Training batches: iteration k is batch k mod E of epoch k div E, with E batches an epoch.
 
-    Iteration starts at `start_batch` of `epoch`. When the last batch is handed out, the next epoch is due from
-    its first batch; so iteration k of epoch e is always the same batch, also after a restart.
+    A pass of `for batch in loader` gives the E batches from iteration `first()` on. A run that goes on therefore takes
+    the batch that an uninterrupted one would, wherever it was stopped, and the loader has no state to keep.
+
+    Args:
+        frames: the training split.
+        sampler: says which frames make up a batch.
+        image_size: edge of the images in pixels.
+        augmentation: of the frames, or None.
+        first: tells the iteration that a pass begins with.
     """
 
     def __init__(
-        self, frames: FrameSet, sampler: PairSampler, image_size: int, augmentation: Augmentation | None = None
-    ) -> None:
+        self, frames: FrameSet, sampler: PairSampler, image_size: int, augmentation: Augmentation | None = None,
+        first: Callable[[], int] = int,
+    ) -> None:  # fmt: skip
         self.frames = frames
         self.pair_sampler = sampler
         self.image_size = image_size
         self.augmentation = augmentation
-        self.epoch = 0
-        self.start_batch = 0
-        self._next = 0
+        self.first = first
+        self._wait_s = 0.0
 
     def __len__(self) -> int:
         """Batches an epoch."""
         return len(self.pair_sampler)
-
-    @property
-    def sampler(self) -> _EpochStart:
-        """Lightning calls `loader.sampler.set_epoch(n)` whenever an epoch of its own begins."""
-        return _EpochStart(self)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Go to the first batch of `epoch`."""
-        self.epoch, self.start_batch, self._next = epoch, 0, 0
-
-    def begin_epoch(self) -> None:
-        """Leave an epoch that was broken off (`limit_train_batches`) for the next; elsewhere do nothing."""
-        if self._next and not self.start_batch:
-            self.set_epoch(self.epoch + 1)
 
     def batch(self, epoch: int, batch: int) -> PairBatch:
         """Batch number `batch` of `epoch`; moves nothing."""
@@ -259,37 +260,24 @@ class PairLoader:
         return PlannedBatch(rows, draws, labels)
 
     def __iter__(self) -> Iterator[PairBatch]:
-        epoch, first = self.epoch, self.start_batch
-        self.start_batch = 0
-        for number in range(first, len(self)):
-            made = self.batch(epoch, number)
-            last = number + 1 == len(self)
-            # Before the yield: Lightning counts the batches and never asks for one more than there are.
-            self.epoch, self._next = (epoch + 1, 0) if last else (epoch, number + 1)
+        first = self.first()
+        for iteration in range(first, first + len(self)):
+            started = time.perf_counter()
+            made = self.batch(*divmod(iteration, len(self)))
+            self._wait_s += time.perf_counter() - started
             yield made
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where the next batch comes from: `epoch` and `batch`."""
-        return {"epoch": self.epoch, "batch": self.start_batch or self._next}
+    def state_dict(self) -> dict[str, int]:
+        """Empty: the iteration tells where a fit goes on; without this method Lightning warns that the data cannot."""
+        return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
-        self.epoch, self.start_batch = int(state["epoch"]), int(state["batch"])
-        self._next = self.start_batch
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """See `state_dict`."""
 
-
-class _EpochStart:
-    """What Lightning takes for the loader's sampler.
-
-    Lightning's number of the epoch is not used: after a stop in the middle of an epoch it is one ahead of the data.
-    """
-
-    def __init__(self, loader: PairLoader) -> None:
-        self._loader = loader
-
-    def set_epoch(self, _: int) -> None:
-        """An epoch begins."""
-        self._loader.begin_epoch()
+    def take_wait(self) -> float:
+        """Seconds spent making batches since the last call."""
+        waited, self._wait_s = self._wait_s, 0.0
+        return waited
 
 
 @dataclass(frozen=True)

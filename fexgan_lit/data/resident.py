@@ -38,7 +38,7 @@ class ResidentPairs(PairLoader):
     def __init__(self, pairs: PairLoader, device: torch.device) -> None:
         if reason := obstacle(pairs):
             raise UserError(f"the training frames cannot be held on {device}: {reason}")
-        super().__init__(pairs.frames, pairs.pair_sampler, pairs.image_size, pairs.augmentation)
+        super().__init__(pairs.frames, pairs.pair_sampler, pairs.image_size, pairs.augmentation, pairs.first)
         self.device = device
         self.pixels = upload(pairs.frames, resident_side(pairs), device)
         side, size, batch = self.pixels.shape[1], self.image_size, self.pair_sampler.batch_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from fexgan_lit.evaluation.contenders import Trained
 from fexgan_lit.evaluation.settings import EvaluationSettings, PlaceSettings
 
 if TYPE_CHECKING:
-    from fexgan_lit.data.datamodule import FrameData
+    from fexgan_lit.data.datamodule import FrameDataModule
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.data.packing import Progress
     from fexgan_lit.data.pairs import FixedPairLoader, FixedPairs
@@ -36,7 +37,7 @@ class Ground:
         batch_size: pairs a batch.
     """
 
-    data: FrameData
+    data: FrameDataModule
     frames: FrameSet
     pairs: FixedPairs
     split: str
@@ -69,14 +70,14 @@ def common_ground(contenders: Sequence[Trained], settings: EvaluationSettings, p
     Raises:
         UserError: they were not, the data changed since, or there are no pairs to measure on.
     """
-    from fexgan_lit.data.datamodule import FrameData
+    from fexgan_lit.data.datamodule import FrameDataModule
     from fexgan_lit.data.pairs import fixed_pairs
 
     check_comparable(contenders)
     config = moved(contenders[0].settings.dataset, settings.dataset)
     first = contenders[0].settings
-    data = FrameData(config, first.seed, first.system.pairing)
-    data.progress = progress
+    data = FrameDataModule(config, first.seed, first.system.pairing)
+    data.stages = lambda: nullcontext(lambda _: progress)
     data.setup()
     check_unchanged(contenders[0], data)
     if not data.has_truth:
@@ -133,7 +134,7 @@ def _trained_on(contender: Trained) -> dict[str, Any]:
     return frames | {f"data.{name}": value for name, value in (contender.settings.data or {}).items()}
 
 
-def check_unchanged(contender: Trained, data: FrameData) -> None:
+def check_unchanged(contender: Trained, data: FrameDataModule) -> None:
     """Refuse data that are not those the run was trained on.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from fexgan_lit.errors import UserError
@@ -34,14 +35,14 @@ def cached_judge(loaded: LoadedSystem) -> Judge | None:
 
 def _find(loaded: LoadedSystem) -> Judge | None:
     from fexgan_lit.data.cache import cache_root
-    from fexgan_lit.data.datamodule import FrameData
+    from fexgan_lit.data.datamodule import FrameDataModule
     from fexgan_lit.metrics.judge_cache import kept_judge
 
     def stop(done: int, total: int) -> None:
         raise _NotPreparedError
 
-    data = FrameData(loaded.run.dataset, loaded.run.seed, loaded.run.system.pairing)
-    data.progress = stop
+    data = FrameDataModule(loaded.run.dataset, loaded.run.seed, loaded.run.system.pairing)
+    data.stages = lambda: nullcontext(lambda _: stop)
     data.setup()
     if tuple(data.affects) != loaded.affects:
         return None

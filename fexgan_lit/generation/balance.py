@@ -73,7 +73,7 @@ class Aim:
     """What the weights are searched for.
 
     Attributes:
-        system: `render`, and for a shift `codes` and `paint_codes`.
+        system: `forward`, and for a shift `codes` and `paint_codes`.
         judge: images -> a reading with `affect_logits` (B, K).
         embed: images -> unit embeddings (B, E), or None.
         shares: (K,) that the judge should see, adding up to 1.
@@ -94,7 +94,7 @@ class Aim:
         asked = along(faces.ways, weights, faces.landmarks).to(device)
         images, shown = faces.images.to(device), faces.shown.to(device)
         if shift is None:
-            return self.system.render(images, shown, asked)
+            return self.system(images, shown, asked)
         return self.system.paint_codes(self.system.codes(images, shown, asked) + shift, asked)
 
     def loss(self, faces: Faces, weights: Tensor, shift: Tensor | None) -> Tensor:

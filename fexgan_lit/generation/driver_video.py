@@ -53,7 +53,7 @@ def _watch(path: Path, bench: Workbench) -> tuple[list[float], float, np.ndarray
     from fexgan_lit.data.clips import ClipReader
     from fexgan_lit.data.faces.worker import FaceWorker, NoFaceError
     from fexgan_lit.data.sources import fit_square
-    from fexgan_lit.progress import stage_bar
+    from fexgan_lit.stages import stage_bar
 
     stamps, points, pictures = [], [], []
     with (

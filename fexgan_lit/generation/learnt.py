@@ -201,7 +201,7 @@ def _search(
     bench: Workbench, aim: Aim, faces: Faces, names: list[str], options: LambdaOptions
 ) -> tuple[Found, Found | None]:
     """The weights, and where asked for the weights with a shift."""
-    from fexgan_lit.progress import stage_bar
+    from fexgan_lit.stages import stage_bar
 
     seed = bench.settings.seed
     with stage_bar(bench.console) as bar:

@@ -56,7 +56,7 @@ class Placed:
 
     def put_back(self, album: Album, names: Sequence[str], places: Sequence[str], console: Console) -> None:
         """Write every picture once a place, with all its faces among `names` as `faces/NAME/<place>.png` has them."""
-        from fexgan_lit.progress import stage_bar
+        from fexgan_lit.stages import stage_bar
 
         chosen = [i for i, name in enumerate(self.sources.names) if name in names]
         by_picture = {path: [i for i in chosen if self.paths[i] == path] for path in dict.fromkeys(self.paths)}
@@ -137,7 +137,7 @@ def _look_at_all(
     bench: Workbench, paths: Sequence[Path], which: Any, framing: Framing
 ) -> tuple[list[Found], list[str], list[str]]:
     """Path, number from the left, square and cut of every chosen face; names without a face; names of animations."""
-    from fexgan_lit.progress import stage_bar
+    from fexgan_lit.stages import stage_bar
 
     found: list[Found] = []
     without, moving = [], []

@@ -84,7 +84,7 @@ def random_faces(bench: Workbench, options: RandomOptions) -> None:
 def _draw(bench: Workbench, wanted: Expression, options: RandomOptions) -> Tensor:
     """(n, 3, S, S) on the CPU."""
     from fexgan_lit.generation.expressions import rows_of
-    from fexgan_lit.progress import stage_bar
+    from fexgan_lit.stages import stage_bar
 
     system: Any = bench.system
     generator, made = torch.Generator().manual_seed(bench.settings.seed), []

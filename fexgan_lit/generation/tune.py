@@ -119,7 +119,7 @@ def tune_run(bench: Workbench, options: TuneOptions) -> None:
 
 
 def _train(bench: Workbench, parts: list[Any], handful: Handful, recipe: TuningRecipe) -> list[tuple[float, float]]:
-    from fexgan_lit.progress import stage_bar
+    from fexgan_lit.stages import stage_bar
 
     with stage_bar(bench.console) as bar:
         task = bar.add_task("tuning", total=recipe.steps)

@@ -98,7 +98,7 @@ def reconstruction(
 ) -> Tensor:
     """Mean |made - true| of a batch: sources (B, 3, S, S), targets the same, in [-1, 1]."""
     device = system.device
-    made = system.render(source.to(device), shown.to(device), wanted.to(device))
+    made = system(source.to(device), shown.to(device), wanted.to(device))
     return absolute_difference(made, target.to(device))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from fexgan_lit.config import TrainSettings
-    from fexgan_lit.data.datamodule import FrameData
+    from fexgan_lit.data.datamodule import FrameDataModule
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.generation.album import Album
     from fexgan_lit.generation.placing import Placed
@@ -79,30 +80,28 @@ class Workbench:
     # ------------------------------------------------------------------ data and faces
 
     @cached_property
-    def data(self) -> FrameData:
+    def data(self) -> FrameDataModule:
         """The run's data, opened when they are first needed.
 
         Raises:
             UserError: they are gone, or have other affects than the run was trained with.
         """
-        from fexgan_lit.data.datamodule import FrameData
+        from fexgan_lit.data.datamodule import FrameDataModule
         from fexgan_lit.data.streaming.places import absolute_root
-        from fexgan_lit.progress import stage_bar
+        from fexgan_lit.stages import stages
 
         config = self.run.dataset
         if self.settings.root is not None:
             config = replace(config, root=absolute_root(self.settings.root))
-        data = FrameData(config, self.run.seed, self.system.pairing)
-        with stage_bar(self.console) as bar:
-            task = bar.add_task("preparing frames", total=None)
-            data.progress = lambda done, total: bar.update(task, completed=done, total=total)
-            try:
-                data.setup()
-            except UserError as error:
-                raise UserError(
-                    f"the data of the run cannot be opened: {error}\nIf they moved, say root=DIR; images=FILE|DIR "
-                    "takes faces from elsewhere"
-                ) from error
+        data = FrameDataModule(config, self.run.seed, self.system.pairing)
+        data.stages = functools.partial(stages, self.console)
+        try:
+            data.setup()
+        except UserError as error:
+            raise UserError(
+                f"the data of the run cannot be opened: {error}\nIf they moved, say root=DIR; images=FILE|DIR "
+                "takes faces from elsewhere"
+            ) from error
         if tuple(data.affects) != self.system.affects:
             raise UserError(
                 f"the data of the run have other affects now: {', '.join(data.affects)}; it was trained with "
@@ -247,7 +246,7 @@ class Workbench:
         Yields:
             the places 0..M-1 of a batch and its faces (B, 3, S, S) in [-1, 1] on the CPU.
         """
-        from fexgan_lit.progress import stage_bar
+        from fexgan_lit.stages import stage_bar
 
         torch.manual_seed(self.settings.seed)
         device, make = self.system.device, make or self.system.synthesize

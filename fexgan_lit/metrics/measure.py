@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.data.pairs import PairBatch
     from fexgan_lit.metrics.suite import TrainingSuite
+    from fexgan_lit.metrics.unpaired import UnpairedSuite
     from fexgan_lit.systems.base import ExpressionSystem
 
 
@@ -25,21 +26,14 @@ MOST_IDENTITIES = 16
 
 
 @torch.no_grad()
-def measure(system: ExpressionSystem, batches: Iterable[PairBatch], suite: TrainingSuite) -> dict[str, float]:
-    """Every metric of `suite` for `system` on the pairs of `batches`; draws no random number.
-
-    The share of faces a discriminator takes for real is left out where its score has no threshold.
-    """
+def measure(
+    system: ExpressionSystem, batches: Iterable[PairBatch], suite: TrainingSuite | UnpairedSuite
+) -> dict[str, float]:
+    """Every metric of `suite` for `system` on the pairs of `batches`; draws no random number."""
     suite.to(system.device)
     suite.reset()
     for batch in batches:
-        pairs = batch.to(system.device)
-        made = system.assess(pairs)
-        suite.update(
-            made.generated, pairs.target, pairs.target_affect, pairs.identity, pairs.source_affect,
-            made.real_realness if made.calibrated else None, made.real_affect,
-            made.fake_realness if made.calibrated else None, made.fake_affect,
-        )  # fmt: skip
+        suite.add(system, batch.to(system.device))
     return suite.compute()
 
 

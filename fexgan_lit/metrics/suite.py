@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,10 @@ from fexgan_lit.metrics.frechet import (
     to_bytes,
 )
 from fexgan_lit.metrics.judge import Judge
+
+if TYPE_CHECKING:
+    from fexgan_lit.data.pairs import PairBatch
+    from fexgan_lit.systems.base import ExpressionSystem
 
 #: The four columns of the papers' Table 1, in their order.
 DISCRIMINATOR_METRICS = ("d_real_binary", "d_real_affect", "d_fake_binary", "d_fake_affect")
@@ -61,6 +65,18 @@ class TrainingSuite(nn.Module):
         self.verdicts = nn.ModuleDict(_judge_metrics(judge) if judge is not None else {})
         self.fid = fid if isinstance(fid, Metric) else None
         self.fid_missing = fid.reason if isinstance(fid, Unavailable) else None
+
+    def add(self, system: ExpressionSystem, batch: PairBatch) -> None:
+        """Let `system` answer a batch on its device and add what it made; draws no random number.
+
+        The share of faces a discriminator takes for real is left out where its score has no threshold.
+        """
+        made = system.assess(batch)
+        self.update(
+            made.generated, batch.target, batch.target_affect, batch.identity, batch.source_affect,
+            made.real_realness if made.calibrated else None, made.real_affect,
+            made.fake_realness if made.calibrated else None, made.fake_affect,
+        )  # fmt: skip
 
     def update(
         self,

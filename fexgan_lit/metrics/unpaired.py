@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
-import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.image import StructuralSimilarityIndexMeasure
@@ -48,6 +46,20 @@ class UnpairedSuite(nn.Module):
         self.metrics = nn.ModuleDict({**similarities, **means})
         self.fid = fid if isinstance(fid, Metric) else None
         self.fid_missing = fid.reason if isinstance(fid, Unavailable) else None
+
+    def add(self, system: ExpressionSystem, batch: PairBatch) -> None:
+        """Let `system` answer a batch on its device and add what it made; draws no random number.
+
+        The critic's reading is left out where the system has no `read_units`, images (B, 3, S, S) -> units (B, 17).
+        """
+        K = len(system.affects)
+        shown, wanted = batch.source_expression(K), batch.target_expression(K)
+        made = system.synthesize(batch.source, shown, wanted)
+        own, back = system.synthesize(batch.source, shown, shown), system.synthesize(made, wanted, shown)
+        self.update(batch.source, made, own, back, batch.target)
+        read = getattr(system, "read_units", None)
+        if read is not None and shown.aus is not None and wanted.aus is not None:
+            self.update_units(read(made), wanted.aus, read(batch.source), shown.aus)
 
     def update(self, source: Tensor, made: Tensor, own: Tensor, back: Tensor, other: Tensor) -> None:
         """Add one batch, all (B, 3, S, S) in [-1, 1].
@@ -104,24 +116,3 @@ class UnpairedSuite(nn.Module):
 
     def _metric(self, name: str) -> Metric:
         return cast(Metric, self.metrics[name])
-
-
-@torch.no_grad()
-def measure_unpaired(system: ExpressionSystem, batches: Iterable[PairBatch], suite: UnpairedSuite) -> dict[str, float]:
-    """Every metric of `suite` for `system` on pairs of any two frames; draws no random number.
-
-    The critic's reading is left out where the system has no `read_units`, images (B, 3, S, S) -> units (B, 17).
-    """
-    suite.to(system.device)
-    suite.reset()
-    K = len(system.affects)
-    read = getattr(system, "read_units", None)
-    for batch in batches:
-        pairs = batch.to(system.device)
-        shown, wanted = pairs.source_expression(K), pairs.target_expression(K)
-        made = system.synthesize(pairs.source, shown, wanted)
-        own, back = system.synthesize(pairs.source, shown, shown), system.synthesize(made, wanted, shown)
-        suite.update(pairs.source, made, own, back, pairs.target)
-        if read is not None and shown.aus is not None and wanted.aus is not None:
-            suite.update_units(read(made), wanted.aus, read(pairs.source), shown.aus)
-    return suite.compute()

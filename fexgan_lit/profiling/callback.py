@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import Strategy
 from torch.profiler import ProfilerActivity, profile
 
 from fexgan_lit.benchmarks.flops import FlopsByPrecision
@@ -20,8 +20,6 @@ from fexgan_lit.profiling.report import Profile, longest_operators, operators_ta
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from fexgan_lit.trainer import IterationStream
 
 #: Iterations before the timed ones, and iterations that are traced after them.
 WARM_UP, TRACED = 5, 3
@@ -35,31 +33,28 @@ class ProfileRun(Callback):
     Args:
         wanted: iterations that are timed; rounded up to whole rounds of n_critic.
         folder: gets trace.json and profile.md.
-        stream: gives the batches.
-        others: the other callbacks.
         console: gets the tables.
     """
 
-    def __init__(
-        self, wanted: int, folder: Path, stream: IterationStream, others: Sequence[Callback], console: Console
-    ) -> None:
-        self.wanted, self.folder, self.stream, self.others, self.console = wanted, folder, stream, others, console
+    def __init__(self, wanted: int, folder: Path, console: Console) -> None:
+        self.wanted, self.folder, self.console = wanted, folder, console
         self._seen = -1
         self._ends: tuple[int, int, int, int] | None = None
         self._wrapped: Wrapped | None = None
         self._times: list[float] = []
         self._counter = FlopsByPrecision()
-        self._counted: LightningModule | None = None
+        self._counted: Strategy | None = None
 
     def on_train_start(self, trainer: Trainer, system: LightningModule) -> None:
         """Plan: warm-up, timed, traced, counted."""
         cycle = int(getattr(getattr(system, "optimizer_settings", None), "n_critic", 1))
         traced = -(-TRACED // cycle) * cycle
-        room = (len(self.stream) - WARM_UP - traced - cycle) // cycle * cycle
+        to_come = trainer.max_steps - trainer.global_step
+        room = (to_come - WARM_UP - traced - cycle) // cycle * cycle
         timed = min(-(-self.wanted // cycle) * cycle, room)
         if timed < 1:
             needed = WARM_UP + traced + 2 * cycle
-            self._say(f"nothing: it takes {needed} iterations or more, {len(self.stream)} are to come")
+            self._say(f"nothing: it takes {needed} iterations or more, {to_come} are to come")
             return
         ends = np.cumsum((WARM_UP, timed, traced, cycle)).tolist()
         self._ends = (ends[0], ends[1], ends[2], ends[3])
@@ -88,7 +83,7 @@ class ProfileRun(Callback):
         if warm < self._seen <= timed:
             self._times.append(self._ranges.now())
         if self._seen == warm:
-            self._wrapped = watch_parts(self._ranges, trainer, system, self.stream, self.others)  # type: ignore[arg-type]
+            self._wrapped = watch_parts(self._ranges, trainer, system)  # type: ignore[arg-type]
             self._ranges.clear()
             self._times.append(self._ranges.now())
         elif self._seen == timed:
@@ -97,24 +92,24 @@ class ProfileRun(Callback):
             self._trace.start()
         elif self._seen == traced:
             self._trace.stop()
-            self._count(system)
+            self._count(trainer, system)
         elif self._seen == counted:
             self._write(trainer, system)
 
-    def _count(self, system: LightningModule) -> None:
+    def _count(self, trainer: Trainer, system: LightningModule) -> None:
         """Count what the steps to come compute, without what callbacks do between them."""
         if self._wrapped is not None:
             self._wrapped.restore()
         if any(network._compiled_call_impl for network in networks(system).values()):  # type: ignore[arg-type]
             return  # compiled code has no operators to count
-        step = system.training_step
+        step, strategy = trainer.strategy.training_step, trainer.strategy
 
         def counted(batch: Any, batch_idx: int) -> Any:
             with self._counter:
                 return step(batch, batch_idx)
 
-        vars(system)["training_step"] = counted
-        self._counted = system
+        vars(strategy)["training_step"] = counted
+        self._counted = strategy
 
     def _write(self, trainer: Trainer, system: Any) -> None:
         _, timed, traced, counted = self._ends or (0, 0, 0, 0)

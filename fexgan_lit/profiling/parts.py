@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, Trainer
@@ -12,7 +11,6 @@ from fexgan_lit.profiling.ranges import Ranges, Wrapped
 
 if TYPE_CHECKING:
     from fexgan_lit.systems.base import ExpressionSystem
-    from fexgan_lit.trainer import IterationStream
 
 DATA, TRANSFER = "data", "data to the device"
 STEP = "losses, penalties and the rest of the step"
@@ -28,18 +26,14 @@ def networks(system: ExpressionSystem) -> dict[str, nn.Module]:
     }
 
 
-def watch_parts(
-    ranges: Ranges, trainer: Trainer, system: ExpressionSystem, stream: IterationStream, callbacks: Sequence[Callback]
-) -> Wrapped:
+def watch_parts(ranges: Ranges, trainer: Trainer, system: ExpressionSystem) -> Wrapped:
     """Put a range around every part of an iteration.
 
     Args:
         ranges: the clock.
-        trainer: moves batches to the device.
+        trainer: its loader, strategy and callbacks.
         system: its networks, its updates and its step; one that updates its networks by ways of its own has that in
             the rest of the step.
-        stream: gives the batches.
-        callbacks: what is called before and after a batch.
 
     Returns:
         what takes the ranges away again.
@@ -54,13 +48,13 @@ def watch_parts(
     def backward(network: nn.Module, *_: Any) -> str:
         return f"{names.get(id(network), 'networks')} backward"
 
-    wrapped.method(stream.loader, "batch", DATA)
+    wrapped.method(trainer.train_dataloader, "batch", DATA)
     wrapped.method(trainer.strategy, "batch_to_device", TRANSFER)
-    wrapped.method(system, "training_step", STEP)
+    wrapped.method(trainer.strategy, "training_step", STEP)
     wrapped.method(system, "backward_into", backward)
-    wrapped.method(system, "step_optimizer", OPTIMIZERS)
+    wrapped.method(system, "step", OPTIMIZERS)
     wrapped.method(system, "update_average", AVERAGE)
-    for callback in callbacks:
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
         for hook in ("on_train_batch_start", "on_train_batch_end"):
             if getattr(type(callback), hook) is not getattr(Callback, hook):
                 wrapped.method(callback, hook, CALLBACKS)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fexgan_lit.config import TrainSettings, train_settings
-from fexgan_lit.data.datamodule import FrameData, changed_facts
+from fexgan_lit.data.datamodule import FrameDataModule, changed_facts
 from fexgan_lit.data.wanted import affect_expression, frame_expression, reference_row, strongest_row
 from fexgan_lit.errors import UserError
 from fexgan_lit.figures import face_sheet
@@ -36,9 +36,9 @@ class ShownFrames:
     """The frames that the runs of a sweep were trained on; runs on the same data share them."""
 
     def __init__(self) -> None:
-        self._known: dict[str, FrameData] = {}
+        self._known: dict[str, FrameDataModule] = {}
 
-    def data(self, settings: TrainSettings) -> FrameData:
+    def data(self, settings: TrainSettings) -> FrameDataModule:
         """Index, pack and split the frames of a run, unless they are at hand.
 
         Raises:
@@ -46,7 +46,7 @@ class ShownFrames:
         """
         key = repr((asdict(settings.dataset), settings.system.pairing))
         if key not in self._known:
-            data = FrameData(settings.dataset, settings.seed, settings.system.pairing)
+            data = FrameDataModule(settings.dataset, settings.seed, settings.system.pairing)
             data.setup()
             if differing := changed_facts(data, settings.data):
                 raise UserError(f"the data changed since the run: {differing}")
@@ -54,7 +54,7 @@ class ShownFrames:
         return self._known[key]
 
     @staticmethod
-    def split(data: FrameData) -> FrameSet:
+    def split(data: FrameDataModule) -> FrameSet:
         """The validation frames, or all training frames where someone is missing there."""
         complete = data.val is not None and len(set(data.val.identity.tolist())) == len(data.identities)
         return data.val if data.val is not None and complete else data.train
@@ -104,7 +104,7 @@ def row_label(setting: Setting, run: SweepRun) -> str:
     return f"{setting.label}{seed}"
 
 
-def chosen_cells(data: FrameData) -> list[Cell]:
+def chosen_cells(data: FrameDataModule) -> list[Cell]:
     """`COLUMNS` cells that take turns through identities and affects, neutral left out.
 
     Raises:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -26,35 +25,30 @@ class Pruning(Callback):
         settings: when a run is hopeless.
         directions: metric after training -> minimize or maximize.
         folder: of the run; its siblings lie beside it.
-        every: iterations between two measurements (`trainer.val_every`); 0 measures none, so nothing is stopped.
 
     Attributes:
         reason: why the run was stopped; None while it was not.
         numbers: the last measurement, named as in metrics.csv.
     """
 
-    def __init__(self, settings: PruningSettings, directions: Mapping[str, str], folder: Path, every: int) -> None:
+    def __init__(self, settings: PruningSettings, directions: Mapping[str, str], folder: Path) -> None:
         self.settings = settings
         self.directions = {during(name): way for name, way in directions.items()}
         self.folder = folder
-        self.every = every
         self.reason: str | None = None
         self.numbers: dict[str, float] = {}
 
-    def on_train_batch_end(
-        self, trainer: Trainer, system: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask the training to stop where the run is behind; its checkpoint is still written."""
-        iteration = int(system.iteration)  # type: ignore[arg-type]
-        if not self.every or iteration % self.every or iteration <= self.settings.warmup:
-            return
-        if batch_idx + 1 >= trainer.num_training_batches:
+        iteration = trainer.global_step
+        if trainer.state.fn != "fit" or not self.settings.warmup < iteration < trainer.max_steps:
             return  # at its end a run is measured as every other
         self.numbers = {k: v for k, v in row_at(self.folder, iteration).items() if k.startswith(_DURING)}
         others = [row_at(place, iteration) for place in siblings(self.folder)]
         if behind(self.numbers, others, self.directions, self.settings):
             self.reason = f"stopped at iteration {iteration}: behind the other runs in {', '.join(self.directions)}"
-            trainer.should_stop = True
+        self.reason = trainer.strategy.broadcast(self.reason)  # several processes see the files at several moments
+        trainer.should_stop = trainer.should_stop or self.reason is not None
 
 
 def during(name: str) -> str:

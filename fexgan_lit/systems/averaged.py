@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -28,15 +28,15 @@ class AveragedSystem(ExpressionSystem):
     generator: nn.Module
     average: nn.Module
     optimizer_settings: DualOptimizerSettings
-    replayable = True
-    #: share of the old average that the iteration to come keeps, (), on the device; None where none is recorded
+    supports_cuda_graphs = True
+    #: share of the old average that the iteration to come keeps, (), on the device; None where no graph is captured
     _kept: Tensor | None = None
 
-    def frozen(self) -> tuple[Hashable, ...]:
+    def graph_key(self) -> tuple[Hashable, ...]:
         """See the base class."""
         return (self.generator_is_due,)
 
-    def refresh(self, images: int) -> None:
+    def update_graph_inputs(self, images: int) -> None:
         """See the base class."""
         if self._kept is None:
             self._kept = torch.zeros((), device=self.device)
@@ -86,26 +86,17 @@ class AveragedSystem(ExpressionSystem):
         """Add the gradient of `loss` to the weights of `network` alone."""
         self.manual_backward(loss, inputs=list(network.parameters()), retain_graph=retain_graph)
 
-    def step_optimizer(self, number: int) -> None:
-        """Clip, step and clear one optimizer."""
-        optimizers: list[Any] = self.optimizers()  # type: ignore[assignment]
-        if self.optimizer_settings.clip_norm is not None:
-            self.clip_gradients(optimizers[number], self.optimizer_settings.clip_norm, "norm")
-        optimizers[number].step()
-        optimizers[number].zero_grad(set_to_none=True)
-
     def step_together(self, update_generator: bool, images: int) -> None:
-        """Step the networks, the generator where it is due with its average after it, and count the iteration."""
-        optimizers: list[Any] = self.optimizers()  # type: ignore[assignment]
-        for number in range(0 if update_generator else 1, len(optimizers)):
-            self.step_optimizer(number)
+        """Step the networks, the generator where it is due with its average after it; the last step is counted."""
+        last = len(self.trainer.optimizers) - 1
+        for number in range(0 if update_generator else 1, last + 1):
+            self.step(number, counted=number == last)
         if update_generator:
             self.update_average(images)
-        self.iteration += 1
 
     def update_average(self, images: int) -> None:
         """Let the moving average follow the generator by a batch, `images` of it seen by this process."""
-        kept = self._kept if self.recorded else None
+        kept = self._kept if self.capturing else None
         update_ema(self.average, self.generator, self._decay(images) if kept is None else kept)
 
     def _decay(self, images: int) -> float:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
-from fexgan_lit.distributed.noise import BatchNoise
+from fexgan_lit.distributed import BatchNoise
 from fexgan_lit.errors import UserError
 from fexgan_lit.expression import FIELD_NAMES, Expression
 from fexgan_lit.systems.optimisers import lay_out_like, plain_groups
@@ -65,17 +69,35 @@ class Sheet(NamedTuple):
 
 
 class ExpressionSystem(LightningModule):
-    """Base of all systems: manual optimisation, iterations counted in batches, one public promise `synthesize`.
+    """Base class of all systems: a `LightningModule` with manual optimisation that edits expressions.
+
+    A subclass implements `forward`, `training_step`, `assess` and `configure_optimizers`. It works with any
+    `lightning.Trainer`; with a `FrameDataModule` it is measured by the project's metrics and takes what it needs of the
+    data in `setup`.
+
+    **Iterations.** An iteration is a batch seen by both networks. `trainer.global_step` counts optimizer steps, so
+    exactly one step of a batch goes through Lightning's wrapper: `step(index, counted=True)`. All other steps use
+    `counted=False`. `max_steps`, `every_n_train_steps` and the axes of loggers then count iterations, however many
+    optimizer steps a system makes.
+
+    Args:
+        model: options of the networks, a `settings_class` or a mapping with its fields.
+        loss: options of the losses, a `loss_class` or a mapping.
+        optimizer: options of the optimizers, an `optimizer_class` or a mapping.
+        affects: class names in index order, given by the data set.
+        seed: of the random numbers in training; initial weights come from torch's global generator.
 
     Attributes:
         reads: the fields of `Expression` this system looks at.
         pairing: `identity` where source and target of a pair must show one identity, `none` where they need not.
-        affects: class names in index order, given by the data set.
+        settings: `model`, filled.
+        weights: `loss`, filled.
+        optimizer_settings: `optimizer`, filled.
         image_size: edge of the images in pixels.
-        iteration: batches seen by both networks since the first one of the run, whatever the number of optimizers.
-        last_iteration: where the run is meant to end.
-        batches_per_epoch: iterations that make one pass over the training frames.
+        iteration: iterations done, as `trainer.global_step` counts them.
         micro_batch: most pairs that the networks see at once; None: the whole batch.
+        decay_start: share of the training after which the learning rates fall linearly to zero; None keeps them.
+        suites: metrics of the last validation or test, by split.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"affect"})
@@ -85,50 +107,56 @@ class ExpressionSystem(LightningModule):
     settings_class: ClassVar[type]
     loss_class: ClassVar[type]
     optimizer_class: ClassVar[type]
-    #: those dataclasses, filled, nulls resolved
     settings: Any
     weights: Any
+    optimizer_settings: Any
     #: smallest batch the networks can be trained on, and why
     min_batch: ClassVar[int] = 1
     min_batch_reason: ClassVar[str] = ""
     #: attributes that hold the functions of its losses: dozens of small operations each, which a compiler makes few
     compilable_losses: ClassVar[tuple[str, ...]] = ()
-    #: whether `trainer.cuda_graphs` may record its iteration: `frozen` tells what its step reads and is no tensor
-    replayable: ClassVar[bool] = False
+    #: whether `trainer.cuda_graphs` may capture its iteration: `graph_key` tells what its step reads and is no tensor
+    supports_cuda_graphs: ClassVar[bool] = False
     #: why the gradients of a batch cannot be added up part by part (`micro_batch`); empty where they can
     whole_batch_reason: ClassVar[str] = "its training step takes a batch as a whole"
 
-    def __init__(self, affects: Sequence[str], image_size: int, seed: int = 0) -> None:
+    def __init__(self, model: Any, loss: Any, optimizer: Any, affects: Sequence[str], seed: int = 0) -> None:
         super().__init__()
         self.automatic_optimization = False
+        classes = (self.settings_class, self.loss_class, self.optimizer_class)
+        self.settings, self.weights, self.optimizer_settings = (
+            cls(**given) if isinstance(given, Mapping) else given
+            for cls, given in zip(classes, (model, loss, optimizer), strict=True)
+        )
+        # plain values, which a checkpoint keeps without pickling classes
+        options = {"model": self.settings, "loss": self.weights, "optimizer": self.optimizer_settings}
+        plain = {name: asdict(values) for name, values in options.items()}
+        self.save_hyperparameters({**plain, "affects": list(affects), "seed": seed})
         self.affects = tuple(affects)
-        self.image_size = image_size
+        self.image_size = self.settings.image_size
         self.seed = seed
         self.iteration = 0
         #: random numbers of a batch, the same whatever the number of processes that share it
         self.noise = BatchNoise()
-        self.last_iteration = 0
-        self.batches_per_epoch = 1
         self.micro_batch: int | None = None
-        #: whether the iteration is being recorded right now (`fexgan_lit.replay`)
-        self.recorded = False
+        self.decay_start: float | None = None
+        #: whether a CUDA graph of the iteration is being captured right now (`fexgan_lit.cuda_graphs`)
+        self.capturing = False
+        self.suites: dict[str, Any] = {}
 
-    @property
-    def epoch(self) -> int:
-        """Passes over the training frames that are complete."""
-        return self.iteration // self.batches_per_epoch
+    # ------------------------------------------------------------------ what a system is
 
     @abstractmethod
-    def synthesize(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
-        """Give the faces `source` (B, 3, S, S) in [-1, 1] the expression `target`; same shape and range."""
+    def forward(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
+        """Give the faces `source` (B, 3, S, S) in [-1, 1] the expression `target`; same shape and range.
 
-    def render(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
-        """`synthesize` with gradients: what learns from outside (a blend, a few new images) walks back through it.
-
-        Raises:
-            UserError: the system has none.
+        Gradients are kept, so that blends can be learnt and a system tuned on a few images.
         """
-        raise UserError(f"{self.settings.name} gives no gradients through the faces it makes (`render`)")
+
+    @torch.no_grad()
+    def synthesize(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
+        """`forward` without gradients."""
+        return self(source, source_expression, target)
 
     @abstractmethod
     def assess(self, batch: PairBatch) -> Outcome:
@@ -166,7 +194,7 @@ class ExpressionSystem(LightningModule):
         return {}
 
     def prepare(self, frames: FrameSet, judge: Callable[[], Judge | None]) -> None:
-        """Take what training needs and does not learn; called once, before the first iteration.
+        """Take what training needs and does not learn; `setup` calls it before a fit with a `FrameDataModule`.
 
         Args:
             frames: the training split.
@@ -174,11 +202,11 @@ class ExpressionSystem(LightningModule):
         """
         return
 
-    def frozen(self) -> tuple[Hashable, ...]:
-        """What a recording of the training step would freeze and a later iteration may have otherwise."""
+    def graph_key(self) -> tuple[Hashable, ...]:
+        """What a captured training step would freeze and a later iteration may have otherwise."""
         return ()
 
-    def refresh(self, images: int) -> None:
+    def update_graph_inputs(self, images: int) -> None:
         """Before an iteration of so many pairs is replayed: write to the device what changes with every iteration."""
         return
 
@@ -217,6 +245,82 @@ class ExpressionSystem(LightningModule):
         """One affect a row, on this system's device: `indices` (B,) -> affect (B, K)."""
         return Expression.of_affects(indices, len(self.affects), strength).to(self.device)
 
+    # ------------------------------------------------------------------ training
+
+    @property
+    def epoch(self) -> int:
+        """Passes over the training frames that are complete."""
+        return int(self.iteration // self.trainer.num_training_batches)
+
+    def step(self, index: int, *, counted: bool) -> None:
+        """Clip the gradients of optimizer number `index`, step it, and clear them.
+
+        Args:
+            index: of the optimizer, as `configure_optimizers` returned them.
+            counted: whether this is the one step of the batch that `trainer.global_step` counts. The others take the
+                same way through strategy and precision, past Lightning's counter.
+        """
+        optimizers: Any = self.optimizers()
+        optimizer = optimizers[index] if isinstance(optimizers, list) else optimizers
+        clip_norm = getattr(self.optimizer_settings, "clip_norm", None)
+        if clip_norm is not None:
+            self.clip_gradients(optimizer, clip_norm, "norm")
+        if counted and not self.capturing:
+            optimizer.step()
+        else:
+            self.trainer.strategy.optimizer_step(optimizer.optimizer, _no_closure)
+        optimizer.zero_grad(set_to_none=True)
+
+    def with_schedule(self, optimizers: list[Optimizer]) -> Any:
+        """What `configure_optimizers` returns: the optimizers, with `decay_start` each with a `LambdaLR`."""
+        if self.decay_start is None:
+            return optimizers
+        return optimizers, [LambdaLR(optimizer, self.rate_factor) for optimizer in optimizers]
+
+    def rate_factor(self, iteration: int) -> float:
+        """Factor on the learning rates: 1, then linearly to zero over the last part of the training."""
+        if self.decay_start is None or iteration == 0:  # at 0 Lightning does not know the length of an epoch yet
+            return 1.0
+        t = self.trainer
+        total = t.max_steps if t.max_steps > 0 else (t.max_epochs or 1) * t.num_training_batches
+        return min(1.0, max(0.0, (1 - iteration / total) / (1 - self.decay_start)))
+
+    def setup(self, stage: str) -> None:
+        """Before a fit, take what the system needs of the data (`prepare`)."""
+        from fexgan_lit.data.datamodule import FrameDataModule
+
+        # a page of advice for those who want the weights before the step; here the ones after it are meant
+        warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if stage == "fit" and isinstance(data, FrameDataModule):
+            self.noise.share = data.share
+            self.prepare(data.train, lambda: data.judge)
+
+    def on_train_start(self) -> None:
+        """Count from where the trainer stands."""
+        self.iteration = self.trainer.global_step
+
+    def on_train_batch_start(self, batch: PairBatch, batch_idx: int) -> None:
+        """Set the learning rates of this iteration."""
+        schedulers: Any = self.lr_schedulers() or []
+        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+            if self.iteration:  # the rate of the first is the one it was made with
+                with warnings.catch_warnings():  # a generator may step on every n-th iteration only
+                    warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+                    scheduler.step()
+
+    def on_train_batch_end(self, outputs: Any, batch: PairBatch, batch_idx: int) -> None:
+        """Count the iteration and log its losses at the trainer's interval; logging each one would cost 7 ms."""
+        self.iteration = self.trainer.global_step
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and self.iteration % every == 0:
+            self.log_dict({f"loss/{name}": loss for name, loss in outputs.items()})
+            self.log_at_iteration()
+
+    def log_at_iteration(self) -> None:
+        """Let Lightning log with the number of iterations done as the step, in place of the index of the last batch."""
+        self.log("step", float(self.iteration))
+
     def seed_iteration(self) -> None:
         """Make the random numbers of an iteration depend on (seed, rank, iteration) alone.
 
@@ -224,7 +328,7 @@ class ExpressionSystem(LightningModule):
         one would, whatever was drawn in between for validation or figures. What `noise` draws does not depend on the
         rank either.
         """
-        if self.recorded:
+        if self.capturing:
             return  # a generator takes no seed meanwhile; whoever replays the iteration gives it
         # torch.manual_seed also formats a stack trace for every kind of device that is not in use: a millisecond here
         seed = torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed
@@ -241,17 +345,84 @@ class ExpressionSystem(LightningModule):
             average(getattr(optimizer, "optimizer", optimizer))
         super().clip_gradients(optimizer, *args, **kwargs)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the count of iterations with the weights.
+    # ------------------------------------------------------------------ validation, test, prediction
 
-        Lightning's own counters are left out: they count optimizer steps and would take a finished run for one that
-        cannot go on. Everything a resumed run needs follows from the iteration.
-        """
-        checkpoint["iteration"] = self.iteration
+    def on_validation_epoch_start(self) -> None:
+        """Begin the metrics of the validation pairs."""
+        self._begin_suites(("val",), fid=False)
+
+    def on_test_epoch_start(self) -> None:
+        """Begin the final metrics, those of `FrameDataModule.test_splits`."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        self._begin_suites(getattr(data, "test_splits", ("val",)), fid=True)
+
+    def _begin_suites(self, splits: Sequence[str], fid: bool) -> None:
+        from fexgan_lit.metrics.suite import TrainingSuite
+
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if hasattr(data, "metric_suite"):
+            suites = {split: data.metric_suite(split, fid=fid) for split in splits}
+        else:  # other loaders than those of a FrameDataModule: there is no judge
+            suites = {split: TrainingSuite(self.affects, None, split=split) for split in splits}
+        self.suites = {split: suite.to(self.device) for split, suite in suites.items()}
+
+    def validation_step(self, batch: PairBatch, batch_idx: int) -> None:
+        """Measure a batch of validation pairs."""
+        self._measure("val", batch)
+
+    def test_step(self, batch: PairBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Measure a batch of the split that `dataloader_idx` stands for."""
+        self._measure(list(self.suites)[dataloader_idx], batch)
+
+    def _measure(self, split: str, batch: PairBatch) -> None:
+        # in float32 whatever the precision of the training, as `python -m fexgan_lit.evaluate` measures
+        with torch.autocast(self.device.type, enabled=False):
+            self.suites[split].add(self, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics as `val/...`."""
+        self.log_dict({f"val/{name}": value for name, value in self.suites["val"].compute().items()})
+        self.log_at_iteration()
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of every split as `final/<split>/...`."""
+        for split, suite in self.suites.items():
+            self.log_dict({f"final/{split}/{name}": value for name, value in suite.compute().items()})
+        self.log_at_iteration()
+
+    def predict_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+        """The sources (B, 3, S, S) with the expressions of their targets."""
+        K = len(self.affects)
+        return self.synthesize(batch.source, batch.source_expression(K), batch.target_expression(K))
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Name the system and the iteration beside the weights."""
+        checkpoint["system"] = class_path(type(self))
+        checkpoint["iteration"] = self.trainer.global_step
         plain_groups(checkpoint.get("optimizer_states", []))
-        checkpoint.pop("loops", None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting where the checkpoint stopped, with moments that lie in memory as the weights now do."""
+        """Check that the checkpoint is of this system, and go on counting where it stopped.
+
+        Raises:
+            UserError: it is of another system or of other networks, or optimizer states are missing or too many.
+        """
+        from fexgan_lit.checkpoints import add_loops, check_fits
+
+        fitting = self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
+        check_fits(checkpoint, self, resume=fitting)
         self.iteration = int(checkpoint["iteration"])
         lay_out_like(self, checkpoint.get("optimizer_states", []))
+        if fitting:
+            add_loops(checkpoint, self.trainer)
+
+
+def class_path(cls: type) -> str:
+    """Module and name of a class, as a `_target_` names it."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _no_closure() -> None:
+    """Optimizers of manual optimisation have their gradients already."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from fexgan_lit.layers import PatchCritic, init_normal
 from fexgan_lit.systems.averaged import AveragedSystem
@@ -84,13 +83,8 @@ class WassersteinSystem(AveragedSystem):
         "pass; that pass would have to be kept for the whole batch"
     )
 
-    def __init__(
-        self, settings: Any, weights: Any, optimizer: DualOptimizerSettings, affects: Sequence[str], seed: int
-    ) -> None:
-        super().__init__(affects, settings.image_size, seed)
-        self.settings = settings
-        self.weights = weights
-        self.optimizer_settings = optimizer
+    def __init__(self, model: Any, loss: Any, optimizer: Any, affects: Sequence[str], seed: int = 0) -> None:
+        super().__init__(model, loss, optimizer, affects, seed)
         #: of the last generator step, since most iterations have none
         self._generator_parts: dict[str, Tensor] = {"generator": torch.zeros(())}
 
@@ -109,14 +103,18 @@ class WassersteinSystem(AveragedSystem):
         """Both; the gradient penalty asks the critic's layers for `scores`, past its compiled forward."""
         return {"generator": self.generator, "critic": self.critic}
 
-    def configure_optimizers(self) -> list[Optimizer]:
+    def configure_optimizers(self) -> Any:
         """Adam for the generator, Adam for the critic."""
-        return dual_adam(self.generator, self.critic, self.optimizer_settings, self.device.type in ("cpu", "cuda"))
+        fused = self.device.type in ("cpu", "cuda")
+        return self.with_schedule(dual_adam(self.generator, self.critic, self.optimizer_settings, fused))
 
-    def update(self, network: nn.Module, loss: Tensor) -> None:
-        """One step of `network`, the generator or the critic, down the gradient of `loss`; the other gets none."""
+    def update(self, network: nn.Module, loss: Tensor, *, counted: bool) -> None:
+        """One step of `network`, the generator or the critic, down the gradient of `loss`; the other gets none.
+
+        The last step of the critic is the one that counts the batch.
+        """
         self.backward_into(network, loss)
-        self.step_optimizer(0 if network is self.generator else 1)
+        self.step(0 if network is self.generator else 1, counted=counted)
         torch.clear_autocast_cache()  # it holds bf16 copies of the weights as they were before this step
 
     def between(self, batch: int) -> Tensor:
@@ -126,7 +124,7 @@ class WassersteinSystem(AveragedSystem):
     def keep(self, parts: dict[str, Tensor]) -> None:
         """Remember what the log says of the generator until its next step, in the same memory every time.
 
-        A recorded iteration without a generator step (`fexgan_lit.replay`) reads there what another one left.
+        A recorded iteration without a generator step (`fexgan_lit.cuda_graphs`) reads there what another one left.
         """
         for name, part in parts.items():
             there = self._generator_parts.get(name)
@@ -137,7 +135,6 @@ class WassersteinSystem(AveragedSystem):
 
     def report(self, critic: Tensor, critic_parts: dict[str, Tensor]) -> dict[str, Tensor]:
         """End an iteration: its losses and parts, those of the generator as of its last step (0 before the first)."""
-        self.iteration += 1
         kept = {name: part.clone() for name, part in self._generator_parts.items()}
         parts = kept | {"discriminator": critic} | critic_parts
         return {name: part.detach() for name, part in parts.items()}

@@ -7,6 +7,8 @@ import torch
 
 from fexgan_lit.benchmarks.train import noise_batch
 from fexgan_lit.benchmarks.turns import TurnStream
+from fexgan_lit.config import TrainerSettings
+from fexgan_lit.trainer import build_trainer
 from tests.benchmarks.test_twins import tiny
 
 
@@ -39,12 +41,9 @@ def test_the_first_round_is_kept_apart():
 
 
 def test_a_trainer_runs_every_turn_and_all_of_them_are_timed(tmp_path):
-    from tests.systems.helpers import TrainerSettings, make_trainer
-
     watched = Watched(rounds=1, cycle=3)
-    make_trainer(TrainerSettings(accelerator="cpu", threads=1), [], [], str(tmp_path)).fit(
-        watched.system, watched.stream
-    )
+    settings = TrainerSettings(accelerator="cpu", threads=1, max_steps=len(watched.stream), val_every=0)
+    build_trainer(settings, [], [], str(tmp_path)).fit(watched.system, watched.stream)
     assert watched.system.iteration == len(watched.stream) == 2 * 3 + 1
     assert len(watched.stream.timings["ours"].seconds) == 1
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fexgan_lit.data.datamodule import FrameData
+from fexgan_lit.data.datamodule import FrameDataModule
 from fexgan_lit.data.settings import DatasetConfig
 from fexgan_lit.data.table import LANDMARK_COLUMNS
 from fexgan_lit.errors import UserError
@@ -38,10 +38,10 @@ def scenes(tmp_path) -> Path:
     return tmp_path / "set"
 
 
-def open_set(root: Path, **changes) -> FrameData:
+def open_set(root: Path, **changes) -> FrameDataModule:
     settings = {"name": "mhfed", "root": str(root), "affects": list(AFFECTS), "image_size": 32, "batch_size": 4,
                 "val_fraction": 0.0, "crop": "face", "annotations": str(root.parent / "marks.csv")}  # fmt: skip
-    data = FrameData(DatasetConfig(**(settings | changes)))
+    data = FrameDataModule(DatasetConfig(**(settings | changes)))
     data.setup()
     return data
 

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
 from fexgan_lit.data import opening
-from fexgan_lit.data.datamodule import FrameData
+from fexgan_lit.data.datamodule import FrameDataModule
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.data.settings import DatasetConfig
 from fexgan_lit.errors import UserError
@@ -21,7 +22,7 @@ def prepared(write_cast, tmp_path):
         if not root.exists():
             write_cast(form, count=count)
         options = {"image_size": 32, "batch_size": 8, "cache_dir": str(tmp_path / "cache")} | options
-        data = FrameData(DatasetConfig(name=form, root=str(root), **options), seed)
+        data = FrameDataModule(DatasetConfig(name=form, root=str(root), **options), seed)
         data.setup()
         return data
 
@@ -44,13 +45,11 @@ def test_the_way_of_a_frame(prepared):
     assert sum(map(len, validation)) == 14
 
 
-def test_setup_twice_keeps_the_place(prepared):
+def test_setup_twice_keeps_the_loader(prepared):
     data = prepared()
     loader = data.train_dataloader()
-    next(iter(loader))
     data.setup("fit")
     assert data.train_dataloader() is loader
-    assert loader.state_dict() == {"epoch": 0, "batch": 1}
 
 
 def test_seed_changes_pairs_but_not_the_split(prepared):
@@ -68,7 +67,7 @@ def test_augmented_batches_repeat_after_resume(prepared):
     loader = data.train_dataloader()
     batches = list(loader)
     assert batches[0].source.shape == (8, 3, 32, 32)
-    loader.load_state_dict({"epoch": 0, "batch": 2})
+    loader.first = lambda: 2
     again = next(iter(loader))
     assert (again.source == batches[2].source).all()
     assert (again.target == batches[2].target).all()
@@ -93,7 +92,7 @@ def test_batch_larger_than_the_data(prepared):
 
 def test_size_that_is_no_power_of_two():
     with pytest.raises(UserError, match=r"dataset\.image_size=100"):
-        FrameData(DatasetConfig(image_size=100))
+        FrameDataModule(DatasetConfig(image_size=100))
 
 
 def test_unreadable_frames_can_take_an_identity_along(prepared, write_cast, tmp_path):
@@ -146,11 +145,11 @@ def test_summary_tells_what_was_found(prepared, write_cast):
 
 
 def test_progress_hook(write_cast, tmp_path):
-    data = FrameData(
+    data = FrameDataModule(
         DatasetConfig(name="mhfed", root=str(write_cast()), image_size=32, batch_size=4, cache_dir=str(tmp_path))
     )
     seen = []
-    data.progress = lambda done, total: seen.append((done, total))
+    data.stages = lambda: nullcontext(lambda description: lambda done, total: seen.append((done, total)))
     data.setup()
     assert seen[-1] == (28, 28)
 
@@ -160,14 +159,14 @@ def test_studio(tmp_path):
         image_size=32, identities=2, takes=2, frames=2, batch_size=4, cache_dir=str(tmp_path), split="take",
         val_fraction=0.5, affects=["happy", "neutral"], min_target_intensity=0.2,
     )  # fmt: skip
-    data = FrameData(config)
+    data = FrameDataModule(config)
     data.setup()
     assert data.affects == ("joy", "neutral")
     assert (len(data.train), len(data.val)) == (8, 8)
     assert data.train.intensity is not None
     source = opening._studio(config)[1]
     assert (data.train.images[3] == source.read(3)[0]).all()
-    again = FrameData(config)
+    again = FrameDataModule(config)
     again.setup()
     assert again.summary.reused
     assert again.summary.root is None
@@ -205,7 +204,7 @@ def test_frames_without_what_is_required_are_left_out_and_named(tmp_path, write_
     csv.write_text("\n".join([",".join(["path", *names]), *lines]))
     settings = {"name": "mhfed", "root": str(root), "annotations": str(csv), "image_size": 32, "batch_size": 4,
                 "cache_dir": str(tmp_path / "cache")}  # fmt: skip
-    lenient, strict = (FrameData(DatasetConfig(**settings, require=need)) for need in ([], ["aus"]))
+    lenient, strict = (FrameDataModule(DatasetConfig(**settings, require=need)) for need in ([], ["aus"]))
     for data in (lenient, strict):
         data.setup()
     assert lenient.train.aus is None  # a system that reads them would be refused
@@ -214,6 +213,14 @@ def test_frames_without_what_is_required_are_left_out_and_named(tmp_path, write_
     np.testing.assert_allclose(strict.train.aus, 0.2)
     assert not set(strict.train.rows) & {files.index("anna/joy/0002.png")}  # rows of the pack, which keeps it
     with pytest.raises(UserError, match="no frame has all of it"):
-        FrameData(DatasetConfig(**settings, require=["landmarks"])).setup()
+        FrameDataModule(DatasetConfig(**settings, require=["landmarks"])).setup()
     with pytest.raises(UserError, match="expected some of intensity, aus, landmarks"):
-        FrameData(DatasetConfig(**settings, require=["mood"]))
+        FrameDataModule(DatasetConfig(**settings, require=["mood"]))
+
+
+def test_data_open_themselves(write_cast, tmp_path):
+    root = str(write_cast(count=5))
+    config = {"name": "mhfed", "root": root, "image_size": 32, "batch_size": 4, "cache_dir": str(tmp_path)}
+    assert FrameDataModule(config).affects == AFFECTS
+    assert len(next(iter(FrameDataModule(config).train_dataloader()))) == 4
+    assert len(next(iter(FrameDataModule(config).val_dataloader()))) == 4

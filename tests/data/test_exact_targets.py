@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fexgan_lit.data.datamodule import FrameData
+from fexgan_lit.data.datamodule import FrameDataModule
 from fexgan_lit.data.pairs import PairSampler, Share
 from fexgan_lit.data.settings import DatasetConfig
 from fexgan_lit.data.studio import CartoonStudio
@@ -12,16 +12,16 @@ from fexgan_lit.data.studio.prototypes import prototype
 from fexgan_lit.errors import UserError
 
 
-def exact_data(**changes) -> FrameData:
+def exact_data(**changes) -> FrameDataModule:
     settings = {"identities": 2, "takes": 3, "frames": 5, "image_size": 32, "batch_size": 8, "split": "take",
                 "val_fraction": 0.34, "min_target_intensity": 0.6, "head_motion": 8.0, "targets": "exact"}  # fmt: skip
-    data = FrameData(DatasetConfig(name="studio_cartoon", **(settings | changes)))
+    data = FrameDataModule(DatasetConfig(name="studio_cartoon", **(settings | changes)))
     data.setup()
     return data
 
 
 @pytest.fixture(scope="module")
-def data() -> FrameData:
+def data() -> FrameDataModule:
     return exact_data()
 
 
@@ -78,9 +78,9 @@ def test_batches_carry_units_and_landmarks_of_both_frames(data):
 
 def test_exact_targets_need_a_studio_and_whole_moments(frame_set):
     with pytest.raises(UserError, match="one of the studios"):
-        FrameData(DatasetConfig(name="ferg", targets="exact", split="take"))
+        FrameDataModule(DatasetConfig(name="ferg", targets="exact", split="take"))
     with pytest.raises(UserError, match=r"dataset\.split=take or identity"):
-        FrameData(DatasetConfig(name="studio_cartoon", targets="exact", split="frame"))
+        FrameDataModule(DatasetConfig(name="studio_cartoon", targets="exact", split="frame"))
     with pytest.raises(UserError, match="no counterpart"):
         PairSampler(frame_set(np.full((2, 3), 4)), 4, 0, exact=True)
 

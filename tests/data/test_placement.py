@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from fexgan_lit.config import TrainerSettings, train_settings
 from fexgan_lit.data import placement
 from fexgan_lit.data.augment import PairFlip
-from fexgan_lit.data.datamodule import FrameData
+from fexgan_lit.data.datamodule import FrameDataModule
 from fexgan_lit.data.pairs import PairLoader, PairSampler
 from fexgan_lit.data.placement import free_bytes, placed
 from fexgan_lit.data.resident import ResidentPairs
 from fexgan_lit.data.settings import DatasetConfig
 from fexgan_lit.errors import UserError
-from fexgan_lit.feed import open_stream, other_room
+from fexgan_lit.runfolder import RunFolder
 from fexgan_lit.systems import build_system
-from fexgan_lit.trainer import make_trainer
+from fexgan_lit.train import fit, prepare_trainer
+from fexgan_lit.trainer import build_trainer
 from tests.test_config import composed
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -53,8 +57,6 @@ def test_frames_stay_in_the_pack_unless_asked_for_where_there_is_no_gpu(pairs):
     assert placed(pairs, "auto", torch.device("mps")) == (pairs, None)
     feed = placed(pairs, "true", CPU)
     assert isinstance(feed.loader, ResidentPairs)
-    assert "trainer.data_on_device=false, which frees 0.03 MB" in other_room(feed.loader)
-    assert other_room(pairs) == ""
     assert feed.line == "data       on cpu, 0.03 MB"
 
 
@@ -105,48 +107,58 @@ def test_other_words_are_refused():
         train_settings(composed("trainer.data_on_device=gpu"))
 
 
-@pytest.fixture(scope="module")
-def studio():
-    options = {"augmentation": "fexgan", "jitter": 0.2, "identities": 2, "takes": 2, "frames": 3, "batch_size": 4}
-    data = FrameData(DatasetConfig(image_size=32, **options), seed=3)
-    data.setup()
-    return data
+CONFIG = DatasetConfig(
+    image_size=32, augmentation="fexgan", jitter=0.2, identities=2, takes=2, frames=3, batch_size=4, val_fraction=0.0
+)
+SIZES = ("dataset.image_size=32", "model.width=0.07", "model.latent_size=8")
 
 
-def tiny_system(studio):
-    sizes = ("dataset.image_size=32", "model.width=0.07", "model.latent_size=8")
-    return build_system(train_settings(composed(*sizes)), studio.affects)
+def tiny_system(data):
+    return build_system(train_settings(composed(*SIZES)), data.affects)
 
 
-def trained(studio, tmp_path, wanted, steps, start=None):
-    """The system after `steps` iterations, from its state `start` (trainer's checkpoint), and the loader it saw."""
-    system = tiny_system(studio)
-    settings = TrainerSettings(
-        accelerator="cpu", precision="float32", threads=1, max_steps=steps, data_on_device=wanted
-    )
-    if start is not None:
-        system.iteration = torch.load(start, weights_only=True)["iteration"]
-    stream, _ = open_stream(system, studio, settings, None)
-    trainer = make_trainer(settings, [], [], str(tmp_path))
-    trainer.fit(system, stream, ckpt_path=start, weights_only=True)
+def trained(tmp_path, wanted, steps, start=None):
+    """The system after `steps` iterations, from the checkpoint `start`, and the loader it saw."""
+    data = FrameDataModule(CONFIG, seed=3)
+    system = tiny_system(data)
+    settings = TrainerSettings(accelerator="cpu", precision="float32", threads=1, max_steps=steps, val_every=0)
+    data.place_on(CPU, wanted)
+    trainer = build_trainer(settings, [], [], str(tmp_path))
+    trainer.fit(system, data, ckpt_path=start, weights_only=True)
     trainer.save_checkpoint(tmp_path / f"{wanted}.ckpt")
-    return system, stream.loader
+    return system, data.train_dataloader()
 
 
-def test_training_and_resuming_give_the_same_weights_wherever_the_frames_lie(studio, tmp_path):
-    whole, loader = trained(studio, tmp_path, "false", 5)
+def test_training_and_resuming_give_the_same_weights_wherever_the_frames_lie(tmp_path):
+    whole, loader = trained(tmp_path, "false", 5)
     assert type(loader) is PairLoader
-    trained(studio, tmp_path, "true", 3)
-    system, loader = trained(studio, tmp_path, "true", 5, tmp_path / "true.ckpt")
+    trained(tmp_path, "true", 3)
+    system, loader = trained(tmp_path, "true", 5, tmp_path / "true.ckpt")
     assert isinstance(loader, ResidentPairs)
     assert system.iteration == whole.iteration == 5
     for name, value in whole.state_dict().items():
         assert torch.equal(system.state_dict()[name], value), name
 
 
-def test_nothing_is_moved_for_a_finished_run(studio):
-    system = tiny_system(studio)
+def test_nothing_is_moved_for_a_finished_run(tmp_path):
+    data, console = FrameDataModule(CONFIG, seed=3), Console(file=io.StringIO())
+    system = tiny_system(data)
     system.iteration = 5
-    settings = TrainerSettings(accelerator="cpu", max_steps=5, data_on_device="true")
-    stream, line = open_stream(system, studio, settings, None)
-    assert (type(stream.loader), line) == (PairLoader, None)
+    options = ("trainer.max_steps=5", "trainer.data_on_device=true", "trainer.accelerator=cpu")
+    settings = train_settings(composed(*SIZES, *options))
+    prepare_trainer(system, data, settings, RunFolder(tmp_path), console, [], [])
+    assert type(data.train_dataloader()) is PairLoader
+    assert "data       on cpu" not in console.file.getvalue()
+
+
+def test_a_full_device_names_what_the_frames_take(tmp_path):
+    class Full:
+        def fit(self, *_, **__):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    data, settings = FrameDataModule(CONFIG), train_settings(composed(*SIZES))
+    for wanted, named in (("false", False), ("true", True)):
+        data.place_on(CPU, wanted)
+        with pytest.raises(UserError, match=r"does not fit into the memory.*auto_batch=true") as error:
+            fit(Full(), tiny_system(data), data, settings, RunFolder(tmp_path), None, Console(quiet=True))
+        assert ("trainer.data_on_device=false, which frees 0." in str(error.value)) == named

@@ -13,9 +13,8 @@ from fexgan_lit.data import resident
 from fexgan_lit.data.augment import PairAugmentation, PairFlip
 from fexgan_lit.data.frames import FrameSet
 from fexgan_lit.data.one_copy import one_copy
-from fexgan_lit.data.pairs import PairLoader, PairSampler
+from fexgan_lit.data.pairs import PairLoader, PairSampler, Share
 from fexgan_lit.data.resident import ResidentPairs, resident_bytes
-from fexgan_lit.distributed.place import Share
 from fexgan_lit.errors import UserError
 
 CPU = torch.device("cpu")

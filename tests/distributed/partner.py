@@ -1,41 +1,37 @@
-"""The second process of `test_equality.py`: trains its part of batches of noise; argv: port, folder, iterations."""
+"""One of the processes of `test_equality.py`: trains its part of batches of noise; argv: folder, iterations."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+import torch
 from lightning.pytorch import Callback
-from torch.distributed import TCPStore
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fexgan_lit.config import TrainerSettings
-from fexgan_lit.data.pairs import PairBatch
-from fexgan_lit.distributed.callbacks import WholeLosses
-from fexgan_lit.distributed.place import Place, Share
-from fexgan_lit.distributed.team import Team
-from fexgan_lit.trainer import IterationStream, make_trainer
-from tests.systems.helpers import NoisePairs
-from tests.test_training import make_system
+from fexgan_lit.callbacks import AverageLosses
+from fexgan_lit.config import train_settings
+from fexgan_lit.data.pairs import PairBatch, Share
+from fexgan_lit.systems import build_system
+from tests.systems.helpers import NoisePairs, fit
+from tests.test_config import composed, options
+
+MODELS = options("model")
 
 
 class FixedStatistics(Callback):
-    """Batch norm in evaluation mode, so that no row of a batch depends on another."""
+    """Batch norm in evaluation mode, so that no row of a batch depends on another; keeps the losses that are logged."""
+
+    def __init__(self):
+        self.losses = []
 
     def on_train_batch_start(self, trainer, system, batch, batch_idx):
         for layer in system.modules():
             if isinstance(layer, _BatchNorm):
                 layer.eval()
 
-
-class Losses(Callback):
-    """Keeps what the others would log."""
-
-    def __init__(self):
-        self.seen = []
-
     def on_train_batch_end(self, trainer, system, outputs, batch, batch_idx):
-        self.seen.append({name: float(value) for name, value in outputs.items()})
+        self.losses.append({name: float(value) for name, value in outputs.items()})
 
 
 class PartOfPairs(NoisePairs):
@@ -50,23 +46,35 @@ class PartOfPairs(NoisePairs):
         return whole._each(lambda rows: rows[self.share.rank * half : (self.share.rank + 1) * half])
 
 
-def train_part(place: Place | None, folder: Path, iterations: int):
-    """FExGAN on noise, as one process or as one of several; the system and its losses."""
-    system = make_system(dropout=0.0, lambda_mode="normal")
-    system.optimizer_settings.clip_norm, system.optimizer_settings.n_critic = 0.5, 2
-    system.noise.share = place.share if place else Share()
-    losses = Losses()
-    watching = [FixedStatistics(), *([WholeLosses()] if place else []), losses]
-    settings = TrainerSettings(accelerator="cpu", precision="float32", threads=1)
-    stream = IterationStream(PartOfPairs(system.noise.share), system, iterations)
-    make_trainer(settings, watching, [], str(folder), place).fit(system, stream)
-    return system, losses.seen
+def make(model: str):
+    """A small system without dropout, whose noise and gradients are clipped and n-critic as the case may be."""
+    values = [f"model={model}", "dataset.image_size=32", "model.width=0.06", "optimizer.lr=1e-4"]
+    values += ["optimizer.clip_norm=0.5", "optimizer.n_critic=2"]
+    if model.startswith("fexgan"):
+        values += ["model.dropout=0", "model.lambda_mode=normal", "model.latent_size=8"]
+    if model == "landmark_label":
+        values += ["model.dropout=0", "loss.perceptual=0"]
+    return build_system(train_settings(composed(*values)), [f"a{k}" for k in range(4)])
+
+
+def train_part(model: str, environment, folder: Path, iterations: int):
+    """A system on noise, trained by one process or by one of several; the system and its losses."""
+    system, watching = make(model), FixedStatistics()
+    share = Share(environment.global_rank(), environment.world_size()) if environment else Share()
+    system.noise.share = share
+    callbacks = [*([AverageLosses()] if environment else []), watching]
+    fit(system, iterations, folder, PartOfPairs(share), callbacks, place=environment, devices=share.world)
+    return system, watching.losses
 
 
 if __name__ == "__main__":
-    port = int(sys.argv[1])
-    here = Place(1, 2, 1, 2, "127.0.0.1", port)
-    team = Team(here, TCPStore("127.0.0.1", port, is_master=False))
-    team.connect()
-    train_part(here, Path(sys.argv[2]), int(sys.argv[3]))
-    team.leave()
+    from fexgan_lit.distributed import connect, disconnect, find_environment
+
+    environment, folder = find_environment(), Path(sys.argv[1])
+    connect(environment)
+    for model in MODELS:
+        system, losses = train_part(model, environment, folder, int(sys.argv[2]))
+        torch.save(
+            {"weights": system.state_dict(), "losses": losses}, folder / f"{model}{environment.global_rank()}.pt"
+        )
+    disconnect()

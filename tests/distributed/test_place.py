@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from fexgan_lit.config import TrainerSettings, train_settings
-from fexgan_lit.distributed.leading import check_started
-from fexgan_lit.distributed.place import Place, first_host, place_from_environment
+from fexgan_lit.distributed import check_started, find_environment
 from fexgan_lit.errors import UserError
 from fexgan_lit.trainer import check_trainer
 from tests.test_config import composed
@@ -17,45 +17,61 @@ from tests.test_config import composed
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "host",
             "MASTER_PORT": "29500"}  # fmt: skip
 SRUN = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NUM_NODES": "2",
-        "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_STEP_NODELIST": "gpu[07-08]"}  # fmt: skip
+        "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_NODELIST": "gpu[07-08]",
+        "SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NODEID": "0"}  # fmt: skip
 
 
-def test_torchrun_tells_every_process_its_place():
-    assert place_from_environment(TORCHRUN) == Place(3, 4, 1, 2, "host", 29500, "torchrun", 0)
+@pytest.fixture
+def environment(monkeypatch):
+    """Finds the environment that variables describe."""
+
+    def find(variables: dict[str, str]):
+        for name in [name for name in os.environ if name.startswith(("SLURM_", "RANK", "WORLD_", "LOCAL_", "MASTER_"))]:
+            monkeypatch.delenv(name)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return find_environment()
+
+    return find
 
 
-def test_srun_tells_every_task_its_place_and_all_the_same_port():
-    place = place_from_environment(SRUN)
-    assert (place.rank, place.world, place.local_rank, place.local_world) == (5, 8, 1, 4)
-    assert (place.address, place.starter) == ("gpu07", "SLURM")
-    assert place.port == place_from_environment(SRUN | {"SLURM_PROCID": "0"}).port
-    assert place.port != place_from_environment(SRUN | {"SLURM_JOB_ID": "8"}).port
+def test_torchrun_tells_every_process_its_rank(environment):
+    found = environment(TORCHRUN)
+    assert (found.global_rank(), found.world_size(), found.local_rank()) == (3, 4, 1)
+    assert (found.main_address, found.main_port) == ("host", 29500)
 
 
-def test_a_single_process_is_alone_whoever_started_it():
+def test_srun_tells_every_task_its_rank_and_all_the_same_port(environment):
+    found = environment(SRUN)
+    assert (found.global_rank(), found.world_size(), found.local_rank()) == (5, 8, 1)
+    assert found.main_address == "gpu07"
+    port = found.main_port
+    assert environment(SRUN | {"SLURM_PROCID": "0"}).main_port == port
+
+
+def test_a_single_process_is_alone_whoever_started_it(environment):
     batch_script = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_NODELIST": "a"}
-    for env in ({}, batch_script, SRUN | {"SLURM_STEP_NUM_TASKS": "1"}, TORCHRUN | {"RANK": "0", "WORLD_SIZE": "1"}):
-        assert place_from_environment(env) is None
+    for variables in (
+        {},
+        batch_script,
+        SRUN | {"SLURM_STEP_NUM_TASKS": "1"},
+        TORCHRUN | {"RANK": "0", "WORLD_SIZE": "1"},
+    ):
+        assert environment(variables) is None
 
 
-def test_half_an_environment_is_refused():
+def test_half_an_environment_is_refused(environment):
     with pytest.raises(UserError, match="MASTER_ADDR"):
-        place_from_environment({"RANK": "0", "WORLD_SIZE": "2"})
+        environment({"RANK": "0", "WORLD_SIZE": "2"})
 
 
-@pytest.mark.parametrize(
-    ("nodes", "first"),
-    [("a", "a"), ("a,b", "a"), ("gpu[07-09,12]", "gpu07"), ("n[3,5]-ib", "n3-ib"), ("a,b[1-2]", "a")],
-)
-def test_the_first_machine_of_a_slurm_list(nodes, first):
-    assert first_host(nodes) == first
-
-
-def test_other_processes_than_asked_for_are_refused():
-    place = Place(0, 4, 0, 2, "host", 1, "torchrun")
-    check_started(place, TrainerSettings(devices=2, num_nodes=2))
-    with pytest.raises(UserError, match=r"torchrun started 4 processes, 2 on this machine.*trainer\.num_nodes=2"):
-        check_started(place, TrainerSettings())
+def test_other_processes_than_asked_for_are_refused(environment):
+    found = environment(TORCHRUN)
+    check_started(found, TrainerSettings(devices=2, num_nodes=2), sweep=False)
+    with pytest.raises(UserError, match=r"torchrun started 4 processes.*trainer\.num_nodes=1 ask for 1"):
+        check_started(found, TrainerSettings(), sweep=False)
+    with pytest.raises(UserError, match=r"a sweep \(-m\) cannot be worked off like that"):
+        check_started(found, TrainerSettings(devices=2, num_nodes=2), sweep=True)
 
 
 def refused(*overrides: str) -> str:

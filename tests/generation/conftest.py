@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from fexgan_lit import generate as door
 from fexgan_lit import hub
 from fexgan_lit.config import train_settings
-from fexgan_lit.data.datamodule import FrameData, data_facts
+from fexgan_lit.data.datamodule import FrameDataModule, data_facts
 from fexgan_lit.data.faces import worker
 from fexgan_lit.expression import AFFECTS
 from fexgan_lit.generation import learnt
@@ -52,8 +52,7 @@ def make_run(folder: Path, model: str, lively: bool = False) -> Path:
     shared = [option for option in TINY if "latent" not in option]
     cfg = composed(f"model={model}", *shared, *SMALL[model])
     settings = train_settings(cfg)
-    data = FrameData(settings.dataset, seed=settings.seed)
-    data.setup()
+    data = FrameDataModule(settings.dataset, seed=settings.seed)
     system = build_system(settings, data.affects)
     system.prepare(data.train, lambda: None)
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
@@ -62,7 +61,7 @@ def make_run(folder: Path, model: str, lively: bool = False) -> Path:
     plain.data = data_facts(data)
     if lively and hasattr(system, "fit_prior"):
         enliven(system.average)
-        system.fit_prior(torch.randn(60, SMALL_CODE, generator=torch.Generator().manual_seed(0)))
+        system.prior.fit(torch.randn(60, SMALL_CODE, generator=torch.Generator().manual_seed(0)))
     run = RunFolder.create(folder, plain)
     hub.save_weights(system, run.weights)
     return folder

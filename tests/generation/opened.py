@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from fexgan_lit.config import train_settings
-from fexgan_lit.data.datamodule import FrameData
+from fexgan_lit.data.datamodule import FrameDataModule
 from fexgan_lit.data.frames import FrameSet
 from fexgan_lit.runfolder import RunFolder
 
 
-def open_data(run: Path) -> FrameData:
-    data = FrameData(train_settings(RunFolder.at(run).read_config()).dataset)
+def open_data(run: Path) -> FrameDataModule:
+    data = FrameDataModule(train_settings(RunFolder.at(run).read_config()).dataset)
     data.setup()
     return data
 

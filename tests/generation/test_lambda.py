@@ -29,7 +29,7 @@ class Toy:
     def paint_codes(self, codes, asked):
         return (asked.affect + codes)[:, :, None, None].expand(-1, -1, 2, 2)
 
-    def render(self, source, shown, asked):
+    def __call__(self, source, shown, asked):
         return self.paint_codes(self.codes(source, shown, asked), asked)
 
 

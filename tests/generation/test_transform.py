@@ -143,7 +143,7 @@ def test_without_a_run_the_shipped_one_is_taken_with_its_faces(generate, runs, t
     Image.new("RGB", (64, 64), (10, 200, 10)).save(shipped / "faces" / "iris.png")
     monkeypatch.setattr("fexgan_lit.runfolder.__file__", str(package / "runfolder.py"))
     # its data must not be drawn for that
-    monkeypatch.setattr("fexgan_lit.data.datamodule.FrameData.setup", lambda self: pytest.fail("data opened"))
+    monkeypatch.setattr("fexgan_lit.data.datamodule.FrameDataModule.setup", lambda self: pytest.fail("data opened"))
     assert RunFolder.shipped().path == shipped
     done = generate("affects=[joy]")
     assert done.code == 0, done.err

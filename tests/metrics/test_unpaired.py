@@ -8,7 +8,8 @@ from torchmetrics import Metric
 
 from fexgan_lit.data.pairs import PairBatch
 from fexgan_lit.metrics.frechet import Unavailable
-from fexgan_lit.metrics.unpaired import UnpairedSuite, measure_unpaired
+from fexgan_lit.metrics.measure import measure
+from fexgan_lit.metrics.unpaired import UnpairedSuite
 
 
 class Shift:
@@ -33,7 +34,7 @@ def batches(shown=0.25, wanted=0.75):
 
 
 def test_the_way_back_the_own_expression_and_the_change():
-    numbers = measure_unpaired(Shift(), batches(), UnpairedSuite())
+    numbers = measure(Shift(), batches(), UnpairedSuite())
     assert numbers["own_ssim"] == pytest.approx(1)
     assert numbers["back_ssim"] == pytest.approx(1)
     assert numbers["change"] == pytest.approx(0.05)
@@ -47,7 +48,7 @@ def test_what_does_not_come_back_is_seen():
         def synthesize(self, source, shown, wanted):
             return torch.where((wanted.aus == shown.aus)[:, :1, None, None], source, torch.zeros_like(source))
 
-    numbers = measure_unpaired(Forgetful(), batches(), UnpairedSuite())
+    numbers = measure(Forgetful(), batches(), UnpairedSuite())
     assert numbers["own_ssim"] == pytest.approx(1)
     assert numbers["back_ssim"] < 0.1
 
@@ -57,7 +58,7 @@ def test_a_system_without_a_reader_of_units_has_no_such_figure():
         read_units = None
 
     suite = UnpairedSuite("train", seed=4, fid=Unavailable("no weights here"))
-    numbers = measure_unpaired(Mute(), batches(), suite)
+    numbers = measure(Mute(), batches(), suite)
     assert set(numbers) == {"back_ssim", "own_ssim", "change"} == set(suite.recipes())
     assert "n=3, split=train, seed=4" in suite.recipes()["change"]
     assert "no true frame" in suite.notes()["absent"]
@@ -75,6 +76,6 @@ def test_fid_needs_no_pairs():
             return torch.tensor(7.0)
 
     suite = UnpairedSuite(fid=Fid())
-    assert measure_unpaired(Shift(), batches(), suite)["fid"] == 7
+    assert measure(Shift(), batches(), suite)["fid"] == 7
     assert seen == [(True, torch.uint8, 3), (False, torch.uint8, 3)]
     assert "only 3 images" in suite.notes()["fid"]

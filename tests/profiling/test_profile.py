@@ -13,15 +13,13 @@ from lightning.pytorch import Callback
 from rich.console import Console
 
 from fexgan_lit.benchmarks.flops import FlopsByPrecision
-from fexgan_lit.config import TrainerSettings
 from fexgan_lit.profiling import ranges as ranges_module
 from fexgan_lit.profiling.callback import TRACED, WARM_UP, ProfileRun
 from fexgan_lit.profiling.parts import networks, part_names
 from fexgan_lit.profiling.ranges import Ranges, Wrapped
 from fexgan_lit.profiling.report import Operator, Profile, longest_operators, operators_table, parts_table
-from fexgan_lit.trainer import IterationStream, make_trainer
 from tests.benchmarks.test_twins import tiny
-from tests.systems.helpers import NoisePairs
+from tests.systems.helpers import fit
 
 
 @pytest.fixture
@@ -113,11 +111,8 @@ class Slow(Callback):
 
 def profiled(model, tmp_path, iterations, wanted):
     """The system, the run's terminal and the sub-folder of a training with a profile."""
-    system, console, slow = tiny(model), Console(file=io.StringIO(), width=150), Slow()
-    stream = IterationStream(NoisePairs(), system, iterations)
-    profile = ProfileRun(wanted, tmp_path / "profile", stream, [slow], console)
-    settings = TrainerSettings(accelerator="cpu", precision="float32", threads=1)
-    make_trainer(settings, [profile, slow], [], str(tmp_path)).fit(system, stream)
+    system, console = tiny(model), Console(file=io.StringIO(), width=150)
+    fit(system, iterations, tmp_path, callbacks=[ProfileRun(wanted, tmp_path / "profile", console), Slow()])
     return system, console.file.getvalue(), tmp_path / "profile"
 
 
@@ -131,8 +126,7 @@ def found(request, tmp_path_factory):
 def trained(model, iterations, tmp_path):
     """The same without a profile."""
     system = tiny(model)
-    settings = TrainerSettings(accelerator="cpu", precision="float32", threads=1)
-    make_trainer(settings, [], [], str(tmp_path)).fit(system, IterationStream(NoisePairs(), system, iterations))
+    fit(system, iterations, tmp_path)
     return system
 
 

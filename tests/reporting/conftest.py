@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from fexgan_lit.config import conf_folder, train_settings
-from fexgan_lit.data.datamodule import FrameData, data_facts
+from fexgan_lit.data.datamodule import FrameDataModule, data_facts
 from fexgan_lit.hub import save_weights
 from fexgan_lit.reporting import sweep_report
 from fexgan_lit.reporting.sweeps import Sweep, SweepRun
@@ -71,8 +71,7 @@ def write_trained(folder: Path, cache: Path, *overrides: str, fd: float = 1.0) -
         cfg = compose("train", [*TINY, f"dataset.cache_dir={cache}", *overrides])
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     settings = train_settings(cfg)
-    data = FrameData(settings.dataset, settings.seed)
-    data.setup()
+    data = FrameDataModule(settings.dataset, settings.seed)
     system = build_system(settings, data.affects)
     plain |= {"data": data_facts(data), "model": plain["model"] | asdict(system.settings)}
     plain["loss"] |= asdict(system.weights)

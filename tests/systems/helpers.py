@@ -2,36 +2,62 @@
 
 from __future__ import annotations
 
+import io
+
 import torch
+from rich.console import Console
 
+from fexgan_lit.callbacks import LastCheckpoint, LossMonitor
 from fexgan_lit.config import TrainerSettings
-from fexgan_lit.data.pairs import PairBatch
-from fexgan_lit.trainer import IterationStream, make_trainer
+from fexgan_lit.data.pairs import PairBatch, PairLoader
+from fexgan_lit.runfolder import RunFolder
+from fexgan_lit.trainer import build_trainer
 
 
-class NoisePairs:
-    """Four batches an epoch of seeded noise with labels, action units and landmarks; `bare` leaves the last two out."""
+class NoisePairs(PairLoader):
+    """Four batches an epoch of seeded noise with labels, action units and landmarks; `bare` leaves the last two out.
 
-    def __init__(self, batch: int = 4, size: int = 32, affects: int = 4, bare: bool = False) -> None:
-        self.size, self.side, self.affects, self.bare = batch, size, affects, bare
+    Attributes:
+        asked: (epoch, batch) of every batch that was made.
+    """
+
+    def __init__(self, batch: int = 4, size: int = 32, affects: int = 4, bare: bool = False, bad_from: int = 1 << 60):
+        self.size, self.side, self.affects, self.bare, self.bad_from = batch, size, affects, bare, bad_from
+        self.first, self._wait_s, self.asked = int, 0.0, []
 
     def __len__(self) -> int:
         return 4
 
     def batch(self, epoch: int, number: int) -> PairBatch:
+        self.asked.append((epoch, number))
         g = torch.Generator().manual_seed(10 * epoch + number)
         source, target = torch.rand(2, self.size, 3, self.side, self.side, generator=g) * 2 - 1
+        if 4 * epoch + number >= self.bad_from:
+            target = target * float("nan")
         label = torch.randint(self.affects, (3, self.size), generator=g)
         units, points = torch.rand(2, self.size, 17, generator=g), torch.rand(2, self.size, 68, 2, generator=g)
         guides = () if self.bare else (units[0], units[1], points[0], points[1])
         return PairBatch(source, target, label[0], label[1], label[2], label[0], label[1], *guides)
 
 
-def fit(system, iterations, tmp_path, pairs=None, callbacks=(), checkpoint=None, precision="float32"):
-    settings = TrainerSettings(accelerator="cpu", precision=precision, threads=1)
-    stream = IterationStream(pairs or NoisePairs(), system, iterations)
-    trainer = make_trainer(settings, list(callbacks), [], str(tmp_path))
-    trainer.fit(system, stream, ckpt_path=checkpoint, weights_only=True)
+def fit(
+    system, iterations, tmp_path, pairs=None, callbacks=(), checkpoint=None, place=None, strategy="auto", **options
+):
+    """Train to `iterations` on the CPU in float32 with one thread; `options` are of the group `trainer`. The pairs."""
+    settings = {"accelerator": "cpu", "precision": "float32", "threads": 1, "val_every": 0, "max_steps": iterations}
+    trainer = build_trainer(
+        TrainerSettings(**(settings | options)), list(callbacks), [], str(tmp_path), place, strategy
+    )  # fmt: skip
+    pairs = pairs or NoisePairs()
+    pairs.first = lambda: trainer.global_step  # as in a FrameDataModule
+    trainer.fit(system, pairs, ckpt_path=checkpoint, weights_only=True)
+    return pairs
+
+
+def saver(folder, every):
+    """A callback that writes checkpoints/last.ckpt below `folder` every so many iterations and at the end."""
+    run = RunFolder(folder)
+    return LastCheckpoint(every, run.last, LossMonitor(run, Console(file=io.StringIO())))
 
 
 def snapshot(network):

@@ -1,4 +1,4 @@
-"""What the tests of landmark-and-label guided synthesis share: tiny systems, seeded noise, a run."""
+"""What the tests of landmark-and-label guided synthesis share: tiny systems, and what they are asked for."""
 
 from __future__ import annotations
 
@@ -7,16 +7,11 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from fexgan_lit.config import TrainerSettings
-from fexgan_lit.data.pairs import PairBatch
 from fexgan_lit.expression import Expression
-from fexgan_lit.systems.landmark_label.losses import (
-    LandmarkLabelLossSettings,
-)
+from fexgan_lit.systems.landmark_label.losses import LandmarkLabelLossSettings
 from fexgan_lit.systems.landmark_label.settings import LandmarkLabelSettings
 from fexgan_lit.systems.landmark_label.system import LandmarkLabel
 from fexgan_lit.systems.optimisers import DualOptimizerSettings
-from fexgan_lit.trainer import IterationStream, make_trainer
 
 AFFECTS = tuple(f"a{k}" for k in range(7))
 
@@ -43,29 +38,3 @@ def awake(**model) -> LandmarkLabel:
 def wanted(batch: int = 2, affects: int = 7) -> Expression:
     landmarks = torch.rand(batch, 68, 2, generator=torch.Generator().manual_seed(1)) * 1.6 - 0.8
     return replace(Expression.of_affects(list(range(batch)), affects), landmarks=landmarks)
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-class NoisePairs:
-    """Four batches an epoch of seeded noise with landmarks."""
-
-    def __len__(self) -> int:
-        return 4
-
-    def batch(self, epoch: int, number: int) -> PairBatch:
-        g = torch.Generator().manual_seed(10 * epoch + number)
-        source, target = torch.rand(2, 3, 3, 32, 32, generator=g) * 2 - 1
-        label = torch.randint(7, (3, 3), generator=g)
-        points = torch.rand(2, 3, 68, 2, generator=g) * 2 - 1
-        marks = {"source_landmarks": points[0], "target_landmarks": points[1]}
-        return PairBatch(source, target, label[0], label[1], label[2], label[0], label[1], **marks)
-
-
-def fit(system, iterations, tmp_path, pairs=None, callbacks=(), checkpoint=None):
-    settings = TrainerSettings(accelerator="cpu", precision="float32", threads=1)
-    stream = IterationStream(pairs or NoisePairs(), system, iterations)
-    trainer = make_trainer(settings, list(callbacks), [], str(tmp_path))
-    trainer.fit(system, stream, ckpt_path=checkpoint, weights_only=True)

@@ -19,7 +19,7 @@ from fexgan_lit.systems.ganimation.settings import (
 )
 from fexgan_lit.systems.ganimation.system import GANimation
 from tests.metrics.test_measure import frames
-from tests.systems.helpers import NoisePairs, changed, count, fit, snapshot
+from tests.systems.helpers import NoisePairs, changed, count, fit, saver, snapshot
 
 
 def make_system(loss=None, optimizer=None, affects=4, **model):
@@ -156,10 +156,15 @@ def test_the_generator_moves_on_every_fifth_iteration(tmp_path):
 @pytest.mark.parametrize(("separate", "steps"), [(True, 2), (False, 1)])
 def test_the_penalty_is_a_step_of_its_own_unless_joined(tmp_path, separate, steps):
     system = make_system(optimizer=GANimationOptimizerSettings(separate_penalty=separate))
-    calls = []
-    system.update = lambda network, loss: calls.append(network)
+    calls, update = [], system.update
+
+    def note(network, loss, *, counted):
+        calls.append((network, counted))
+        update(network, loss, counted=counted)
+
+    system.update = note
     fit(system, 1, tmp_path)
-    assert calls == [system.critic] * steps
+    assert calls == [(system.critic, False), (system.critic, True)][-steps:], "one of them counts the batch"
 
 
 def test_wanted_units_are_those_of_other_frames_with_noise():
@@ -203,18 +208,11 @@ def test_the_average_is_the_generator_unless_wanted(tmp_path):
 
 
 def test_resume_gives_the_weights_of_an_uninterrupted_run(tmp_path):
-    from fexgan_lit.callbacks import Checkpoints, LossLog
-    from fexgan_lit.runfolder import RunFolder
-    from fexgan_lit.trainer import IterationStream
-
-    run, settings = RunFolder(tmp_path), GANimationOptimizerSettings(n_critic=2)
-    run.last.parent.mkdir()
+    settings, save = GANimationOptimizerSettings(n_critic=2), saver(tmp_path, 3)
     whole, first, second = (make_system(optimizer=settings) for _ in range(3))
     fit(whole, 7, tmp_path)
-    log = LossLog(100, run, IterationStream(NoisePairs(), first, 1))
-    fit(first, 3, tmp_path, callbacks=[Checkpoints(3, run, log)])
-    second.iteration = torch.load(run.last, weights_only=True)["iteration"]
-    fit(second, 7, tmp_path, checkpoint=run.last)
+    fit(first, 3, tmp_path, callbacks=[save])
+    fit(second, 7, tmp_path, checkpoint=save.path)
     ours, theirs = whole.state_dict(), second.state_dict()
     assert [name for name in ours if not torch.equal(ours[name].nan_to_num(), theirs[name].nan_to_num())] == []
 

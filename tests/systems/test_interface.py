@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fexgan_lit.concerns import Concerns
+from fexgan_lit.callbacks import LossMonitor
 from fexgan_lit.config import train_settings
 from fexgan_lit.data.wanted import affect_expression, both, frame_expression, reference_rows
 from fexgan_lit.errors import UserError
@@ -178,25 +178,27 @@ def test_scores_without_threshold_and_missing_heads_stay_out_of_table_1():
 
 def test_a_concern_is_said_once_and_only_when_it_stays():
     said = []
-    losses = SimpleNamespace(latest={"loss/trouble": 1.0})
-    console = SimpleNamespace(print=lambda text, **_: said.append(text))
-    system = SimpleNamespace(iteration=0, concern=lambda parts: "turn it down" if parts["trouble"] else None)
-    watch = Concerns(10, losses, console, patience=3)
+    trainer = SimpleNamespace(global_step=0, log_every_n_steps=10, train_dataloader=None)
+    system = SimpleNamespace(
+        device=torch.device("cpu"), log_dict=lambda _: None,
+        concern=lambda parts: "turn it down" if parts["trouble"] else None,
+    )  # fmt: skip
+    monitor = LossMonitor(None, SimpleNamespace(print=lambda text, **_: said.append(text)), patience=3)
 
-    def go(looks):
+    def go(looks, trouble):
+        parts = {"trouble": trouble, "generator": 0.0, "discriminator": 0.0}
         for _ in range(10 * looks):
-            system.iteration += 1
-            watch.on_train_batch_end(None, system, None, None, 0)
+            trainer.global_step += 1
+            outputs = {name: torch.tensor(value) for name, value in parts.items()}
+            monitor.on_train_batch_end(trainer, system, outputs, None, 0)
 
-    go(2)
-    losses.latest = {"loss/trouble": 0.0}
-    go(1)
+    go(2, trouble=1.0)
+    go(1, trouble=0.0)
     assert said == []
-    assert watch.standing is None
-    losses.latest = {"loss/trouble": 1.0}
-    go(6)
+    assert monitor.standing is None
+    go(6, trouble=1.0)
     assert said == ["  iteration 60: turn it down"]
-    assert watch.standing == "turn it down"
+    assert monitor.standing == "turn it down"
 
 
 def test_ganimation_through_the_door(tmp_path):

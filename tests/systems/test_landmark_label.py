@@ -18,7 +18,8 @@ from fexgan_lit.systems.landmark_label.losses import (
 from fexgan_lit.systems.landmark_label.networks import Generator, MigrationBlock, PatchDiscriminator
 from fexgan_lit.systems.landmark_label.settings import LandmarkLabelSettings
 from fexgan_lit.systems.landmark_label.system import LandmarkLabel
-from tests.systems.landmark_label import awake, count, make_system, tiny, wanted
+from tests.systems.helpers import count
+from tests.systems.landmark_label import awake, make_system, tiny, wanted
 
 # ---------------------------------------------------------------------- what the networks are told
 

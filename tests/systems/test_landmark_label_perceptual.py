@@ -21,7 +21,8 @@ from fexgan_lit.systems.landmark_label.perceptual import (
     VGG19Start,
     load_vgg19,
 )
-from tests.systems.landmark_label import fit, make_system
+from tests.systems.helpers import fit
+from tests.systems.landmark_label import make_system
 
 
 def vgg_state(**changed: torch.Tensor | None) -> dict[str, torch.Tensor]:

@@ -17,7 +17,8 @@ from fexgan_lit.data.studio.base import Performance
 from fexgan_lit.expression import Expression
 from fexgan_lit.hub import load_weights, save_weights
 from fexgan_lit.systems.landmark_label.pose import PoseRange, head_turn
-from tests.systems.landmark_label import NoisePairs, awake, make_system, wanted
+from tests.systems.helpers import NoisePairs
+from tests.systems.landmark_label import awake, make_system, wanted
 
 
 def heads(*poses):
@@ -109,7 +110,7 @@ def test_the_range_travels_with_the_weights_and_older_weights_lack_it(tmp_path):
 
 
 def test_measuring_a_system_counts_the_faces_it_was_asked_for():
-    system, batch = trained(), NoisePairs().batch(0, 0)
+    system, batch = trained(), NoisePairs(batch=3).batch(0, 0)
     batch.source_landmarks, batch.target_landmarks = (
         torch.from_numpy(heads((0, 0), (0, 0), (turn, 0))) for turn in (0, 30)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -35,10 +36,13 @@ def ready_on(device, model):
         system.perceptual.to(device)  # no child of the system; a trainer moves it
     system.manual_backward = lambda loss, **kwargs: loss.backward(**kwargs)
     networks = [child for name, child in system.named_children() if name not in ("average", "prior", "pose_range")]
-    optimizers = [Adam(weights) for network in networks if (weights := list(network.parameters()))]
-    for optimizer in optimizers:
-        optimizer.step = lambda: None  # torch's own; a recording asks it to keep its counts on the device
-    system.optimizers = lambda: optimizers
+    adams = [Adam(weights) for network in networks if (weights := list(network.parameters()))]
+    # the steps are torch's own; a recording asks them to keep their counts on the device
+    skip = SimpleNamespace(optimizer_step=lambda *_: None)
+    system._trainer = SimpleNamespace(optimizers=adams, strategy=skip)
+    system.optimizers = lambda: [
+        SimpleNamespace(optimizer=adam, step=lambda: None, zero_grad=adam.zero_grad) for adam in adams
+    ]
     return system
 
 
@@ -47,13 +51,13 @@ def test_an_iteration_asks_the_device_nothing(model, monkeypatch):
     """On torch's device without memory any question has no answer, so nothing can slip through."""
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())  # it knows no such device
     system, batch = ready_on("meta", model), NoisePairs().batch(0, 0).to("meta")
-    for _ in range(2):  # with and without a step of the generator
-        system.refresh(len(batch))
+    for iteration in range(2):  # with and without a step of the generator
+        system.iteration = iteration
+        system.update_graph_inputs(len(batch))
         with NoWaits():
             losses = system.training_step(batch, 0)
     assert {loss.device.type for loss in losses.values()} == {"meta"}
-    assert system.iteration == 2
-    assert system.frozen() is not None
+    assert system.graph_key()
 
 
 def test_the_guard_sees_a_question():

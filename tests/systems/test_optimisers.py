@@ -9,10 +9,8 @@ import torch
 from torch import nn
 from torch.optim import Adam
 
-from fexgan_lit.config import TrainerSettings
 from fexgan_lit.systems.optimisers import LaidOutAdam, lay_out_like
-from fexgan_lit.trainer import IterationStream, make_trainer
-from tests.systems.helpers import NoisePairs
+from tests.systems.helpers import fit
 from tests.test_training import make_system
 
 BOTH_WAYS = [(torch.channels_last, torch.contiguous_format), (torch.contiguous_format, torch.channels_last)]
@@ -45,9 +43,8 @@ def test_fused_adam_goes_on_the_same_in_another_memory_format(before, after):
 def trained(layout, iterations, folder, checkpoint=None):
     """The trainer of a FExGAN whose weights are laid out as asked, after so many iterations."""
     system = make_system().to(memory_format=layout)
-    trainer = make_trainer(TrainerSettings(accelerator="cpu", precision="float32", threads=1), [], [], str(folder))
-    trainer.fit(system, IterationStream(NoisePairs(), system, iterations), ckpt_path=checkpoint, weights_only=True)
-    return trainer
+    fit(system, iterations, folder, checkpoint=checkpoint)
+    return system.trainer
 
 
 @pytest.mark.parametrize(("before", "after"), BOTH_WAYS)

@@ -43,7 +43,7 @@ def test_each_network_follows_its_own_loss():
     """The critic learns the source's affect from real images, the generator the target's; the rest stays put."""
     system = make_system(optimizer=WassersteinOptimizerSettings(n_critic=1))
     losses = {}
-    system.update = lambda network, loss: losses.setdefault(network is system.generator, loss)
+    system.update = lambda network, loss, counted: losses.setdefault(network is system.generator, loss)
     batch = NoisePairs().batch(0, 0)
     parts = system.training_step(batch, 0)
     w = system.weights

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from fexgan_lit.errors import UserError
 from fexgan_lit.expression import Expression
@@ -23,6 +22,7 @@ from fexgan_lit.systems.optimisers import DualOptimizerSettings, dual_adam
 from fexgan_lit.systems.prior import FittedPrior
 
 if TYPE_CHECKING:
+    from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.data.pairs import PairBatch
 
 
@@ -58,13 +58,11 @@ class FExGAN(AveragedSystem):
         affects: Sequence[str],
         seed: int = 0,
     ) -> None:
-        super().__init__(affects, model.image_size, seed)
-        self.settings = model.resolve()
-        self.weights = loss
-        fill_nulls(loss, self.settings.preset_values)
-        self.optimizer_settings = optimizer
+        super().__init__(model, loss, optimizer, affects, seed)
+        self.settings = self.settings.resolve()
+        fill_nulls(self.weights, self.settings.preset_values)
         #: weight of phi_b in equation 1 now; a schedule may lower it (FExGAN after epoch 50)
-        self.adversarial_binary = loss.adversarial_binary
+        self.adversarial_binary = self.weights.adversarial_binary
         self.generator_loss, self.discriminator_loss = generator_loss, discriminator_loss
         self.generator = Generator(self.settings, len(self.affects))
         self.discriminator = Discriminator(self.settings, len(self.affects))
@@ -73,14 +71,14 @@ class FExGAN(AveragedSystem):
 
     # ------------------------------------------------------------------ training
 
-    def frozen(self) -> tuple[Hashable, ...]:
+    def graph_key(self) -> tuple[Hashable, ...]:
         """See the base class."""
-        return (*super().frozen(), self.adversarial_binary)
+        return (*super().graph_key(), self.adversarial_binary)
 
-    def configure_optimizers(self) -> list[Optimizer]:
+    def configure_optimizers(self) -> Any:
         """Adam for the generator, Adam for the discriminator."""
         fused = self.device.type in ("cpu", "cuda")
-        return dual_adam(self.generator, self.discriminator, self.optimizer_settings, fused)
+        return self.with_schedule(dual_adam(self.generator, self.discriminator, self.optimizer_settings, fused))
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
         """One iteration: a single generator forward serves both networks; both gradients precede both steps."""
@@ -176,14 +174,9 @@ class FExGAN(AveragedSystem):
         """Codes (B, n) and the affects of `target` -> faces (B, 3, S, S) in [-1, 1]; with gradients."""
         return self.average.decoder(codes, self._affects(target)).float()
 
-    def render(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
+    def forward(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
         """Decode the mean code of `source` (B, 3, S, S) with the affects of `target`; see the base class."""
         return self.paint_codes(self.codes(source, source_expression, target), target)
-
-    @torch.no_grad()
-    def synthesize(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
-        """See the base class."""
-        return self.render(source, source_expression, target)
 
     def _affects(self, target: Expression) -> Tensor:
         if target.affect is None:
@@ -243,11 +236,31 @@ class FExGAN(AveragedSystem):
         """See the base class."""
         return fexgan_parts(self.average, self.discriminator, self.settings, self.affects)
 
-    def fit_prior(self, codes: Tensor, seed: int = 0) -> None:
-        """Fit the Gaussian mixture of `prior=fitted` to codes (N, n) drawn for training frames."""
-        self.prior.fit(codes, seed=seed)
+    @torch.no_grad()
+    def fit_prior(self, frames: FrameSet, seed: int = 0, most: int = 4096) -> None:
+        """Fit the Gaussian mixture of `prior=fitted` to a code of each training frame.
+
+        Args:
+            frames: the training split.
+            seed: of the choice of frames, of the affects that the encoder is told, and of the codes.
+            most: frames that are encoded.
+        """
+        generator, codes = torch.Generator().manual_seed(seed), []
+        for rows in torch.randperm(len(frames), generator=generator)[:most].split(256):
+            images = frames.floats(rows.numpy(), self.image_size).to(self.device)
+            told = self.expression(torch.randint(len(self.affects), (len(rows),), generator=generator))
+            own = self.expression(torch.from_numpy(frames.affect[rows.numpy()]))
+            codes.append(self.draw_codes(images, own, told, generator))
+        self.prior.fit(torch.cat(codes), seed=seed)
+
+    def on_test_start(self) -> None:
+        """Fit the prior to the training frames: the final metrics are of the whole system."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if hasattr(data, "train"):
+            with torch.inference_mode(mode=False):
+                self.fit_prior(data.train, self.seed)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make room for the mixture of the checkpoint before its weights are read."""
-        super().on_load_checkpoint(checkpoint)
         self.prior.resize_as(checkpoint["state_dict"], "prior.")
+        super().on_load_checkpoint(checkpoint)

@@ -36,8 +36,9 @@ def critic_loss(on_real: Verdict, on_fake: Verdict, shown: Tensor, w: GANimation
 
 
 def generator_loss(
-    on_fake: Verdict, wanted: Tensor, made: Painted, back: Painted, source: Tensor, w: GANimationLossSettings
-) -> Loss:
+    on_fake: Verdict, wanted: Tensor, made: Painted, back: Painted, source: Tensor, w: GANimationLossSettings,
+    processes: int = 1,
+) -> Loss:  # fmt: skip
     """-E D(fake), action units of the generated image, cycle, and both passes' attention.
 
     Args:
@@ -47,13 +48,14 @@ def generator_loss(
         back: the way back, with the source's own action units.
         source: (B, 3, S, S).
         w: the weights.
+        processes: that share the batch and average their gradients; the total variation is a sum over the whole batch.
     """
     parts = {
         "adversarial": -on_fake[0].float().mean(),
         "units": mse_loss(on_fake[1].float(), wanted),
         "cycle": absolute_difference(back.image, source),
         "attention": made.attention.mean() + back.attention.mean(),
-        "variation": total_variation(made.attention) + total_variation(back.attention),
+        "variation": processes * (total_variation(made.attention) + total_variation(back.attention)),
     }
     weights = (w.adversarial, w.lambda_cond, w.lambda_cycle, w.lambda_attention, w.lambda_tv)
     total = sum((weight * part for weight, part in zip(weights, parts.values(), strict=True)), source.new_zeros(()))

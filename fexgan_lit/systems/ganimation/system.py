@@ -77,7 +77,8 @@ class GANimation(WassersteinSystem):
         seed: int = 0,
     ) -> None:
         super().__init__(model, loss, optimizer, affects, seed)
-        self.adopt(Generator(model), PatchCritic(model.image_size, len(ACTION_UNITS), model.width))
+        critic = PatchCritic(self.image_size, len(ACTION_UNITS), self.settings.width)
+        self.adopt(Generator(self.settings), critic)
         self.prototypes = UnitPrototypes(len(self.affects))
 
     # ------------------------------------------------------------------ training
@@ -93,16 +94,18 @@ class GANimation(WassersteinSystem):
         # Critic: Wasserstein and action units of the real, then the penalty
         loss_d, parts_d = critic_loss(self.critic(source), self.critic(made.image.detach()), shown, w)
         if self.optimizer_settings.separate_penalty:
-            self.update(self.critic, loss_d)
+            self.update(self.critic, loss_d, counted=False)
         penalty = gradient_penalty(self.critic.scores, source, made.image, self.between(len(batch)))
         weighted = w.lambda_gp * penalty
-        self.update(self.critic, weighted if self.optimizer_settings.separate_penalty else loss_d + weighted)
+        last = weighted if self.optimizer_settings.separate_penalty else loss_d + weighted
+        self.update(self.critic, last, counted=True)
 
         # Generator: there and back
         if self.generator_is_due:
             back = self.generator(made.image, shown)
-            loss_g, parts_g = generator_loss(self.critic(made.image), wanted, made, back, source, w)
-            self.update(self.generator, loss_g)
+            on_fake, processes = self.critic(made.image), self.noise.share.world
+            loss_g, parts_g = generator_loss(on_fake, wanted, made, back, source, w, processes)
+            self.update(self.generator, loss_g, counted=False)
             self.update_average(len(batch))
             self.keep({"generator": loss_g, **parts_g, **mask_statistics(made.attention)})
         return self.report(loss_d + weighted, parts_d | {"d_penalty": penalty})
@@ -163,31 +166,23 @@ class GANimation(WassersteinSystem):
         known = self.prototypes.known and wanted.affect is not None
         return replace(wanted, aus=self.prototypes(wanted.affect)) if known else wanted
 
-    @torch.no_grad()
     def paint(self, source: Tensor, target: Expression) -> Painted:
-        """The masks and what they compose; see `synthesize`.
+        """The masks and what they compose of `source` (B, 3, S, S), with gradients.
 
         Raises:
             UserError: `target` has no action units, or not in 0..1.
         """
-        return self._paint(source, target)
-
-    def render(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
-        """`synthesize` with gradients; see the base class."""
-        return self._paint(source, target).image.float()
-
-    def _paint(self, source: Tensor, target: Expression) -> Painted:
         self.check_reads(target)
         aus = self._units(target.aus)
         low, high = aus.detach().aminmax()
         check_units(float(low), float(high), f"{self.settings.name}: the wanted expression")
         return self.average(source, aus)
 
-    @torch.no_grad()
-    def synthesize(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
+    def forward(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
         """Compose `source` (B, 3, S, S) and what is painted for the action units of `target`; see the base class."""
         return self.paint(source, target).image.float()
 
+    @torch.no_grad()
     def sheets(
         self, references: Tensor, shown: Expression, wanted: Sequence[Expression], identities: Sequence[str]
     ) -> list[Sheet]:

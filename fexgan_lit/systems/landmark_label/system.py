@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from fexgan_lit.errors import UserError
 from fexgan_lit.expression import Expression
@@ -64,13 +63,10 @@ class LandmarkLabel(AveragedSystem):
         affects: Sequence[str],
         seed: int = 0,
     ) -> None:
-        super().__init__(affects, model.image_size, seed)
-        self.settings = model
-        self.weights = loss
-        self.optimizer_settings = optimizer
-        self.generator = Generator(model, len(self.affects))
-        self.image_discriminator = PatchDiscriminator(3, model)
-        self.geometry_discriminator = PatchDiscriminator(LANDMARKS, model)
+        super().__init__(model, loss, optimizer, affects, seed)
+        self.generator = Generator(self.settings, len(self.affects))
+        self.image_discriminator = PatchDiscriminator(3, self.settings)
+        self.geometry_discriminator = PatchDiscriminator(LANDMARKS, self.settings)
         self.average = frozen_copy(self.generator)
         self.pose_range = PoseRange()
         self.perceptual: Perceptual | None = None
@@ -84,7 +80,7 @@ class LandmarkLabel(AveragedSystem):
             UserError: there is neither, or the weights asked for are missing or those of another network.
         """
         self.pose_range.learn(frames.landmarks)
-        if not self.load_perceptual():
+        if self.perceptual is None and not self.load_perceptual():
             stand_in = judge()
             if stand_in is not None:
                 self.set_perceptual(stand_in.net, stand_in.describe())
@@ -130,6 +126,7 @@ class LandmarkLabel(AveragedSystem):
 
     def on_train_start(self) -> None:
         """The perceptual network goes where the others are."""
+        super().on_train_start()
         if self.weights.perceptual:
             self._phi().to(self.device)
 
@@ -141,18 +138,18 @@ class LandmarkLabel(AveragedSystem):
             )
         return self.perceptual
 
-    def configure_optimizers(self) -> list[Optimizer]:
+    def configure_optimizers(self) -> Any:
         """Adam for the generator, the image discriminator and the geometry discriminator."""
         o = self.optimizer_settings
         betas, fused = (o.beta1, o.beta2), self.device.type in ("cpu", "cuda")
         rates = (o.lr, o.lr_discriminator or o.lr, o.lr_discriminator or o.lr)
-        return [
-            LaidOutAdam(network.parameters(), rate, betas, fused=fused)
-            for network, rate in zip(self._networks(), rates, strict=True)
-        ]
-
-    def _networks(self) -> tuple[Generator, PatchDiscriminator, PatchDiscriminator]:
-        return self.generator, self.image_discriminator, self.geometry_discriminator
+        networks = (self.generator, self.image_discriminator, self.geometry_discriminator)
+        return self.with_schedule(
+            [
+                LaidOutAdam(network.parameters(), rate, betas, fused=fused)
+                for network, rate in zip(networks, rates, strict=True)
+            ]
+        )
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
         """One iteration: a single generator forward serves all three networks; all gradients precede all steps."""
@@ -227,22 +224,18 @@ class LandmarkLabel(AveragedSystem):
 
     # ------------------------------------------------------------------ use
 
-    def render(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
-        """Move `source` (B, 3, S, S) to the landmarks and the affect of `target`; see the base class."""
-        _, geometry, labels = self._conditions(source_expression, target)
-        return self.average(source, geometry, labels).float()
-
-    @torch.no_grad()
-    def synthesize(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
+    def forward(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
         """Move `source` (B, 3, S, S) to the landmarks and the affect of `target`; see the base class.
 
         The source's expression is read with `model.source_heatmaps` only, and of it the landmarks. Warns once of heads
         turned or rolled further than those of the training frames; `notices` counts them.
         """
         self.check_reads(target)
-        self.pose_range.look("wanted", target.landmarks)
-        self.pose_range.look("source", source_expression.landmarks if source_expression else None)
-        return self.render(source, source_expression, target)
+        with torch.no_grad():
+            self.pose_range.look("wanted", target.landmarks)
+            self.pose_range.look("source", source_expression.landmarks if source_expression else None)
+        _, geometry, labels = self._conditions(source_expression, target)
+        return self.average(source, geometry, labels).float()
 
     @torch.no_grad()
     def realness(self, source: Tensor, wanted: Expression, image: Tensor) -> Tensor:

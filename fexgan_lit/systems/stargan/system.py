@@ -59,7 +59,7 @@ class StarGAN(WassersteinSystem):
     ) -> None:
         super().__init__(model, loss, optimizer, affects, seed)
         K = len(self.affects)
-        self.adopt(Generator(model, K), PatchCritic(model.image_size, K, model.width))
+        self.adopt(Generator(self.settings, K), PatchCritic(self.image_size, K, self.settings.width))
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
         """One iteration: the critic learns from the batch; on every n-th the generator from the critic."""
@@ -79,7 +79,7 @@ class StarGAN(WassersteinSystem):
             w.adversarial * (parts_d["d_fake"] - parts_d["d_real"])
             + w.lambda_class * parts_d["d_class"] + w.lambda_gp * parts_d["d_penalty"]
         )  # fmt: skip
-        self.update(self.critic, loss_d)
+        self.update(self.critic, loss_d, counted=True)
 
         # Generator: as asked, and back
         if self.generator_is_due:
@@ -91,20 +91,15 @@ class StarGAN(WassersteinSystem):
             }
             weights = (w.adversarial, w.lambda_class, w.lambda_cycle)
             loss_g = sum((a * b for a, b in zip(weights, parts.values(), strict=True)), source.new_zeros(()))
-            self.update(self.generator, loss_g)
+            self.update(self.generator, loss_g, counted=False)
             self.update_average(len(batch))
             self.keep({"generator": loss_g, **parts})
         return self.report(loss_d, parts_d)
 
-    def render(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
+    def forward(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
         """Translate `source` (B, 3, S, S) to the affects of `target`; see the base class."""
         self.check_reads(target)
         return self.average(source, target.affect)
-
-    @torch.no_grad()
-    def synthesize(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
-        """See the base class."""
-        return self.render(source, source_expression, target)
 
     def export_parts(self) -> dict[str, Exported]:
         """See the base class."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from fexgan_lit.data.datamodule import FrameData
+from fexgan_lit.data.datamodule import FrameDataModule
 from fexgan_lit.data.opening import open_dataset
 from fexgan_lit.data.settings import DatasetConfig
 from fexgan_lit.data.streaming.places import place_of
@@ -27,9 +27,9 @@ def write(config: DatasetConfig, to: str | Path, chunk_mb: float = CHUNK_MB) -> 
     return write_chunks(open_dataset(config), config, place_of(str(to)), PackSettings("litdata", str(to), chunk_mb))
 
 
-def opened(config: DatasetConfig, seed: int = 0) -> FrameData:
+def opened(config: DatasetConfig, seed: int = 0) -> FrameDataModule:
     """Data that are ready."""
-    data = FrameData(config, seed)
+    data = FrameDataModule(config, seed)
     data.setup()
     return data
 

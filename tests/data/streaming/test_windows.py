@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fexgan_lit.data.pairs import Share
 from fexgan_lit.data.streaming.images import ChunkedImages
 from fexgan_lit.data.streaming.layout import Geometry
 from fexgan_lit.data.streaming.windows import WindowSampler, stream_lines, window_count
 from fexgan_lit.data.targets import AnyTargets, TargetCells
-from fexgan_lit.distributed.place import Share
 from fexgan_lit.errors import UserError
 
 

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from fexgan_lit.errors import UserError
-from fexgan_lit.requeue import standing_run
+from fexgan_lit.resume import find_resumable_run
 from fexgan_lit.runfolder import RunFolder
 from tests.test_config import composed
 
@@ -25,11 +25,11 @@ def standing(tmp_path):
 
 def test_an_empty_folder_starts_a_run(tmp_path):
     cfg = composed()
-    assert standing_run(tmp_path, cfg) == (cfg, None)
+    assert find_resumable_run(cfg, tmp_path) == (cfg, None)
 
 
 def test_the_same_command_goes_on_and_may_change_how_long(standing):
-    kept, place = standing_run(standing.path, composed("trainer.max_steps=7", "dataset.cache_dir=elsewhere"))
+    kept, place = find_resumable_run(composed("trainer.max_steps=7", "dataset.cache_dir=elsewhere"), standing.path)
     assert place == (standing, standing.last)
     assert kept.trainer.max_steps == 7
     assert kept.model.sigma == "log_sigma"
@@ -38,11 +38,11 @@ def test_the_same_command_goes_on_and_may_change_how_long(standing):
 
 def test_another_command_is_refused_by_name(standing):
     with pytest.raises(UserError, match=r"other values of seed, dataset\.batch_size, loss\.gamma"):
-        standing_run(standing.path, composed("seed=3", "loss.gamma=5", "dataset.batch_size=6"))
+        find_resumable_run(composed("seed=3", "loss.gamma=5", "dataset.batch_size=6"), standing.path)
 
 
 def test_a_run_without_a_checkpoint_starts_anew(standing):
     standing.last.unlink()
     cfg = composed()
-    assert standing_run(standing.path, cfg) == (cfg, None)
+    assert find_resumable_run(cfg, standing.path) == (cfg, None)
     assert not standing.config.exists()

@@ -1,4 +1,4 @@
-"""The same command goes on: for jobs that a cluster ends and queues again (`trainer.go_on=true`)."""
+"""Going on with a run: one that `run=` names, or the one that the same command began (`trainer.go_on=true`)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from fexgan_lit.runfolder import RunFolder
 from fexgan_lit.sweeps.job import clear
 from fexgan_lit.sweeps.lock import InWorkError, in_work
 
+#: What may change when a run goes on: how long and how it is watched, never what is trained.
+RESUMABLE = (
+    "trainer.", "metrics.", "logger", "run=", "hydra", "dataset.root=", "dataset.cache_dir=", "dataset.workers=",
+)  # fmt: skip
 #: What says what is trained; the rest may differ from one start to the next.
 _TRAINED = ("seed", "dataset", "model", "loss", "optimizer", "callbacks")
 #: Parts of `dataset` that say where and how fast, not what.
@@ -21,12 +25,44 @@ _PLACES = ("root", "cache_dir", "workers")
 _TAKEN = ("trainer", "metrics", "logger")
 
 
-def standing_run(folder: Path, cfg: DictConfig) -> tuple[DictConfig, tuple[RunFolder, Path] | None]:
+def named_run(cfg: DictConfig) -> tuple[DictConfig, tuple[RunFolder, Path]]:
+    """The configuration of the run that `run=` names, changed by what the user may change, its folder and checkpoint.
+
+    Raises:
+        UserError: there is no such run, or an option would change what is trained.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    run, checkpoint = RunFolder.open(cfg.run)
+    overrides = list(HydraConfig.get().overrides.task)
+    foreign = [o for o in overrides if not o.lstrip("+").startswith(RESUMABLE)]
+    if foreign:
+        raise UserError(
+            f"run={cfg.run} goes on with the configuration it was started with; {', '.join(foreign)} would change "
+            "what is trained. Only trainer.*, metrics.*, logger and the place of the data may change; start a new run "
+            "for the rest."
+        )
+    kept = run.read_config()
+    for override in overrides:
+        key = override.lstrip("+").partition("=")[0]
+        if key != "run" and not key.startswith("hydra"):
+            OmegaConf.update(kept, key, OmegaConf.select(cfg, key), force_add=True)
+    return kept, (run, checkpoint)
+
+
+def find_resumable_run(cfg: DictConfig, folder: Path | None = None) -> tuple[DictConfig, tuple[RunFolder, Path] | None]:
     """The configuration to train with, and the run and checkpoint to go on from; None where there is none yet.
+
+    Args:
+        cfg: of the command.
+        folder: of the run; None takes Hydra's.
 
     Raises:
         UserError: `folder` holds a run of another configuration, or one that is in work.
     """
+    from hydra.core.hydra_config import HydraConfig
+
+    folder = folder or Path(HydraConfig.get().runtime.output_dir)
     run = RunFolder(folder)
     if not run.config.is_file():
         return cfg, None

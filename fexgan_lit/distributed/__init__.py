@@ -1,1 +1,0 @@
-"""One run on several devices: who is who, how the processes start, average their gradients and end together."""
