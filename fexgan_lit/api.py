@@ -10,6 +10,7 @@ True
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
@@ -278,7 +279,7 @@ class LoadedSystem(ModelHubMixin):
         return _open(fetch(model_id, **where), device)
 
 
-def load(place: str | Path | None = None, device: str = "cpu") -> LoadedSystem:
+def load(place: str | Path | None = None, device: str = "cpu", trust: Sequence[str] = ()) -> LoadedSystem:
     """A trained run, ready for use.
 
     Args:
@@ -286,14 +287,17 @@ def load(place: str | Path | None = None, device: str = "cpu") -> LoadedSystem:
             (`lightning_logs/version_0`), `user/name` of a run on the Hugging Face Hub (fetched once), or
             None for the small FExGAN that comes with the package.
         device: `cpu`, `cuda`, `mps`, or `auto` for a graphics processor where there is one.
+        trust: packages whose code the run may use, for systems of your own; a run folder cannot say so itself.
 
     Raises:
         UserError: no run there, weights that are missing or do not fit, or a device that is not there.
     """
     if device not in DEVICES:
         raise UserError(f"device={device}: expected one of {', '.join(DEVICES)}")
+    from fexgan_lit import config
     from fexgan_lit.runfolder import RunFolder
 
+    config.trust(trust)
     if place is None:
         return _open(RunFolder.shipped().path, device)
     if is_hub_id(place):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: The only names a `_target_` may have; a config that arrives in a run folder is data, not code.
+#: The only names a `_target_` may have in a config that arrives in a run folder: it is data, not code.
 TARGETS = (
     "fexgan_lit.systems.fexgan.system.FExGAN",
     "fexgan_lit.systems.ganimation.system.GANimation",
@@ -30,11 +31,24 @@ TARGETS = (
     "fexgan_lit.callbacks.AdversarialCut",
     "fexgan_lit.callbacks.LinearDecay",
 )
+#: Packages whose classes such a config may name, too, since the user said so in this process.
+_TRUSTED: set[str] = set()
+#: Lightning's own words for precisions; float16 needs scaled losses, which two optimizers do not share.
+PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "64-true")
+#: Arguments of Lightning's `Trainer` and our own names for what they do.
+_TWICE = {
+    "max_time": "max_minutes", "profiler": "profile", "val_check_interval": "val_every",
+    "log_every_n_steps": "log_every",
+}  # fmt: skip
 
 
 @dataclass
 class TrainerSettings:
-    """How long, where and how often; `conf/trainer/default.yaml` explains each field."""
+    """How long, where and how often; `conf/trainer/default.yaml` explains each field.
+
+    Attributes:
+        lightning: further arguments of Lightning's `Trainer`, as given (`+trainer.limit_train_batches=3`).
+    """
 
     max_steps: int = 100_000
     max_minutes: float | None = None
@@ -60,13 +74,14 @@ class TrainerSettings:
     val_every: int = 1000
     figures_every: int = 1000
     checkpoint_every: int = 500
+    lightning: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.data_on_device = str(self.data_on_device).lower()  # true and false arrive as words, but capitalised
 
     def problems(self) -> list[str]:
         """Every value that cannot be used, as a sentence with what was expected."""
-        choices = {"accelerator": ("auto", "cpu", "gpu", "mps"), "precision": ("auto", "float32", "bf16"),
+        choices = {"accelerator": ("auto", "cpu", "gpu", "mps"), "precision": ("auto", "float32", "bf16", *PRECISIONS),
                    "strategy": ("auto", "ddp"), "data_on_device": ("auto", "true", "false")}  # fmt: skip
         expected = {name: f"one of {', '.join(allowed)}" for name, allowed in choices.items()}
         counts = (
@@ -76,7 +91,7 @@ class TrainerSettings:
         expected |= dict.fromkeys(counts, "1 or more")
         expected |= dict.fromkeys(("val_every", "figures_every"), "0 (only at the end) or more")
         expected |= dict.fromkeys(positive, "null or a positive number")
-        if self.precision in ("fp16", "float16", "16", "half"):
+        if self.precision in ("fp16", "float16", "16", "half", "16-mixed", "16-true"):
             expected["precision"] += (
                 " (float16 needs scaled losses, which two optimizers do not share; bf16 needs none)"
             )
@@ -90,6 +105,13 @@ class TrainerSettings:
 
         values = {name: getattr(self, name) for name in expected}
         found = [f"trainer.{n}={v}: expected {expected[n]}" for n, v in values.items() if not usable(n, v)]
+        for theirs, ours in _TWICE.items():
+            if theirs in self.lightning and getattr(self, ours) != getattr(TrainerSettings(), ours):
+                found.append(f"trainer.{theirs} and trainer.{ours} are two names for one thing; expected one of them")
+        if self.lightning.get("gradient_clip_val") is not None:
+            found.append(
+                "trainer.gradient_clip_val: not in manual optimisation, says Lightning; expected optimizer.clip_norm"
+            )
         if self.profile and self.cuda_graphs:
             found.append(
                 "trainer.profile=true times the parts of one iteration as it is launched; expected "
@@ -167,16 +189,37 @@ def conf_folder() -> Path:
     return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
 
 
+def trust(packages: Iterable[str]) -> None:
+    """Let configurations of run folders name classes of these packages, in this process."""
+    _TRUSTED.update(packages)
+
+
 def load_target(name: str) -> Any:
-    """The class or function an allowed `_target_` names.
+    """The class that a `_target_` names.
 
     Raises:
-        UserError: the name is not in `TARGETS`; nothing of it is imported.
+        UserError: the name is neither in `TARGETS` nor of a trusted package, and nothing of it is imported; or there is
+            no such class.
     """
-    if name not in TARGETS:
-        raise UserError(f"_target_: {name} is refused; a configuration may only name: {', '.join(TARGETS)}")
+    package, _, _ = name.partition(".")
+    if name not in TARGETS and package not in _TRUSTED:
+        raise UserError(
+            f"_target_: {name} is refused; the configuration of a run folder may only name {', '.join(TARGETS)}. "
+            f"trust=[{package}] lets it name classes of {package}, whose code then runs"
+        )
     module, _, attribute = name.rpartition(".")
-    return getattr(importlib.import_module(module), attribute)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"_target_: {name}: there is no such class ({error})") from error
+
+
+def foreign_packages(values: Any) -> list[str]:
+    """The packages of all classes, and of the layout of a data set, that a configuration names besides `TARGETS`."""
+    names = targets_in(values)
+    layout = str((values.get("dataset") or {}).get("layout") or "")
+    names += [layout] if "." in layout else []
+    return sorted({name.partition(".")[0] for name in names if name not in TARGETS})
 
 
 def typed(cls: type[T], values: Mapping[str, Any], section: str, problems: list[str]) -> T:
@@ -184,7 +227,7 @@ def typed(cls: type[T], values: Mapping[str, Any], section: str, problems: list[
     schema = OmegaConf.structured(cls)
     known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     for key, value in values.items():
-        if key == "_target_":
+        if key in ("_target_", "trust"):
             continue
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
@@ -218,7 +261,7 @@ def checked_options(cls: type[T], values: Mapping[str, Any], section: str) -> T:
 
 
 def train_settings(cfg: DictConfig) -> TrainSettings:
-    """Check a composed training configuration as a whole.
+    """Check a composed training configuration as a whole; classes must be of `TARGETS` or of trusted packages.
 
     Raises:
         UserError: one message with every problem found.
@@ -227,7 +270,10 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
     problems: list[str] = []
     check_sections(tree)
     tree["trainer"].pop("iterations_per_call", None)  # in run folders of version 0.1; it changed no weights
-    system = load_target(str(tree["model"].get("_target_")))
+    system = load_system_class(str(tree["model"].get("_target_")))
+    tree["trainer"] = split_trainer(tree["trainer"], problems)
+    for target in targets_in(tree["trainer"]):
+        load_target(target)
     parts = {
         "dataset": typed(DatasetConfig, tree["dataset"], "dataset", problems),
         "model": typed(system.settings_class, tree["model"], "model", problems),
@@ -259,18 +305,76 @@ def check_sections(tree: Mapping[str, Any]) -> None:
         raise UserError(f"the configuration lacks {', '.join(missing) or 'seed'}; expected one that training wrote")
 
 
+def load_system_class(name: str) -> Any:
+    """The system that `model._target_` names.
+
+    Raises:
+        UserError: it is refused, or no system.
+    """
+    from fexgan_lit.systems.base import ExpressionSystem
+
+    found = load_target(name)
+    if not (isinstance(found, type) and issubclass(found, ExpressionSystem)):
+        raise UserError(f"model._target_={name} is refused; expected a class derived from {ExpressionSystem.__name__}")
+    return found
+
+
+def split_trainer(options: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """The group `trainer`, arguments of Lightning's `Trainer` apart as `lightning`; unknown ones go to `problems`."""
+    if options.get("devices") == "auto":
+        import torch
+
+        gpus = torch.cuda.device_count() if options.get("accelerator") in ("auto", "gpu") else 0
+        options = {**options, "devices": max(1, gpus)}
+    ours = [f.name for f in fields(TrainerSettings)]
+    foreign = {name: value for name, value in options.items() if name not in ours}
+    if not foreign:
+        return dict(options)
+    from lightning.pytorch import Trainer
+
+    theirs = [name for name in inspect.signature(Trainer.__init__).parameters if name != "self"]
+    elsewhere = {"callbacks": "callbacks.NAME", "logger": "logger.NAME", "default_root_dir": "hydra.run.dir"}
+    for name in foreign:
+        if name in elsewhere:
+            problems.append(f"trainer.{name}: expected {elsewhere[name]} in its place")
+        elif name not in theirs:
+            near = difflib.get_close_matches(name, [*ours, *theirs], n=1)
+            hint = f" Did you mean trainer.{near[0]}?" if near else ""
+            problems.append(f"trainer.{name}: unknown, here and to Lightning's Trainer.{hint}")
+    kept = {name: value for name, value in options.items() if name in ours}
+    given = {name: value for name, value in foreign.items() if name in theirs and name not in elsewhere}
+    return {**kept, "lightning": {**(kept.get("lightning") or {}), **given}}
+
+
 def build_callbacks(options: Mapping[str, Any], problems: list[str]) -> dict[str, Callback]:
-    """The schedules of the group `callbacks`, without those set to null; what cannot be built goes to `problems`."""
+    """The group `callbacks`, instantiated, without those set to null; what cannot be built goes to `problems`."""
+    from hydra.errors import HydraException
+    from hydra.utils import instantiate
+    from lightning.pytorch import Callback
+
     built: dict[str, Callback] = {}
     for name, values in options.items():
         if values is None:
             continue
-        arguments = {key: value for key, value in values.items() if key != "_target_"}
         try:
-            built[name] = load_target(str(values.get("_target_")))(**arguments)
-        except (TypeError, UserError) as error:
-            problems.append(f"callbacks.{name}: {error}")
+            for target in targets_in(values):
+                load_target(target)
+            built[name] = instantiate(values)
+        except (TypeError, HydraException, UserError) as error:
+            cause = error if isinstance(error, UserError) else error.__cause__ or error
+            problems.append(f"callbacks.{name}: {(str(cause).splitlines() or ['it cannot be built'])[0]}")
+        else:
+            if not isinstance(built[name], Callback):
+                problems.append(f"callbacks.{name}: {values.get('_target_')} is no callback of Lightning")
     return built
+
+
+def targets_in(values: Any) -> list[str]:
+    """Every `_target_` of a configuration, however deep."""
+    if isinstance(values, Mapping):
+        here = [str(values["_target_"])] if "_target_" in values else []
+        return here + [name for value in values.values() for name in targets_in(value)]
+    return [name for value in values for name in targets_in(value)] if isinstance(values, list) else []
 
 
 def _mismatches(system: Any, parts: Mapping[str, Any]) -> list[str]:

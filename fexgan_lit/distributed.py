@@ -383,7 +383,7 @@ def train_along(
     from rich.console import Console
 
     from fexgan_lit.checkpoints import read_checkpoint
-    from fexgan_lit.config import train_settings
+    from fexgan_lit.config import foreign_packages, train_settings, trust
     from fexgan_lit.result import Clock
     from fexgan_lit.runfolder import RunFolder
     from fexgan_lit.systems import build_system
@@ -397,6 +397,7 @@ def train_along(
             "all machines share"
         )
     kept: Any = OmegaConf.create(config)
+    trust(foreign_packages(OmegaConf.to_container(kept)))  # rank 0 does
     settings, console = train_settings(kept), Console(file=io.StringIO())
     check_trainer(settings.trainer)
     data = open_data(settings, console)

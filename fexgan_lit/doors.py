@@ -56,7 +56,7 @@ def run_door(task: Callable[[DictConfig], Any], config_name: str) -> None:
     """
     import hydra
 
-    from fexgan_lit.config import conf_folder
+    from fexgan_lit.config import conf_folder, trust
 
     if not OmegaConf.has_resolver("fexgan_run_folder"):
         OmegaConf.register_new_resolver("fexgan_run_folder", run_folder_name, use_cache=True)
@@ -66,6 +66,7 @@ def run_door(task: Callable[[DictConfig], Any], config_name: str) -> None:
 
     def guarded(cfg: DictConfig) -> Any:
         try:
+            trust(cfg.get("trust") or ())
             return task(cfg)
         except UserError as error:
             remove_if_empty()

@@ -60,7 +60,8 @@ def finish(
             results.notes["at the end of training"] = trouble
         if notices := system.notices():
             results.notes["asked for"] = "; ".join(notices)
-        history = next(logger for logger in trainer.loggers if isinstance(logger, RunCsvLogger)).history()
+        table = next((logger for logger in trainer.loggers if isinstance(logger, RunCsvLogger)), None)
+        history = table.history() if table is not None else {}  # there is none with fast_dev_run
         draw(system, data, results, grid, {n: c for n, c in history.items() if n.startswith("loss/") and c[0]})
         run.figures.mkdir(parents=True, exist_ok=True)
         for name, picture in results.pictures.items():

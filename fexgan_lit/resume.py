@@ -15,7 +15,8 @@ from fexgan_lit.sweeps.lock import InWorkError, in_work
 
 #: What may change when a run goes on: how long and how it is watched, never what is trained.
 RESUMABLE = (
-    "trainer.", "metrics.", "logger", "run=", "hydra", "dataset.root=", "dataset.cache_dir=", "dataset.workers=",
+    "trainer.", "metrics.", "logger", "run=", "trust=", "hydra",
+    "dataset.root=", "dataset.cache_dir=", "dataset.workers=",
 )  # fmt: skip
 #: What says what is trained; the rest may differ from one start to the next.
 _TRAINED = ("seed", "dataset", "model", "loss", "optimizer", "callbacks")

@@ -33,8 +33,11 @@ if TYPE_CHECKING:
 
 def train(cfg: DictConfig) -> Any:
     """Train the run that `cfg` describes, go on with the one `cfg.run` names, or work off a run of a sweep."""
+    from fexgan_lit.config import foreign_packages, trust
     from fexgan_lit.sweeps.job import is_sweep_job, work_off
 
+    if not cfg.run:  # composed here and now, so it is the user's own and may name any class
+        trust(foreign_packages(OmegaConf.to_container(cfg)))
     if is_sweep_job():
         return work_off(cfg, train_run)
     place = None
@@ -290,6 +293,7 @@ def fit(
         RankLostError: another process died or failed.
     """
     import torch
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     try:
         trainer.fit(system, data, ckpt_path=checkpoint, weights_only=True)
@@ -304,6 +308,8 @@ def fit(
             f"({str(error).splitlines()[0]}). Give trainer.auto_batch=true, which finds how many do and adds up the "
             f"gradients, or a smaller dataset.batch_size{room}"
         ) from error
+    except MisconfigurationException as error:
+        raise UserError(f"Lightning refuses to train: {error}") from error
     except SystemExit:  # Lightning's answer to Ctrl-C
         kept = "nothing was kept, no checkpoint was due yet"
         if run.last.exists():
@@ -360,12 +366,15 @@ def claim_folder(cfg: DictConfig, data: FrameDataModule, system: ExpressionSyste
     """The new run folder, with the configuration as it was resolved: presets filled in, the data named."""
     from hydra.core.hydra_config import HydraConfig
 
+    from fexgan_lit.config import foreign_packages
     from fexgan_lit.data.datamodule import data_facts
     from fexgan_lit.data.streaming.places import absolute_root
     from fexgan_lit.runfolder import RunFolder
 
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     plain["data"] = data_facts(data)
+    # a request: whoever opens the run has to grant it with `trust=`
+    plain["trust"] = foreign_packages(plain)
     plain["model"] |= asdict(system.settings)
     plain["loss"] |= asdict(system.weights)
     if plain["dataset"]["root"]:

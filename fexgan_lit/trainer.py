@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from hydra.errors import HydraException
+from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from fexgan_lit.checkpoints import WholeCheckpointIO
+from fexgan_lit.config import PRECISIONS
 from fexgan_lit.cores import cores
 from fexgan_lit.errors import UserError
 from fexgan_lit.memory import keep_freed_memory
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 
 def resolve_precision(wanted: str, accelerator: str) -> str:
     """Lightning's name of the precision: float32 where it is asked for or where the device has no bf16 of its own."""
+    if wanted in PRECISIONS:
+        return wanted
     return "bf16-mixed" if wanted != "float32" and native_bf16(accelerator) else "32-true"
 
 
@@ -115,20 +121,27 @@ def build_trainer(
         torch.set_num_threads(threads)
     if root_device(settings.accelerator).type == "cpu":
         keep_freed_memory()
-    return Trainer(
-        accelerator=settings.accelerator, strategy=strategy, sync_batchnorm=settings.sync_batchnorm,
-        devices=settings.devices if environment else 1, num_nodes=settings.num_nodes if environment else 1,
-        # one process is counted here, not by what SLURM says
-        plugins=[environment or LightningEnvironment(), WholeCheckpointIO()],
-        precision=resolve_precision(settings.precision, settings.accelerator),  # type: ignore[arg-type]
-        max_steps=settings.max_steps, max_epochs=-1, logger=loggers, callbacks=callbacks, default_root_dir=folder,
-        val_check_interval=settings.val_every or settings.max_steps, check_val_every_n_epoch=None,
-        limit_val_batches=1.0 if settings.val_every else 0, num_sanity_val_steps=0,
-        deterministic=settings.deterministic or None, benchmark=not settings.deterministic,
-        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
-        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
-        enable_model_summary=False, log_every_n_steps=settings.log_every,
-    )  # fmt: skip
+    # one process is counted here, not by what SLURM says
+    plugins: list[Any] = [environment or LightningEnvironment(), WholeCheckpointIO()]
+    options: dict[str, Any] = {
+        "accelerator": settings.accelerator, "strategy": strategy, "sync_batchnorm": settings.sync_batchnorm,
+        "devices": settings.devices if environment else 1, "num_nodes": settings.num_nodes if environment else 1,
+        "precision": resolve_precision(settings.precision, settings.accelerator),
+        "max_steps": settings.max_steps, "max_epochs": -1, "log_every_n_steps": settings.log_every,
+        "val_check_interval": settings.val_every or settings.max_steps, "check_val_every_n_epoch": None,
+        "limit_val_batches": 1.0 if settings.val_every else 0, "num_sanity_val_steps": 0,
+        "deterministic": settings.deterministic or None, "benchmark": not settings.deterministic,
+        "logger": loggers, "callbacks": callbacks, "default_root_dir": folder, "enable_model_summary": False,
+        "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+    }  # fmt: skip
+    try:
+        given: dict[str, Any] = instantiate(settings.lightning, _convert_="all")
+        plugins += given.pop("plugins", None) or []
+        return Trainer(**(options | given), plugins=plugins)
+    except (MisconfigurationException, HydraException, TypeError, ValueError) as error:
+        names = ", ".join(f"trainer.{name}={value}" for name, value in settings.lightning.items())
+        raise UserError(f"{names or 'trainer'}: Lightning refuses it: {(error.__cause__ or error)}") from error
 
 
 def quiet_lightning() -> None:

@@ -120,15 +120,16 @@ def check_settings(workshop: Workshop, settings: Sequence[Setting]) -> list[dict
     Raises:
         UserError: one message with every problem and the runs that have it.
     """
-    from fexgan_lit.config import train_settings
+    from fexgan_lit.config import foreign_packages, train_settings, trust
 
     problems: dict[str, list[str]] = defaultdict(list)
     trees: list[dict[str, Any]] = []
     for setting in settings:
         try:
             config = workshop.compose(setting.overrides)
-            train_settings(config)
             tree: Any = OmegaConf.to_container(config, resolve=True)
+            trust(foreign_packages(tree))  # of a command, which may name any class
+            train_settings(config)
             trees.append(tree)
         except UserError as error:
             for line in problem_lines(str(error)):

@@ -54,10 +54,7 @@ def index_dataset(config: DatasetConfig) -> FrameTable:
         UserError: unknown layout, missing or wrong root, bad archive, manifest or annotations, unknown affects,
             nothing to pair.
     """
-    if config.layout_name not in LAYOUTS:
-        known = ", ".join([*LAYOUTS, *STUDIOS])
-        raise UserError(f"dataset.layout={config.layout_name}: no such layout; expected one of {known}.")
-    layout = LAYOUTS[config.layout_name]
+    layout = find_layout(config.layout_name)
     place = _find_root(config, layout)
     reader, wanted = _reader(config, layout)
     if config.manifest is not None:
@@ -70,6 +67,28 @@ def index_dataset(config: DatasetConfig) -> FrameTable:
     sheet.drops, sheet.notes = [*place.drops, *sheet.drops], [*place.notes, *sheet.notes]
     table = _label(sheet, reader, wanted, place.root, config)
     return _complete(table, config, layout, wanted)
+
+
+def find_layout(name: str) -> Layout:
+    """The layout of a name of ours, or the `Layout` of a package of the user's (`mypkg.frames.LAYOUT`).
+
+    Raises:
+        UserError: there is no such layout, or the package is not trusted.
+    """
+    if name in LAYOUTS:
+        return LAYOUTS[name]
+    found = None
+    if "." in name:
+        from fexgan_lit.config import load_target
+
+        found = load_target(name)
+    if not isinstance(found, Layout):
+        known = ", ".join([*LAYOUTS, *STUDIOS])
+        raise UserError(
+            f"dataset.layout={name}: no such layout; expected one of {known}, or a Layout of your own as "
+            "package.module.NAME."
+        )
+    return found
 
 
 def _complete(table: FrameTable, config: DatasetConfig, layout: Layout, wanted: Sequence[str] | None) -> FrameTable:
