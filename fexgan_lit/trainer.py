@@ -152,7 +152,7 @@ def quiet_lightning() -> None:
         ".*does not have many workers.*", ".*module\\(s\\) in eval mode.*", ".*smaller than the logging interval.*",
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*", ".*GPU available but not used.*",
         ".*Checkpoint directory .* exists and is not empty.*", ".*srun.*",
-        ".*callbacks used to create the checkpoint.*",
+        ".*callbacks used to create the checkpoint.*", ".*but have no `val_dataloader`.*",
         ".*recommended to use `self.log.*sync_dist=True.*",
         ".*across ranks is zero.*",
     ):  # fmt: skip

@@ -90,7 +90,8 @@ def test_the_run_folder_gives_the_system_back(finished):
     assert system.sample(3, system.expression([0, 1, 2]), prior="fitted").shape == (3, 3, 32, 32)
 
 
-def test_resume_after_sigkill_gives_the_weights_of_an_uninterrupted_run(tmp_path):
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM"])
+def test_a_run_ended_by_a_signal_goes_on_to_the_weights_of_an_uninterrupted_one(how, tmp_path):
     steps = "trainer.max_steps=61"
     whole = tmp_path / "whole"
     killed = tmp_path / "killed"
@@ -105,8 +106,8 @@ def test_resume_after_sigkill_gives_the_weights_of_an_uninterrupted_run(tmp_path
     deadline = time.monotonic() + 120
     while not list(killed.glob("outputs/*/checkpoints/last.ckpt")) and time.monotonic() < deadline:
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(getattr(signal, how))
+    assert process.wait() == {"SIGKILL": -signal.SIGKILL, "SIGTERM": 75}[how]
     run = newest_run(killed)
     stopped_at = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["iteration"]
     assert 0 < stopped_at < 61
