@@ -113,7 +113,8 @@ class LossMonitor(Callback):
     ) -> None:
         """See the class; on a GPU the losses are looked at where they are logged: reading them waits for it."""
         iteration = trainer.global_step
-        due = iteration % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        due = every > 0 and iteration % every == 0
         if due or system.device.type == "cpu":
             self.check(outputs, iteration)
         if not due:

@@ -92,7 +92,7 @@ def check_fits(checkpoint: Mapping[str, Any], system: ExpressionSystem, *, resum
     """
     from fexgan_lit.systems.base import class_path
 
-    trainer = system._trainer
+    trainer = system.attached_trainer
     path = (trainer.ckpt_path if trainer is not None else None) or "the checkpoint"
     ours = class_path(type(system))
     if checkpoint.get("system", ours).rpartition(".")[2] != ours.rpartition(".")[2]:

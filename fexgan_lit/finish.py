@@ -52,8 +52,8 @@ def finish(
     system.notices()  # those of the training
     with console.status("  measuring, drawing"):
         trainer.test(system, data, verbose=False)  # FExGAN fits its prior there
-        system.to(trainer.strategy.root_device).eval()
-        save_weights(system, run.weights)
+        save_weights(system.eval(), run.weights)
+        system.to(trainer.strategy.root_device)
         grid = affect_grid(system, data.shown_frames) if data.labelled else None
         results = collect(system, data, settings, grid)
         if trouble is not None:

@@ -67,11 +67,10 @@ def train_run(cfg: DictConfig, console: Console, place: tuple[RunFolder, Path] |
     """
     from fexgan_lit.config import train_settings
     from fexgan_lit.sweeps.lock import held
-
-    settings = train_settings(cfg)
     from fexgan_lit.systems import build_system, check_reads
     from fexgan_lit.trainer import check_trainer
 
+    settings = train_settings(cfg)
     check_trainer(settings.trainer)  # before frames are packed, which may take long
     data = open_data(settings, console)
     check_reads(settings, data.train)
@@ -421,8 +420,8 @@ def or_no_folder(run: RunFolder, system: ExpressionSystem, fresh: bool) -> Itera
     try:
         yield
     except UserError:
-        began = system._trainer is not None and system.trainer.global_step > 0
-        if fresh and not began:
+        trainer = system.attached_trainer
+        if fresh and (trainer is None or trainer.global_step == 0):
             run.discard()
         raise
 

@@ -6,6 +6,7 @@ import copy
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from PIL import Image
 from safetensors.torch import load_file
 
 from fexgan_lit import load
@@ -92,6 +94,24 @@ def test_a_notebook_with_public_lightning_alone(model, data, tmp_path):
     if hasattr(system, "sample"):
         joy = system.expression([data.affects.index("joy")])
         assert system.sample(1, joy, prior="fitted").shape == (1, 3, 32, 32), "trainer.test fits the prior"
+
+
+def test_the_notebook_of_the_documentation(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[1] / "docs" / "use_from_python.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "import lightning" in block)
+    for shown, small in (
+        ('{"name": "studio_cartoon", "image_size": 64}', "CARTOONS, judge=False"),
+        ('"image_size": 64', '"image_size": 32'),
+        ('EarlyStopping("val/fd_judge")', 'EarlyStopping("val/ssim")'), ("max_steps=900", "max_steps=2"),
+        ("val_check_interval=300", "val_check_interval=2"), ("every_n_train_steps=100", "every_n_train_steps=1"),
+        ('"width": 0.5', '"width": 0.07'),
+    ):  # fmt: skip
+        assert shown in code
+        code = code.replace(shown, small)
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (40, 40)).save("face.png")
+    exec(code, {"CARTOONS": CARTOONS})  # noqa: S102 (our own page)
+    assert list(tmp_path.glob("lightning_logs/version_0/checkpoints/last.ckpt"))
 
 
 def test_a_judge_is_trained_where_a_validation_or_a_loss_wants_it(tmp_path):

@@ -21,6 +21,8 @@ from fexgan_lit.expression import FIELD_NAMES, Expression
 from fexgan_lit.systems.optimisers import lay_out_like, plain_groups
 
 if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.data.pairs import PairBatch
     from fexgan_lit.metrics.judge import Judge
@@ -248,6 +250,14 @@ class ExpressionSystem(LightningModule):
     # ------------------------------------------------------------------ training
 
     @property
+    def attached_trainer(self) -> Trainer | None:
+        """The trainer; None before the system met one, where Lightning's `trainer` raises."""
+        try:
+            return self.trainer
+        except RuntimeError:
+            return None
+
+    @property
     def epoch(self) -> int:
         """Passes over the training frames that are complete."""
         return int(self.iteration // self.trainer.num_training_batches)
@@ -411,12 +421,13 @@ class ExpressionSystem(LightningModule):
         """
         from fexgan_lit.checkpoints import add_loops, check_fits
 
-        fitting = self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
+        trainer = self.attached_trainer
+        fitting = trainer is not None and trainer.state.fn == TrainerFn.FITTING
         check_fits(checkpoint, self, resume=fitting)
         self.iteration = int(checkpoint["iteration"])
         lay_out_like(self, checkpoint.get("optimizer_states", []))
-        if fitting:
-            add_loops(checkpoint, self.trainer)
+        if trainer is not None and fitting:
+            add_loops(checkpoint, trainer)
 
 
 def class_path(cls: type) -> str:
