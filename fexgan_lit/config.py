@@ -227,7 +227,7 @@ def typed(cls: type[T], values: Mapping[str, Any], section: str, problems: list[
     schema = OmegaConf.structured(cls)
     known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     for key, value in values.items():
-        if key in ("_target_", "trust"):
+        if key == "_target_":
             continue
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)

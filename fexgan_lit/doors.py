@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NoReturn
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fexgan_lit.errors import UserError
 from fexgan_lit.runfolder import RunFolder
@@ -67,6 +67,9 @@ def run_door(task: Callable[[DictConfig], Any], config_name: str) -> None:
     def guarded(cfg: DictConfig) -> Any:
         try:
             trust(cfg.get("trust") or ())
+            if config_name != "train":  # it keeps the request of its run folder there
+                with open_dict(cfg):
+                    cfg.pop("trust", None)
             return task(cfg)
         except UserError as error:
             remove_if_empty()

@@ -32,7 +32,7 @@ def composed_options(**values):
 
 def test_conf_has_every_option_with_its_default():
     options = OmegaConf.to_container(OmegaConf.load(conf_folder() / "report.yaml"))
-    assert {k: v for k, v in options.items() if k not in ("defaults", "hydra")} == vars(ReportSettings())
+    assert {k: v for k, v in options.items() if k not in ("defaults", "hydra", "trust")} == vars(ReportSettings())
 
 
 @pytest.mark.parametrize(
