@@ -138,9 +138,15 @@ class MetricsSettings:
 
 @dataclass
 class LoggerSettings:
-    """Where numbers and pictures go besides the run folder."""
+    """Where numbers and pictures go besides the run folder.
+
+    Attributes:
+        use: those that are used, by name; empty: `name` alone, as in run folders of version 0.1.
+        own: configurations of Lightning loggers of the user's own, by a name of theirs.
+    """
 
     name: str = "csv"
+    use: dict[str, bool] = field(default_factory=dict)
     mode: str = "offline"
     project: str = "fexgan_lit"
     entity: str | None = None
@@ -148,15 +154,19 @@ class LoggerSettings:
     tags: list[str] | None = None
     weights: bool = True
     patience: float = 60.0
+    own: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """The loggers that are used."""
+        return [name for name, used in self.use.items() if used] or [self.name]
 
     def problems(self) -> list[str]:
         """Every value that cannot be used, as a sentence with what was expected."""
-        checks = {"name": ("csv", "tensorboard", "wandb"), "mode": ("offline", "online")}
-        found = [
-            f"logger.{field}={getattr(self, field)}: expected one of {', '.join(allowed)}"
-            for field, allowed in checks.items()
-            if getattr(self, field) not in allowed
-        ]
+        known = ("csv", "tensorboard", "wandb")
+        found = [f"logger={name}: expected some of {', '.join(known)}" for name in self.names if name not in known]
+        if self.mode not in ("offline", "online"):
+            found.append(f"logger.mode={self.mode}: expected one of offline, online")
         return found if self.patience > 0 else [*found, f"logger.patience={self.patience}: expected seconds above 0"]
 
 
@@ -272,7 +282,10 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
     tree["trainer"].pop("iterations_per_call", None)  # in run folders of version 0.1; it changed no weights
     system = load_system_class(str(tree["model"].get("_target_")))
     tree["trainer"] = split_trainer(tree["trainer"], problems)
-    for target in targets_in(tree["trainer"]):
+    given = {name: value for name, value in tree["logger"].items() if isinstance(value, dict) and "_target_" in value}
+    kept = {name: value for name, value in tree["logger"].items() if name not in given}
+    tree["logger"] = {**kept, "own": {**(kept.get("own") or {}), **given}}
+    for target in targets_in([tree["trainer"], tree["logger"]]):
         load_target(target)
     parts = {
         "dataset": typed(DatasetConfig, tree["dataset"], "dataset", problems),

@@ -47,7 +47,8 @@ def named_run(cfg: DictConfig) -> tuple[DictConfig, tuple[RunFolder, Path]]:
     for override in overrides:
         key = override.lstrip("+").partition("=")[0]
         if key != "run" and not key.startswith("hydra"):
-            OmegaConf.update(kept, key, OmegaConf.select(cfg, key), force_add=True)
+            # another choice of loggers replaces the one before
+            OmegaConf.update(kept, key, OmegaConf.select(cfg, key), merge=key != "logger", force_add=True)
     return kept, (run, checkpoint)
 
 

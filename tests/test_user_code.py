@@ -82,6 +82,18 @@ def test_a_data_set_of_the_users_own(tmp_path):
     assert "dataset.layout=ownpkg.Greeting: no such layout" in refused.stderr
 
 
+def test_several_loggers_and_one_of_the_users_own(tmp_path):
+    own = ("+logger.mine._target_=lightning.pytorch.loggers.CSVLogger", "+logger.mine.save_dir=mine")
+    run_train(tmp_path, *TINY, "logger=[csv,tensorboard]", *own, "trainer.max_steps=4", "hydra.run.dir=run")
+    assert list(tmp_path.glob("run/**/events.out.tfevents.*"))
+    ours, theirs = (
+        list(csv.DictReader(path.open()))
+        for path in (tmp_path / "run" / "metrics.csv", *tmp_path.glob("mine/**/metrics.csv"))
+    )
+    assert {int(row["iteration"]) for row in ours} == {2, 4}
+    assert {int(row["step"]) for row in theirs if row["loss/generator"]} == {2, 4}
+
+
 def test_fast_dev_run_tries_everything_once(tmp_path):
     done = run_train(tmp_path, *TINY, "+trainer.fast_dev_run=true", "hydra.run.dir=run")
     assert "training 1/1" in done.stdout
@@ -100,6 +112,7 @@ MISTAKES = {
         ["+callbacks.mine._target_=lightning.pytorch.callbacks.EarlyStopping"], "callbacks.mine: .*monitor",
     ),
     "no callback": (["+callbacks.mine._target_=pathlib.Path"], "callbacks.mine: pathlib.Path is no callback"),
+    "no such logger": (["+logger.mine._target_=lightning.Nope"], "lightning.Nope: there is no such class"),
     "no system": (["model._target_=os.system"], "os.system is refused"),
 }  # fmt: skip
 

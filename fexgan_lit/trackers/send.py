@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hydra.errors import HydraException
+from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
@@ -25,10 +27,10 @@ def make_loggers(
     settings: LoggerSettings, run: RunFolder, config: Mapping[str, Any], resume_at: int | None, console: Console,
     run_id: str | None = None,
 ) -> list[Logger]:  # fmt: skip
-    """The trackers of a run: metrics.csv first, then the one asked for.
+    """The trackers of a run: metrics.csv first, then those asked for, then those of the user's own.
 
     Args:
-        settings: which one.
+        settings: which ones.
         run: the run folder.
         config: its configuration.
         resume_at: iteration of the checkpoint that a resumed run goes on from.
@@ -36,20 +38,27 @@ def make_loggers(
         run_id: of the W&B run that a resumed run goes on in.
 
     Raises:
-        UserError: a package or a key is missing.
+        UserError: a package or a key is missing, or a logger of the user's own cannot be built.
     """
     loggers: list[Logger] = [RunCsvLogger(run.metrics, resume_at)]
-    if settings.name == "tensorboard":
+    if "tensorboard" in settings.names:
         _require("tensorboard")
         from fexgan_lit.trackers.tensorboard import RunTensorBoard
 
         loggers.append(RunTensorBoard(run, resume_at))
     # one W&B run, however many processes train
-    if settings.name == "wandb" and getattr(rank_zero_only, "rank", 0) == 0:
+    if "wandb" in settings.names and getattr(rank_zero_only, "rank", 0) == 0:
         _require("wandb")
         from fexgan_lit.trackers.wandb import start_wandb
 
         loggers.append(start_wandb(settings, run, config, run_id, console))
+    for name, values in settings.own.items():
+        try:
+            loggers.append(instantiate(values))
+        except HydraException as error:
+            raise UserError(f"logger.{name}: it cannot be built: {error.__cause__ or error}") from error
+        if not isinstance(loggers[-1], Logger):
+            raise UserError(f"logger.{name}: {values.get('_target_')} is no logger of Lightning")
     return loggers
 
 
