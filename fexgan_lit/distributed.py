@@ -214,7 +214,7 @@ class Processes:
         self.world = settings.devices * settings.num_nodes
         self.environment = environment
         self.children: dict[int, subprocess.Popen[bytes]] = {}
-        self.on_loss: Callable[[str], None] = lambda _: None
+        self.on_loss: Callable[[str], object] = lambda _: None
         self._ended = threading.Event()
         self._lost: str | None = None
         self._before: dict[str, str] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -108,17 +108,16 @@ def load_system(place: str | Path, device: str = "cpu") -> ExpressionSystem:
     if Path(place).is_dir():
         load_weights(system, run.weights)
     else:
-        load_checkpoint_weights(system, Path(place))
+        load_checkpoint_weights(system, read_checkpoint(Path(place)), Path(place))
     return system.to(device).eval()
 
 
-def load_checkpoint_weights(system: ExpressionSystem, path: Path) -> None:
-    """Read the weights of a training checkpoint.
+def load_checkpoint_weights(system: ExpressionSystem, checkpoint: dict[str, Any], path: Path) -> None:
+    """Give a system the weights of a training checkpoint that was read from `path`.
 
     Raises:
-        UserError: the file is no checkpoint of these networks.
+        UserError: it is no checkpoint of these networks.
     """
-    checkpoint = read_checkpoint(path)
     try:
         system.on_load_checkpoint(checkpoint)
     except UserError as error:
@@ -155,7 +154,7 @@ def load_lightning(path: Path, device: str = "cpu") -> tuple[ExpressionSystem, T
     if "system" not in checkpoint or not isinstance(options, dict):
         raise UserError(f"{path} does not name its system and hyper-parameters; expected run=RUN_DIR or a newer file")
     system = load_target(checkpoint["system"])(**options)
-    load_checkpoint_weights(system, path)
+    load_checkpoint_weights(system, checkpoint, path)
     dataset = (checkpoint.get("datamodule_hyper_parameters") or {}).get("config") or {}
     settings = TrainSettings(
         seed=system.seed, dataset=DatasetConfig(**{"image_size": system.image_size} | dataset), model=system.settings,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -109,7 +109,7 @@ def fit_and_test(
             if processes is not None:
                 data.judge  # noqa: B018 (trained before others wait for it)
                 environment = processes.start()
-                processes.on_loss = lambda why: cast(None, record_failure(run.path, why, system.iteration, clock))
+                processes.on_loss = lambda why: record_failure(run.path, why, system.iteration, clock)
                 config = OmegaConf.to_yaml(run.read_config(), resolve=True)
                 start = str(checkpoint.resolve()) if checkpoint else None
                 processes.tell(

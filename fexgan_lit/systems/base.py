@@ -257,11 +257,6 @@ class ExpressionSystem(LightningModule):
         except RuntimeError:
             return None
 
-    @property
-    def epoch(self) -> int:
-        """Passes over the training frames that are complete."""
-        return int(self.iteration // self.trainer.num_training_batches)
-
     def step(self, index: int, *, counted: bool) -> None:
         """Clip the gradients of optimizer number `index`, step it, and clear them.
 
