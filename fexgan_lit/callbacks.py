@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, RichProgres
 from torch import Tensor
 
 from fexgan_lit.errors import UserError
-from fexgan_lit.trackers.send import log_picture
+from fexgan_lit.loggers.build import log_picture
 
 if TYPE_CHECKING:
     from PIL import Image

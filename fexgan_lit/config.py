@@ -84,6 +84,10 @@ class TrainerSettings:
         choices = {"accelerator": ("auto", "cpu", "gpu", "mps"), "precision": ("auto", "float32", "bf16", *PRECISIONS),
                    "strategy": ("auto", "ddp"), "data_on_device": ("auto", "true", "false")}  # fmt: skip
         expected = {name: f"one of {', '.join(allowed)}" for name, allowed in choices.items()}
+        expected["strategy"] += (
+            " (both average the gradients of one optimizer before it steps; Lightning's other strategies wait for the "
+            "gradients of both networks in every backward pass)"
+        )
         counts = (
             "max_steps", "log_every", "checkpoint_every", "profile_iterations", "devices", "num_nodes",
         )  # fmt: skip

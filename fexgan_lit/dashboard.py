@@ -16,13 +16,11 @@ def dashboard(cfg: DictConfig) -> None:
     """Build the workspace that `cfg` describes and save it on the server."""
     from rich.console import Console
 
-    from fexgan_lit.trackers.panels import LOSS_WEIGHTS, sections
+    from fexgan_lit.loggers.dashboard import LOSS_WEIGHTS, build_workspace, sections
 
     axes, group = swept(cfg.sweep) if cfg.sweep else (LOSS_WEIGHTS, None)
     require_packages()
     entity = require_entity(cfg.entity)
-
-    from fexgan_lit.trackers.workspace import build_workspace
 
     name = cfg.name or (f"fexgan_lit: {group}" if group else "fexgan_lit")
     workspace = build_workspace(sections(axes), name=name, entity=entity, project=cfg.project, group=group)

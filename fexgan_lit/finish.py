@@ -12,13 +12,12 @@ from torch import Tensor
 from fexgan_lit import figures
 from fexgan_lit.expression import COMPLEX_PAIRS
 from fexgan_lit.hub import save_weights
+from fexgan_lit.loggers.build import log_confusion, log_numbers, log_picture, log_summary, log_table
+from fexgan_lit.loggers.csv import RunCsvLogger
 from fexgan_lit.metrics.measure import AffectGrid, affect_grid, complex_faces, grid_similarity
 from fexgan_lit.metrics.sampling import cycling_affects, frame_features, report_samples
 from fexgan_lit.result import ERROR, make_result, write_result
 from fexgan_lit.run_report import Results, named_tables, print_results, write_report
-from fexgan_lit.trackers.csv import RunCsvLogger
-from fexgan_lit.trackers.send import log_confusion, log_ending, log_numbers, log_picture, log_table
-from fexgan_lit.trackers.tracker import Ending
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -202,4 +201,4 @@ def log(
     if results.confusion is not None:
         log_confusion(loggers, "tables/confusion", results.confusion.tolist(), data.affects, iteration)
     config: Any = OmegaConf.to_container(run.read_config())
-    log_ending(loggers, Ending(run, config, iteration, numbers, data.key))
+    log_summary(loggers, run, config, iteration, numbers, data.key)

@@ -92,10 +92,10 @@ def fit_and_test(
 ) -> None:  # fmt: skip
     """Train until the iterations or minutes are spent, then measure, draw and report."""
     from fexgan_lit import callbacks as cb
+    from fexgan_lit.loggers.build import close_loggers
     from fexgan_lit.result import RESULT, Clock, record_failure, record_pruned
     from fexgan_lit.sweeps.job import is_sweep_job
     from fexgan_lit.sweeps.pruning import Pruning
-    from fexgan_lit.trackers.send import close_loggers
 
     if checkpoint is not None:
         (run.path / RESULT).unlink(missing_ok=True)  # until it ends again, the run has not
@@ -162,9 +162,9 @@ def make_callbacks(
     Several processes have the same callbacks, since those talk to one another; rank 0 alone draws, prints and writes.
     """
     from fexgan_lit import callbacks as cb
+    from fexgan_lit.loggers.wandb import KeepRunId
     from fexgan_lit.sweeps.pruning import Pruning
     from fexgan_lit.systems.base import ExpressionSystem
-    from fexgan_lit.trackers.run_id import KeptRunId
 
     t, chosen = settings.trainer, list(settings.callbacks.values())
     if several:
@@ -184,7 +184,7 @@ def make_callbacks(
         chosen.append(cb.Grids(t.figures_every, run, lambda: progress_picture(system, data), data.labelled))
     if t.max_minutes:
         chosen.append(cb.TimeLimit(timedelta(minutes=t.max_minutes), verbose=False))
-    chosen += [cb.StopOnSignal(together=several), cb.KeepTime(clock), KeptRunId(), cb.RunProgressBar(console)]
+    chosen += [cb.StopOnSignal(together=several), cb.KeepTime(clock), KeepRunId(), cb.RunProgressBar(console)]
     return [*chosen, cb.LastCheckpoint(t.checkpoint_every, run.last, monitor)]
 
 
@@ -395,16 +395,16 @@ def stop_here(system: ExpressionSystem, run: RunFolder, console: Console) -> NoR
 def open_loggers(
     system: ExpressionSystem, settings: TrainSettings, run: RunFolder, checkpoint: Path | None, console: Console
 ) -> list[Logger]:
-    """The trackers of the run, going on where the checkpoint stands; a fresh run without them leaves no folder."""
+    """The loggers of the run, going on where the checkpoint stands; a fresh run without them leaves no folder."""
     from fexgan_lit.checkpoints import read_checkpoint
-    from fexgan_lit.trackers.run_id import kept_run_id
-    from fexgan_lit.trackers.send import make_loggers
+    from fexgan_lit.loggers.build import make_loggers
+    from fexgan_lit.loggers.wandb import RUN_ID
 
     resume_at, run_id = None, None
     if checkpoint is not None:
         kept = read_checkpoint(checkpoint)
         system.iteration = resume_at = int(kept["iteration"])
-        run_id = kept_run_id(kept)
+        run_id = kept.get(RUN_ID)
     config: Any = OmegaConf.to_container(run.read_config())
     try:
         return make_loggers(settings.logger, run, config, resume_at, console, run_id)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fexgan_lit.evaluation.specs import in_order
+from fexgan_lit.loggers.build import close_loggers, log_numbers, log_picture, log_table, make_loggers
 from fexgan_lit.runfolder import RunFolder
-from fexgan_lit.trackers.send import close_loggers, log_numbers, log_picture, log_table, make_loggers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +31,7 @@ def log_findings(
     Raises:
         UserError: the logger's package or key is missing.
     """
-    if logger.name == "csv":
+    if logger.names == ["csv"] and not logger.own:
         return []
     options: dict[str, Any] = {"evaluation": asdict(settings), "command": findings.command, "recipes": findings.recipes}
     _, *loggers = make_loggers(logger, RunFolder(folder), options, None, console)  # the files stand in for metrics.csv
@@ -44,7 +44,7 @@ def log_findings(
         log_numbers(loggers, numbers, 0)
         log_table(loggers, "tables/every_figure", _COLUMNS, standings_rows(findings))
         for table in findings.all_tables():
-            log_table(loggers, f"tables/{table.title}", list(table.header), [list(row) for row in table.rows])
+            log_table(loggers, f"tables/{table.title}", table.header, table.rows)
         for name, picture in findings.pictures.items():
             log_picture(loggers, f"figures/{name}", picture, 0, findings.captions.get(name, ""))
     finally:

@@ -85,6 +85,16 @@ def measure(name: str) -> Measure:
     return Measure(name, known.label + place, digits, known.higher_is_better)
 
 
+def direction(name: str) -> str | None:
+    """Which way the number logged as `name` is better: `maximize`, `minimize`, or None.
+
+    Losses of an adversarial game have no better way, and neither have ceilings: what real frames score says nothing
+    about a system.
+    """
+    higher = None if name.startswith("loss/") else measure(name).higher_is_better
+    return None if higher is None else "maximize" if higher else "minimize"
+
+
 def find_measure(asked: str, there: Collection[str]) -> Measure:
     """The measure that `by=asked` means: its whole name, or the last part of it.
 

@@ -180,7 +180,7 @@ def test_an_offline_wandb_run_holds_tables_and_pictures(found, tmp_path):
 
 
 def logged_names(file: Path) -> set[str]:
-    from tests.trackers.reading import history_row, wandb_records
+    from tests.loggers.reading import history_row, wandb_records
 
     rows = (history_row(r) for r in wandb_records(file) if r.WhichOneof("record_type") == "history")
     return {name for row in rows for name in row}

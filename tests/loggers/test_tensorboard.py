@@ -40,14 +40,13 @@ def test_tensorboard_holds_what_metrics_csv_and_the_report_hold(tmp_path):
 def test_options_stand_beside_the_final_numbers(tmp_path):
     from tensorboard.plugins.hparams import plugin_data_pb2
 
+    from fexgan_lit.loggers.tensorboard import RunTensorBoard
     from fexgan_lit.runfolder import RunFolder
-    from fexgan_lit.trackers.tensorboard import RunTensorBoard
-    from fexgan_lit.trackers.tracker import Ending
 
     config = {"loss": {"alpha": 0.5}, "seed": 3, "dataset": {"root": None}}
-    tracker = RunTensorBoard(RunFolder(tmp_path))
-    tracker.ended(Ending(RunFolder(tmp_path), config, 9, {"final/val/ssim": 0.5}, "key"))
-    tracker.close(failed=False)
+    logger = RunTensorBoard(tmp_path)
+    logger.log_summary(RunFolder(tmp_path), config, 9, {"final/val/ssim": 0.5}, "key")
+    logger.finalize("success")
     tags = events_of(tmp_path).summary_metadata
     start = plugin_data_pb2.HParamsPluginData.FromString(
         tags["_hparams_/session_start_info"].plugin_data.content
@@ -61,13 +60,12 @@ def test_options_stand_beside_the_final_numbers(tmp_path):
 
 
 def test_a_resumed_run_hides_what_is_computed_again(tmp_path):
-    from fexgan_lit.runfolder import RunFolder
-    from fexgan_lit.trackers.tensorboard import RunTensorBoard
+    from fexgan_lit.loggers.tensorboard import RunTensorBoard
 
     for resume_at, steps in ((None, (10, 20, 30)), (20, (30, 40))):
-        tracker = RunTensorBoard(RunFolder(tmp_path), resume_at)
+        logger = RunTensorBoard(tmp_path, resume_at)
         for step in steps:
-            tracker.log_metrics({"a": float(step + (resume_at or 0))}, step)
-        tracker.close(failed=False)
+            logger.log_metrics({"a": float(step + (resume_at or 0))}, step)
+        logger.finalize("success")
     kept = {event.step: event.value for event in events_of(tmp_path).Scalars("a")}
     assert kept == {10: 10.0, 20: 20.0, 30: 50.0, 40: 60.0}

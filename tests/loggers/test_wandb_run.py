@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from tests.conftest import TINY, run_train
-from tests.trackers.reading import offline_runs
+from tests.loggers.reading import offline_runs
 
 pytest.importorskip("wandb")
 
@@ -163,7 +163,7 @@ def test_the_last_line_uploads(trained):
 
 
 def test_the_dashboard_shows_what_a_run_logs(kept):
-    from fexgan_lit.trackers.panels import KINDS, sections
+    from fexgan_lit.loggers.dashboard import KINDS, sections
 
     panels = [panel for section in sections() for panel in section.panels]
     assert {panel.kind for panel in panels} == set(KINDS)
@@ -191,7 +191,7 @@ from pathlib import Path
 from rich.console import Console
 from fexgan_lit.config import LoggerSettings
 from fexgan_lit.runfolder import RunFolder
-from fexgan_lit.trackers.wandb import start_wandb
+from fexgan_lit.loggers.wandb import start_wandb
 settings = LoggerSettings(name="wandb", mode="online", patience=1.0)
 tracker = start_wandb(settings, RunFolder(Path(".").resolve()), {}, None, Console(soft_wrap=True))
 tracker.log_metrics({"a": 1.0}, 3)
@@ -210,3 +210,47 @@ def test_online_without_a_server_stays_offline(tmp_path):
     assert f"wandb sync {tmp_path}/wandb/offline-run-*" in done.stdout
     (part,) = offline_runs(tmp_path)
     assert part.column("a") == {3: 1.0}
+
+
+WRITE = """
+import os, signal, sys
+from pathlib import Path
+from rich.console import Console
+from fexgan_lit.config import LoggerSettings
+from fexgan_lit.loggers.wandb import start_wandb
+from fexgan_lit.runfolder import RunFolder
+from tests.loggers.reading import offline_runs
+logger = start_wandb(LoggerSettings(name="wandb"), RunFolder(Path(".").resolve()), {}, None, Console())
+tasks = Path("/proc/self/task").glob("*/children")
+children = [int(pid) for task in tasks for pid in task.read_text().split()]
+(wandb_core,) = [pid for pid in children if b"wandb-core" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+for step in range(20):
+    if sys.argv[1:] == ["kill"] and step == 10:
+        os.kill(wandb_core, signal.SIGKILL)
+        os.waitpid(wandb_core, 0)
+    logger.log_metrics({f"a{i}": float(i) for i in range(50)}, step)
+print(logger.close(failed=False))
+print(*[len(part.history) for part in offline_runs(Path("."))])
+"""
+
+
+def write(folder, *options):
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", WRITE, *options], cwd=folder, env=env, text=True, timeout=100, check=True,
+        capture_output=True,
+    )  # fmt: skip
+    return done.stdout.splitlines()
+
+
+def test_every_record_is_on_disk_when_a_run_has_closed(tmp_path):
+    # W&B's `finish` alone comes back before its process has written them
+    assert [write(tmp_path / str(turn))[-1] for turn in range(3)] == ["20"] * 3
+
+
+def test_where_the_process_of_wandb_dies_the_run_goes_on_in_a_second_part(tmp_path):
+    said, command, counts = write(tmp_path / "a", "kill")
+    assert "W&B cannot be reached any more" in said
+    assert command == f"wandb sync {tmp_path}/a/wandb/offline-run-*"
+    assert int(counts.split()[-1]) >= 10

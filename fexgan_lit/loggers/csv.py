@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from fexgan_lit.files import write_atomic
-from fexgan_lit.trackers.tracker import Tracker
 
 
-class RunCsvLogger(Tracker):
+class RunCsvLogger(Logger):
     """One row an iteration that logged anything; goes on after a resume instead of starting over."""
 
     def __init__(self, path: Path, resume_at: int | None = None) -> None:

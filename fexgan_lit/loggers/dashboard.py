@@ -1,9 +1,12 @@
-"""What the dashboard of a project shows, as plain data: sections of panels over the keys that runs log."""
+"""The W&B workspace of a project: sections of panels over the keys that runs log."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from fexgan_lit.reporting.measures import direction
 
 #: How a panel shows its keys: curves over the iterations, pictures with a slider, a table of one run, an axis a key
 #: with a line a run, and the weight of each option for one number.
@@ -39,11 +42,6 @@ class Section:
     panels: tuple[Panel, ...]
 
 
-def logarithmic(option: str) -> bool:
-    """Whether an option is one that is searched over orders of magnitude."""
-    return option.startswith(_LOGARITHMIC)
-
-
 def sections(axes: Sequence[str] = LOSS_WEIGHTS) -> tuple[Section, ...]:
     """The dashboard from top to bottom.
 
@@ -75,3 +73,54 @@ def sections(axes: Sequence[str] = LOSS_WEIGHTS) -> tuple[Section, ...]:
         Section("Tables", tuple(Panel("table", title, (f"tables/{name}",)) for title, name in tables.items())),
         Section("Losses", tuple(Panel("lines", title, keys) for title, keys in losses.items())),
     )  # fmt: skip
+
+
+def build_workspace(
+    sections: Sequence[Section], *, name: str, entity: str, project: str, group: str | None = None
+) -> Any:
+    """A `wandb_workspaces.workspaces.Workspace` that is not saved yet.
+
+    Args:
+        sections: what it shows.
+        name: of the view.
+        entity: user or team.
+        project: of the runs.
+        group: shows the runs of this sweep alone; None shows all.
+    """
+    import wandb_workspaces.workspaces as ws
+
+    return ws.Workspace(
+        name=name, entity=entity, project=project,
+        sections=[
+            ws.Section(name=section.name, panels=[to_panel(panel) for panel in section.panels], is_open=True)
+            for section in sections
+        ],
+        settings=ws.WorkspaceSettings(x_axis="iteration"),
+        # seeds of one setting are one line with a band
+        runset_settings=ws.RunsetSettings(
+            groupby=[ws.Config("setting")], filters=ws.And(ws.Metric("Group") == group) if group else ""
+        ),
+    )  # fmt: skip
+
+
+def to_panel(panel: Panel) -> Any:
+    """The panel in W&B's own classes."""
+    import wandb_workspaces.reports.v2 as wr
+
+    if panel.kind == "lines":
+        return wr.LinePlot(
+            title=panel.title, x="iteration", y=list(panel.keys), groupby_aggfunc="mean", groupby_rangefunc="stddev"
+        )
+    if panel.kind == "pictures":
+        return wr.MediaBrowser(title=panel.title, media_keys=list(panel.keys), mode="gallery", gallery_axis="step")
+    if panel.kind == "table":
+        return wr.WeavePanelSummaryTable(table_name=panel.keys[0])
+    if panel.kind == "importance":
+        return wr.ParameterImportancePlot(with_respect_to=panel.keys[0])
+    # options first, then results with the better end on top
+    column = wr.ParallelCoordinatesPlotColumn
+    options = [column(metric=wr.Config(name), log=name.startswith(_LOGARITHMIC) or None) for name in panel.options]
+    results = [
+        column(metric=wr.SummaryMetric(key), inverted=direction(key) == "minimize" or None) for key in panel.keys
+    ]
+    return wr.ParallelCoordinatesPlot(title=panel.title, columns=[*options, *results])

@@ -14,8 +14,8 @@ from fexgan_lit.config import conf_folder, train_settings
 from fexgan_lit.dashboard import swept
 from fexgan_lit.doors import run_folder_name
 from fexgan_lit.errors import UserError
-from fexgan_lit.trackers.directions import direction
-from fexgan_lit.trackers.panels import sections
+from fexgan_lit.loggers.dashboard import build_workspace, sections
+from fexgan_lit.reporting.measures import direction
 
 
 def test_a_sweep_gives_the_axes_and_the_group(tmp_path):
@@ -32,8 +32,6 @@ def test_a_folder_that_is_no_sweep_is_refused(tmp_path):
 
 def test_the_workspace_groups_seeds_filters_the_sweep_and_shows_every_panel():
     pytest.importorskip("wandb_workspaces")
-    from fexgan_lit.trackers.workspace import build_workspace
-
     shown = sections(("loss.alpha", "model.width"))
     workspace = build_workspace(shown, name="n", entity="me", project="p", group="alphas")
     spec = workspace._to_model().model_dump(by_alias=True, exclude_none=True)["spec"]

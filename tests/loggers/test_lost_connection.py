@@ -11,8 +11,8 @@ wandb = pytest.importorskip("wandb")
 
 from fexgan_lit.config import LoggerSettings  # noqa: E402
 from fexgan_lit.errors import UserError  # noqa: E402
+from fexgan_lit.loggers.wandb import RunWandb, numeric_columns, start_wandb  # noqa: E402
 from fexgan_lit.runfolder import RunFolder  # noqa: E402
-from fexgan_lit.trackers.wandb import RunWandb, numeric_columns, start_wandb  # noqa: E402
 
 
 class FakeRun:

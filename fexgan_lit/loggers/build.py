@@ -1,4 +1,8 @@
-"""The trackers of a run, and what is sent to all of them."""
+"""The loggers of a run, and what is sent to all of them.
+
+Pictures and tables go to every logger of Lightning that has the methods `log_image` and `log_table` of its
+`WandbLogger`, the user's own among them.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,8 @@ from PIL import Image
 from rich.console import Console
 
 from fexgan_lit.errors import UserError
+from fexgan_lit.loggers.csv import RunCsvLogger
 from fexgan_lit.runfolder import RunFolder
-from fexgan_lit.trackers.csv import RunCsvLogger
-from fexgan_lit.trackers.tracker import Ending, Tracker
 
 if TYPE_CHECKING:
     from fexgan_lit.config import LoggerSettings
@@ -27,29 +30,30 @@ def make_loggers(
     settings: LoggerSettings, run: RunFolder, config: Mapping[str, Any], resume_at: int | None, console: Console,
     run_id: str | None = None,
 ) -> list[Logger]:  # fmt: skip
-    """The trackers of a run: metrics.csv first, then those asked for, then those of the user's own.
+    """The loggers of a run: metrics.csv first, then those asked for, then those of the user's own.
 
     Args:
         settings: which ones.
         run: the run folder.
         config: its configuration.
         resume_at: iteration of the checkpoint that a resumed run goes on from.
-        console: where a tracker says what it cannot do.
+        console: where a logger says what it cannot do.
         run_id: of the W&B run that a resumed run goes on in.
 
     Raises:
         UserError: a package or a key is missing, or a logger of the user's own cannot be built.
     """
     loggers: list[Logger] = [RunCsvLogger(run.metrics, resume_at)]
+    for package in settings.names:
+        if package != "csv" and importlib.util.find_spec(package) is None:
+            raise UserError(f"logger={package} needs the package {package}: pip install 'fexgan_lit[{package}]'")
     if "tensorboard" in settings.names:
-        _require("tensorboard")
-        from fexgan_lit.trackers.tensorboard import RunTensorBoard
+        from fexgan_lit.loggers.tensorboard import RunTensorBoard
 
-        loggers.append(RunTensorBoard(run, resume_at))
+        loggers.append(RunTensorBoard(run.path, resume_at))
     # one W&B run, however many processes train
     if "wandb" in settings.names and getattr(rank_zero_only, "rank", 0) == 0:
-        _require("wandb")
-        from fexgan_lit.trackers.wandb import start_wandb
+        from fexgan_lit.loggers.wandb import start_wandb
 
         loggers.append(start_wandb(settings, run, config, run_id, console))
     for name, values in settings.own.items():
@@ -62,15 +66,6 @@ def make_loggers(
     return loggers
 
 
-def _require(package: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise UserError(f"logger={package} needs the package {package}: pip install 'fexgan_lit[{package}]'")
-
-
-def _trackers(loggers: Iterable[Logger]) -> list[Tracker]:
-    return [logger for logger in loggers if isinstance(logger, Tracker)]
-
-
 def log_numbers(loggers: Iterable[Logger], values: Mapping[str, float], iteration: int) -> None:
     """Send numbers to every logger with the iteration as their step."""
     for logger in loggers:
@@ -78,31 +73,50 @@ def log_numbers(loggers: Iterable[Logger], values: Mapping[str, float], iteratio
 
 
 def log_picture(loggers: Iterable[Logger], key: str, picture: Image.Image, iteration: int, caption: str = "") -> None:
-    """Send a picture to the trackers that show pictures."""
-    for tracker in _trackers(loggers):
-        tracker.picture(key, picture, iteration, caption)
+    """Send a picture; the same key over the iterations is one panel with a slider."""
+    for logger in loggers:
+        if hasattr(logger, "log_image"):
+            logger.log_image(key, [picture], iteration, caption=[caption])
 
 
 def log_table(
-    loggers: Iterable[Logger], key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], iteration: int = 0
+    loggers: Iterable[Logger], key: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], iteration: int = 0
 ) -> None:
-    """Send a table to the trackers that show tables."""
-    for tracker in _trackers(loggers):
-        tracker.table(key, columns, rows, iteration)
+    """Send a table."""
+    data = [list(row) for row in rows]
+    for logger in loggers:
+        if hasattr(logger, "log_table"):
+            logger.log_table(key, list(columns), data, step=iteration)
 
 
 def log_confusion(
     loggers: Iterable[Logger], key: str, counts: Sequence[Sequence[int]], names: Sequence[str], iteration: int
 ) -> None:
-    """Send a confusion matrix (row the asked class, column the judged one) to the trackers that show tables."""
-    for tracker in _trackers(loggers):
-        tracker.confusion(key, counts, names, iteration)
+    """Send a confusion matrix (row the asked class, column the judged one) as a table, to W&B as a chart, too."""
+    rows = [[name, *row] for name, row in zip(names, counts, strict=True)]
+    log_table(loggers, key, ["asked / judged", *names], rows, iteration)
+    for logger in loggers:
+        if hasattr(logger, "log_confusion"):
+            logger.log_confusion(f"charts/{key.rpartition('/')[2]}", counts, names, iteration)
 
 
-def log_ending(loggers: Iterable[Logger], ending: Ending) -> None:
-    """Hand what a training run came to to the trackers that keep models and settings."""
-    for tracker in _trackers(loggers):
-        tracker.ended(ending)
+def log_summary(
+    loggers: Iterable[Logger], run: RunFolder, config: Mapping[str, Any], iteration: int, metrics: Mapping[str, float],
+    data_key: str,
+) -> None:  # fmt: skip
+    """Send what a training run came to: W&B keeps the weights, TensorBoard the options beside the final numbers.
+
+    Args:
+        loggers: of the run.
+        run: its folder, with the portable weights in it.
+        config: the resolved configuration, as in config.yaml.
+        iteration: the last one.
+        metrics: the final numbers by name.
+        data_key: what identifies the frames and their split.
+    """
+    for logger in loggers:
+        if hasattr(logger, "log_summary"):
+            logger.log_summary(run, config, iteration, metrics, data_key)
 
 
 def close_loggers(loggers: Iterable[Logger]) -> list[str]:
@@ -113,4 +127,9 @@ def close_loggers(loggers: Iterable[Logger]) -> list[str]:
         on its way up, the run is marked as failed.
     """
     failed = sys.exc_info()[0] is not None
-    return [line for tracker in _trackers(loggers) if (line := tracker.close(failed))]
+    left = []
+    for logger in loggers:
+        logger.finalize("failed" if failed else "success")
+        if hasattr(logger, "close") and (line := logger.close(failed)):
+            left.append(line)
+    return left

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from fexgan_lit.trackers.csv import RunCsvLogger
+from fexgan_lit.loggers.csv import RunCsvLogger
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -6,8 +6,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from fexgan_lit.config import LoggerSettings
-from fexgan_lit.trackers.directions import direction
-from fexgan_lit.trackers.labels import labels, setting_digest, swept_setting
+from fexgan_lit.loggers.artifacts import run_labels, setting_digest, swept_setting
+from fexgan_lit.reporting.measures import direction
 
 
 def config(seed=0, **changes):
@@ -34,27 +34,27 @@ def test_a_setting_is_the_same_for_every_seed_and_place_of_its_data():
 
 
 def test_a_run_alone_is_named_by_system_data_and_setting(tmp_path):
-    found = labels(tmp_path / "outputs" / "r1", config(seed=3), LoggerSettings(tags=["mine"], group="paper"))
-    assert (found.name, found.group) == ("r1", "paper")
-    assert found.job_type == f"fexgan_ferg_{setting_digest(config())}"
-    assert found.tags == ("fexgan", "ferg", "seed-3", "mine")
+    found = run_labels(tmp_path / "outputs" / "r1", config(seed=3), LoggerSettings(tags=["mine"], group="paper"))
+    assert (found["name"], found["group"]) == ("r1", "paper")
+    assert found["job_type"] == f"fexgan_ferg_{setting_digest(config())}"
+    assert found["tags"] == ("fexgan", "ferg", "seed-3", "mine")
 
 
 def test_seeds_of_a_sweep_share_group_and_setting_but_not_the_run(tmp_path):
     runs = {f"alpha-{a}_seed-{s}": {"loss.alpha": a, "seed": s} for a in (1, 2) for s in (1, 2)}
     folder = sweep(tmp_path / "alphas", runs)
-    found = {name: labels(folder / name, config(seed=run["seed"]), LoggerSettings()) for name, run in runs.items()}
-    assert {label.group for label in found.values()} == {"alphas"}
-    assert {name: label.job_type for name, label in found.items()} == {
+    found = {name: run_labels(folder / name, config(seed=run["seed"]), LoggerSettings()) for name, run in runs.items()}
+    assert {label["group"] for label in found.values()} == {"alphas"}
+    assert {name: label["job_type"] for name, label in found.items()} == {
         name: f"alpha={run['loss.alpha']}" for name, run in runs.items()
     }
-    assert len({label.name for label in found.values()}) == 4
+    assert len({label["name"] for label in found.values()}) == 4
 
 
 def test_a_sweep_over_seeds_alone_has_the_setting_of_a_single_run(tmp_path):
     folder = sweep(tmp_path / "seeds", {"seed-1": {"seed": 1}})
-    found = labels(folder / "seed-1", config(seed=1), LoggerSettings())
-    assert found.job_type == f"fexgan_ferg_{setting_digest(config())}"
+    found = run_labels(folder / "seed-1", config(seed=1), LoggerSettings())
+    assert found["job_type"] == f"fexgan_ferg_{setting_digest(config())}"
 
 
 def test_labels_fit_what_the_server_takes(tmp_path):
@@ -63,7 +63,7 @@ def test_labels_fit_what_the_server_takes(tmp_path):
     first, second = swept_setting(folder, "a"), swept_setting(folder, "b")
     assert len(first) == 64
     assert first != second, "a cut setting still differs from its neighbour"
-    assert max(map(len, labels(tmp_path / "x", config(), LoggerSettings(tags=["t" * 90])).tags)) == 64
+    assert max(map(len, run_labels(tmp_path / "x", config(), LoggerSettings(tags=["t" * 90]))["tags"])) == 64
 
 
 @pytest.mark.parametrize(
