@@ -89,8 +89,6 @@ def collect(
         return results
     judge = data.judge
     results.grid_ssim, results.confusion = grid_similarity(grid), suite.confusion()
-    if "d_real_binary" not in results.train:
-        results.notes["discriminator"] = "a critic's score has no threshold, so it takes no share of faces for real"
     if judge is not None and settings.dataset.split == "identity" and results.val is not None:
         results.notes["identity kept"] = "the judge has never seen the validation split's people and cannot name them"
     if judge is not None and hasattr(system, "sample"):

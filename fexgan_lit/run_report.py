@@ -36,7 +36,7 @@ class Results:
         confusion: (K, K) counts on validation (else training) pairs, or None.
         pictures: figures by name.
         captions: of the pictures that only this system has.
-        unpaired: whether `train` and `val` are of `UnpairedSuite`, since no true frame of what is asked for is known.
+        unpaired: whether `train` and `val` are of `UnpairedMetrics`, since no true frame of what is asked for is known.
     """
 
     train: dict[str, float]

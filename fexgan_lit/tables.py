@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fexgan_lit.metrics.suite import DISCRIMINATOR_METRICS
+from fexgan_lit.metrics.registry import DISCRIMINATOR_METRICS, metric_info
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -90,7 +90,7 @@ def table1(train: Mapping[str, float] | None, val: Mapping[str, float] | None, *
     """Table 1 of the papers: how often the discriminator is right about real and generated frames.
 
     Args:
-        train: what `TrainingSuite.compute` gave for the training split, or None.
+        train: what `MetricSuite.compute` gave for the training split, or None.
         val: the same for the validation split, or None where there is none.
         classes: K.
     """
@@ -123,26 +123,32 @@ def quality_table(
     """Distances to the true frames and the judge's verdict, generated frames above the real ones (the ceiling).
 
     Args:
-        train: what `TrainingSuite.compute` gave for the training split, or None.
+        train: what `MetricSuite.compute` gave for the training split, or None.
         val: the same for the validation split, or None.
         judge: whose verdict it is, or None.
-        notes: what `TrainingSuite.notes` gave.
+        notes: what `MetricSuite.notes` gave.
     """
-    columns = {"SSIM": ("ssim", 3), "PSNR (dB)": ("psnr", 2)}
-    columns |= {"FID": ("fid", 2)} if any("fid" in (values or {}) for values in (train, val)) else {}
-    columns |= {"fd_judge": ("fd_judge", 3)}
-    columns |= {"affect as asked": ("judge_affect_accuracy", 3), "identity kept": ("judge_identity_accuracy", 3)}
+    names = ["ssim", "psnr", "fd_judge", "judge_affect_accuracy", "judge_identity_accuracy"]
+    if any("fid" in (values or {}) for values in (train, val)):
+        names.insert(2, "fid")
+    columns = [metric_info(name) for name in names]
     rows = []
     for name, values in (("Train", train), ("Validation", val)):
         if values is None:
             continue
-        rows.append((f"{name}, generated", *(_number(values, metric, digits) for metric, digits in columns.values())))
+        rows.append((f"{name}, generated", *(_number(values, column.name, column.digits) for column in columns)))
         if "real_judge_affect_accuracy" in values:
-            ceiling = (_number(values, f"real_{metric}", digits) for metric, digits in columns.values())
+            ceiling = (_number(values, f"real_{column.name}", column.digits) for column in columns)
             rows.append((f"{name}, real frames (ceiling)", *ceiling))
     lines = [judge.describe() if judge is not None else "no judge"]
     lines += [f"{name}: {note}" for name, note in (notes or {}).items()]
-    return TextTable("Image quality and the judge's verdict", ("", *columns), tuple(rows), 0, tuple(lines))
+    return TextTable(
+        "Image quality and the judge's verdict",
+        ("", *(column.label for column in columns)),
+        tuple(rows),
+        0,
+        tuple(lines),
+    )
 
 
 def _number(values: Mapping[str, float], metric: str, digits: int = 3) -> str:

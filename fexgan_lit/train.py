@@ -246,7 +246,7 @@ def announce(
     """Say what is about to be trained, on what, and where it will lie."""
     import torch
 
-    from fexgan_lit.metrics.unpaired import ABSENT
+    from fexgan_lit.metrics.groups import UNPAIRED
     from fexgan_lit.run_report import width_of
 
     s, t, pairs = settings, settings.trainer, settings.dataset.batch_size
@@ -274,7 +274,7 @@ def announce(
     elif t.micro_batch is not None and t.auto_batch:
         lines.append("           the batch fits into the memory as a whole")
     if not data.has_truth:
-        lines.append(f"absent     {ABSENT}")
+        lines.append(f"absent     {UNPAIRED}")
         lines += [] if data.labelled else ["absent     the grid of affects: the frames have none"]
     lines += [f"device     {device}, {trainer.precision}{threads}; seed {s.seed}", *notes, f"run        {run.path}"]
     for line in lines:

@@ -8,7 +8,7 @@ from pathlib import Path
 from fexgan_lit.cores import cores
 from fexgan_lit.data.settings import SIZES
 
-SUITES = ("data", "inference", "metrics", "startup", "train")
+SUITES = ("data", "inference", "startup", "train")
 #: The systems of the train suite.
 SYSTEMS = ("fexgan", "fexgan_meta", "ganimation", "stargan", "landmark_label")
 PRECISIONS = ("auto", "float32", "bf16")
@@ -24,7 +24,6 @@ class BenchmarkSettings:
     batch_size: int = 32
     frames: int = 20000
     stored: int = 400
-    images: int = 10_000
     rounds: int = 15
     workers: int | None = None
     facekit: str | None = None
@@ -53,9 +52,7 @@ class BenchmarkSettings:
 
     def reduced(self) -> BenchmarkSettings:
         """Amounts that take seconds."""
-        few = replace(
-            self, frames=min(self.frames, 200), stored=min(self.stored, 64), images=min(self.images, 64), rounds=2
-        )
+        few = replace(self, frames=min(self.frames, 200), stored=min(self.stored, 64), rounds=2)
         return replace(few, image_size=32, batch_size=2, width=0.07) if self.suite in ("train", "inference") else few
 
     def problems(self) -> list[str]:
@@ -63,7 +60,7 @@ class BenchmarkSettings:
         found = []
         if self.image_size not in SIZES:
             found.append(f"image_size={self.image_size}: expected one of {', '.join(map(str, SIZES))}.")
-        least = {"batch_size": 2, "frames": 100, "stored": 50, "images": 32, "rounds": 1, "workers": 1}
+        least = {"batch_size": 2, "frames": 100, "stored": 50, "rounds": 1, "workers": 1}
         for name, smallest in least.items():
             value = getattr(self, name)
             if value is not None and value < smallest:

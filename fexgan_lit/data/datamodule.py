@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from torchmetrics import Metric
 
 from fexgan_lit.data.augment import Augmentation, PairAugmentation, PairFlip
 from fexgan_lit.data.frames import FrameSet, Images
@@ -35,12 +34,14 @@ from fexgan_lit.data.streaming.images import ChunkedImages
 from fexgan_lit.data.streaming.windows import WindowLoader, WindowSampler, stream_lines, window_count
 from fexgan_lit.data.summary import DataSummary
 from fexgan_lit.data.table import FrameTable
+from fexgan_lit.data.targets import TargetCells
 from fexgan_lit.errors import UserError
 
 if TYPE_CHECKING:
+    from fexgan_lit.metrics.distributions import RealImages
+    from fexgan_lit.metrics.extractors import FeatureExtractor
     from fexgan_lit.metrics.judge import Judge
-    from fexgan_lit.metrics.suite import TrainingSuite
-    from fexgan_lit.metrics.unpaired import UnpairedSuite
+    from fexgan_lit.metrics.suite import MetricSuite
 
 
 #: Opens the bars of what takes long: in its context, a description gives what is called with (done, in all), or None.
@@ -177,21 +178,60 @@ class FrameDataModule(LightningDataModule):
                 key=self.key, progress=(lambda done, total, *_: report(done, total)) if report else None,
             )  # fmt: skip
 
-    def metric_suite(self, split: str, *, fid: bool = False) -> TrainingSuite | UnpairedSuite:
-        """The metrics of `train` or `val`; `fid` adds FID where the Inception weights are there."""
-        from fexgan_lit.metrics.frechet import make_fid
-        from fexgan_lit.metrics.suite import TrainingSuite
-        from fexgan_lit.metrics.unpaired import UnpairedSuite
+    def metric_suite(self, split: str, *, fid: bool = False, device: torch.device | None = None) -> MetricSuite:
+        """The metrics of the pairs of `train` or `val`.
 
-        distance = make_fid(self.inception_weights) if fid and split == "val" else None
-        seed = self.config.split_seed
-        suite: TrainingSuite | UnpairedSuite = UnpairedSuite(split, seed, distance)
+        Args:
+            split: of the pairs, and of the real frames that distributions are compared with.
+            fid: whether FID is wanted on `val`, where the Inception weights are there.
+            device: where the real frames are read, and the suite lies.
+        """
+        from fexgan_lit.metrics.extractors import JudgeExtractor, make_inception
+        from fexgan_lit.metrics.groups import (
+            DiscriminatorMetrics,
+            DistributionMetrics,
+            JudgeMetrics,
+            PixelMetrics,
+            UnpairedMetrics,
+        )
+        from fexgan_lit.metrics.suite import MetricGroup, MetricSuite
+        from fexgan_lit.metrics.weights import Unavailable
+
+        extractors: dict[str, FeatureExtractor | Unavailable] = {}
+        groups: list[MetricGroup] = [UnpairedMetrics()]
         if self.has_truth:
-            suite = TrainingSuite(self.affects, self.judge, split=split, seed=seed, fid=distance)
-        for metric in suite.modules():
-            if isinstance(metric, Metric):
-                metric.sync_on_compute = False  # every process measures all pairs, as one would
-        return suite
+            groups = [PixelMetrics(), DiscriminatorMetrics()]
+            if self.judge is not None:
+                groups.append(JudgeMetrics(self.judge, ceiling=True))
+                extractors["judge"] = JudgeExtractor(self.judge.net)
+        if fid and split == "val":
+            extractors["inception"] = make_inception(self.inception_weights)
+        there = {name: e.to(device) for name, e in extractors.items() if not isinstance(e, Unavailable)}
+        groups.append(DistributionMetrics(extractors, {name: self._real_images(split, e) for name, e in there.items()}))
+        suite = MetricSuite(groups, f"split={split}, seed={self.config.split_seed}", paired=self.has_truth)
+        return suite.to(device)
+
+    def _real_images(self, split: str, extractor: FeatureExtractor) -> RealImages:
+        from fexgan_lit.data.cache import cache_root
+        from fexgan_lit.metrics.distributions import real_images
+
+        known = vars(self).setdefault("_real", {})
+        if (split, extractor.fingerprint) not in known:
+            frames = self.train if split == "train" or self.val is None else self.val
+            with self.stages() as stages, torch.inference_mode(mode=False):
+                known[split, extractor.fingerprint] = real_images(
+                    extractor, frames, self.target_rows(frames), self.config.image_size,
+                    cache_root(self.config.cache_dir), f"{self.key}/{split}",
+                    stages(f"reading the real frames with the {extractor.title}"),
+                )  # fmt: skip
+        found: RealImages = known[split, extractor.fingerprint]
+        return found
+
+    def target_rows(self, frames: FrameSet) -> np.ndarray:
+        """Rows of a split that may be targets, (n,) int64: what distributions of generated frames are compared with."""
+        if not self.has_truth:
+            return np.arange(len(frames))
+        return TargetCells(frames, self.config.min_target_intensity).eligible
 
     # ------------------------------------------------------------------ loaders
 

@@ -11,9 +11,9 @@ from fexgan_lit import figures
 from fexgan_lit.evaluation.augmentation import Accuracies, measure_accuracies, one_name_a_run
 from fexgan_lit.evaluation.findings import Findings
 from fexgan_lit.evaluation.papers import augmentation_reference
-from fexgan_lit.evaluation.specs import augmented
 from fexgan_lit.evaluation.standing import Figure, Row
 from fexgan_lit.metrics.judge_training import JudgeRecipe
+from fexgan_lit.metrics.registry import augmented
 from fexgan_lit.tables import ABSENT, TextTable
 
 if TYPE_CHECKING:

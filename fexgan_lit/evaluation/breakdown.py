@@ -7,12 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from fexgan_lit.evaluation.ground import Ground
-from fexgan_lit.evaluation.specs import in_order, spec
 from fexgan_lit.evaluation.standing import Row
+from fexgan_lit.metrics.registry import DISCRIMINATOR_METRICS, in_order, metric_info
 from fexgan_lit.tables import ABSENT, TextTable
-
-#: Left out: what the discriminator says of sources has no asked affect.
-_NOT_SPLIT = ("d_real_binary", "d_real_affect", "d_fake_binary", "d_fake_affect")
 
 
 def breakdown_tables(row: Row, ground: Ground) -> list[TextTable]:
@@ -35,15 +32,16 @@ def class_table(row: Row, name: str, classes: Sequence[str], index: np.ndarray, 
         index: (N,) the class of each value.
         counted: what the N values belong to.
     """
-    metrics = [metric for metric in in_order(row.columns) if metric not in _NOT_SPLIT]
+    # what the discriminator says of sources has no asked affect
+    metrics = [metric for metric in in_order(row.columns) if metric not in DISCRIMINATOR_METRICS]
     rows = []
     for number, label in enumerate(classes):
         chosen = index == number
-        cells = [_mean(row.columns[metric][chosen], spec(metric).digits) for metric in metrics]
+        cells = [_mean(row.columns[metric][chosen], metric_info(metric).digits) for metric in metrics]
         rows.append((label, str(int(chosen.sum())), *cells))
     empty = [label for number, label in enumerate(classes) if not (index == number).any()]
     notes = (f"no {counted}, so nothing to measure: {', '.join(empty)}",) if empty else ()
-    header = (name, counted, *(spec(metric).arrow for metric in metrics))
+    header = (name, counted, *(metric_info(metric).arrow for metric in metrics))
     return TextTable(f"{row.name} by {name}", header, tuple(rows), 0, notes)
 
 

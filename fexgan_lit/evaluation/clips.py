@@ -188,7 +188,7 @@ def clip_scores(
         {
             "acd": np.array([acd(part) for part in parts]),
             "acd_i": np.array([acd_i(part, source) for part, source in zip(parts, sources, strict=True)]),
-            "affect_as_asked": np.array(rights),
+            "judge_affect_accuracy": np.array(rights),
         },
     )
     if isinstance(contender, Trained):

@@ -15,9 +15,9 @@ from fexgan_lit.evaluation.findings import Findings
 from fexgan_lit.evaluation.instruments import judge_bench
 from fexgan_lit.evaluation.intervals import CONFIDENCE, draw_resamples
 from fexgan_lit.evaluation.papers import clips_reference
-from fexgan_lit.evaluation.specs import spec
 from fexgan_lit.evaluation.standing import Row, differences, standings
 from fexgan_lit.metrics.judge_training import JudgeRecipe
+from fexgan_lit.metrics.registry import metric_info
 from fexgan_lit.tables import TextTable
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def score_clips(
 def every_clip(rows: Sequence[Row], clips: Sequence[Clip], frames: FrameSet) -> TextTable:
     """ACD and ACD-I of every clip for everyone, a line a clip."""
     shown = ("acd", "acd_i")
-    header = ("clip", "frames", *(f"{row.name}, {spec(metric).arrow}" for row in rows for metric in shown))
+    header = ("clip", "frames", *(f"{row.name}, {metric_info(metric).arrow}" for row in rows for metric in shown))
     lines = [
         (clip_name(clip, frames), str(len(clip.rows)), *(f"{row.columns[m][i]:.3f}" for row in rows for m in shown))
         for i, clip in enumerate(clips)
@@ -106,8 +106,9 @@ def _recipes(judges: JudgeBench) -> dict[str, str]:
         f"a clip, mean over the clips; {who}",
         "acd_i": f"mean Euclidean distance of a clip's frames to the picture it was made from, mean over the clips; "
         f"{who}",
-        "affect_as_asked": f"share of a clip's frames whose affect the judge reads as the true frame's label, frames "
-        f"counting where the true one shows it (intensity {bound:g}, not known, or neutral), mean over the clips; "
+        "judge_affect_accuracy": "share of a clip's frames whose affect the judge reads as the true frame's label, "
+        f"frames counting where the true one shows it (intensity {bound:g}, not known, or neutral), mean over the "
+        "clips; "
         f"{judges.affect.describe()}",
     }
 

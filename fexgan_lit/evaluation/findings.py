@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from fexgan_lit import __version__
 from fexgan_lit.evaluation.intervals import CONFIDENCE
-from fexgan_lit.evaluation.specs import AUGMENTATION, GROUPS, spec
 from fexgan_lit.evaluation.standing import Difference, Row
 from fexgan_lit.evaluation.tables import as_csv, as_latex, differences_table, metrics_of, standings_table
 from fexgan_lit.files import write_atomic
 from fexgan_lit.generation.movies import write_gif
+from fexgan_lit.metrics.registry import AUGMENTATION, DISCRIMINATOR_METRICS, GROUPS, metric_info
 from fexgan_lit.tables import TextTable
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 #: Columns of the printed table; the rest stands in the files. Fewer are shown where they were not measured.
 HEADLINE = (
-    "ssim", "psnr", "lpips", "fid", "fd_judge", "acd", "acd_i", "affect_as_asked", "au_error", "identity_kept",
+    "ssim", "psnr", "lpips", "fid", "fd_judge", "acd", "acd_i", "judge_affect_accuracy", "au_error",
+    "judge_identity_accuracy",
 )  # fmt: skip
-TABLE1 = ("d_real_binary", "d_real_affect", "d_fake_binary", "d_fake_affect")
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Findings:
     def headline_metrics(self) -> list[str]:
         """Columns of the printed table that were measured."""
         there = metrics_of(self.rows)
-        enlarged = [metric for metric in there if spec(metric).group == AUGMENTATION]
+        enlarged = [metric for metric in there if metric_info(metric).group == AUGMENTATION]
         return [*(metric for metric in HEADLINE if metric in there), *enlarged]
 
     def headline(self) -> TextTable:
@@ -93,7 +93,9 @@ class Findings:
         there = metrics_of(self.rows)
         found = self.printed()
         for group in GROUPS:
-            chosen = [metric for metric in there if spec(metric).group == group and metric not in TABLE1]
+            chosen = [
+                metric for metric in there if metric_info(metric).group == group and metric not in DISCRIMINATOR_METRICS
+            ]
             if set(chosen) - set(self.headline_metrics()):
                 found.append(standings_table(self.rows, chosen, group[0].upper() + group[1:]))
         return [*found, *self.breakdowns]

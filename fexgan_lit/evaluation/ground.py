@@ -71,7 +71,6 @@ def common_ground(contenders: Sequence[Trained], settings: EvaluationSettings, p
         UserError: they were not, the data changed since, or there are no pairs to measure on.
     """
     from fexgan_lit.data.datamodule import FrameDataModule
-    from fexgan_lit.data.pairs import fixed_pairs
 
     check_comparable(contenders)
     config = moved(contenders[0].settings.dataset, settings.dataset)
@@ -87,13 +86,12 @@ def common_ground(contenders: Sequence[Trained], settings: EvaluationSettings, p
             "(there and back, action units, FID where its weights are)."
         )
     frames = data.train if settings.split == "train" else data.val
-    exact = config.targets == "exact"
     if frames is None:
         raise UserError(
             "split=val: this run held no frames back (dataset.val_fraction=0), so there is nothing it has not seen. "
             "Measure on what it was trained on with split=train, and say so where you quote the figures."
         )
-    pairs = fixed_pairs(frames, config.split_seed, settings.pairs, config.min_target_intensity, exact)
+    pairs = data.measured_pairs(frames, settings.pairs)
     if len(pairs) < 2:
         raise UserError(
             f"split={settings.split}: {len(pairs)} pairs of one identity and two affects in {len(frames)} frames; two "

@@ -2,20 +2,66 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from fexgan_lit.evaluation.people import SourceEmbeddings
-from fexgan_lit.evaluation.scorers import Instruments
+from fexgan_lit.metrics.groups import (
+    DiscriminatorMetrics,
+    DistributionMetrics,
+    GeometryMetrics,
+    IdentityMetrics,
+    JudgeMetrics,
+    PixelMetrics,
+    SourceEmbeddings,
+)
+from fexgan_lit.metrics.suite import MetricGroup, MetricSuite
+from fexgan_lit.metrics.weights import Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fexgan_lit.evaluation.ground import Ground
     from fexgan_lit.evaluation.settings import EvaluationSettings, MetricSettings
-    from fexgan_lit.metrics.availability import Unavailable
+    from fexgan_lit.metrics.distributions import RealImages
     from fexgan_lit.metrics.extractors import FeatureExtractor
     from fexgan_lit.metrics.judges import JudgeBench
+    from fexgan_lit.metrics.lpips import Lpips
     from fexgan_lit.stages import Stages
+
+
+@dataclass(frozen=True, eq=False)
+class Instruments:
+    """What measures, made once for all contenders.
+
+    Attributes:
+        judges: of affect, geometry and identity.
+        extractors: of features for distances between distributions, by name.
+        lpips: or why there is none.
+        real: what each extractor saw in the true frames of the split.
+        sources: embeddings of the untouched sources, or None where nobody can tell people apart.
+        seed: of subsets and shuffles.
+    """
+
+    judges: JudgeBench
+    extractors: Mapping[str, FeatureExtractor | Unavailable]
+    lpips: Lpips | Unavailable | None
+    real: Mapping[str, RealImages]
+    sources: SourceEmbeddings | None
+    seed: int
+
+    def suite(self, where: str) -> MetricSuite:
+        """A fresh suite for one contender."""
+        groups: list[MetricGroup] = [
+            PixelMetrics(multiscale=True, lpips=self.lpips),
+            JudgeMetrics(self.judges.affect, f1=True),
+            DistributionMetrics(self.extractors, self.real, full=True, seed=self.seed),
+            DiscriminatorMetrics(),
+        ]
+        if self.judges.geometry is not None or self.judges.units is not None:
+            groups.append(GeometryMetrics(self.judges))
+        if self.sources is not None:
+            groups.append(IdentityMetrics(self.sources))
+        return MetricSuite(groups, where)
 
 
 def make_instruments(ground: Ground, settings: EvaluationSettings, stage: Stages) -> Instruments:
@@ -25,11 +71,10 @@ def make_instruments(ground: Ground, settings: EvaluationSettings, stage: Stages
         UserError: weights or judges that were named cannot be used.
     """
     from fexgan_lit.data.cache import cache_root
-    from fexgan_lit.metrics.availability import Unavailable
+    from fexgan_lit.metrics.distributions import real_images
     from fexgan_lit.metrics.extractors import JudgeExtractor, make_inception
     from fexgan_lit.metrics.judge import Judge
     from fexgan_lit.metrics.lpips import make_lpips
-    from fexgan_lit.metrics.real_side import real_statistics
 
     asked = settings.metrics
     cache = cache_root(ground.data.config.cache_dir)
@@ -42,9 +87,9 @@ def make_instruments(ground: Ground, settings: EvaluationSettings, stage: Stages
     )
     lpips = make_lpips(asked.lpips_net, asked.lpips_backbone, asked.lpips_heads)
     real = {
-        name: real_statistics(
-            extractor.to(settings.device), ground.frames, true_rows(ground), ground.image_size, cache,
-            f"{ground.data.key}/{ground.split}", stage(f"reading true frames with {name}"),
+        name: real_images(
+            extractor.to(settings.device), ground.frames, ground.data.target_rows(ground.frames), ground.image_size,
+            cache, f"{ground.data.key}/{ground.split}", stage(f"reading true frames with {name}"),
         )
         for name, extractor in extractors.items() if not isinstance(extractor, Unavailable)
     }  # fmt: skip
@@ -74,10 +119,3 @@ def judge_bench(ground: Ground, asked: MetricSettings, stage: Stages) -> JudgeBe
         ground.data.train, ground.data.val, image_size=ground.image_size,
         cache_dir=cache_root(ground.data.config.cache_dir), key=ground.data.key, own=own, progress=told,
     )  # fmt: skip
-
-
-def true_rows(ground: Ground) -> np.ndarray:
-    """Rows of the split that generated frames are held against: all that may be a target, (n,) int64."""
-    from fexgan_lit.data.targets import TargetCells
-
-    return TargetCells(ground.frames, ground.data.config.min_target_intensity).eligible

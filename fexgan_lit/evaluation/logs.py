@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fexgan_lit.evaluation.specs import in_order
 from fexgan_lit.loggers.build import close_loggers, log_numbers, log_picture, log_table, make_loggers
+from fexgan_lit.metrics.registry import in_order
 from fexgan_lit.runfolder import RunFolder
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from torch import Tensor
 from fexgan_lit import figures
 from fexgan_lit.evaluation.contenders import CEILING, FLOOR, Trained
 from fexgan_lit.evaluation.ground import Ground
-from fexgan_lit.evaluation.people import SourceEmbeddings
 from fexgan_lit.evaluation.scores import Scores
-from fexgan_lit.evaluation.specs import spec
 from fexgan_lit.evaluation.standing import Row
+from fexgan_lit.metrics.groups import SourceEmbeddings
+from fexgan_lit.metrics.registry import metric_info
 from fexgan_lit.systems.base import Outcome
 
 
@@ -78,7 +78,7 @@ def standings_figure(rows: Sequence[Row], metrics: Sequence[str]) -> Image.Image
                 for row in systems
                 if metric in row.figures and (interval := row.figures[metric].interval) is not None
             }
-            panels[spec(metric).arrow] = figures.DotPanel(dots, bars, bounds)
+            panels[metric_info(metric).arrow] = figures.DotPanel(dots, bars, bounds)
     return figures.dot_panels(panels)
 
 

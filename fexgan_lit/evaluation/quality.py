@@ -9,11 +9,10 @@ from fexgan_lit.evaluation.breakdown import breakdown_tables
 from fexgan_lit.evaluation.contenders import Ceiling, Contender, Floor, Trained
 from fexgan_lit.evaluation.findings import Findings
 from fexgan_lit.evaluation.ground import Ground
-from fexgan_lit.evaluation.instruments import make_instruments
+from fexgan_lit.evaluation.instruments import Instruments, make_instruments
 from fexgan_lit.evaluation.intervals import draw_resamples
 from fexgan_lit.evaluation.papers import reference_table
 from fexgan_lit.evaluation.pictures import comparison_sheet, identity_sheet, standings_figure
-from fexgan_lit.evaluation.scorers import Instruments, make_scorers
 from fexgan_lit.evaluation.scores import Scores, score
 from fexgan_lit.evaluation.settings import EvaluationSettings
 from fexgan_lit.evaluation.standing import differences, standings
@@ -61,7 +60,7 @@ def score_all(contenders: Sequence[Trained], ground: Ground, tools: Instruments,
     everyone: list[Contender] = [Ceiling(), Floor(), *contenders]
     for contender in everyone:
         count = Counted(stage(f"measuring {contender.name}"), len(ground.pairs))
-        found.append(score(contender, ground.loader(), make_scorers(ground, tools), count))
+        found.append(score(contender, ground.loader(), tools.suite(ground.where), count))
     return found
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,32 +12,14 @@ from torch import Tensor
 
 from fexgan_lit.errors import UserError
 from fexgan_lit.evaluation.contenders import Contender, Trained
-from fexgan_lit.evaluation.people import People
+from fexgan_lit.metrics.groups import IdentityMetrics
 from fexgan_lit.systems.base import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fexgan_lit.data.pairs import PairBatch
-
-
-class Scorer(Protocol):
-    """One group of metrics, fed batch by batch."""
-
-    def update(self, batch: PairBatch, generated: Tensor, outcome: Outcome | None) -> None:
-        """Add a batch: `generated` (B, 3, S, S) in [-1, 1] for the targets of `batch`; `outcome` of systems only."""
-
-    def columns(self) -> dict[str, np.ndarray]:
-        """Values pair by pair, (N,) each, NaN where a pair has none."""
-
-    def numbers(self) -> dict[str, float]:
-        """Metrics of the whole set that are no means over pairs."""
-
-    def recipes(self) -> dict[str, str]:
-        """One line a metric: on what and how it was computed."""
-
-    def notes(self) -> dict[str, str]:
-        """Reasons for what is missing, and what to know of a figure."""
+    from fexgan_lit.metrics.suite import MetricSuite
 
 
 @dataclass
@@ -83,40 +65,33 @@ class Scores:
 def score(
     contender: Contender,
     batches: Iterable[PairBatch],
-    scorers: Sequence[Scorer],
+    suite: MetricSuite,
     progress: Callable[[int], None] | None = None,
 ) -> Scores:
     """Let a contender answer every batch and measure it.
 
     Raises:
-        UserError: its faces have values that are no numbers.
+        UserError: its faces have values that are no numbers, or there is no pair.
     """
     device = contender.system.device if isinstance(contender, Trained) else torch.device("cpu")
+    suite.to(device)
     for batch in batches:
         moved = batch.to(device)
         answer = contender.answer(moved)
         outcome = answer if isinstance(answer, Outcome) else None
         generated = answer.generated if isinstance(answer, Outcome) else answer
         check_finite(generated, contender.name)
-        for scorer in scorers:
-            scorer.update(moved, generated, outcome)
+        suite.update(moved, generated, outcome)
         if progress is not None:
             progress(len(batch))
-    return gather(contender, scorers)
-
-
-def gather(contender: Contender, scorers: Sequence[Scorer]) -> Scores:
-    """What the scorers found."""
-    made = Scores(contender.name)
-    for scorer in scorers:
-        made.columns |= scorer.columns()
-        made.numbers |= scorer.numbers()
-        made.recipes |= scorer.recipes()
-        made.notes |= scorer.notes()
-        confusion = getattr(scorer, "confusion", None)
-        if isinstance(scorer, People):
-            made.embeddings = scorer.embeddings, scorer.identity
-        made.confusion = confusion if confusion is not None else made.confusion
+    if not suite.n:
+        raise UserError("there is nothing to measure: no image was generated; is the split empty?")
+    columns = {name: column.double().numpy() for name, column in suite.per_pair().items()}
+    made = Scores(contender.name, columns, suite.numbers(), suite.recipes(), suite.notes())
+    confusion = suite.confusion()
+    made.confusion = None if confusion is None else confusion.numpy()
+    identity = [group for group in suite.groups if isinstance(group, IdentityMetrics)]
+    made.embeddings = identity[0].embeddings if identity else None
     if isinstance(contender, Trained):
         made.run, made.seed = str(contender.run.path), contender.settings.seed
     return made

@@ -10,7 +10,7 @@ import numpy as np
 
 from fexgan_lit.evaluation.intervals import Interval, Resamples, bootstrap_mean, paired_difference
 from fexgan_lit.evaluation.scores import Scores
-from fexgan_lit.evaluation.specs import in_order, spec
+from fexgan_lit.metrics.registry import in_order, metric_info
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def differences(rows: Sequence[Row], resamples: Resamples) -> list[Difference]:
     for number, first in enumerate(systems):
         for second in systems[number + 1 :]:
             for metric in first.columns:
-                if metric in second.columns and spec(metric).higher_is_better is not None:
+                if metric in second.columns and metric_info(metric).higher_is_better is not None:
                     interval = paired_difference(first.columns[metric], second.columns[metric], resamples)
                     found.append(Difference(metric, first.name, second.name, interval))
     return found
@@ -116,7 +116,7 @@ def differences(rows: Sequence[Row], resamples: Resamples) -> list[Difference]:
 
 def best(rows: Sequence[Row], metric: str) -> str | None:
     """The name of the system that stands best in `metric`; None where it has no better side or nobody has it."""
-    way = spec(metric).higher_is_better
+    way = metric_info(metric).higher_is_better
     known = [row for row in rows if row.runs and metric in row.figures]
     if way is None or not known:
         return None

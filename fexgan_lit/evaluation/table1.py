@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fexgan_lit.evaluation.scores import Scores, score
-from fexgan_lit.evaluation.verdicts import Discriminator, Verdicts
-from fexgan_lit.metrics.suite import DISCRIMINATOR_METRICS
+from fexgan_lit.metrics.groups import DiscriminatorMetrics, JudgeMetrics
+from fexgan_lit.metrics.registry import DISCRIMINATOR_METRICS
+from fexgan_lit.metrics.suite import MetricSuite
 from fexgan_lit.tables import ABSENT, PAPERS_TABLE1, TextTable
 
 if TYPE_CHECKING:
@@ -62,16 +63,13 @@ def discriminator_table(
 
 def train_scores(contender: Trained, ground: Ground, judge: Judge | OwnAffectJudge) -> Scores:
     """The verdicts on pairs of the training split."""
-    from fexgan_lit.data.pairs import fixed_pairs
-
-    d, train = ground.data.config, ground.data.train
-    pairs = fixed_pairs(train, d.split_seed, TRAIN_PAIRS, d.min_target_intensity, d.targets == "exact")
+    train = ground.data.train
+    pairs = ground.data.measured_pairs(train, TRAIN_PAIRS)
     there = replace(ground, frames=train, pairs=pairs, split="train")
-    return score(contender, there.loader(), [Verdicts(judge, there.where), Discriminator(there.where)])
+    return score(contender, there.loader(), MetricSuite([JudgeMetrics(judge), DiscriminatorMetrics()], there.where))
 
 
 def _cells(found: Scores) -> tuple[str, ...]:
     values = found.metrics()
-    return tuple(
-        f"{values[name]:.3f}" if name in values else ABSENT for name in (*DISCRIMINATOR_METRICS, "affect_as_asked")
-    )
+    names = (*DISCRIMINATOR_METRICS, "judge_affect_accuracy")
+    return tuple(f"{values[name]:.3f}" if name in values else ABSENT for name in names)

@@ -6,8 +6,8 @@ import csv
 import io
 from collections.abc import Sequence
 
-from fexgan_lit.evaluation.specs import in_order, spec
 from fexgan_lit.evaluation.standing import Difference, Figure, Row, best
+from fexgan_lit.metrics.registry import in_order, metric_info
 from fexgan_lit.tables import ABSENT, TextTable
 
 
@@ -16,7 +16,7 @@ def standings_table(rows: Sequence[Row], metrics: Sequence[str], title: str, not
 
     The best system of a column is in bold.
     """
-    header = ("", *(spec(metric).arrow for metric in metrics))
+    header = ("", *(metric_info(metric).arrow for metric in metrics))
     body = []
     for row in rows:
         cells = [_name(row)]
@@ -32,7 +32,7 @@ def leads(rows: Sequence[Row], row: Row, metric: str) -> bool:
     leader = best(rows, metric)
     if leader is None or not row.runs or metric not in row.figures or sum(bool(other.runs) for other in rows) < 2:
         return False
-    digits = spec(metric).digits
+    digits = metric_info(metric).digits
     first = next(other for other in rows if other.name == leader)
     return round(row.figures[metric].mean, digits) == round(first.figures[metric].mean, digits)
 
@@ -45,7 +45,7 @@ def cell(metric: str, figure: Figure | None) -> str:
     """``0.951 ± 0.003 [0.948, 0.954]``, or a dash."""
     if figure is None:
         return ABSENT
-    digits = spec(metric).digits
+    digits = metric_info(metric).digits
     text = f"{figure.mean:.{digits}f}"
     if figure.deviation is not None:
         text += f" ± {figure.deviation:.{digits}f}"
@@ -69,12 +69,12 @@ def differences_table(found: Sequence[Difference], metrics: Sequence[str]) -> Te
         cells = []
         for metric in metrics:
             interval = by_key.get((first, second, metric))
-            digits = spec(metric).digits
+            digits = metric_info(metric).digits
             text = ABSENT if interval is None else f"{interval.mean:+.{digits}f}"
             cells.append(text if interval is None or interval.excludes_zero else f"({text})")
         body.append((f"{first} - {second}", *cells))
     note = "Differences on the same pairs; in brackets where the 95% interval holds zero."
-    return TextTable("Paired differences", ("", *(spec(m).arrow for m in metrics)), tuple(body), 0, (note,))
+    return TextTable("Paired differences", ("", *(metric_info(m).arrow for m in metrics)), tuple(body), 0, (note,))
 
 
 def as_csv(rows: Sequence[Row]) -> str:
@@ -98,15 +98,15 @@ _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "↑":
 def as_latex(rows: Sequence[Row], metrics: Sequence[str]) -> str:
     """A booktabs table: mean and deviation, without intervals, the best system of a column in bold."""
     lines = [rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}", r"\toprule"]
-    lines.append(" & ".join(["", *(_tex(spec(metric).arrow) for metric in metrics)]) + r" \\")
+    lines.append(" & ".join(["", *(_tex(metric_info(metric).arrow) for metric in metrics)]) + r" \\")
     lines.append(r"\midrule")
     for row in rows:
         cells = [_tex(row.name)]
         for metric in metrics:
             figure = row.figures.get(metric)
-            text = "--" if figure is None else f"{figure.mean:.{spec(metric).digits}f}"
+            text = "--" if figure is None else f"{figure.mean:.{metric_info(metric).digits}f}"
             if figure is not None and figure.deviation is not None:
-                text += rf" $\pm$ {figure.deviation:.{spec(metric).digits}f}"
+                text += rf" $\pm$ {figure.deviation:.{metric_info(metric).digits}f}"
             cells.append(rf"\textbf{{{text}}}" if leads(rows, row, metric) else text)
         lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fexgan_lit.benchmarks.timing import Spread, take_turns
 from fexgan_lit.exporting.onnx_files import open_session, quiet, run_session
-from fexgan_lit.metrics.pixels import pixel_distances
+from fexgan_lit.metrics.pixels import psnr, ssim
 
 if TYPE_CHECKING:
     from fexgan_lit.api import LoadedSystem
@@ -160,7 +160,7 @@ def measure_int8(source: Path, path: Path, inputs: RealInputs, readers: Mapping[
     threads = torch.get_num_threads()
     exact, small = open_session(source, threads), open_session(path, threads)
     faces = [torch.cat([run_session(each, batch)[0] for batch in inputs.batches()]) for each in (exact, small)]
-    distances = pixel_distances(faces[1], faces[0])
+    similar, decibels = ssim(faces[1], faces[0]), psnr(faces[1], faces[0])
     shares = {
         name: tuple(float((read(made) == inputs.asked).float().mean()) for made in faces)
         for name, read in readers.items()
@@ -168,8 +168,8 @@ def measure_int8(source: Path, path: Path, inputs: RealInputs, readers: Mapping[
     return Int8Report(
         images=len(inputs.asked),
         origin=inputs.origin,
-        ssim=(float(distances.ssim.mean()), float(distances.ssim.min())),
-        psnr=(float(distances.psnr.mean()), float(distances.psnr.min())),
+        ssim=(float(similar.mean()), float(similar.min())),
+        psnr=(float(decibels.mean()), float(decibels.min())),
         read_as_asked=shares,  # type: ignore[arg-type]
         megabytes=(source.stat().st_size / 1e6, path.stat().st_size / 1e6),
         faster={batch: _faster(exact, small, inputs, batch) for batch in (1, 16)},

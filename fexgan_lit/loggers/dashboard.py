@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fexgan_lit.reporting.measures import direction
+from fexgan_lit.metrics.registry import direction
 
 #: How a panel shows its keys: curves over the iterations, pictures with a slider, a table of one run, an axis a key
 #: with a line a run, and the weight of each option for one number.

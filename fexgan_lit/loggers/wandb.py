@@ -15,7 +15,7 @@ from rich.console import Console
 
 from fexgan_lit.errors import UserError
 from fexgan_lit.loggers.artifacts import log_model, run_labels
-from fexgan_lit.reporting.measures import direction
+from fexgan_lit.metrics.registry import direction
 from fexgan_lit.runfolder import RunFolder
 from fexgan_lit.tables import ABSENT
 

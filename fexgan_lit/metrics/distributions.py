@@ -1,31 +1,131 @@
-"""How two sets of feature vectors differ as distributions: KID, precision and recall, density and coverage; and the IS.
+"""How two sets of feature vectors differ as distributions, and the real images' side of the comparison.
 
-Everything here takes features and knows nothing of images or networks. The Fréchet distance is in `frechet`.
+The Fréchet distance, KID and the inception score are torchmetrics'; precision, recall, density and coverage, which it
+does not have, are here.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import hashlib
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.inception import InceptionScore
+from torchmetrics.image.kid import KernelInceptionDistance
 
+from fexgan_lit.errors import UserError
+from fexgan_lit.files import write_atomic
+
+if TYPE_CHECKING:
+    from fexgan_lit.data.frames import FrameSet
+    from fexgan_lit.metrics.extractors import FeatureExtractor
+
+#: Real images of a comparison at most, spread evenly over the split.
+MOST_REAL = 10_000
+#: Subsets of KID and their size; parts of the inception score.
+SUBSETS, SUBSET_SIZE, SPLITS = 100, 1000, 10
 #: Rows of a distance matrix that are held at once.
 _BLOCK = 1024
+#: Images read at once.
+_BATCH = 64
 
 
-class Spread(NamedTuple):
-    """Mean and standard deviation (of the population) over subsets or splits, and what was changed for want of images.
+class Given(nn.Module):
+    """Takes the place of the network of a torchmetrics metric: what `update` is given are features already.
 
-    Attributes:
-        mean: the figure.
-        std: over the subsets.
-        note: a sentence, or None where nothing was changed.
+    Args:
+        size: F, the length of a feature vector.
     """
 
-    mean: float
-    std: float
-    note: str | None = None
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.num_features = size  # where torchmetrics looks for it
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The features (B, F)."""
+        return features
+
+
+class FrechetDistance(FrechetInceptionDistance):
+    """torchmetrics' Fréchet distance of features (B, F), zero or more; `reset` keeps the real side."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(feature=Given(size), reset_real_features=False)
+
+    def compute(self) -> Tensor:
+        """A scalar; the eigenvalues of a singular covariance may leave it a rounding error below zero."""
+        return super().compute().clamp(min=0)
+
+
+class KID(KernelInceptionDistance):
+    """torchmetrics' KID (Binkowski et al. 2018) of features (B, F), with smaller subsets where there are fewer images.
+
+    Args:
+        size: F.
+        seed: of the draws.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        with warnings.catch_warnings():  # that features are kept
+            warnings.simplefilter("ignore", UserWarning)
+            super().__init__(feature=Given(size), subsets=SUBSETS, reset_real_features=False)
+        self.seed = seed
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation over the subsets."""
+        self.subset_size = min(SUBSET_SIZE, len(torch.cat(self.real_features)), len(torch.cat(self.fake_features)))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return super().compute()
+
+
+class SeededInceptionScore(InceptionScore):
+    """torchmetrics' inception score (Salimans et al. 2016) of class probabilities (B, C).
+
+    Args:
+        classes: C.
+        seed: of the shuffle.
+    """
+
+    def __init__(self, classes: int, seed: int) -> None:
+        with warnings.catch_warnings():  # that features are kept
+            warnings.simplefilter("ignore", UserWarning)
+            super().__init__(feature=Given(classes), splits=SPLITS)
+        self.seed = seed
+
+    def update(self, imgs: Tensor) -> None:
+        """Add probabilities; torchmetrics takes logits, and the softmax of their logarithms is they themselves."""
+        super().update(imgs.clamp(min=torch.finfo(imgs.dtype).tiny).log())
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation over the parts."""
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the deviation of a single part
+            torch.manual_seed(self.seed)
+            return super().compute()
+
+
+def frechet_distance(real: Tensor, fake: Tensor) -> float:
+    """Fréchet distance of two sets of feature vectors, (N, F) and (M, F), N and M at least 2."""
+    metric = FrechetDistance(real.shape[1]).to(real.device)
+    metric.update(real, real=True)
+    metric.update(fake, real=False)
+    return float(metric.compute())
+
+
+def small_sample_note(n: int, features: int) -> str | None:
+    """What to say when a covariance of `features` dimensions was estimated from `n` images, or None when it is fine."""
+    if n > features:
+        return None
+    return f"only {n} images for {features} feature dimensions: the distance is biased upwards, compare at equal n only"
 
 
 class PRDC(NamedTuple):
@@ -42,64 +142,6 @@ class PRDC(NamedTuple):
     recall: float
     density: float
     coverage: float
-
-
-def kid(real: Tensor, fake: Tensor, subsets: int = 100, size: int = 1000, seed: int = 0) -> Spread:
-    """Kernel inception distance (Binkowski et al. 2018): unbiased MMD^2 with the kernel (x.y / F + 1)^3.
-
-    Unlike the Fréchet distance it is not biased by the number of images; it may come out slightly negative.
-
-    Args:
-        real: (N, F).
-        fake: (M, F).
-        subsets: how many pairs of subsets are drawn, each without replacement.
-        size: vectors in a subset; fewer where a side has fewer.
-        seed: of the draws.
-
-    Raises:
-        ValueError: a side has fewer than two vectors.
-    """
-    smaller = min(len(real), len(fake))
-    if smaller < 2:
-        raise ValueError(f"KID needs two images a side; got {len(real)} real, {len(fake)} generated")
-    taken = min(size, smaller)
-    generator = torch.Generator().manual_seed(seed)
-    values = [
-        polynomial_mmd(_draw(real, taken, generator), _draw(fake, taken, generator)) for _ in range(max(1, subsets))
-    ]
-    column = torch.stack(values).double()
-    note = f"subsets of {taken} in place of {size}: there are no more images a side" if taken < size else None
-    return Spread(float(column.mean()), float(column.std(unbiased=False)), note)
-
-
-def polynomial_mmd(x: Tensor, y: Tensor) -> Tensor:
-    """Unbiased squared maximum mean discrepancy of (N, F) and (M, F) under (x.y / F + 1)^3, a float64 scalar."""
-    inner = [_kernel_sum(side, side) - _kernel_diagonal(side) for side in (x, y)]
-    n, m = len(x), len(y)
-    return inner[0] / (n * (n - 1)) + inner[1] / (m * (m - 1)) - 2 * _kernel_sum(x, y) / (n * m)
-
-
-def inception_score(probabilities: Tensor, splits: int = 10, seed: int = 0) -> Spread:
-    """Exponential of the mean divergence of p(class | image) from p(class), over shuffled splits (Salimans 2016).
-
-    1 where every image has the same probabilities, C where C classes are named with certainty and come equally often.
-
-    Args:
-        probabilities: (N, C), rows sum to 1.
-        splits: parts of which the score is taken; as many as images where those are fewer.
-        seed: of the shuffle.
-
-    Raises:
-        ValueError: there is no image.
-    """
-    if not len(probabilities):
-        raise ValueError("an inception score needs an image")
-    parts = min(splits, len(probabilities))
-    order = torch.randperm(len(probabilities), generator=torch.Generator().manual_seed(seed))
-    scores = [_score(part) for part in probabilities.double()[order.to(probabilities.device)].tensor_split(parts)]
-    column = torch.stack(scores)
-    note = f"{parts} splits in place of {splits}: there are no more images" if parts < splits else None
-    return Spread(float(column.mean()), float(column.std(unbiased=False)), note)
 
 
 def prdc(real: Tensor, fake: Tensor, k: int = 5) -> PRDC:
@@ -149,22 +191,85 @@ def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
     return torch.addmm(squares, x, y.mT, alpha=-2).clamp_(min=0)
 
 
-def _draw(x: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    return x[torch.randperm(len(x), generator=generator)[:count].to(x.device)]
+@dataclass(frozen=True)
+class RealImages:
+    """What an extractor saw in the real frames.
+
+    Attributes:
+        features: (n, F) float32.
+        from_cache: whether they were found on disk.
+    """
+
+    features: Tensor
+    from_cache: bool = False
+
+    def __len__(self) -> int:
+        return len(self.features)
 
 
-def _kernel_sum(x: Tensor, y: Tensor) -> Tensor:
-    base = (x @ y.mT).div_(x.shape[1]).add_(1)
-    # the sum of cubes is taken row by row in single, over the rows in double precision
-    return (base * base).mul_(base).sum(dim=1).double().sum()
+def real_images(
+    extractor: FeatureExtractor,
+    frames: FrameSet,
+    rows: np.ndarray,
+    size: int,
+    cache_dir: str | Path,
+    key: str,
+    progress: Callable[[int, int], None] | None = None,
+    most: int = MOST_REAL,
+) -> RealImages:
+    """The features of `rows` of `frames`, from ``cache_dir/statistics`` or read and stored there.
+
+    Args:
+        extractor: the network.
+        frames: a split.
+        rows: (n,) rows of the split, at least one.
+        size: pixels the frames are resized to first, as large as the generated ones they are compared with.
+        cache_dir: folder of the cache; made when missing. At 2048 features a file takes up to 82 MB.
+        key: names the data and the split, for example the pack's folder and the split's key.
+        progress: told of every batch (done, in all); never called when the features are found.
+        most: frames read, spread evenly over `rows`.
+
+    Raises:
+        UserError: there are no frames, or the cache folder cannot be written.
+    """
+    from safetensors.torch import save
+
+    if not len(rows):
+        raise UserError(f"there are no real frames to compare with (split {key}); choose a split that has some")
+    if len(rows) > most:
+        rows = rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]
+    which = hashlib.sha256(np.ascontiguousarray(frames.rows[rows], dtype=np.int64).tobytes()).hexdigest()
+    parts = [2, key, which, size, extractor.name, extractor.resizer, extractor.fingerprint]  # 2: of the file's form
+    identity = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    path = Path(cache_dir) / "statistics" / f"{identity[:20]}.safetensors"
+    if (found := _stored(path, identity, (len(rows), extractor.feature_size))) is not None:
+        return RealImages(found, from_cache=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)  # before the work: a read-only cache is said at once
+        read = []
+        for start in range(0, len(rows), _BATCH):
+            images = frames.floats(rows[start : start + _BATCH], size).to(extractor.device)
+            read.append(extractor(images).features.float().cpu())
+            if progress is not None:
+                progress(min(start + _BATCH, len(rows)), len(rows))
+        features = torch.cat(read)
+        write_atomic(path, save({"features": features}, metadata={"key": identity}))
+    except OSError as error:
+        raise UserError(
+            f"The features of the real frames cannot be stored in {path.parent}: {error.strerror or error}. "
+            "Choose a cache folder that can be written and has 100 MB free."
+        ) from error
+    return RealImages(features)
 
 
-def _kernel_diagonal(x: Tensor) -> Tensor:
-    return (x.square().sum(dim=1) / x.shape[1] + 1).pow(3).double().sum()
+def _stored(path: Path, identity: str, shape: tuple[int, int]) -> Tensor | None:
+    """The stored features; None where they are missing, broken, or not those of `identity`: reading them mends it."""
+    from safetensors import SafetensorError, safe_open
 
-
-def _score(probabilities: Tensor) -> Tensor:
-    marginal = probabilities.mean(dim=0)
-    # sum p log(p / q) = -H(p) - sum p log q; entr(0) is 0 and a class that never comes has p = q = 0
-    cross = torch.special.xlogy(probabilities, marginal).sum(dim=1)
-    return (-torch.special.entr(probabilities).sum(dim=1) - cross).mean().exp()
+    try:
+        with safe_open(path, framework="pt") as file:
+            features = file.get_tensor("features")
+            right = (file.metadata() or {}).get("key") == identity and features.shape == shape
+            return features if right and features.isfinite().all() else None
+    except (OSError, SafetensorError, KeyError, RuntimeError, ValueError):
+        return None

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from fexgan_lit.errors import UserError
-from fexgan_lit.metrics.availability import Unavailable
-from fexgan_lit.metrics.frechet import INCEPTION_FEATURES, INCEPTION_FILE, find_inception, to_bytes, without_fidelity
+from fexgan_lit.files import from_home
 from fexgan_lit.metrics.judge import JudgeNet
-from fexgan_lit.metrics.weights import read_state
+from fexgan_lit.metrics.weights import Unavailable, read_state
 
+#: The file torch-fidelity keeps in torch.hub's checkpoint folder.
+INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 _INCEPTION_OPTION = "metrics.inception_weights"
 
 
@@ -120,7 +121,7 @@ class InceptionExtractor(FeatureExtractor):
     """
 
     name, title = "inception", "Inception (TensorFlow's of 2015)"
-    feature_size = INCEPTION_FEATURES
+    feature_size = 2048
     resizer = "rounded and clamped to uint8, TensorFlow 1's bilinear to 299 px, no antialias"
 
     def __init__(self, net: nn.Module) -> None:
@@ -152,7 +153,9 @@ def make_inception(weights_path: str | Path | None = None) -> InceptionExtractor
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except (ImportError, RuntimeError) as error:  # torchvision of another build than torch raises RuntimeError
-        return without_fidelity(error)
+        return Unavailable(
+            f"torch-fidelity cannot be used here ({error}); install the extra: pip install fexgan_lit[fid]"
+        )
     return InceptionExtractor(_inception_graph(FeatureExtractorInceptionV3, path))
 
 
@@ -168,3 +171,27 @@ def _inception_graph(graph: Any, path: Path) -> nn.Module:
         raise UserError(
             f"{_INCEPTION_OPTION}={path} holds the weights of another network: {reasons}; expected {INCEPTION_FILE}"
         ) from error
+
+
+def find_inception(weights_path: str | Path | None = None) -> Path | Unavailable:
+    """The file of the Inception weights: `weights_path`, else torch-fidelity's in torch.hub's checkpoint folder.
+
+    Raises:
+        UserError: `weights_path` is given and is no file.
+    """
+    if weights_path is not None:
+        given = Path(weights_path).expanduser()
+        if not given.is_file():
+            raise UserError(
+                f"metrics.inception_weights: there is no file {weights_path}. Give the path of {INCEPTION_FILE}."
+            )
+        return given
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+    if cached.is_file():
+        return cached
+    return Unavailable(f"Inception weights are not at {from_home(cached)}; give metrics.inception_weights=PATH")
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """[-1, 1] floats to uint8 by rounding and clamping, as FID wants them; the shape stays."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

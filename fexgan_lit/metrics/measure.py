@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,29 +11,15 @@ from torch import Tensor
 
 from fexgan_lit.data.wanted import affect_expression, both, frame_expression, reference_rows, strongest_row
 from fexgan_lit.expression import Expression
+from fexgan_lit.metrics.pixels import ssim
 
 if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
-    from fexgan_lit.data.pairs import PairBatch
-    from fexgan_lit.metrics.suite import TrainingSuite
-    from fexgan_lit.metrics.unpaired import UnpairedSuite
     from fexgan_lit.systems.base import ExpressionSystem
 
 
 #: Rows of the picture: more are not looked at.
 MOST_IDENTITIES = 16
-
-
-@torch.no_grad()
-def measure(
-    system: ExpressionSystem, batches: Iterable[PairBatch], suite: TrainingSuite | UnpairedSuite
-) -> dict[str, float]:
-    """Every metric of `suite` for `system` on the pairs of `batches`; draws no random number."""
-    suite.to(system.device)
-    suite.reset()
-    for batch in batches:
-        suite.add(system, batch.to(system.device))
-    return suite.compute()
 
 
 @dataclass(frozen=True)
@@ -105,7 +90,4 @@ def complex_faces(
 
 def grid_similarity(grid: AffectGrid) -> float:
     """Mean SSIM of the generated cells of the grid against the true frames of the same cells."""
-    from torchmetrics.functional.image import structural_similarity_index_measure as ssim
-
-    made, true = grid.generated[grid.present], grid.truth[grid.present]  # (I, K, 3, S, S) -> (n, 3, S, S)
-    return torch.as_tensor(ssim((made + 1) / 2, (true + 1) / 2, data_range=1.0)).item()
+    return float(ssim(grid.generated[grid.present], grid.truth[grid.present]).mean())  # (I, K, 3, S, S) -> (n, 3, S, S)

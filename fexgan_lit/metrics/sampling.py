@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fexgan_lit.metrics.frechet import feature_frechet_distance, small_sample_note
+from fexgan_lit.metrics.distributions import frechet_distance, small_sample_note
 from fexgan_lit.metrics.judge import Judge
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def report_samples(judge: Judge, samples: Tensor, asked: Tensor, real_features: 
         shares=dict(zip(judge.identities, shares.tolist(), strict=True)),
         entropy=entropy,
         entropy_relative=entropy / math.log(len(judge.identities)) if len(judge.identities) > 1 else 1.0,
-        fd_judge=feature_frechet_distance(real_features, reading.features) if real_features is not None else None,
+        fd_judge=frechet_distance(real_features, reading.features) if real_features is not None else None,
         notes=(note,) if note else (),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,13 @@ import torch
 from torch import Tensor
 
 from fexgan_lit.errors import UserError
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """A metric that cannot be had here, and why; reported as absent, never as a number."""
+
+    reason: str
 
 
 def read_state(path: Path, option: str, expected: str) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fexgan_lit.evaluation.intervals import Interval
-from fexgan_lit.reporting.measures import Measure
+from fexgan_lit.metrics.registry import MetricInfo
 from fexgan_lit.reporting.sureness import student_interval
 from fexgan_lit.reporting.sweeps import SEED, Sweep, SweepRun
 
@@ -37,7 +37,7 @@ class Effect:
     against_best: Interval | None
 
 
-def effects(sweep: Sweep, by: Measure) -> list[Effect]:
+def effects(sweep: Sweep, by: MetricInfo) -> list[Effect]:
     """The effect of every value of the axes with two to `MOST_VALUES` values, some of them in several runs."""
     found: list[Effect] = []
     measured = [run for run in sweep.finished if by.name in run.metrics]
@@ -48,7 +48,7 @@ def effects(sweep: Sweep, by: Measure) -> list[Effect]:
     return found
 
 
-def _of_axis(axis: str, values: Sequence[Any], runs: Sequence[SweepRun], by: Measure) -> list[Effect]:
+def _of_axis(axis: str, values: Sequence[Any], runs: Sequence[SweepRun], by: MetricInfo) -> list[Effect]:
     groups = {repr(value): [run for run in runs if repr(run.values.get(axis)) == repr(value)] for value in values}
     best = max(groups, key=lambda key: _ahead(axis, key, groups, by))
     return [
@@ -58,11 +58,11 @@ def _of_axis(axis: str, values: Sequence[Any], runs: Sequence[SweepRun], by: Mea
     ]  # fmt: skip
 
 
-def _mean(runs: Sequence[SweepRun], by: Measure) -> float:
+def _mean(runs: Sequence[SweepRun], by: MetricInfo) -> float:
     return float(np.mean([run.metrics[by.name] for run in runs]))
 
 
-def _ahead(axis: str, key: str, groups: Mapping[str, Sequence[SweepRun]], by: Measure) -> float:
+def _ahead(axis: str, key: str, groups: Mapping[str, Sequence[SweepRun]], by: MetricInfo) -> float:
     """How far the value `key` is ahead of the others on average: like with like, since runs may be missing."""
     ahead = []
     for runs in groups.values():
@@ -71,7 +71,7 @@ def _ahead(axis: str, key: str, groups: Mapping[str, Sequence[SweepRun]], by: Me
     return float(np.mean(ahead))
 
 
-def _gaps(axis: str, first: Sequence[SweepRun], second: Sequence[SweepRun], by: Measure) -> list[float]:
+def _gaps(axis: str, first: Sequence[SweepRun], second: Sequence[SweepRun], by: MetricInfo) -> list[float]:
     """How far runs of `first` are ahead of those of `second` that agree with them in everything but `axis`."""
     twins = {_rest(run, axis): run for run in second}
     pairs = [(run, twins[_rest(run, axis)]) for run in first if _rest(run, axis) in twins]

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fexgan_lit.errors import UserError
+from fexgan_lit.metrics.registry import MetricInfo
 from fexgan_lit.reporting.effects import Effect, effects
-from fexgan_lit.reporting.measures import Measure, further, objectives
+from fexgan_lit.reporting.measures import further, objectives
 from fexgan_lit.reporting.settings_of_sweep import Setting, pareto_front, ranked, settings_of
 from fexgan_lit.reporting.sureness import sureness
 from fexgan_lit.reporting.sweeps import FINISHED, Sweep, SweepRun, read_sweep
@@ -34,15 +35,15 @@ class SweepFindings:
     """
 
     sweep: Sweep
-    objectives: list[Measure]
-    further: list[Measure]
+    objectives: list[MetricInfo]
+    further: list[MetricInfo]
     settings: list[Setting]
     front: list[Setting]
     sure: list[str]
     effects: list[Effect]
 
     @property
-    def by(self) -> Measure:
+    def by(self) -> MetricInfo:
         """What the settings are in order of."""
         return self.objectives[0]
 

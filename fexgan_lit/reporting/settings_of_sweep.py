@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fexgan_lit.reporting.measures import Measure
+from fexgan_lit.metrics.registry import MetricInfo
 from fexgan_lit.reporting.sweeps import SEED, Sweep, SweepRun
 
 
@@ -112,14 +112,14 @@ def _figure(by_seed: Mapping[Any, float]) -> Figure:
     return Figure(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None, by_seed)
 
 
-def ranked(settings: Sequence[Setting], by: Measure) -> list[Setting]:
+def ranked(settings: Sequence[Setting], by: MetricInfo) -> list[Setting]:
     """Best first; those without a number of that measure behind the others, in order of appearance."""
     known = [setting for setting in settings if by.name in setting.figures]
     rest = [setting for setting in settings if by.name not in setting.figures]
     return sorted(known, key=lambda setting: -by.sign * setting.figures[by.name].mean) + rest
 
 
-def pareto_front(settings: Sequence[Setting], objectives: Sequence[Measure]) -> list[Setting]:
+def pareto_front(settings: Sequence[Setting], objectives: Sequence[MetricInfo]) -> list[Setting]:
     """The settings that no other beats in one objective without being beaten in another; of equals all.
 
     A setting that lacks one of the objectives is not on it.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fexgan_lit.evaluation.intervals import CONFIDENCE, Interval
-from fexgan_lit.reporting.measures import Measure
+from fexgan_lit.metrics.registry import MetricInfo
 from fexgan_lit.reporting.settings_of_sweep import Setting
 
 
@@ -45,7 +45,7 @@ def student_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - reach, mean + reach, len(values))
 
 
-def lead(first: Setting, second: Setting, by: Measure) -> Lead:
+def lead(first: Setting, second: Setting, by: MetricInfo) -> Lead:
     """How far `first` is ahead of `second`: paired by the seeds both have, else by Welch's interval."""
     a, b = (setting.figures[by.name] for setting in (first, second))
     ahead = by.sign * (a.mean - b.mean)
@@ -75,7 +75,7 @@ def _quantile(freedom: float) -> float:
     return float(t.ppf(1 - (1 - CONFIDENCE) / 2, freedom))
 
 
-def deviation_between_seeds(settings: Sequence[Setting], by: Measure) -> float | None:
+def deviation_between_seeds(settings: Sequence[Setting], by: MetricInfo) -> float | None:
     """The deviation pooled over all settings with two seeds or more; None where there is none."""
     figures = [setting.figures[by.name] for setting in settings if by.name in setting.figures]
     parts = [(len(f.by_seed) - 1, f.deviation**2) for f in figures if f.deviation is not None]
@@ -83,7 +83,7 @@ def deviation_between_seeds(settings: Sequence[Setting], by: Measure) -> float |
     return (sum(n * variance for n, variance in parts) / freedom) ** 0.5 if freedom else None
 
 
-def sureness(settings: Sequence[Setting], by: Measure) -> list[str]:
+def sureness(settings: Sequence[Setting], by: MetricInfo) -> list[str]:
     """How sure it is that the first of `settings`, best first, is the best, in sentences."""
     known = [setting for setting in settings if by.name in setting.figures]
     if len(known) < 2:
@@ -105,12 +105,12 @@ def sureness(settings: Sequence[Setting], by: Measure) -> list[str]:
     return lines
 
 
-def _beside_spread(ahead: str, step: Lead, spread: float, by: Measure) -> str:
+def _beside_spread(ahead: str, step: Lead, spread: float, by: MetricInfo) -> str:
     way = "more" if step.ahead > spread else "no more"
     return f"{ahead}: {way} than the deviation between seeds ({by.gap(spread)}, over all settings)."
 
 
-def _interval_line(step: Lead, by: Measure) -> str:
+def _interval_line(step: Lead, by: MetricInfo) -> str:
     if step.interval is None:
         return "One of the two has one seed, so their difference has no interval."
     low, high = by.gap(step.interval.low), by.gap(step.interval.high)

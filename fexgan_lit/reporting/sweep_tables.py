@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fexgan_lit.evaluation.intervals import CONFIDENCE
+from fexgan_lit.metrics.registry import MetricInfo
 from fexgan_lit.reporting.findings import SweepFindings
-from fexgan_lit.reporting.measures import Measure
 from fexgan_lit.reporting.settings_of_sweep import Figure, Setting, short_names, value_text
 from fexgan_lit.reporting.sweeps import SEED
 from fexgan_lit.tables import ABSENT, TextTable
 
 
-def settings_table(findings: SweepFindings, measures: Sequence[Measure]) -> TextTable:
+def settings_table(findings: SweepFindings, measures: Sequence[MetricInfo]) -> TextTable:
     """A row a setting, best first: its values, mean ± deviation of each measure, the front, seeds and minutes."""
     names = short_names(_choices(findings))
     header = ("", *names.values(), *(m.arrow for m in measures), "front", "seeds", "minutes")
@@ -56,7 +56,7 @@ def _choices(findings: SweepFindings) -> list[str]:
     return [axis for axis in findings.sweep.axes if axis != SEED]
 
 
-def _best(settings: Sequence[Setting], by: Measure) -> float | None:
+def _best(settings: Sequence[Setting], by: MetricInfo) -> float | None:
     """The best mean; None where the digits shown leave nothing to choose from."""
     means = [setting.figures[by.name].mean for setting in settings if by.name in setting.figures]
     if by.higher_is_better is None or len({by.text(mean) for mean in means}) < 2:
@@ -64,7 +64,7 @@ def _best(settings: Sequence[Setting], by: Measure) -> float | None:
     return max(means, key=lambda mean: by.sign * mean)
 
 
-def _cell(setting: Setting, by: Measure, best: float | None) -> str:
+def _cell(setting: Setting, by: MetricInfo, best: float | None) -> str:
     if by.name not in setting.figures:
         return ABSENT
     figure = setting.figures[by.name]
@@ -72,7 +72,7 @@ def _cell(setting: Setting, by: Measure, best: float | None) -> str:
     return f"**{text}**" if best is not None and by.text(figure.mean) == by.text(best) else text
 
 
-def figure_text(figure: Figure, by: Measure, deviation: bool = True) -> str:
+def figure_text(figure: Figure, by: MetricInfo, deviation: bool = True) -> str:
     """Mean ± deviation, - for the deviation of one seed; the mean alone where one seed was planned."""
     spread = ABSENT if figure.deviation is None else by.text(figure.deviation)
     return f"{by.text(figure.mean)} ± {spread}" if deviation else by.text(figure.mean)

@@ -362,14 +362,16 @@ class ExpressionSystem(LightningModule):
         self._begin_suites(getattr(data, "test_splits", ("val",)), fid=True)
 
     def _begin_suites(self, splits: Sequence[str], fid: bool) -> None:
-        from fexgan_lit.metrics.suite import TrainingSuite
+        from fexgan_lit.metrics.groups import DiscriminatorMetrics, PixelMetrics
+        from fexgan_lit.metrics.suite import MetricSuite
 
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if hasattr(data, "metric_suite"):
-            suites = {split: data.metric_suite(split, fid=fid) for split in splits}
+            self.suites = {split: data.metric_suite(split, fid=fid, device=self.device) for split in splits}
         else:  # other loaders than those of a FrameDataModule: there is no judge
-            suites = {split: TrainingSuite(self.affects, None, split=split) for split in splits}
-        self.suites = {split: suite.to(self.device) for split, suite in suites.items()}
+            self.suites = {
+                split: MetricSuite([PixelMetrics(), DiscriminatorMetrics()], f"split={split}") for split in splits
+            }
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> None:
         """Measure a batch of validation pairs."""

@@ -30,7 +30,7 @@ from fexgan_lit.evaluation.enlarged import (
 from fexgan_lit.evaluation.findings import write_findings
 from fexgan_lit.evaluation.papers import LI_TABLE4, augmentation_reference
 from fexgan_lit.evaluation.settings import AugmentationSettings, EvaluationSettings
-from fexgan_lit.evaluation.specs import in_order, spec
+from fexgan_lit.metrics.registry import in_order, metric_info
 from tests.metrics.faces import AFFECTS, make_frames
 
 PER_CELL = 6
@@ -277,7 +277,7 @@ def test_every_run_has_a_name_of_its_own():
 def test_multiples_stand_in_the_order_of_their_numbers():
     names = ["accuracy_times_10", "zeta", "accuracy_times_5", "ssim"]
     assert in_order(names) == ["ssim", "accuracy_times_5", "accuracy_times_10", "zeta"]
-    assert spec("accuracy_times_10").arrow == "×10 ↑"
+    assert metric_info("accuracy_times_10").arrow == "×10 ↑"
 
 
 def test_gains_are_paired_seed_by_seed():

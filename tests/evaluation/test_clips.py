@@ -82,7 +82,7 @@ def test_affects_count_where_the_true_frame_shows_them():
     strength = np.array([0.1, 0.6, 1.0, 0.9, 0.1, 1.0], np.float32)
     frames = grey([0] * 6, affect=affect, intensity=strength, take=np.zeros(6, np.int64))
     clips = [Clip(0, np.array([0, 1, 2, 3])), Clip(0, np.array([0, 4]))]
-    found = measured(Ceiling(), frames, clips).columns["affect_as_asked"]
+    found = measured(Ceiling(), frames, clips).columns["judge_affect_accuracy"]
     assert found[0] == pytest.approx(2 / 3), (
         "two frames of joy are right, one of sadness is not, the weakest is no test"
     )

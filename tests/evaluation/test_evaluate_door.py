@@ -15,13 +15,14 @@ import torch
 from rich.console import Console
 
 from fexgan_lit import evaluate
+from fexgan_lit.data.datamodule import FrameDataModule
 from fexgan_lit.errors import UserError
 from fexgan_lit.evaluation.contenders import CEILING, FLOOR, open_contenders
 from fexgan_lit.evaluation.findings import Findings, write_findings
 from fexgan_lit.evaluation.settings import EvaluationSettings
 from fexgan_lit.metrics import judges
 from fexgan_lit.metrics.own_judges import OwnReading
-from tests.conftest import AFFECTS
+from tests.conftest import AFFECTS, TINY, run_train
 from tests.doors import run_door
 
 
@@ -67,6 +68,20 @@ def test_every_metric_has_its_recipe(found):
         assert all(re.match(r"au_error_au\d\d|f1_|.*_std", name) for name in missing), missing
 
 
+def test_the_report_of_the_training_says_the_same_digit_for_digit(bench, monkeypatch, tmp_path):
+    run_train(tmp_path, *TINY, "metrics.judge=true", "trainer.max_steps=4", f"hydra.run.dir={tmp_path / 'run'}")
+    (trained,) = open_contenders(EvaluationSettings(runs=[str(tmp_path / "run")]), lambda done, total: None)
+    data = FrameDataModule(trained.settings.dataset, trained.settings.seed)
+    data.setup()
+    found = findings_of([tmp_path / "run"], replace(bench, affect=data.judge), monkeypatch)
+    final = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
+    figures = {name: figure.mean for name, figure in found.rows[2].figures.items()}
+    both = {name.removeprefix("final/val/") for name in final if name.startswith("final/val/")} & set(figures)
+    assert both >= {"ssim", "psnr", "fd_judge", "judge_affect_accuracy", "judge_identity_accuracy", "d_fake_binary"}
+    for name in both:
+        assert f"{figures[name]:.5g}" == f"{final[f'final/val/{name}']:.5g}", name
+
+
 def test_the_same_runs_give_the_same_file(runs, bench, monkeypatch, tmp_path):
     for name in ("first", "second"):
         write_findings(findings_of(runs[:1], bench, monkeypatch), tmp_path / name)
@@ -96,10 +111,10 @@ def test_a_judge_of_the_users_own_leaves_out_what_it_cannot_say(runs, bench, mon
     figures = found.rows[2].figures
     assert "fd_judge" not in figures
     assert "features are not known" in found.notes["fd_judge"]
-    assert "identity_kept" not in figures
+    assert "judge_identity_accuracy" not in figures
     asked = [row[1] for row in found.breakdowns[0].rows]
     share = int(asked[0]) / sum(map(int, asked))
-    assert figures["affect_as_asked"].mean == pytest.approx(share), "the stub always says anger"
+    assert figures["judge_affect_accuracy"].mean == pytest.approx(share), "the stub always says anger"
 
 
 def test_names_make_rows(runs, bench, monkeypatch):

@@ -46,7 +46,7 @@ def test_clips_stand_between_true_ones_and_the_still_source(runs, bench, monkeyp
     assert rows[FLOOR]["acd_i"].mean == pytest.approx(0.0, abs=1e-5)
     assert rows[CEILING]["acd"].mean > 1e-3
     assert rows["fexgan"]["acd"].interval is not None
-    assert {d.metric for d in found.differences} == {"acd", "acd_i", "affect_as_asked"}
+    assert {d.metric for d in found.differences} == {"acd", "acd_i", "judge_affect_accuracy"}
     table = next(t for t in found.breakdowns if t.title == "Every clip")
     assert sum(int(row[1]) for row in table.rows) <= len(table.rows) * 3
     numbers = json.loads(written(found, tmp_path))

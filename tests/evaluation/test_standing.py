@@ -73,7 +73,7 @@ def test_best_follows_the_way_that_is_better_and_never_names_ceiling_or_floor():
     assert best(rows, "d_real_binary") is None
     table = standings_table(rows, ["ssim", "fd_judge"], "Standings")
     assert table.rows[2][1] == "**0.800**"
-    assert table.rows[3][2] == "**1.00**"
+    assert table.rows[3][2] == "**1.000**"
     assert not any(text.startswith("**") for row in table.rows[:2] for text in row)
 
 
@@ -109,6 +109,6 @@ def test_csv_and_latex_hold_every_row():
     }  # fmt: skip
     assert next(line for line in lines if line["metric"] == "fd_judge")["low"] == ""
     latex = as_latex(rows, ["ssim", "fd_judge"])
-    assert r"a\_b & \textbf{0.800} & \textbf{2.50} \\" in latex
+    assert r"a\_b & \textbf{0.800} & \textbf{2.500} \\" in latex
     assert r"SSIM $\uparrow$ & fd\_judge $\downarrow$" in latex
     assert latex.count(r"\\") == 4

@@ -15,7 +15,7 @@ from fexgan_lit.dashboard import swept
 from fexgan_lit.doors import run_folder_name
 from fexgan_lit.errors import UserError
 from fexgan_lit.loggers.dashboard import build_workspace, sections
-from fexgan_lit.reporting.measures import direction
+from fexgan_lit.metrics.registry import direction
 
 
 def test_a_sweep_gives_the_axes_and_the_group(tmp_path):

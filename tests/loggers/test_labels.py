@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from fexgan_lit.config import LoggerSettings
 from fexgan_lit.loggers.artifacts import run_labels, setting_digest, swept_setting
-from fexgan_lit.reporting.measures import direction
+from fexgan_lit.metrics.registry import direction
 
 
 def config(seed=0, **changes):

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from fexgan_lit.errors import UserError
-from fexgan_lit.metrics.availability import Unavailable
-from fexgan_lit.metrics.extractors import InceptionExtractor, JudgeExtractor, make_inception
-from fexgan_lit.metrics.frechet import INCEPTION_FILE, feature_frechet_distance, to_bytes
+from fexgan_lit.metrics.distributions import frechet_distance
+from fexgan_lit.metrics.extractors import INCEPTION_FILE, InceptionExtractor, JudgeExtractor, make_inception, to_bytes
 from fexgan_lit.metrics.judge import JudgeNet
+from fexgan_lit.metrics.weights import Unavailable
 
 
 def images(count: int = 4, size: int = 128, seed: int = 0) -> torch.Tensor:
@@ -111,7 +111,7 @@ def test_fid_at_128_px_is_that_of_torchmetrics_without_antialias(inception, ince
     real, fake = images(6), images(5, seed=1)
     theirs.update(to_bytes(real), real=True)
     theirs.update(to_bytes(fake), real=False)
-    mine = feature_frechet_distance(inception(real).features, inception(fake).features)
+    mine = frechet_distance(inception(real).features, inception(fake).features)
     assert mine == pytest.approx(float(theirs.compute()), rel=1e-3)
 
 
@@ -123,3 +123,8 @@ def test_weights_of_another_network_are_named(fidelity, tmp_path):
     other.write_bytes(b"nothing")
     with pytest.raises(UserError, match="holds no weights"):
         make_inception(other)
+
+
+def test_bytes_are_rounded_and_clamped():
+    levels = torch.tensor([-1.2, -1.0, 0.0, 100.6 / 127.5 - 1, 1.0, 1.3])
+    assert to_bytes(levels).tolist() == [0, 0, 128, 101, 255, 255]

@@ -7,8 +7,8 @@ import torch
 import torchmetrics.functional.image.lpips as theirs
 
 from fexgan_lit.errors import UserError
-from fexgan_lit.metrics.availability import Unavailable
 from fexgan_lit.metrics.lpips import BACKBONE_FILES, Lpips, make_lpips, shipped_heads
+from fexgan_lit.metrics.weights import Unavailable
 
 
 def images(count: int = 2, size: int = 64, seed: int = 0) -> torch.Tensor:

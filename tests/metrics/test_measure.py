@@ -9,8 +9,9 @@ import torch
 from fexgan_lit.data.frames import FrameSet
 from fexgan_lit.data.pairs import FixedPairLoader, fixed_pairs
 from fexgan_lit.expression import Expression
-from fexgan_lit.metrics.measure import affect_grid, complex_faces, grid_similarity, measure, reference_rows
-from fexgan_lit.metrics.suite import TrainingSuite
+from fexgan_lit.metrics.groups import DiscriminatorMetrics, PixelMetrics
+from fexgan_lit.metrics.measure import affect_grid, complex_faces, grid_similarity, reference_rows
+from fexgan_lit.metrics.suite import MetricSuite
 from fexgan_lit.systems.base import Outcome
 
 AFFECTS = ("anger", "joy", "neutral")
@@ -55,8 +56,10 @@ WHOLE = {(i, k): 2 for i in range(2) for k in range(3)}
 
 def test_an_oracle_gets_full_marks_and_known_table_1():
     data = frames(WHOLE)
-    loader = FixedPairLoader(data, fixed_pairs(data), 4, 32)
-    numbers = measure(Oracle(), loader, TrainingSuite(AFFECTS, None))
+    suite = MetricSuite([PixelMetrics(), DiscriminatorMetrics()])
+    for batch in FixedPairLoader(data, fixed_pairs(data), 4, 32):
+        suite.add(Oracle(), batch)
+    numbers = suite.compute()
     assert numbers["ssim"] == pytest.approx(1, abs=1e-2)
     assert numbers["d_real_binary"] == numbers["d_fake_binary"] == 1
     assert numbers["d_real_affect"] == numbers["d_fake_affect"] == 1

@@ -7,7 +7,8 @@ import math
 import pytest
 
 from fexgan_lit.errors import UserError
-from fexgan_lit.reporting.measures import find_measure, measure, objectives
+from fexgan_lit.metrics.registry import metric_info
+from fexgan_lit.reporting.measures import find_measure, objectives
 from fexgan_lit.reporting.settings_of_sweep import pareto_front, ranked, settings_of, short_names
 from tests.reporting.conftest import ACCURACY, FD, SSIM, finished_run, sweep_of
 
@@ -36,8 +37,8 @@ def test_best_first_follows_the_direction_and_what_has_no_number_comes_last():
         finished_run("c", {"x": "c"}, ssim=0.8), finished_run("d", {"x": "d"}, fd=2.0, ssim=0.6),
     )  # fmt: skip
     settings = settings_of(sweep_of(*runs))
-    assert [s.label for s in ranked(settings, measure(FD))] == ["x b", "x d", "x a", "x c"]
-    assert [s.label for s in ranked(settings, measure(SSIM))] == ["x a", "x c", "x b", "x d"]
+    assert [s.label for s in ranked(settings, metric_info(FD))] == ["x b", "x d", "x a", "x c"]
+    assert [s.label for s in ranked(settings, metric_info(SSIM))] == ["x a", "x c", "x b", "x d"]
 
 
 def test_a_seed_without_the_number_leaves_the_setting_without_a_mean():
@@ -57,7 +58,7 @@ def test_pareto_front_by_hand():
         ]
     ]  # fmt: skip
     lacking = finished_run("no accuracy", {"x": "no accuracy"}, fd=0.1)
-    front = pareto_front(settings_of(sweep_of(*runs, lacking)), [measure(FD), measure(ACCURACY)])
+    front = pareto_front(settings_of(sweep_of(*runs, lacking)), [metric_info(FD), metric_info(ACCURACY)])
     assert [s.values["x"] for s in front] == ["sharp", "even", "right", "twin of right"]
 
 
@@ -71,12 +72,12 @@ def test_axes_are_named_as_shortly_as_tells_them_apart():
 
 
 def test_measures_know_which_way_is_better():
-    ways = {name: measure(name).higher_is_better for name in (FD, ACCURACY, SSIM, "final/fitted/prior_fd_judge")}
+    ways = {name: metric_info(name).higher_is_better for name in (FD, ACCURACY, SSIM, "final/fitted/prior_fd_judge")}
     assert ways == {FD: False, ACCURACY: True, SSIM: True, "final/fitted/prior_fd_judge": False}
-    assert measure("final/val/d_real_binary").higher_is_better is None
-    assert measure("final/val/real_judge_affect_accuracy").higher_is_better is None, "a ceiling is nobody's merit"
-    assert measure("final/train/ssim").label == "SSIM (train)"
-    assert measure(ACCURACY).arrow == "affect as asked ↑"
+    assert metric_info("final/val/d_real_binary").higher_is_better is None
+    assert metric_info("final/val/real_judge_affect_accuracy").higher_is_better is None, "a ceiling is nobody's merit"
+    assert metric_info("final/train/ssim").label == "SSIM (train)"
+    assert metric_info(ACCURACY).arrow == "affect as asked ↑"
 
 
 def test_by_takes_a_whole_name_or_its_end_and_says_what_there_is():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from fexgan_lit.metrics.registry import metric_info
 from fexgan_lit.reporting.effects import effects
-from fexgan_lit.reporting.measures import measure
 from fexgan_lit.reporting.settings_of_sweep import ranked, settings_of
 from fexgan_lit.reporting.sureness import deviation_between_seeds, lead, student_interval, sureness
 from tests.reporting.conftest import FD, finished_run, sweep_of
 
-BY = measure(FD)
+BY = metric_info(FD)
 #: Student's t at 97.5% for 2 and for 4 degrees of freedom.
 T2, T4 = 4.302653, 2.776445
 

@@ -14,8 +14,9 @@ from fexgan_lit.config import train_settings
 from fexgan_lit.data.wanted import affect_expression, both, frame_expression, reference_rows
 from fexgan_lit.errors import UserError
 from fexgan_lit.expression import Expression
-from fexgan_lit.metrics.measure import affect_grid, complex_faces, measure
-from fexgan_lit.metrics.suite import TrainingSuite
+from fexgan_lit.metrics.groups import DiscriminatorMetrics, PixelMetrics
+from fexgan_lit.metrics.measure import affect_grid, complex_faces
+from fexgan_lit.metrics.suite import MetricSuite
 from fexgan_lit.systems import build_system, check_reads
 from fexgan_lit.systems.base import ExpressionSystem, Outcome
 from tests.conftest import TINY, run_train, write_frames
@@ -172,8 +173,10 @@ def test_scores_without_threshold_and_missing_heads_stay_out_of_table_1():
     from fexgan_lit.data.pairs import FixedPairLoader, fixed_pairs
 
     data = frames(WHOLE)
-    numbers = measure(Mute(), FixedPairLoader(data, fixed_pairs(data), 4, 32), TrainingSuite(AFFECTS, None))
-    assert set(numbers) == {"ssim", "psnr"}
+    suite = MetricSuite([PixelMetrics(), DiscriminatorMetrics()])
+    for batch in FixedPairLoader(data, fixed_pairs(data), 4, 32):
+        suite.add(Mute(), batch)
+    assert set(suite.compute()) == {"ssim", "psnr"}
 
 
 def test_a_concern_is_said_once_and_only_when_it_stays():

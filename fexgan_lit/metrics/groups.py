@@ -1,0 +1,490 @@
+"""The groups of a metric suite: pixels, distributions, judge, discriminator, geometry, identity, the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.aggregation import CatMetric
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from fexgan_lit.expression import ACTION_UNITS
+from fexgan_lit.metrics import pixels
+from fexgan_lit.metrics.distributions import (
+    KID,
+    PRDC,
+    SPLITS,
+    SUBSET_SIZE,
+    SUBSETS,
+    FrechetDistance,
+    RealImages,
+    SeededInceptionScore,
+    prdc,
+    small_sample_note,
+)
+from fexgan_lit.metrics.expression_scores import f1_per_affect, landmark_distances
+from fexgan_lit.metrics.extractors import FeatureExtractor, Features
+from fexgan_lit.metrics.judge import Judge, JudgeReading
+from fexgan_lit.metrics.lpips import Lpips
+from fexgan_lit.metrics.recognition import FALSE_ACCEPT_RATES, cosine_to_source, rank1_hits, tar_at_far
+from fexgan_lit.metrics.suite import Answer, MetricGroup
+from fexgan_lit.metrics.weights import Unavailable
+
+if TYPE_CHECKING:
+    from fexgan_lit.data.frames import FrameSet
+    from fexgan_lit.metrics.identity_judge import IdentityJudge
+    from fexgan_lit.metrics.judges import JudgeBench
+    from fexgan_lit.metrics.own_judges import OwnAffectJudge, OwnIdentityJudge, OwnReading
+
+#: Neighbourhoods of precision, recall, density and coverage reach to this neighbour; images a side at most.
+NEIGHBOURS, MOST_NEIGHBOURS = 5, 10_000
+#: Metric -> its name on Inception, which is that of the literature, and the stem of its name on another extractor.
+_NAMES = {"frechet": ("fid", "fd"), "kid": ("kid", "kid"), "score": ("inception_score", "is")}
+#: By false accept rate.
+_TAR = {0.01: "tar_far1", 0.001: "tar_far01"}
+
+
+class PixelMetrics(MetricGroup):
+    """SSIM and PSNR against the true frame; on request MS-SSIM and LPIPS.
+
+    Args:
+        multiscale: whether MS-SSIM is among them.
+        lpips: what `make_lpips` gave; None where it is not wanted.
+    """
+
+    def __init__(self, multiscale: bool = False, lpips: Lpips | Unavailable | None = None) -> None:
+        super().__init__()
+        self.multiscale = multiscale
+        self.lpips = lpips if isinstance(lpips, Lpips) else None
+        self.lpips_missing = lpips.reason if isinstance(lpips, Unavailable) else None
+        self.image_size = 0
+
+    def update(self, answer: Answer) -> None:
+        """Add a batch."""
+        made, true = answer.generated, answer.batch.target.float()
+        if not self.per_pair:
+            self.image_size = made.shape[-1]
+            for name, metric in pixels.pixel_metrics(self.image_size, self.multiscale).items():
+                metric.sync_on_compute = False
+                self.per_pair[name] = metric.to(made.device)
+        for name in ("ssim", "psnr", "ms_ssim")[: 2 + self.multiscale]:
+            cast(Metric, self.per_pair[name]).update(pixels.to_unit(made), pixels.to_unit(true))
+        if self.lpips is not None:
+            device = self.lpips.shift.device
+            self.keep("lpips", self.lpips(made.to(device), true.to(device)))
+
+    def recipes(self) -> dict[str, str]:
+        """At which size, on which range."""
+        lines = pixels.recipes(self.image_size) if self.image_size else {}
+        lines |= {"lpips": self.lpips.recipe(self.image_size)} if self.lpips is not None else {}
+        return {name: line for name, line in lines.items() if name in self.per_pair}
+
+    def notes(self) -> dict[str, str]:
+        """Why there is no LPIPS."""
+        return {"lpips": f"absent: {self.lpips_missing}"} if self.lpips_missing is not None else {}
+
+
+class DistributionMetrics(MetricGroup):
+    """Distances between the distributions of generated and real images, on the features of one or more networks.
+
+    On Inception they have the names of the literature (`fid`), on another network its name behind them (`fd_judge`).
+
+    Args:
+        extractors: by name, or why there is none.
+        real: what each of them saw in the real frames.
+        full: KID, inception score, precision, recall, density and coverage, too.
+        seed: of KID's subsets and the score's shuffle.
+    """
+
+    def __init__(
+        self, extractors: Mapping[str, FeatureExtractor | Unavailable], real: Mapping[str, RealImages], *,
+        full: bool = False, seed: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.full, self.seed, self.image_size = full, seed, 0
+        self.absent = {name: e.reason for name, e in extractors.items() if isinstance(e, Unavailable)}
+        self.extractors = torch.nn.ModuleDict({n: e for n, e in extractors.items() if isinstance(e, FeatureExtractor)})
+        self.real_n = {name: len(real[name]) for name in self.extractors}
+        self.distances, self.kids, self.scores = (torch.nn.ModuleDict() for _ in range(3))
+        for name in self.extractors:
+            features = real[name].features
+            sized: dict[str, torch.nn.ModuleDict] = {"frechet": self.distances, "kid": self.kids}
+            made: dict[str, Metric] = {"frechet": FrechetDistance(features.shape[1])}
+            made |= {"kid": KID(features.shape[1], seed)} if full else {}
+            for which, metric in made.items():
+                metric.update(features, real=True)
+                sized[which][name] = metric
+        self._notes: dict[str, str] = {}
+
+    def called(self, extractor: str) -> dict[str, str]:
+        """Metric -> its name on the features of `extractor`, the Fréchet distance first."""
+        if extractor == "inception":
+            return {m: _NAMES[m][0] if m in _NAMES else m for m in (*_NAMES, *PRDC._fields)}
+        return {m: f"{_NAMES[m][1] if m in _NAMES else m}_{extractor}" for m in (*_NAMES, *PRDC._fields)}
+
+    def update(self, answer: Answer) -> None:
+        """Add a batch."""
+        self.image_size = answer.generated.shape[-1]
+        for name, module in self.extractors.items():
+            extractor = cast(FeatureExtractor, module)
+            if name not in answer.seen:
+                answer.seen[name] = extractor(answer.generated.to(extractor.device))
+            features, probabilities = answer.seen[name]
+            distance = cast(FrechetDistance, self.distances[name])
+            features = features.to(distance.fake_features_sum.device)
+            distance.update(features, real=False)
+            if self.full:
+                cast(KID, self.kids[name]).update(features, real=False)
+                if probabilities is not None:
+                    if name not in self.scores:
+                        self.scores[name] = SeededInceptionScore(probabilities.shape[1], self.seed)
+                        cast(Metric, self.scores[name]).sync_on_compute = False
+                    cast(SeededInceptionScore, self.scores[name]).update(probabilities.cpu())
+
+    def numbers(self) -> dict[str, float]:
+        """Every figure that can be had."""
+        self._notes = {}
+        values: dict[str, float] = {}
+        for name in self.extractors:
+            values |= self._numbers_of(name)
+        return values
+
+    def _numbers_of(self, name: str) -> dict[str, float]:
+        distance = cast(FrechetDistance, self.distances[name])
+        called, real_n, n = self.called(name), self.real_n[name], int(distance.fake_features_num_samples)
+        fewer = min(n, real_n)
+        if fewer < 2:
+            few = f"absent: it needs two images a side; there are {real_n} real and {n} generated"
+            self._notes |= {called["frechet"]: few} | ({called["kid"]: few} if self.full else {})
+            return {}
+        values = {called["frechet"]: float(distance.compute())}
+        if small := small_sample_note(fewer, distance.fake_features_sum.shape[0]):
+            self._notes[called["frechet"]] = small + (f"; {called['kid']} has no such bias" if self.full else "")
+        if not self.full:
+            return values
+        kid = cast(KID, self.kids[name])
+        values |= dict(zip((called["kid"], f"{called['kid']}_std"), map(float, kid.compute()), strict=True))
+        if fewer < SUBSET_SIZE:
+            few = f"subsets of {fewer} in place of {SUBSET_SIZE}: there are no more images a side"
+            self._notes[called["kid"]] = few
+        if name in self.scores:
+            score, spread = map(float, cast(SeededInceptionScore, self.scores[name]).compute())
+            values |= {called["score"]: score} | ({f"{called['score']}_std": spread} if spread == spread else {})
+            if n < SPLITS:
+                self._notes[called["score"]] = f"{n} splits in place of {SPLITS}: there are no more images"
+        if fewer > NEIGHBOURS:
+            real, fake = (torch.cat(side)[:MOST_NEIGHBOURS] for side in (kid.real_features, kid.fake_features))
+            values |= {called[metric]: value for metric, value in prdc(real, fake, NEIGHBOURS)._asdict().items()}
+        else:
+            few = f"absent: neighbourhoods of {NEIGHBOURS} need {NEIGHBOURS + 1} images a side; there are {fewer}"
+            self._notes |= {called[metric]: few for metric in PRDC._fields}
+        return values
+
+    def recipes(self) -> dict[str, str]:
+        """On which features, against how many real frames."""
+        lines = {}
+        for name, extractor in self.extractors.items():
+            called = self.called(name)
+            seen = (
+                f"against the {self.real_n[name]} real frames of the split that may be a target; "
+                f"{cast(FeatureExtractor, extractor).describe()}; images at {self.image_size} px"
+            )
+            is_fid = "" if name == "inception" else " (not FID)"
+            lines[called["frechet"]] = f"Fréchet distance{is_fid} in double precision, generated {seen}"
+            if self.full:
+                lines[called["kid"]] = (
+                    f"unbiased MMD^2 with the kernel (x.y/F + 1)^3, {SUBSETS} subsets of {SUBSET_SIZE}, mean and "
+                    f"standard deviation, seed {self.seed}, {seen}"
+                )
+                lines[called["score"]] = (
+                    f"exponential of the mean KL of the classes' probabilities, {SPLITS} shuffled splits, mean and "
+                    f"standard deviation, seed {self.seed}; {seen.partition('; ')[2]}"
+                )
+                first = f"first {MOST_NEIGHBOURS} images a side"
+                lines |= {called[m]: f"{m} by neighbourhoods of k={NEIGHBOURS}, {first}, {seen}" for m in PRDC._fields}
+        return lines
+
+    def notes(self) -> dict[str, str]:
+        """Few images, and which network is not there."""
+        absent = {}
+        for name, reason in self.absent.items():
+            first, *others = self.called(name).values()
+            with_it = f", and with it {', '.join(others)}" if self.full else ""
+            absent[first] = f"absent{with_it}: {reason}"
+        return absent | self._notes
+
+
+class JudgeMetrics(MetricGroup):
+    """What the judge reads: the affect against the asked one, and the identity where it knows the people.
+
+    Args:
+        judge: ours, trained on the training split only, or the user's own.
+        ceiling: also what it reads in the true frames.
+        f1: also the F1 of every affect.
+    """
+
+    def __init__(self, judge: Judge | OwnAffectJudge, ceiling: bool = False, f1: bool = False) -> None:
+        super().__init__()
+        self.judge, self.ceiling, self.f1 = judge, ceiling, f1
+        self.net = judge.net if isinstance(judge, Judge) else None  # registered, so that it moves with the suite
+        self.counts = MulticlassConfusionMatrix(max(2, len(judge.affects)), validate_args=False)
+
+    def update(self, answer: Answer) -> None:
+        """Add a batch."""
+        batch = answer.batch
+        reading = self.judge.read(answer.generated)
+        self._read("", reading, batch.target_affect.cpu(), batch.identity.cpu())
+        self.counts.update(reading.affect.to(self.counts.device), batch.target_affect.to(self.counts.device))
+        if isinstance(reading, JudgeReading):
+            answer.seen["judge"] = Features(reading.features, reading.affect_logits.softmax(dim=1))
+        if self.ceiling:
+            self._read("real_", self.judge.read(batch.target.float()), batch.target_affect.cpu(), batch.identity.cpu())
+
+    def _read(self, prefix: str, reading: JudgeReading | OwnReading, affect: Tensor, identity: Tensor) -> None:
+        self.keep(f"{prefix}judge_affect_accuracy", (reading.affect == affect).float())
+        if isinstance(reading, JudgeReading):  # a judge of the user's own knows no identities
+            self.keep(f"{prefix}judge_identity_accuracy", (reading.identity == identity).float())
+
+    def confusion(self) -> Tensor | None:
+        """(K, K) counts."""
+        K = len(self.judge.affects)
+        return self.counts.compute().cpu()[:K, :K] if self.counts.update_called else None
+
+    def numbers(self) -> dict[str, float]:
+        """F1 of every affect that was asked for, and their mean."""
+        counts = self.confusion() if self.f1 else None
+        if counts is None or not counts.sum():
+            return {}
+        scores = f1_per_affect(counts)
+        found = {f"f1_{name}": score for name, score in zip(self.judge.affects, scores.tolist(), strict=True)}
+        return {"macro_f1": float(scores.nanmean())} | {name: v for name, v in found.items() if not np.isnan(v)}
+
+    def recipes(self) -> dict[str, str]:
+        """Who judges, and what."""
+        seen = self.judge.describe()
+        lines = {
+            "judge_affect_accuracy": f"share of generated frames whose affect the judge reads as asked; {seen}",
+            "judge_identity_accuracy": f"share of generated frames whose identity the judge reads as the source's; "
+            f"{seen}",
+            "real_judge_affect_accuracy": f"ceiling: the same of the true target frames; {seen}",
+            "real_judge_identity_accuracy": f"ceiling: the same of the true target frames; {seen}",
+        }
+        lines = {name: line for name, line in lines.items() if name in self.per_pair}
+        f1 = f"F1 of the judge's verdicts, mean over the affects asked for (f1_*: each affect); {seen}"
+        return lines | ({"macro_f1": f1} if self.f1 else {})
+
+
+class DiscriminatorMetrics(MetricGroup):
+    """The columns of the papers' Table 1, where the system's discriminator has them: whether it is right, 0 or 1."""
+
+    def update(self, answer: Answer) -> None:
+        """Add a batch; faces that no system made are passed over."""
+        outcome, batch = answer.outcome, answer.batch
+        if outcome is None:
+            return
+        sides = {
+            "real": (outcome.real_realness > 0, outcome.real_affect, batch.source_affect),
+            "fake": (outcome.fake_realness <= 0, outcome.fake_affect, batch.target_affect),
+        }
+        for side, (right, logits, affect) in sides.items():
+            if outcome.calibrated:
+                self.keep(f"d_{side}_binary", right.flatten().float())
+            if logits is not None:
+                self.keep(f"d_{side}_affect", (logits.argmax(1) == affect).float())
+
+    def recipes(self) -> dict[str, str]:
+        """What counts as right."""
+        told = "argmax of the discriminator's class head"
+        lines = {
+            "d_real_binary": "share of sources the discriminator takes for real (logit above 0)",
+            "d_real_affect": f"share of sources whose affect it names; {told}",
+            "d_fake_binary": "share of generated faces it takes for generated (logit 0 or less)",
+            "d_fake_affect": f"share of generated faces it names as asked, as equation 6 trains it to; {told}",
+        }
+        return {name: line for name, line in lines.items() if name in self.per_pair}
+
+    def notes(self) -> dict[str, str]:
+        """Why columns are missing."""
+        if self.per_pair and "d_real_binary" not in self.per_pair:
+            return {"discriminator": "a critic's score has no threshold, so it takes no share of faces for real"}
+        return {}
+
+
+class GeometryMetrics(MetricGroup):
+    """Action units and landmarks read from the generated face, against those of the true frame.
+
+    Args:
+        judges: who reads them.
+    """
+
+    def __init__(self, judges: JudgeBench) -> None:
+        super().__init__()
+        self.judges = judges
+        self.units = CatMetric(nan_strategy="disable")
+
+    def update(self, answer: Answer) -> None:
+        """Add a batch."""
+        batch, generated = answer.batch, answer.generated
+        if batch.target_aus is not None and (aus := self.judges.aus(generated)) is not None:
+            errors = (aus.double().cpu() - batch.target_aus.double().cpu()).abs()  # (B, 17)
+            self.units.update(errors)
+            self.keep("au_error", errors.nanmean(dim=1))  # NaN where no unit is known
+        if batch.target_landmarks is not None and (points := self.judges.landmarks(generated)) is not None:
+            self.keep("landmark_error", landmark_distances(points, batch.target_landmarks.cpu()))
+
+    def numbers(self) -> dict[str, float]:
+        """Mean absolute error of every action unit."""
+        if not self.units.update_called:
+            return {}
+        means = self.units.compute().nanmean(dim=0).tolist()
+        units = {f"au_error_au{unit:02d}": error for unit, error in zip(ACTION_UNITS, means, strict=True)}
+        return {name: error for name, error in units.items() if not np.isnan(error)}
+
+    def recipes(self) -> dict[str, str]:
+        """Who reads."""
+        lines = {}
+        geometry = self.judges.units or self.judges.geometry
+        if "au_error" in self.per_pair and geometry is not None:
+            lines["au_error"] = (
+                "mean absolute difference of 17 action units in 0..1, read from the generated face, to those of the "
+                f"true frame; {geometry.describe()}"
+            )
+        if "landmark_error" in self.per_pair and self.judges.geometry is not None:
+            lines["landmark_error"] = (
+                "mean distance of 68 landmarks read from the generated face to those of the true frame, by the "
+                f"distance of the outer eye corners; {self.judges.geometry.describe()}"
+            )
+        return lines
+
+
+@dataclass(frozen=True, eq=False)
+class SourceEmbeddings:
+    """Untouched frames as an identity judge sees them.
+
+    Attributes:
+        judge: who embeds.
+        frames: every frame of the split, (n, E).
+        gallery: rows of the split that others are recognised from.
+        identity: of every frame, (n,) int64.
+    """
+
+    judge: IdentityJudge | OwnIdentityJudge
+    frames: Tensor
+    gallery: np.ndarray
+    identity: Tensor
+
+    @classmethod
+    def of(cls, judge: IdentityJudge | OwnIdentityJudge, frames: FrameSet, size: int) -> SourceEmbeddings | None:
+        """Embed a split once; None where it has no gallery."""
+        from fexgan_lit.metrics.identity_training import embed_rows, gallery_and_probes
+
+        gallery, _ = gallery_and_probes(frames)
+        if not len(gallery):
+            return None
+        embeddings = embed_rows(judge, frames, np.arange(len(frames)), size)
+        return cls(judge, embeddings, gallery, torch.from_numpy(frames.identity))
+
+
+class IdentityMetrics(MetricGroup):
+    """Rank-1, true accepts at given false accepts, similarity to the source; probes are the generated faces.
+
+    Args:
+        sources: the gallery (Li et al., Table 6).
+    """
+
+    def __init__(self, sources: SourceEmbeddings) -> None:
+        super().__init__()
+        self.sources = sources
+        self._embeddings, self._rows = CatMetric(nan_strategy="disable"), CatMetric(nan_strategy="disable")
+        self._notes: dict[str, str] = {}
+
+    def update(self, answer: Answer) -> None:
+        """Add a batch."""
+        embeddings, rows = self.sources.judge.embed(answer.generated), answer.batch.source_row.cpu()
+        self._embeddings.update(embeddings)
+        self._rows.update(rows)
+        s = self.sources
+        hits = rank1_hits(s.frames[s.gallery], s.identity[s.gallery], embeddings, s.identity[rows])
+        self.keep("rank1", hits.float())
+        self.keep("identity_cosine", cosine_to_source(embeddings, s.frames[rows]))
+
+    @property
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        """Of the generated faces, (N, E), and who their sources are, (N,) int64."""
+        return self._embeddings.compute(), self.sources.identity[self._rows.compute().long()]
+
+    def numbers(self) -> dict[str, float]:
+        """True accept rates; one that cannot be told has its reason in `notes`."""
+        s = self.sources
+        points = tar_at_far(s.frames[s.gallery], s.identity[s.gallery], *self.embeddings)
+        self._notes = {_TAR[p.far]: p.note for p in points if p.note is not None}
+        return {_TAR[p.far]: p.tar for p in points if p.tar is not None}
+
+    def recipes(self) -> dict[str, str]:
+        """Who is recognised from what."""
+        s = self.sources
+        seen = (
+            f"gallery {len(s.gallery)} untouched frames (the first of every take at rest), probes the generated faces; "
+            f"{s.judge.describe()}"
+        )
+        lines = {
+            _TAR[far]: f"share of pairs of one person accepted at FAR {far:g}; {seen}" for far in FALSE_ACCEPT_RATES
+        }
+        lines["rank1"] = f"share of probes whose nearest gallery frame shows the source's person; {seen}"
+        lines["identity_cosine"] = f"cosine of the embeddings of face and source, mean; {seen}"
+        return lines
+
+    def notes(self) -> dict[str, str]:
+        """Rates that too few pairs decide."""
+        return self._notes
+
+
+#: What to say of the figures that are missing where no true frame of what is asked for is known.
+UNPAIRED = (
+    "SSIM and PSNR against a true frame, affects as asked, identity kept and fd_judge: no identity is known with two "
+    "affects, so there is no true frame to compare with and nothing to train a judge on"
+)
+
+
+class UnpairedMetrics(MetricGroup):
+    """Where no true frame of what is asked for is known: the way back, the own expression, the critic's reading.
+
+    The critic's reading is left out where the system has no `read_units`, images (B, 3, S, S) -> units (B, 17).
+    """
+
+    def update(self, answer: Answer) -> None:
+        """Add a batch."""
+        batch, made, system = answer.batch, answer.generated, answer.system
+        if system is None:
+            raise ValueError("the way back needs the system that made the faces")
+        K = len(system.affects)
+        shown, wanted = batch.source_expression(K), batch.target_expression(K)
+        own, back = system.synthesize(batch.source, shown, shown), system.synthesize(made, wanted, shown)
+        self.keep("back_ssim", pixels.ssim(back, batch.source))
+        self.keep("own_ssim", pixels.ssim(own, batch.source))
+        self.keep("change", (made - batch.source).abs().mean((1, 2, 3)))
+        read = getattr(system, "read_units", None)
+        if read is not None and shown.aus is not None and wanted.aus is not None:
+            self.keep("units_error", (read(made) - wanted.aus).abs().mean(1))
+            self.keep("real_units_error", (read(batch.source) - shown.aus).abs().mean(1))
+
+    def recipes(self) -> dict[str, str]:
+        """What is compared with what."""
+        lines = {
+            "back_ssim": "SSIM of the source against itself turned into a random other frame's expression and back",
+            "own_ssim": "SSIM of the source against itself asked for what it shows already; 1 is best",
+            "change": "mean absolute difference between source and result in [-1, 1]; 0 says that nothing is changed",
+            "units_error": "mean absolute error of the action units (0..1) that the system's own critic reads in the "
+            "result, against those asked for",
+            "real_units_error": "ceiling: the same of the real sources, against theirs",
+        }
+        return {name: line for name, line in lines.items() if name in self.per_pair}
+
+    def notes(self) -> dict[str, str]:
+        """What is missing, and why."""
+        return {"absent": UNPAIRED}
