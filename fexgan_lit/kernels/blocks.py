@@ -128,9 +128,9 @@ class _NormActivation(torch.autograd.Function):
 class Dropout(nn.Dropout):
     """`nn.Dropout` of maps (B, C, S, S) whose random numbers cost little on a CPU.
 
-    torch draws a double for every value, one after the other: 11 ms for half a million, which is 7% of an iteration of
-    FExGAN at 64 px and half width. Here 16 bits decide on a value, so `p` holds to 1/65536. They are drawn pixel by
-    pixel, so that they do not depend on how a map lies in memory.
+    torch draws a double for every value, one after the other: 13 ms in an iteration of FExGAN at 64 px and half width,
+    which takes 70 ms in bf16; this class takes 4. Here 16 bits decide on a value, so `p` holds to 1/65536. They are
+    drawn pixel by pixel, so that they do not depend on how a map lies in memory.
     """
 
     @classmethod

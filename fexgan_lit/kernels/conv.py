@@ -7,9 +7,11 @@
 - A layer that paints an image gives three channels, which kernels fill up to sixteen. Here it gives the twelve channels
   of 2x2 pixels.
 
-Measured on two cores of an AMD EPYC with AVX-512 BF16 in bf16 (experiments/speed/README.md), as parts of an iteration
-of FExGAN at 128 px and full width, and at 64 px and half width: small maps as products 0.95 and 0.96, images as stacked
-pixels 0.99 and 0.96.
+Measured with FExGAN at 128 px and full width, and at 64 px and half width (experiments/speed/README.md). On two cores
+of an AMD EPYC with AVX-512 BF16 an iteration in bf16, of 681 and 70 ms, takes 0.95 and 0.96 of the time with small
+maps as products, 0.99 and 0.96 with images as stacked pixels; the compiled sum of patches saves 7 and 2 ms. On one
+without AVX-512 small maps as products give 0.97 at 64 px in float32; dense layers for a pixel save some 25 and 8 ms
+beside products of windows.
 """
 
 from __future__ import annotations
