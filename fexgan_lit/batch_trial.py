@@ -41,14 +41,15 @@ def run_trial(trial: Trial, folder: Path) -> None:
     import torch
     from torch.utils.data import DataLoader
 
-    from fexgan_lit.trainer import build_trainer
+    from fexgan_lit.trainer import build_trainer, root_device
+    from fexgan_lit.training.accelerate import accelerate
 
     system, options = trial.system, getattr(trial.system, "optimizer_settings", None)
     if options is not None and hasattr(options, "n_critic"):
         options.n_critic = 1
     system.micro_batch = trial.size
-    if trial.settings.channels_last:
-        system.to(memory_format=torch.channels_last)
+    t = trial.settings
+    accelerate(system, root_device(t.accelerator), kernels=t.kernels != "false", channels_last=t.channels_last)
     settings = replace(trial.settings, max_steps=2, val_every=0)
     batches: Any = DataLoader([trial.batch] * 2, batch_size=None)  # type: ignore[arg-type]
     with torch.random.fork_rng():

@@ -59,6 +59,7 @@ class TrainerSettings:
     sync_batchnorm: bool = False
     go_on: bool = False
     precision: str = "auto"
+    kernels: str = "auto"
     channels_last: bool = True
     compile: bool = False
     cuda_graphs: bool = False
@@ -77,12 +78,14 @@ class TrainerSettings:
     lightning: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.data_on_device = str(self.data_on_device).lower()  # true and false arrive as words, but capitalised
+        # true and false arrive as words, but capitalised
+        self.data_on_device, self.kernels = str(self.data_on_device).lower(), str(self.kernels).lower()
 
     def problems(self) -> list[str]:
         """Every value that cannot be used, as a sentence with what was expected."""
         choices = {"accelerator": ("auto", "cpu", "gpu", "mps"), "precision": ("auto", "float32", "bf16", *PRECISIONS),
-                   "strategy": ("auto", "ddp"), "data_on_device": ("auto", "true", "false")}  # fmt: skip
+                   "strategy": ("auto", "ddp"), "data_on_device": ("auto", "true", "false"),
+                   "kernels": ("auto", "false")}  # fmt: skip
         expected = {name: f"one of {', '.join(allowed)}" for name, allowed in choices.items()}
         expected["strategy"] += (
             " (both average the gradients of one optimizer before it steps; Lightning's other strategies wait for the "

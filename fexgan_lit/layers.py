@@ -8,9 +8,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from fexgan_lit.batch_norm.layer import activated, is_ours, slope_of
-from fexgan_lit.strided import DoublingConv, HalvingConv
-
 #: Keras' LeakyReLU slope, used by the official FExGAN networks.
 KERAS_LEAKY_SLOPE = 0.3
 #: PyTorch's LeakyReLU slope, used by the critics of StarGAN and GANimation.
@@ -32,35 +29,15 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
-class Block(nn.Sequential):
-    """Layers in a row; a batch norm and the activation right after it are one operation where that is faster."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """See `down_block` and `up_block`."""
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
-            return super().forward(x)
-        layers = list(self)
-        while layers:
-            layer = layers.pop(0)
-            if is_ours(layer, x):
-                slope = slope_of(layers[0] if layers else None)
-                if slope is not None:
-                    layers.pop(0)
-                x = activated(x, layer, 1.0 if slope is None else slope)
-            else:
-                x = layer(x)
-        return x
-
-
 def down_block(inputs: int, outputs: int, act: str, norm: bool = True) -> nn.Sequential:
     """Halve the resolution: Conv 4x4 stride 2 without bias, BatchNorm, activation.
 
     (B, inputs, S, S) -> (B, outputs, S/2, S/2)
     """
-    layers: list[nn.Module] = [HalvingConv(inputs, outputs)]
+    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False)]
     if norm:
         layers.append(batch_norm(outputs))
-    return Block(*layers, activation(act))
+    return nn.Sequential(*layers, activation(act))
 
 
 def up_block(inputs: int, outputs: int, act: str, dropout: float = 0.0) -> nn.Sequential:
@@ -68,34 +45,11 @@ def up_block(inputs: int, outputs: int, act: str, dropout: float = 0.0) -> nn.Se
 
     (B, inputs, S, S) -> (B, outputs, 2S, 2S)
     """
-    layers: list[nn.Module] = [DoublingConv(inputs, outputs), batch_norm(outputs)]
+    conv = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
+    layers: list[nn.Module] = [conv, batch_norm(outputs)]
     if dropout > 0:
-        layers.append(MapDropout(dropout))
-    return Block(*layers, activation(act))
-
-
-class MapDropout(nn.Dropout):
-    """Dropout of maps (B, C, S, S) whose random numbers cost little on a processor.
-
-    torch draws a double for every value there, one after the other, 11 ms for half a million; here 16 bits decide on a
-    value, so `p` holds to 1/65536. They are drawn pixel by pixel, however a map lies in memory.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """See the class; the same shape."""
-        if not self.training or x.device.type != "cpu":
-            return super().forward(x)
-        scale = kept_values(x, self.p).to(x.dtype) * (1 / (1 - self.p))
-        return x * scale.permute(0, 3, 1, 2)  # (B, S, S, C) -> (B, C, S, S)
-
-
-@torch.compiler.disable  # a compiler that draws otherwise or in another order would train another network
-def kept_values(x: Tensor, p: float) -> Tensor:
-    """(B, S, S, C) bool: which values of maps (B, C, S, S) are kept, each with the chance 1 - `p`."""
-    b, c, height, width = x.shape
-    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    bits = words.view(torch.int16)[: x.numel()]  # four numbers a word, each equally likely in -32768..32767
-    return (bits < round((1 - p) * 65536) - 32768).view(b, height, width, c)
+        layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers, activation(act))
 
 
 def init_normal(module: nn.Module, std: float = 0.02) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import Callback, Trainer
     from lightning.pytorch.loggers import Logger
     from lightning.pytorch.plugins.environments import ClusterEnvironment
+    from lightning.pytorch.strategies import Strategy
     from rich.console import Console
 
     from fexgan_lit.config import TrainerSettings, TrainSettings
@@ -204,9 +205,8 @@ def prepare_trainer(
     Raises:
         UserError: the frames do not fit where `trainer.data_on_device` wants them, or no part of a batch does.
     """
-    import torch
-
     from fexgan_lit.trainer import build_trainer, precision_note, training_device
+    from fexgan_lit.training.accelerate import accelerate, graph_strategy
 
     t, world = settings.trainer, 1
     if environment is not None:
@@ -215,7 +215,8 @@ def prepare_trainer(
         world = environment.world_size()
         data.share_batches(Share(environment.global_rank(), world))
     device, going_on = training_device(t, environment), system.iteration < t.max_steps
-    strategy, feed = "auto", None
+    strategy: Strategy | str = "auto"
+    feed = None
     if going_on:
         with console.status("  opening the stream of frames"):  # gigabytes may go to the device
             feed = data.place_on(device, t.data_on_device)
@@ -224,18 +225,19 @@ def prepare_trainer(
             choose_micro_batch(system, data, settings, run, console)
     system.micro_batch = t.micro_batch
     if t.cuda_graphs:
-        strategy = graph_strategy(system, device, console, world)
+        strategy = graph_strategy(
+            system, device, lambda line: console.print(f"  graphs     {line}\n", markup=False), world
+        )
+    compiled = accelerate(
+        system, device, kernels=t.kernels != "false", channels_last=t.channels_last, compile=t.compile and going_on
+    )
     trainer = build_trainer(t, callbacks, loggers, str(run.path), environment, strategy)
-    if t.channels_last:
-        system.to(memory_format=torch.channels_last)
     notes = [feed] if feed else []
     if note := precision_note(t.precision, t.accelerator):
         notes.insert(0, f"           {note}")
     announce(trainer, system, data, settings, run, console, notes, world)
-    if t.compile and going_on:
-        from fexgan_lit.compilation import compile_networks
-
-        console.print(f"  {compile_networks(system, device).line}\n", markup=False)
+    for line in compiled:
+        console.print(f"  {line}\n", markup=False)
     return trainer
 
 
@@ -440,20 +442,6 @@ def choose_micro_batch(
     kept = run.read_config()
     OmegaConf.update(kept, "trainer.micro_batch", t.micro_batch, force_add=True)
     run.write_config(kept)
-
-
-def graph_strategy(system: ExpressionSystem, device: Any, console: Console, world: int) -> Any:
-    """The strategy that captures iterations as CUDA graphs; `auto` where they cannot be captured."""
-    from fexgan_lit.cuda_graphs import CUDAGraphStrategy, why_not_captured
-
-    def say(line: str) -> None:
-        console.print(f"  graphs     {line}\n", markup=False)
-
-    if reason := why_not_captured(system, device, world):
-        say(f"nothing: {reason}; going on without")
-        return "auto"
-    say("an iteration is captured after a few, then replayed")
-    return CUDAGraphStrategy(device, say)
 
 
 def is_started_among_several() -> bool:

@@ -19,7 +19,6 @@ from fexgan_lit.checkpoints import WholeCheckpointIO
 from fexgan_lit.config import PRECISIONS
 from fexgan_lit.cores import cores
 from fexgan_lit.errors import UserError
-from fexgan_lit.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from lightning.pytorch.plugins.environments import ClusterEnvironment
@@ -119,8 +118,6 @@ def build_trainer(
         threads = threads or max(1, cores() // settings.devices)
     if threads:
         torch.set_num_threads(threads)
-    if root_device(settings.accelerator).type == "cpu":
-        keep_freed_memory()
     # one process is counted here, not by what SLURM says
     plugins: list[Any] = [environment or LightningEnvironment(), WholeCheckpointIO()]
     options: dict[str, Any] = {

@@ -7,12 +7,12 @@ import copy
 import pytest
 import torch
 
-from fexgan_lit.compilation import compile_networks
-from fexgan_lit.cuda_graphs import CUDAGraphStrategy
-from tests import test_cuda_graphs
+from fexgan_lit.training.accelerate import compile_networks
+from fexgan_lit.training.cuda_graphs import CUDAGraphStrategy
 from tests.benchmarks.test_twins import tiny
 from tests.systems.helpers import share_apart
-from tests.test_cuda_graphs import ITERATIONS, RATE, SYSTEMS
+from tests.training import test_cuda_graphs
+from tests.training.test_cuda_graphs import ITERATIONS, RATE, SYSTEMS
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no NVIDIA GPU")
 CUDA = torch.device("cuda", 0)

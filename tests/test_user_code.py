@@ -52,7 +52,7 @@ def test_a_command_may_name_any_class(own):
     config = OmegaConf.load(folder / "run" / "config.yaml")
     assert config.trust == ["lightning", "ownpkg"], "a request to whoever opens the run"
     rows = list(csv.DictReader((folder / "run" / "metrics.csv").open()))
-    assert any(row.get("lr-LaidOutAdam") for row in rows)
+    assert any(row.get("lr-Adam") for row in rows)
 
 
 def test_a_run_folder_with_code_needs_trust_again(own):

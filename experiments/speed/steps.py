@@ -10,53 +10,61 @@ import multiprocessing
 import sys
 import time
 from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from fexgan_lit import layers, loops, strided
 from fexgan_lit.benchmarks.settings import BenchmarkSettings
 from fexgan_lit.benchmarks.train import built, composed_settings, noise_batch
 from fexgan_lit.benchmarks.twins import TWINS
-from fexgan_lit.memory import keep_freed_memory
-from fexgan_lit.systems.fexgan.networks import Discriminator, Verdict
+from fexgan_lit.benchmarks.twins import fexgan as loop
+from fexgan_lit.kernels import blocks, conv, memory
+from fexgan_lit.systems.fexgan.networks import Discriminator
 from fexgan_lit.trainer import native_cpu_bf16
+from fexgan_lit.training.accelerate import DiscriminatorOnMap, accelerate
 
 #: Every variant has what those before it have; the first is what channels_last, bf16 and fused Adam give.
 STEPS = (
-    "as it was", "freed memory kept", "heads as maps lie", "small maps as products", "images as stacked pixels",
-    "nine products for sixteen", "sums as compiled loops", "norm and activation at once",
+    "torch's modules", "freed memory kept", "Adam without copies", "dropout from 16 bits", "dense layers for a pixel",
+    "heads as maps lie", "small maps as products", "images as stacked pixels", "nine products for sixteen",
+    "norm and activation at once",
 )  # fmt: skip
 
 #: Between iterations: threads of the process before go on waiting actively for some milliseconds.
 PAUSE_S = 0.05
 
 
-def flattened_heads(self: Discriminator, image: Tensor) -> Verdict:
-    """The discriminator with its last map flattened in the order of its channels, as it was."""
-    features = self.blocks(image).flatten(1)
-    return Verdict(self.realness(features).squeeze(1), self.affect(features))
+def no_dense_layer(self: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
+    """A layer that takes a single pixel for a map like any other."""
+    out = conv.strided_conv(x, self.weight, self.bias, isinstance(self, nn.Conv2d))
+    return type(self).__mro__[1].forward(self, x) if out is None else out
+
+
+#: What a variant before each step has in its place.
+WITHOUT: tuple[tuple[tuple[Any, str, Any], ...], ...] = (
+    (),
+    ((memory, "keep_freed_memory", lambda: False),),
+    ((loop, "Adam", torch.optim.Adam),),
+    ((blocks.Dropout, "forward", nn.Dropout.forward),),
+    ((conv.DownConv, "forward", no_dense_layer), (conv.UpConv, "forward", no_dense_layer)),
+    ((DiscriminatorOnMap, "forward", Discriminator.forward),),
+    ((conv, "MATMUL_CHANNELS", sys.maxsize), (conv, "MATMUL_WEIGHT_PIXELS", 0)),
+    ((conv, "IMAGE_CHANNELS", 0),),
+    ((conv, "WINOGRAD_CHANNELS", sys.maxsize),),
+    ((blocks, "is_fusable", lambda layer, x: False),),
+)
 
 
 def work(pipe: Connection, step: int, width: float, size: int) -> None:
     """Train one iteration whenever asked, and say how long it took."""
     settings = BenchmarkSettings(suite="train", width=width, image_size=size)
     system, batch = built(composed_settings("fexgan", settings)), noise_batch(settings.batch_size, size)
-    if step >= 1:
-        keep_freed_memory()
-    if step < 2:
-        system.discriminator.__class__ = type("Flattened", (Discriminator,), {"forward": flattened_heads})
-    if step < 3:
-        strided.WIDE, strided.WEIGHT_PIXELS = sys.maxsize, 0
-    if step < 4:
-        strided.FEW = 0
-    if step < 5:
-        strided.SPARING = sys.maxsize
-    if step < 6:
-        loops.are_ready = lambda: False
-    if step < 7:
-        layers.is_ours = lambda norm, x: False
-    loops.loading().result()
+    loop.Adam = memory.Adam
+    for part, name, value in itertools.chain(*WITHOUT[step + 1 :]):
+        setattr(part, name, value)
+    accelerate(system)
     iterations = TWINS["fexgan"](system, itertools.repeat(batch), native_cpu_bf16())
     while pipe.recv():
         started = time.perf_counter()

@@ -26,16 +26,14 @@ from fexgan_lit.benchmarks.timing import Timing
 from fexgan_lit.benchmarks.train_rows import Measured, rate_results, summary, system_results
 from fexgan_lit.benchmarks.turns import TurnStream
 from fexgan_lit.benchmarks.twins import TWINS
-from fexgan_lit.compilation import Compilation, compile_networks
 from fexgan_lit.config import TrainSettings, conf_folder, train_settings
-from fexgan_lit.cuda_graphs import WARM_UP
 from fexgan_lit.data.pairs import PairBatch
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS
-from fexgan_lit.loops import loading
-from fexgan_lit.published import kernels_alone
 from fexgan_lit.systems import build_system
 from fexgan_lit.systems.base import ExpressionSystem
 from fexgan_lit.trainer import build_trainer, resolve_precision
+from fexgan_lit.training.accelerate import Compilation, accelerate, compile_networks
+from fexgan_lit.training.cuda_graphs import WARM_UP
 
 #: Rounds of n_critic that make a turn: a GPU is busy all the time only where the host is seldom asked to wait for it.
 CYCLES = {"cpu": 1, "cuda": 20}
@@ -82,8 +80,6 @@ def built(options: TrainSettings) -> ExpressionSystem:
     system = build_system(options, AFFECTS)
     if isinstance(system, LandmarkLabel):
         system.set_perceptual(VGG19Start(options.model.perceptual_layer), "random weights, which cost the same")
-    if options.trainer.channels_last:
-        system.to(memory_format=torch.channels_last)
     return system
 
 
@@ -110,13 +106,14 @@ def measure(name: str, settings: BenchmarkSettings, folder: Path) -> Measured:
     cycles, repeats = CYCLES[device.type], REPEATS[device.type]
 
     bf16 = resolve_precision(settings.precision, options.trainer.accelerator) == "bf16-mixed"
+    plain = copy.deepcopy(system).to(device, memory_format=torch.channels_last)
+    published = TWINS[name](plain, itertools.repeat(batch), bf16)
+    with FlopsByPrecision() as counter:  # by torch's modules, whatever kernels spare of it
+        repeated(lambda: next(published), cycle)()
+    accelerate(system, device, kernels=options.trainer.kernels != "false", channels_last=options.trainer.channels_last)
     loop = TWINS[name](copy.deepcopy(system).to(device), itertools.repeat(batch), bf16)
     twin_cycle = repeated(lambda: next(loop), cycle)
     twin_cycle()  # Adam makes its moments once
-    if device.type == "cpu":
-        loading().result()  # sums that a run has after some iterations
-    with kernels_alone(), FlopsByPrecision() as counter:  # as published, whatever is spared of it
-        twin_cycle()
     edge = 256 if settings.quick else PRODUCT_EDGE[device.type]
     block = 1 << 20 if settings.quick else COPY_BYTES[device.type]
     products = {str(kind): repeated(matrix_product(kind, device, edge), repeats) for kind in counter.counts}
@@ -162,9 +159,9 @@ def fit(system: ExpressionSystem, stream: TurnStream, options: TrainSettings, fo
     from rich.console import Console
 
     from fexgan_lit.callbacks import LossMonitor, RunProgressBar
-    from fexgan_lit.cuda_graphs import CUDAGraphStrategy, why_not_captured
     from fexgan_lit.runfolder import RunFolder
     from fexgan_lit.trainer import root_device
+    from fexgan_lit.training.cuda_graphs import CUDAGraphStrategy, why_not_captured
 
     console, said = Console(file=io.StringIO()), []
     strategy: CUDAGraphStrategy | str = "auto"

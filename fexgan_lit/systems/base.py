@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from fexgan_lit.distributed import BatchNoise
@@ -119,6 +119,10 @@ class ExpressionSystem(LightningModule):
     compilable_losses: ClassVar[tuple[str, ...]] = ()
     #: whether `trainer.cuda_graphs` may capture its iteration: `graph_key` tells what its step reads and is no tensor
     supports_cuda_graphs: ClassVar[bool] = False
+    #: whether `trainer.kernels` may swap the modules of its networks; not where a gradient penalty is on them
+    supports_kernels: ClassVar[bool] = False
+    #: what `configure_optimizers` should make; `fexgan_lit.training.accelerate` puts a faster one with its name there
+    adam: type[Adam] = Adam
     #: why the gradients of a batch cannot be added up part by part (`micro_batch`); empty where they can
     whole_batch_reason: ClassVar[str] = "its training step takes a batch as a whole"
 
@@ -142,7 +146,7 @@ class ExpressionSystem(LightningModule):
         self.noise = BatchNoise()
         self.micro_batch: int | None = None
         self.decay_start: float | None = None
-        #: whether a CUDA graph of the iteration is being captured right now (`fexgan_lit.cuda_graphs`)
+        #: whether a CUDA graph of the iteration is being captured right now (`fexgan_lit.training.cuda_graphs`)
         self.capturing = False
         self.suites: dict[str, Any] = {}
 

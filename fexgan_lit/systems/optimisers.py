@@ -56,44 +56,15 @@ class DualOptimizerSettings:
 
 
 def dual_adam(
-    generator: nn.Module, discriminator: nn.Module, settings: DualOptimizerSettings, fused: bool
-) -> list[Optimizer]:
+    generator: nn.Module, discriminator: nn.Module, settings: DualOptimizerSettings, fused: bool,
+    adam: type[Adam] = Adam,
+) -> list[Optimizer]:  # fmt: skip
     """Adam for the generator, Adam for the discriminator; `fused` where the device has the fused kernel."""
     betas = (settings.beta1, settings.beta2)
     return [
-        LaidOutAdam(generator.parameters(), settings.lr, betas, fused=fused),
-        LaidOutAdam(discriminator.parameters(), settings.lr_discriminator or settings.lr, betas, fused=fused),
+        adam(generator.parameters(), settings.lr, betas, fused=fused),
+        adam(discriminator.parameters(), settings.lr_discriminator or settings.lr, betas, fused=fused),
     ]
-
-
-class LaidOutAdam(Adam):
-    """Adam that sees weights on a processor in the order in which they lie.
-
-    The fused kernel copies the gradient of a weight whose channels lie last, which takes longer than the step. And a
-    gradient that lies otherwise than its weight (autograd gives no such one) it would take for another gradient.
-    """
-
-    def _init_group(self, group: dict[str, Any], params: list[Any], grads: list[Any], *lists: list[Any]) -> bool:
-        has_complex = super()._init_group(group, params, grads, *lists)
-        moments = lists[:2]
-        for i, weight in enumerate(params):
-            if weight.device.type != "cpu" or weight.ndim != 4:
-                continue
-            last = lies_last(weight)
-            grads[i] = grads[i].contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-            if last and all(lies_last(values[i]) for values in moments):
-                for values in (params, grads, *moments):
-                    values[i] = values[i].permute(0, 2, 3, 1)  # (O, C, 4, 4) -> (O, 4, 4, C), contiguous
-        return has_complex
-
-
-def lies_last(tensor: torch.Tensor) -> bool:
-    """Whether a tensor has channels, and they lie last in memory and not first."""
-    return (
-        tensor.ndim == 4
-        and tensor.is_contiguous(memory_format=torch.channels_last)
-        and not tensor.is_contiguous()
-    )  # fmt: skip
 
 
 def lay_out_like(networks: nn.Module, optimizer_states: Sequence[dict[str, Any]]) -> None:

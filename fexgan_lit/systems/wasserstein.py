@@ -106,7 +106,7 @@ class WassersteinSystem(AveragedSystem):
     def configure_optimizers(self) -> Any:
         """Adam for the generator, Adam for the critic."""
         fused = self.device.type in ("cpu", "cuda")
-        return self.with_schedule(dual_adam(self.generator, self.critic, self.optimizer_settings, fused))
+        return self.with_schedule(dual_adam(self.generator, self.critic, self.optimizer_settings, fused, self.adam))
 
     def update(self, network: nn.Module, loss: Tensor, *, counted: bool) -> None:
         """One step of `network`, the generator or the critic, down the gradient of `loss`; the other gets none.

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from fexgan_lit.errors import UserError
-from fexgan_lit.layers import MapDropout
 from fexgan_lit.systems.fexgan.losses import FExGANLossSettings
 from fexgan_lit.systems.fexgan.networks import Decoder, Discriminator, Encoder, Generator, Latent
 from fexgan_lit.systems.fexgan.settings import FExGANSettings
@@ -168,31 +167,3 @@ def test_parts_are_usable_apart():
     assert not torch.equal(drawn[0], drawn[2])
     with pytest.raises(UserError, match="fitted prior"):
         system.sample(2, system.expression([0, 1]), prior="fitted")
-
-
-@pytest.mark.parametrize("p", [0.5, 0.2])
-def test_dropout_keeps_the_share_and_the_mean(p):
-    torch.manual_seed(0)
-    x = torch.ones(16, 32, 8, 8)
-    y = MapDropout(p)(x)
-    kept = y != 0
-    assert float(kept.float().mean()) == pytest.approx(1 - p, abs=0.01)
-    assert torch.allclose(y[kept], torch.tensor(1 / (1 - p)))
-    for share in (kept.float().mean((0, 2, 3)), kept.float().mean((1, 2, 3)), kept.float().mean((0, 1)).flatten()):
-        assert float(share.std()) < 0.03  # of every channel, picture and pixel
-    assert torch.equal(MapDropout(p).eval()(x), x)
-
-
-def test_dropout_is_drawn_pixel_by_pixel_however_a_map_lies():
-    x, drop = torch.randn(3, 5, 4, 4), MapDropout(0.5)
-    torch.manual_seed(1)
-    first = drop(x)
-    torch.manual_seed(1)
-    second = drop(x.contiguous(memory_format=torch.channels_last))
-    assert torch.equal(first, second)
-    assert not torch.equal(first, drop(x))
-    x.requires_grad_()
-    torch.manual_seed(1)
-    out = drop(x)
-    out.sum().backward()
-    assert torch.equal(x.grad != 0, out != 0)

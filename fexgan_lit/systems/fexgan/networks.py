@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from fexgan_lit.layers import dense, down_block, init_normal, up_block
-from fexgan_lit.strided import DoublingConv
 from fexgan_lit.systems.fexgan.settings import FExGANSettings
 
 
@@ -72,7 +71,7 @@ class Decoder(nn.Module):
             for n, (i, o) in enumerate(zip(inputs, widths, strict=False))
         ]
         self.blocks = nn.Sequential(*blocks)
-        self.to_rgb = DoublingConv(widths[-1], 3, bias=True)
+        self.to_rgb = nn.ConvTranspose2d(widths[-1], 3, 4, stride=2, padding=1)
         self.apply(init_normal)
 
     def forward(self, z: Tensor, affect: Tensor) -> Tensor:
@@ -102,13 +101,8 @@ class Discriminator(nn.Module):
 
     def forward(self, image: Tensor) -> Verdict:
         """`image` (B, 3, S, S) in [-1, 1] -> logits of realness (B,) and affect (B, K)."""
-        features = self.blocks(image)  # (B, c, s, s)
-        heads = torch.cat((self.realness.weight, self.affect.weight)).view(-1, *features.shape[1:])  # (1+K, c, s, s)
-        bias = torch.cat((self.realness.bias, self.affect.bias))
-        # The maps lie channels last; flattened in that order they need no copy, nor do their gradients.
-        flat, weight = (x.permute(0, 2, 3, 1).flatten(1) for x in (features, heads))  # (B, s*s*c), (1+K, s*s*c)
-        logits = nn.functional.linear(flat, weight, bias)  # (B, 1+K)
-        return Verdict(logits[:, 0], logits[:, 1:])
+        features = self.blocks(image).flatten(1)  # (B, c, s, s) -> (B, c*s*s)
+        return Verdict(self.realness(features).squeeze(1), self.affect(features))  # (B, 1) -> (B,)
 
 
 class Generator(nn.Module):

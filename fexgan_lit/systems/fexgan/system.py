@@ -43,6 +43,7 @@ class FExGAN(AveragedSystem):
     loss_class = FExGANLossSettings
     optimizer_class = DualOptimizerSettings
     compilable_losses = ("generator_loss", "discriminator_loss")
+    supports_kernels = True
     whole_batch_reason = ""
     min_batch = 2
     min_batch_reason = (
@@ -78,7 +79,9 @@ class FExGAN(AveragedSystem):
     def configure_optimizers(self) -> Any:
         """Adam for the generator, Adam for the discriminator."""
         fused = self.device.type in ("cpu", "cuda")
-        return self.with_schedule(dual_adam(self.generator, self.discriminator, self.optimizer_settings, fused))
+        return self.with_schedule(
+            dual_adam(self.generator, self.discriminator, self.optimizer_settings, fused, self.adam)
+        )
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
         """One iteration: a single generator forward serves both networks; both gradients precede both steps."""

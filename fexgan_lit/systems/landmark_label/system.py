@@ -28,7 +28,7 @@ from fexgan_lit.systems.landmark_label.networks import Generator, PatchDiscrimin
 from fexgan_lit.systems.landmark_label.perceptual import Perceptual, find_vgg19, load_vgg19
 from fexgan_lit.systems.landmark_label.pose import PoseRange
 from fexgan_lit.systems.landmark_label.settings import LandmarkLabelSettings
-from fexgan_lit.systems.optimisers import DualOptimizerSettings, LaidOutAdam
+from fexgan_lit.systems.optimisers import DualOptimizerSettings
 
 if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
@@ -146,7 +146,7 @@ class LandmarkLabel(AveragedSystem):
         networks = (self.generator, self.image_discriminator, self.geometry_discriminator)
         return self.with_schedule(
             [
-                LaidOutAdam(network.parameters(), rate, betas, fused=fused)
+                self.adam(network.parameters(), rate, betas, fused=fused)
                 for network, rate in zip(networks, rates, strict=True)
             ]
         )

@@ -1,11 +1,11 @@
-"""Parts of maps and weights, and what they are summed up to, by torch's operations (`fexgan_lit.winograd`)."""
+"""Parts of maps and weights, and what they are summed up to, by torch's operations (`fexgan_lit.kernels.winograd`)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from fexgan_lit.maps import new_map
+from fexgan_lit.kernels.memory import new_map
 
 #: Bytes of a map that are cut into parts at a time, so that what lies between stays in the caches.
 AT_A_TIME = 4 << 20
@@ -47,7 +47,7 @@ def parts_of_large(large: Tensor) -> Tensor:
     return parts.view(9, -1, 4 * c)
 
 
-def small_of(parts: Tensor, shape: torch.Size) -> Tensor:
+def sum_small(parts: Tensor, shape: torch.Size) -> Tensor:
     """Parts (9, T, O) -> (B, O, h, w) of that shape."""
     b, o, h, w = shape
     rows = _two_of_three(parts.view(3, 3, b, h // 2, w // 2, o))  # (row, 3, B, h/2, w/2, O)
@@ -58,7 +58,7 @@ def small_of(parts: Tensor, shape: torch.Size) -> Tensor:
     return small
 
 
-def weight_of(parts: Tensor, shape: torch.Size) -> Tensor:
+def sum_weight(parts: Tensor, shape: torch.Size) -> Tensor:
     """Parts in pieces (9 * pieces, O, 4C) -> (O, C, 4, 4) of that shape, channels last, in float32 or finer."""
     o, c = shape[:2]
     exact = parts.to(torch.promote_types(parts.dtype, torch.float32))
@@ -69,7 +69,7 @@ def weight_of(parts: Tensor, shape: torch.Size) -> Tensor:
     return weight.view(o, 4, 4, c).permute(0, 3, 1, 2)
 
 
-def large_of(parts: Tensor, shape: torch.Size) -> Tensor:
+def sum_large(parts: Tensor, shape: torch.Size) -> Tensor:
     """Parts (9, T, 4C) -> (B, C, 2h, 2w) of that shape."""
     b, c, height, width = shape
     large = new_map(parts, shape)

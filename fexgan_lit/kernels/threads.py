@@ -1,4 +1,4 @@
-"""torch's own team of threads for loops that are not torch's.
+"""Compiled loops in torch's own threads.
 
 One team of OpenMP threads does torch's operations, each of which waits actively for the next one. Threads of another
 pool would compete with them for the cores; a loop that the team itself runs starts within microseconds.
@@ -18,51 +18,51 @@ from llvmlite import binding
 from numba import carray, types, void
 from torch import Tensor
 
-from fexgan_lit.loops import openmp
+from fexgan_lit.kernels import gnu_openmp
 from fexgan_lit.machine_code import kept
 
 #: Longer than any array: loops know how far they may go.
 _LENGTH = 1 << 40
 
-_LIBRARY = ctypes.CDLL(str(openmp()))  # which torch has loaded already
+_LIBRARY = ctypes.CDLL(str(gnu_openmp()))  # which torch has loaded already
 _LIBRARY.GOMP_parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
 _LIBRARY.GOMP_parallel.restype = None
 
 
 def _function(name: str, result: Any = types.int32) -> Any:
     """An argumentless function of the library for compiled code, under a name that cached code finds again."""
-    ours = f"fexgan_lit_{name}"
-    binding.add_symbol(ours, ctypes.cast(getattr(_LIBRARY, name), ctypes.c_void_p).value)
-    return types.ExternalFunction(ours, result())
+    symbol = f"fexgan_lit_{name}"
+    binding.add_symbol(symbol, ctypes.cast(getattr(_LIBRARY, name), ctypes.c_void_p).value)
+    return types.ExternalFunction(symbol, result())
 
 
 #: Number of the calling thread in its team, and of threads in it.
 _THREAD, _THREADS = _function("omp_get_thread_num"), _function("omp_get_num_threads")
 #: Wait for every thread of the team.
-meet = _function("GOMP_barrier", types.void)
+barrier = _function("GOMP_barrier", types.void)
 
 
-def compiled(*signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def jit(*signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A decorator: machine code for functions that loops call."""
     return lambda function: kept(
         numba.njit, function, void(*signature), nogil=True, error_model="numpy", boundscheck=False
     )  # fmt: skip
 
 
-def shared(loop: Callable[[Any], None]) -> Any:
+def parallel(loop: Callable[[Any], None]) -> Any:
     """A decorator: machine code that every thread of a team runs, given the addresses that `run` was given."""
     return kept(numba.cfunc, loop, void(types.CPointer(types.voidptr)))
 
 
 @numba.njit(inline="always")
-def my_share(count: int) -> Any:
-    """The first of so many things that the calling thread does, and the one before which it ends."""
-    me, all_of_us = np.int64(_THREAD()), np.int64(_THREADS())
-    return count * me // all_of_us, count * (me + 1) // all_of_us
+def thread_range(count: int) -> Any:
+    """The calling thread's range of `count` items: the first, and the one after the last."""
+    number, threads = np.int64(_THREAD()), np.int64(_THREADS())
+    return count * number // threads, count * (number + 1) // threads
 
 
 @numba.njit(inline="always")
-def is_first() -> bool:
+def is_first_thread() -> bool:
     """Whether the calling thread is the first of its team."""
     return _THREAD() == 0
 
@@ -86,14 +86,14 @@ def floats(addresses: Any, place: int) -> np.ndarray:
 
 
 def run(loop: Any, tensors: tuple[Tensor, ...], *numbers: int) -> None:
-    """Let every thread of the team run a `shared` loop on tensors, as they lie in memory, and up to eight numbers."""
+    """Let every thread of the team run a `parallel` loop on tensors, as they lie in memory, and up to eight numbers."""
     addresses = (ctypes.c_void_p * (1 + len(tensors)))(
-        ctypes.addressof(_eight(numbers)), *(tensor.data_ptr() for tensor in tensors)
+        ctypes.addressof(_eight_numbers(numbers)), *(tensor.data_ptr() for tensor in tensors)
     )
     _LIBRARY.GOMP_parallel(loop.address, addresses, torch.get_num_threads(), 0)
 
 
 @functools.cache
-def _eight(numbers: tuple[int, ...]) -> ctypes.Array[ctypes.c_int64]:
+def _eight_numbers(numbers: tuple[int, ...]) -> ctypes.Array[ctypes.c_int64]:
     """A network asks for few sizes, again and again."""
     return (ctypes.c_int64 * 8)(*numbers)

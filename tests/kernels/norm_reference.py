@@ -1,4 +1,4 @@
-"""Batch norm over the rows of maps and the activation after it, by torch's operations (`fexgan_lit.batch_norm`)."""
+"""Batch norm over the rows of maps and the activation after it, by torch's operations (`fexgan_lit.kernels.blocks`)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fexgan_lit.maps import new_map
+from fexgan_lit.kernels.memory import new_map
 
 #: Rows (pixels) that are added up at a time, and how many such sums.
 BLOCK = BLOCKS = 16
 
 
 def normalise(
-    x: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor, running_var: Tensor, told: Tensor
+    x: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor, running_var: Tensor, options: Tensor
 ) -> tuple[Tensor, Tensor]:
     """A map (B, C, H, W) normalised and activated, and (4, C): mean, 1 / deviation, scale and shift.
 
@@ -23,10 +23,10 @@ def normalise(
         bias: (C,).
         running_mean: (C,), moved towards the mean in place.
         running_var: (C,), moved towards the variance in place.
-        told: epsilon, momentum and the slope for negative values.
+        options: epsilon, momentum and the slope for negative values.
     """
     rows = rows_of(x)
-    epsilon, momentum, slope = told
+    epsilon, momentum, slope = options
     first = rows[0]
     from_first = rows - first  # so that a mean far from zero takes no digits of the variance
     away = summed(from_first) / len(rows)
@@ -41,11 +41,11 @@ def normalise(
     return as_map(torch.where(z > 0, z, z * slope), x), torch.stack((mean, inverse, scale, shift))
 
 
-def gradients(grad: Tensor, x: Tensor, stats: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+def gradients(grad: Tensor, x: Tensor, stats: Tensor, options: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of the map, (B, C, H, W), and of weight and bias, (2, C), given that of what came out."""
     rows, to_rows = rows_of(x), rows_of(grad)
     mean, inverse, scale, shift = stats
-    to_rows = torch.where(rows * scale + shift > 0, to_rows, to_rows * told[2])
+    to_rows = torch.where(rows * scale + shift > 0, to_rows, to_rows * options[2])
     total, along = summed(to_rows), summed(to_rows * (rows - mean))
     share = scale * inverse * inverse * (along / len(rows))
     back = scale * (to_rows - total / len(rows)) - share * (rows - mean)

@@ -1,0 +1,1 @@
+"""Training: what makes an iteration fast, from outside the networks."""
