@@ -232,11 +232,14 @@ def load_target(name: str) -> Any:
 
 
 def foreign_packages(values: Any) -> list[str]:
-    """The packages of all classes, and of the layout of a data set, that a configuration names besides `TARGETS`."""
+    """The packages of all classes, and of the layout of a data set, that a configuration names besides `TARGETS`.
+
+    Transforms of albumentations (`dataset.augmentation`) need no trust.
+    """
     names = targets_in(values)
     layout = str((values.get("dataset") or {}).get("layout") or "")
     names += [layout] if "." in layout else []
-    return sorted({name.partition(".")[0] for name in names if name not in TARGETS})
+    return sorted({name.partition(".")[0] for name in names if name not in TARGETS} - {"albumentations"})
 
 
 def typed(cls: type[T], values: Mapping[str, Any], section: str, problems: list[str]) -> T:
@@ -284,6 +287,9 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
         UserError: one message with every problem found.
     """
     tree: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    if "${" in str(tree):
+        # hydra's instantiate would resolve it after the targets were checked, into any class
+        raise UserError("the configuration cannot be used: it holds an escaped \\${...}; expected none")
     problems: list[str] = []
     check_sections(tree)
     tree["trainer"].pop("iterations_per_call", None)  # in run folders of version 0.1; it changed no weights

@@ -11,8 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from fexgan_lit.data.frames import to_float, to_uint8
-from fexgan_lit.data.headers import FrameError
-from fexgan_lit.data.images import MAX_PIXELS, read_frame, to_rgb
+from fexgan_lit.data.images import MAX_PIXELS, FrameError, read_frame, to_rgb
 from fexgan_lit.data.sources import fit_square
 from fexgan_lit.errors import UserError
 
@@ -67,14 +66,8 @@ def pillow_pixels(image: Image.Image) -> np.ndarray:
     if not 0 < width * height <= MAX_PIXELS:
         raise UserError(f"image of {width}x{height} pixels: expected 1 pixel to {MAX_PIXELS // 10**6} megapixels")
     try:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I;16"):
-            return to_rgb(np.asarray(upright).astype(np.uint16))
-        if upright.has_transparency_data:
-            rgba = np.asarray(upright.convert("RGBA"))
-            return to_rgb(np.ascontiguousarray(rgba[..., [2, 1, 0, 3]]))  # RGBA -> BGRA, which it reads
-        return np.array(upright.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
+        return to_rgb(ImageOps.exif_transpose(image))
+    except (FrameError, OSError, ValueError, SyntaxError) as error:
         raise UserError(f"the image cannot be read: {error}") from error
 
 

@@ -126,6 +126,13 @@ def test_mistakes_name_the_option(mistake):
         train_settings(config)
 
 
+def test_an_escaped_interpolation_does_not_become_a_class_after_the_check():
+    config = composed()
+    config.callbacks.linear_decay.start = "\\${oc.create:{_target_:os.getcwd}}"
+    with pytest.raises(UserError, match="escaped"):
+        train_settings(config)
+
+
 def test_lightning_options_reach_the_trainer_in_its_own_words(tmp_path):
     options = ("+trainer.limit_val_batches=2", "+trainer.max_epochs=3", "trainer.precision=32-true")
     settings = train_settings(composed(*options, "trainer.devices=auto", "trainer.accelerator=cpu")).trainer

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 _LOG = logging.getLogger(__name__)
 _PARTIAL = ".partial-"
 _RESUMABLE = "resumable"
@@ -25,30 +27,28 @@ def cache_root(cache_dir: str | None) -> Path:
 
 @contextlib.contextmanager
 def builder_lock(folder: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold the right to build `folder`; gives False where it is taken (`wait=False`) or cannot be had here.
+    """Hold the right to build `folder`; gives False where it is taken (`wait=False`) or the disk has no locks.
 
-    The lock goes with the process, however that ends, so whoever holds it knows that no other builder lives.
-    Without locks (Windows, some network disks) two may build at once; the rename at the end stays atomic.
+    The lock goes with the process, however that ends, so whoever holds it knows that no other builder lives. Where
+    there are no locks (some network disks), two may build at once; the rename at the end stays atomic.
     """
-    try:
-        import fcntl
-    except ImportError:
-        yield False
-        return
     locks = folder.parent / ".locks"
     locks.mkdir(parents=True, exist_ok=True)
-    with (locks / f"{folder.name}.lock").open("a") as handle:
+    lock = FileLock(locks / f"{folder.name}.lock")
+    held = False
+    with contextlib.suppress(OSError, NotImplementedError):  # a Timeout is an OSError
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = True
-        except OSError:
-            held = False
-            if wait:
-                _LOG.info("waiting for another process that prepares %s", folder.name)
-                with contextlib.suppress(OSError):
-                    fcntl.flock(handle, fcntl.LOCK_EX)
-                    held = True
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not wait:
+                raise
+            _LOG.info("waiting for another process that prepares %s", folder.name)
+            lock.acquire()
+        held = True
+    try:
         yield held
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager

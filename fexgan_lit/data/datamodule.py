@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 
-from fexgan_lit.data.augment import Augmentation, PairAugmentation, PairFlip
+from fexgan_lit.data.augment import Augmentation, PairAugmentation, PairPipeline
 from fexgan_lit.data.frames import FrameSet, Images
 from fexgan_lit.data.guides import guides, keep_known
 from fexgan_lit.data.labels import has_affects, keep_all, keep_pairable
@@ -295,11 +295,13 @@ class FrameDataModule(LightningDataModule):
 
     def _augmentation(self) -> Augmentation | None:
         config = self.config
+        if config.augmentation == "none":
+            return None
+        if not isinstance(config.augmentation, str):
+            return PairPipeline(config.augmentation, config.image_size)
         if config.augmentation == "flip":
-            return PairFlip(config.flip)
-        return (
-            PairAugmentation(config.image_size, config.flip, config.jitter) if config.augmentation != "none" else None
-        )
+            return PairAugmentation(None, config.flip)
+        return PairAugmentation(config.image_size, config.flip, config.jitter)
 
     def _pair_sampler(self) -> PairSampler:
         config = self.config

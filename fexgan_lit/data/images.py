@@ -1,4 +1,4 @@
-"""Reading one image file into RGB, with a reason where that is not possible.
+"""Reading one image file into RGB with Pillow, with a reason where that is not possible.
 
 What becomes of the less usual kinds:
 
@@ -12,19 +12,17 @@ What becomes of the less usual kinds:
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import io
-import os
 import stat
+import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fexgan_lit.data.headers import FrameError, inspect
-
-__all__ = ["EXTENSIONS", "MAX_PIXELS", "FrameError", "decode_frame", "read_frame"]
-
+KINDS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 MAX_PIXELS = 100_000_000
 #: How the reason begins where the file may be fine and access to it is not.
@@ -32,10 +30,12 @@ CANNOT_BE_READ = "cannot be read"
 #: Of a file; uncompressed pictures of MAX_PIXELS with 16 bits a channel stay below.
 MAX_BYTES = 1 << 30
 
-#: Without O_NONBLOCK, opening a pipe would wait for somebody to write to it.
-_OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-#: Straight to RGB, where OpenCV is new enough (4.11) to know how.
-_RGB: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)
+# Pillow warns, without the file's name, of what FrameError says
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class FrameError(Exception):
+    """A file that cannot become a frame; the message is the reason, without the file's name."""
 
 
 def read_frame(path: Path | str) -> np.ndarray:
@@ -44,84 +44,83 @@ def read_frame(path: Path | str) -> np.ndarray:
     Raises:
         FrameError: the file cannot be read, is no regular file, empty, truncated, damaged, huge or not an image.
     """
-    try:
-        data = _read_bytes(path)
-    except OSError as error:
-        raise FrameError(f"{CANNOT_BE_READ} ({error.strerror})") from error
-    return decode_frame(data)
+    return decode_frame(read_bytes(path))
 
 
-def _read_bytes(path: Path | str) -> bytes:
-    """The content of a file, opened once, with as little around it as 162,000 files deserve."""
-    handle = os.open(path, _OPEN)
+def read_bytes(path: Path | str) -> bytes:
+    """The content of an image file; raises as `read_frame`."""
     try:
-        facts = os.fstat(handle)
-        if not stat.S_ISREG(facts.st_mode):
+        facts = Path(path).stat()
+        if not stat.S_ISREG(facts.st_mode):  # opening a pipe would wait for somebody to write to it
             raise FrameError("not a regular file")
         if facts.st_size > MAX_BYTES:
             raise FrameError(f"{facts.st_size >> 20} MiB, more than the {MAX_BYTES >> 20} MiB allowed")
-        data = os.read(handle, facts.st_size)
-        while len(data) < facts.st_size and (more := os.read(handle, facts.st_size - len(data))):
-            data += more  # some network disks give less than is asked for
-        return data
-    finally:
-        os.close(handle)
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise FrameError(f"{CANNOT_BE_READ} ({error.strerror})") from error
 
 
 def decode_frame(data: bytes) -> np.ndarray:
     """(H, W, 3) uint8 RGB of the bytes of one image file; raises as `read_frame`."""
-    header = inspect(data)
-    if header.width * header.height > MAX_PIXELS:
-        raise FrameError(
-            f"{header.width}x{header.height} pixels, more than the {MAX_PIXELS // 10**6} megapixels allowed"
-        )
-    _silence_opencv()
-    # IMREAD_COLOR also applies a JPEG's orientation; what is not plain may carry alpha or 16 bits, which it would lose.
-    colour = cv2.IMREAD_COLOR if _RGB is None else _RGB
+    return to_rgb(load_image(data))
+
+
+def open_image(data: bytes, kinds: tuple[str, ...] = KINDS, most: int = MAX_PIXELS) -> Image.Image:
+    """The picture of the bytes of one image file as far as its header tells; raises as `read_frame`.
+
+    Args:
+        data: the bytes.
+        kinds: Pillow's names of the formats that are accepted.
+        most: pixels.
+    """
+    if not data:
+        raise FrameError("empty file")
     try:
-        image = cv2.imdecode(np.frombuffer(header.data, np.uint8), colour if header.plain else cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise FrameError(f"damaged {header.kind} file") from error
-    if image is None:
-        raise FrameError(f"truncated or damaged {header.kind} file")
-    if header.plain and _RGB is not None:
-        return image
-    if header.kind == "TIFF" and image.ndim == 3 and image.shape[2] == 4 and image.dtype == np.uint8:
-        image = _straight_alpha(header.data)
-    return to_rgb(image)
+        picture = Image.open(io.BytesIO(data), formats=kinds)
+    except Image.DecompressionBombError as error:
+        raise FrameError(f"more than the {most // 10**6} megapixels allowed") from error
+    except UnidentifiedImageError as error:
+        raise FrameError("not a PNG, JPEG, BMP, WebP or TIFF image") from error
+    except Exception as error:  # whatever a damaged file makes of Pillow's parsers
+        raise FrameError("truncated or damaged image") from error
+    if picture.width * picture.height > most:
+        raise FrameError(f"{picture.width}x{picture.height} pixels, more than the {most // 10**6} megapixels allowed")
+    return picture
 
 
-def to_rgb(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an image as OpenCV reads it: grey, BGR or BGRA, 8 or 16 bits a channel."""
-    if image.dtype == np.uint16:
-        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if image.dtype != np.uint8:
-        raise FrameError(f"pixels of type {image.dtype}; expected 8 or 16 bits a channel")
-    if image.ndim == 2 or image.shape[2] == 1:
-        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
-    if image.shape[2] == 4:
-        return _onto_black(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA))
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def _onto_black(rgba: np.ndarray) -> np.ndarray:
-    """Colour * alpha / 255, rounded: (H, W, 4) -> (H, W, 3)."""
-    colour, alpha = rgba[..., :3].astype(np.uint16), rgba[..., 3:].astype(np.uint16)
-    return ((colour * alpha + 127) // 255).astype(np.uint8)
-
-
-def _straight_alpha(data: bytes) -> np.ndarray:
-    """(H, W, 4) BGRA of a TIFF: OpenCV would hand out colours already multiplied by alpha, Pillow does not."""
-    from PIL import Image
-
+def load_image(data: bytes, kinds: tuple[str, ...] = KINDS) -> Image.Image:
+    """The decoded picture of the bytes of one image file, upright, 8 bits a channel; raises as `read_frame`."""
+    picture = open_image(data, kinds)
+    kind, samples = str(picture.format), str(getattr(picture, "tile", ""))
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            return cv2.cvtColor(np.asarray(picture.convert("RGBA")), cv2.COLOR_RGBA2BGRA)
-    except OSError as error:
-        raise FrameError("truncated or damaged TIFF file") from error
+        picture.load()
+    except Exception as error:
+        raise FrameError(f"truncated or damaged {kind} file") from error
+    if ";16" in samples and picture.mode != "I;16":  # Pillow keeps the upper 8 bits of colours, without rounding
+        colours = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+        order = cv2.COLOR_BGRA2RGBA if colours.shape[2] == 4 else cv2.COLOR_BGR2RGB
+        return Image.fromarray(cv2.cvtColor(_eight_bits(colours), order))
+    if kind in ("JPEG", "MPO"):
+        with contextlib.suppress(Exception):  # of damaged EXIF data
+            return ImageOps.exif_transpose(picture)
+    return picture
 
 
-@functools.cache
-def _silence_opencv() -> None:
-    """OpenCV's own log repeats on stderr, without the file's name, what FrameError says."""
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+def to_rgb(picture: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a decoded picture.
+
+    Raises:
+        FrameError: its pixels have neither 8 nor 16 bits a channel.
+    """
+    if picture.mode.startswith("I;16"):
+        picture = Image.fromarray(_eight_bits(np.asarray(picture)))
+    if picture.mode in ("I", "F"):
+        raise FrameError(f"pixels of type {np.asarray(picture).dtype}; expected 8 or 16 bits a channel")
+    if not picture.has_transparency_data:
+        return np.array(picture.convert("RGB"))
+    rgba = np.asarray(picture.convert("RGBA")).astype(np.uint16)
+    return ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)
+
+
+def _eight_bits(levels: np.ndarray) -> np.ndarray:
+    return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)

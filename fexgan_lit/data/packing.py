@@ -19,8 +19,7 @@ import numpy as np
 from fexgan_lit.cores import cores
 from fexgan_lit.data.cache import builder_lock, cache_root, partial_folder, publish, remove_leftovers
 from fexgan_lit.data.frames import Images
-from fexgan_lit.data.headers import FrameError
-from fexgan_lit.data.images import CANNOT_BE_READ
+from fexgan_lit.data.images import CANNOT_BE_READ, FrameError
 from fexgan_lit.data.journal import JOURNAL, Piece, PixelLog, Read
 from fexgan_lit.data.sources import FrameSource, content_key
 from fexgan_lit.data.table import Drop, FrameTable

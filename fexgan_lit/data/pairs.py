@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fexgan_lit.data.augment import Augmentation, Draws, move
+from fexgan_lit.data.augment import Augmentation
 from fexgan_lit.data.frames import FrameSet, resize_batch, to_float
 from fexgan_lit.data.targets import AnyTargets, ExactTargets, TargetCells
 from fexgan_lit.errors import UserError
@@ -176,10 +176,6 @@ class PairSampler:
         """(B,) int64, a target for each row `source` (B,) of the whole batch."""
         return self.cells.sample(rng, source, self.uniform_affects)
 
-    def augmentation_key(self, epoch: int, batch: int) -> tuple[int, ...]:
-        """The key from which the random crops of a batch are drawn."""
-        return (self.seed, _AUGMENT, epoch, batch)
-
     def _epoch_order(self, epoch: int) -> np.ndarray:
         """(n,) int64 permutation; the last one is kept, as drawing it takes time in proportion to the frames."""
         if self._order is None or self._order[0] != epoch:
@@ -192,21 +188,6 @@ def target_rule(frames: FrameSet, min_intensity: float, exact: bool, unpaired: b
     if unpaired:
         return AnyTargets(frames, min_intensity)
     return ExactTargets(frames, min_intensity) if exact else TargetCells(frames, min_intensity)
-
-
-@dataclass(frozen=True)
-class PlannedBatch:
-    """A batch of B pairs of which everything is drawn and no pixel read.
-
-    Attributes:
-        rows: (2B,) int64, rows of the FrameSet: sources, then targets.
-        draws: what the augmentation does to their frames; None without one.
-        labels: arrays of everything a `PairBatch` holds besides the images, by the names of its fields.
-    """
-
-    rows: np.ndarray
-    draws: Draws | None
-    labels: dict[str, np.ndarray]
 
 
 class PairLoader:
@@ -240,24 +221,22 @@ class PairLoader:
 
     def batch(self, epoch: int, batch: int) -> PairBatch:
         """Batch number `batch` of `epoch`; moves nothing."""
-        plan = self.plan(epoch, batch)
-        if self.augmentation is None or plan.draws is None:
-            return pair_batch(self.frames.floats(plan.rows, self.image_size), plan.labels)
-        pixels = self.augmentation.change(self.frames.pixels(plan.rows), plan.draws)
-        return pair_batch(to_float(resize_batch(pixels, self.image_size)), plan.labels)
-
-    def plan(self, epoch: int, batch: int) -> PlannedBatch:
-        """Batch number `batch` of `epoch`, before any of its pixels is read."""
-        source, target = self.pair_sampler.indices(epoch, batch)
-        rows, points = np.concatenate([source, target]), pair_landmarks(self.frames, source, target)
+        rows, points = self.rows(epoch, batch)
         if self.augmentation is None:
-            return PlannedBatch(rows, None, pair_labels(self.frames, source, target, points))
-        length = self.frames.images.shape[1]
-        first = self.pair_sampler.share.rank * self.pair_sampler.batch_size
-        key = self.pair_sampler.augmentation_key(epoch, batch)
-        draws = self.augmentation.draw(key, len(source), length, first)
-        labels = pair_labels(self.frames, source, target, move(points, draws, length))
-        return PlannedBatch(rows, draws, labels)
+            return pair_batch(self.frames.floats(rows, self.image_size), pair_labels(self.frames, rows, points))
+        key, first = self.augmentation_key(epoch, batch)
+        pixels, points = self.augmentation(self.frames.pixels(rows), key, first, points)
+        return pair_batch(to_float(resize_batch(pixels, self.image_size)), pair_labels(self.frames, rows, points))
+
+    def rows(self, epoch: int, batch: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """(2B,) int64 rows of the FrameSet, sources then targets, and their landmarks (2B, 68, 2) where known."""
+        rows = np.concatenate(self.pair_sampler.indices(epoch, batch))
+        return rows, None if self.frames.landmarks is None else self.frames.landmarks[rows]
+
+    def augmentation_key(self, epoch: int, batch: int) -> tuple[tuple[int, ...], int]:
+        """The key of a batch for `augmentation`, and the place of this process's first pair in the shared batch."""
+        sampler = self.pair_sampler
+        return (sampler.seed, _AUGMENT, epoch, batch), sampler.share.rank * sampler.batch_size
 
     def __iter__(self) -> Iterator[PairBatch]:
         first = self.first()
@@ -336,20 +315,20 @@ class FixedPairLoader:
         for start in range(0, len(self.pairs), self.batch_size):
             source = self.pairs.source[start : start + self.batch_size]
             target = self.pairs.target[start : start + self.batch_size]
-            images = self.frames.floats(np.concatenate([source, target]), self.image_size)  # (2B, 3, S, S)
-            points = pair_landmarks(self.frames, source, target)
-            yield pair_batch(images, pair_labels(self.frames, source, target, points))
+            rows = np.concatenate([source, target])
+            points = None if self.frames.landmarks is None else self.frames.landmarks[rows]
+            yield pair_batch(self.frames.floats(rows, self.image_size), pair_labels(self.frames, rows, points))
 
 
-def pair_landmarks(frames: FrameSet, source: np.ndarray, target: np.ndarray) -> np.ndarray | None:
-    """(2B, 68, 2) landmarks of the sources, then of the targets; None where the data set has none."""
-    return None if frames.landmarks is None else frames.landmarks[np.concatenate([source, target])]
+def pair_labels(frames: FrameSet, rows: np.ndarray, points: np.ndarray | None) -> dict[str, np.ndarray]:
+    """What a `PairBatch` holds besides the images.
 
-
-def pair_labels(
-    frames: FrameSet, source: np.ndarray, target: np.ndarray, points: np.ndarray | None
-) -> dict[str, np.ndarray]:
-    """What a `PairBatch` holds besides the images; `points` (2B, 68, 2) are the landmarks, sources then targets."""
+    Args:
+        frames: the FrameSet.
+        rows: (2B,) int64, sources then targets.
+        points: (2B, 68, 2), their landmarks, or None.
+    """
+    source, target = rows.reshape(2, -1)
     labels = {
         "source_affect": frames.affect[source],
         "target_affect": frames.affect[target],

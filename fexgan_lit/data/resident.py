@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fexgan_lit.data.augment import Draws
+from fexgan_lit.data.augment import Draws, PairAugmentation, PairPipeline, move
 from fexgan_lit.data.frames import FrameSet, resize_batch
 from fexgan_lit.data.one_copy import one_copy
-from fexgan_lit.data.pairs import PairBatch, PairLoader
+from fexgan_lit.data.pairs import PairBatch, PairLoader, pair_labels
 from fexgan_lit.data.streaming.windows import WindowLoader
 from fexgan_lit.errors import UserError
 
@@ -51,9 +51,15 @@ class ResidentPairs(PairLoader):
 
     def batch(self, epoch: int, batch: int) -> PairBatch:
         """Batch number `batch` of `epoch`, on the device; moves nothing and waits for nothing."""
-        plan = self.plan(epoch, batch)
-        there = one_copy(plan.labels | self._walk(plan.rows, plan.draws), self.device)
-        labels = {name: there[name] for name in plan.labels}
+        rows, points = self.rows(epoch, batch)
+        draws, length = None, self.pixels.shape[1]
+        if isinstance(self.augmentation, PairAugmentation):
+            key, first = self.augmentation_key(epoch, batch)
+            draws = self.augmentation.draw(key, len(rows) // 2, length, first)
+            points = move(points, draws, length)
+        given = pair_labels(self.frames, rows, points)
+        there = one_copy(given | self._walk(rows, draws), self.device)
+        labels = {name: there[name] for name in given}
         frames = self._cut(there["first"], there.get("step"))
         images = self._scaled(frames) if "tables" not in there else self._recoloured(frames, there["tables"])
         source, target = images.permute(0, 3, 1, 2).chunk(2)  # (2B, S, S, 3) -> (2B, 3, S, S) -> two (B, 3, S, S)
@@ -98,8 +104,10 @@ def obstacle(pairs: PairLoader) -> str | None:
     """Why the frames of a loader cannot be held, resized once and for all, or None where they can."""
     if isinstance(pairs, WindowLoader) and pairs.pair_sampler.windows > 1:
         return "they are streamed, a window at a time"
+    if isinstance(pairs.augmentation, PairPipeline):
+        return "albumentations transforms frames on the CPU (dataset.augmentation)"
     length, size = pairs.frames.images.shape[1], pairs.image_size
-    if pairs.augmentation is None or (cut := pairs.augmentation.side(length)) == size:
+    if not isinstance(pairs.augmentation, PairAugmentation) or (cut := pairs.augmentation.side(length)) == size:
         return None
     return (
         f"its augmentation gives {cut} px, which are resized to {size} px afterwards; expected frames packed so that "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,7 +51,8 @@ class DatasetConfig:
         uniform_affects: targets uniform over affects; false: in proportion to their frames.
         min_target_intensity: frames weaker than this (0..1) are never targets, neutral apart.
         augmentation: `none`; `flip`: horizontal flips alone (StarGAN, GANimation); `fexgan`: resize to 143/128 of the
-            size, random crop, flip.
+            size, random crop, flip; or a list of albumentations transforms, each a mapping with `_target_` and its
+            arguments (`fexgan_lit.data.augment.PairPipeline`).
         flip: probability of a horizontal flip under `flip` and `fexgan`.
         jitter: half-width of the random change of brightness and contrast under `fexgan` (0 is off).
         cache_dir: where packs are kept; null means $FEXGAN_LIT_CACHE, else ~/.cache/fexgan_lit.
@@ -92,7 +94,7 @@ class DatasetConfig:
     unpaired: bool | None = None
     uniform_affects: bool = True
     min_target_intensity: float = 0.0
-    augmentation: str = "none"
+    augmentation: Any = "none"
     flip: float = 0.5
     jitter: float = 0.0
     cache_dir: str | None = None
@@ -140,13 +142,13 @@ def _choice_problems(config: DatasetConfig) -> list[str]:
             f"because every block of the networks halves the image; the nearest is {near}."
         )
     for option, value, allowed in (
-        ("augmentation", config.augmentation, AUGMENTATIONS),
         ("split", config.split, SPLITS),
         ("targets", config.targets, TARGETS),
         ("crop", config.crop, CROPS),
     ):
         if value not in allowed:
             problems.append(f"dataset.{option}={value}: expected one of {', '.join(allowed)}.")
+    problems += _augmentation_problems(config)
     unknown = [name for name in config.require if name not in KNOWLEDGE]
     if unknown:
         problems.append(f"dataset.require={list(config.require)}: expected some of {', '.join(KNOWLEDGE)}.")
@@ -168,6 +170,20 @@ def _choice_problems(config: DatasetConfig) -> list[str]:
     if config.affects is not None and len(set(config.affects)) < 2:
         problems.append(f"dataset.affects={list(config.affects)}: expected two affects or more, a pair needs both.")
     return problems
+
+
+def _augmentation_problems(config: DatasetConfig) -> list[str]:
+    if not isinstance(config.augmentation, (str, Mapping)) and config.image_size in SIZES:
+        from fexgan_lit.data.augment import PairPipeline  # albumentations takes a second to import
+
+        try:
+            PairPipeline(config.augmentation, config.image_size)
+        except UserError as error:
+            return [str(error)]
+    elif config.augmentation not in AUGMENTATIONS:
+        expected = f"one of {', '.join(AUGMENTATIONS)}, or a list of albumentations transforms"
+        return [f"dataset.augmentation={config.augmentation}: expected {expected}."]
+    return []
 
 
 def _count_problems(config: DatasetConfig) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fexgan_lit.data.headers import FrameError, inspect
+from fexgan_lit.data.images import FrameError, open_image
 from fexgan_lit.data.table import AU_COLUMNS, LANDMARK_COLUMNS
 
 if TYPE_CHECKING:
@@ -79,7 +79,6 @@ def _beyond_size(paths: list[str], points: np.ndarray, root: Path) -> list[str]:
 def _size(path: Path) -> np.ndarray | None:
     """(2,) width and height by the header of an image; None where there is none."""
     try:
-        header = inspect(path.read_bytes())
+        return np.array(open_image(path.read_bytes()).size)
     except (OSError, FrameError):
         return None
-    return np.array([header.width, header.height])

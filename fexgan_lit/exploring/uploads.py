@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fexgan_lit.data.headers import FrameError, inspect
-from fexgan_lit.data.images import decode_frame
+from fexgan_lit.data.images import FrameError, decode_frame, open_image
 from fexgan_lit.data.sources import fit_square
 from fexgan_lit.errors import UserError
 
@@ -37,12 +36,7 @@ def read_upload(data: bytes) -> np.ndarray:
     if len(data) > MOST_BYTES:
         raise UserError(too_large(len(data)))
     try:
-        header = inspect(data)
-        if header.width * header.height > MOST_PIXELS:
-            raise UserError(
-                f"The picture has {header.width} x {header.height} pixels; expected at most {MOST_PIXELS // 10**6} "
-                "megapixels. Make it smaller first."
-            )
+        open_image(data, most=MOST_PIXELS)
         picture = decode_frame(data)
     except FrameError as error:
         raise UserError(f"The file cannot be used: {error}. Expected {KINDS}.") from error

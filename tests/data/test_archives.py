@@ -102,13 +102,11 @@ def test_unsafe_members_of_a_tar_are_skipped_and_named(write_cast, tmp_path, cac
     add_to_tar(archive, "set/anna/hard.png", type=tarfile.LNKTYPE, linkname="/etc/passwd")
     add_to_tar(archive, "set/anna/pipe", type=tarfile.FIFOTYPE)
     add_to_tar(archive, "set/anna/device", type=tarfile.CHRTYPE)
-    add_to_tar(archive, "set/anna/joy/0001.png", b"again")
     add_to_tar(archive, "set/anna/joy/0001.png/below.png")
     add_to_tar(archive, f"set/{'n' * 300}.png")
     table = index(archive, "mhfed", cache_dir=cache)
     leaves, link = "archive member whose path leaves the archive", "archive member that is a link or a device"
     skipped = {path: reason for path, reason in reasons(table).items() if reason.startswith("archive member")}
-    assert skipped.pop("set/anna/joy/0001.png").startswith("archive member that cannot be written")
     assert skipped.pop("set/anna/joy/0001.png/below.png").startswith("archive member that cannot be written")
     assert skipped.pop(f"set/{'n' * 300}.png").startswith("archive member that cannot be written")
     assert skipped == {
@@ -187,11 +185,11 @@ def test_a_disk_that_fills_up_half_way(write_cast, tmp_path, cache, monkeypatch)
     archive = pack(write_cast(), tmp_path, ".zip")
     copy, written = shutil.copyfileobj, []
 
-    def filling(source, out, length):
+    def filling(*arguments):
         written.append(1)
         if len(written) > 5:
             raise OSError(errno.ENOSPC, "No space left on device")
-        copy(source, out, length)
+        copy(*arguments)
 
     monkeypatch.setattr(archives.shutil, "copyfileobj", filling)
     with pytest.raises(UserError, match="No space left on device"):
@@ -223,7 +221,7 @@ def test_encrypted_zip(write_cast, tmp_path, cache):
     position = data.rfind(b"PK\x01\x02")
     data[position + 8] |= 1  # the flag of the last entry of the directory
     archive.write_bytes(data)
-    with pytest.raises(UserError, match=r"is encrypted; unpack it with its password"):
+    with pytest.raises(UserError, match=r"is encrypted.*; unpack it"):
         unpack(archive, cache)
 
 
@@ -233,7 +231,7 @@ def test_unknown_compression(write_cast, tmp_path, cache):
     position = data.rfind(b"PK\x01\x02")
     data[position + 10 : position + 12] = struct.pack("<H", 97)
     archive.write_bytes(data)
-    with pytest.raises(UserError, match=r"a way Python cannot read \(method 97\)"):
+    with pytest.raises(UserError, match=r"compression .*; unpack it"):
         unpack(archive, cache)
 
 

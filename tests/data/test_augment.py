@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import os
+import re
 
 import numpy as np
 import pytest
+import torch
+from omegaconf import OmegaConf
 
-from fexgan_lit.data.augment import MIRROR, PairAugmentation, PairFlip, crop
+from fexgan_lit import load
+from fexgan_lit.data.augment import MIRROR, PairAugmentation, PairPipeline, crop
 from fexgan_lit.data.settings import DatasetConfig
+from fexgan_lit.errors import UserError
+from tests.conftest import TINY, run_train
 
 
 def coordinates(pairs, length):
@@ -71,11 +77,6 @@ def test_load_size_is_that_of_fexgan():
     assert DatasetConfig(image_size=128).load_size == 128
 
 
-def test_albumentations_does_not_call_home():
-    PairAugmentation(16, jitter=0.1)(coordinates(1, 16), (0,))
-    assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
-
-
 def test_landmarks_follow_crop_and_flip_and_change_names_in_the_mirror():
     pairs, length, size = 32, 20, 16
     place = np.random.default_rng(0).integers(3, 17, (68, 2))  # pixels that every crop keeps
@@ -110,7 +111,7 @@ def test_flips_alone_keep_every_pixel_and_mirror_both_frames():
     pairs, length = 64, 6
     pixels = coordinates(pairs, length)
     points = np.random.default_rng(1).uniform(-1, 1, (2 * pairs, 68, 2)).astype(np.float32)
-    out, moved = PairFlip()(pixels, (3, 1), points=points)
+    out, moved = PairAugmentation()(pixels, (3, 1), points=points)
     flipped = out[:, 0, 0, 1] == length - 1
     assert 0.25 < flipped.mean() < 0.75
     assert (flipped[:pairs] == flipped[pairs:]).all()
@@ -124,11 +125,11 @@ def test_flips_alone_keep_every_pixel_and_mirror_both_frames():
 
 def test_flips_are_reproducible_row_by_row_and_an_option():
     pixels = coordinates(6, 4)
-    whole = PairFlip()(pixels, (5,))[0]
-    part = PairFlip()(pixels[[4, 5, 10, 11]], (5,), first=4)[0]
+    whole = PairAugmentation()(pixels, (5,))[0]
+    part = PairAugmentation()(pixels[[4, 5, 10, 11]], (5,), first=4)[0]
     assert (part[:2] == whole[4:6]).all()
     for probability, share in ((0.0, 0.0), (1.0, 1.0)):
-        out, none = PairFlip(probability)(pixels, (0,))
+        out, none = PairAugmentation(None, probability)(pixels, (0,))
         assert (out[:, 0, 0, 1] == 3).mean() == share
         assert none is None
 
@@ -150,7 +151,7 @@ def test_pixels_are_those_of_albumentations():
     pairs, length, size = 16, 23, 16
     augment, pixels = PairAugmentation(size, jitter=0.3), noise(pairs, length)
     draws = augment.draw((7, 1), pairs, length)
-    ours = augment.change(pixels, draws)
+    ours, _ = augment(pixels, (7, 1))
     tables = draws.tables()
     for frame, done in enumerate(ours):
         row = frame % pairs
@@ -173,7 +174,7 @@ def test_tables_saturate():
     assert (np.diff(tables.astype(int), axis=1) >= 0).all()  # a level too bright does not begin at black again
 
 
-@pytest.mark.parametrize("augment", [PairFlip(0.3), PairAugmentation(16, 0.3, 0.2)])
+@pytest.mark.parametrize("augment", [PairAugmentation(None, 0.3), PairAugmentation(16, 0.3, 0.2)])
 def test_draws_of_a_pair_depend_on_its_place_alone(augment):
     whole = augment.draw((3, 2, 0, 9), 12, 20)
     for first, pairs in ((0, 4), (4, 4), (8, 4), (5, 7)):
@@ -202,3 +203,145 @@ def test_draws_are_uniform_and_independent_of_each_other():
 def test_frames_smaller_than_the_crop_are_refused():
     with pytest.raises(ValueError, match="frames of 12 px are smaller than the crop of 16"):
         PairAugmentation(16)(coordinates(2, 12), (0,))
+
+
+FIVE = [
+    {"_target_": "albumentations.HorizontalFlip", "p": 0.5},
+    {"_target_": "albumentations.Affine", "rotate": [-10, 10], "scale": [0.9, 1.1], "p": 1.0},
+    {"_target_": "albumentations.OneOf", "transforms": [
+        {"_target_": "albumentations.GaussNoise", "p": 1.0}, {"_target_": "albumentations.MotionBlur", "p": 1.0},
+    ]},
+    {"_target_": "albumentations.RandomBrightnessContrast", "p": 0.7},
+    {"_target_": "albumentations.RandomResizedCrop", "size": [32, 32], "scale": [0.8, 1.0], "p": 1.0},
+]  # fmt: skip
+
+
+def test_a_list_changes_both_frames_of_a_pair_alike_and_pairs_apart():
+    one = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    out, _ = PairPipeline(FIVE, 32)(one.repeat(16, 0), (4,))
+    assert (out[:8] == out[8:]).all()
+    assert len({frame.tobytes() for frame in out[:8]}) == 8
+
+
+def test_a_list_depends_on_the_key_and_the_place_in_the_batch_alone():
+    pixels, pipeline = noise(6, 32), PairPipeline(FIVE, 32)
+    whole, _ = pipeline(pixels, (5, 0, 3))
+    pipeline(pixels, (9,))
+    part, _ = pipeline(pixels[[4, 5, 10, 11]], (5, 0, 3), first=4)
+    assert (part[:2] == whole[4:6]).all()
+    assert (part[2:] == whole[10:]).all()
+    assert (pipeline(pixels, (5, 0, 4))[0] != whole).any()
+    assert (pixels == noise(6, 32)).all(), "the frames given are not changed"
+
+
+def test_landmarks_are_those_of_the_presets_where_the_geometry_is():
+    pixels, points = noise(4, 20), np.random.default_rng(1).uniform(-1, 1, (8, 68, 2)).astype(np.float32)
+    flip = [{"_target_": "albumentations.HorizontalFlip", "p": 1.0}]
+    ours, theirs = (
+        augment(pixels, (0,), points=points) for augment in (PairPipeline(flip, 20), PairAugmentation(None, 1))
+    )
+    assert (ours[0] == theirs[0]).all()
+    np.testing.assert_allclose(ours[1], theirs[1], atol=1e-5)
+
+
+def test_left_and_right_change_places_in_every_mirror_and_in_no_turn():
+    points = np.random.default_rng(1).uniform(-1, 1, (2, 68, 2)).astype(np.float32)
+
+    def moved(*names):
+        transforms = [{"_target_": f"albumentations.{name}", "p": 1.0} for name in names]
+        return PairPipeline(transforms, 20)(noise(1, 20), (0,), points=points)[1]
+
+    np.testing.assert_allclose(moved("VerticalFlip"), (points * [1, -1])[:, MIRROR], atol=1e-5)
+    np.testing.assert_allclose(moved("HorizontalFlip", "VerticalFlip"), -points, atol=1e-5)
+    np.testing.assert_allclose(moved("Transpose"), points[..., ::-1][:, MIRROR], atol=1e-5)
+    np.testing.assert_allclose(moved("ToGray"), points, atol=1e-5)
+
+
+def test_landmarks_follow_a_rotation_of_the_picture():
+    place = np.array([[20, 40], [44, 40], [32, 20]])
+    pixels = np.zeros((2, 64, 64, 3), np.uint8)
+    for x, y in place:
+        pixels[:, y - 1 : y + 2, x - 1 : x + 2] = 255
+    points = np.zeros((2, 68, 2), np.float32)
+    points[:, :3] = 2 * (place + 0.5) / 64 - 1
+    turn = [{"_target_": "albumentations.Affine", "rotate": [25, 25], "p": 1.0}]
+    out, moved = PairPipeline(turn, 64)(pixels, (0,), points=points)
+    for x, y in np.rint((moved[1, :3] + 1) * 32 - 0.5).astype(int):
+        assert out[1, y, x, 0] > 200
+    assert np.abs(moved - points).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (
+            {"_target_": "albumentations.HorizontalFlp"},
+            r"HorizontalFlp is not a transform.*Did you mean albumentations.Hor",
+        ),
+        ({"_target_": "albumentations.core.utils.os.system"}, "is not a transform"),
+        ({"_target_": "albumentations.BboxParams"}, "is not a transform"),
+        ({"_target_": "os.system", "command": "true"}, "os.system is refused"),
+        ({"_target_": "albumentations.OneOf", "transforms": [{"_target_": "os.system"}]}, "os.system is refused"),
+        ({"_target_": "albumentations.Affine", "rotat": [1, 2]}, r"Affine cannot be built: Argument\(s\) 'rotat'"),
+        ({"_target_": "albumentations.HorizontalFlip", "p": 3}, "HorizontalFlip cannot be built"),
+        ({"_target_": "albumentations.RandomCrop"}, "RandomCrop cannot be built"),
+        ({"_target_": "albumentations.CenterCrop3D", "size": [3, 3, 3]}, "CenterCrop3D needs image"),
+        ({"_target_": "albumentations.MaskDropout"}, "MaskDropout needs mask"),
+        ({"_target_": "albumentations.Mosaic"}, "Mosaic needs mosaic_metadata"),
+        ("albumentations.HorizontalFlip", "expected a mapping with _target_"),
+    ],
+)
+def test_an_entry_that_cannot_be_used_is_named(entry, words):
+    good = {"_target_": "albumentations.HorizontalFlip"}
+    problems = DatasetConfig(image_size=32, augmentation=[good, entry]).problems()
+    assert len(problems) == 1
+    assert "os.system" in problems[0] or problems[0].startswith("dataset.augmentation[1]")
+    assert re.search(words, problems[0])
+
+
+@pytest.mark.parametrize(
+    ("transform", "words"),
+    [
+        ({"_target_": "albumentations.CenterCrop", "height": 20, "width": 24}, r"shape \(20, 24, 3\)"),
+        ({"_target_": "albumentations.ToFloat", "p": 1.0}, "type float32"),
+        ({"_target_": "albumentations.RandomCrop", "height": 64, "width": 64}, "cannot be applied to images of 32 px"),
+    ],
+)
+def test_an_output_of_another_size_or_type_is_refused(transform, words):
+    with pytest.raises(UserError, match=words):
+        PairPipeline([transform], 32)
+    if "height" in transform and transform["height"] < 32:
+        back = {"_target_": "albumentations.Resize", "height": 32, "width": 32}
+        assert PairPipeline([transform, back], 32)(noise(1, 32), (0,))[0].shape == (2, 32, 32, 3)
+
+
+def test_no_list_of_nothing_and_no_other_word():
+    for given in ([], "mirror", {"_target_": "albumentations.HorizontalFlip"}):
+        (problem,) = DatasetConfig(augmentation=given).problems()
+        assert problem.startswith("dataset.augmentation=")
+
+
+def test_albumentations_does_not_call_home():
+    PairPipeline(FIVE[:1], 16)
+    assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
+
+
+def test_a_run_with_five_transforms_goes_on_to_the_same_weights(tmp_path):
+    listed = ",".join(
+        f"{{_target_: albumentations.{name}}}"
+        for name in (
+            "HorizontalFlip", "Affine, rotate: [-10, 10]", "RandomBrightnessContrast", "GaussNoise", "MotionBlur",
+        )
+    )  # fmt: skip
+    options = (*TINY, "callbacks.linear_decay=null", f"dataset.augmentation=[{listed}]")  # it knows the last iteration
+    run_train(tmp_path, *options, "trainer.max_steps=6", "hydra.run.dir=whole")
+    run_train(tmp_path, *options, "trainer.max_steps=3", "hydra.run.dir=parts")
+    run_train(tmp_path, "run=parts", "trainer.max_steps=6")
+    whole, parts = (
+        torch.load(tmp_path / run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for run in ("whole", "parts")
+    )
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert OmegaConf.load(tmp_path / "whole" / "config.yaml").trust == []
+    load(tmp_path / "parts")

@@ -5,13 +5,13 @@ import io
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from fexgan_lit.data import images
 from fexgan_lit.data.images import FrameError, decode_frame, read_frame
 from tests.data.conftest import picture
 
@@ -93,7 +93,7 @@ def test_truncated_progressive_jpeg_with_a_thumbnail_is_refused():
     app = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
     with_thumbnail = data[:2] + app + data[2:]
     assert decode_frame(with_thumbnail).shape == (64, 64, 3)
-    with pytest.raises(FrameError, match="truncated JPEG"):
+    with pytest.raises(FrameError, match="truncated or damaged JPEG"):
         decode_frame(with_thumbnail[:-40])
 
 
@@ -105,7 +105,7 @@ def test_jpeg_with_bytes_after_its_end_is_read():
 def test_damaged_png_is_refused_without_noise(capfd):
     data = bytearray(encoded(Image.fromarray(picture(2, 64)), "PNG"))
     data[len(data) // 2] ^= 0xFF
-    with pytest.raises(FrameError, match="damaged PNG"):
+    with pytest.raises(FrameError, match="truncated or damaged PNG"):
         decode_frame(bytes(data))
     assert capfd.readouterr().err == ""
 
@@ -124,7 +124,7 @@ def test_decompression_bombs_are_refused_by_their_header():
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0))
     data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-    with pytest.raises(FrameError, match="20000x20000 pixels, more than the 100 megapixels"):
+    with pytest.raises(FrameError, match="more than the 100 megapixels allowed"):
         decode_frame(data)
 
 
@@ -221,9 +221,10 @@ def bombs() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", ["JPEG", "BMP", "TIFF"])
 def test_bombs_of_every_kind_are_refused_before_they_are_decoded(kind, monkeypatch):
-    monkeypatch.setattr(cv2, "imdecode", None)  # calling it would fail
+    data = bombs()[kind]
+    monkeypatch.setattr(Image.Image, "load", None)  # calling it would fail
     with pytest.raises(FrameError, match="more than the 100 megapixels allowed"):
-        decode_frame(bombs()[kind])
+        decode_frame(data)
 
 
 def test_files_that_are_huge_or_no_files_are_not_even_read(tmp_path):
@@ -244,20 +245,7 @@ def test_a_file_that_may_not_be_opened_is_named_with_the_reason(tmp_path, monkey
     def refuse(*_):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(os, "open", refuse)
+    (tmp_path / "one.png").touch()
+    monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(FrameError, match=r"cannot be read \(Permission denied\)"):
         read_frame(tmp_path / "one.png")
-
-
-def test_disks_that_give_less_than_was_asked_for(tmp_path, monkeypatch):
-    (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(picture(4, 9)), "PNG"))
-    real = os.read
-    monkeypatch.setattr(os, "read", lambda handle, count: real(handle, min(count, 50)))
-    assert (read_frame(tmp_path / "a.png") == picture(4, 9)).all()
-
-
-def test_old_opencv_without_the_rgb_flag_gives_the_same(monkeypatch):
-    data = encoded(Image.fromarray(picture(2, 16)), "JPEG")
-    new = decode_frame(data)
-    monkeypatch.setattr(images, "_RGB", None)
-    assert (decode_frame(data) == new).all()

@@ -130,7 +130,7 @@ def test_unreadable_frames_are_named_and_not_packed(config, tmp_path):
         assert {drop.path: drop.reason for drop in pack.table.drops} == {
             "anna/anger/0001.png": "not a PNG, JPEG, BMP, WebP or TIFF image",
             "anna/fear/0002.png": "empty file",
-            "anna/joy/0001.png": "truncated PNG file",
+            "anna/joy/0001.png": "truncated or damaged PNG file",
         }
         last = read_frame(tmp_path / "set" / pack.table.paths[-1])
         assert (pack.images[-1] == cv2.resize(last, (32, 32), interpolation=cv2.INTER_AREA)).all()

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from fexgan_lit.config import TrainerSettings, train_settings
 from fexgan_lit.data import placement
-from fexgan_lit.data.augment import PairFlip
+from fexgan_lit.data.augment import PairAugmentation
 from fexgan_lit.data.datamodule import FrameDataModule
 from fexgan_lit.data.pairs import PairLoader, PairSampler
 from fexgan_lit.data.placement import free_bytes, placed
@@ -85,7 +85,7 @@ def test_frames_that_do_not_fit_are_a_mistake_where_they_are_asked_for(pairs, fr
 
 
 def test_frames_that_cannot_be_held_say_why(pairs, free):
-    pairs.image_size, pairs.augmentation = 8, PairFlip()
+    pairs.image_size, pairs.augmentation = 8, PairAugmentation()
     free(10**12)
     assert "resized to 8 px afterwards" in placed(pairs, "auto", GPU).line
     with pytest.raises(UserError, match="resized to 8 px afterwards"):

@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fexgan_lit.data import resident
-from fexgan_lit.data.augment import PairAugmentation, PairFlip
+from fexgan_lit.data.augment import PairAugmentation
 from fexgan_lit.data.frames import FrameSet
 from fexgan_lit.data.one_copy import one_copy
 from fexgan_lit.data.pairs import PairLoader, PairSampler, Share
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 SIZE = 16
 AUGMENTATIONS = {
     "none": (SIZE, None),
-    "flip": (SIZE, PairFlip()),
+    "flip": (SIZE, PairAugmentation()),
     "fexgan": (SIZE + 3, PairAugmentation(SIZE)),
     "jitter": (SIZE + 3, PairAugmentation(SIZE, jitter=0.4)),
 }
@@ -102,7 +102,7 @@ def test_frames_of_another_size_are_resized_once(loader, length):
 
 
 def test_frames_that_are_resized_after_a_flip_or_crop_are_refused(loader):
-    for length, augment, made in ((24, PairFlip(), 24), (24, PairAugmentation(20), 20)):
+    for length, augment, made in ((24, PairAugmentation(), 24), (24, PairAugmentation(20), 20)):
         with pytest.raises(UserError, match=rf"gives {made} px, which are resized to 16 px afterwards"):
             ResidentPairs(loader(length, augment), CPU)
 

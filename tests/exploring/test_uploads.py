@@ -28,12 +28,12 @@ def test_a_photo_of_20_megapixels_is_taken():
 
 def test_a_bomb_is_refused_by_its_header_alone(monkeypatch):
     monkeypatch.setattr(uploads, "decode_frame", lambda data: pytest.fail("decoded"))
-    with pytest.raises(UserError, match="30000 x 30000 pixels; expected at most 40 megapixels"):
+    with pytest.raises(UserError, match="more than the 40 megapixels allowed"):
         read_upload(bomb())
 
 
 def test_a_large_file_is_refused_before_anything_is_read(monkeypatch):
-    monkeypatch.setattr(uploads, "inspect", lambda data: pytest.fail("read"))
+    monkeypatch.setattr(uploads, "open_image", lambda data: pytest.fail("read"))
     with pytest.raises(UserError, match="21 MiB; expected at most 20 MiB"):
         read_upload(bytes(MOST_BYTES + (1 << 20)))
 
@@ -46,7 +46,7 @@ def test_a_large_file_is_refused_before_anything_is_read(monkeypatch):
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a PNG"),
         (encoded(halves(), "GIF", save_all=True, append_images=[halves()]), "not a PNG"),
         (encoded(halves())[:-40], "PNG file"),
-        (encoded(halves(), "JPEG")[:-200], "truncated JPEG file"),
+        (encoded(halves(), "JPEG")[:-200], "truncated or damaged JPEG file"),
     ],
 )
 def test_what_is_no_picture_is_refused_with_the_reason(data, reason):
