@@ -144,8 +144,8 @@ def _extract(archive: Path, target: Path) -> list[Drop]:
                 raise UserError(
                     f"dataset.root={archive}: {total / 1e9:.2f} GB unpacked, from {packed / 1e9:.3f} GB; that is more "
                     f"than {MAX_RATIO} times its size or than the disk has room for, so nothing was unpacked. Make "
-                    "room, choose another place with dataset.cache_dir=DIR, or, if you trust it, unpack it yourself and "
-                    "give the folder."
+                    "room, choose another place with dataset.cache_dir=DIR, or, if you trust it, unpack it yourself "
+                    "and give the folder."
                 )
             try:
                 extract()
