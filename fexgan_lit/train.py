@@ -171,7 +171,7 @@ def make_callbacks(
     if several:
         chosen.insert(0, cb.AverageLosses())
     if t.profile:
-        from fexgan_lit.profiling.callback import ProfileRun
+        from fexgan_lit.profiling import ProfileRun
 
         chosen.insert(0, ProfileRun(t.profile_iterations, run.path / "profile", console))
     monitor = cb.LossMonitor(run, console)

@@ -274,11 +274,12 @@ class ExpressionSystem(LightningModule):
         clip_norm = getattr(self.optimizer_settings, "clip_norm", None)
         if clip_norm is not None:
             self.clip_gradients(optimizer, clip_norm, "norm")
-        if counted and not self.capturing:
-            optimizer.step()
-        else:
-            self.trainer.strategy.optimizer_step(optimizer.optimizer, _no_closure)
-        optimizer.zero_grad(set_to_none=True)
+        with self.trainer.profiler.profile("optimizers"):  # type: ignore[attr-defined]
+            if counted and not self.capturing:
+                optimizer.step()
+            else:
+                self.trainer.strategy.optimizer_step(optimizer.optimizer, _no_closure)
+            optimizer.zero_grad(set_to_none=True)
 
     def with_schedule(self, optimizers: list[Optimizer]) -> Any:
         """What `configure_optimizers` returns: the optimizers, with `decay_start` each with a `LambdaLR`."""

@@ -1,1 +1,0 @@
-"""Where the time of an iteration goes: named ranges around the parts of a system, timed and traced."""
