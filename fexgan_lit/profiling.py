@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.profilers import Profiler
 from rich.console import Console
+from torch import nn
 from torch.profiler import profile, record_function
 
 from fexgan_lit.benchmarks.flops import FlopsByPrecision
@@ -26,6 +27,11 @@ _PARTS = {
     "on_train_batch": "logging and callbacks",
 }  # fmt: skip
 _REST = "Lightning's loop"
+
+
+def _is_compiled(network: nn.Module) -> bool:
+    """Whether `network.compile` was called; torch has no public way to ask."""
+    return getattr(network, "_compiled_call_impl", None) is not None
 
 
 class PartProfiler(Profiler):
@@ -111,7 +117,7 @@ class ProfileRun(Callback):
         elif self._seen == WARM_UP + self._timed + self._traced:
             self._trace.stop()
             self._leave(trainer)
-            if not any(network._compiled_call_impl for network in system.children()):  # it has no operators to count
+            if not any(map(_is_compiled, system.children())):  # it has no operators to count
                 self._counter = FlopsByPrecision().__enter__()
         elif self._seen == WARM_UP + self._timed + self._traced + self._cycle:
             self._write(trainer)
@@ -133,7 +139,7 @@ class ProfileRun(Callback):
         self._before, trainer.profiler = trainer.profiler, parts  # type: ignore[attr-defined]
         for name, network in system.named_children():
             # hooks of a compiled network would be compiled with it
-            if name == "average" or network._compiled_call_impl or not any(True for _ in network.parameters()):
+            if name == "average" or _is_compiled(network) or not any(True for _ in network.parameters()):
                 continue
             part = f"{name} forward"
             self._hooks += [

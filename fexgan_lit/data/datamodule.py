@@ -38,7 +38,6 @@ from fexgan_lit.data.targets import TargetCells
 from fexgan_lit.errors import UserError
 
 if TYPE_CHECKING:
-    from fexgan_lit.metrics.distributions import RealImages
     from fexgan_lit.metrics.extractors import FeatureExtractor
     from fexgan_lit.metrics.judge import Judge
     from fexgan_lit.metrics.suite import MetricSuite
@@ -97,6 +96,7 @@ class FrameDataModule(LightningDataModule):
         self.wants_judge = judge
         self.inception_weights = inception_weights
         self.stages: Stages = lambda: nullcontext(lambda _: None)
+        self._real: dict[tuple[str, str], torch.Tensor] = {}  # features by split and extractor
         self._ready = False
 
     def __getattr__(self, name: str) -> Any:
@@ -207,25 +207,26 @@ class FrameDataModule(LightningDataModule):
         if fid and split == "val":
             extractors["inception"] = make_inception(self.inception_weights)
         there = {name: e.to(device) for name, e in extractors.items() if not isinstance(e, Unavailable)}
-        groups.append(DistributionMetrics(extractors, {name: self._real_images(split, e) for name, e in there.items()}))
+        real = {name: self._real_features(split, extractor) for name, extractor in there.items()}
+        groups.append(DistributionMetrics(extractors, real))
         suite = MetricSuite(groups, f"split={split}, seed={self.config.split_seed}", paired=self.has_truth)
         return suite.to(device)
 
-    def _real_images(self, split: str, extractor: FeatureExtractor) -> RealImages:
+    def _real_features(self, split: str, extractor: FeatureExtractor) -> torch.Tensor:
+        """The features (n, F) of a split's real frames, kept for the validations to come."""
         from fexgan_lit.data.cache import cache_root
-        from fexgan_lit.metrics.distributions import real_images
+        from fexgan_lit.metrics.distributions import real_features
 
-        known = vars(self).setdefault("_real", {})
-        if (split, extractor.fingerprint) not in known:
+        key = (split, extractor.name)
+        if key not in self._real:
             frames = self.train if split == "train" or self.val is None else self.val
             with self.stages() as stages, torch.inference_mode(mode=False):
-                known[split, extractor.fingerprint] = real_images(
+                self._real[key] = real_features(
                     extractor, frames, self.target_rows(frames), self.config.image_size,
                     cache_root(self.config.cache_dir), f"{self.key}/{split}",
                     stages(f"reading the real frames with the {extractor.title}"),
                 )  # fmt: skip
-        found: RealImages = known[split, extractor.fingerprint]
-        return found
+        return self._real[key]
 
     def target_rows(self, frames: FrameSet) -> np.ndarray:
         """Rows of a split that may be targets, (n,) int64: what distributions of generated frames are compared with."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from fexgan_lit.metrics.groups import (
     DiscriminatorMetrics,
     DistributionMetrics,
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
     from fexgan_lit.evaluation.ground import Ground
     from fexgan_lit.evaluation.settings import EvaluationSettings, MetricSettings
-    from fexgan_lit.metrics.distributions import RealImages
     from fexgan_lit.metrics.extractors import FeatureExtractor
     from fexgan_lit.metrics.judges import JudgeBench
     from fexgan_lit.metrics.lpips import Lpips
@@ -37,7 +38,7 @@ class Instruments:
         judges: of affect, geometry and identity.
         extractors: of features for distances between distributions, by name.
         lpips: or why there is none.
-        real: what each extractor saw in the true frames of the split.
+        real: features (n, F) of the true frames of the split, by extractor.
         sources: embeddings of the untouched sources, or None where nobody can tell people apart.
         seed: of subsets and shuffles.
     """
@@ -45,7 +46,7 @@ class Instruments:
     judges: JudgeBench
     extractors: Mapping[str, FeatureExtractor | Unavailable]
     lpips: Lpips | Unavailable | None
-    real: Mapping[str, RealImages]
+    real: Mapping[str, Tensor]
     sources: SourceEmbeddings | None
     seed: int
 
@@ -71,7 +72,7 @@ def make_instruments(ground: Ground, settings: EvaluationSettings, stage: Stages
         UserError: weights or judges that were named cannot be used.
     """
     from fexgan_lit.data.cache import cache_root
-    from fexgan_lit.metrics.distributions import real_images
+    from fexgan_lit.metrics.distributions import real_features
     from fexgan_lit.metrics.extractors import JudgeExtractor, make_inception
     from fexgan_lit.metrics.judge import Judge
     from fexgan_lit.metrics.lpips import make_lpips
@@ -87,7 +88,7 @@ def make_instruments(ground: Ground, settings: EvaluationSettings, stage: Stages
     )
     lpips = make_lpips(asked.lpips_net, asked.lpips_backbone, asked.lpips_heads)
     real = {
-        name: real_images(
+        name: real_features(
             extractor.to(settings.device), ground.frames, ground.data.target_rows(ground.frames), ground.image_size,
             cache, f"{ground.data.key}/{ground.split}", stage(f"reading true frames with {name}"),
         )

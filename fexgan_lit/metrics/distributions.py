@@ -10,7 +10,6 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -191,23 +190,7 @@ def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
     return torch.addmm(squares, x, y.mT, alpha=-2).clamp_(min=0)
 
 
-@dataclass(frozen=True)
-class RealImages:
-    """What an extractor saw in the real frames.
-
-    Attributes:
-        features: (n, F) float32.
-        from_cache: whether they were found on disk.
-    """
-
-    features: Tensor
-    from_cache: bool = False
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-
-def real_images(
+def real_features(
     extractor: FeatureExtractor,
     frames: FrameSet,
     rows: np.ndarray,
@@ -216,8 +199,8 @@ def real_images(
     key: str,
     progress: Callable[[int, int], None] | None = None,
     most: int = MOST_REAL,
-) -> RealImages:
-    """The features of `rows` of `frames`, from ``cache_dir/statistics`` or read and stored there.
+) -> Tensor:
+    """The features (n, F) float32 of `rows` of `frames`, from ``cache_dir/statistics`` or read and stored there.
 
     Args:
         extractor: the network.
@@ -243,7 +226,7 @@ def real_images(
     identity = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     path = Path(cache_dir) / "statistics" / f"{identity[:20]}.safetensors"
     if (found := _stored(path, identity, (len(rows), extractor.feature_size))) is not None:
-        return RealImages(found, from_cache=True)
+        return found
     try:
         path.parent.mkdir(parents=True, exist_ok=True)  # before the work: a read-only cache is said at once
         read = []
@@ -259,7 +242,7 @@ def real_images(
             f"The features of the real frames cannot be stored in {path.parent}: {error.strerror or error}. "
             "Choose a cache folder that can be written and has 100 MB free."
         ) from error
-    return RealImages(features)
+    return features
 
 
 def _stored(path: Path, identity: str, shape: tuple[int, int]) -> Tensor | None:

@@ -22,7 +22,6 @@ from fexgan_lit.metrics.distributions import (
     SUBSET_SIZE,
     SUBSETS,
     FrechetDistance,
-    RealImages,
     SeededInceptionScore,
     prdc,
     small_sample_note,
@@ -72,8 +71,9 @@ class PixelMetrics(MetricGroup):
             for name, metric in pixels.pixel_metrics(self.image_size, self.multiscale).items():
                 metric.sync_on_compute = False
                 self.per_pair[name] = metric.to(made.device)
-        for name in ("ssim", "psnr", "ms_ssim")[: 2 + self.multiscale]:
-            cast(Metric, self.per_pair[name]).update(pixels.to_unit(made), pixels.to_unit(true))
+        for name, module in self.per_pair.items():
+            if name != "lpips":
+                cast(Metric, module).update(pixels.to_unit(made), pixels.to_unit(true))
         if self.lpips is not None:
             device = self.lpips.shift.device
             self.keep("lpips", self.lpips(made.to(device), true.to(device)))
@@ -96,13 +96,13 @@ class DistributionMetrics(MetricGroup):
 
     Args:
         extractors: by name, or why there is none.
-        real: what each of them saw in the real frames.
+        real: the features (n, F) of the real frames, of each of them.
         full: KID, inception score, precision, recall, density and coverage, too.
         seed: of KID's subsets and the score's shuffle.
     """
 
     def __init__(
-        self, extractors: Mapping[str, FeatureExtractor | Unavailable], real: Mapping[str, RealImages], *,
+        self, extractors: Mapping[str, FeatureExtractor | Unavailable], real: Mapping[str, Tensor], *,
         full: bool = False, seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -112,13 +112,12 @@ class DistributionMetrics(MetricGroup):
         self.real_n = {name: len(real[name]) for name in self.extractors}
         self.distances, self.kids, self.scores = (torch.nn.ModuleDict() for _ in range(3))
         for name in self.extractors:
-            features = real[name].features
-            sized: dict[str, torch.nn.ModuleDict] = {"frechet": self.distances, "kid": self.kids}
-            made: dict[str, Metric] = {"frechet": FrechetDistance(features.shape[1])}
-            made |= {"kid": KID(features.shape[1], seed)} if full else {}
-            for which, metric in made.items():
-                metric.update(features, real=True)
-                sized[which][name] = metric
+            size = real[name].shape[1]
+            distance = self.distances[name] = FrechetDistance(size)
+            distance.update(real[name], real=True)
+            if full:
+                kid = self.kids[name] = KID(size, seed)
+                kid.update(real[name], real=True)
         self._notes: dict[str, str] = {}
 
     def called(self, extractor: str) -> dict[str, str]:

@@ -84,7 +84,7 @@ class AveragedSystem(ExpressionSystem):
 
     def backward_into(self, network: nn.Module, loss: Tensor, retain_graph: bool = False) -> None:
         """Add the gradient of `loss` to the weights of `network` alone."""
-        name = next(name for name, child in self.named_children() if child is network)
+        name = next((name for name, child in self.named_children() if child is network), type(network).__name__)
         with self.trainer.profiler.profile(f"{name} backward"):  # type: ignore[attr-defined]
             self.manual_backward(loss, inputs=list(network.parameters()), retain_graph=retain_graph)
 

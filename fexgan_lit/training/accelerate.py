@@ -7,12 +7,12 @@ format and compiles networks. `graph_strategy` captures iterations as CUDA graph
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-import torch._functorch.config
 from torch import Tensor
 
 from fexgan_lit.systems.fexgan.networks import Discriminator, Verdict
@@ -128,9 +128,11 @@ def compile_networks(system: ExpressionSystem, device: torch.device, backend: st
     reason = why_not(device, backend)
     if reason is not None:
         return Compilation((), f"compile    nothing: torch.compile does not work here ({reason}); going on without")
-    if hasattr(torch._functorch.config, "donated_buffer"):
+    with contextlib.suppress(ImportError, AttributeError):  # private; a torch without it donates no buffers
+        import torch._functorch.config as functorch_config
+
         # the generator's graph is kept when it was walked back, since the discriminator's goes on in it
-        torch._functorch.config.donated_buffer = False
+        functorch_config.donated_buffer = False
     warnings.filterwarnings("ignore", message=r"\s*Online softmax is disabled")  # addressed to torch's own developers
     how: dict[str, Any] = {"backend": backend, **({"options": _COMPILE_OPTIONS} if backend == "inductor" else {})}
     for network in networks.values():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import sys
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -11,7 +13,8 @@ wandb = pytest.importorskip("wandb")
 
 from fexgan_lit.config import LoggerSettings  # noqa: E402
 from fexgan_lit.errors import UserError  # noqa: E402
-from fexgan_lit.loggers.wandb import RunWandb, numeric_columns, start_wandb  # noqa: E402
+from fexgan_lit.loggers.artifacts import log_model  # noqa: E402
+from fexgan_lit.loggers.wandb import RunWandb, lost_connection, numeric_columns, start_wandb  # noqa: E402
 from fexgan_lit.runfolder import RunFolder  # noqa: E402
 
 
@@ -100,3 +103,24 @@ def test_online_without_a_key_says_how_to_get_one(tmp_path, monkeypatch):
 def test_columns_of_figures_become_numbers_and_columns_with_words_stay():
     rows = [("Train", "0.981", "-", "1 of 2"), ("Val", "**0.9**", "2", "0.5")]
     assert numeric_columns(rows) == [["Train", 0.981, None, "1 of 2"], ["Val", 0.9, 2.0, "0.5"]]
+
+
+def test_a_wandb_without_its_private_mailbox_still_shows_a_lost_connection(monkeypatch):
+    assert len(lost_connection()) == 4
+    monkeypatch.setitem(sys.modules, "wandb.sdk.mailbox", None)
+    assert lost_connection() == (wandb.errors.CommError, OSError)
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_the_weights_are_logged_where_wandb_has_no_private_way_to_name_the_data(tmp_path, private):
+    logged = []
+    experiment = SimpleNamespace(offline=True, log_artifact=lambda artifact, aliases: logged.append(artifact.type))
+    if private:
+        experiment._log_artifact = lambda artifact, **_: logged.append(artifact.type)
+    run = RunFolder(tmp_path)
+    run.weights.mkdir()
+    for path in (run.weights / "decoder.safetensors", run.config):
+        path.write_text("x")
+    config = {"dataset": {"name": "ferg"}, "model": {"name": "fexgan"}, "seed": 0}
+    log_model(experiment, run, config, 4, {"final/val/ssim": 0.5}, "key")
+    assert logged == ["dataset", "model"][not private :]

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from fexgan_lit.data.pairs import PairBatch
-from fexgan_lit.metrics.distributions import RealImages, frechet_distance, real_images
+from fexgan_lit.errors import UserError
+from fexgan_lit.metrics.distributions import frechet_distance, real_features
 from fexgan_lit.metrics.extractors import JudgeExtractor
 from fexgan_lit.metrics.groups import (
     DiscriminatorMetrics,
@@ -44,7 +45,7 @@ def extractor(judge):
 @pytest.fixture(scope="module")
 def real(extractor, frames):
     images = frames.floats(np.arange(len(frames)), 32)
-    return {"judge": RealImages(extractor(images).features)}
+    return {"judge": extractor(images).features}
 
 
 def batch_of(frames, rows, **known) -> PairBatch:
@@ -301,7 +302,7 @@ def test_a_system_without_a_reader_of_units_has_no_such_figure(extractor):
 def test_distances_need_no_pairs(extractor, real):
     suite = unpaired(Shift(), DistributionMetrics({"judge": extractor}, real))
     made = Shift().synthesize(strangers().source, strangers().source_expression(1), strangers().target_expression(1))
-    expected = frechet_distance(real["judge"].features, extractor(made).features)
+    expected = frechet_distance(real["judge"], extractor(made).features)
     assert suite.compute()["fd_judge"] == pytest.approx(expected, rel=1e-4)
 
 
@@ -309,20 +310,20 @@ def test_real_images_are_read_once(extractor, frames, tmp_path):
     told, everything = [], np.arange(48)
 
     def look(key="pack-a/train", rows=everything, size=32, most=1000):
-        return real_images(
+        return real_features(
             extractor, frames, rows, size, tmp_path, key, lambda done, n: told.append((done, n)), most
         )  # fmt: skip
 
     first = look()
     assert told[-1] == (48, 48)
     told.clear()
-    again = look()
-    assert again.from_cache
+    assert torch.equal(look(), first)
     assert not told
-    assert torch.equal(again.features, first.features)
-    others = (look("pack-b/train"), look(rows=np.arange(10)), look(size=64), look(most=5))
-    assert not any(other.from_cache for other in others)
-    assert torch.equal(others[3].features, first.features[[0, 12, 24, 35, 47]]), "spread over the split"
+    for other in ({"key": "pack-b/train"}, {"rows": np.arange(10)}, {"size": 64}):
+        told.clear()
+        look(**other)
+        assert told, other
+    assert torch.equal(look(most=5), first[[0, 12, 24, 35, 47]]), "spread over the split"
     assert len(list((tmp_path / "statistics").iterdir())) == 5
 
 
@@ -332,7 +333,7 @@ def test_broken_and_foreign_files_are_read_again(extractor, frames, tmp_path, da
     from safetensors.torch import load_file, save_file
 
     rows = np.arange(48)
-    first = real_images(extractor, frames, rows, 32, tmp_path, "pack")
+    first = real_features(extractor, frames, rows, 32, tmp_path, "pack")
     (path,) = (tmp_path / "statistics").iterdir()
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:100])
@@ -342,7 +343,17 @@ def test_broken_and_foreign_files_are_read_again(extractor, frames, tmp_path, da
         with safe_open(path, "pt") as file:
             about = file.metadata()
         save_file({"features": torch.zeros(3, 3)}, path, metadata=about)
-    again = real_images(extractor, frames, rows, 32, tmp_path, "pack")
-    assert not again.from_cache
-    assert torch.equal(again.features, first.features)
-    assert real_images(extractor, frames, rows, 32, tmp_path, "pack").from_cache
+    told = []
+    for times_read in (1, 0):
+        told.clear()
+        again = real_features(extractor, frames, rows, 32, tmp_path, "pack", lambda done, n: told.append(done))
+        assert told.count(48) == times_read
+        assert torch.equal(again, first)
+
+
+def test_no_frames_and_no_place_are_the_users(extractor, frames, tmp_path):
+    with pytest.raises(UserError, match="no real frames"):
+        real_features(extractor, frames, np.zeros(0, np.int64), 32, tmp_path, "pack")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot be stored"):
+        real_features(extractor, frames, np.arange(48), 32, tmp_path / "file", "pack")

@@ -105,6 +105,12 @@ def test_a_machine_without_a_compiler_goes_on(monkeypatch, tmp_path):
     assert len(losses(system, tmp_path)) == 4
 
 
+def test_a_torch_without_the_private_switch_of_donated_buffers_compiles(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch._functorch.config", None)
+    monkeypatch.setattr("fexgan_lit.training.accelerate.why_not", lambda *_: None)
+    assert compile_networks(tiny("fexgan"), CPU, backend="eager").networks == ("generator",)
+
+
 def test_a_compiler_that_is_not_there_is_noticed_by_trying():
     """In a process of its own: torch looks for the compiler once."""
     code = "import torch; from fexgan_lit.training.accelerate import why_not; print(why_not(torch.device('cpu')))"
