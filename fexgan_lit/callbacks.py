@@ -361,8 +361,14 @@ class RunProgressBar(RichProgressBar):
         self.line_s = line_s
         self._due = 0.0
         self._started = (0.0, 0)
-        if not console.is_terminal:
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Show a bar in a fit alone; final metrics have a status line, which Lightning's bar would remove."""
+        if stage == "fit" and self.console.is_terminal:
+            self.enable()
+        else:
             self.disable()
+        super().setup(trainer, pl_module, stage)
 
     @property
     def total_train_batches(self) -> int | float:

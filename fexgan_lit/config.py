@@ -287,9 +287,6 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
         UserError: one message with every problem found.
     """
     tree: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    if "${" in str(tree):
-        # hydra's instantiate would resolve it after the targets were checked, into any class
-        raise UserError("the configuration cannot be used: it holds an escaped \\${...}; expected none")
     problems: list[str] = []
     check_sections(tree)
     tree["trainer"].pop("iterations_per_call", None)  # in run folders of version 0.1; it changed no weights
@@ -298,8 +295,12 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
     given = {name: value for name, value in tree["logger"].items() if isinstance(value, dict) and "_target_" in value}
     kept = {name: value for name, value in tree["logger"].items() if name not in given}
     tree["logger"] = {**kept, "own": {**(kept.get("own") or {}), **given}}
-    for target in targets_in([tree["trainer"], tree["logger"]]):
-        load_target(target)
+    for section in ("trainer", "logger"):
+        try:
+            for target in targets_in(tree[section]):
+                load_target(target)
+        except UserError as error:
+            raise UserError(f"{section}: {error}") from error
     parts = {
         "dataset": typed(DatasetConfig, tree["dataset"], "dataset", problems),
         "model": typed(system.settings_class, tree["model"], "model", problems),

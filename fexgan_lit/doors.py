@@ -99,6 +99,8 @@ def user_message(error: Exception, config_name: str) -> str | None:
         cause = cause.__cause__
     if isinstance(error, HydraException | OmegaConfBaseException):
         return explain_composition(error, config_name, sys.argv[1:])
+    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):  # logger=null
+        return f"{error}; expected the name of a group's file, such as logger=csv"
     if isinstance(error, OSError) and (error.filename or error.errno in _NO_ROOM):
         where = f"{error.filename}: " if error.filename else ""
         way_on = "run=RUN_DIR goes on" if config_name == "train" else "the same command goes on"
@@ -237,7 +239,8 @@ def _short(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     noise = ("full_key", "object_type", "Set the environment variable", "See https://hydra.cc", "reference_type",
              "In '", "Config search path", "provider=")  # fmt: skip
-    text = ", ".join(line.rstrip(";") for line in lines if not line.startswith(noise)).replace(":, ", ": ")
+    kept = [line for line in lines if not line.startswith(noise)] or lines
+    text = ", ".join(line.rstrip(";") for line in kept).replace(":, ", ": ")
     if "no viable alternative" in text or "extraneous input" in text:
         text += " (put a value with braces or blanks in double quotes inside single ones: 'a.b=\"{c}\"')"
     return text

@@ -138,4 +138,9 @@ class RunFolder:
         config = OmegaConf.load(self.config)
         if not isinstance(config, DictConfig):
             raise UserError(f"{self.config}: expected a mapping, found {type(config).__name__}")
+        # it would be resolved here, into an environment variable, or by hydra's instantiate into any class
+        if "${" in str(OmegaConf.to_container(config, resolve=False)):
+            raise UserError(
+                f"{self.config}: it holds an interpolation ${{...}}; expected plain values, as training writes"
+            )
         return config

@@ -185,7 +185,9 @@ def make_callbacks(
         chosen.append(cb.Grids(t.figures_every, run, lambda: progress_picture(system, data), data.labelled))
     if t.max_minutes:
         chosen.append(cb.TimeLimit(timedelta(minutes=t.max_minutes), verbose=False))
-    chosen += [cb.StopOnSignal(together=several), cb.KeepTime(clock), KeepRunId(), cb.RunProgressBar(console)]
+    chosen += [cb.StopOnSignal(together=several), cb.KeepTime(clock), KeepRunId()]
+    if t.lightning.get("enable_progress_bar", True):
+        chosen.append(cb.RunProgressBar(console))
     return [*chosen, cb.LastCheckpoint(t.checkpoint_every, run.last, monitor)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import signal
 import subprocess
 import sys
@@ -231,3 +232,36 @@ def test_a_judge_that_cannot_know_the_people_says_so(tmp_path):
     run_train(tmp_path, *options, "trainer.max_steps=2")
     report = (newest_run(tmp_path) / "report.md").read_text()
     assert "has never seen the validation split's people" in report
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a terminal of POSIX")
+def test_on_a_terminal_a_run_and_its_sequel_end_with_their_report(tmp_path):
+    import pty
+
+    def on_a_terminal(*options):
+        """What stands on the terminal; the process has ended well."""
+        master, slave = pty.openpty()
+        command = [sys.executable, "-m", "fexgan_lit.train", *options]
+        env = os.environ | {"TERM": "xterm-256color", "COLUMNS": "120"}
+        process = subprocess.Popen(command, cwd=tmp_path, env=env, stdin=slave, stdout=slave, stderr=slave)
+        os.close(slave)
+        shown = b""
+        while chunk := read_some(master):
+            shown += chunk
+        os.close(master)
+        assert process.wait() == 0, shown.decode(errors="replace")[-3000:]
+        return shown.decode(errors="replace")
+
+    def read_some(master):
+        try:
+            return os.read(master, 65536)
+        except OSError:  # of Linux, where the other end was closed
+            return b""
+
+    shown = on_a_terminal(*TINY, "metrics.judge=true", "trainer.max_steps=4", "trainer.val_every=2")
+    (run,) = tmp_path.glob("outputs/*")
+    assert "Image quality" in shown
+    assert "Image quality" in (run / "report.md").read_text()
+    (run / "report.md").unlink()
+    on_a_terminal(f"run={run}", "+trainer.enable_progress_bar=false")
+    assert (run / "report.md").is_file(), "measured again, with no iteration left"

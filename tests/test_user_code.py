@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from fexgan_lit import load
 from fexgan_lit.config import TARGETS, foreign_packages, load_target, train_settings, trust
 from fexgan_lit.errors import UserError
+from fexgan_lit.runfolder import RunFolder
 from fexgan_lit.trainer import build_trainer
 from tests.conftest import TINY, run_train, write_frames
 from tests.test_config import composed
@@ -126,11 +127,11 @@ def test_mistakes_name_the_option(mistake):
         train_settings(config)
 
 
-def test_an_escaped_interpolation_does_not_become_a_class_after_the_check():
-    config = composed()
-    config.callbacks.linear_decay.start = "\\${oc.create:{_target_:os.getcwd}}"
-    with pytest.raises(UserError, match="escaped"):
-        train_settings(config)
+@pytest.mark.parametrize("value", ["${oc.env:HOME}", "\\${oc.create:{_target_:os.getcwd}}"])
+def test_an_interpolation_of_a_run_folder_becomes_neither_a_secret_nor_a_class(tmp_path, value):
+    (tmp_path / "config.yaml").write_text(f"dataset: {{root: '{value}'}}\n")
+    with pytest.raises(UserError, match="holds an interpolation"):
+        RunFolder(tmp_path).read_config()
 
 
 def test_lightning_options_reach_the_trainer_in_its_own_words(tmp_path):

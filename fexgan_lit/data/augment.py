@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import random
 import warnings
@@ -171,6 +172,12 @@ class PairPipeline:
             for frame, image in zip(both, (done["image"], done["target"]), strict=True):
                 made[frame] = self._checked(image)
             if moved is not None:
+                if len(done["keypoints"]) != len(given["keypoints"]):
+                    sent, back = len(given["keypoints"]), len(done["keypoints"])
+                    raise UserError(
+                        f"dataset.augmentation: of {sent} points {back} came back; expected transforms that move "
+                        "every landmark (keypoint_remapping_method: direct)."
+                    )
                 places = (done["keypoints"][:-3] + 0.5) * (2 / self.size) - 1
                 moved[both] = places.reshape(2, 68, 2)
                 a, b = np.diff(done["keypoints"][-3:], axis=0)  # corners: right, then down
@@ -183,9 +190,9 @@ class PairPipeline:
             return image
         raise UserError(
             f"dataset.augmentation: its output has shape {image.shape} and type {image.dtype}; expected "
-            f"{(self.size, self.size, 3)} and uint8 (dataset.image_size). The transform {{_target_: "
-            f"albumentations.Resize, height: {self.size}, width: {self.size}}} at the end of the list sets the size; "
-            "the frames are scaled to [-1, 1] afterwards."
+            f"{(self.size, self.size, 3)} and uint8, of dataset.image_size. {{_target_: albumentations.Resize, height: "
+            f"{self.size}, width: {self.size}}} at the end of the list sets the size; leave out what turns the frames "
+            "into floats or tensors, which happens afterwards."
         )
 
 
@@ -202,12 +209,13 @@ def _build(transform: Any, name: str) -> Any:
         raise UserError(f"{name}={transform}: expected a mapping with _target_: albumentations.NAME and its arguments.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # of arguments that do not exist
+            warnings.filterwarnings("error", r"Argument\(s\)")  # that do not exist
             built = _instantiate(transform, name)
     except UserError:
         raise
     except Exception as error:  # a transform of the user's own may raise anything
-        raise UserError(f"{name}: {transform['_target_']} cannot be built: {error}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{name}: {transform['_target_']} cannot be built: {reason}") from error
     for part in _parts(built):
         missing = sorted({"image"} - part.available_keys) + sorted({*part.targets_as_params} - {"image", "keypoints"})
         if missing:
@@ -245,6 +253,10 @@ def _instantiate(value: Any, name: str) -> Any:
         raise UserError(
             f"{name}: {target} is not a transform; expected one such as albumentations.HorizontalFlip.{near}"
         )
+    if not all(isinstance(part, A.BasicTransform | A.BaseCompose) for part in arguments.get("transforms") or ()):
+        raise UserError(f"{name}: transforms of {target}: expected mappings with _target_ and arguments.")
+    if "keypoint_remapping_method" in inspect.signature(found).parameters:
+        arguments.setdefault("keypoint_remapping_method", "direct")  # albumentations' default loses landmarks
     return found(**arguments)
 
 

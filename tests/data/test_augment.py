@@ -289,6 +289,8 @@ def test_landmarks_follow_a_rotation_of_the_picture():
         ({"_target_": "albumentations.MaskDropout"}, "MaskDropout needs mask"),
         ({"_target_": "albumentations.Mosaic"}, "Mosaic needs mosaic_metadata"),
         ("albumentations.HorizontalFlip", "expected a mapping with _target_"),
+        ({"_target_": "albumentations.OneOf", "transforms": ["Blur"]}, "expected mappings with _target_"),
+        ({"_target_": "albumentations.BasicTransform"}, r"BasicTransform cannot be built: \w+"),
     ],
 )
 def test_an_entry_that_cannot_be_used_is_named(entry, words):
@@ -313,6 +315,17 @@ def test_an_output_of_another_size_or_type_is_refused(transform, words):
     if "height" in transform and transform["height"] < 32:
         back = {"_target_": "albumentations.Resize", "height": 32, "width": 32}
         assert PairPipeline([transform, back], 32)(noise(1, 32), (0,))[0].shape == (2, 32, 32, 3)
+
+
+@pytest.mark.parametrize("name", ["ElasticTransform", "GridDistortion", "OpticalDistortion", "PiecewiseAffine"])
+def test_no_landmark_is_lost_where_pixels_wander(name):
+    wanders = PairPipeline([{"_target_": f"albumentations.{name}", "p": 1.0}], 32)
+    points = np.random.default_rng(0).uniform(-0.9, 0.9, (4, 68, 2)).astype(np.float32)
+    moved = wanders(noise(2, 32), (0,), points=points)[1]
+    assert np.isfinite(moved).all()
+    assert 0 < np.abs(moved - points).mean() < 0.5
+    with pytest.raises(UserError, match=r"of 139 points \d+ came back"):
+        PairPipeline([{"_target_": f"albumentations.{name}", "p": 1.0, "keypoint_remapping_method": "mask"}], 32)
 
 
 def test_no_list_of_nothing_and_no_other_word():
