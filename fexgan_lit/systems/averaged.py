@@ -85,7 +85,7 @@ class AveragedSystem(ExpressionSystem):
     def backward_into(self, network: nn.Module, loss: Tensor, retain_graph: bool = False) -> None:
         """Add the gradient of `loss` to the weights of `network` alone."""
         name = next((name for name, child in self.named_children() if child is network), type(network).__name__)
-        with self.trainer.profiler.profile(f"{name} backward"):  # type: ignore[attr-defined]
+        with self.timed(f"{name} backward"):
             self.manual_backward(loss, inputs=list(network.parameters()), retain_graph=retain_graph)
 
     def step_together(self, update_generator: bool, images: int) -> None:
@@ -99,7 +99,7 @@ class AveragedSystem(ExpressionSystem):
     def update_average(self, images: int) -> None:
         """Let the moving average follow the generator by a batch, `images` of it seen by this process."""
         kept = self._kept if self.capturing else None
-        with self.trainer.profiler.profile("moving average"):  # type: ignore[attr-defined]
+        with self.timed("moving average"):
             update_ema(self.average, self.generator, self._decay(images) if kept is None else kept)
 
     def _decay(self, images: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -261,6 +262,11 @@ class ExpressionSystem(LightningModule):
         except RuntimeError:
             return None
 
+    def timed(self, part: str) -> AbstractContextManager[Any]:
+        """Name what runs inside to the trainer's profiler as a part of the step; without a trainer nothing is timed."""
+        trainer: Any = self.attached_trainer
+        return nullcontext() if trainer is None else trainer.profiler.profile(part)
+
     def step(self, index: int, *, counted: bool) -> None:
         """Clip the gradients of optimizer number `index`, step it, and clear them.
 
@@ -274,7 +280,7 @@ class ExpressionSystem(LightningModule):
         clip_norm = getattr(self.optimizer_settings, "clip_norm", None)
         if clip_norm is not None:
             self.clip_gradients(optimizer, clip_norm, "norm")
-        with self.trainer.profiler.profile("optimizers"):  # type: ignore[attr-defined]
+        with self.timed("optimizers"):
             if counted and not self.capturing:
                 optimizer.step()
             else:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.profilers import PassThroughProfiler
 from torch.optim import Adam
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -39,7 +40,7 @@ def ready_on(device, model):
     adams = [Adam(weights) for network in networks if (weights := list(network.parameters()))]
     # the steps are torch's own; a recording asks them to keep their counts on the device
     skip = SimpleNamespace(optimizer_step=lambda *_: None)
-    system._trainer = SimpleNamespace(optimizers=adams, strategy=skip)
+    system._trainer = SimpleNamespace(optimizers=adams, strategy=skip, profiler=PassThroughProfiler())
     system.optimizers = lambda: [
         SimpleNamespace(optimizer=adam, step=lambda: None, zero_grad=adam.zero_grad) for adam in adams
     ]
