@@ -11,7 +11,7 @@ from torch import nn
 
 from fexgan_lit.config import train_settings
 from fexgan_lit.errors import UserError
-from tests.benchmarks.test_twins import tiny
+from tests.benchmarks.test_plain_loops import tiny
 from tests.systems.helpers import NoisePairs, fit
 from tests.test_config import composed
 

@@ -14,7 +14,7 @@ from fexgan_lit.auto_batch import largest_fitting, settle_micro_batch
 from fexgan_lit.batch_trial import Trial, trial_in_process
 from fexgan_lit.config import TrainerSettings
 from fexgan_lit.errors import UserError
-from tests.benchmarks.test_twins import tiny
+from tests.benchmarks.test_plain_loops import tiny
 from tests.conftest import TINY, run_train
 from tests.systems.helpers import NoisePairs
 

@@ -9,7 +9,7 @@ import torch
 
 from fexgan_lit.training.accelerate import compile_networks
 from fexgan_lit.training.cuda_graphs import CUDAGraphStrategy
-from tests.benchmarks.test_twins import tiny
+from tests.benchmarks.test_plain_loops import tiny
 from tests.systems.helpers import share_apart
 from tests.training import test_cuda_graphs
 from tests.training.test_cuda_graphs import ITERATIONS, RATE, SYSTEMS

@@ -14,7 +14,7 @@ from rich.console import Console
 from fexgan_lit import profiling
 from fexgan_lit.benchmarks.flops import FlopsByPrecision
 from fexgan_lit.profiling import TRACED, WARM_UP, PartProfiler, ProfileRun
-from tests.benchmarks.test_twins import tiny
+from tests.benchmarks.test_plain_loops import tiny
 from tests.systems.helpers import fit
 
 

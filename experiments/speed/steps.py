@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fexgan_lit.benchmarks.settings import BenchmarkSettings
+from fexgan_lit.benchmarks.config import BenchmarkSettings
+from fexgan_lit.benchmarks.plain_loops import PLAIN_LOOPS
+from fexgan_lit.benchmarks.plain_loops import fexgan as loop
 from fexgan_lit.benchmarks.train import built, composed_settings, noise_batch
-from fexgan_lit.benchmarks.twins import TWINS
-from fexgan_lit.benchmarks.twins import fexgan as loop
 from fexgan_lit.kernels import blocks, conv, memory
 from fexgan_lit.systems.fexgan.networks import Discriminator
 from fexgan_lit.trainer import native_cpu_bf16
@@ -65,7 +65,7 @@ def work(pipe: Connection, step: int, width: float, size: int) -> None:
     for part, name, value in itertools.chain(*WITHOUT[step + 1 :]):
         setattr(part, name, value)
     accelerate(system)
-    iterations = TWINS["fexgan"](system, itertools.repeat(batch), native_cpu_bf16())
+    iterations = PLAIN_LOOPS["fexgan"](system, itertools.repeat(batch), native_cpu_bf16())
     while pipe.recv():
         started = time.perf_counter()
         next(iterations)

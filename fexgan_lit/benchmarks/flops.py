@@ -1,4 +1,4 @@
-"""What an iteration computes and moves, and how fast this machine could: FLOP by precision, bytes, and both rates."""
+"""What an iteration computes and moves: FLOP by precision and bytes, and tasks that show this machine's rates."""
 
 from __future__ import annotations
 
@@ -12,10 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-#: Bytes of the block whose copy is timed: more than any cache holds.
-COPY_BYTES = {"cpu": 128 << 20, "cuda": 1 << 30}
-#: Edge of the square matrices whose product is timed: large enough for the full rate, and tens of milliseconds long.
-PRODUCT_EDGE = {"cpu": 2048, "cuda": 8192}
 #: Operations that overwrite their first tensor without a look at it.
 OVERWRITING = frozenset({"copy_", "fill_", "zero_", "bernoulli_", "normal_", "uniform_", "random_"})
 
@@ -31,9 +27,9 @@ class Operation(NamedTuple):
 class FlopsByPrecision(TorchDispatchMode):
     """Counts the FLOP of convolutions and matrix products while it is entered, forward, backward and twice backward.
 
-    `torch.utils.flop_counter` has the formulas (a multiplication and an addition are two); its own counter does not
-    tell bf16 from float32, and a mixed-precision iteration has both. All else an iteration does (norms, activations,
-    losses, Adam) has no FLOP, as there, but moves bytes: every operation reads its tensors and writes its results once.
+    It uses the formulas of `torch.utils.flop_counter` (a multiplication and an addition are two). `FlopCounterMode`
+    does not tell bf16 from float32, of which a mixed-precision iteration has both, and counts no bytes. All else an
+    iteration does has no FLOP, but moves bytes: every operation reads its tensors and writes its results once.
 
     Attributes:
         counts: FLOP by the precision of the operands.
@@ -63,26 +59,19 @@ class FlopsByPrecision(TorchDispatchMode):
 
 
 def computes(func: Any) -> bool:
-    """Whether an operation does more than to look at memory in another way, or to take some."""
+    """Tell whether an operation does more than to look at memory in another way, or to take some."""
     aliases = [value.alias_info for value in func._schema.returns]
     is_view = any(alias is not None and not alias.is_write for alias in aliases)
     return not (is_view or any(word in func._schema.name for word in ("empty", "_unsafe_view")))
 
 
 def extent(tensor: torch.Tensor) -> int:
-    """Bytes of a tensor that lie in memory; of one that is expanded, those of what it repeats."""
+    """Return the bytes of a tensor that lie in memory; of one that is expanded, those of what it repeats."""
     return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
 
 
-def copy_block(device: torch.device, size: int) -> Callable[[], object]:
-    """A task that copies a block of so many bytes once, which moves twice as many."""
-    block = torch.ones(size // 4, device=device)
-    there = torch.empty_like(block)
-    return lambda: there.copy_(block)
-
-
-def roofline_seconds(operations: list[Operation], rates: Mapping[torch.dtype, Any], copies: Any) -> np.ndarray:
-    """Time of an iteration whose operations run one by one, each at full rate: of its FLOP or of its bytes.
+def roofline_seconds(operations: list[Operation], rates: Mapping[torch.dtype, Any], copies: np.ndarray) -> np.ndarray:
+    """Return the time of an iteration whose operations run one by one, each at full rate: of its FLOP or its bytes.
 
     Args:
         operations: of the iteration.
@@ -92,15 +81,22 @@ def roofline_seconds(operations: list[Operation], rates: Mapping[torch.dtype, An
     Returns:
         (rounds,) seconds: the sum over the operations of what takes longer.
     """
-    moved = np.array([each.bytes for each in operations])[:, None] / np.asarray(copies)  # (operations, rounds)
-    computed = np.array([
-        each.flops / np.asarray(rates[each.precision]) if each.flops else np.zeros_like(copies) for each in operations
-    ])  # fmt: skip
-    return np.maximum(moved, computed).sum(0)
+    seconds = np.zeros_like(copies)
+    for each in operations:
+        computed = each.flops / rates[each.precision] if each.flops else 0.0
+        seconds += np.maximum(each.bytes / copies, computed)
+    return seconds
+
+
+def copy_block(device: torch.device, size: int) -> Callable[[], object]:
+    """Return a task that copies a block of `size` bytes once, which moves twice as many."""
+    block = torch.ones(size // 4, device=device)
+    there = torch.empty_like(block)
+    return lambda: there.copy_(block)
 
 
 def matrix_product(precision: torch.dtype, device: torch.device, edge: int) -> Callable[[], object]:
-    """A task that multiplies two square matrices once, in the arithmetic that convolutions use on this device."""
+    """Return a task that multiplies two square matrices once, in the arithmetic of convolutions on this device."""
     a, b = (torch.randn(edge, edge, device=device).to(precision) for _ in range(2))
     out = torch.empty_like(a)
 
@@ -112,16 +108,3 @@ def matrix_product(precision: torch.dtype, device: torch.device, edge: int) -> C
         torch.backends.cuda.matmul.allow_tf32 = before
 
     return multiply
-
-
-def product_flops(edge: int) -> int:
-    """FLOP of the product of two square matrices."""
-    return 2 * edge**3
-
-
-def floor_seconds(counts: Mapping[torch.dtype, float], rates: Mapping[torch.dtype, Any]) -> Any:
-    """Time that `counts` FLOP would take at the rates (FLOP/s) of matrix products, each precision at its own.
-
-    Rates may be numbers or arrays of one number a round; the result is alike.
-    """
-    return sum(count / rates[precision] for precision, count in counts.items())

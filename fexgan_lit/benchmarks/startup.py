@@ -2,119 +2,87 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-
-from fexgan_lit.benchmarks.report import Result
-from fexgan_lit.benchmarks.settings import BenchmarkSettings
+from fexgan_lit.benchmarks.config import BenchmarkSettings
+from fexgan_lit.benchmarks.report import Progress, Result, Table, listed
 from fexgan_lit.benchmarks.timing import Spread, Timing, take_turns
 from fexgan_lit.errors import UserError
 
-#: What a command may take: seconds until its help is there, and until the first iteration is done.
+#: Seconds that a command may take until its help is there, and until the first iteration is done.
 HELP_TARGET, STEP_TARGET = 2.0, 8.0
-#: Doors whose help is timed.
-DOORS = ("train", "evaluate", "generate", "export", "convert", "prepare", "benchmark")
-#: A training whose first iteration is waited for; the pack of its frames is made before the clock starts.
+#: Commands whose help is timed.
+COMMANDS = ("train", "evaluate", "generate", "export", "convert", "prepare", "benchmark")
+#: A training whose first iteration is waited for; the untimed first round packs its frames.
 FIRST_STEP = ("trainer.max_steps=1", "trainer.log_every=1", "metrics.judge=false", "metrics.samples=2",
               "trainer.val_every=0", "trainer.figures_every=0", "dataset.val_limit=2")  # fmt: skip
-_POLL_S = 0.01
-_PATIENCE_S = 300
+PATIENCE_S = 300
 
 
-def startup_suite(
-    settings: BenchmarkSettings, folder: Path, progress: Callable[[str, int, int], None]
-) -> tuple[list[Result], None]:
-    """Every row of the table; processes are started in turns, one at a time."""
-    rounds = min(settings.rounds, 5)
-    doors = DOORS[:1] if settings.quick else DOORS
+def run(settings: BenchmarkSettings, folder: Path, progress: Progress) -> tuple[list[Result], Table]:
+    """Start processes in turns, one at a time."""
+    rounds, runs, started = min(settings.rounds, 5), count(), count()
     with TemporaryDirectory(dir=settings.scratch or folder) as scratch:
         tasks: dict[str, Callable[[], object]] = {
-            "python": lambda: _run("-c", "pass"),
-            "import torch": lambda: _run("-c", "import torch"),
-            "import lightning": lambda: _run("-c", "import lightning.pytorch"),
+            "python": lambda: start_python("-c", "pass"),
+            "import torch": lambda: start_python("-c", "import torch"),
+            "import lightning": lambda: start_python("-c", "import lightning.pytorch"),
+            "first iteration": lambda: first_step(Path(scratch) / f"run{next(runs)}"),
         }
-        tasks |= {f"{door} --help": partial(_run, "-m", f"fexgan_lit.{door}", "--help") for door in doors}
-        done = count(1)
+        for name in COMMANDS[:1] if settings.quick else COMMANDS:
+            tasks[f"{name} --help"] = partial(start_python, "-m", f"fexgan_lit.{name}", "--help")
         total = len(tasks) * (rounds + 1)
-        counted = {
-            name: _counted(task, lambda: progress("starting commands", next(done), total))
-            for name, task in tasks.items()
-        }
-        timings = take_turns(counted, rounds)
-        progress("waiting for first iterations", 0, rounds)
-        steps = first_steps(Path(scratch), rounds, lambda n: progress("waiting for first iterations", n, rounds))
-    return [*command_rows(timings), *step_rows(steps, timings)], None
+
+        def announced(name: str) -> None:
+            progress(name, next(started), total)
+            tasks[name]()
+
+        timings = take_turns({name: partial(announced, name) for name in tasks}, rounds)
+    results = results_of(timings)
+    return results, listed(results)
 
 
-def command_rows(timings: Mapping[str, Timing]) -> list[Result]:
-    """Python and torch alone, then the help of every door."""
-    rows = []
+def results_of(timings: dict[str, Timing]) -> list[Result]:
+    """Return a row for every command, and how many times the imports it needs the first iteration takes."""
+    results = []
     for name, timing in timings.items():
-        target = HELP_TARGET if name.endswith("--help") else None
-        rows.append(Result(name, timing.spread_s(), "s", "a process of its own", target, at_most=True))
-    return rows
+        target, how = HELP_TARGET if name.endswith("--help") else None, "a process of its own"
+        if name == "first iteration":
+            target, how = STEP_TARGET, "from the command to the row of iteration 1 in metrics.csv, pack there"
+        results.append(Result(name, Spread.of(timing.seconds), "s", how, target, at_most=True))
+    ratio = timings["import lightning"].times_faster(timings["first iteration"])
+    return [*results, Result("first iteration / import lightning", ratio, "", "the floor: imports alone")]
 
 
-def step_rows(steps: np.ndarray, timings: Mapping[str, Timing]) -> list[Result]:
-    """The first iteration, and how often it is its floor: the imports it cannot do without."""
-    floor = timings["import lightning"]
-    how = "from the command to the row of iteration 1 in metrics.csv, pack there"
-    return [
-        Result("first iteration", Spread.of(steps), "s", how, STEP_TARGET, at_most=True),
-        Result("first iteration / import lightning", Spread.of(steps / floor.median), "", "the floor: imports alone"),
-    ]
+def start_python(*arguments: str) -> None:
+    """Run Python and wait for its end."""
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)  # noqa: S603
 
 
-def first_steps(scratch: Path, rounds: int, progress: Callable[[int], None]) -> np.ndarray:
-    """(rounds,) seconds until the first iteration of the embedded default is logged; once before, untimed."""
-    seconds = []
-    for number in range(rounds + 1):
-        passed = first_step(scratch / f"run{number}")
-        seconds += [passed] if number else []
-        progress(number)
-    return np.array(seconds)
-
-
-def first_step(run: Path) -> float:
-    """Seconds from the command to the first row of metrics.csv; the process is ended then.
+def first_step(folder: Path) -> None:
+    """Train in a process of its own until the first row of metrics.csv is there.
 
     Raises:
         UserError: the training ended, or took minutes, without a row.
     """
-    start = time.perf_counter()
-    command = [sys.executable, "-m", "fexgan_lit.train", *FIRST_STEP, f"hydra.run.dir={run}"]
+    end = time.perf_counter() + PATIENCE_S
+    command = [sys.executable, "-m", "fexgan_lit.train", *FIRST_STEP, f"hydra.run.dir={folder}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # noqa: S603
     try:
-        while not (run / "metrics.csv").exists():
-            if process.poll() is not None or time.perf_counter() - start > _PATIENCE_S:
-                said = process.communicate()[1].decode(errors="replace")[-500:] if process.poll() is not None else ""
-                raise UserError(f"the training gave no first iteration: {said or f'{_PATIENCE_S} s passed'}")
-            time.sleep(_POLL_S)
-        return time.perf_counter() - start
+        while not (folder / "metrics.csv").exists():
+            if process.poll() is not None:
+                said = process.communicate()[1].decode(errors="replace")[-500:]
+                raise UserError(f"the training gave no first iteration: {said}")
+            if time.perf_counter() > end:
+                raise UserError(f"the training gave no first iteration within {PATIENCE_S} s")
+            time.sleep(0.01)
     finally:
         process.kill()
         process.wait()
-
-
-def _run(*arguments: str) -> None:
-    environment = {**os.environ, "HYDRA_FULL_ERROR": "0"}
-    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL, env=environment)  # noqa: S603
-
-
-def _counted(task: Callable[[], object], tick: Callable[[], None]) -> Callable[[], None]:
-    """`task`, then a step of the bar."""
-
-    def run() -> None:
-        task()
-        tick()
-
-    return run

@@ -1,4 +1,4 @@
-"""Timing several things in turns, so that whatever else the machine does meets all of them alike."""
+"""Timing several tasks in turns, so that whatever else the machine does slows all of them alike."""
 
 from __future__ import annotations
 
@@ -7,30 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-
-
-@dataclass(frozen=True, eq=False)
-class Timing:
-    """Seconds of every round of one thing."""
-
-    seconds: np.ndarray
-
-    @property
-    def median(self) -> float:
-        """Seconds."""
-        return float(np.median(self.seconds))
-
-    def spread(self, amount: float) -> Spread:
-        """Rate at which `amount` was done."""
-        return Spread.of(amount / self.seconds)
-
-    def spread_s(self) -> Spread:
-        """Seconds."""
-        return Spread.of(self.seconds)
-
-    def times_faster(self, other: Timing, amount: float = 1.0) -> Spread:
-        """How many times faster than `other`, round by round, doing `amount` times as much."""
-        return Spread.of(amount * other.seconds / self.seconds)
 
 
 @dataclass(frozen=True)
@@ -42,20 +18,38 @@ class Spread:
     high: float
 
     @classmethod
-    def of(cls, values: np.ndarray) -> Spread:
-        """Of one value a round."""
+    def of(cls, values: np.ndarray | float) -> Spread:
+        """Return the median and the quartiles of one value a round, or of a single value."""
         low, median, high = np.percentile(values, (25, 50, 75)).tolist()
         return cls(median, low, high)
 
 
-def take_turns(tasks: Mapping[str, Callable[[], object]], rounds: int, warm_up: bool = True) -> dict[str, Timing]:
-    """Run the tasks one after the other, `rounds` times over; before that each once untimed, if `warm_up`."""
+@dataclass(frozen=True, eq=False)
+class Timing:
+    """Seconds of every round of one task."""
+
+    seconds: np.ndarray
+
+    def ms(self) -> Spread:
+        """Return the milliseconds of a round."""
+        return Spread.of(1e3 * self.seconds)
+
+    def rate(self, amount: float) -> Spread:
+        """Return the rate at which `amount` was done."""
+        return Spread.of(amount / self.seconds)
+
+    def times_faster(self, other: Timing, amount: float = 1.0) -> Spread:
+        """Return how many times faster than `other` this is, round by round, doing `amount` times as much."""
+        return Spread.of(amount * other.seconds / self.seconds)
+
+
+def take_turns(tasks: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
+    """Run every task once untimed, then all of them one after the other, `rounds` times over."""
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
-    for task in tasks.values() if warm_up else ():
-        task()
-    for _ in range(rounds):
+    for number in range(rounds + 1):
         for name, task in tasks.items():
             start = time.perf_counter()
             task()
-            seconds[name].append(time.perf_counter() - start)
+            if number:
+                seconds[name].append(time.perf_counter() - start)
     return {name: Timing(np.array(values)) for name, values in seconds.items()}

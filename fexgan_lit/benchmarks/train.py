@@ -1,62 +1,142 @@
-"""The train suite: every system's iteration beside its plain twin and beside the time that its FLOP must take."""
+"""The train suite: every system's iteration beside a plain PyTorch loop and beside the time that its FLOP must take."""
 
 from __future__ import annotations
 
 import copy
 import io
 import itertools
-from collections.abc import Callable
-from dataclasses import replace
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from fexgan_lit.benchmarks.flops import (
-    COPY_BYTES,
-    PRODUCT_EDGE,
-    FlopsByPrecision,
-    copy_block,
-    matrix_product,
-    product_flops,
-    roofline_seconds,
-)
-from fexgan_lit.benchmarks.report import Result, Table
-from fexgan_lit.benchmarks.settings import BenchmarkSettings
-from fexgan_lit.benchmarks.timing import Timing
-from fexgan_lit.benchmarks.train_rows import Measured, rate_results, summary, system_results
-from fexgan_lit.benchmarks.turns import TurnStream
-from fexgan_lit.benchmarks.twins import TWINS
+from fexgan_lit.benchmarks.config import BenchmarkSettings
+from fexgan_lit.benchmarks.flops import FlopsByPrecision, copy_block, matrix_product, roofline_seconds
+from fexgan_lit.benchmarks.plain_loops import PLAIN_LOOPS
+from fexgan_lit.benchmarks.report import Progress, Result, Table, number, quartiles
+from fexgan_lit.benchmarks.timing import Spread, Timing
 from fexgan_lit.config import TrainSettings, conf_folder, train_settings
 from fexgan_lit.data.pairs import PairBatch
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS
 from fexgan_lit.systems import build_system
 from fexgan_lit.systems.base import ExpressionSystem
 from fexgan_lit.trainer import build_trainer, resolve_precision
-from fexgan_lit.training.accelerate import Compilation, accelerate, compile_networks
+from fexgan_lit.training.accelerate import accelerate, compile_networks
 from fexgan_lit.training.cuda_graphs import WARM_UP
 
 #: Rounds of n_critic that make a turn: a GPU is busy all the time only where the host is seldom asked to wait for it.
 CYCLES = {"cpu": 1, "cuda": 20}
 #: Matrix products, and copies, that make a turn.
 REPEATS = {"cpu": 1, "cuda": 10}
-#: Called with the name of the stage, stages done, stages in all.
-StageProgress = Callable[[str, int, int], None]
+#: Edge of the square matrices whose product is timed: large enough for the full rate, and tens of milliseconds long.
+PRODUCT_EDGE = {"cpu": 2048, "cuda": 8192}
+#: Bytes of the block whose copy is timed: more than any cache holds.
+COPY_BYTES = {"cpu": 128 << 20, "cuda": 1 << 30}
+#: An iteration of ours may take so many times that of the plain loop: 0.97 of its speed.
+MOST_BESIDE_PLAIN = 1.03
+#: What the precisions are called.
+PRECISIONS = {torch.float32: "float32", torch.bfloat16: "bf16"}
+COPY = "copy in memory"
 
 
-def train_suite(settings: BenchmarkSettings, folder: Path, progress: StageProgress) -> tuple[list[Result], Table]:
-    """Every figure, and the table with a row a system."""
+@dataclass(frozen=True)
+class Measured:
+    """What was found out about one system.
+
+    Attributes:
+        name: of the model.
+        cycle: iterations between two steps of the generator, over which an iteration is averaged.
+        timings: of an iteration: "ours" through the trainer, "plain" of the plain loop, "floor" and "roofline" at full
+            rate, and "compiled" through the trainer with compiled networks, where they were.
+        flops: of an iteration, by precision.
+        gigabytes: that its operations read and write, one by one.
+        rates: of "matrix product, PRECISION", GFLOP/s, and "copy in memory", GB/s, one a round.
+        compile_s: what the first compiled iterations took longer, seconds.
+        notes: what became of the compilation and of CUDA graphs, where they were asked for.
+    """
+
+    name: str
+    cycle: int
+    timings: Mapping[str, Timing]
+    flops: Mapping[torch.dtype, float]
+    gigabytes: float
+    rates: Mapping[str, np.ndarray]
+    compile_s: float = 0.0
+    notes: Sequence[str] = ()
+
+    def figures(self) -> dict[str, Result]:
+        """Return every figure by the column of the table that shows it."""
+        ours, plain, floor, roofline = (self.timings[key] for key in ("ours", "plain", "floor", "roofline"))
+        counted = ", ".join(f"{count / 1e9:.1f} in {PRECISIONS[kind]}" for kind, count in self.flops.items())
+        mean = f"mean of {self.cycle} iterations, one with a generator step" if self.cycle > 1 else ""
+        moved = f"every operation at full rate, FLOP or bytes; {self.gigabytes:.3g} GB read and written"
+        beside = plain.times_faster(ours)
+        found = {
+            "ours ms": Result("ours", ours.ms(), "ms", mean),
+            "plain ms": Result("plain loop", plain.ms(), "ms", mean),
+            "/plain": Result("ours / plain loop", beside, "", "time", MOST_BESIDE_PLAIN, at_most=True),
+            "GFLOP": Result("computes", Spread.of(sum(self.flops.values()) / 1e9), "GFLOP", counted),
+            "floor ms": Result("floor", floor.ms(), "ms", "FLOP / rate of matrix products"),
+            "/floor": Result("ours / floor", floor.times_faster(ours), "", "time"),
+            "roof ms": Result("roofline", roofline.ms(), "ms", moved),
+            "/roof": Result("ours / roofline", roofline.times_faster(ours), "", "time"),
+        }
+        if compiled := self.timings.get("compiled"):
+            found |= {
+                "compiled ms": Result("ours, compiled", compiled.ms(), "ms", mean),
+                "/ours": Result("compiled / ours", ours.times_faster(compiled), "", "time"),
+                "compile s": Result("compile time", Spread.of(self.compile_s), "s"),
+            }
+        return {column: replace(each, name=f"{self.name}: {each.name}") for column, each in found.items()}
+
+
+def run(settings: BenchmarkSettings, folder: Path, progress: Progress) -> tuple[list[Result], Table]:
+    """Measure one system after the other."""
     measured = []
-    for number, name in enumerate(settings.systems):
-        progress(name, number, len(settings.systems))
+    for done, name in enumerate(settings.systems):
+        progress(name, done, len(settings.systems))
         measured.append(measure(name, settings, folder))
-    results = rate_results(measured)
-    for one in measured:
-        results += system_results(one)
-    return results, summary(measured, settings)
+    return tabulated(measured, settings)
+
+
+def tabulated(measured: Sequence[Measured], settings: BenchmarkSettings) -> tuple[list[Result], Table]:
+    """Return every figure, and a table with a row for every system."""
+    rates = []
+    for name in sorted({name for one in measured for name in one.rates}, reverse=True):
+        values = np.concatenate([one.rates[name] for one in measured if name in one.rates])
+        rates.append(Result(name, Spread.of(values), "GB/s" if name == COPY else "GFLOP/s"))
+    figures = {one.name: one.figures() for one in measured}
+    widest = max(figures.values(), key=len)
+    columns = list(widest)
+    rows = []
+    for name, found in figures.items():
+        cells = [
+            "-" if column not in found
+            else f"{found[column].value.median:.3f}" if column.startswith("/")
+            else number(found[column].value.median)
+            for column in columns
+        ]  # fmt: skip
+        rows.append([name, cells[0], quartiles(found["ours ms"].value), *cells[1:]])
+    cycles = [f"{one.name} {one.cycle}" for one in measured if one.cycle > 1]
+    notes = [
+        f"batch {settings.batch_size}, {settings.image_size} px, width {settings.width:g}; "
+        + "; ".join(f"{each.name} {number(each.value.median)} {each.unit}" for each in rates),
+        "floor: FLOP / rate of matrix products; roofline: the sum over operations of that or, where it is more,",
+        "bytes / rate of copies; /: ours divided by it; /ours: compiled by ours",
+        *([f"an iteration is the mean of one round of n_critic: {', '.join(cycles)}"] if cycles else []),
+        *sorted({note for one in measured for note in one.notes}),
+    ]
+    results = [*rates, *(each for found in figures.values() for each in found.values())]
+    return results, Table(["system", columns[0], "quartiles", *columns[1:]], rows, notes)
 
 
 def composed_settings(name: str, settings: BenchmarkSettings) -> TrainSettings:
-    """What `python -m fexgan_lit.train model=NAME` would use, at the sizes of the benchmark."""
+    """Return what `python -m fexgan_lit.train model=NAME` would use, at the sizes of the benchmark."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
@@ -66,14 +146,14 @@ def composed_settings(name: str, settings: BenchmarkSettings) -> TrainSettings:
         f"trainer.precision={settings.precision}", f"trainer.cuda_graphs={settings.cuda_graphs}",
         f"trainer.accelerator={'gpu' if torch.cuda.is_available() else 'cpu'}",
     ]  # fmt: skip
-    if GlobalHydra.instance().is_initialized():  # the door was composed by Hydra
+    if GlobalHydra.instance().is_initialized():  # the command was composed by Hydra
         return train_settings(compose("train", overrides))
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         return train_settings(compose("train", overrides))
 
 
 def built(options: TrainSettings) -> ExpressionSystem:
-    """The system with initial weights; its perceptual network, if it has one, is VGG19's with random weights."""
+    """Return the system with initial weights; its perceptual network, if any, is VGG19's with random weights."""
     from fexgan_lit.systems.landmark_label.perceptual import VGG19Start
     from fexgan_lit.systems.landmark_label.system import LandmarkLabel
 
@@ -84,7 +164,7 @@ def built(options: TrainSettings) -> ExpressionSystem:
 
 
 def noise_batch(pairs: int, size: int, affects: int = len(AFFECTS), seed: int = 0) -> PairBatch:
-    """`pairs` pairs of seeded noise, `size` px, laid out as the feed lays them out, with all that a system may read."""
+    """Return `pairs` pairs of seeded noise, `size` px, laid out as the feed does, with all that a system may read."""
     g = torch.Generator().manual_seed(seed)
     images = torch.rand(2, pairs, 3, size, size, generator=g) * 2 - 1
     source, target = (image.contiguous(memory_format=torch.channels_last) for image in images)
@@ -97,51 +177,60 @@ def noise_batch(pairs: int, size: int, affects: int = len(AFFECTS), seed: int = 
 
 
 def measure(name: str, settings: BenchmarkSettings, folder: Path) -> Measured:
-    """Train a system and its twin on noise, turn and turn about with matrix products."""
+    """Train a system and its plain loop on noise, in turns with matrix products and copies."""
     options = composed_settings(name, settings)
     cycle = int(options.optimizer.n_critic)
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     # a GPU holds the frames of a run, too (`trainer.data_on_device`)
     system, batch = built(options), noise_batch(settings.batch_size, settings.image_size).to(device)
     cycles, repeats = CYCLES[device.type], REPEATS[device.type]
-
     bf16 = resolve_precision(settings.precision, options.trainer.accelerator) == "bf16-mixed"
-    plain = copy.deepcopy(system).to(device, memory_format=torch.channels_last)
-    published = TWINS[name](plain, itertools.repeat(batch), bf16)
+
+    published = copy.deepcopy(system).to(device, memory_format=torch.channels_last)
+    loop = PLAIN_LOOPS[name](published, itertools.repeat(batch), bf16)
     with FlopsByPrecision() as counter:  # by torch's modules, whatever kernels spare of it
-        repeated(lambda: next(published), cycle)()
+        repeated(lambda: next(loop), cycle)()
     accelerate(system, device, kernels=options.trainer.kernels != "false", channels_last=options.trainer.channels_last)
-    loop = TWINS[name](copy.deepcopy(system).to(device), itertools.repeat(batch), bf16)
-    twin_cycle = repeated(lambda: next(loop), cycle)
-    twin_cycle()  # Adam makes its moments once
+    loop = PLAIN_LOOPS[name](copy.deepcopy(system).to(device), itertools.repeat(batch), bf16)
+    repeated(lambda: next(loop), cycle)()  # Adam makes its moments once
+
     edge = 256 if settings.quick else PRODUCT_EDGE[device.type]
     block = 1 << 20 if settings.quick else COPY_BYTES[device.type]
-    products = {str(kind): repeated(matrix_product(kind, device, edge), repeats) for kind in counter.counts}
-    products["copy"] = repeated(copy_block(device, block), repeats)
+    products = {kind: f"matrix product, {PRECISIONS[kind]}" for kind in counter.counts}
+    others = {called: repeated(matrix_product(kind, device, edge), repeats) for kind, called in products.items()}
+    others[COPY] = repeated(copy_block(device, block), repeats)
+    others["plain"] = repeated(lambda: next(loop), cycle * cycles)
 
-    compilation = compile_networks(system, device) if settings.compile else Compilation((), "")
-    both = compilation.networks and not options.trainer.cuda_graphs  # a recording holds one of the two
-    stances = {"ours": "force_eager", "compiled": "default"} if both else {"ours": None}
-    others = {**products, "twin": repeated(twin_cycle, cycles)}
-    stream = TurnStream(batch, system, cycle * cycles, stances, others, settings.rounds,
-                        warm_up=WARM_UP + 2 if options.trainer.cuda_graphs else 1)  # fmt: skip
-    said = fit(system, stream, options, folder)
+    notes: list[str] = []
+    stances: dict[str, str | None] = {"ours": None}
+    if settings.compile:
+        compilation = compile_networks(system, device)
+        notes.append(compilation.line)
+        # one of the two where CUDA graphs are recorded
+        if compilation.networks and not options.trainer.cuda_graphs:
+            stances = {"ours": "force_eager", "compiled": "default"}
+    warm_up = WARM_UP + 2 if options.trainer.cuda_graphs else 1
+    stream = TurnStream(batch, cycle * cycles, stances, others, settings.rounds, warm_up)
+    notes += fit(system, stream, options, folder)
 
-    seconds = stream.timings
-    an_iteration = {turn: Timing(seconds[turn].seconds / (cycle * cycles)) for turn in ("twin", *stances)}
-    rates = {kind: repeats * product_flops(edge) / seconds[str(kind)].seconds for kind in counter.counts}
-    copies = repeats * 2 * block / seconds["copy"].seconds
+    seconds = {name: np.array(each[warm_up:]) for name, each in stream.seconds.items()}
+    timings = {turn: Timing(seconds[turn] / (cycle * cycles)) for turn in ("plain", *stances)}
+    rates = {kind: repeats * 2 * edge**3 / seconds[called] for kind, called in products.items()}
+    copies = repeats * 2 * block / seconds[COPY]
+    timings["floor"] = Timing(sum(count / rates[kind] for kind, count in counter.counts.items()) / cycle)
+    timings["roofline"] = Timing(roofline_seconds(counter.operations, rates, copies) / cycle)
+    longer = stream.seconds["compiled"][0] - np.median(seconds["compiled"]) if "compiled" in stances else 0.0
     return Measured(
-        name, cycle, an_iteration["ours"], an_iteration["twin"],
+        name, cycle, timings,
         flops={kind: count / cycle for kind, count in counter.counts.items()},
         gigabytes=sum(each.bytes for each in counter.operations) / cycle / 1e9,
-        rates=rates, copies=copies, roofline=Timing(roofline_seconds(counter.operations, rates, copies) / cycle),
-        compiled=an_iteration.get("compiled"), compile_s=stream.compile_s, note=compilation.line, graphs=said,
+        rates={**{called: rates[kind] / 1e9 for kind, called in products.items()}, COPY: copies / 1e9},
+        compile_s=max(0.0, float(longer)), notes=notes,
     )  # fmt: skip
 
 
 def repeated(task: Callable[[], object], times: int) -> Callable[[], None]:
-    """A task that does another so many times."""
+    """Return a task that does another so many times."""
 
     def repeat() -> None:
         for _ in range(times):
@@ -150,11 +239,68 @@ def repeated(task: Callable[[], object], times: int) -> Callable[[], None]:
     return repeat
 
 
-def fit(system: ExpressionSystem, stream: TurnStream, options: TrainSettings, folder: Path) -> str:
-    """Run the stream through the trainer of `train`, with what is called in each of its iterations.
+class TurnStream:
+    """Batches for a Lightning trainer, between which other tasks run, all of it timed.
+
+    The clock of the trainer's turn runs from the moment it gets the turn's first batch until it asks for the batch
+    after the last: everything it does for an iteration is inside, moving the batch to the device included. One more
+    batch follows the last turn, to stop the clock.
+
+    Args:
+        batch: what every iteration is given.
+        iterations: of the trainer in a turn.
+        stances: the trainer's turns of a round by name, each under a stance of `torch.compiler.set_stance`
+            if it is not None.
+        others: the other tasks by name.
+        rounds: that are timed.
+        warm_up: rounds before them.
+
+    Attributes:
+        seconds: of every round by name, those of the warm-up first.
+    """
+
+    def __init__(
+        self, batch: PairBatch, iterations: int, stances: Mapping[str, str | None],
+        others: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1,
+    ) -> None:  # fmt: skip
+        self.batch, self.iterations, self.stances, self.others = batch, iterations, stances, others
+        self.rounds, self.warm_up = rounds, warm_up
+        self.seconds: defaultdict[str, list[float]] = defaultdict(list)
+
+    def __len__(self) -> int:
+        """Iterations of the trainer."""
+        return (self.rounds + self.warm_up) * len(self.stances) * self.iterations + 1
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        for _ in range(self.warm_up + self.rounds):
+            for name, task in self.others.items():
+                with self._clock(name):
+                    task()
+            for name, stance in self.stances.items():
+                if stance is not None:
+                    torch.compiler.set_stance(stance)
+                with self._clock(name):
+                    for _ in range(self.iterations):
+                        yield self.batch
+        yield self.batch
+
+    @contextmanager
+    def _clock(self, name: str) -> Iterator[None]:
+        started = self._now()
+        yield
+        self.seconds[name].append(self._now() - started)
+
+    def _now(self) -> float:
+        if self.batch.source.device.type == "cuda":
+            torch.cuda.synchronize(self.batch.source.device)
+        return time.perf_counter()
+
+
+def fit(system: ExpressionSystem, stream: TurnStream, options: TrainSettings, folder: Path) -> list[str]:
+    """Run the stream through the trainer of `train`, with the callbacks of a run.
 
     Returns:
-        what became of `trainer.cuda_graphs`, a line, or nothing where it is off.
+        what became of `trainer.cuda_graphs`, in lines; none where it is off.
     """
     from rich.console import Console
 
@@ -174,4 +320,4 @@ def fit(system: ExpressionSystem, stream: TurnStream, options: TrainSettings, fo
     callbacks = [*options.callbacks.values(), LossMonitor(RunFolder(folder), console), RunProgressBar(console)]
     settings = replace(options.trainer, max_steps=len(stream), val_every=0)
     build_trainer(settings, callbacks, [], str(folder), strategy=strategy).fit(system, stream)
-    return " ".join(said)
+    return said

@@ -11,7 +11,7 @@ from torch.optim import Adam
 from fexgan_lit.kernels import conv
 from fexgan_lit.systems.fexgan.losses import discriminator_loss, generator_loss
 from fexgan_lit.training.accelerate import accelerate
-from tests.benchmarks.test_twins import tiny
+from tests.benchmarks.test_plain_loops import tiny
 from tests.systems.helpers import NoisePairs, fit
 from tests.training.test_accelerate import Keep
 

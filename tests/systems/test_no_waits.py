@@ -11,7 +11,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from torch.optim import Adam
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.benchmarks.test_twins import tiny
+from tests.benchmarks.test_plain_loops import tiny
 from tests.systems.helpers import NoisePairs
 
 #: Operations that need an answer from the device.

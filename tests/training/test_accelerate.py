@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import Callback
 
 from fexgan_lit.training.accelerate import DiscriminatorOnMap, accelerate, compile_networks, why_not
-from tests.benchmarks.test_twins import tiny
+from tests.benchmarks.test_plain_loops import tiny
 from tests.systems.helpers import fit
 
 CPU = torch.device("cpu")
@@ -176,7 +176,7 @@ sys.modules["fexgan_lit.kernels"] = None
 import torch
 from pathlib import Path
 from fexgan_lit.training.accelerate import accelerate
-from tests.benchmarks.test_twins import tiny
+from tests.benchmarks.test_plain_loops import tiny
 from tests.systems.helpers import fit
 torch.manual_seed(0)
 system = tiny("fexgan", "model.dropout=0")

@@ -13,7 +13,7 @@ from fexgan_lit.systems.optimisers import plain_groups
 from fexgan_lit.trainer import root_device
 from fexgan_lit.training.accelerate import graph_strategy
 from fexgan_lit.training.cuda_graphs import WARM_UP, CUDAGraphStrategy, why_not_captured
-from tests.benchmarks.test_twins import tiny
+from tests.benchmarks.test_plain_loops import tiny
 from tests.systems.helpers import fit
 from tests.test_config import composed
 from tests.training.test_accelerate import Keep

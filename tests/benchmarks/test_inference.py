@@ -7,9 +7,8 @@ import importlib.util
 import numpy as np
 import pytest
 
-from fexgan_lit.benchmark import load_suite
-from fexgan_lit.benchmarks.inference import results_of
-from fexgan_lit.benchmarks.settings import BenchmarkSettings
+from fexgan_lit.benchmarks import inference
+from fexgan_lit.benchmarks.config import BenchmarkSettings
 from fexgan_lit.benchmarks.timing import Timing
 from tests.generation.conftest import make_run
 
@@ -21,7 +20,7 @@ def told(name: str, done: int, total: int) -> None:
 
 
 def test_every_part_is_timed_beside_the_decoder(tmp_path):
-    results, table = load_suite("inference")(QUICK, tmp_path, told)
+    results, table = inference.run(QUICK, tmp_path, told)
     names = [row[0] for row in table.rows]
     networks, onnx = ["encoder", "decoder", "discriminator", "generator"], ["decoder, ONNX", "generator, ONNX"]
     assert names == [*networks, "synthesize, image in and out", *onnx, "generator, ONNX in 8 bits"]
@@ -36,7 +35,7 @@ def test_a_run_without_decoder_and_a_machine_without_onnx(tmp_path, monkeypatch)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnx" else find(name, *a))
     run = make_run(tmp_path / "run", "landmark_label")
     settings = BenchmarkSettings(suite="inference", run=str(run), rounds=1)
-    results, table = load_suite("inference")(settings, tmp_path / "out", told)
+    results, table = inference.run(settings, tmp_path / "out", told)
     assert next(row[0] for row in table.rows) == "generator"
     assert "/ generator" in table.columns
     assert not any("ONNX" in result.name for result in results)
@@ -45,9 +44,11 @@ def test_a_run_without_decoder_and_a_machine_without_onnx(tmp_path, monkeypatch)
 def test_ratios_are_to_the_floor_and_to_the_networks_inside():
     timings = {1: {"decoder": Timing(np.array([0.002, 0.002])), "generator": Timing(np.array([0.004, 0.006])),
                    "synthesize, image in and out": Timing(np.array([0.005, 0.0066]))}}  # fmt: skip
-    results = {result.name: result for result in results_of(timings, "decoder")}
+    results, table = inference.tabulated(timings, "decoder", ())
+    results = {result.name: result for result in results}
     assert results["generator"].value.median == pytest.approx(5.0), "milliseconds"
     assert results["generator / decoder"].value.median == pytest.approx(2.5)
     added = results["synthesize / its networks"]
     assert added.value.median == pytest.approx((1.25 + 1.1) / 2)
     assert added.met is True
+    assert table.rows[1] == ["generator", "5", "4.5 .. 5.5", "2.5"]

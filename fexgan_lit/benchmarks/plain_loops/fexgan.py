@@ -1,4 +1,4 @@
-"""FExGAN and FExGAN-Meta as a bare loop; lambda is 1, as in the published networks."""
+"""FExGAN and FExGAN-Meta as a plain loop; lambda is 1, as in the published networks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fexgan_lit.systems.fexgan.system import FExGAN
 
 
 def train_fexgan(system: FExGAN, batches: Iterable[PairBatch], bf16: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    """Train the networks of `system`; see `fexgan_lit.benchmarks.twins`."""
+    """Train the networks of `system`; see `fexgan_lit.benchmarks.plain_loops`."""
     G, D, average = system.generator, system.discriminator, system.average
     options, weights, device, K = system.optimizer_settings, system.weights, system.device, len(system.affects)
     betas = (options.beta1, options.beta2)

@@ -1,4 +1,4 @@
-"""The twins: each computes what its system computes, and so does the FLOP count."""
+"""The plain loops: each computes what its system computes, and so does the FLOP count."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import itertools
 import pytest
 import torch
 
+from fexgan_lit.benchmarks.config import SYSTEMS
 from fexgan_lit.benchmarks.flops import FlopsByPrecision
-from fexgan_lit.benchmarks.settings import SYSTEMS
-from fexgan_lit.benchmarks.twins import TWINS
+from fexgan_lit.benchmarks.plain_loops import PLAIN_LOOPS
 from fexgan_lit.config import train_settings
 from fexgan_lit.systems import build_system
 from fexgan_lit.systems.landmark_label.perceptual import VGG19Start
@@ -35,10 +35,10 @@ def tiny(model, *overrides):
     return system
 
 
-def run_twin(model, system, iterations=ITERATIONS):
-    """The losses of the twin's iterations, its random numbers seeded as the system seeds its own."""
+def run_plain_loop(model, system, iterations=ITERATIONS):
+    """The losses of the plain loop's iterations, its random numbers seeded as the system seeds its own."""
     pairs = NoisePairs()
-    loop = TWINS[model](system, (pairs.batch(*divmod(n, len(pairs))) for n in itertools.count()), False)
+    loop = PLAIN_LOOPS[model](system, (pairs.batch(*divmod(n, len(pairs))) for n in itertools.count()), False)
     losses = []
     for iteration in range(iterations):
         torch.manual_seed(hash((system.seed, 0, iteration)) & 0x7FFF_FFFF_FFFF_FFFF)
@@ -46,18 +46,18 @@ def run_twin(model, system, iterations=ITERATIONS):
     return losses
 
 
-def test_every_system_has_a_twin():
-    assert set(TWINS) == set(SYSTEMS) == set(options("model"))
+def test_every_system_has_a_plain_loop():
+    assert set(PLAIN_LOOPS) == set(SYSTEMS) == set(options("model"))
 
 
-@pytest.mark.parametrize("model", sorted(TWINS))
-def test_a_twin_ends_with_the_weights_of_its_system(model, tmp_path):
-    # a moving average that counts, so that a twin without one would be found out
+@pytest.mark.parametrize("model", sorted(PLAIN_LOOPS))
+def test_a_plain_loop_ends_with_the_weights_of_its_system(model, tmp_path):
+    # a moving average that counts, so that a loop without one would be found out
     system = tiny(model, "optimizer.ema_half_life_images=20")
-    twin, before = copy.deepcopy(system), copy.deepcopy(system.state_dict())
+    plain, before = copy.deepcopy(system), copy.deepcopy(system.state_dict())
     fit(system, ITERATIONS, tmp_path)
-    run_twin(model, twin)
-    ours, theirs = system.state_dict(), twin.state_dict()
+    run_plain_loop(model, plain)
+    ours, theirs = system.state_dict(), plain.state_dict()
     assert list(ours) == list(theirs)
     for name, value in ours.items():
         # action units of the affects are unknown, NaN, before they are learned from frames
@@ -71,12 +71,12 @@ def test_a_twin_ends_with_the_weights_of_its_system(model, tmp_path):
 
 
 @pytest.mark.parametrize("model", ["fexgan", "ganimation"])
-def test_twin_and_system_compute_the_same_flop(model, tmp_path):
+def test_plain_loop_and_system_compute_the_same_flop(model, tmp_path):
     system = tiny(model)
-    twin = copy.deepcopy(system)
+    plain = copy.deepcopy(system)
     with FlopsByPrecision() as ours:
         fit(system, 2, tmp_path)
     with FlopsByPrecision() as theirs:
-        run_twin(model, twin, 2)
+        run_plain_loop(model, plain, 2)
     assert ours.counts == theirs.counts
     assert theirs.counts[torch.float32] > 1e6

@@ -1,4 +1,4 @@
-"""Landmark-and-label guided synthesis as a bare loop."""
+"""Landmark-and-label guided synthesis as a plain loop."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fexgan_lit.systems.landmark_label.system import LandmarkLabel
 def train_landmark_label(
     system: LandmarkLabel, batches: Iterable[PairBatch], bf16: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Train the networks of `system`, which needs a perceptual network; see `fexgan_lit.benchmarks.twins`."""
+    """Train the networks of `system`, which needs a perceptual network; see `fexgan_lit.benchmarks.plain_loops`."""
     G, D_image, D_geometry = system.generator, system.image_discriminator, system.geometry_discriminator
     options, w, s = system.optimizer_settings, system.weights, system.settings
     device, K = system.device, len(system.affects)

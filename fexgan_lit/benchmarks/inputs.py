@@ -1,0 +1,157 @@
+"""Inputs of the suites: picture files, packs of any size, and tasks that draw batches of them.
+
+`python -m fexgan_lit.benchmarks.inputs` draws batches in a process of its own and prints the memory that it held.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from fexgan_lit.batch_trial import peak_bytes
+from fexgan_lit.benchmarks.config import BenchmarkSettings
+from fexgan_lit.data.augment import Augmentation
+from fexgan_lit.data.frames import FrameSet, Images
+from fexgan_lit.data.pairs import PairLoader, PairSampler
+from fexgan_lit.data.studio import CartoonStudio
+from fexgan_lit.data.table import FrameTable
+from fexgan_lit.expression import AFFECTS
+
+IDENTITIES = ("anna", "bob")
+CPU = torch.device("cpu")
+
+
+def pictures(count: int, size: int) -> Iterator[np.ndarray]:
+    """Yield `count` cartoon faces, (size, size, 3) uint8 RGB, each shifted and noisy, as no two frames are alike."""
+    studio = CartoonStudio(identities=len(IDENTITIES), takes=1, frames=1, size=64)
+    faces = [cv2.resize(studio.render(row), (size, size)) for row in range(len(studio))]
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        coarse = rng.integers(0, 12, (size // 4, size // 4, 3), dtype=np.uint8)
+        noise = cv2.resize(coarse, (size, size))
+        yield cv2.add(np.roll(faces[number % len(faces)], number % 5, axis=1), noise)
+
+
+def frame_paths(count: int, kind: str) -> list[str]:
+    """Return `count` paths in MH-FED's folder form, spread evenly over identities and affects."""
+    cells = [f"{identity}/{affect}" for identity in IDENTITIES for affect in AFFECTS]
+    return sorted(f"{cells[number % len(cells)]}/{number // len(cells):06d}{kind}" for number in range(count))
+
+
+def write_pictures(root: Path, count: int, kind: str, images: Iterable[np.ndarray]) -> list[str]:
+    """Write `count` images, RGB, as files of `kind` (.png or .jpg); return their paths below `root`."""
+    paths = frame_paths(count, kind)
+    for folder in {(root / path).parent for path in paths}:
+        folder.mkdir(parents=True)
+    for path, image in zip(paths, images, strict=False):
+        cv2.imwrite(str(root / path), image[..., ::-1])
+    return paths
+
+
+def table_of(root: Path, paths: list[str]) -> FrameTable:
+    """Return the table of `paths` without listing the folder."""
+    import pandas as pd
+
+    parts = [path.split("/") for path in paths]
+    labels = {"path": paths, "identity": [p[0] for p in parts], "affect": [p[1] for p in parts]}
+    return FrameTable(pd.DataFrame(labels), AFFECTS, IDENTITIES, root)
+
+
+def frames_of(images: Images) -> FrameSet:
+    """Return a training split of all `images`, in which every identity shows every affect."""
+    rows = np.arange(len(images))
+    affect, identity = rows % len(AFFECTS), rows // len(AFFECTS) % len(IDENTITIES)
+    return FrameSet(images, rows, affect, identity, None, AFFECTS, IDENTITIES)
+
+
+def sparse_frames(path: Path, count: int, size: int) -> FrameSet:
+    """Return a memory-mapped pack of `count` black frames that takes no room on disk."""
+    path.touch()
+    os.truncate(path, count * size * size * 3)
+    return frames_of(np.memmap(path, np.uint8, "r", shape=(count, size, size, 3)))
+
+
+def cached_frames(scratch: Path, count: int, size: int) -> FrameSet:
+    """Return `sparse_frames` that lie in the system's cache, as after a first epoch."""
+    path = scratch / f"{count}_{size}.u8"
+    frames = sparse_frames(path, count, size)
+    with path.open("rb") as pack:
+        while pack.read(1 << 24):
+            pass
+    return frames
+
+
+def pair_loader(
+    settings: BenchmarkSettings, frames: FrameSet, augmentation: Augmentation | None = None
+) -> PairLoader:  # fmt: skip
+    """Return the training batches of `frames`."""
+    sampler = PairSampler(frames, settings.batch_size, seed=0)
+    return PairLoader(frames, sampler, settings.image_size, augmentation)
+
+
+def drawing(loader: PairLoader, batches: int = 1, device: torch.device = CPU) -> Callable[[], None]:
+    """Return a task that makes the next `batches` batches of an epoch, over and over, until they are on `device`."""
+    numbers = itertools.cycle(range(len(loader)))
+
+    def draw() -> None:
+        for _ in range(batches):
+            loader.batch(0, next(numbers)).to(device)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+
+    return draw
+
+
+class FolderFrames(Dataset):
+    """Opens, decodes, resizes and scales a file when it is asked for; (3, size, size) float32 in [-1, 1]."""
+
+    def __init__(self, root: Path, paths: list[str], size: int) -> None:
+        self.root, self.paths, self.size = root, paths, size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        with Image.open(self.root / self.paths[index]) as file:
+            picture = file.convert("RGB")
+            if picture.size != (self.size, self.size):
+                picture = picture.resize((self.size, self.size), Image.Resampling.BILINEAR)
+            pixels = torch.from_numpy(np.asarray(picture).copy())
+        return pixels.permute(2, 0, 1).float().div_(127.5).sub_(1)  # (H, W, 3) -> (3, H, W)
+
+
+def feed_memory(pack: Path, frames: int, size: int, batch_size: int, batches: int) -> tuple[int, int]:
+    """Return the most MiB that a process of its own held after its first batch and after all `batches`."""
+    numbers = [str(number) for number in (frames, size, batch_size, batches)]
+    command = [sys.executable, "-m", "fexgan_lit.benchmarks.inputs", str(pack), *numbers]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 (our own arguments)
+    first, most = json.loads(done.stdout)
+    return first, most
+
+
+def main() -> None:
+    """Draw pairs from a sparse pack and print the memory held, as JSON."""
+    frames, size, batch_size, batches = map(int, sys.argv[2:])
+    split = sparse_frames(Path(sys.argv[1]), frames, size)
+    draw = drawing(PairLoader(split, PairSampler(split, batch_size, seed=0), size))
+    draw()
+    first = peak_bytes() >> 20
+    for _ in range(batches):
+        draw()
+    sys.stdout.write(json.dumps([first, peak_bytes() >> 20]))
+
+
+if __name__ == "__main__":
+    main()
