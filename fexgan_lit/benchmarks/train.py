@@ -127,7 +127,7 @@ def tabulated(measured: Sequence[Measured], settings: BenchmarkSettings) -> tupl
         f"batch {settings.batch_size}, {settings.image_size} px, width {settings.width:g}; "
         + "; ".join(f"{each.name} {number(each.value.median)} {each.unit}" for each in rates),
         "floor: FLOP / rate of matrix products; roofline: the sum over operations of that or, where it is more,",
-        "bytes / rate of copies; /: ours divided by it; /ours: compiled by ours",
+        "bytes / rate of copies; /: ours divided by it" + ("; /ours: compiled by ours" if "/ours" in columns else ""),
         *([f"an iteration is the mean of one round of n_critic: {', '.join(cycles)}"] if cycles else []),
         *sorted({note for one in measured for note in one.notes}),
     ]
@@ -205,10 +205,11 @@ def measure(name: str, settings: BenchmarkSettings, folder: Path) -> Measured:
     stances: dict[str, str | None] = {"ours": None}
     if settings.compile:
         compilation = compile_networks(system, device)
-        notes.append(compilation.line)
         # one of the two where CUDA graphs are recorded
         if compilation.networks and not options.trainer.cuda_graphs:
             stances = {"ours": "force_eager", "compiled": "default"}
+        else:
+            notes.append(compilation.line)
     warm_up = WARM_UP + 2 if options.trainer.cuda_graphs else 1
     stream = TurnStream(batch, cycle * cycles, stances, others, settings.rounds, warm_up)
     notes += fit(system, stream, options, folder)
