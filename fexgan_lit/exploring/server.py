@@ -226,10 +226,10 @@ class Served:
 
 
 def share(session: Session, settings: ExploreSettings, port: int) -> Any:
-    """Serve the page by Gradio, which shares it; its import takes seconds that a page of one's own does not need.
+    """Serve the page through Gradio's public tunnel. Importing Gradio takes seconds, so only `share=true` does it.
 
     Raises:
-        UserError: somebody else took the port meanwhile.
+        UserError: another process took the port meanwhile.
     """
     keep_to_itself(session.folder)
     os.environ.pop("HF_HUB_OFFLINE")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from typing import Any
 
 from fexgan_lit.config import typed
@@ -39,6 +40,11 @@ class ExploreSettings:
             found.append("host is empty: expected 127.0.0.1 for this machine alone, 0.0.0.0 for the whole network")
         if self.device not in DEVICES:
             found.append(f"device={self.device}: expected one of {', '.join(DEVICES)}")
+        if self.share and find_spec("gradio") is None:
+            found.append(
+                "share=true: Gradio is not installed; pip install 'fexgan_lit[share]', or leave share=false and open the "
+                "page on this machine"
+            )
         return found
 
 

@@ -129,3 +129,10 @@ def test_who_can_reach_the_page():
     assert ExploreSettings().is_private
     assert not ExploreSettings(host="192.168.0.2").is_private
     assert not ExploreSettings(share=True).is_private
+
+
+def test_sharing_without_gradio_names_the_extra(monkeypatch):
+    monkeypatch.setattr("fexgan_lit.exploring.settings.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"share=true: Gradio is not installed; pip install 'fexgan_lit\[share\]'"):
+        explore_settings({"share": True})
+    assert not explore_settings({"share": False}).share
