@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fexgan_lit.data.studio import CartoonStudio, HumanStudio
-from fexgan_lit.data.studio.base import Studio
-from fexgan_lit.data.studio.prototypes import prototype
 from fexgan_lit.expression import AFFECTS
+from fexgan_lit.synthetic import CartoonStudio, HumanStudio
+from fexgan_lit.synthetic.base import Studio
+from fexgan_lit.synthetic.prototypes import prototype
 
 SIZE = 128
 
 
 def strip(studio: Studio, person: str) -> np.ndarray:
     """(SIZE, 7 * SIZE, 3): one moment of `person` with every affect."""
-    table = studio.table().frame
+    table = studio.table()
     moment = int(np.flatnonzero((table["identity"] == person) & (table["affect"] == "neutral"))[1])
     return np.concatenate([studio.render_as(moment, prototype(affect)) for affect in AFFECTS], axis=1)
 

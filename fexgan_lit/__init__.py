@@ -1,21 +1,22 @@
 """Train, compare, measure and use facial-expression synthesis systems.
 
-``load`` gives a trained run in Python; see `fexgan_lit.api`.
+``load`` gives a trained run in Python; see `fexgan_lit.inference.loaded_system`.
 """
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from fexgan_lit.api import LoadedSystem, load
+from fexgan_lit.utils.version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from fexgan_lit.inference.loaded_system import LoadedSystem, load
+
 __all__ = ["LoadedSystem", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """`load` and `LoadedSystem` when they are first asked for: they import torch, which a door's --help need not."""
+    """`load` and `LoadedSystem` when they are first asked for: they import torch, which `--help` does not need."""
     if name in ("load", "LoadedSystem"):
-        from fexgan_lit import api
+        from fexgan_lit.inference import loaded_system
 
-        return getattr(api, name)
+        return getattr(loaded_system, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

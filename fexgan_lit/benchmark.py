@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from fexgan_lit.benchmarks.config import BenchmarkSettings
-from fexgan_lit.doors import run_door
+from fexgan_lit.utils.hydra import run_door
 
 
 def benchmark(cfg: DictConfig) -> None:
@@ -17,8 +17,8 @@ def benchmark(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from rich.console import Console
 
-    from fexgan_lit import __version__
-    from fexgan_lit.config import checked_options
+    from fexgan_lit.utils.options import checked_options
+    from fexgan_lit.utils.version import __version__
 
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
     settings = checked_options(BenchmarkSettings, tree, "benchmark")
@@ -30,7 +30,7 @@ def benchmark(cfg: DictConfig) -> None:
     console.print(f"[bold]fexgan_lit {__version__}[/]  benchmark suite={settings.suite}\n")
 
     from fexgan_lit.benchmarks.report import print_table, write_results
-    from fexgan_lit.stages import stage_bar
+    from fexgan_lit.utils.console import stage_bar
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     with stage_bar(console) as bar:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fexgan_lit.doors import no_stray_folder, out_trouble, run_door, stamp
+from fexgan_lit.utils.hydra import no_stray_folder, out_trouble, run_door, stamp
 
 if TYPE_CHECKING:
-    from fexgan_lit.keras_weights.networks import ConvertSettings
+    from fexgan_lit.runs.keras.convert import ConvertSettings
 
 
 def convert(cfg: DictConfig) -> None:
@@ -19,8 +19,8 @@ def convert(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from rich.console import Console
 
-    from fexgan_lit import __version__
-    from fexgan_lit.generate import check_out
+    from fexgan_lit.inference.output import check_out
+    from fexgan_lit.utils.version import __version__
 
     console = Console(highlight=False, soft_wrap=True)
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -39,8 +39,8 @@ def convert_settings(cfg: DictConfig) -> ConvertSettings:
     Raises:
         UserError: one message with every value that cannot be used.
     """
-    from fexgan_lit.config import checked_options
-    from fexgan_lit.keras_weights.networks import ConvertSettings
+    from fexgan_lit.runs.keras.convert import ConvertSettings
+    from fexgan_lit.utils.options import checked_options
 
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
     return checked_options(ConvertSettings, tree, "convert")
@@ -54,10 +54,10 @@ def write_run(settings: ConvertSettings, folder: Path) -> None:
     """
     import torch
 
-    from fexgan_lit.files import write_atomic
-    from fexgan_lit.hub import save_weights
-    from fexgan_lit.keras_weights.networks import converted, run_config
-    from fexgan_lit.runfolder import RunFolder
+    from fexgan_lit.runs.folder import RunFolder
+    from fexgan_lit.runs.keras.convert import converted, run_config
+    from fexgan_lit.runs.weights import save_weights
+    from fexgan_lit.utils.files import write_atomic
 
     config = run_config(settings)
     system = converted(config, settings.files)

@@ -8,15 +8,15 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fexgan_lit.doors import run_door
-from fexgan_lit.errors import UserError
+from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.hydra import run_door
 
 
 def dashboard(cfg: DictConfig) -> None:
     """Build the workspace that `cfg` describes and save it on the server."""
     from rich.console import Console
 
-    from fexgan_lit.loggers.dashboard import LOSS_WEIGHTS, build_workspace, sections
+    from fexgan_lit.training.loggers.dashboard import LOSS_WEIGHTS, build_workspace, sections
 
     axes, group = swept(cfg.sweep) if cfg.sweep else (LOSS_WEIGHTS, None)
     require_packages()

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from fexgan_lit.doors import run_door, stamp
+from fexgan_lit.utils.hydra import run_door, stamp
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fexgan_lit.evaluation.findings import Findings
-    from fexgan_lit.evaluation.settings import EvaluationSettings
+    from fexgan_lit.evaluation.config import EvaluationSettings
+    from fexgan_lit.evaluation.report import Findings
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -23,8 +23,8 @@ def evaluate(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from rich.console import Console
 
-    from fexgan_lit import __version__
-    from fexgan_lit.evaluation.options import evaluation_settings
+    from fexgan_lit.evaluation.config import evaluation_settings
+    from fexgan_lit.utils.version import __version__
 
     settings, logger = evaluation_settings(cfg)
     console = Console(highlight=False)
@@ -32,8 +32,7 @@ def evaluate(cfg: DictConfig) -> None:
         console.width = 160  # a log file has room for the tables
     console.print(f"[bold]fexgan_lit {__version__}[/]  evaluate {', '.join(settings.places)}\n", soft_wrap=True)
 
-    from fexgan_lit.evaluation.findings import write_findings
-    from fexgan_lit.evaluation.logs import log_findings
+    from fexgan_lit.evaluation.report import log_findings, write_findings
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     command = shlex.join(["python", "-m", "fexgan_lit.evaluate", *HydraConfig.get().overrides.task])
@@ -52,13 +51,13 @@ def evaluate(cfg: DictConfig) -> None:
 
 def find(settings: EvaluationSettings, command: str, console: Console) -> Findings:
     """What `protocol` asks for."""
-    from fexgan_lit.evaluation.augmentation_report import find_augmentation
-    from fexgan_lit.evaluation.classifier import require_network
-    from fexgan_lit.evaluation.clips_report import find_clips
-    from fexgan_lit.evaluation.contenders import open_contenders
-    from fexgan_lit.evaluation.ground import common_ground
-    from fexgan_lit.evaluation.quality import find_quality
-    from fexgan_lit.stages import stages
+    from fexgan_lit.evaluation.methods import open_contenders
+    from fexgan_lit.evaluation.protocols.augmentation import find_augmentation
+    from fexgan_lit.evaluation.protocols.classifier import require_network
+    from fexgan_lit.evaluation.protocols.clips_report import find_clips
+    from fexgan_lit.evaluation.protocols.quality import find_quality
+    from fexgan_lit.evaluation.test_set import common_ground
+    from fexgan_lit.utils.console import stages
 
     if settings.protocol == "augmentation":
         require_network(settings.augmentation.network)  # before minutes are spent on faces for it

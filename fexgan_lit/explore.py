@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fexgan_lit.doors import run_door
+from fexgan_lit.utils.hydra import run_door
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fexgan_lit.exploring.easel import Easel
-    from fexgan_lit.exploring.settings import ExploreSettings
+    from fexgan_lit.inference.app.config import ExploreSettings
+    from fexgan_lit.inference.app.model import Easel
 
 
 def explore(cfg: DictConfig) -> None:
@@ -47,9 +47,9 @@ def serve(cfg: DictConfig, folder: Path) -> None:
     """
     from rich.console import Console
 
-    from fexgan_lit import __version__
-    from fexgan_lit.exploring.server import free_port, start
-    from fexgan_lit.exploring.settings import explore_settings
+    from fexgan_lit.inference.app.config import explore_settings
+    from fexgan_lit.inference.app.server import free_port, start
+    from fexgan_lit.utils.version import __version__
 
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
     settings = explore_settings(tree)
@@ -58,7 +58,7 @@ def serve(cfg: DictConfig, folder: Path) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]fexgan_lit {__version__}[/]  explore\n")
 
-    from fexgan_lit.exploring.session import Session
+    from fexgan_lit.inference.app.session import Session
 
     easels = open_easels(settings, console)
     server = start(Session(easels, folder), settings, port)
@@ -76,8 +76,8 @@ def open_easels(settings: ExploreSettings, console: Console) -> list[Easel]:
     Raises:
         UserError: no run there, weights that are missing or do not fit, or a device that is not there.
     """
-    from fexgan_lit.api import load
-    from fexgan_lit.exploring.easel import Easel
+    from fexgan_lit.inference.app.model import Easel
+    from fexgan_lit.inference.loaded_system import load
 
     places = [settings.run, *([settings.other] if settings.other else [])]
     easels = []
@@ -105,7 +105,7 @@ def announce(settings: ExploreSettings, server: Any, console: Console) -> None:
 
 def find_judges(easels: list[Easel]) -> None:
     """Give every system the judge of its data, where training or evaluation left one in the cache."""
-    from fexgan_lit.exploring.judges import cached_judge
+    from fexgan_lit.inference.app.model import cached_judge
 
     for easel in easels:
         easel.judge = cached_judge(easel.loaded)

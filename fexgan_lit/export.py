@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fexgan_lit.doors import no_stray_folder, results_folder, run_door
-from fexgan_lit.errors import UserError
+from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.hydra import no_stray_folder, results_folder, run_door
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fexgan_lit.api import LoadedSystem
-    from fexgan_lit.exporting.int8 import Int8Report
-    from fexgan_lit.exporting.settings import ExportSettings, Written
-    from fexgan_lit.exporting.writing import Told
+    from fexgan_lit.inference.export.config import ExportSettings, Written
+    from fexgan_lit.inference.export.int8 import Int8Report
+    from fexgan_lit.inference.export.write import Told
+    from fexgan_lit.inference.loaded_system import LoadedSystem
 
 
 def export(cfg: DictConfig) -> None:
@@ -25,8 +25,8 @@ def export(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from rich.console import Console
 
-    from fexgan_lit import __version__
-    from fexgan_lit.generate import check_out
+    from fexgan_lit.inference.output import check_out
+    from fexgan_lit.utils.version import __version__
 
     console = Console(highlight=False, soft_wrap=True)
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -44,13 +44,13 @@ def export_settings(cfg: DictConfig) -> ExportSettings:
     Raises:
         UserError: one message with every value that cannot be used, or a package that is not installed.
     """
-    from fexgan_lit.config import checked_options
-    from fexgan_lit.exporting.settings import ExportSettings
+    from fexgan_lit.inference.export.config import ExportSettings
+    from fexgan_lit.utils.options import checked_options
 
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
     settings = checked_options(ExportSettings, tree, "export")
     if settings.format == "onnx":
-        from fexgan_lit.exporting.onnx_files import check_opset, require_onnx
+        from fexgan_lit.inference.export.onnx import check_opset, require_onnx
 
         require_onnx()
         check_opset(settings.opset)
@@ -63,8 +63,8 @@ def export_run(settings: ExportSettings, folder: Path, console: Console) -> None
     Raises:
         UserError: no run there, no such part, or a file that cannot be written or is not exact.
     """
-    from fexgan_lit.api import load
-    from fexgan_lit.exporting.report import write_record
+    from fexgan_lit.inference.export.report import write_record
+    from fexgan_lit.inference.loaded_system import load
 
     loaded = load(settings.run)
     console.print(f"  run: {loaded.folder}, {loaded.name}, {loaded.image_size} px", markup=False)
@@ -85,7 +85,7 @@ def export_run(settings: ExportSettings, folder: Path, console: Console) -> None
 
 def write_files(settings: ExportSettings, loaded: LoadedSystem, folder: Path, told: Told) -> list[Written]:
     """The files of the format that is asked for."""
-    from fexgan_lit.exporting import writing
+    from fexgan_lit.inference.export import write as writing
 
     if settings.format == "run":
         return writing.write_run(loaded, folder, settings.half, settings.faces)
@@ -101,9 +101,8 @@ def write_files(settings: ExportSettings, loaded: LoadedSystem, folder: Path, to
 
 def write_int8_file(loaded: LoadedSystem, folder: Path, console: Console) -> Int8Report:
     """The generator in 8 bits beside the float one; prints what it costs."""
-    from fexgan_lit.exporting.int8 import measure_int8, real_inputs, write_int8
-    from fexgan_lit.exporting.readers import readers_of
-    from fexgan_lit.exporting.report import int8_sentences
+    from fexgan_lit.inference.export.int8 import measure_int8, readers_of, real_inputs, write_int8
+    from fexgan_lit.inference.export.report import int8_sentences
 
     source, path = folder / "generator.onnx", folder / "generator_int8.onnx"
     inputs = real_inputs(loaded)
@@ -124,7 +123,7 @@ def versions(settings: ExportSettings, written: Sequence[Written]) -> dict[str, 
     if settings.format == "onnx":
         import onnxruntime
 
-        from fexgan_lit.exporting.onnx_files import opset_of
+        from fexgan_lit.inference.export.onnx import opset_of
 
         about |= {"opset": opset_of(written[0].path), "onnxruntime": onnxruntime.__version__}
     return about

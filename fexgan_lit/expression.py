@@ -9,13 +9,15 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from fexgan_lit.errors import UserError
+from fexgan_lit.utils.errors import UserError
 
 #: The seven affects of FERG-DB and MH-FED, in the order of the official class indices.
 AFFECTS = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
 
+
 #: Every affect name the framework knows how to order: the seven and contempt (CK+, RaFD).
 KNOWN_AFFECTS = (*AFFECTS[:1], "contempt", *AFFECTS[1:])
+
 
 #: Other words data sets use for the same affect.
 AFFECT_ALIASES = {
@@ -31,11 +33,14 @@ AFFECT_ALIASES = {
     "surprised": "surprise",
 }
 
+
 #: The complex expressions both FExGAN papers show: two affects asked for at once.
 COMPLEX_PAIRS = (("anger", "sadness"), ("joy", "disgust"), ("fear", "surprise"))
 
+
 #: Action units in OpenFace's order (GANimation's condition); fields of `Expression.aus`.
 ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
+
 
 #: What the fields of `Expression` are called in messages.
 FIELD_NAMES = {"affect": "affects", "aus": "action units", "landmarks": "landmarks"}
@@ -114,3 +119,46 @@ def order_affects(names: Iterable[str]) -> tuple[str, ...]:
     found = set(names)
     known = [name for name in KNOWN_AFFECTS if name in found]
     return (*known, *sorted(found - set(known)))
+
+
+def rows_of(expression: Expression, index: Sequence[int] | Tensor) -> Expression:
+    """The rows at `index` (M,) of a batch (N, ...), repeated where an index is."""
+    chosen = torch.as_tensor(index, dtype=torch.long)
+    return Expression(**{name: value[chosen] for name, value in expression.known.items()})
+
+
+def between(start: Expression, end: Expression, share: float) -> Expression:
+    """(1 - share) start + share end, for every field that both have; action units stay in 0..1."""
+    shared = [name for name in start.known if name in end.known]
+    mixed = {name: torch.lerp(start.known[name], end.known[name], share) for name in shared}
+    if "aus" in mixed:
+        mixed["aus"] = mixed["aus"].clamp(0, 1)
+    return Expression(**mixed)
+
+
+def with_units(aus: Tensor, values: Mapping[int, float]) -> Tensor:
+    """Action units (N, 17) with those named in `values` (unit -> 0..1) set, the others as they are."""
+    changed = aus.clone()
+    for unit, value in values.items():
+        changed[:, ACTION_UNITS.index(unit)] = value
+    return changed
+
+
+def raised(aus: Tensor, unit: int, strength: float) -> Tensor:
+    """Action units (N, 17) with `unit` at `strength` or, where it is stronger already, as it is.
+
+    Strength 0 so changes nothing, whatever the face shows.
+    """
+    column = ACTION_UNITS.index(unit)
+    changed = aus.clone()
+    changed[:, column] = changed[:, column].clamp(min=strength)
+    return changed
+
+
+AU_COLUMNS = tuple(f"au{unit:02d}" for unit in ACTION_UNITS)
+
+
+LANDMARK_COLUMNS = tuple(f"{axis}{point:02d}" for point in range(68) for axis in "xy")
+
+
+POSE_COLUMNS = ("yaw", "pitch", "roll")

@@ -6,47 +6,24 @@ only, an affect without frames, fewer frames than a batch); 2 for a mistake that
 
 from __future__ import annotations
 
-import hashlib
-import shlex
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fexgan_lit.cores import cores
-from fexgan_lit.data.settings import STUDIOS, DatasetConfig
-from fexgan_lit.doors import no_stray_folder, out_trouble, run_door, stamp
-from fexgan_lit.errors import UserError
-from fexgan_lit.files import write_atomic
-from fexgan_lit.stages import Stages, stages
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from fexgan_lit.data.doctor.examine import Diagnosis
-    from fexgan_lit.data.packing import Pack, Progress
-    from fexgan_lit.data.streaming.settings import PackSettings
-    from fexgan_lit.data.table import Drop, FrameTable
+from fexgan_lit.data.prepare import (
+    check_chunks,
+    check_files_option,
+    dataset_settings,
+    examine_dataset,
+    streamed,
+    train_command,
+    write_files,
+    write_pack,
+)
+from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.hydra import no_stray_folder, out_trouble, run_door, stamp
 
 NOT_TRAINABLE = 1
-
-
-@dataclass(frozen=True)
-class Material:
-    """A data set on its way to the doctor.
-
-    Attributes:
-        config: settings in force: those of the user, with what videos and the detector changed.
-        drops: what was lost before the index.
-        faceless: frames in use in which the detector found no face, and why.
-        notes: what happened before the index, in sentences.
-    """
-
-    config: DatasetConfig
-    drops: tuple[Drop, ...] = ()
-    faceless: tuple[Drop, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 def prepare(cfg: DictConfig) -> None:
@@ -54,9 +31,9 @@ def prepare(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from rich.console import Console
 
-    from fexgan_lit import __version__
-    from fexgan_lit.config import checked_options
-    from fexgan_lit.data.streaming.settings import PackSettings
+    from fexgan_lit.data.streaming.config import PackSettings
+    from fexgan_lit.utils.options import checked_options
+    from fexgan_lit.utils.version import __version__
 
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -79,222 +56,6 @@ def prepare(cfg: DictConfig) -> None:
             write_pack(diagnosis, chunks, command, console)
     if not diagnosis.trainable:
         raise SystemExit(NOT_TRAINABLE)
-
-
-def check_files_option(files: str | None, settings: DatasetConfig) -> None:
-    """Refuse `files=DIR` where the frames are files already."""
-    if files and settings.layout_name not in STUDIOS:
-        raise UserError(
-            f"files={files}: the frames of dataset={settings.name} are files already; only the frames of a studio "
-            f"({', '.join(STUDIOS)}) can be written."
-        )
-
-
-def check_chunks(chunks: PackSettings, settings: DatasetConfig) -> None:
-    """Refuse a root that is a pack in chunks already, and before the work begins a place where none can be written."""
-    from fexgan_lit.data.streaming.places import holds_chunks, place_of
-    from fexgan_lit.data.streaming.write import check_place, check_writer
-
-    if holds_chunks(settings.root):
-        raise UserError(
-            f"dataset.root={settings.root} is a pack in chunks, which is prepared already: train with it, or prepare "
-            "the frames it was made of."
-        )
-    if chunks.format == "litdata":
-        check_writer()
-        check_place(place_of(str(chunks.to)))
-
-
-def streamed(used: DatasetConfig, chunks: PackSettings) -> DatasetConfig:
-    """The settings with which the chunks of a pack made with `used` are read."""
-    from fexgan_lit.data.streaming.places import absolute_root
-
-    return replace(used, root=absolute_root(str(chunks.to)), annotations=None)
-
-
-def write_pack(diagnosis: Diagnosis, chunks: PackSettings, command: str, console: Console) -> None:
-    """The pack as chunks at a place of the user's, where training would start with it; says how to stream it."""
-    from fexgan_lit.data.streaming.places import place_of
-    from fexgan_lit.data.streaming.write import write_chunks
-
-    if not diagnosis.trainable:
-        text = f"  chunks   not written to {chunks.to}: training would not start with them"
-        console.print(text, markup=False, soft_wrap=True)
-        return
-    with stages(console) as stage:
-        written = write_chunks(
-            diagnosis.pack, diagnosis.config, place_of(str(chunks.to)), chunks, stage("writing chunks")
-        )
-    geometry, there = written.facts.geometry, "were there already" if written.reused else "written"
-    size = f"{geometry.chunks} of {geometry.chunk_bytes(0) / 1e6:.3g} MB"
-    for word, text in (("chunks", f"{size} {there}: {written.place}"), ("stream", command)):
-        console.print(f"  {word:<9}{text}", markup=False, soft_wrap=True)
-
-
-def write_files(folder: Path, settings: DatasetConfig, console: Console) -> None:
-    """The studio's frames as files, in MH-FED's folder form, with their ground truth; says how to read them."""
-    from fexgan_lit.data.opening import make_studio
-    from fexgan_lit.data.studio.export import export_studio
-
-    with stages(console) as stage:
-        csv = export_studio(make_studio(settings), folder, cores(settings.workers), stage("writing files"))
-    console.print(f"\n  files      {folder}, ground truth in {csv.name}; they are read back with", markup=False)
-    console.print(f"             dataset=mhfed dataset.root={folder} dataset.annotations={csv}", markup=False)
-
-
-def examine_dataset(settings: DatasetConfig, folder: Path, overrides: list[str], console: Console) -> Diagnosis:
-    """Pack, examine, report into `folder`; returns what was found."""
-    from fexgan_lit.data.doctor import examine
-    from fexgan_lit.data.doctor.report import write_report
-    from fexgan_lit.data.doctor.terminal import print_diagnosis
-    from fexgan_lit.data.labels import has_affects
-
-    with stages(console) as stage:
-        material = with_landmarks(from_videos(Material(settings), stage), stage)
-        pack, refusal = open_pack(material.config, stage("packing frames"))
-        drops = (*material.drops, *(drop for drop in pack.table.drops if not is_own_file(drop.path, material.config)))
-        table = replace(pack.table, drops=drops, notes=(*material.notes, *pack.table.notes))
-        diagnosis = examine(
-            replace(pack, table=table), material.config, refusal, material.faceless, stage("looking at frames")
-        )
-    command = train_command(overrides, settings, material.config)
-    if not has_affects(pack.table.affects):
-        command += " model=ganimation"  # the one that needs none
-    write_report(folder, diagnosis, command)
-    print_diagnosis(console, diagnosis, folder, command)
-    return diagnosis
-
-
-def dataset_settings(cfg: DictConfig) -> DatasetConfig:
-    """The typed `dataset` group.
-
-    Raises:
-        UserError: one message with every value that cannot be used.
-    """
-    from fexgan_lit.config import typed
-
-    tree: Any = OmegaConf.to_container(cfg, resolve=True)
-    problems: list[str] = []
-    settings = typed(DatasetConfig, tree["dataset"], "dataset", problems)
-    problems += [] if problems else settings.problems()
-    if problems:
-        raise UserError("the configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
-    return settings
-
-
-def is_own_file(path: str, config: DatasetConfig) -> bool:
-    """Whether a path below the root is the CSV in use, or what the splitting of clips keeps beside the frames."""
-    from fexgan_lit.data.videos import ANNOTATIONS, RECORDS
-
-    if config.root is None or config.annotations is None:
-        return False
-    root = Path(config.root).expanduser()
-    kept_by_splitting = (RECORDS, ANNOTATIONS) if (root / RECORDS).is_dir() else ()
-    return path in kept_by_splitting or (root / path).resolve() == Path(config.annotations).expanduser().resolve()
-
-
-def from_videos(material: Material, stage: Stages) -> Material:
-    """Split the clips of `dataset.videos`, if there are any, and go on with the frames."""
-    config = material.config
-    if config.videos is None:
-        return material
-    from fexgan_lit.data.videos import extract_videos
-
-    made = extract_videos(config, stage("splitting clips"))
-    note = f"{made.frames} frames of {len(made.clips)} clips in {config.videos} were written to {made.root}"
-    # the layout `folder` takes the affects that the clips show; the one of MH-FED would miss the others
-    frames = replace(
-        config, videos=None, root=str(made.root), annotations=str(made.annotations), layout="folder",
-        pattern=DatasetConfig.pattern,
-    )  # fmt: skip
-    return replace(material, config=frames, drops=made.drops, notes=(note, *made.notes))
-
-
-def with_landmarks(material: Material, stage: Stages) -> Material:
-    """Let `dataset.detector` find landmarks where the set has none, and go on with its annotations."""
-    config = material.config
-    if config.detector is None or config.layout_name in STUDIOS:
-        return material
-    from fexgan_lit.data.layouts import index_dataset
-    from fexgan_lit.data.table import LANDMARK_COLUMNS
-
-    table = index_dataset(config)
-    if LANDMARK_COLUMNS[0] in table.frame:
-        note = f"dataset.detector={config.detector} was not needed: the set has landmarks"
-        return replace(material, notes=(*material.notes, note))
-    from fexgan_lit.data.faces.detect import detect_landmarks
-
-    found = detect_landmarks(table, config, stage("finding landmarks"))
-    path = found.annotations if config.annotations is None else merge_annotations(table, found.annotations)
-    changed = replace(config, annotations=str(path), detector=None)
-    note = f"{config.detector} found landmarks in {found.found} of {len(table)} frames: {path}"
-    notes = (*material.notes, note, *found.notes)
-    return replace(material, config=changed, faceless=found.missing, notes=notes)
-
-
-def merge_annotations(table: FrameTable, found: Path) -> Path:
-    """A CSV of the detector's rows with what the user's own annotations say of the same frames."""
-    import pandas as pd
-
-    from fexgan_lit.data.annotations import AU_SCALE
-    from fexgan_lit.data.table import AU_COLUMNS, POSE_COLUMNS
-
-    rows = pd.read_csv(found, dtype={"path": str})
-    columns = ("take", "frame", "time_s", "intensity", *POSE_COLUMNS, *AU_COLUMNS)
-    there = {name.lower() for name in rows}
-    own = table.frame[["path", *(name for name in columns if name in table.frame and name not in there)]].dropna()
-    units = [name for name in AU_COLUMNS if name in own]
-    own = own.assign(**{name: own[name] * AU_SCALE for name in units})
-    text = rows.merge(own, on="path").to_csv(index=False)
-    merged = found.with_name(f"{found.stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.csv")
-    write_atomic(merged, text)
-    return merged
-
-
-def open_pack(config: DatasetConfig, progress: Progress) -> tuple[Pack, str]:
-    """The pack, and why training would refuse it (empty if it would not).
-
-    Raises:
-        UserError: there is nothing to report on, such as no frames at all.
-    """
-    from fexgan_lit.data.datamodule import FrameDataModule
-    from fexgan_lit.data.labels import NothingToPairError
-    from fexgan_lit.data.opening import open_dataset
-
-    try:
-        pack = open_dataset(config, progress)
-    except NothingToPairError as error:
-        return pack_anyway(error.table, config, progress), str(error)
-    try:
-        # the pack is there: only sampler and split are tried, without pairs where there are no affects
-        FrameDataModule(config, pairing="none").setup()
-    except UserError as error:
-        return pack, str(error)
-    return pack, ""
-
-
-def pack_anyway(table: FrameTable, config: DatasetConfig, progress: Progress) -> Pack:
-    """The pack of frames that nobody can train on, so that the report can show what is there and what is missing."""
-    from fexgan_lit.data.annotations import join_annotations
-    from fexgan_lit.data.opening import pack_files
-
-    if config.annotations is not None:
-        table = join_annotations(table, Path(config.annotations).expanduser())
-    return pack_files(table, config, progress)
-
-
-def train_command(overrides: list[str], asked: DatasetConfig, used: DatasetConfig) -> str:
-    """What to type to train on the data set: the user's own overrides, and what preparing changed."""
-    own = [o for o in overrides if o.lstrip("+").startswith("dataset")]
-    names = ("videos", "detector", "root", "annotations", "layout", "pattern")
-    changed = [name for name in names if getattr(asked, name) != getattr(used, name)]
-    kept = [o for o in own if o.lstrip("+").partition("=")[0] not in {f"dataset.{name}" for name in changed}]
-    # Hydra reads the braces of a pattern as a mapping unless they are quoted
-    values = {name: f'"{used.pattern}"' if name == "pattern" else getattr(used, name) for name in changed}
-    if used.layout == used.name and asked.layout is None:
-        values.pop("layout", None)
-    new = [f"dataset.{name}={value}" for name, value in values.items() if value is not None]
-    return " ".join(["python -m fexgan_lit.train", *(shlex.quote(o) for o in (*kept, *new))])
 
 
 def report_folder(out: str | None, name: str) -> str:

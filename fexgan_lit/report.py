@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from fexgan_lit.doors import run_door
+from fexgan_lit.utils.hydra import run_door
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fexgan_lit.reporting.settings import ReportSettings
+    from fexgan_lit.evaluation.sweep_report.report import ReportSettings
 
 
 def report(cfg: DictConfig) -> None:
     """Report the sweep or the run that `cfg` names, and publish it where a name is given."""
     from rich.console import Console
 
-    from fexgan_lit import __version__
-    from fexgan_lit.reporting.settings import report_settings
+    from fexgan_lit.evaluation.sweep_report.report import report_settings
+    from fexgan_lit.utils.version import __version__
 
     settings = report_settings(cfg)
     console = Console(highlight=False)
@@ -35,30 +35,30 @@ def report(cfg: DictConfig) -> None:
 
 
 def _sweep(settings: ReportSettings, console: Console) -> None:
-    from fexgan_lit.reporting.sweeps import read_sweep
+    from fexgan_lit.evaluation.sweep_report.read import read_sweep
 
     read_sweep(str(settings.sweep_dir))  # a mistake is told before torch is imported
-    from fexgan_lit.reporting.sweep_report import write_sweep_report
+    from fexgan_lit.evaluation.sweep_report.report import write_sweep_report
 
     findings = write_sweep_report(Path(str(settings.sweep_dir)), console, settings.by)
     if settings.publish is not None:
-        from fexgan_lit.reporting.publish_sweep import publish_sweep
+        from fexgan_lit.evaluation.publish.sweep import publish_sweep
 
         publish_sweep(findings, settings, console)
 
 
 def _run(settings: ReportSettings, console: Console) -> None:
-    from fexgan_lit.errors import UserError
-    from fexgan_lit.runfolder import RunFolder
+    from fexgan_lit.runs.folder import RunFolder
+    from fexgan_lit.utils.errors import UserError
 
     if (Path(str(settings.run)) / "sweep.yaml").is_file():
         raise UserError(f"run={settings.run} is the folder of a sweep; say sweep={settings.run}.")
     run = RunFolder.at(str(settings.run))
-    from fexgan_lit.reporting.run_view import print_run
+    from fexgan_lit.evaluation.publish.run import print_run
 
     print_run(run, console)
     if settings.publish is not None:
-        from fexgan_lit.reporting.publish_run import publish_run
+        from fexgan_lit.evaluation.publish.run import publish_run
 
         publish_run(run, settings, console)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.doors import run_door
+from tests.commands import run_door
 
 os.environ.setdefault("WANDB_MODE", "offline")
 # one thread a worker: two that share two cores are several times slower with two each

@@ -21,15 +21,15 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fexgan_lit import load
-from fexgan_lit.callbacks import AdversarialCut, LinearDecay
-from fexgan_lit.checkpoints import WholeCheckpointIO, read_checkpoint
-from fexgan_lit.config import train_settings
+from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.data.datamodule import FrameDataModule
-from fexgan_lit.data.settings import DatasetConfig
-from fexgan_lit.errors import UserError
+from fexgan_lit.runs.config import train_settings
 from fexgan_lit.systems.base import ExpressionSystem
+from fexgan_lit.systems.checkpoints import WholeCheckpointIO, read_checkpoint
+from fexgan_lit.training.callbacks import AdversarialCut, LinearDecay
+from fexgan_lit.utils.errors import UserError
 from tests.conftest import TINY, run_train
-from tests.test_config import composed, options
+from tests.runs.test_config import composed, options
 
 MODELS = options("model")
 #: 4 iterations an epoch
@@ -302,8 +302,8 @@ def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
 
 #: The command, killed when it has measured and is about to draw.
 KILLED = """
-import os, signal, fexgan_lit.finish
-fexgan_lit.finish.draw = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+import os, signal, fexgan_lit.training.final_metrics
+fexgan_lit.training.final_metrics.draw = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 from fexgan_lit.train import main
 main()
 """

@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from fexgan_lit.config import conf_folder
-from tests.test_config import composed
+from fexgan_lit.utils.hydra import conf_folder
+from tests.runs.test_config import composed
 
 REPO = Path(__file__).parents[1]
 README = (REPO / "README.md").read_text()

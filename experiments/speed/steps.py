@@ -22,8 +22,8 @@ from fexgan_lit.benchmarks.plain_loops import fexgan as loop
 from fexgan_lit.benchmarks.train import built, composed_settings, noise_batch
 from fexgan_lit.kernels import blocks, conv, memory
 from fexgan_lit.systems.fexgan.networks import Discriminator
-from fexgan_lit.trainer import native_cpu_bf16
 from fexgan_lit.training.accelerate import DiscriminatorOnMap, accelerate
+from fexgan_lit.utils.hardware import native_cpu_bf16
 
 #: Every variant has what those before it have; the first is what channels_last, bf16 and fused Adam give.
 STEPS = (

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fexgan_lit.cores import cores
-from fexgan_lit.data.settings import SIZES
+from fexgan_lit.data.config import SIZES
+from fexgan_lit.utils.hardware import cores
 
 SUITES = ("data", "inference", "startup", "train")
 #: The systems of the train suite.

@@ -28,15 +28,15 @@ from fexgan_lit.benchmarks.inputs import (
 )
 from fexgan_lit.benchmarks.report import Progress, Result, Table, listed
 from fexgan_lit.benchmarks.streaming import absent, streaming
-from fexgan_lit.benchmarks.timing import Spread, take_turns
-from fexgan_lit.data.augment import PairAugmentation
-from fexgan_lit.data.layouts import index_dataset
-from fexgan_lit.data.opening import make_studio
-from fexgan_lit.data.packing import PackPlan, prepare_pack
-from fexgan_lit.data.resident import ResidentPairs
-from fexgan_lit.data.settings import DatasetConfig
-from fexgan_lit.data.sources import FileSource, content_key, fit_square
+from fexgan_lit.data.config import DatasetConfig
+from fexgan_lit.data.datasets import index_dataset
+from fexgan_lit.data.datasets.synthetic import make_studio
+from fexgan_lit.data.device_cache import ResidentPairs
+from fexgan_lit.data.packing.pack import PackPlan, prepare_pack
+from fexgan_lit.data.packing.sources import FileSource, content_key, fit_square
 from fexgan_lit.data.table import FrameTable
+from fexgan_lit.data.transforms import PairAugmentation
+from fexgan_lit.utils.timing import Spread, take_turns
 
 MHFED_FRAMES = 162_000
 

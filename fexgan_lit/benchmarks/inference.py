@@ -15,12 +15,12 @@ import torch
 from fexgan_lit.benchmarks.config import BenchmarkSettings
 from fexgan_lit.benchmarks.inputs import pictures
 from fexgan_lit.benchmarks.report import Progress, Result, Table, number, quartiles
-from fexgan_lit.benchmarks.timing import Timing, take_turns
-from fexgan_lit.exporting.checks import answers
-from fexgan_lit.systems.exported import Exported
+from fexgan_lit.inference.export.checks import answers
+from fexgan_lit.systems.export import Exported
+from fexgan_lit.utils.timing import Timing, take_turns
 
 if TYPE_CHECKING:
-    from fexgan_lit.api import LoadedSystem
+    from fexgan_lit.inference.loaded_system import LoadedSystem
 
 BATCHES = (1, 16)
 #: What `synthesize` may take beyond the networks inside it: converting the picture, seeding, checking.
@@ -58,10 +58,10 @@ def run(settings: BenchmarkSettings, folder: Path, progress: Progress) -> tuple[
 
 def measured_system(settings: BenchmarkSettings, folder: Path) -> LoadedSystem:
     """Return the run that is named, or an untrained FExGAN of the size asked for: weights do not change the time."""
-    from fexgan_lit.api import LoadedSystem, load
     from fexgan_lit.benchmarks.train import composed_settings
     from fexgan_lit.expression import AFFECTS
-    from fexgan_lit.systems import build_system
+    from fexgan_lit.inference.loaded_system import LoadedSystem, load
+    from fexgan_lit.runs.build import build_system
 
     if settings.run is not None:
         return load(settings.run)
@@ -88,8 +88,8 @@ def onnx_files(parts: Mapping[str, Exported], folder: Path) -> dict[str, Path]:
     """Write generator and decoder as ONNX and the generator in 8 bits; nothing where packages are not installed."""
     if any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")):
         return {}
-    from fexgan_lit.exporting.int8 import RealInputs, write_int8
-    from fexgan_lit.exporting.onnx_files import write_onnx
+    from fexgan_lit.inference.export.int8 import RealInputs, write_int8
+    from fexgan_lit.inference.export.onnx import write_onnx
 
     files = {name: folder / f"{name}.onnx" for name in ("decoder", NETWORKS, "int8")}
     for name in {"decoder", NETWORKS} & set(parts):
@@ -101,7 +101,7 @@ def onnx_files(parts: Mapping[str, Exported], folder: Path) -> dict[str, Path]:
 
 def onnx_tasks(parts: Mapping[str, Exported], files: Mapping[str, Path], batch: int) -> dict[str, Callable[[], object]]:
     """Return the same forwards by onnxruntime, with as many threads as torch has."""
-    from fexgan_lit.exporting.onnx_files import open_session, run_session
+    from fexgan_lit.inference.export.onnx import open_session, run_session
 
     return {
         f"{NETWORKS}, ONNX in 8 bits" if name == "int8" else f"{name}, ONNX": partial(

@@ -20,14 +20,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fexgan_lit.batch_trial import peak_bytes
 from fexgan_lit.benchmarks.config import BenchmarkSettings
-from fexgan_lit.data.augment import Augmentation
 from fexgan_lit.data.frames import FrameSet, Images
 from fexgan_lit.data.pairs import PairLoader, PairSampler
-from fexgan_lit.data.studio import CartoonStudio
 from fexgan_lit.data.table import FrameTable
+from fexgan_lit.data.transforms import Augmentation
 from fexgan_lit.expression import AFFECTS
+from fexgan_lit.synthetic import CartoonStudio
+from fexgan_lit.utils.hardware import peak_bytes
 
 IDENTITIES = ("anna", "bob")
 CPU = torch.device("cpu")

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fexgan_lit.benchmarks.config import BenchmarkSettings
-from fexgan_lit.benchmarks.timing import Spread
-from fexgan_lit.cores import cpu_name
-from fexgan_lit.files import write_atomic
+from fexgan_lit.utils.files import write_atomic
+from fexgan_lit.utils.hardware import cpu_name
+from fexgan_lit.utils.timing import Spread
 
 if TYPE_CHECKING:
     from rich.console import Console

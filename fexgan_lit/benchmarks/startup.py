@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 
 from fexgan_lit.benchmarks.config import BenchmarkSettings
 from fexgan_lit.benchmarks.report import Progress, Result, Table, listed
-from fexgan_lit.benchmarks.timing import Spread, Timing, take_turns
-from fexgan_lit.errors import UserError
+from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.timing import Spread, Timing, take_turns
 
 #: Seconds that a command may take until its help is there, and until the first iteration is done.
 HELP_TARGET, STEP_TARGET = 2.0, 8.0

@@ -15,10 +15,10 @@ from pathlib import Path
 from fexgan_lit.benchmarks.config import BenchmarkSettings
 from fexgan_lit.benchmarks.inputs import cached_frames, drawing, frame_paths, frames_of, pair_loader, table_of
 from fexgan_lit.benchmarks.report import Result
-from fexgan_lit.benchmarks.timing import take_turns
+from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.data.frames import FrameSet
-from fexgan_lit.data.packing import Pack
-from fexgan_lit.data.settings import DatasetConfig
+from fexgan_lit.data.packing.pack import Pack
+from fexgan_lit.utils.timing import take_turns
 
 #: Most frames that go through the store, and the windows in which they come.
 STORED, WINDOWS = 4000, 4
@@ -92,8 +92,8 @@ def from_store(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
 
 def streamed(settings: BenchmarkSettings, config: DatasetConfig, windows: int, batches: int = 1) -> Callable[[], None]:
     """Open the chunks at `config.root` and return a task that draws the next batches of them."""
-    from fexgan_lit.data.streaming.opening import open_chunks
-    from fexgan_lit.data.streaming.windows import WindowLoader, WindowSampler
+    from fexgan_lit.data.streaming.open import open_chunks
+    from fexgan_lit.data.streaming.sampler import WindowLoader, WindowSampler
 
     frames = frames_of(open_chunks(config).images)
     sampler = WindowSampler(frames, windows, batch_size=settings.batch_size, seed=0)
@@ -102,9 +102,9 @@ def streamed(settings: BenchmarkSettings, config: DatasetConfig, windows: int, b
 
 def write_chunks(frames: FrameSet, scratch: Path, place: str, chunk_mb: float) -> DatasetConfig:
     """Write `frames`, a pack by themselves, as chunks to `place`; return the options that stream them."""
-    from fexgan_lit.data.streaming import write
-    from fexgan_lit.data.streaming.places import place_of
-    from fexgan_lit.data.streaming.settings import PackSettings
+    from fexgan_lit.data.streaming import writer as write
+    from fexgan_lit.data.streaming.config import PackSettings
+    from fexgan_lit.data.streaming.storage import place_of
 
     table = table_of(scratch, frame_paths(len(frames), ".png"))
     pack = Pack(scratch / f"pack{len(frames)}", frames.images, table, {}, 0, reused=True)

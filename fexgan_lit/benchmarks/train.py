@@ -16,18 +16,20 @@ import numpy as np
 import torch
 
 from fexgan_lit.benchmarks.config import BenchmarkSettings
-from fexgan_lit.benchmarks.flops import FlopsByPrecision, copy_block, matrix_product, roofline_seconds
 from fexgan_lit.benchmarks.plain_loops import PLAIN_LOOPS
 from fexgan_lit.benchmarks.report import Progress, Result, Table, number, quartiles
-from fexgan_lit.benchmarks.timing import Spread, Timing
-from fexgan_lit.config import TrainSettings, conf_folder, train_settings
 from fexgan_lit.data.pairs import PairBatch
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS
-from fexgan_lit.systems import build_system
+from fexgan_lit.runs.build import build_system
+from fexgan_lit.runs.config import TrainSettings, train_settings
 from fexgan_lit.systems.base import ExpressionSystem
-from fexgan_lit.trainer import build_trainer, resolve_precision
 from fexgan_lit.training.accelerate import accelerate, compile_networks
 from fexgan_lit.training.cuda_graphs import WARM_UP
+from fexgan_lit.training.flops import FlopsByPrecision, copy_block, matrix_product, roofline_seconds
+from fexgan_lit.training.trainer import build_trainer
+from fexgan_lit.utils.hardware import resolve_precision
+from fexgan_lit.utils.hydra import conf_folder
+from fexgan_lit.utils.timing import Spread, Timing
 
 #: Rounds of n_critic that make a turn: a GPU is busy all the time only where the host is seldom asked to wait for it.
 CYCLES = {"cpu": 1, "cuda": 20}
@@ -305,10 +307,10 @@ def fit(system: ExpressionSystem, stream: TurnStream, options: TrainSettings, fo
     """
     from rich.console import Console
 
-    from fexgan_lit.callbacks import LossMonitor, RunProgressBar
-    from fexgan_lit.runfolder import RunFolder
-    from fexgan_lit.trainer import root_device
+    from fexgan_lit.runs.folder import RunFolder
+    from fexgan_lit.training.callbacks import LossMonitor, RunProgressBar
     from fexgan_lit.training.cuda_graphs import CUDAGraphStrategy, why_not_captured
+    from fexgan_lit.utils.hardware import root_device
 
     console, said = Console(file=io.StringIO()), []
     strategy: CUDAGraphStrategy | str = "auto"

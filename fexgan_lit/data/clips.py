@@ -1,176 +1,175 @@
-"""One clip: what its name says, and its frames with the time at which each is shown."""
+"""Whole clips for systems that make videos: a batch of takes, each as T frames in order."""
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
-from fexgan_lit.data.labels import IGNORE
-from fexgan_lit.errors import UserError
-from fexgan_lit.expression import AFFECT_ALIASES, KNOWN_AFFECTS, normalise_affect
+from fexgan_lit.data.frames import FrameSet
+from fexgan_lit.data.pairs import Share, philox
+from fexgan_lit.utils.errors import UserError
 
-VIDEO_EXTENSIONS = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm"})
+#: Streams of random numbers that must not repeat those of the pairs.
+_ORDER, _START = 16, 17
 
-#: A file that ends before this share of the frames its header promises is truncated; headers are off by a few.
-_WHOLE = 0.9
-_FEW = 3
-
-
-class ClipError(Exception):
-    """A file that gives no frames; the message is the reason, without the file's name."""
+SPANS = ("take", "apex", "window")
 
 
-@dataclass(frozen=True)
-class Clip:
-    """A video file by its name: who shows what, and which take of it (1 where the name has no number)."""
-
-    path: Path
-    identity: str
-    affect: str
-    take: int
-
-    @property
-    def stem(self) -> str:
-        """Start of the names of its frames."""
-        return f"{self.identity}_{self.affect}_t{self.take}"
-
-
-class ClipNames:
-    """Reads `<identity>_<affect>`, with `_take2` or `_2` after it or not, off the names of video files.
-
-    Args:
-        affects: the user's list of affects, or None for all.
-        aliases: the user's other words for an affect.
-    """
-
-    def __init__(self, affects: Sequence[str] | None, aliases: Mapping[str, str]) -> None:
-        self._aliases = aliases
-        self._wanted = None if affects is None else {normalise_affect(name, aliases) for name in affects}
-        known = {*KNOWN_AFFECTS, *AFFECT_ALIASES, *aliases, *(affects or ())}
-        words = "|".join(re.escape(word) for word in sorted(known, key=len, reverse=True))
-        # the identity is greedy: of two affects in a name the last is the one that is shown
-        pattern = "(?P<identity>.+)_(?P<affect>{})(?:_(?:take|t)?_?(?P<take>[0-9]+))?"
-        self._known = re.compile(pattern.format(words), re.IGNORECASE)
-        self._any = re.compile(pattern.format("[^_0-9][^_]*"), re.IGNORECASE)
-
-    def read(self, path: Path) -> tuple[Clip | None, str]:
-        """The clip and "", or None and the reason to leave the file out.
-
-        Raises:
-            UserError: the name has the form, but its word for the affect is not known.
-        """
-        match = self._known.fullmatch(path.stem)
-        if match is None:
-            other = self._any.fullmatch(path.stem)
-            if other is None:
-                return None, "name does not fit <identity>_<affect> or <identity>_<affect>_take<n>"
-            raise UserError(_unknown_affect(path, other["affect"]))
-        affect = normalise_affect(match["affect"], self._aliases)
-        if affect == IGNORE:
-            return None, f"'{match['affect']}' is set to '{IGNORE}' in dataset.aliases"
-        if self._wanted is not None and affect not in self._wanted:
-            return None, f"affect '{affect}' is not in dataset.affects"
-        return Clip(path, match["identity"], affect, int(match["take"] or 1)), ""
-
-
-def _unknown_affect(path: Path, word: str) -> str:
-    return (
-        f"{path.name}: '{word}' is not an affect; expected <identity>_<affect>{path.suffix} with one of "
-        f"{', '.join(KNOWN_AFFECTS)}. Rename the file, or say which affect it is with "
-        f"'dataset.aliases={{{word}: joy}}' (or '{{{word}: {IGNORE}}}' to leave it out)."
-    )
-
-
-class ClipReader:
-    """The frames of a video file from first to last; use as a context manager.
+@dataclass
+class ClipBatch:
+    """B clips of T frames.
 
     Attributes:
-        fps: frames a second by the container, 0 where it says none.
-        promised: number of frames by the container, 0 where it says none.
-        width: of the frames as shown, pixels.
-        height: of the frames as shown, pixels.
-
-    Raises:
-        ClipError: the file is empty or holds no video that can be decoded.
+        frames: (B, T, 3, S, S) float32 in [-1, 1].
+        affect: (B,) int64.
+        identity: (B,) int64.
+        rows: (B, T) int64, rows of the FrameSet.
+        time_s: (B, T) float32 seconds since the take began, or None.
+        aus: (B, T, 17) in [0, 1], or None.
+        landmarks: (B, T, 68, 2) in -1..1, or None.
     """
 
-    def __init__(self, path: Path) -> None:
-        try:
-            if path.stat().st_size == 0:
-                raise ClipError("empty file")
-        except OSError as error:
-            raise ClipError(f"cannot be read ({error.strerror})") from error
-        # ffmpeg repeats on stderr, without the file's name, what ClipError says; OpenCV reads this when it first opens
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-        if not self._capture.isOpened():
-            self._capture.release()
-            raise ClipError("not a video, truncated, or of a kind that OpenCV cannot decode")
-        self.fps = self._number(cv2.CAP_PROP_FPS)
-        self.promised = round(self._number(cv2.CAP_PROP_FRAME_COUNT))
-        self.width, self.height = (
-            round(self._number(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
-        )
-
-    def __enter__(self) -> ClipReader:
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        self._capture.release()
-
-    def frames(self) -> Iterator[tuple[NDArray[np.uint8], float]]:
-        """(H, W, 3) uint8 BGR pictures, each with its time stamp in milliseconds as the container has it."""
-        while True:
-            there, image = self._capture.read()
-            if not there:
-                return
-            yield np.asarray(image, np.uint8), float(self._capture.get(cv2.CAP_PROP_POS_MSEC))
-
-    def sample(self, count: int) -> Iterator[NDArray[np.uint8]]:
-        """About `count` pictures spread evenly over the clip; the others are skipped, not converted."""
-        step = max(1, self.promised // count)
-        number = 0
-        while self._capture.grab():
-            if number % step == step // 2 and number // step < 2 * count:
-                there, image = self._capture.retrieve()
-                if there:
-                    yield np.asarray(image, np.uint8)
-            number += 1
-
-    def check_whole(self, found: int) -> None:
-        """Raise ClipError if `found` frames are none, or far fewer than the container promises."""
-        if found == 0:
-            raise ClipError("no frame can be decoded")
-        if found + _FEW < _WHOLE * self.promised:
-            raise ClipError(f"truncated or damaged: {found} of {self.promised} frames can be decoded")
-
-    def _number(self, name: int) -> float:
-        value = self._capture.get(name)
-        return float(value) if np.isfinite(value) and value > 0 else 0.0
+    frames: Tensor
+    affect: Tensor
+    identity: Tensor
+    rows: Tensor
+    time_s: Tensor | None = None
+    aus: Tensor | None = None
+    landmarks: Tensor | None = None
 
 
-def frame_times(stamps: Sequence[float], fps: float) -> tuple[NDArray[np.float64], bool]:
-    """Seconds since the first frame, and whether they are the container's own.
+class ClipSampler:
+    """Says which frames make up the clips of batch b of epoch e; every take comes once an epoch.
 
     Args:
-        stamps: time stamps in milliseconds, one a frame, as `ClipReader.frames` gives them.
-        fps: the container's frame rate, which serves where the stamps do not rise from frame to frame.
+        frames: a split that knows its takes.
+        length: frames T of a clip.
+        batch_size: clips a batch and process.
+        seed: non-negative; the same seed gives the same clips.
+        span: what a clip covers: `take`, T frames spread evenly over the whole take; `apex`, spread from its first
+            frame to its strongest (MotionGAN's neutral to apex); `window`, T frames on end from a random start.
+        share: the part of every batch that this process takes.
+
+    Attributes:
+        short: takes with too few frames, which are left out, as "nora/joy (5 frames)".
 
     Raises:
-        ClipError: neither stamps nor rate are of use.
+        UserError: the data set knows no takes, no intensities for `apex`, or has fewer usable takes than a batch.
     """
-    times = np.asarray(stamps, np.float64) / 1000
-    if len(times) == 1:
-        return np.zeros(1), True
-    if np.isfinite(times).all() and (np.diff(times) > 0).all():
-        return times - times[0], True
-    if fps <= 0:
-        raise ClipError("neither time stamps nor a frame rate")
-    return np.arange(len(times)) / fps, False
+
+    def __init__(
+        self,
+        frames: FrameSet,
+        length: int,
+        batch_size: int,
+        seed: int,
+        span: str = "take",
+        share: Share | None = None,
+    ) -> None:
+        self.length, self.batch_size, self.seed, self.span = length, batch_size, seed, span
+        self.share = share or Share()
+        self._frames = frames
+        takes = rows_of_takes(frames, span)
+        self._takes = [rows for rows in takes if len(rows) >= length]
+        self.short = tuple(_describe(frames, rows) for rows in takes if len(rows) < length)
+        if batch_size * self.share.world > len(self._takes):
+            raise UserError(
+                f"dataset.batch_size={batch_size}: {len(self._takes)} takes have the {length} frames of a clip, "
+                f"{len(self.short)} are shorter; expected at least one batch. Use a smaller batch or shorter clips."
+            )
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return len(self._takes) // (self.batch_size * self.share.world)
+
+    def indices(self, epoch: int, batch: int) -> np.ndarray:
+        """(B, T) int64 rows of the clips of `batch` in 0..len(self)-1 of `epoch`, in the order of time."""
+        if not 0 <= batch < len(self):
+            raise IndexError(f"batch {batch} of {len(self)}")
+        order = philox(self.seed, _ORDER, epoch).permutation(len(self._takes))
+        first = (batch * self.share.world + self.share.rank) * self.batch_size
+        luck = philox(self.seed, _START, epoch).random(len(self._takes))
+        chosen = order[first : first + self.batch_size]
+        return np.stack([self._clip(self._takes[take], luck[take]) for take in chosen])
+
+    def _clip(self, rows: np.ndarray, luck: float) -> np.ndarray:
+        if self.span == "window":
+            start = int(luck * (len(rows) - self.length + 1))
+            return rows[start : start + self.length]
+        return rows[np.rint(np.linspace(0, len(rows) - 1, self.length)).astype(np.int64)]
+
+
+class ClipLoader:
+    """Batches of clips; each pass of `for batch in loader` is one epoch."""
+
+    def __init__(self, frames: FrameSet, sampler: ClipSampler, image_size: int) -> None:
+        self.frames = frames
+        self.clip_sampler = sampler
+        self.image_size = image_size
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return len(self.clip_sampler)
+
+    def batch(self, epoch: int, batch: int) -> ClipBatch:
+        """Batch number `batch` of `epoch`; moves nothing."""
+        rows = self.clip_sampler.indices(epoch, batch)  # (B, T)
+        frames, first = self.frames, rows[:, 0]
+        images = frames.floats(rows.ravel(), self.image_size)  # (B * T, 3, S, S)
+
+        def of_rows(values: np.ndarray | None) -> Tensor | None:
+            return None if values is None else torch.from_numpy(values[rows])
+
+        return ClipBatch(
+            frames=images.unflatten(0, rows.shape),  # (B * T, 3, S, S) -> (B, T, 3, S, S)
+            affect=torch.from_numpy(frames.affect[first]),
+            identity=torch.from_numpy(frames.identity[first]),
+            rows=torch.from_numpy(rows),
+            time_s=of_rows(frames.time_s),
+            aus=of_rows(frames.aus),
+            landmarks=of_rows(frames.landmarks),
+        )
+
+    def __iter__(self) -> Iterator[ClipBatch]:
+        for number in range(len(self)):
+            yield self.batch(self.epoch, number)
+        self.epoch += 1
+
+
+def rows_of_takes(frames: FrameSet, span: str) -> list[np.ndarray]:
+    """The rows of every take in the order of time, up to the strongest frame for the span `apex`.
+
+    Raises:
+        UserError: the data set knows no takes, or no intensities for `apex`.
+    """
+    if span not in SPANS:
+        raise ValueError(f"span {span!r} is not one of {', '.join(SPANS)}")
+    if frames.take is None:
+        raise UserError(
+            "this data set does not say which take each frame belongs to, so it has no clips; give it with "
+            "dataset.annotations=FILE.csv (columns take, frame) or {take} in dataset.pattern."
+        )
+    if span == "apex" and frames.intensity is None:
+        raise UserError(
+            "clips from neutral to apex need the strength of every frame; give dataset.annotations=FILE.csv with a "
+            "column 'intensity', or use whole takes."
+        )
+    moment = np.arange(len(frames)) if frames.time_s is None else frames.time_s
+    order = np.lexsort((moment, frames.take))
+    ends = np.flatnonzero(np.diff(frames.take[order])) + 1
+    takes = np.split(order, ends)
+    if span != "apex" or frames.intensity is None:
+        return takes
+    return [
+        rows[: int(frames.intensity[rows].argmax()) + 1] if frames.intensity[rows].any() else rows for rows in takes
+    ]
+
+
+def _describe(frames: FrameSet, rows: np.ndarray) -> str:
+    first = rows[0]
+    return f"{frames.identities[frames.identity[first]]}/{frames.affects[frames.affect[first]]} ({len(rows)} frames)"

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 
-from fexgan_lit.data.augment import Augmentation, PairAugmentation, PairPipeline
-from fexgan_lit.data.frames import FrameSet, Images
-from fexgan_lit.data.guides import guides, keep_known
-from fexgan_lit.data.labels import has_affects, keep_all, keep_pairable
-from fexgan_lit.data.opening import open_dataset
-from fexgan_lit.data.packing import Pack, Progress
+from fexgan_lit.data.config import DatasetConfig, check_settings
+from fexgan_lit.data.datasets.labels import has_affects, keep_all, keep_pairable
+from fexgan_lit.data.device_cache import placed
+from fexgan_lit.data.frames import FrameSet, Images, guides, keep_known
+from fexgan_lit.data.open import open_dataset
+from fexgan_lit.data.packing.pack import Pack, Progress
 from fexgan_lit.data.pairs import (
     FixedPairLoader,
     FixedPairs,
@@ -27,21 +26,14 @@ from fexgan_lit.data.pairs import (
     fixed_pairs,
     fixed_strangers,
 )
-from fexgan_lit.data.placement import placed
-from fexgan_lit.data.settings import DatasetConfig, check_settings
 from fexgan_lit.data.splits import Split, split_rows
-from fexgan_lit.data.streaming.images import ChunkedImages
-from fexgan_lit.data.streaming.windows import WindowLoader, WindowSampler, stream_lines, window_count
+from fexgan_lit.data.streaming.reader import ChunkedImages
+from fexgan_lit.data.streaming.sampler import WindowLoader, WindowSampler, stream_lines, window_count
 from fexgan_lit.data.summary import DataSummary
 from fexgan_lit.data.table import FrameTable
 from fexgan_lit.data.targets import TargetCells
-from fexgan_lit.errors import UserError
-
-if TYPE_CHECKING:
-    from fexgan_lit.metrics.extractors import FeatureExtractor
-    from fexgan_lit.metrics.judge import Judge
-    from fexgan_lit.metrics.suite import MetricSuite
-
+from fexgan_lit.data.transforms import Augmentation, PairAugmentation, PairPipeline
+from fexgan_lit.utils.errors import UserError
 
 #: Opens the bars of what takes long: in its context, a description gives what is called with (done, in all), or None.
 Stages = Callable[[], AbstractContextManager[Callable[[str], "Progress | None"]]]
@@ -96,7 +88,8 @@ class FrameDataModule(LightningDataModule):
         self.wants_judge = judge
         self.inception_weights = inception_weights
         self.stages: Stages = lambda: nullcontext(lambda _: None)
-        self._real: dict[tuple[str, str], torch.Tensor] = {}  # features by split and extractor
+        #: What is computed once for these data and kept as long as they are: the judge, features of real frames.
+        self.computed: dict[Any, Any] = {}
         self._ready = False
 
     def __getattr__(self, name: str) -> Any:
@@ -161,72 +154,6 @@ class FrameDataModule(LightningDataModule):
     def everything(self) -> FrameSet:
         """All frames in use, whatever the split; row i is that of `table`."""
         return frame_set(self.table, *self._packed, np.arange(len(self.table)))
-
-    @cached_property
-    def judge(self) -> Judge | None:
-        """The judge of this data, trained when it is first needed; None where none is wanted or could be trained."""
-        if not self.wants_judge or not self.has_truth:
-            return None
-        from fexgan_lit.data.cache import cache_root
-        from fexgan_lit.metrics.judge_cache import load_or_train_judge
-
-        # a validation, where it may be needed first, keeps no gradients
-        with self.stages() as stages, torch.inference_mode(mode=False), torch.enable_grad():
-            report = stages("training the judge")
-            return load_or_train_judge(
-                self.train, self.val, image_size=self.config.image_size, cache_dir=cache_root(self.config.cache_dir),
-                key=self.key, progress=(lambda done, total, *_: report(done, total)) if report else None,
-            )  # fmt: skip
-
-    def metric_suite(self, split: str, *, fid: bool = False, device: torch.device | None = None) -> MetricSuite:
-        """The metrics of the pairs of `train` or `val`.
-
-        Args:
-            split: of the pairs, and of the real frames that distributions are compared with.
-            fid: whether FID is wanted on `val`, where the Inception weights are there.
-            device: where the real frames are read, and the suite lies.
-        """
-        from fexgan_lit.metrics.extractors import JudgeExtractor, make_inception
-        from fexgan_lit.metrics.groups import (
-            DiscriminatorMetrics,
-            DistributionMetrics,
-            JudgeMetrics,
-            PixelMetrics,
-            UnpairedMetrics,
-        )
-        from fexgan_lit.metrics.suite import MetricGroup, MetricSuite
-        from fexgan_lit.metrics.weights import Unavailable
-
-        extractors: dict[str, FeatureExtractor | Unavailable] = {}
-        groups: list[MetricGroup] = [UnpairedMetrics()]
-        if self.has_truth:
-            groups = [PixelMetrics(), DiscriminatorMetrics()]
-            if self.judge is not None:
-                groups.append(JudgeMetrics(self.judge, ceiling=True))
-                extractors["judge"] = JudgeExtractor(self.judge.net)
-        if fid and split == "val":
-            extractors["inception"] = make_inception(self.inception_weights)
-        there = {name: e.to(device) for name, e in extractors.items() if not isinstance(e, Unavailable)}
-        real = {name: self._real_features(split, extractor) for name, extractor in there.items()}
-        groups.append(DistributionMetrics(extractors, real))
-        suite = MetricSuite(groups, f"split={split}, seed={self.config.split_seed}", paired=self.has_truth)
-        return suite.to(device)
-
-    def _real_features(self, split: str, extractor: FeatureExtractor) -> torch.Tensor:
-        """The features (n, F) of a split's real frames, kept for the validations to come."""
-        from fexgan_lit.data.cache import cache_root
-        from fexgan_lit.metrics.distributions import real_features
-
-        key = (split, extractor.name)
-        if key not in self._real:
-            frames = self.train if split == "train" or self.val is None else self.val
-            with self.stages() as stages, torch.inference_mode(mode=False):
-                self._real[key] = real_features(
-                    extractor, frames, self.target_rows(frames), self.config.image_size,
-                    cache_root(self.config.cache_dir), f"{self.key}/{split}",
-                    stages(f"reading the real frames with the {extractor.title}"),
-                )  # fmt: skip
-        return self._real[key]
 
     def target_rows(self, frames: FrameSet) -> np.ndarray:
         """Rows of a split that may be targets, (n,) int64: what distributions of generated frames are compared with."""

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fexgan_lit.data.augment import Augmentation
 from fexgan_lit.data.frames import FrameSet, resize_batch, to_float
 from fexgan_lit.data.targets import AnyTargets, ExactTargets, TargetCells
-from fexgan_lit.errors import UserError
+from fexgan_lit.data.transforms import Augmentation
 from fexgan_lit.expression import Expression
+from fexgan_lit.utils.errors import UserError
 
 #: Streams of random numbers that must not repeat one another.
 _ORDER, _TARGETS, _AUGMENT, _VALIDATION, _STRANGERS, WINDOWS = range(6)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fexgan_lit.data.table import FrameTable
-from fexgan_lit.errors import UserError
+from fexgan_lit.utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fexgan_lit.errors import UserError
-from fexgan_lit.expression import ACTION_UNITS
+from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+
 REQUIRED = ("path", "identity", "affect")
-AU_COLUMNS = tuple(f"au{unit:02d}" for unit in ACTION_UNITS)
-LANDMARK_COLUMNS = tuple(f"{axis}{point:02d}" for point in range(68) for axis in "xy")
-POSE_COLUMNS = ("yaw", "pitch", "roll")
+
 
 _META = b"fexgan_lit"
 

@@ -7,7 +7,7 @@ import copy
 import numpy as np
 
 from fexgan_lit.data.frames import FrameSet
-from fexgan_lit.errors import UserError
+from fexgan_lit.utils.errors import UserError
 
 #: Where no frame of a cell is strong enough, those within this share of its strongest one stand in.
 _NEAR_STRONGEST = 0.95

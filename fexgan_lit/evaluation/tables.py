@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from fexgan_lit.evaluation.standing import Difference, Figure, Row, best
-from fexgan_lit.metrics.registry import in_order, metric_info
-from fexgan_lit.tables import ABSENT, TextTable
+import numpy as np
+
+from fexgan_lit.evaluation.measure import Scores, score
+from fexgan_lit.evaluation.summary import Difference, Figure, Row, best
+from fexgan_lit.evaluation.test_set import Ground
+from fexgan_lit.metrics.groups import DiscriminatorMetrics, JudgeMetrics
+from fexgan_lit.metrics.registry import DISCRIMINATOR_METRICS, in_order, metric_info
+from fexgan_lit.metrics.suite import MetricSuite
+from fexgan_lit.metrics.tables import ABSENT, PAPERS_TABLE1
+from fexgan_lit.utils.tables import TextTable
+
+if TYPE_CHECKING:
+    from fexgan_lit.evaluation.methods import Trained
+    from fexgan_lit.metrics.judges.affect import Judge
+    from fexgan_lit.metrics.judges.external import OwnAffectJudge
 
 
 def standings_table(rows: Sequence[Row], metrics: Sequence[str], title: str, notes: Sequence[str] = ()) -> TextTable:
@@ -114,3 +128,167 @@ def as_latex(rows: Sequence[Row], metrics: Sequence[str]) -> str:
 
 def _tex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
+
+
+def breakdown_tables(row: Row, ground: Ground) -> list[TextTable]:
+    """One table by the asked affect, one by the identity; a class without pairs says so instead of a number."""
+    frames, pairs = ground.frames, ground.pairs
+    groups = {
+        "asked affect": (frames.affects, frames.affect[pairs.target]),
+        "identity": (frames.identities, frames.identity[pairs.source]),
+    }
+    return [class_table(row, name, classes, index) for name, (classes, index) in groups.items()]
+
+
+def class_table(row: Row, name: str, classes: Sequence[str], index: np.ndarray, counted: str = "pairs") -> TextTable:
+    """The means of one row for every class alone.
+
+    Args:
+        row: whose columns hold N values each.
+        name: what the classes are, such as `identity`.
+        classes: their names.
+        index: (N,) the class of each value.
+        counted: what the N values belong to.
+    """
+    # what the discriminator says of sources has no asked affect
+    metrics = [metric for metric in in_order(row.columns) if metric not in DISCRIMINATOR_METRICS]
+    rows = []
+    for number, label in enumerate(classes):
+        chosen = index == number
+        cells = [_mean(row.columns[metric][chosen], metric_info(metric).digits) for metric in metrics]
+        rows.append((label, str(int(chosen.sum())), *cells))
+    empty = [label for number, label in enumerate(classes) if not (index == number).any()]
+    notes = (f"no {counted}, so nothing to measure: {', '.join(empty)}",) if empty else ()
+    header = (name, counted, *(metric_info(metric).arrow for metric in metrics))
+    return TextTable(f"{row.name} by {name}", header, tuple(rows), 0, notes)
+
+
+def _mean(values: np.ndarray, digits: int) -> str:
+    known = values[~np.isnan(values)]
+    return f"{known.mean():.{digits}f}" if len(known) else ABSENT
+
+
+#: Li et al., Table 5, CK+: PSNR (dB), SSIM, FID.
+LI_TABLE5 = {
+    "GAFP-GAN": (20.123, 0.653, 73.65),
+    "GC-GAN": (27.665, 0.769, 68.36),
+    "CDAAE": (26.973, 0.765, 81.48),
+    "Li et al.": (23.004, 0.775, 67.69),
+}
+
+
+#: Li et al., Table 6: Rank-1, TAR at FAR 1%, TAR at FAR 0.1%, in percent, by VGG-Face.
+LI_TABLE6_VGG = {
+    "untouched images": (100.0, 75.54, 48.30),
+    "C-GAN": (71.33, 52.50, 19.97),
+    "ExprGAN": (62.31, 44.69, 13.27),
+    "Li et al.": (82.13, 58.45, 21.64),
+}
+
+
+#: The same by Light CNN.
+LI_TABLE6_LIGHT = {
+    "untouched images": (100.0, 79.86, 59.57),
+    "C-GAN": (75.21, 48.45, 36.91),
+    "ExprGAN": (67.49, 49.31, 26.40),
+    "Li et al.": (84.62, 63.86, 44.17),
+}
+
+
+#: Li et al., Table 4, Oulu-CASIA: accuracy in percent by how many times the training set was enlarged.
+LI_TABLE4 = {0: 67.3, 1: 68.6, 5: 71.4, 10: 76.2, 100: 76.2}
+
+
+#: Li et al., Table 7: FID without the initialise networks, without label maps, and in full.
+LI_TABLE7 = {"no initialise network": 76.85, "no label maps": 69.48, "full": 67.69}
+
+
+#: Tulyakov et al., MoCoGAN, Table 1, MUG: ACD on features of OpenFace, of true clips and of clips out of noise.
+MOCOGAN_ACD = {"true clips": 0.116, "VGAN": 0.322, "TGAN": 0.305, "MoCoGAN": 0.201}
+
+
+def reference_table() -> TextTable:
+    """Image quality and identity as Li et al. print them."""
+    header = ("", "PSNR (dB)", "SSIM", "FID", "Rank-1", "TAR at FAR 1%", "TAR at FAR 0.1%")
+    rows: list[tuple[str, ...]] = [
+        (f"{name}, CK+", f"{p:.3f}", f"{s:.3f}", f"{f:.2f}", "-", "-", "-") for name, (p, s, f) in LI_TABLE5.items()
+    ]
+    for judge, table in (("VGG-Face", LI_TABLE6_VGG), ("Light CNN", LI_TABLE6_LIGHT)):
+        for name, values in table.items():
+            rows.append((f"{name}, by {judge}", "-", "-", "-", *(f"{value / 100:.4f}" for value in values)))
+    note = "Printed by Li et al. (Tables 5 and 6) on their data and splits; not to be held against ours as equals."
+    return TextTable("The papers' own figures", header, tuple(rows), len(rows), (note,))
+
+
+def augmentation_reference() -> TextTable:
+    """What generated frames were worth to Li et al."""
+    row = ("Li et al., Oulu-CASIA", *(f"{value / 100:.3f}" for value in LI_TABLE4.values()))
+    note = "Printed by Li et al. (Table 4); their classifier and its training are not stated."
+    return TextTable("The paper's own figures", ("", *(f"×{times}" for times in LI_TABLE4)), (row,), 1, (note,))
+
+
+def clips_reference() -> TextTable:
+    """ACD as MoCoGAN prints it."""
+    rows = tuple((f"{name}, MUG", f"{value:.3f}") for name, value in MOCOGAN_ACD.items())
+    note = (
+        "Printed by Tulyakov et al. (MoCoGAN, Table 1): clips made out of noise, by features of another recogniser "
+        "(OpenFace); the scale is another one than ours."
+    )
+    return TextTable("The paper's own figures", ("", "ACD"), rows, len(rows), (note,))
+
+
+#: Pairs of the training split that are measured.
+TRAIN_PAIRS = 512
+
+
+def discriminator_table(
+    contenders: Sequence[Trained], scores: Sequence[Scores], ground: Ground, judge: Judge | OwnAffectJudge,
+    progress: Callable[[int, int], None],
+) -> list[TextTable]:  # fmt: skip
+    """How often each discriminator is right, on training and validation pairs; empty where none has a verdict.
+
+    Args:
+        contenders: the systems.
+        scores: of the measured split, one of each contender among them.
+        ground: what they were measured on.
+        judge: whose verdict stands beside.
+        progress: told of contenders done and in all.
+    """
+    rows = []
+    there = {s.run: s for s in scores}
+    for number, contender in enumerate(contenders):
+        progress(number, len(contenders))
+        measured = there[str(contender.run.path)]
+        if not any(name in measured.columns for name in DISCRIMINATOR_METRICS):
+            continue
+        label = contender.name if len(contenders) == 1 else f"{contender.name}, seed {contender.settings.seed}"
+        splits = {"train": measured} if ground.split == "train" else {
+            "train": train_scores(contender, ground, judge), ground.split: measured,
+        }  # fmt: skip
+        words = {"train": "Train", "val": "Validation"}
+        rows += [(f"{label}, {words[split]}", *_cells(found)) for split, found in splits.items()]
+    if not rows:
+        return []
+    papers = [(f"{name} (paper)", *(f"{v:.3f}" for v in values), ABSENT) for name, values in PAPERS_TABLE1.items()]
+    K = len(judge.affects)
+    header = ("", "Real binary", f"Real {K}-way", "Fake binary", f"Fake {K}-way", "Judge on the same fakes")
+    notes = (
+        "The discriminator learns to name generated frames as asked (equation 6), so its own verdict on them flatters; "
+        "the judge never saw a generated frame.",
+        "Rows in italics are the papers' own figures, on their data.",
+    )
+    return [TextTable("Discriminator accuracy (Table 1), and the judge", header, (*rows, *papers), len(papers), notes)]
+
+
+def train_scores(contender: Trained, ground: Ground, judge: Judge | OwnAffectJudge) -> Scores:
+    """The verdicts on pairs of the training split."""
+    train = ground.data.train
+    pairs = ground.data.measured_pairs(train, TRAIN_PAIRS)
+    there = replace(ground, frames=train, pairs=pairs, split="train")
+    return score(contender, there.loader(), MetricSuite([JudgeMetrics(judge), DiscriminatorMetrics()], there.where))
+
+
+def _cells(found: Scores) -> tuple[str, ...]:
+    values = found.metrics()
+    names = (*DISCRIMINATOR_METRICS, "judge_affect_accuracy")
+    return tuple(f"{values[name]:.3f}" if name in values else ABSENT for name in names)

@@ -1,11 +1,8 @@
 """Pure functions: tensors in [-1, 1] in, pictures out; used by callbacks and by doors alike."""
 
-from fexgan_lit.figures.accuracy import accuracy_curves
-from fexgan_lit.figures.charts import confusion_figure, loss_curves
-from fexgan_lit.figures.dots import DotPanel, dot_panels
-from fexgan_lit.figures.grids import affect_grid, complex_grid, face_sheet, sample_grid, truth_grid
-from fexgan_lit.figures.maps import people_map
-from fexgan_lit.figures.strips import clip_strips
+from fexgan_lit.figures.curves import accuracy_curves, confusion_figure, loss_curves
+from fexgan_lit.figures.grids import affect_grid, clip_strips, complex_grid, face_sheet, sample_grid, truth_grid
+from fexgan_lit.figures.scatter import DotPanel, dot_panels, people_map
 
 __all__ = [
     "DotPanel",

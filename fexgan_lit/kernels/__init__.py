@@ -25,7 +25,7 @@ from types import ModuleType
 
 import torch
 
-from fexgan_lit.machine_code import in_a_thread
+from fexgan_lit.utils.jit import in_a_thread
 
 #: Channels of a map must be a multiple of this for the compiled loops: sixteen pairs of bf16.
 CHANNELS = 32

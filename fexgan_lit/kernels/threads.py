@@ -19,7 +19,7 @@ from numba import carray, types, void
 from torch import Tensor
 
 from fexgan_lit.kernels import gnu_openmp
-from fexgan_lit.machine_code import kept
+from fexgan_lit.utils.jit import kept
 
 #: Longer than any array: loops know how far they may go.
 _LENGTH = 1 << 40

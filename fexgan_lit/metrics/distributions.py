@@ -20,8 +20,8 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from fexgan_lit.errors import UserError
-from fexgan_lit.files import write_atomic
+from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import write_atomic
 
 if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fexgan_lit.errors import UserError
-from fexgan_lit.files import from_home
-from fexgan_lit.metrics.judge import JudgeNet
-from fexgan_lit.metrics.weights import Unavailable, read_state
+from fexgan_lit.metrics.judges.affect import JudgeNet
+from fexgan_lit.metrics.judges.files import Unavailable, read_state
+from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import from_home
 
 #: The file torch-fidelity keeps in torch.hub's checkpoint folder.
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"

@@ -26,19 +26,19 @@ from fexgan_lit.metrics.distributions import (
     prdc,
     small_sample_note,
 )
-from fexgan_lit.metrics.expression_scores import f1_per_affect, landmark_distances
+from fexgan_lit.metrics.expression import f1_per_affect, landmark_distances
 from fexgan_lit.metrics.extractors import FeatureExtractor, Features
-from fexgan_lit.metrics.judge import Judge, JudgeReading
+from fexgan_lit.metrics.identity import FALSE_ACCEPT_RATES, cosine_to_source, rank1_hits, tar_at_far
+from fexgan_lit.metrics.judges.affect import Judge, JudgeReading
+from fexgan_lit.metrics.judges.files import Unavailable
 from fexgan_lit.metrics.lpips import Lpips
-from fexgan_lit.metrics.recognition import FALSE_ACCEPT_RATES, cosine_to_source, rank1_hits, tar_at_far
 from fexgan_lit.metrics.suite import Answer, MetricGroup
-from fexgan_lit.metrics.weights import Unavailable
 
 if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
-    from fexgan_lit.metrics.identity_judge import IdentityJudge
-    from fexgan_lit.metrics.judges import JudgeBench
-    from fexgan_lit.metrics.own_judges import OwnAffectJudge, OwnIdentityJudge, OwnReading
+    from fexgan_lit.metrics.judges.external import OwnAffectJudge, OwnIdentityJudge, OwnReading
+    from fexgan_lit.metrics.judges.identity import IdentityJudge
+    from fexgan_lit.metrics.judges.panel import JudgeBench
 
 #: Neighbourhoods of precision, recall, density and coverage reach to this neighbour; images a side at most.
 NEIGHBOURS, MOST_NEIGHBOURS = 5, 10_000
@@ -380,7 +380,7 @@ class SourceEmbeddings:
     @classmethod
     def of(cls, judge: IdentityJudge | OwnIdentityJudge, frames: FrameSet, size: int) -> SourceEmbeddings | None:
         """Embed a split once; None where it has no gallery."""
-        from fexgan_lit.metrics.identity_training import embed_rows, gallery_and_probes
+        from fexgan_lit.metrics.judges.identity import embed_rows, gallery_and_probes
 
         gallery, _ = gallery_and_probes(frames)
         if not len(gallery):

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fexgan_lit.errors import UserError
-from fexgan_lit.files import from_home
-from fexgan_lit.metrics.weights import Unavailable, check_shapes, read_state
+from fexgan_lit.metrics.judges.files import Unavailable, check_shapes, read_state
+from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import from_home
 
 #: Names of torchvision's ImageNet weights in torch hub's cache.
 BACKBONE_FILES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}

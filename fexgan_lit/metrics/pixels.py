@@ -12,7 +12,7 @@ from torchmetrics.image import (
     StructuralSimilarityIndexMeasure,
 )
 
-from fexgan_lit.errors import UserError
+from fexgan_lit.utils.errors import UserError
 
 #: Side of SSIM's Gaussian window (Wang et al. 2004).
 WINDOW = 11

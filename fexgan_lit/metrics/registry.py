@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fexgan_lit.expression import ACTION_UNITS
+from fexgan_lit.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,18 @@ GROUPS = (
     "distance to the true frame", "distributions", "expression", "identity", "discriminator", "action units", "clips",
     "accuracy by augmentation", "F1 by affect",
 )  # fmt: skip
+
+
 _PIXELS, _SETS, _EXPRESSION, _IDENTITY, _TABLE1, _UNITS, _CLIPS, AUGMENTATION, _F1 = GROUPS
+
+
 #: Begins the names of accuracies after augmentation; what follows is how many generated frames for every real one.
 _ENLARGED = "accuracy_times_"
+
+
 #: The four columns of the papers' Table 1, in their order.
 DISCRIMINATOR_METRICS = ("d_real_binary", "d_real_affect", "d_fake_binary", "d_fake_affect")
+
 
 #: In the order of the tables.
 METRICS = (
@@ -100,9 +109,15 @@ METRICS = (
     MetricInfo("prior_identity_entropy_relative", "identity evenness"),
     MetricInfo("prior_largest_identity_share", "largest share", 3, False),
 )
+
+
 _BY_NAME = {metric.name: metric for metric in METRICS}
+
+
 #: Names of evaluations of version 0.1.
 _FORMER = {"affect_as_asked": "judge_affect_accuracy", "identity_kept": "judge_identity_accuracy"}
+
+
 #: What is said behind the label of a number that was logged under a place.
 _PLACES = {"train": " (train)", "normal": ", N(0, I)", "fitted": ", fitted prior"}
 
@@ -149,3 +164,82 @@ def in_order(names: Iterable[str]) -> list[str]:
     known = [metric.name for metric in METRICS if metric.name in found]
     enlarged = sorted((name for name in found if _times(name) is not None), key=lambda name: _times(name) or 0)
     return [*known, *enlarged, *sorted(found - {*known, *enlarged})]
+
+
+#: Quality, whether the expression is the one asked for, likeness to the true frame.
+OBJECTIVES = ("fd_judge", "judge_affect_accuracy", "ssim")
+
+
+#: Where no true frame is known.
+UNPAIRED_OBJECTIVES = ("fid", "back_ssim", "units_error")
+
+
+#: Shown behind the objectives where runs have them.
+FURTHER = (
+    "final/val/psnr", "final/val/fid", "final/val/judge_identity_accuracy", "final/normal/prior_fd_judge",
+    "final/fitted/prior_fd_judge",
+)  # fmt: skip
+
+
+def find_measure(asked: str, there: Collection[str]) -> MetricInfo:
+    """The measure that `by=asked` means: its whole name, or the last part of it.
+
+    Raises:
+        UserError: no run has it, or neither way is better.
+    """
+    candidates = (asked, f"final/{asked}", f"final/val/{asked}", f"final/train/{asked}")
+    name = next((candidate for candidate in candidates if candidate in there), None)
+    if name is None:
+        known = sorted(there)
+        near = difflib.get_close_matches(f"final/val/{asked}", known, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise UserError(f"by={asked}: no run has it.{hint} They have {', '.join(known)}.")
+    found = metric_info(name)
+    if found.higher_is_better is None:
+        ranked = ", ".join(sorted(other for other in there if metric_info(other).higher_is_better is not None))
+        raise UserError(f"by={asked}: neither way is better, so nothing can be ranked by it; expected one of {ranked}.")
+    return found
+
+
+def objectives(there: Collection[str], asked: str | None, declared: Mapping[str, bool]) -> list[MetricInfo]:
+    """What settings are judged by, the first for their order.
+
+    Args:
+        there: names that runs have.
+        asked: put first; None for the usual.
+        declared: what a search was after, True where more is better; empty for the usual.
+
+    Raises:
+        UserError: `asked` cannot be used, or the runs have nothing to be ranked by.
+    """
+    if declared:
+        chosen = [
+            MetricInfo(name, metric_info(name).label, metric_info(name).digits, higher)
+            for name, higher in declared.items()
+            if name in there
+        ]
+    else:
+        chosen = _usual(there)
+    if asked is not None:
+        first = find_measure(asked, there)
+        first = next((known for known in chosen if known.name == first.name), first)
+        chosen = [first, *(known for known in chosen if known.name != first.name)]
+    if not chosen:
+        raise UserError(f"the runs have no number to rank them by; they have {', '.join(sorted(there)) or 'none'}.")
+    return chosen
+
+
+def _usual(there: Collection[str]) -> list[MetricInfo]:
+    """The usual objectives of the validation split, else of the training split."""
+    for split in ("val", "train"):
+        for names in (OBJECTIVES, UNPAIRED_OBJECTIVES):
+            found = [f"final/{split}/{name}" for name in names if f"final/{split}/{name}" in there]
+            if found:
+                return [metric_info(name) for name in found]
+    return []
+
+
+def further(there: Collection[str], chosen: Sequence[MetricInfo]) -> list[MetricInfo]:
+    """What stands behind the objectives in the tables."""
+    taken = {known.name for known in chosen}
+    return [metric_info(name) for name in FURTHER if name in there and name not in taken]

@@ -17,7 +17,7 @@ from torchmetrics.aggregation import CatMetric
 if TYPE_CHECKING:
     from fexgan_lit.data.pairs import PairBatch
     from fexgan_lit.metrics.extractors import Features
-    from fexgan_lit.systems.base import ExpressionSystem, Outcome
+    from fexgan_lit.systems.base import ExpressionSystem
 
 
 class Answer(NamedTuple):
@@ -159,3 +159,24 @@ class MetricSuite(nn.Module):
     @property
     def _groups(self) -> list[MetricGroup]:
         return cast("list[MetricGroup]", list(self.groups))
+
+
+class Outcome(NamedTuple):
+    """One measured batch: what was made and what the discriminator says of the real source and of it.
+
+    Attributes:
+        generated: (B, 3, S, S) in [-1, 1].
+        real_realness: (B,) of the sources; a map of patches is averaged.
+        real_affect: (B, K) class logits of the sources, or None where the discriminator has no class head.
+        fake_realness: (B,) of the generated faces.
+        fake_affect: (B, K) class logits of the generated faces, or None.
+        calibrated: whether realness is a logit, so that its sign says real or generated. The score of a Wasserstein
+            critic is none: only differences mean something.
+    """
+
+    generated: Tensor
+    real_realness: Tensor
+    real_affect: Tensor | None
+    fake_realness: Tensor
+    fake_affect: Tensor | None
+    calibrated: bool = True

@@ -16,39 +16,20 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from fexgan_lit.distributed import BatchNoise
-from fexgan_lit.errors import UserError
 from fexgan_lit.expression import FIELD_NAMES, Expression
-from fexgan_lit.systems.optimisers import lay_out_like, plain_groups
+from fexgan_lit.metrics.suite import Outcome
+from fexgan_lit.systems.checkpoints import class_path
+from fexgan_lit.systems.noise import BatchNoise
+from fexgan_lit.systems.optimizers import lay_out_like, plain_groups
+from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.data.pairs import PairBatch
-    from fexgan_lit.metrics.judge import Judge
-    from fexgan_lit.systems.exported import Exported
-
-
-class Outcome(NamedTuple):
-    """One measured batch: what was made and what the discriminator says of the real source and of it.
-
-    Attributes:
-        generated: (B, 3, S, S) in [-1, 1].
-        real_realness: (B,) of the sources; a map of patches is averaged.
-        real_affect: (B, K) class logits of the sources, or None where the discriminator has no class head.
-        fake_realness: (B,) of the generated faces.
-        fake_affect: (B, K) class logits of the generated faces, or None.
-        calibrated: whether realness is a logit, so that its sign says real or generated. The score of a Wasserstein
-            critic is none: only differences mean something.
-    """
-
-    generated: Tensor
-    real_realness: Tensor
-    real_affect: Tensor | None
-    fake_realness: Tensor
-    fake_affect: Tensor | None
-    calibrated: bool = True
+    from fexgan_lit.metrics.judges.affect import Judge
+    from fexgan_lit.systems.export import Exported
 
 
 class Sheet(NamedTuple):
@@ -309,8 +290,10 @@ class ExpressionSystem(LightningModule):
         warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if stage == "fit" and isinstance(data, FrameDataModule):
+            from fexgan_lit.metrics.of_data import judge_of
+
             self.noise.share = data.share
-            self.prepare(data.train, lambda: data.judge)
+            self.prepare(data.train, lambda: judge_of(data))
 
     def on_train_start(self) -> None:
         """Count from where the trainer stands."""
@@ -373,12 +356,15 @@ class ExpressionSystem(LightningModule):
         self._begin_suites(getattr(data, "test_splits", ("val",)), fid=True)
 
     def _begin_suites(self, splits: Sequence[str], fid: bool) -> None:
+        from fexgan_lit.data.datamodule import FrameDataModule
         from fexgan_lit.metrics.groups import DiscriminatorMetrics, PixelMetrics
         from fexgan_lit.metrics.suite import MetricSuite
 
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if hasattr(data, "metric_suite"):
-            self.suites = {split: data.metric_suite(split, fid=fid, device=self.device) for split in splits}
+        if isinstance(data, FrameDataModule):
+            from fexgan_lit.metrics.of_data import metric_suite
+
+            self.suites = {split: metric_suite(data, split, fid=fid, device=self.device) for split in splits}
         else:  # other loaders than those of a FrameDataModule: there is no judge
             self.suites = {
                 split: MetricSuite([PixelMetrics(), DiscriminatorMetrics()], f"split={split}") for split in splits
@@ -427,7 +413,7 @@ class ExpressionSystem(LightningModule):
         Raises:
             UserError: it is of another system or of other networks, or optimizer states are missing or too many.
         """
-        from fexgan_lit.checkpoints import add_loops, check_fits
+        from fexgan_lit.systems.checkpoints import add_loops, check_fits
 
         trainer = self.attached_trainer
         fitting = trainer is not None and trainer.state.fn == TrainerFn.FITTING
@@ -438,10 +424,14 @@ class ExpressionSystem(LightningModule):
             add_loops(checkpoint, trainer)
 
 
-def class_path(cls: type) -> str:
-    """Module and name of a class, as a `_target_` names it."""
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
 def _no_closure() -> None:
     """Optimizers of manual optimisation have their gradients already."""
+
+
+def check_units(low: float, high: float, where: str) -> None:
+    """Raise a UserError that names `where` if action units from `low` to `high` are not intensities in 0..1."""
+    if not (low >= 0 and high <= 1):  # NaN is neither
+        raise UserError(
+            f"{where}: action units from {low:.3g} to {high:.3g}, expected intensities in 0..1. OpenFace writes 0..5: "
+            "divide by 5 (dataset.annotations does so itself)"
+        )

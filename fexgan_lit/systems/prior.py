@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from fexgan_lit.errors import UserError
+from fexgan_lit.utils.errors import UserError
 
 
 class FittedPrior(nn.Module):

@@ -82,7 +82,7 @@ def swap_in_kernels(system: ExpressionSystem, device: torch.device) -> None:
         return
     system.adam = Adam
     if device.type == "cpu":
-        from fexgan_lit.trainer import native_cpu_bf16
+        from fexgan_lit.utils.hardware import native_cpu_bf16
 
         keep_freed_memory()
         if native_cpu_bf16() and system.supports_kernels:

@@ -18,7 +18,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 from torch.optim import Optimizer
 
-from fexgan_lit.systems.optimisers import plain_groups
+from fexgan_lit.systems.optimizers import plain_groups
 
 if TYPE_CHECKING:
     from fexgan_lit.data.pairs import PairBatch

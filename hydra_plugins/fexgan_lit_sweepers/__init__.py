@@ -9,7 +9,18 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from fexgan_lit.sweeps.workshop import Workshop
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from fexgan_lit.runs.sweeps.compose import Workshop
+
+
+def write_report(folder: Path, console: Console) -> None:
+    """Write the report of the sweep in `folder`; its imports take a second that a start need not wait for."""
+    from fexgan_lit.evaluation.sweep_report.report import write_sweep_report
+
+    write_sweep_report(folder, console)
 
 
 class _FexganSweeper(Sweeper):
@@ -21,11 +32,11 @@ class _FexganSweeper(Sweeper):
 
     def workshop(self) -> Workshop:
         """What a sweep works with."""
-        from fexgan_lit.sweeps.workshop import Workshop
+        from fexgan_lit.runs.sweeps.compose import Workshop
 
         if self.hydra_context is None or self.config is None:
             raise RuntimeError("Hydra sets a sweeper up before it sweeps")
-        return Workshop(self.hydra_context, self.task_function, self.config)
+        return Workshop(self.hydra_context, self.task_function, self.config, write_report)
 
 
 class GridSweeper(_FexganSweeper):
@@ -33,7 +44,7 @@ class GridSweeper(_FexganSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run what is missing of the grid."""
-        from fexgan_lit.sweeps.grid import run_grid
+        from fexgan_lit.runs.sweeps.grid import run_grid
 
         return run_grid(self.workshop(), arguments)
 
@@ -43,6 +54,6 @@ class OptunaSweeper(_FexganSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the trials that are still to come."""
-        from fexgan_lit.sweeps.search import run_search
+        from fexgan_lit.runs.sweeps.search import run_search
 
         return run_search(self.workshop(), arguments)

@@ -7,14 +7,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fexgan_lit.benchmarks.flops import (
-    FlopsByPrecision,
-    Operation,
-    copy_block,
-    matrix_product,
-    roofline_seconds,
-)
-from fexgan_lit.losses import gradient_penalty
+from fexgan_lit.systems.losses import gradient_penalty
+from fexgan_lit.training.flops import FlopsByPrecision, Operation, copy_block, matrix_product, roofline_seconds
 
 
 def counted(task):

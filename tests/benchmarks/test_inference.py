@@ -9,8 +9,8 @@ import pytest
 
 from fexgan_lit.benchmarks import inference
 from fexgan_lit.benchmarks.config import BenchmarkSettings
-from fexgan_lit.benchmarks.timing import Timing
-from tests.generation.conftest import make_run
+from fexgan_lit.utils.timing import Timing
+from tests.inference.conftest import make_run
 
 QUICK = BenchmarkSettings(suite="inference", quick=True).reduced()
 

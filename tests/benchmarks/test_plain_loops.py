@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from fexgan_lit.benchmarks.config import SYSTEMS
-from fexgan_lit.benchmarks.flops import FlopsByPrecision
 from fexgan_lit.benchmarks.plain_loops import PLAIN_LOOPS
-from fexgan_lit.config import train_settings
-from fexgan_lit.systems import build_system
+from fexgan_lit.runs.build import build_system
+from fexgan_lit.runs.config import train_settings
 from fexgan_lit.systems.landmark_label.perceptual import VGG19Start
+from fexgan_lit.training.flops import FlopsByPrecision
+from tests.runs.test_config import composed, options
 from tests.systems.helpers import NoisePairs, fit
-from tests.test_config import composed, options
 
 ITERATIONS = 4
 

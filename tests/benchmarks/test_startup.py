@@ -10,8 +10,8 @@ import pytest
 
 from fexgan_lit.benchmarks import startup
 from fexgan_lit.benchmarks.config import BenchmarkSettings
-from fexgan_lit.benchmarks.timing import Timing
-from fexgan_lit.errors import UserError
+from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.timing import Timing
 
 
 def test_every_command_and_the_first_iteration_have_a_row(tmp_path, monkeypatch):

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from fexgan_lit.benchmarks.config import BenchmarkSettings
-from fexgan_lit.benchmarks.timing import Timing
 from fexgan_lit.benchmarks.train import Measured, TurnStream, composed_settings, noise_batch, tabulated
-from fexgan_lit.config import TrainerSettings
-from fexgan_lit.trainer import build_trainer
+from fexgan_lit.runs.config import TrainerSettings
+from fexgan_lit.training.trainer import build_trainer
+from fexgan_lit.utils.timing import Timing
 from tests.benchmarks.test_plain_loops import tiny
-from tests.test_benchmark_door import run_benchmark
+from tests.test_benchmark import run_benchmark
 
 SETTINGS = BenchmarkSettings(suite="train")
 

@@ -27,7 +27,7 @@ sys.path.insert(0, {root!r})
 import cv2
 import numpy as np
 
-from fexgan_lit.data.faces.mesh import MESH_TO_68
+from fexgan_lit.data.faces.geometry import MESH_TO_68
 from tests.data.fake_detector import FACE
 
 LOG = {log!r}

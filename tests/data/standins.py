@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from fexgan_lit.data.layouts import index_dataset
-from fexgan_lit.data.settings import DatasetConfig
-from fexgan_lit.data.table import AU_COLUMNS, FrameTable
+from fexgan_lit.data.config import DatasetConfig
+from fexgan_lit.data.datasets import index_dataset
+from fexgan_lit.data.table import FrameTable
+from fexgan_lit.expression import AU_COLUMNS
 
 PIXEL = {end: cv2.imencode(end, np.full((8, 8, 3), 90, np.uint8))[1].tobytes() for end in (".png", ".jpg")}
 CK_WORDS = ("anger", "contempt", "disgust", "fear", "joy", "sadness", "surprise")

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fexgan_lit.data.layouts import index_dataset
-from fexgan_lit.data.settings import DatasetConfig
-from fexgan_lit.data.table import AU_COLUMNS, LANDMARK_COLUMNS
-from fexgan_lit.errors import UserError
+from fexgan_lit.data.config import DatasetConfig
+from fexgan_lit.data.datasets import index_dataset
+from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS
+from fexgan_lit.utils.errors import UserError
 
 
 def plain(root):

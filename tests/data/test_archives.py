@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from fexgan_lit.data import archives
-from fexgan_lit.data.archives import unpack
-from fexgan_lit.errors import UserError
+from fexgan_lit.data.datasets import archives
+from fexgan_lit.data.datasets.archives import unpack
+from fexgan_lit.utils.errors import UserError
 from tests.data.standins import PIXEL, index, reasons, write_ckplus
 
 KINDS = {".zip": "zip", ".tar": "tar", ".tar.gz": "gztar", ".tgz": "gztar"}

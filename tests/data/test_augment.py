@@ -9,9 +9,9 @@ import torch
 from omegaconf import OmegaConf
 
 from fexgan_lit import load
-from fexgan_lit.data.augment import MIRROR, PairAugmentation, PairPipeline, crop
-from fexgan_lit.data.settings import DatasetConfig
-from fexgan_lit.errors import UserError
+from fexgan_lit.data.config import DatasetConfig
+from fexgan_lit.data.transforms import MIRROR, PairAugmentation, PairPipeline, crop
+from fexgan_lit.utils.errors import UserError
 from tests.conftest import TINY, run_train
 
 

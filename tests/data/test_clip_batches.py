@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fexgan_lit.data.clip_batches import ClipLoader, ClipSampler
+from fexgan_lit.data.clips import ClipLoader, ClipSampler
 from fexgan_lit.data.pairs import Share
-from fexgan_lit.errors import UserError
+from fexgan_lit.utils.errors import UserError
 
 
 @pytest.fixture

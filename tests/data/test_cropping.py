@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.data.datamodule import FrameDataModule
-from fexgan_lit.data.settings import DatasetConfig
-from fexgan_lit.data.table import LANDMARK_COLUMNS
-from fexgan_lit.errors import UserError
+from fexgan_lit.expression import LANDMARK_COLUMNS
+from fexgan_lit.utils.errors import UserError
 
 AFFECTS = ("joy", "neutral")
 

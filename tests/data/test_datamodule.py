@@ -7,12 +7,12 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from fexgan_lit.data import opening
+from fexgan_lit.data import open as opening
+from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.data.datamodule import FrameDataModule
 from fexgan_lit.data.frames import to_uint8
-from fexgan_lit.data.settings import DatasetConfig
-from fexgan_lit.errors import UserError
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS
+from fexgan_lit.utils.errors import UserError
 
 
 @pytest.fixture

@@ -11,15 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fexgan_lit.data.doctor import Diagnosis, Finding, examine
-from fexgan_lit.data.doctor.finding import by_severity
-from fexgan_lit.data.doctor.report import cell_table, facts, markdown, sheet_rows, write_report
-from fexgan_lit.data.packing import Pack
-from fexgan_lit.data.settings import DatasetConfig
-from fexgan_lit.data.studio.prototypes import prototype
-from fexgan_lit.data.table import AU_COLUMNS, LANDMARK_COLUMNS, Drop, FrameTable
-from fexgan_lit.expression import AFFECTS
-from fexgan_lit.figures.dataset import cell_heatmap, contact_sheet
+from fexgan_lit.data.checks import Diagnosis, Finding
+from fexgan_lit.data.checks.finding import by_severity
+from fexgan_lit.data.checks.report import cell_table, facts, markdown, sheet_rows, write_report
+from fexgan_lit.data.checks.run import examine
+from fexgan_lit.data.config import DatasetConfig
+from fexgan_lit.data.packing.pack import Pack
+from fexgan_lit.data.table import Drop, FrameTable
+from fexgan_lit.expression import AFFECTS, AU_COLUMNS, LANDMARK_COLUMNS
+from fexgan_lit.figures.datasets import cell_heatmap, contact_sheet
+from fexgan_lit.synthetic.prototypes import prototype
 
 SIZE = 32
 CONFIG = DatasetConfig(name="made", image_size=SIZE, split="take", val_fraction=0.34)

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from fexgan_lit.data.doctor import duplicates
-from fexgan_lit.data.doctor.duplicates import Lookalikes, exact_groups
-from fexgan_lit.data.doctor.pictures import scan_pixels
+from fexgan_lit.data.checks import duplicates
+from fexgan_lit.data.checks.duplicates import Lookalikes, exact_groups
+from fexgan_lit.data.checks.images import scan_pixels
 from tests.data.test_doctor import smooth
 
 

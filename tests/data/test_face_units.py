@@ -9,8 +9,8 @@ import pytest
 
 from fexgan_lit.data.faces import action_units
 from fexgan_lit.data.faces.action_units import agreement, displacements, fit_action_units, studio_samples
-from fexgan_lit.data.studio import CartoonStudio
 from fexgan_lit.expression import ACTION_UNITS
+from fexgan_lit.synthetic import CartoonStudio
 
 
 def test_displacements_ignore_where_and_how_large_the_face_is() -> None:

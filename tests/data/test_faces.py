@@ -11,19 +11,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fexgan_lit.data.annotations import join_annotations
-from fexgan_lit.data.cache import cache_root
+from fexgan_lit.data.config import DatasetConfig
+from fexgan_lit.data.datasets import index_dataset
+from fexgan_lit.data.datasets.annotations import join_annotations
 from fexgan_lit.data.faces import action_units, install, mediapipe_worker, worker
-from fexgan_lit.data.faces.crops import crop_landmarks, face_squares
 from fexgan_lit.data.faces.detect import detect_landmarks
-from fexgan_lit.data.faces.mesh import MESH_TO_68, head_pose, landmarks_of_mesh
+from fexgan_lit.data.faces.geometry import MESH_TO_68, crop_landmarks, face_squares, head_pose, landmarks_of_mesh
 from fexgan_lit.data.faces.worker import FaceWorker, NoFaceError
 from fexgan_lit.data.images import read_frame
-from fexgan_lit.data.layouts import index_dataset
-from fexgan_lit.data.settings import DatasetConfig
-from fexgan_lit.data.studio import CartoonStudio
-from fexgan_lit.data.table import AU_COLUMNS, LANDMARK_COLUMNS, FrameTable
-from fexgan_lit.errors import UserError
+from fexgan_lit.data.table import FrameTable
+from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS
+from fexgan_lit.synthetic import CartoonStudio
+from fexgan_lit.utils.cache import cache_root
+from fexgan_lit.utils.errors import UserError
 from tests.data.fake_detector import write_detector
 
 
@@ -85,7 +85,7 @@ def test_a_turned_head_is_measured_by_its_height() -> None:
 
 def test_expressions_do_not_change_the_square() -> None:
     """An open mouth that zoomed out would give the affect away."""
-    table = CartoonStudio(6, 1, 1, 128, head_motion=0.0).table().frame
+    table = CartoonStudio(6, 1, 1, 128, head_motion=0.0).table()
     points = table[list(LANDMARK_COLUMNS)].to_numpy().reshape(-1, 68, 2)
     sides = table.assign(side=face_squares(points, 0.25)[:, 2]).groupby("identity")["side"]
     assert (sides.max() / sides.min() < 1.03).all()
@@ -344,7 +344,7 @@ def test_the_real_detector_on_a_drawn_face(tmp_path: Path, monkeypatch: pytest.M
     if not install.detector_folder().exists():
         pytest.skip(f"mediapipe is not installed in {install.detector_folder()}; install it with {install.COMMAND}")
     studio = CartoonStudio(identities=1, takes=1, frames=1, size=256)
-    truth = studio.table().frame[list(LANDMARK_COLUMNS)].to_numpy().reshape(-1, 68, 2)
+    truth = studio.table()[list(LANDMARK_COLUMNS)].to_numpy().reshape(-1, 68, 2)
     row = 4  # neutral
     image = cv2.cvtColor(studio.render(row), cv2.COLOR_RGB2BGR)
     cv2.imwrite(str(tmp_path / "a.png"), image)

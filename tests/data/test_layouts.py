@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from fexgan_lit.data.layouts import index_dataset
-from fexgan_lit.data.settings import DatasetConfig, check_settings
-from fexgan_lit.errors import UserError
+from fexgan_lit.data.config import DatasetConfig, check_settings
+from fexgan_lit.data.datasets import index_dataset
 from fexgan_lit.expression import AFFECTS
+from fexgan_lit.utils.errors import UserError
 
 
 def index(root, name="mhfed", **options):

@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from fexgan_lit.errors import UserError
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS, KNOWN_AFFECTS
+from fexgan_lit.utils.errors import UserError
 from tests.data.standins import (
     index,
     reasons,

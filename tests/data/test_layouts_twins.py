@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from fexgan_lit.errors import UserError
+from fexgan_lit.utils.errors import UserError
 from tests.data.standins import index, reasons, write_image
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fexgan_lit.data.labels import keep_pairable
-from fexgan_lit.data.table import AU_COLUMNS
-from fexgan_lit.errors import UserError
+from fexgan_lit.data.datasets.labels import keep_pairable
+from fexgan_lit.expression import AU_COLUMNS
+from fexgan_lit.utils.errors import UserError
 from tests.data.standins import index, reasons, unit_rows, write_emotionet, write_image
 
 

@@ -7,9 +7,9 @@ import unicodedata
 import pandas as pd
 import pytest
 
-from fexgan_lit.data.layouts import index_dataset
-from fexgan_lit.data.settings import DatasetConfig
-from fexgan_lit.errors import UserError
+from fexgan_lit.data.config import DatasetConfig
+from fexgan_lit.data.datasets import index_dataset
+from fexgan_lit.utils.errors import UserError
 from tests.data.standins import index, reasons, write_emotionet, write_image
 
 

@@ -13,11 +13,12 @@ import cv2
 import numpy as np
 import pytest
 
-from fexgan_lit.data import packing, sources
+from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.data.datamodule import open_dataset
 from fexgan_lit.data.images import FrameError, read_frame
-from fexgan_lit.data.settings import DatasetConfig
-from fexgan_lit.errors import UserError
+from fexgan_lit.data.packing import pack as packing
+from fexgan_lit.data.packing import sources
+from fexgan_lit.utils.errors import UserError
 from tests.data.conftest import picture
 
 
@@ -187,8 +188,8 @@ FULL_DISK = """
 import resource, sys
 from fexgan_lit.data import packing
 from fexgan_lit.data.datamodule import open_dataset
-from fexgan_lit.data.settings import DatasetConfig
-from fexgan_lit.errors import UserError
+from fexgan_lit.data.config import DatasetConfig
+from fexgan_lit.utils.errors import UserError
 packing._CHUNK = 4
 resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
 try:

@@ -10,9 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from fexgan_lit.data import cache, packing, sources
+from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.data.datamodule import open_dataset
-from fexgan_lit.data.settings import DatasetConfig
+from fexgan_lit.data.packing import pack as packing
+from fexgan_lit.data.packing import sources
+from fexgan_lit.utils import cache
 from tests.data.conftest import picture
 
 
@@ -33,7 +35,7 @@ SLOW_BUILD = """
 import sys, time
 from fexgan_lit.data import packing, sources
 from fexgan_lit.data.datamodule import open_dataset
-from fexgan_lit.data.settings import DatasetConfig
+from fexgan_lit.data.config import DatasetConfig
 packing._CHUNK = 2
 real = sources.read_frame
 def slow(path):

@@ -8,7 +8,7 @@ import torch
 
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.data.pairs import FixedPairLoader, PairLoader, PairSampler, fixed_pairs
-from fexgan_lit.errors import UserError
+from fexgan_lit.utils.errors import UserError
 
 COUNTS = np.array([[5, 1, 20, 3, 4], [7, 7, 0, 2, 4]])  # 53 frames; the second identity lacks one affect
 

@@ -9,20 +9,19 @@ import pytest
 import torch
 from rich.console import Console
 
-from fexgan_lit.config import TrainerSettings, train_settings
-from fexgan_lit.data import placement
-from fexgan_lit.data.augment import PairAugmentation
+from fexgan_lit.data import device_cache as placement
+from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.data.datamodule import FrameDataModule
+from fexgan_lit.data.device_cache import ResidentPairs, free_bytes, placed
 from fexgan_lit.data.pairs import PairLoader, PairSampler
-from fexgan_lit.data.placement import free_bytes, placed
-from fexgan_lit.data.resident import ResidentPairs
-from fexgan_lit.data.settings import DatasetConfig
-from fexgan_lit.errors import UserError
-from fexgan_lit.runfolder import RunFolder
-from fexgan_lit.systems import build_system
-from fexgan_lit.train import fit, prepare_trainer
-from fexgan_lit.trainer import build_trainer
-from tests.test_config import composed
+from fexgan_lit.data.transforms import PairAugmentation
+from fexgan_lit.runs.build import build_system
+from fexgan_lit.runs.config import TrainerSettings, train_settings
+from fexgan_lit.runs.folder import RunFolder
+from fexgan_lit.training.fit import fit, prepare_trainer
+from fexgan_lit.training.trainer import build_trainer
+from fexgan_lit.utils.errors import UserError
+from tests.runs.test_config import composed
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 #: 40 frames of 16 px

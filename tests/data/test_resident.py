@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fexgan_lit.data import resident
-from fexgan_lit.data.augment import PairAugmentation
+from fexgan_lit.data import device_cache as resident
+from fexgan_lit.data.device_cache import ResidentPairs, one_copy, resident_bytes
 from fexgan_lit.data.frames import FrameSet
-from fexgan_lit.data.one_copy import one_copy
 from fexgan_lit.data.pairs import PairLoader, PairSampler, Share
-from fexgan_lit.data.resident import ResidentPairs, resident_bytes
-from fexgan_lit.errors import UserError
+from fexgan_lit.data.transforms import PairAugmentation
+from fexgan_lit.utils.errors import UserError
 
 CPU = torch.device("cpu")
 SIZE = 16

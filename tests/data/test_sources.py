@@ -4,10 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from fexgan_lit.data import packing, sources
+from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.data.datamodule import open_dataset
 from fexgan_lit.data.images import FrameError, read_frame
-from fexgan_lit.data.settings import DatasetConfig
+from fexgan_lit.data.packing import pack as packing
+from fexgan_lit.data.packing import sources
 from tests.data.conftest import picture
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from fexgan_lit.data.splits import split_rows
 from fexgan_lit.data.table import FrameTable
-from fexgan_lit.errors import UserError
+from fexgan_lit.utils.errors import UserError
 
 
 def table_of(cells, takes=None):

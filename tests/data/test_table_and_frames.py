@@ -14,7 +14,7 @@ import torch
 from fexgan_lit.data import frames as frames_module
 from fexgan_lit.data.frames import FrameSet, resize_batch, to_float, to_uint8
 from fexgan_lit.data.table import Drop, FrameTable
-from fexgan_lit.errors import UserError
+from fexgan_lit.utils.errors import UserError
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -7,11 +7,11 @@ import itertools
 import numpy as np
 import pytest
 
+from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.data.datamodule import FrameDataModule
-from fexgan_lit.data.labels import NothingToPairError
+from fexgan_lit.data.datasets.labels import NothingToPairError
 from fexgan_lit.data.pairs import PairLoader, PairSampler, Share, fixed_strangers
-from fexgan_lit.data.settings import DatasetConfig
-from fexgan_lit.errors import UserError
+from fexgan_lit.utils.errors import UserError
 from tests.data.standins import write_emotionet
 
 COUNTS = np.array([[5, 1, 20, 3, 4], [7, 7, 0, 2, 4]])  # 53 frames
@@ -142,9 +142,9 @@ def test_unpaired_is_refused_where_pairs_are_needed(write_cast, tmp_path):
 
 
 def test_a_system_that_reads_affects_is_refused_frames_without_any(tmp_path):
-    from fexgan_lit.config import train_settings
-    from fexgan_lit.systems import check_reads
-    from tests.test_config import composed
+    from fexgan_lit.runs.build import check_reads
+    from fexgan_lit.runs.config import train_settings
+    from tests.runs.test_config import composed
 
     data = opened(write_emotionet(tmp_path / "set", 12), tmp_path / "cache")
     settings = train_settings(composed("model=stargan", "dataset=emotionet", "dataset.image_size=32"))

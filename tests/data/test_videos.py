@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 import pytest
 
-from fexgan_lit.data import videos
-from fexgan_lit.data.clips import ClipError, ClipNames, frame_times
+from fexgan_lit.data.config import DatasetConfig
+from fexgan_lit.data.datasets import index_dataset
 from fexgan_lit.data.faces import worker
-from fexgan_lit.data.layouts import index_dataset
-from fexgan_lit.data.settings import DatasetConfig
-from fexgan_lit.data.videos import extract_videos
-from fexgan_lit.errors import UserError
+from fexgan_lit.data.videos import extract as videos
+from fexgan_lit.data.videos.extract import extract_videos
+from fexgan_lit.data.videos.read import ClipError, ClipNames, frame_times
+from fexgan_lit.utils.errors import UserError
 from tests.data.fake_detector import write_detector
 
 

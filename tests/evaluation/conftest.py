@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from fexgan_lit.metrics.geometry_judge import GeometryJudge, GeometryNet
-from fexgan_lit.metrics.identity_judge import IdentityJudge, IdentityNet
-from fexgan_lit.metrics.judge import Judge, JudgeNet
-from fexgan_lit.metrics.judges import JudgeBench
+from fexgan_lit.metrics.judges.affect import Judge, JudgeNet
+from fexgan_lit.metrics.judges.geometry import GeometryJudge, GeometryNet
+from fexgan_lit.metrics.judges.identity import IdentityJudge, IdentityNet
+from fexgan_lit.metrics.judges.panel import JudgeBench
 from tests.conftest import AFFECTS, TINY, run_train
 
 PEOPLE = ("bruno", "elin")

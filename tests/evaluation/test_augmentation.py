@@ -13,11 +13,15 @@ import torch
 
 from fexgan_lit import figures
 from fexgan_lit.data.frames import to_float
-from fexgan_lit.errors import UserError
-from fexgan_lit.evaluation.augmentation import Bench, measure_accuracies, one_name_a_run
-from fexgan_lit.evaluation.augmentation_report import find_augmentation, seeds_table
-from fexgan_lit.evaluation.classifier import accuracy, classifier_size, recipe_for, require_network, steps_of
-from fexgan_lit.evaluation.enlarged import (
+from fexgan_lit.evaluation.config import AugmentationSettings, EvaluationSettings
+from fexgan_lit.evaluation.protocols.augmentation import (
+    Bench,
+    find_augmentation,
+    measure_accuracies,
+    one_name_a_run,
+    seeds_table,
+)
+from fexgan_lit.evaluation.protocols.augmented_data import (
     NOBODY,
     Enlarged,
     Pool,
@@ -27,10 +31,11 @@ from fexgan_lit.evaluation.enlarged import (
     generate_pool,
     wanted_expression,
 )
-from fexgan_lit.evaluation.findings import write_findings
-from fexgan_lit.evaluation.papers import LI_TABLE4, augmentation_reference
-from fexgan_lit.evaluation.settings import AugmentationSettings, EvaluationSettings
+from fexgan_lit.evaluation.protocols.classifier import accuracy, classifier_size, recipe_for, require_network, steps_of
+from fexgan_lit.evaluation.report import write_findings
+from fexgan_lit.evaluation.tables import LI_TABLE4, augmentation_reference
 from fexgan_lit.metrics.registry import in_order, metric_info
+from fexgan_lit.utils.errors import UserError
 from tests.metrics.faces import AFFECTS, make_frames
 
 PER_CELL = 6
@@ -77,8 +82,8 @@ class Copies:
 
 
 def run(name: str, system=None, seed: int = 0, folder: str = "outputs/a"):
-    from fexgan_lit.evaluation.contenders import Trained
-    from fexgan_lit.runfolder import RunFolder
+    from fexgan_lit.evaluation.methods import Trained
+    from fexgan_lit.runs.folder import RunFolder
 
     return Trained(name, RunFolder(Path(folder)), SimpleNamespace(seed=seed), system)  # type: ignore[arg-type]
 

@@ -12,8 +12,9 @@ import torch
 
 from fexgan_lit import figures
 from fexgan_lit.data.pairs import FixedPairLoader
-from fexgan_lit.errors import UserError
-from fexgan_lit.evaluation.clips import (
+from fexgan_lit.evaluation.config import ClipSettings, EvaluationSettings
+from fexgan_lit.evaluation.methods import Ceiling, Floor
+from fexgan_lit.evaluation.protocols.clips import (
     Clip,
     clip_scores,
     clips_of,
@@ -23,12 +24,10 @@ from fexgan_lit.evaluation.clips import (
     source_of,
     wanted_of,
 )
-from fexgan_lit.evaluation.clips_pictures import affect_of, clip_name, film_rate, shown_clips
-from fexgan_lit.evaluation.clips_report import torn_takes
-from fexgan_lit.evaluation.contenders import Ceiling, Floor
-from fexgan_lit.evaluation.papers import MOCOGAN_ACD, clips_reference
-from fexgan_lit.evaluation.settings import ClipSettings, EvaluationSettings
-from fexgan_lit.metrics.judges import JudgeBench
+from fexgan_lit.evaluation.protocols.clips_report import affect_of, clip_name, film_rate, shown_clips, torn_takes
+from fexgan_lit.evaluation.tables import MOCOGAN_ACD, clips_reference
+from fexgan_lit.metrics.judges.panel import JudgeBench
+from fexgan_lit.utils.errors import UserError
 from tests.metrics.faces import AFFECTS, make_frames
 
 JOY, NEUTRAL = AFFECTS.index("joy"), AFFECTS.index("neutral")

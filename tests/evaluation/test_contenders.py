@@ -9,17 +9,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fexgan_lit.config import TrainerSettings
-from fexgan_lit.data.settings import DatasetConfig
-from fexgan_lit.errors import UserError
-from fexgan_lit.evaluation.contenders import Trained, tell_apart
-from fexgan_lit.evaluation.ground import check_comparable
-from fexgan_lit.evaluation.scores import check_finite
-from fexgan_lit.evaluation.settings import EvaluationSettings
-from fexgan_lit.runfolder import RunFolder
+from fexgan_lit.data.config import DatasetConfig
+from fexgan_lit.evaluation.config import EvaluationSettings
+from fexgan_lit.evaluation.measure import check_finite
+from fexgan_lit.evaluation.methods import Trained, tell_apart
+from fexgan_lit.evaluation.test_set import check_comparable
+from fexgan_lit.runs.config import TrainerSettings
+from fexgan_lit.runs.folder import RunFolder
+from fexgan_lit.systems.fexgan.config import FExGANSettings
 from fexgan_lit.systems.fexgan.losses import FExGANLossSettings
-from fexgan_lit.systems.fexgan.settings import FExGANSettings
-from fexgan_lit.systems.optimisers import DualOptimizerSettings
+from fexgan_lit.systems.optimizers import DualOptimizerSettings
+from fexgan_lit.utils.errors import UserError
 
 FACTS = {"affects": ["joy", "fear"], "identities": ["a", "b"], "train_frames": 10, "val_frames": 4}
 

@@ -9,12 +9,12 @@ import pytest
 from rich.console import Console
 
 from fexgan_lit import evaluate
-from fexgan_lit.errors import UserError
-from fexgan_lit.evaluation.classifier import require_network
-from fexgan_lit.evaluation.contenders import CEILING, FLOOR
-from fexgan_lit.evaluation.findings import Findings, write_findings
-from fexgan_lit.evaluation.settings import AugmentationSettings, EvaluationSettings
-from fexgan_lit.metrics import judges
+from fexgan_lit.evaluation.config import AugmentationSettings, EvaluationSettings
+from fexgan_lit.evaluation.methods import CEILING, FLOOR
+from fexgan_lit.evaluation.protocols.classifier import require_network
+from fexgan_lit.evaluation.report import Findings, write_findings
+from fexgan_lit.metrics.judges import panel as judges
+from fexgan_lit.utils.errors import UserError
 
 
 def findings_of(runs: list[Path], **options) -> Findings:

@@ -8,11 +8,11 @@ import io
 import numpy as np
 import pytest
 
-from fexgan_lit.evaluation.contenders import CEILING, FLOOR
-from fexgan_lit.evaluation.intervals import bootstrap_mean, draw_resamples, paired_difference
-from fexgan_lit.evaluation.scores import Scores
-from fexgan_lit.evaluation.standing import best, differences, standings
+from fexgan_lit.evaluation.measure import Scores
+from fexgan_lit.evaluation.methods import CEILING, FLOOR
+from fexgan_lit.evaluation.summary import best, differences, standings
 from fexgan_lit.evaluation.tables import as_csv, as_latex, cell, differences_table, standings_table
+from fexgan_lit.metrics.statistics import bootstrap_mean, draw_resamples, paired_difference
 
 N = 400
 RESAMPLES = draw_resamples(N, 1000, seed=0)

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fexgan_lit.evaluation import strength
+from fexgan_lit.evaluation.protocols import quality as strength
 from fexgan_lit.expression import Expression
-from fexgan_lit.metrics.measure import AffectGrid
+from fexgan_lit.systems.grids import AffectGrid
 
 
 class Brightness:
@@ -33,7 +33,7 @@ def test_strength_follows_or_does_not(monkeypatch, sign, rho, flat):
     grid = AffectGrid(
         ("a", "b"), references, torch.tensor([2, 2]), references[:, None], references[:, None], shown, wanted
     )
-    monkeypatch.setattr("fexgan_lit.metrics.measure.affect_grid", lambda system, frames: grid)
+    monkeypatch.setattr("fexgan_lit.systems.grids.affect_grid", lambda system, frames: grid)
     ground = SimpleNamespace(data=SimpleNamespace(affects=affects, train=SimpleNamespace(aus=None)), frames=None)
 
     judges = SimpleNamespace(aus=lambda _: None, affect_logits=lambda faces: faces.mean((1, 2, 3)))

@@ -11,7 +11,7 @@ from torch.nn.functional import batch_norm, leaky_relu
 
 from fexgan_lit.kernels import blocks
 from fexgan_lit.kernels.blocks import Dropout, FusedBlock, is_fusable, slope_of
-from fexgan_lit.layers import activation, down_block, up_block
+from fexgan_lit.systems.layers import activation, down_block, up_block
 from tests.bits import same_bits
 from tests.kernels import norm_reference as reference
 from tests.kernels.maps import last, needs_loops

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fexgan_lit.metrics.judge import Judge
-from fexgan_lit.metrics.judge_training import JudgeRecipe, train_judge
+from fexgan_lit.metrics.judges.affect import Judge, JudgeRecipe, train_judge
 from tests.metrics.faces import make_frames
 
 SMALL = JudgeRecipe(working_size=32, widths=(8, 16, 16, 32), min_images=2000, max_images=2000, batch_size=32)

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fexgan_lit.errors import UserError
 from fexgan_lit.expression import ACTION_UNITS
-from fexgan_lit.metrics.expression_scores import (
+from fexgan_lit.metrics.expression import (
     affect_margin,
     affect_prototypes,
     au_error,
@@ -18,6 +17,7 @@ from fexgan_lit.metrics.expression_scores import (
     landmark_error,
     strength_follows,
 )
+from fexgan_lit.utils.errors import UserError
 from tests.metrics.faces import AFFECTS, make_frames
 
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fexgan_lit.errors import UserError
 from fexgan_lit.metrics.distributions import frechet_distance
 from fexgan_lit.metrics.extractors import INCEPTION_FILE, InceptionExtractor, JudgeExtractor, make_inception, to_bytes
-from fexgan_lit.metrics.judge import JudgeNet
-from fexgan_lit.metrics.weights import Unavailable
+from fexgan_lit.metrics.judges.affect import JudgeNet
+from fexgan_lit.metrics.judges.files import Unavailable
+from fexgan_lit.utils.errors import UserError
 
 
 def images(count: int = 4, size: int = 128, seed: int = 0) -> torch.Tensor:

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fexgan_lit.expression import ACTION_UNITS
-from fexgan_lit.metrics.fitting import shifted
-from fexgan_lit.metrics.geometry_training import (
+from fexgan_lit.metrics.judges.fitting import shifted
+from fexgan_lit.metrics.judges.geometry import (
     GeometryRecipe,
     can_read_geometry,
     load_or_train_geometry_judge,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fexgan_lit.metrics.identity_training import (
+from fexgan_lit.metrics.judges.identity import (
     IdentityRecipe,
     can_tell_people,
     gallery_and_probes,

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from fexgan_lit.errors import UserError
-from fexgan_lit.metrics.fitting import augment
-from fexgan_lit.metrics.judge import JudgeNet
-from fexgan_lit.metrics.judge_cache import load_or_train_judge
-from fexgan_lit.metrics.judge_training import JudgeRecipe, telling_rows, train_judge
+from fexgan_lit.data.reference import telling_rows
+from fexgan_lit.metrics.judges.affect import JudgeNet, JudgeRecipe, train_judge
+from fexgan_lit.metrics.judges.cache import load_or_train_judge
+from fexgan_lit.metrics.judges.fitting import augment
+from fexgan_lit.utils.errors import UserError
 from tests.metrics.faces import AFFECTS, make_frames
 
 

@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from fexgan_lit.errors import UserError
-from fexgan_lit.metrics import geometry_training, identity_training, judge_cache
-from fexgan_lit.metrics.judge_files import own_judge
-from fexgan_lit.metrics.judges import (
+from fexgan_lit.metrics.judges import cache as judge_cache
+from fexgan_lit.metrics.judges import geometry as geometry_training
+from fexgan_lit.metrics.judges import identity as identity_training
+from fexgan_lit.metrics.judges.external import OwnJudgeSettings
+from fexgan_lit.metrics.judges.files import own_judge
+from fexgan_lit.metrics.judges.panel import (
     OwnJudges,
     held_out_rows,
     judge_probabilities,
     load_or_train_judges,
     load_own_judges,
 )
-from fexgan_lit.metrics.own_declaration import OwnJudgeSettings
+from fexgan_lit.utils.errors import UserError
 from tests.metrics.faces import AFFECTS, make_frames, make_moving_frames
 from tests.metrics.test_own_judges import Corners, script, settings
 

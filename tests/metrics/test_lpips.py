@@ -6,9 +6,9 @@ import pytest
 import torch
 import torchmetrics.functional.image.lpips as theirs
 
-from fexgan_lit.errors import UserError
+from fexgan_lit.metrics.judges.files import Unavailable
 from fexgan_lit.metrics.lpips import BACKBONE_FILES, Lpips, make_lpips, shipped_heads
-from fexgan_lit.metrics.weights import Unavailable
+from fexgan_lit.utils.errors import UserError
 
 
 def images(count: int = 2, size: int = 64, seed: int = 0) -> torch.Tensor:

@@ -10,9 +10,8 @@ from fexgan_lit.data.frames import FrameSet
 from fexgan_lit.data.pairs import FixedPairLoader, fixed_pairs
 from fexgan_lit.expression import Expression
 from fexgan_lit.metrics.groups import DiscriminatorMetrics, PixelMetrics
-from fexgan_lit.metrics.measure import affect_grid, complex_faces, grid_similarity, reference_rows
-from fexgan_lit.metrics.suite import MetricSuite
-from fexgan_lit.systems.base import Outcome
+from fexgan_lit.metrics.suite import MetricSuite, Outcome
+from fexgan_lit.systems.grids import affect_grid, complex_faces, grid_similarity, reference_rows
 
 AFFECTS = ("anger", "joy", "neutral")
 

@@ -10,11 +10,16 @@ import torch
 import yaml
 from torch import nn
 
-from fexgan_lit.errors import UserError
 from fexgan_lit.expression import ACTION_UNITS
-from fexgan_lit.metrics.judge_files import is_torchscript, load_own_judge, own_judge
-from fexgan_lit.metrics.own_declaration import OwnJudgeSettings, declared
-from fexgan_lit.metrics.own_judges import OwnAffectJudge, OwnIdentityJudge, OwnUnitJudge
+from fexgan_lit.metrics.judges.external import (
+    OwnAffectJudge,
+    OwnIdentityJudge,
+    OwnJudgeSettings,
+    OwnUnitJudge,
+    declared,
+)
+from fexgan_lit.metrics.judges.files import is_torchscript, load_own_judge, own_judge
+from fexgan_lit.utils.errors import UserError
 from tests.metrics.faces import AFFECTS, PLACES, make_frames
 
 SECTION = "metrics.affect_judge"

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from fexgan_lit.errors import UserError
 from fexgan_lit.metrics.pixels import PSNR_CAP, pixel_metrics, psnr, recipes, scale_weights, scales, ssim, to_unit
+from fexgan_lit.utils.errors import UserError
 
 
 def pair(size: int, count: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fexgan_lit.errors import UserError
-from fexgan_lit.metrics.recognition import acd, acd_i, cosine_scores, cosine_to_source, identity_map, rank1, tar_at_far
+from fexgan_lit.metrics.identity import acd, acd_i, cosine_scores, cosine_to_source, identity_map, rank1, tar_at_far
+from fexgan_lit.utils.errors import UserError
 
 
 def at_angles(*degrees: float) -> torch.Tensor:

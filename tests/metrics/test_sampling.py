@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fexgan_lit.metrics.sampling import (
-    cycling_affects,
-    entropy_nats,
-    frame_features,
-    identity_shares,
-    report_samples,
-)
+from fexgan_lit.metrics.prior import cycling_affects, entropy_nats, frame_features, identity_shares, report_samples
 from tests.metrics.faces import AFFECTS, IDENTITIES, make_frames
 
 

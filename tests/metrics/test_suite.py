@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from fexgan_lit.data.pairs import PairBatch
-from fexgan_lit.errors import UserError
 from fexgan_lit.metrics.distributions import frechet_distance, real_features
 from fexgan_lit.metrics.extractors import JudgeExtractor
 from fexgan_lit.metrics.groups import (
@@ -22,11 +21,11 @@ from fexgan_lit.metrics.groups import (
     SourceEmbeddings,
     UnpairedMetrics,
 )
+from fexgan_lit.metrics.judges.files import Unavailable
 from fexgan_lit.metrics.lpips import Lpips
 from fexgan_lit.metrics.pixels import psnr, ssim
-from fexgan_lit.metrics.suite import MetricSuite
-from fexgan_lit.metrics.weights import Unavailable
-from fexgan_lit.systems.base import Outcome
+from fexgan_lit.metrics.suite import MetricSuite, Outcome
+from fexgan_lit.utils.errors import UserError
 from tests.metrics.faces import make_frames
 
 K = 4

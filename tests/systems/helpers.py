@@ -7,11 +7,11 @@ import io
 import torch
 from rich.console import Console
 
-from fexgan_lit.callbacks import LastCheckpoint, LossMonitor
-from fexgan_lit.config import TrainerSettings
 from fexgan_lit.data.pairs import PairBatch, PairLoader
-from fexgan_lit.runfolder import RunFolder
-from fexgan_lit.trainer import build_trainer
+from fexgan_lit.runs.config import TrainerSettings
+from fexgan_lit.runs.folder import RunFolder
+from fexgan_lit.training.callbacks import LastCheckpoint, LossMonitor
+from fexgan_lit.training.trainer import build_trainer
 
 
 class NoisePairs(PairLoader):

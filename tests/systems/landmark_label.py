@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from fexgan_lit.expression import Expression
+from fexgan_lit.systems.landmark_label.config import LandmarkLabelSettings
 from fexgan_lit.systems.landmark_label.losses import LandmarkLabelLossSettings
-from fexgan_lit.systems.landmark_label.settings import LandmarkLabelSettings
 from fexgan_lit.systems.landmark_label.system import LandmarkLabel
-from fexgan_lit.systems.optimisers import DualOptimizerSettings
+from fexgan_lit.systems.optimizers import DualOptimizerSettings
 
 AFFECTS = tuple(f"a{k}" for k in range(7))
 

@@ -6,18 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from fexgan_lit.errors import UserError
 from fexgan_lit.expression import ACTION_UNITS, Expression
-from fexgan_lit.layers import PatchCritic
-from fexgan_lit.losses import gradient_penalty, total_variation
+from fexgan_lit.systems.ganimation.config import GANimationLossSettings, GANimationOptimizerSettings, GANimationSettings
 from fexgan_lit.systems.ganimation.losses import critic_loss, generator_loss, mask_statistics
 from fexgan_lit.systems.ganimation.networks import Generator, Painted, compose
-from fexgan_lit.systems.ganimation.settings import (
-    GANimationLossSettings,
-    GANimationOptimizerSettings,
-    GANimationSettings,
-)
 from fexgan_lit.systems.ganimation.system import GANimation
+from fexgan_lit.systems.layers import PatchCritic
+from fexgan_lit.systems.losses import gradient_penalty, total_variation
+from fexgan_lit.utils.errors import UserError
 from tests.metrics.test_measure import frames
 from tests.systems.helpers import NoisePairs, changed, count, fit, saver, snapshot
 

@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from fexgan_lit.callbacks import LossMonitor
-from fexgan_lit.config import train_settings
-from fexgan_lit.data.wanted import affect_expression, both, frame_expression, reference_rows
-from fexgan_lit.errors import UserError
+from fexgan_lit.data.reference import affect_expression, both, frame_expression, reference_rows
 from fexgan_lit.expression import Expression
 from fexgan_lit.metrics.groups import DiscriminatorMetrics, PixelMetrics
-from fexgan_lit.metrics.measure import affect_grid, complex_faces
-from fexgan_lit.metrics.suite import MetricSuite
-from fexgan_lit.systems import build_system, check_reads
-from fexgan_lit.systems.base import ExpressionSystem, Outcome
+from fexgan_lit.metrics.suite import MetricSuite, Outcome
+from fexgan_lit.runs.build import build_system, check_reads
+from fexgan_lit.runs.config import train_settings
+from fexgan_lit.systems.base import ExpressionSystem
+from fexgan_lit.systems.grids import affect_grid, complex_faces
+from fexgan_lit.training.callbacks import LossMonitor
+from fexgan_lit.utils.errors import UserError
 from tests.conftest import TINY, run_train, write_frames
 from tests.metrics.test_measure import AFFECTS, WHOLE, Oracle, frames
+from tests.runs.test_config import composed, options
 from tests.systems.helpers import NoisePairs
-from tests.test_config import composed, options
 
 SMALL = ("dataset.image_size=32", "model.width=0.07")
 GUIDED = {"fexgan": {"affect"}, "fexgan_meta": {"affect"}, "ganimation": {"aus"}, "stargan": {"affect"},
@@ -215,7 +215,7 @@ def test_ganimation_through_the_door(tmp_path):
     assert "lambda_cond" in report
     header = (run / "metrics.csv").read_text().splitlines()[0]
     assert "loss/attention_saturated" in header
-    from fexgan_lit.hub import load_system
+    from fexgan_lit.runs.weights import load_system
 
     system = load_system(run)
     joy, rest = (system.expression([system.affects.index(name)]) for name in ("joy", "neutral"))

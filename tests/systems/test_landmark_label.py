@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from fexgan_lit.errors import UserError
 from fexgan_lit.expression import Expression
 from fexgan_lit.systems.landmark_label.conditions import label_maps, landmark_heatmaps
+from fexgan_lit.systems.landmark_label.config import LandmarkLabelSettings
 from fexgan_lit.systems.landmark_label.losses import (
     LandmarkLabelLossSettings,
 )
 from fexgan_lit.systems.landmark_label.networks import Generator, MigrationBlock, PatchDiscriminator
-from fexgan_lit.systems.landmark_label.settings import LandmarkLabelSettings
 from fexgan_lit.systems.landmark_label.system import LandmarkLabel
+from fexgan_lit.utils.errors import UserError
 from tests.systems.helpers import count
 from tests.systems.landmark_label import awake, make_system, tiny, wanted
 

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from fexgan_lit.errors import UserError
-from fexgan_lit.metrics.judge import JudgeNet
+from fexgan_lit.metrics.judges.affect import JudgeNet
 from fexgan_lit.systems.landmark_label.losses import (
     LandmarkLabelLossSettings,
 )
@@ -21,6 +20,7 @@ from fexgan_lit.systems.landmark_label.perceptual import (
     VGG19Start,
     load_vgg19,
 )
+from fexgan_lit.utils.errors import UserError
 from tests.systems.helpers import fit
 from tests.systems.landmark_label import make_system
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from fexgan_lit.data.augment import MIRROR
-from fexgan_lit.data.opening import make_studio
-from fexgan_lit.data.settings import DatasetConfig
-from fexgan_lit.data.studio.base import Performance
+from fexgan_lit.data.config import DatasetConfig
+from fexgan_lit.data.datasets.synthetic import make_studio
+from fexgan_lit.data.transforms import MIRROR
 from fexgan_lit.expression import Expression
-from fexgan_lit.hub import load_weights, save_weights
+from fexgan_lit.runs.weights import load_weights, save_weights
+from fexgan_lit.synthetic.base import Performance
 from fexgan_lit.systems.landmark_label.pose import PoseRange, head_turn
 from tests.systems.helpers import NoisePairs
 from tests.systems.landmark_label import awake, make_system, wanted

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.data.datamodule import FrameDataModule
 from fexgan_lit.data.pairs import PairBatch
-from fexgan_lit.data.settings import DatasetConfig
-from fexgan_lit.errors import UserError
 from fexgan_lit.expression import Expression
-from fexgan_lit.hub import load_weights, save_weights
-from fexgan_lit.metrics.judge import JudgeNet
+from fexgan_lit.metrics.judges.affect import JudgeNet
+from fexgan_lit.runs.weights import load_weights, save_weights
 from fexgan_lit.systems.landmark_label.conditions import landmark_heatmaps
+from fexgan_lit.systems.landmark_label.config import LandmarkLabelSettings
 from fexgan_lit.systems.landmark_label.losses import (
     LandmarkLabelLossSettings,
     adversarial_loss,
@@ -26,8 +26,8 @@ from fexgan_lit.systems.landmark_label.losses import (
     pixel_loss,
 )
 from fexgan_lit.systems.landmark_label.perceptual import VGG19Start
-from fexgan_lit.systems.landmark_label.settings import LandmarkLabelSettings
-from fexgan_lit.systems.optimisers import DualOptimizerSettings
+from fexgan_lit.systems.optimizers import DualOptimizerSettings
+from fexgan_lit.utils.errors import UserError
 from tests.systems.helpers import NoisePairs, fit, saver
 from tests.systems.landmark_label import make_system
 
@@ -215,7 +215,7 @@ def test_configuration_files_hold_the_defaults_of_the_dataclasses():
 
     from omegaconf import OmegaConf
 
-    from fexgan_lit.config import conf_folder
+    from fexgan_lit.utils.hydra import conf_folder
 
     kinds = {
         "model": LandmarkLabelSettings(), "loss": LandmarkLabelLossSettings(),

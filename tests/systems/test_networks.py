@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from fexgan_lit.errors import UserError
+from fexgan_lit.systems.fexgan.config import FExGANSettings
 from fexgan_lit.systems.fexgan.losses import FExGANLossSettings
 from fexgan_lit.systems.fexgan.networks import Decoder, Discriminator, Encoder, Generator, Latent
-from fexgan_lit.systems.fexgan.settings import FExGANSettings
 from fexgan_lit.systems.fexgan.system import DualOptimizerSettings, FExGAN
+from fexgan_lit.utils.errors import UserError
 
 
 def settings(**changes) -> FExGANSettings:

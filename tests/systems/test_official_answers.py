@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+from fexgan_lit.systems.fexgan.config import FExGANSettings
 from fexgan_lit.systems.fexgan.networks import Decoder, Discriminator, Encoder
-from fexgan_lit.systems.fexgan.settings import FExGANSettings
 
 #: every 16th of the 128 entries, both samples
 MU = [

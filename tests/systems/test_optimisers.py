@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.optim import Adam
 
-from fexgan_lit.systems.optimisers import lay_out_like
+from fexgan_lit.systems.optimizers import lay_out_like
 from tests.systems.helpers import fit
-from tests.test_training import make_system
+from tests.training.test_training import make_system
 
 BOTH_WAYS = [(torch.channels_last, torch.contiguous_format), (torch.contiguous_format, torch.channels_last)]
 

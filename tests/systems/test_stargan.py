@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fexgan_lit.errors import UserError
 from fexgan_lit.expression import Expression
-from fexgan_lit.layers import PatchCritic
-from fexgan_lit.systems.stargan.settings import StarGANLossSettings, StarGANSettings
+from fexgan_lit.systems.layers import PatchCritic
+from fexgan_lit.systems.stargan.config import StarGANLossSettings, StarGANSettings
 from fexgan_lit.systems.stargan.system import Generator, StarGAN
-from fexgan_lit.systems.wasserstein import WassersteinOptimizerSettings
+from fexgan_lit.systems.wgan import WassersteinOptimizerSettings
+from fexgan_lit.utils.errors import UserError
 from tests.systems.helpers import NoisePairs, changed, count, fit, snapshot
 
 

@@ -7,15 +7,15 @@ import copy
 import pytest
 import torch
 
-from fexgan_lit.callbacks import AdversarialCut, LinearDecay
-from fexgan_lit.config import TrainerSettings, train_settings
-from fexgan_lit.systems.optimisers import plain_groups
-from fexgan_lit.trainer import root_device
+from fexgan_lit.runs.config import TrainerSettings, train_settings
+from fexgan_lit.systems.optimizers import plain_groups
 from fexgan_lit.training.accelerate import graph_strategy
+from fexgan_lit.training.callbacks import AdversarialCut, LinearDecay
 from fexgan_lit.training.cuda_graphs import WARM_UP, CUDAGraphStrategy, why_not_captured
+from fexgan_lit.utils.hardware import root_device
 from tests.benchmarks.test_plain_loops import tiny
+from tests.runs.test_config import composed
 from tests.systems.helpers import fit
-from tests.test_config import composed
 from tests.training.test_accelerate import Keep
 
 #: A power of two, as the rate below: a rate that falls to zero over them is then the same number in 32 bits.

@@ -10,9 +10,9 @@ from torch.nn.functional import one_hot
 from torch.optim import Adam
 
 from fexgan_lit.data.pairs import PairBatch
-from fexgan_lit.systems.ema import ema_decay, update_ema
 from fexgan_lit.systems.fexgan.losses import discriminator_loss, generator_loss
 from fexgan_lit.systems.fexgan.system import FExGAN
+from fexgan_lit.systems.gan import ema_decay, update_ema
 
 
 def train_fexgan(system: FExGAN, batches: Iterable[PairBatch], bf16: bool) -> Iterator[tuple[Tensor, Tensor]]:

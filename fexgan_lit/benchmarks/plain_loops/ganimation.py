@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.optim import Adam
 
 from fexgan_lit.data.pairs import PairBatch
-from fexgan_lit.losses import gradient_penalty
-from fexgan_lit.systems.ema import ema_decay, update_ema
+from fexgan_lit.systems.gan import ema_decay, update_ema
 from fexgan_lit.systems.ganimation.losses import critic_loss, generator_loss
 from fexgan_lit.systems.ganimation.system import GANimation
+from fexgan_lit.systems.losses import gradient_penalty
 
 
 def train_ganimation(system: GANimation, batches: Iterable[PairBatch], bf16: bool) -> Iterator[tuple[Tensor, Tensor]]:

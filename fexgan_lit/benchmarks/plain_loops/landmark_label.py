@@ -10,7 +10,7 @@ from torch.nn.functional import one_hot
 from torch.optim import Adam
 
 from fexgan_lit.data.pairs import PairBatch
-from fexgan_lit.systems.ema import ema_decay, update_ema
+from fexgan_lit.systems.gan import ema_decay, update_ema
 from fexgan_lit.systems.landmark_label.conditions import label_maps, landmark_heatmaps
 from fexgan_lit.systems.landmark_label.losses import (
     adversarial_loss,

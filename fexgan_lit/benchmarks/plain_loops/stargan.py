@@ -10,8 +10,8 @@ from torch.nn.functional import one_hot
 from torch.optim import Adam
 
 from fexgan_lit.data.pairs import PairBatch
-from fexgan_lit.losses import absolute_difference, categorical_cross_entropy, gradient_penalty
-from fexgan_lit.systems.ema import ema_decay, update_ema
+from fexgan_lit.systems.gan import ema_decay, update_ema
+from fexgan_lit.systems.losses import absolute_difference, categorical_cross_entropy, gradient_penalty
 from fexgan_lit.systems.stargan.system import StarGAN
 
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fexgan_lit.data.annotations import AU_SCALE
-from fexgan_lit.data.cache import cache_root
+from fexgan_lit.data.datasets.annotations import AU_SCALE
 from fexgan_lit.expression import ACTION_UNITS
+from fexgan_lit.utils.cache import cache_root
 
 if TYPE_CHECKING:
-    from fexgan_lit.data.studio.base import Studio
+    from fexgan_lit.synthetic.base import Studio
 
 #: Raise when the estimates would come out differently.
 VERSION = 1
@@ -130,7 +130,7 @@ def agreement(guess: NDArray[np.floating], truth: NDArray[np.floating]) -> tuple
 
 def studio_samples(studio: Studio, count: int = _SAMPLES, seed: int = 0) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """Landmarks (N, 68, 2), units (N, 17) in 0..5, identity (N,) and neutral (N,) of `count` faces a character."""
-    from fexgan_lit.data.studio.takes import Performance
+    from fexgan_lit.synthetic.takes import Performance
 
     rng = np.random.default_rng(seed)
     points, units = [], []
@@ -146,11 +146,11 @@ def studio_samples(studio: Studio, count: int = _SAMPLES, seed: int = 0) -> tupl
 
 def face_estimator(cache_dir: str | None = None, facekit: str | None = None) -> AuEstimator:
     """The estimator fitted on rendered human heads where `facekit` is given, else on cartoon characters."""
-    from fexgan_lit.data.studio import CartoonStudio
+    from fexgan_lit.synthetic import CartoonStudio
 
     if facekit is None:
         return studio_estimator(CartoonStudio(identities=_CHARACTERS, size=128), cache_dir)
-    from fexgan_lit.data.studio.human.studio import HumanStudio
+    from fexgan_lit.synthetic.human.studio import HumanStudio
 
     return studio_estimator(HumanStudio(identities=_CHARACTERS, size=128, facekit=facekit), cache_dir)
 
@@ -199,7 +199,7 @@ def _store(fitted: AuEstimator, path: Path) -> None:
 
 def _sample_units(rng: np.random.Generator) -> NDArray[np.float64]:
     """(2, 17): an affect at random strength with a stray unit now and then, or a quarter of the units at random."""
-    from fexgan_lit.data.studio.prototypes import PROTOTYPES, prototype
+    from fexgan_lit.synthetic.prototypes import PROTOTYPES, prototype
 
     count = len(ACTION_UNITS)
     if rng.random() < 0.5:

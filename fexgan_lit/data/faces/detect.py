@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fexgan_lit.cores import cores
-from fexgan_lit.data.cache import builder_lock, cache_root
+from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.data.faces.action_units import VERSION as AU_VERSION
 from fexgan_lit.data.faces.action_units import face_estimator, quality_note
+from fexgan_lit.data.faces.geometry import is_face
 from fexgan_lit.data.faces.install import VERSION as DETECTOR_VERSION
-from fexgan_lit.data.faces.mesh import is_face
 from fexgan_lit.data.faces.worker import FaceWorker, NoFaceError, check_detector
-from fexgan_lit.data.settings import DatasetConfig
-from fexgan_lit.data.table import AU_COLUMNS, LANDMARK_COLUMNS, POSE_COLUMNS, Drop, FrameTable
-from fexgan_lit.errors import UserError
-from fexgan_lit.files import write_atomic
+from fexgan_lit.data.table import Drop, FrameTable
+from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS, POSE_COLUMNS
+from fexgan_lit.utils.cache import builder_lock, cache_root
+from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import write_atomic
+from fexgan_lit.utils.hardware import cores
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,8 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fexgan_lit.data.cache import builder_lock, cache_root, partial_folder, publish
-from fexgan_lit.errors import UserError
+from fexgan_lit.utils.cache import builder_lock, cache_root, partial_folder, publish
+from fexgan_lit.utils.errors import UserError
 
 VERSION = "0.10.21"
 COMMAND = "python -m fexgan_lit.data.faces.install"
@@ -90,7 +90,7 @@ def main() -> None:
     """Install, and say where."""
     from rich.console import Console
 
-    from fexgan_lit.doors import fail
+    from fexgan_lit.utils.hydra import fail
 
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"installing mediapipe {VERSION} in {detector_folder()} ...")

@@ -15,9 +15,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fexgan_lit.data.faces.geometry import MESH_POINTS, head_pose, is_face, landmarks_of_mesh
 from fexgan_lit.data.faces.install import detector_python
-from fexgan_lit.data.faces.mesh import MESH_POINTS, head_pose, is_face, landmarks_of_mesh
-from fexgan_lit.errors import UserError
+from fexgan_lit.utils.errors import UserError
 
 DETECTORS = ("mediapipe",)
 

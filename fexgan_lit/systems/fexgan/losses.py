@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fexgan_lit.losses import absolute_difference, binary_cross_entropy, categorical_cross_entropy
 from fexgan_lit.systems.fexgan.networks import Latent, Verdict
+from fexgan_lit.systems.losses import absolute_difference, binary_cross_entropy, categorical_cross_entropy
 
 #: A loss as its total and its named parts (unweighted, detached from nothing: the caller logs them).
 Loss = tuple[Tensor, dict[str, Tensor]]

@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from fexgan_lit.errors import UserError
 from fexgan_lit.expression import Expression
-from fexgan_lit.systems.averaged import AveragedSystem
-from fexgan_lit.systems.base import Outcome
-from fexgan_lit.systems.ema import frozen_copy
-from fexgan_lit.systems.exported import Exported
-from fexgan_lit.systems.fexgan.exported import fexgan_parts
+from fexgan_lit.metrics.suite import Outcome
+from fexgan_lit.systems.export import Exported
+from fexgan_lit.systems.fexgan.config import FExGANSettings, fill_nulls
 from fexgan_lit.systems.fexgan.losses import FExGANLossSettings, discriminator_loss, generator_loss
-from fexgan_lit.systems.fexgan.networks import Discriminator, Generator, Latent, Verdict
-from fexgan_lit.systems.fexgan.settings import FExGANSettings, fill_nulls
-from fexgan_lit.systems.optimisers import DualOptimizerSettings, dual_adam
+from fexgan_lit.systems.fexgan.networks import Discriminator, Generator, Latent, Verdict, fexgan_parts
+from fexgan_lit.systems.gan import AveragedSystem, frozen_copy
+from fexgan_lit.systems.optimizers import DualOptimizerSettings, dual_adam
 from fexgan_lit.systems.prior import FittedPrior
+from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from fexgan_lit.losses import absolute_difference, total_variation
+from fexgan_lit.systems.ganimation.config import GANimationLossSettings
 from fexgan_lit.systems.ganimation.networks import Painted
-from fexgan_lit.systems.ganimation.settings import GANimationLossSettings
+from fexgan_lit.systems.losses import absolute_difference, total_variation
 
 #: A loss as its total and its named parts, unweighted.
 Loss = tuple[Tensor, dict[str, Tensor]]

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from fexgan_lit.expression import ACTION_UNITS
-from fexgan_lit.layers import scaled, tiled, translation_trunk
-from fexgan_lit.systems.ganimation.settings import GANimationSettings
+from fexgan_lit.systems.export import Answering, Exported, Input, face_input
+from fexgan_lit.systems.ganimation.config import GANimationSettings
+from fexgan_lit.systems.layers import scaled, tiled, translation_trunk
 
 
 class Painted(NamedTuple):
@@ -50,3 +51,32 @@ class Generator(nn.Module):
         if self.saturate:
             attention = (0.55 * torch.tanh(3 * (attention - 0.5)) + 0.5).clamp(0, 1)
         return Painted(compose(image, attention, colour), attention, colour)
+
+
+_UNITS = f"action units {', '.join(map(str, ACTION_UNITS))}"
+
+
+class GeneratorPart(nn.Module):
+    """The generator's answer as a plain tuple."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, image: Tensor, aus: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`image` (B, 3, S, S), `aus` (B, 17) -> face (B, 3, S, S), attention (B, 1, S, S), colour (B, 3, S, S)."""
+        painted = self.generator(image, aus)
+        return painted.image, painted.attention, painted.colour
+
+
+def ganimation_parts(generator: Generator, critic: nn.Module, size: int) -> dict[str, Exported]:
+    """The whole generator and the critic."""
+    face = face_input(size)
+    units = Input((len(ACTION_UNITS),), f"wanted intensity 0..1 of {_UNITS}")
+    made = {"face": "face with the wanted action units, RGB in [-1, 1]",
+            "attention": "mask in 0..1, 1 keeps the input", "colour": "what is painted, RGB in [-1, 1]"}  # fmt: skip
+    answers = {"scores": "Wasserstein scores of the four quarters", "aus": f"{_UNITS} as read, about 0..1"}
+    return {
+        "generator": Exported(GeneratorPart(generator), {"image": face, "aus": units}, made),
+        "critic": Exported(Answering(critic), {"image": face}, answers),
+    }

@@ -37,8 +37,8 @@ class UnitPrototypes(nn.Module):
 
         Nothing is learned of frames that have no affects.
         """
-        from fexgan_lit.data.labels import has_affects
-        from fexgan_lit.data.wanted import strongest_row
+        from fexgan_lit.data.datasets.labels import has_affects
+        from fexgan_lit.data.reference import strongest_row
 
         if frames.aus is None or not has_affects(frames.affects):
             return

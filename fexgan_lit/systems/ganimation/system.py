@@ -9,29 +9,23 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fexgan_lit.data.labels import has_affects
-from fexgan_lit.errors import UserError
+from fexgan_lit.data.datasets.labels import has_affects
 from fexgan_lit.expression import ACTION_UNITS, Expression
-from fexgan_lit.layers import PatchCritic
-from fexgan_lit.losses import gradient_penalty
-from fexgan_lit.systems import check_units
-from fexgan_lit.systems.base import Sheet
-from fexgan_lit.systems.exported import Exported
-from fexgan_lit.systems.ganimation.exported import ganimation_parts
+from fexgan_lit.systems.base import Sheet, check_units
+from fexgan_lit.systems.export import Exported
+from fexgan_lit.systems.ganimation.config import GANimationLossSettings, GANimationOptimizerSettings, GANimationSettings
 from fexgan_lit.systems.ganimation.losses import critic_loss, generator_loss, mask_statistics
-from fexgan_lit.systems.ganimation.networks import Generator, Painted
+from fexgan_lit.systems.ganimation.networks import Generator, Painted, ganimation_parts
 from fexgan_lit.systems.ganimation.prototypes import UnitPrototypes
-from fexgan_lit.systems.ganimation.settings import (
-    GANimationLossSettings,
-    GANimationOptimizerSettings,
-    GANimationSettings,
-)
-from fexgan_lit.systems.wasserstein import WassersteinSystem
+from fexgan_lit.systems.layers import PatchCritic
+from fexgan_lit.systems.losses import gradient_penalty
+from fexgan_lit.systems.wgan import WassersteinSystem
+from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.data.pairs import PairBatch
-    from fexgan_lit.metrics.judge import Judge
+    from fexgan_lit.metrics.judges.affect import Judge
 
 #: Beyond these the masks do not do their work: nothing is changed, or all is painted anew.
 _ALL_KEPT, _NOTHING_KEPT = 0.98, 0.02

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fexgan_lit.errors import UserError
+from fexgan_lit.utils.errors import UserError
 
 #: Points of a face, in dlib's order; one heatmap each.
 LANDMARKS = 68

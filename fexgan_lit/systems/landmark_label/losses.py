@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fexgan_lit.losses import absolute_difference, binary_cross_entropy
+from fexgan_lit.systems.losses import absolute_difference, binary_cross_entropy
 
 #: A loss as its total and its named, unweighted parts.
 Loss = tuple[Tensor, dict[str, Tensor]]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fexgan_lit.errors import UserError
+from fexgan_lit.utils.errors import UserError
 
 #: Name of torchvision's ImageNet weights in torch hub's cache.
 VGG19_FILE = "vgg19-dcbb9e9d.pth"
@@ -48,7 +48,7 @@ class JudgeStart(nn.Module):
     """A judge up to its first residual block: maps that, like VGG19's first, tell edges and textures of these faces.
 
     Args:
-        judge: a network with `stem`, `blocks` and `working_size`, as `fexgan_lit.metrics.judge.JudgeNet`.
+        judge: a network with `stem`, `blocks` and `working_size`, as `fexgan_lit.metrics.judges.affect.JudgeNet`.
     """
 
     kind = "judge"

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from fexgan_lit.errors import UserError
 from fexgan_lit.expression import Expression
-from fexgan_lit.systems.averaged import AveragedSystem
-from fexgan_lit.systems.base import Outcome
-from fexgan_lit.systems.ema import frozen_copy
-from fexgan_lit.systems.exported import Exported
+from fexgan_lit.metrics.suite import Outcome
+from fexgan_lit.systems.export import Exported
+from fexgan_lit.systems.gan import AveragedSystem, frozen_copy
 from fexgan_lit.systems.landmark_label.conditions import LANDMARKS, label_maps, landmark_heatmaps
-from fexgan_lit.systems.landmark_label.exported import landmark_label_parts
+from fexgan_lit.systems.landmark_label.config import LandmarkLabelSettings
 from fexgan_lit.systems.landmark_label.losses import (
     LandmarkLabelLossSettings,
     adversarial_loss,
@@ -24,16 +22,16 @@ from fexgan_lit.systems.landmark_label.losses import (
     perceptual_loss,
     pixel_loss,
 )
-from fexgan_lit.systems.landmark_label.networks import Generator, PatchDiscriminator
+from fexgan_lit.systems.landmark_label.networks import Generator, PatchDiscriminator, landmark_label_parts
 from fexgan_lit.systems.landmark_label.perceptual import Perceptual, find_vgg19, load_vgg19
 from fexgan_lit.systems.landmark_label.pose import PoseRange
-from fexgan_lit.systems.landmark_label.settings import LandmarkLabelSettings
-from fexgan_lit.systems.optimisers import DualOptimizerSettings
+from fexgan_lit.systems.optimizers import DualOptimizerSettings
+from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.data.pairs import PairBatch
-    from fexgan_lit.metrics.judge import Judge
+    from fexgan_lit.metrics.judges.affect import Judge
 
 
 class LandmarkLabel(AveragedSystem):

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from fexgan_lit.expression import Expression
-from fexgan_lit.layers import PatchCritic, scaled, tiled, translation_trunk
-from fexgan_lit.losses import absolute_difference, categorical_cross_entropy, gradient_penalty
-from fexgan_lit.systems.exported import Exported
-from fexgan_lit.systems.stargan.exported import stargan_parts
-from fexgan_lit.systems.stargan.settings import StarGANLossSettings, StarGANSettings
-from fexgan_lit.systems.wasserstein import WassersteinOptimizerSettings, WassersteinSystem
+from fexgan_lit.systems.export import Exported
+from fexgan_lit.systems.layers import PatchCritic, scaled, tiled, translation_trunk
+from fexgan_lit.systems.losses import absolute_difference, categorical_cross_entropy, gradient_penalty
+from fexgan_lit.systems.stargan.config import StarGANLossSettings, StarGANSettings
+from fexgan_lit.systems.stargan.networks import stargan_parts
+from fexgan_lit.systems.wgan import WassersteinOptimizerSettings, WassersteinSystem
 
 if TYPE_CHECKING:
     from fexgan_lit.data.pairs import PairBatch

@@ -9,12 +9,12 @@ from pathlib import Path
 import cv2
 import pytest
 
+from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.data.datamodule import FrameDataModule
-from fexgan_lit.data.opening import open_dataset
-from fexgan_lit.data.settings import DatasetConfig
-from fexgan_lit.data.streaming.places import place_of
-from fexgan_lit.data.streaming.settings import PackSettings
-from fexgan_lit.data.streaming.write import Written, write_chunks
+from fexgan_lit.data.open import open_dataset
+from fexgan_lit.data.streaming.config import PackSettings
+from fexgan_lit.data.streaming.storage import place_of
+from fexgan_lit.data.streaming.writer import Written, write_chunks
 from fexgan_lit.expression import AFFECTS
 from tests.data.conftest import FORMS, picture
 

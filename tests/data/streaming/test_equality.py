@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from fexgan_lit.data.config import DatasetConfig
+from fexgan_lit.data.device_cache import ResidentPairs
 from fexgan_lit.data.pairs import PairBatch
-from fexgan_lit.data.resident import ResidentPairs
-from fexgan_lit.data.settings import DatasetConfig
-from fexgan_lit.data.streaming.layout import chunk_name
-from fexgan_lit.errors import UserError
+from fexgan_lit.data.streaming.format import chunk_name
+from fexgan_lit.utils.errors import UserError
 
 from .conftest import CHUNK_MB, opened, write
 

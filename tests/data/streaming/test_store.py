@@ -16,10 +16,9 @@ from fexgan_lit.data.datamodule import FrameDataModule
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.data.pairs import Share
 from fexgan_lit.data.streaming import chunks as chunks_module
-from fexgan_lit.data.streaming.layout import FACTS, TABLE, chunk_name
-from fexgan_lit.data.streaming.places import place_of
-from fexgan_lit.data.streaming.s3 import S3Place
-from fexgan_lit.errors import UserError
+from fexgan_lit.data.streaming.format import FACTS, TABLE, chunk_name
+from fexgan_lit.data.streaming.storage import S3Place, place_of
+from fexgan_lit.utils.errors import UserError
 
 from .conftest import opened
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from fexgan_lit.data.pairs import Share
-from fexgan_lit.data.streaming.images import ChunkedImages
-from fexgan_lit.data.streaming.layout import Geometry
-from fexgan_lit.data.streaming.windows import WindowSampler, stream_lines, window_count
+from fexgan_lit.data.streaming.format import Geometry
+from fexgan_lit.data.streaming.reader import ChunkedImages
+from fexgan_lit.data.streaming.sampler import WindowSampler, stream_lines, window_count
 from fexgan_lit.data.targets import AnyTargets, TargetCells
-from fexgan_lit.errors import UserError
+from fexgan_lit.utils.errors import UserError
 
 
 class NoChunks:

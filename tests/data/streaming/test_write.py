@@ -8,12 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from fexgan_lit.data.streaming import write as write_module
-from fexgan_lit.data.streaming.layout import FACTS, INDEX, TABLE, WRITING, chunk_name
-from fexgan_lit.data.streaming.places import FolderPlace, place_of
-from fexgan_lit.data.streaming.s3 import S3Place
-from fexgan_lit.data.streaming.settings import PackSettings
-from fexgan_lit.errors import UserError
+from fexgan_lit.data.streaming import writer as write_module
+from fexgan_lit.data.streaming.config import PackSettings
+from fexgan_lit.data.streaming.format import FACTS, INDEX, TABLE, WRITING, chunk_name
+from fexgan_lit.data.streaming.storage import FolderPlace, S3Place, place_of
+from fexgan_lit.utils.errors import UserError
 
 from .conftest import CHUNK_MB, opened, write
 

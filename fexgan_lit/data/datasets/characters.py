@@ -1,0 +1,163 @@
+"""FERG-DB and MH-FED, the sets of characters of the two FExGAN papers, and the user's own by a pattern."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from fexgan_lit.data.config import DatasetConfig
+from fexgan_lit.data.datasets.base import Layout, PathRule, Sheet
+from fexgan_lit.data.datasets.labels import AffectReader, wanted_affects
+from fexgan_lit.data.table import FrameTable
+from fexgan_lit.expression import AFFECT_ALIASES, AFFECTS, KNOWN_AFFECTS
+from fexgan_lit.utils.errors import UserError
+
+FIELDS = ("identity", "affect", "take", "frame")
+
+
+_TOKEN = re.compile(r"\{([^{}]*)\}|(\*)")
+
+
+_DIGITS = re.compile(r"(\d+)$")
+
+
+class PathPattern:
+    """Reads labels off paths.
+
+    Args:
+        pattern: path parts below the root with {identity} and {affect}, perhaps {take} and {frame}; a field may
+            come twice and then has to read the same; `*` stands for any part of a name.
+        affect_words: words that are surely affects; they settle where `{identity}_{affect}` is to be cut.
+
+    Raises:
+        UserError: an unknown or a missing field.
+    """
+
+    def __init__(self, pattern: str, affect_words: Sequence[str] = ()) -> None:
+        self.pattern = pattern.strip("/")
+        self.depth = self.pattern.count("/") + 1
+        found = [field for field, star in _TOKEN.findall(self.pattern) if not star]
+        unknown = [field for field in found if field not in FIELDS]
+        missing = [field for field in FIELDS[:2] if field not in found]
+        if unknown or missing:
+            problem = f"{{{unknown[0]}}} is no field" if unknown else f"{{{missing[0]}}} is missing"
+            raise UserError(
+                f"dataset.pattern={pattern}: {problem}; expected {{identity}} and {{affect}}, and if the names have "
+                "them {take} and {frame}, for example {identity}/{affect}/{frame}.png."
+            )
+        words = sorted({*affect_words, *KNOWN_AFFECTS, *AFFECT_ALIASES}, key=len, reverse=True)
+        self._known = self._compile("|".join(map(re.escape, words)))
+        self._any = self._compile("[^/]+?")
+
+    def read(self, parts: tuple[str, ...]) -> tuple[str, str, int | None, int | None] | None:
+        """Identity, word for the affect, take and frame number (None where not numbers), or None: does not fit."""
+        path = "/".join(parts)
+        match = self._known.fullmatch(path) or self._any.fullmatch(path)
+        if match is None:
+            return None
+        labels = match.groupdict()
+        return labels["identity"], labels["affect"], _number(labels.get("take")), _number(labels.get("frame"))
+
+    def _compile(self, affect: str) -> re.Pattern[str]:
+        # Greedy identity: in "mary_ann_joy_001" what is too much belongs to the name, not to the frame.
+        bodies = {"identity": "[^/]+", "affect": affect, "take": r"[^/]*?\d+"}
+        seen: set[str] = set()
+
+        def token(match: re.Match[str]) -> str:
+            field = match.group(1)
+            if match.group(2):
+                return "[^/]*"
+            if field in seen:
+                return f"(?P={field})"
+            seen.add(field)
+            return f"(?P<{field}>{bodies.get(field, '[^/]+?')})"
+
+        # Literal text between the tokens is escaped; the tokens themselves are replaced.
+        pieces, position = [], 0
+        for match in _TOKEN.finditer(self.pattern):
+            pieces += [re.escape(self.pattern[position : match.start()]), token(match)]
+            position = match.end()
+        return re.compile("".join([*pieces, re.escape(self.pattern[position:])]), re.IGNORECASE)
+
+
+def _number(text: str | None) -> int | None:
+    found = _DIGITS.search(text) if text else None
+    return int(found.group(1)) if found else None
+
+
+_COLUMNS = ("identity", "word", "take", "frame")
+
+
+_NUMBER = re.compile(r"(\d+)$")
+
+
+def _ferg_labels(parts: tuple[str, ...]) -> tuple[str, str, int | None, int | None]:
+    """`<character>/<character>_<affect>/<character>_<affect>_<n>.png`."""
+    character, folder_name, file_name = parts
+    prefix = f"{character}_".lower()
+    word = folder_name[len(prefix) :] if folder_name.lower().startswith(prefix) else folder_name
+    return character, word, None, trailing_number(file_name)
+
+
+def _mhfed_labels(parts: tuple[str, ...]) -> tuple[str, str, int | None, int | None]:
+    """`<character>/<affect>/*`, any image extension."""
+    character, word, file_name = parts
+    return character, word, None, trailing_number(file_name)
+
+
+def trailing_number(file_name: str) -> int | None:
+    """The number a file name ends with, before its extension."""
+    found = _NUMBER.search(file_name.rpartition(".")[0])
+    return int(found.group(1)) if found else None
+
+
+def rule_layout(rule: PathRule) -> Layout:
+    """The layout of a set whose seven affects stand in the path, without more to it."""
+
+    def read(root: Path, config: DatasetConfig) -> Sheet:
+        return rule.sheet(root)
+
+    def fits(folder: Path, config: DatasetConfig) -> bool:
+        return rule.fits(folder, AffectReader(None, AFFECTS, config.aliases))
+
+    return Layout(read, fits)
+
+
+def _pattern_rule(config: DatasetConfig) -> PathRule:
+    wanted = wanted_affects(config.affects, config.aliases)
+    pattern = PathPattern(config.pattern, [*(wanted or ()), *config.aliases])
+    return PathRule(_COLUMNS, pattern.read, pattern.depth)
+
+
+def _read_pattern(root: Path, config: DatasetConfig) -> Sheet:
+    return _pattern_rule(config).sheet(root)
+
+
+def _fits_pattern(folder: Path, config: DatasetConfig) -> bool:
+    allowed = None if config.affects is None else KNOWN_AFFECTS
+    wanted = wanted_affects(config.affects, config.aliases)
+    return _pattern_rule(config).fits(folder, AffectReader(wanted, allowed, config.aliases))
+
+
+def check_shared_affects(table: FrameTable, config: DatasetConfig) -> FrameTable:
+    """Refuse a table in which every affect belongs to one identity: the pattern took the identity for an affect."""
+    owners = table.frame.groupby("affect")["identity"].nunique()
+    if config.manifest is not None or len(table.identities) < 2 or owners.max() > 1:
+        return table
+    first = table.frame.iloc[0]
+    raise UserError(
+        f"dataset.pattern={config.pattern}: read so, every affect belongs to one identity only; for example "
+        f"'{first['path']}' shows the affect '{first['affect']}' of '{first['identity']}'. "
+        "Expected affects that several identities share. Say where the name ends and the affect begins, for example "
+        "'dataset.pattern=\"{identity}/{identity}_{affect}/{frame}.*\"'."
+    )
+
+
+FERG = rule_layout(PathRule(_COLUMNS, _ferg_labels, 3))
+
+
+MHFED = rule_layout(PathRule(_COLUMNS, _mhfed_labels, 3))
+
+
+FOLDER = Layout(_read_pattern, _fits_pattern, affects=None, finish=check_shared_affects)

@@ -1,5 +1,0 @@
-"""One module a family of data sets: from the folder of a data set to its FrameTable."""
-
-from fexgan_lit.data.layouts.index import LAYOUTS, index_dataset
-
-__all__ = ["LAYOUTS", "index_dataset"]

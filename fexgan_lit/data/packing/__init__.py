@@ -1,0 +1,1 @@
+"""Frames decoded once into one file that is mapped into memory."""

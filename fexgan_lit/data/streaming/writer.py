@@ -1,0 +1,193 @@
+"""A pack written as chunks: frames in random order by LitData's writer, the table and the facts beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fexgan_lit.data.config import DatasetConfig
+from fexgan_lit.data.frames import Images
+from fexgan_lit.data.packing.pack import Pack, Progress
+from fexgan_lit.data.streaming.config import PackSettings
+from fexgan_lit.data.streaming.format import (
+    FACTS,
+    INDEX,
+    STORED,
+    TABLE,
+    WRITING,
+    ChunkedFacts,
+    claim,
+    claimed,
+    frames_a_chunk,
+    parse_facts,
+)
+from fexgan_lit.data.streaming.storage import Place
+from fexgan_lit.utils.cache import partial_folder
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from fexgan_lit.data.table import FrameTable
+
+#: The options that decide which frames are in a pack and what is known of them.
+BAKED_IN = (
+    "layout", "manifest", "pattern", "aliases", "affects", "only", "sequence_ends", "annotations", "crop",
+    "crop_margin",
+)  # fmt: skip
+#: Seed of the order in which frames are stored.
+_ORDER_SEED = 20_220_110
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `write_chunks` left: where, its facts, and whether it was there already."""
+
+    place: str
+    facts: ChunkedFacts
+    reused: bool
+
+
+def check_writer() -> None:
+    """Raise a UserError where LitData is not installed."""
+    try:
+        import litdata  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f'pack.format=litdata: LitData cannot be used here ({error}); pip install "fexgan_lit[stream]", then '
+            "pip install --no-deps litdata (its torchvision is not needed)."
+        ) from error
+
+
+def check_place(place: Place) -> None:
+    """Raise a UserError if `place` cannot be read, or holds something other than a pack in chunks or part of one."""
+    if place.read(FACTS) is None and place.read(WRITING) is None and (found := place.first()) is not None:
+        raise UserError(
+            f"pack.to={place.name} holds other things, such as {found}; expected a new or empty place for the chunks."
+        )
+
+
+def write_chunks(
+    pack: Pack, config: DatasetConfig, place: Place, settings: PackSettings, progress: Progress | None = None
+) -> Written:
+    """Write `pack` to `place`, whole or recognisably not; what a broken-off try has sent to a store is not sent again.
+
+    Args:
+        pack: a memory-mapped pack.
+        config: what it was made with.
+        place: new, empty, or with the same pack, whole or in part.
+        settings: for `chunk_mb`.
+        progress: called with (frames written, frames in all), from this thread.
+
+    Raises:
+        UserError: LitData is missing, the place or the cache cannot be used, or the place holds something else.
+    """
+    check_writer()
+    check_place(place)
+    chunk_frames = frames_a_chunk(settings.chunk_mb, pack.images.shape[1], len(pack.table))
+    _refuse_others(place, pack.folder.name, chunk_frames)
+    content = place.read(FACTS)
+    if content is not None:
+        return Written(place.name, parse_facts(content), reused=True)
+    place.write(WRITING, claim(pack.folder.name, chunk_frames))
+    try:
+        with partial_folder(pack.folder) as scratch:
+            facts = _write_files(pack, config, place, chunk_frames, scratch, progress)
+    except OSError as error:
+        raise UserError(
+            f"the cache folder {pack.folder.parent}, in which chunks are made, cannot be used "
+            f"({error.strerror or error}); make room, or choose another with dataset.cache_dir=DIR."
+        ) from error
+    place.write(FACTS, facts.text())
+    place.remove(WRITING)
+    return Written(place.name, facts, reused=False)
+
+
+def _refuse_others(place: Place, name: str, chunk_frames: int) -> None:
+    """Raise a UserError where `place` holds another pack, or a part of one."""
+    for file, what in ((FACTS, "another pack"), (WRITING, "a part of another pack")):
+        content = place.read(file)
+        if content is None:
+            continue
+        try:
+            there = claimed(content)
+        except ValueError as error:
+            raise UserError(f"pack.to={place.name} holds {file}, {error}; name another place.") from error
+        if there != (name, chunk_frames):
+            raise UserError(
+                f"pack.to={place.name} holds {what} ({there[0]}, {there[1]} frames a chunk); this one is {name}, "
+                f"{chunk_frames} frames a chunk. Name another place, or remove what is there."
+            )
+
+
+def _write_files(
+    pack: Pack, config: DatasetConfig, place: Place, chunk_frames: int, scratch: Path, progress: Progress | None
+) -> ChunkedFacts:
+    """Everything but the facts, which are returned."""
+    order = np.random.default_rng(_ORDER_SEED).permutation(len(pack.table))  # stored position -> row
+    checks = _send_chunks(_chunk_files(pack.images, order, chunk_frames, scratch, progress), place)
+    _with_positions(pack.table, order).save(scratch / TABLE)
+    table = (scratch / TABLE).read_bytes()
+    place.write(TABLE, table)
+    place.write(INDEX, (scratch / INDEX).read_bytes())
+    return ChunkedFacts(
+        name=pack.folder.name,
+        dataset=config.name,
+        frames=len(pack.table),
+        size=pack.images.shape[1],
+        chunk_frames=chunk_frames,
+        checks=checks,
+        digest=hashlib.sha256(table).hexdigest(),
+        sizes=pack.sizes,
+        cropped=pack.cropped,
+        made_with={option: getattr(config, option) for option in BAKED_IN},
+    )
+
+
+def _chunk_files(
+    images: Images, order: np.ndarray, chunk_frames: int, scratch: Path, progress: Progress | None
+) -> Iterator[Path]:
+    """The files of the chunks one after the other, and at the end LitData's index, all in `scratch`."""
+    from litdata.streaming.writer import BinaryWriter
+
+    writer = BinaryWriter(str(scratch), chunk_size=chunk_frames)
+    for position, row in enumerate(order.tolist()):
+        finished = writer.add_item(position, images[row].tobytes())
+        if finished is not None:
+            yield Path(finished)
+        if progress is not None:
+            progress(position + 1, len(order))
+    yield from map(Path, writer.done())
+    writer.merge(1)
+
+
+def _send_chunks(files: Iterator[Path], place: Place) -> list[int]:
+    """Send every file, one while the next is made, and remove it; returns their CRC-32."""
+    checks: list[int] = []
+    with ThreadPoolExecutor(1) as pool:
+        sending: Future[None] | None = None
+        for file in files:
+            checks.append(zlib.crc32(file.read_bytes()))
+            if sending is not None:
+                sending.result()
+            sending = pool.submit(_send, place, file, checks[-1])
+        if sending is not None:
+            sending.result()
+    return checks
+
+
+def _send(place: Place, file: Path, check: int) -> None:
+    place.send(file, file.name, check)
+    file.unlink(missing_ok=True)
+
+
+def _with_positions(table: FrameTable, order: np.ndarray) -> FrameTable:
+    """`table` with the column that says where the frame of each row is stored."""
+    stored = np.empty(len(order), np.int64)
+    stored[order] = np.arange(len(order))
+    return replace(table, frame=table.frame.assign(**{STORED: stored}))

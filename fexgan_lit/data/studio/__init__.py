@@ -1,6 +1,0 @@
-"""Studios: data sets that are drawn on the spot, with exact ground truth."""
-
-from fexgan_lit.data.studio.cartoon.studio import CartoonStudio
-from fexgan_lit.data.studio.human.studio import HumanStudio
-
-__all__ = ["CartoonStudio", "HumanStudio"]

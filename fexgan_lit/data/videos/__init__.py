@@ -1,0 +1,1 @@
+"""Videos: reading them, and cutting frames out of them."""

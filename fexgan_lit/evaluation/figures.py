@@ -1,0 +1,112 @@
+"""Pictures of a comparison: the same sources and targets row by row, and where everyone stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fexgan_lit import figures
+from fexgan_lit.evaluation.measure import Scores
+from fexgan_lit.evaluation.methods import CEILING, FLOOR, Trained
+from fexgan_lit.evaluation.summary import Row
+from fexgan_lit.evaluation.test_set import Ground
+from fexgan_lit.metrics.groups import SourceEmbeddings
+from fexgan_lit.metrics.registry import metric_info
+from fexgan_lit.metrics.suite import Outcome
+
+
+def shown_pairs(ground: Ground, count: int, seed: int) -> np.ndarray:
+    """Numbers of `count` pairs that go through identities and wanted affects alike, (count,) int64."""
+    frames, pairs = ground.frames, ground.pairs
+    order = np.random.default_rng(seed).permutation(len(pairs))
+    identity, affect = frames.identity[pairs.source[order]], frames.affect[pairs.target[order]]
+    chosen: list[int] = []
+    for number in range(count):
+        seen = [order[i] for i in range(len(order)) if order[i] not in chosen]
+        if not seen:
+            break
+        wanted_identity = number % len(frames.identities)
+        wanted_affect = number % len(frames.affects)
+        fit = (identity == wanted_identity).astype(int) + (affect == wanted_affect)
+        fit[np.isin(order, chosen)] = -1
+        chosen.append(int(order[int(np.argmax(fit))]))
+    return np.array(chosen, np.int64)
+
+
+@torch.no_grad()
+def comparison_sheet(ground: Ground, contenders: Sequence[Trained], count: int, seed: int) -> Image.Image:
+    """Sources in rows; beside each the true frame and what each system makes of it (its first seed)."""
+    from fexgan_lit.data.pairs import FixedPairLoader, FixedPairs
+
+    rows = shown_pairs(ground, count, seed)
+    pairs = FixedPairs(ground.pairs.source[rows], ground.pairs.target[rows])
+    batch = next(iter(FixedPairLoader(ground.frames, pairs, len(rows), ground.image_size)))
+    firsts = list({contender.name: contender for contender in reversed(contenders)}.values())[::-1]
+    made = [_faces(contender, batch) for contender in firsts]
+    cells = torch.stack([batch.target, *made], dim=1)  # (R, 1 + systems, 3, S, S)
+    frames = ground.frames
+    labels = [
+        f"{frames.identities[i]}, {frames.affects[a]}"
+        for i, a in zip(batch.identity.tolist(), batch.target_affect.tolist(), strict=True)
+    ]
+    columns = ["true frame", *(contender.name for contender in firsts)]
+    return figures.complex_grid(batch.source, cells, labels, columns, reference_label="source")
+
+
+def _faces(contender: Trained, batch: object) -> Tensor:
+    answer = contender.answer(batch.to(contender.system.device))  # type: ignore[attr-defined]
+    return (answer.generated if isinstance(answer, Outcome) else answer).cpu()
+
+
+def standings_figure(rows: Sequence[Row], metrics: Sequence[str]) -> Image.Image:
+    """A panel a metric: every seed a dot, the interval a bar, ceiling and floor as lines."""
+    systems = [row for row in rows if row.runs]
+    lines = {row.name: row for row in rows if row.name in (CEILING, FLOOR)}
+    panels = {}
+    for metric in metrics:
+        dots = {row.name: row.figures[metric].seeds for row in systems if metric in row.figures}
+        if dots:
+            # a frame against itself has no PSNR; the cap in its place would leave the systems in a corner
+            drawn = {name: row for name, row in lines.items() if not (metric == "psnr" and name == CEILING)}
+            bounds = {name: row.figures[metric].mean for name, row in drawn.items() if metric in row.figures}
+            bars: Mapping[str, tuple[float, float]] = {
+                row.name: (interval.low, interval.high)
+                for row in systems
+                if metric in row.figures and (interval := row.figures[metric].interval) is not None
+            }
+            panels[metric_info(metric).arrow] = figures.DotPanel(dots, bars, bounds)
+    return figures.dot_panels(panels)
+
+
+def identity_sheet(
+    scores: Sequence[Scores], sources: SourceEmbeddings, ground: Ground, seed: int, most: int = 160
+) -> tuple[Image.Image, str] | None:
+    """Where the identity judge puts untouched and generated faces, by multidimensional scaling, and how it was made.
+
+    Args:
+        scores: of systems; of several seeds the first is drawn.
+        sources: the untouched frames.
+        ground: what was measured on.
+        seed: of the scaling and the choice of faces.
+        most: faces of every group.
+    """
+    from fexgan_lit.metrics.identity import identity_map
+
+    firsts = {s.name: s for s in reversed(scores) if s.embeddings is not None and s.run is not None}
+    chosen = list(firsts.values())[::-1]
+    if not chosen:
+        return None
+    rng = np.random.default_rng(seed)
+    groups = [(sources.frames, sources.identity), *(s.embeddings for s in chosen if s.embeddings is not None)]
+    rows = [np.sort(rng.permutation(len(embeddings))[:most]) for embeddings, _ in groups]
+    features = torch.cat([embeddings[r] for (embeddings, _), r in zip(groups, rows, strict=True)])
+    people = torch.cat([identity[r] for (_, identity), r in zip(groups, rows, strict=True)])
+    group = np.repeat(np.arange(len(groups)), [len(r) for r in rows])
+    found = identity_map(features, people, seed=seed, most=len(features))
+    names = ground.frames.identities
+    picture = figures.people_map(found.points, found.labels, names, group[found.rows], [s.name for s in chosen])
+    return picture, found.note

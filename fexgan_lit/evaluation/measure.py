@@ -1,0 +1,218 @@
+"""What one contender's answers are worth: values pair by pair, and numbers of the whole set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fexgan_lit.evaluation.methods import Contender, Trained
+from fexgan_lit.metrics.groups import (
+    DiscriminatorMetrics,
+    DistributionMetrics,
+    GeometryMetrics,
+    IdentityMetrics,
+    JudgeMetrics,
+    PixelMetrics,
+    SourceEmbeddings,
+)
+from fexgan_lit.metrics.judges.files import Unavailable
+from fexgan_lit.metrics.suite import MetricGroup, MetricSuite, Outcome
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fexgan_lit.data.pairs import PairBatch
+    from fexgan_lit.evaluation.config import EvaluationSettings, MetricSettings
+    from fexgan_lit.evaluation.test_set import Ground
+    from fexgan_lit.metrics.extractors import FeatureExtractor
+    from fexgan_lit.metrics.judges.panel import JudgeBench
+    from fexgan_lit.metrics.lpips import Lpips
+    from fexgan_lit.utils.console import Stages
+
+
+@dataclass(frozen=True, eq=False)
+class Instruments:
+    """What measures, made once for all contenders.
+
+    Attributes:
+        judges: of affect, geometry and identity.
+        extractors: of features for distances between distributions, by name.
+        lpips: or why there is none.
+        real: features (n, F) of the true frames of the split, by extractor.
+        sources: embeddings of the untouched sources, or None where nobody can tell people apart.
+        seed: of subsets and shuffles.
+    """
+
+    judges: JudgeBench
+    extractors: Mapping[str, FeatureExtractor | Unavailable]
+    lpips: Lpips | Unavailable | None
+    real: Mapping[str, Tensor]
+    sources: SourceEmbeddings | None
+    seed: int
+
+    def suite(self, where: str) -> MetricSuite:
+        """A fresh suite for one contender."""
+        groups: list[MetricGroup] = [
+            PixelMetrics(multiscale=True, lpips=self.lpips),
+            JudgeMetrics(self.judges.affect, f1=True),
+            DistributionMetrics(self.extractors, self.real, full=True, seed=self.seed),
+            DiscriminatorMetrics(),
+        ]
+        if self.judges.geometry is not None or self.judges.units is not None:
+            groups.append(GeometryMetrics(self.judges))
+        if self.sources is not None:
+            groups.append(IdentityMetrics(self.sources))
+        return MetricSuite(groups, where)
+
+
+def make_instruments(ground: Ground, settings: EvaluationSettings, stage: Stages) -> Instruments:
+    """Train or find the judges, look for weights, and read the true frames once.
+
+    Raises:
+        UserError: weights or judges that were named cannot be used.
+    """
+    from fexgan_lit.metrics.distributions import real_features
+    from fexgan_lit.metrics.extractors import JudgeExtractor, make_inception
+    from fexgan_lit.metrics.judges.affect import Judge
+    from fexgan_lit.metrics.lpips import make_lpips
+    from fexgan_lit.utils.cache import cache_root
+
+    asked = settings.metrics
+    cache = cache_root(ground.data.config.cache_dir)
+    judges = judge_bench(ground, asked, stage).to(settings.device)
+    extractors: dict[str, FeatureExtractor | Unavailable] = {"inception": make_inception(asked.inception_weights)}
+    extractors["judge"] = (
+        JudgeExtractor(judges.affect.net)
+        if isinstance(judges.affect, Judge)
+        else Unavailable("metrics.affect_judge is a network of your own, whose features are not known")
+    )
+    lpips = make_lpips(asked.lpips_net, asked.lpips_backbone, asked.lpips_heads)
+    real = {
+        name: real_features(
+            extractor.to(settings.device), ground.frames, ground.data.target_rows(ground.frames), ground.image_size,
+            cache, f"{ground.data.key}/{ground.split}", stage(f"reading true frames with {name}"),
+        )
+        for name, extractor in extractors.items() if not isinstance(extractor, Unavailable)
+    }  # fmt: skip
+    sources = None
+    if judges.identity is not None:
+        stage("embedding true frames")
+        sources = SourceEmbeddings.of(judges.identity, ground.frames, ground.image_size)
+    if not isinstance(lpips, Unavailable):
+        lpips.to(settings.device)
+    return Instruments(judges, extractors, lpips, real, sources, settings.seed)
+
+
+def judge_bench(ground: Ground, asked: MetricSettings, stage: Stages) -> JudgeBench:
+    """Every judge the data allow; the user's own take their places."""
+    from fexgan_lit.metrics.judges.panel import load_or_train_judges, load_own_judges
+    from fexgan_lit.utils.cache import cache_root
+
+    own = load_own_judges(asked.affect_judge, asked.au_judge, asked.identity_judge)
+    running: dict[str, object] = {}
+
+    def told(name: str, done: int, total: int) -> None:
+        if running.get("name") != name:
+            running.update(name=name, progress=stage(f"training the judge of {name}"))
+        running["progress"](done, total)  # type: ignore[operator]
+
+    return load_or_train_judges(
+        ground.data.train, ground.data.val, image_size=ground.image_size,
+        cache_dir=cache_root(ground.data.config.cache_dir), key=ground.data.key, own=own, progress=told,
+    )  # fmt: skip
+
+
+@dataclass
+class Scores:
+    """Everything measured of one contender.
+
+    Attributes:
+        name: of the contender.
+        columns: values pair by pair, (N,).
+        numbers: metrics of the whole set.
+        recipes: by metric.
+        notes: by subject.
+        confusion: (K, K) counts, row the asked affect, column the judge's verdict; None without a judge.
+        embeddings: of the generated faces, (N, E), and who they should show, (N,); None without an identity judge.
+        run: folder of the run, or None for ceiling and floor.
+        seed: of the run.
+    """
+
+    name: str
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
+    recipes: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    confusion: np.ndarray | None = None
+    embeddings: tuple[Tensor, Tensor] | None = None
+    run: str | None = None
+    seed: int | None = None
+
+    def value(self, metric: str) -> float | None:
+        """The metric as one number; None where it was not measured."""
+        if metric in self.columns:
+            known = self.columns[metric][~np.isnan(self.columns[metric])]
+            return float(known.mean()) if len(known) else None
+        return self.numbers.get(metric)
+
+    def metrics(self) -> dict[str, float]:
+        """All of them."""
+        found = {name: self.value(name) for name in (*self.columns, *self.numbers)}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+@torch.no_grad()
+def score(
+    contender: Contender,
+    batches: Iterable[PairBatch],
+    suite: MetricSuite,
+    progress: Callable[[int], None] | None = None,
+) -> Scores:
+    """Let a contender answer every batch and measure it.
+
+    Raises:
+        UserError: its faces have values that are no numbers, or there is no pair.
+    """
+    device = contender.system.device if isinstance(contender, Trained) else torch.device("cpu")
+    suite.to(device)
+    for batch in batches:
+        moved = batch.to(device)
+        answer = contender.answer(moved)
+        outcome = answer if isinstance(answer, Outcome) else None
+        generated = answer.generated if isinstance(answer, Outcome) else answer
+        check_finite(generated, contender.name)
+        suite.update(moved, generated, outcome)
+        if progress is not None:
+            progress(len(batch))
+    if not suite.n:
+        raise UserError("there is nothing to measure: no image was generated; is the split empty?")
+    columns = {name: column.double().numpy() for name, column in suite.per_pair().items()}
+    made = Scores(contender.name, columns, suite.numbers(), suite.recipes(), suite.notes())
+    confusion = suite.confusion()
+    made.confusion = None if confusion is None else confusion.numpy()
+    identity = [group for group in suite.groups if isinstance(group, IdentityMetrics)]
+    made.embeddings = identity[0].embeddings if identity else None
+    if isinstance(contender, Trained):
+        made.run, made.seed = str(contender.run.path), contender.settings.seed
+    return made
+
+
+def check_finite(images: Tensor, name: str) -> None:
+    """Refuse faces with values that are no numbers: a mean over them would be none either.
+
+    Raises:
+        UserError: naming how many there are.
+    """
+    broken = ~images.isfinite().flatten(1).all(1)  # (B, 3, S, S) -> (B,)
+    if broken.any():
+        raise UserError(
+            f"{name}: {int(broken.sum())} of {len(images)} faces in a batch hold values that are no finite numbers, so "
+            "nothing can be measured. The training of this run diverged; take an earlier checkpoint "
+            "(run=RUN_DIR/checkpoints/best.ckpt) or train again with a lower optimizer.lr."
+        )

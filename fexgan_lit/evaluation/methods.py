@@ -1,0 +1,157 @@
+"""Who is measured: trained systems, and beside them the true frames (ceiling) and the untouched sources (floor)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fexgan_lit.data.pairs import PairBatch
+    from fexgan_lit.evaluation.config import EvaluationSettings
+    from fexgan_lit.metrics.suite import Outcome
+    from fexgan_lit.runs.config import TrainSettings
+    from fexgan_lit.runs.folder import RunFolder
+    from fexgan_lit.systems.base import ExpressionSystem
+
+#: Names of the rows that no system made.
+CEILING, FLOOR = "true frames (ceiling)", "untouched sources (floor)"
+
+
+class Contender(Protocol):
+    """Something that answers pairs with faces."""
+
+    @property
+    def name(self) -> str:
+        """Of its row; contenders of one name are seeds of one configuration."""
+
+    def answer(self, batch: PairBatch) -> Tensor | Outcome:
+        """Faces (B, 3, S, S) in [-1, 1] for the targets of a batch."""
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """The true target frames: what no system can beat."""
+
+    name: str = CEILING
+
+    def answer(self, batch: PairBatch) -> Tensor:
+        """The targets."""
+        return batch.target
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The sources, passed off as the answer: what doing nothing is worth."""
+
+    name: str = FLOOR
+
+    def answer(self, batch: PairBatch) -> Tensor:
+        """The sources."""
+        return batch.source
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained system out of its run folder.
+
+    Attributes:
+        name: of its row.
+        run: its folder.
+        settings: what it was trained with.
+        system: in evaluation mode.
+    """
+
+    name: str
+    run: RunFolder
+    settings: TrainSettings
+    system: ExpressionSystem
+
+    def answer(self, batch: PairBatch) -> Outcome:
+        """What the system makes of a batch, and what its discriminator says of it."""
+        return self.system.assess(batch)
+
+
+def open_contender(place: str | Path, name: str | None = None, device: str = "cpu") -> Trained:
+    """The trained system of a run folder, or of a checkpoint in one.
+
+    Raises:
+        UserError: there is no run, or its weights do not fit.
+    """
+    from fexgan_lit.runs.config import train_settings
+    from fexgan_lit.runs.folder import RunFolder
+    from fexgan_lit.runs.weights import load_system
+
+    run = RunFolder.at(place)
+    settings = train_settings(run.read_config())
+    return Trained(name or configuration_name(settings), run, settings, load_system(place, device))
+
+
+def open_contenders(settings: EvaluationSettings, progress: Callable[[int, int], None]) -> list[Trained]:
+    """The systems of every run that was named."""
+    names: list[str | None] = [*settings.names] or [None] * len(settings.places)
+    opened = []
+    for number, (place, name) in enumerate(zip(settings.places, names, strict=True)):
+        progress(number, len(settings.places))
+        opened.append(open_contender(place, name, settings.device))
+    return opened if settings.names else tell_apart(opened)
+
+
+def configuration_name(settings: TrainSettings) -> str:
+    """What a run is called in a table: its model."""
+    return str(settings.model.name)
+
+
+def configuration(settings: TrainSettings) -> dict[str, Any]:
+    """Everything that decides what a run learns, but for its seed: runs that agree in it are seeds of one another."""
+    from dataclasses import asdict
+
+    parts: dict[str, Any] = {name: asdict(getattr(settings, name)) for name in ("model", "loss", "optimizer")}
+    parts["dataset"] = {
+        key: value for key, value in asdict(settings.dataset).items() if key not in ("root", "cache_dir", "workers")
+    }
+    parts["length"] = (settings.trainer.max_steps, settings.trainer.max_minutes)
+    parts["trainer"] = {name: getattr(settings.trainer, name) for name in ("precision", "micro_batch")}
+    parts["callbacks"] = {name: vars(callback) for name, callback in settings.callbacks.items()}
+    return parts
+
+
+def tell_apart(contenders: list[Trained]) -> list[Trained]:
+    """Give runs of different configurations different names, those of one configuration the same.
+
+    The first configuration of a name keeps it; the others get the options in which they differ from it.
+    """
+    from dataclasses import replace
+
+    groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    named = []
+    for contender in contenders:
+        flat = _flat(configuration(contender.settings))
+        known = groups.setdefault(contender.name, [])
+        label = next((label for label, other in known if other == flat), None)
+        if label is None:
+            label = contender.name if not known else f"{contender.name} ({_difference(known[0][1], flat)})"
+            known.append((label, flat))
+        named.append(replace(contender, name=label))
+    return named
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Every value as text, by its full name."""
+    found: dict[str, str] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = str(value)
+    return found
+
+
+def _difference(first: dict[str, str], other: dict[str, str], most: int = 3) -> str:
+    changed = [f"{key}={other.get(key)}" for key in sorted(first | other) if first.get(key) != other.get(key)]
+    more = f", {len(changed) - most} more" if len(changed) > most else ""
+    return ", ".join(changed[:most]) + more

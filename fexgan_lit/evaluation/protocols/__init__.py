@@ -1,0 +1,1 @@
+"""The protocols of an evaluation: quality, augmentation, clips."""

@@ -1,0 +1,307 @@
+"""What generated frames are worth as training data (Li et al., Table 4): a fixed classifier with more and more."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fexgan_lit import figures
+from fexgan_lit.data.reference import telling_rows
+from fexgan_lit.evaluation.protocols.augmented_data import (
+    Enlarged,
+    Pool,
+    chosen_frames,
+    draw_requests,
+    draw_share,
+    generate_pool,
+)
+from fexgan_lit.evaluation.protocols.classifier import (
+    ClassifierRecipe,
+    accuracy,
+    classifier_size,
+    make_network,
+    recipe_for,
+    steps_of,
+    train_classifier,
+)
+from fexgan_lit.evaluation.report import Findings
+from fexgan_lit.evaluation.summary import Figure, Row
+from fexgan_lit.evaluation.tables import augmentation_reference
+from fexgan_lit.metrics.judges.affect import JudgeRecipe
+from fexgan_lit.metrics.registry import augmented
+from fexgan_lit.metrics.tables import ABSENT
+from fexgan_lit.utils.tables import TextTable
+
+if TYPE_CHECKING:
+    from fexgan_lit.data.frames import FrameSet
+    from fexgan_lit.evaluation.config import EvaluationSettings
+    from fexgan_lit.evaluation.methods import Trained
+    from fexgan_lit.evaluation.test_set import Ground
+    from fexgan_lit.utils.console import Stages
+
+
+#: Streams of random numbers that must not repeat one another: the share of true frames, then what is asked for.
+_SHARE, _REQUESTS = range(2)
+
+
+@dataclass
+class Accuracies:
+    """What the classifiers name rightly.
+
+    Attributes:
+        times: how many generated frames for every true one, T of them, ascending.
+        by_run: by the name of a run, (seeds, T).
+        n_real: true frames a classifier learns from.
+        n_train: true frames it could learn from.
+        n_pool: different generated faces of a run and seed.
+        n_test: held-out true frames behind every accuracy.
+        recipe: of every classifier.
+    """
+
+    times: tuple[int, ...]
+    by_run: dict[str, np.ndarray]
+    n_real: int
+    n_train: int
+    n_pool: int
+    n_test: int
+    recipe: ClassifierRecipe
+
+    @property
+    def steps(self) -> int:
+        """Of every classifier."""
+        return steps_of(self.recipe)
+
+
+def one_name_a_run(runs: Sequence[Trained]) -> list[Trained]:
+    """A name of its own for every run: where several have one, the seed is added, then the folder, then a number."""
+    names = [run.name for run in runs]
+    for endings in (
+        [f", seed {run.settings.seed}" for run in runs],
+        [f" ({run.run.path.name})" for run in runs],
+        [f" {number}" for number in range(len(runs))],
+    ):
+        names = [
+            name + end if names.count(name) > 1 else name for name, end in zip(names, endings, strict=True)
+        ]  # fmt: skip
+    return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
+
+
+def measure_accuracies(
+    runs: Sequence[Trained], ground: Ground, settings: EvaluationSettings, stage: Stages
+) -> Accuracies:
+    """A classifier for every run, multiple and seed.
+
+    A seed draws the share of true frames, the sources, the targets and the weights anew. Within a seed all runs are
+    asked for the same faces, and a larger multiple adds to the faces of the smaller ones.
+
+    Args:
+        runs: of names that differ.
+        ground: whose held-out frames are the test.
+        settings: with `augmentation`.
+        stage: begins a bar on the terminal.
+
+    Raises:
+        UserError: a system gives values that are no numbers.
+    """
+    asked = settings.augmentation
+    times = tuple(sorted(asked.times))
+    made: dict[str, list[list[float]]] = {run.name: [] for run in runs}
+    for seed in range(settings.seed, settings.seed + asked.seeds):
+        bench = Bench.of(ground, settings, seed)
+        alone = bench.accuracy_of(None, 0, stage) if 0 in times else 0.0  # the same for all runs
+        for run in runs:
+            with bench.faces_of(run, stage) as pool:
+                made[run.name].append([bench.accuracy_of(pool, k, stage) if k else alone for k in times])
+    return Accuracies(
+        times=times,
+        by_run={name: np.array(rows) for name, rows in made.items()},
+        n_real=len(bench.real),
+        n_train=bench.n_train,
+        n_pool=bench.n_pool,
+        n_test=len(bench.test),
+        recipe=bench.recipe,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """All classifiers of one seed.
+
+    Attributes:
+        ground: whose held-out frames are the test.
+        settings: with `augmentation`.
+        seed: of everything drawn here.
+        real: true frames that classifiers learn from.
+        n_train: true frames there were to choose from.
+        test: (n,) int64, held-out frames whose affect shows.
+        size: side in pixels that the network works at.
+        recipe: of every classifier.
+    """
+
+    ground: Ground
+    settings: EvaluationSettings
+    seed: int
+    real: FrameSet
+    n_train: int
+    test: np.ndarray
+    size: int
+    recipe: ClassifierRecipe
+
+    @classmethod
+    def of(cls, ground: Ground, settings: EvaluationSettings, seed: int) -> Bench:
+        """Draw the true frames of a seed; as with judges, frames too weak for their label to show are left out."""
+        asked, train, bounds = settings.augmentation, ground.data.train, JudgeRecipe()
+        telling = telling_rows(train, bounds.min_intensity)
+        rows = draw_share(train, telling, asked.real_share, np.random.default_rng((seed, _SHARE)))
+        return cls(
+            ground, settings, seed,
+            real=chosen_frames(train, rows),
+            n_train=len(telling),
+            test=telling_rows(ground.frames, bounds.held_out_intensity),
+            size=classifier_size(asked.network, ground.image_size),
+            recipe=recipe_for(len(rows), asked.images),
+        )  # fmt: skip
+
+    @property
+    def n_pool(self) -> int:
+        """Different faces that a run generates."""
+        asked = self.settings.augmentation
+        return min(max(asked.times) * len(self.real), asked.most_generated)
+
+    @contextlib.contextmanager
+    def faces_of(self, run: Trained, stage: Stages) -> Iterator[Pool | None]:
+        """What a run generates for all multiples, in the cache folder as long as the context lasts."""
+        from fexgan_lit.utils.cache import cache_root
+
+        if not self.n_pool:
+            yield None
+            return
+        rng = np.random.default_rng((self.seed, _REQUESTS))
+        requests = draw_requests(self.real, self.n_pool, self.ground.data.config.min_target_intensity, rng)
+        folder = cache_root(self.ground.data.config.cache_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        progress = stage(f"{run.name}, seed {self.seed}: generating {self.n_pool} faces")
+        with tempfile.TemporaryDirectory(prefix="augmentation-", dir=folder, ignore_cleanup_errors=True) as place:
+            path, batch = Path(place) / "faces.uint8", self.settings.batch_size
+            yield generate_pool(run, self.real, requests, self.size, batch, path, progress)
+
+    def accuracy_of(self, pool: Pool | None, times: int, stage: Stages) -> float:
+        """Of a classifier trained on `times` as many generated frames as true ones, on true frames it has not seen."""
+        name, K = self.settings.augmentation.network, len(self.real.affects)
+        frames = Enlarged(self.real, pool)
+        net = make_network(name, K, self.size, self.seed).to(self.settings.device)
+        progress = stage(f"seed {self.seed}: training a classifier with ×{times}")
+        net = train_classifier(net, frames, frames.rows(times), self.size, self.seed, self.recipe, progress)
+        return accuracy(net, self.ground.frames, self.test, self.size)
+
+
+def find_augmentation(
+    contenders: Sequence[Trained], ground: Ground, settings: EvaluationSettings, command: str, stage: Stages
+) -> Findings:
+    """Train the classifiers and put their accuracies side by side, a row a run."""
+    runs = one_name_a_run(contenders)
+    found = measure_accuracies(runs, ground, settings, stage)
+    stage("drawing")
+    data = ground.data.config
+    findings = Findings(
+        title=f"Generated frames as training data: {', '.join(found.by_run)}",
+        command=command,
+        where=f"{found.n_test} held-out true frames of {data.name} (split={data.split}, split_seed={data.split_seed}) "
+        f"at {data.image_size} px",
+        rows=[_row(run, found) for run in runs],
+        differences=[],
+        judges=[],
+        recipes=_recipes(found, settings),
+        notes=_notes(found, settings),
+        seed=settings.seed,
+        reading="Share of held-out true frames named rightly by a classifier trained on the true frames (×0) and on so "
+        "many times as many generated ones besides; ± is the deviation between its seeds. All took the same number of "
+        "steps.",
+    )
+    findings.tables = [seeds_table(found, settings.seed), augmentation_reference()]
+    findings.pictures["augmentation"] = figures.accuracy_curves(found.times, found.by_run)
+    findings.captions["augmentation"] = (
+        "A dot a seed, the line their mean, the band one deviation to either side; ×0 is the true frames alone."
+    )
+    return findings
+
+
+def _row(run: Trained, found: Accuracies) -> Row:
+    values = found.by_run[run.name]
+    cells = {augmented(k): _figure(values[:, i]) for i, k in enumerate(found.times)}
+    return Row(run.name, cells, (str(run.run.path),), (run.settings.seed,), {})
+
+
+def _figure(values: np.ndarray) -> Figure:
+    deviation = float(values.std(ddof=1)) if len(values) > 1 else None
+    return Figure(float(values.mean()), deviation, None, tuple(values.tolist()))
+
+
+def seeds_table(found: Accuracies, first_seed: int = 0) -> TextTable:
+    """The accuracy of every seed, and what generated frames gain over the true ones alone, seed by seed."""
+    count = len(next(iter(found.by_run.values())))
+    header = ("", *(f"seed {first_seed + i}" for i in range(count)), "gain over ×0")
+    rows = []
+    for name, values in found.by_run.items():
+        for i, k in enumerate(found.times):
+            alone = values[:, found.times.index(0)] if 0 in found.times and k else None
+            gain = ABSENT if alone is None else _signed(values[:, i] - alone)
+            rows.append((f"{name}, ×{k}", *(f"{value:.3f}" for value in values[:, i]), gain))
+    note = "A gain is the mean over the seeds of the difference to ×0 of the same seed, ± its deviation."
+    return TextTable("Accuracy of every seed", header, tuple(rows), 0, (note,))
+
+
+def _signed(differences: np.ndarray) -> str:
+    deviation = f" ± {differences.std(ddof=1):.3f}" if len(differences) > 1 else ""
+    return f"{differences.mean():+.3f}{deviation}"
+
+
+def _recipes(found: Accuracies, settings: EvaluationSettings) -> dict[str, str]:
+    asked, bounds, recipe = settings.augmentation, JudgeRecipe(), found.recipe
+    network = {"judge": "the residual trunk of the judges", "resnet18": "torchvision's ResNet-18"}[asked.network]
+    line = (
+        f"share of {found.n_test} held-out true frames named rightly; classifier: {network}, from random weights, "
+        f"{found.steps} steps of {recipe.batch_size} images by AdamW (one cycle up to {recipe.learning_rate:g}), label "
+        f"smoothing {recipe.label_smoothing:g}, shifts, light, blur and noise as for the judges; trained on "
+        f"{found.n_real} true frames (of {found.n_train}) and the generated ones, in shuffled passes; frames count "
+        f"whose affect shows (intensity {bounds.min_intensity:g} in training, {bounds.held_out_intensity:g} in the "
+        "test, or not known, or neutral)"
+    )
+    return {augmented(k): line if k else f"{line}; no generated frames" for k in found.times}
+
+
+def _notes(found: Accuracies, settings: EvaluationSettings) -> dict[str, str]:
+    asked, seen = settings.augmentation, found.steps * found.recipe.batch_size
+    largest = max(found.times)
+    alone, with_most = (_often(seen / (found.n_real * (1 + times))) for times in (0, largest))
+    notes = {
+        "seeds": "each draws the true frames (where real_share is below 1), sources, targets and weights anew; in one "
+        "seed all runs are asked for the same faces",
+        "labels": "the affect asked for, drawn uniformly over the affects of the true frames; the expression is that "
+        "of a true frame of the source's person, or of another person moved onto it where that person never shows it; "
+        "true frames the classifier does not have are neither sources nor targets",
+        "steps": f"{found.steps} for every classifier, so {seen} images seen; with ×{largest} a frame is seen "
+        f"{with_most} times, without generated frames {alone} times (augmentation.images)",
+    }
+    if asked.real_share < 1:
+        notes["real share"] = (
+            f"{asked.real_share:g} of the true training frames of every affect; the systems themselves were trained on "
+            "all of them, so a gain may be what they remember of the others"
+        )
+    repeated = [k for k in found.times if k * found.n_real > found.n_pool]
+    if repeated:
+        notes["repeated faces"] = (
+            f"{', '.join(f'×{k}' for k in repeated)}: {found.n_pool} different faces that come again and again "
+            "(augmentation.most_generated)"
+        )
+    return notes
+
+
+def _often(times: float) -> str:
+    return f"{times:.2g}" if times < 10 else f"{times:.0f}"

@@ -1,0 +1,202 @@
+"""Is it one person from frame to frame? Clips made frame by frame after true ones, and what the judges see in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fexgan_lit.data.clips import rows_of_takes
+from fexgan_lit.data.pairs import FixedPairLoader, FixedPairs
+from fexgan_lit.data.reference import telling_rows
+from fexgan_lit.evaluation.measure import Scores, check_finite
+from fexgan_lit.evaluation.methods import Contender, Trained
+from fexgan_lit.metrics.identity import acd, acd_i
+from fexgan_lit.metrics.judges.affect import JudgeRecipe
+from fexgan_lit.metrics.suite import Outcome
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from fexgan_lit.data.frames import FrameSet
+    from fexgan_lit.data.pairs import PairBatch
+    from fexgan_lit.expression import Expression
+    from fexgan_lit.metrics.judges.external import OwnIdentityJudge
+    from fexgan_lit.metrics.judges.identity import IdentityJudge
+    from fexgan_lit.metrics.judges.panel import JudgeBench
+
+
+class Clip(NamedTuple):
+    """A true take and the frame its imitations are made from.
+
+    Attributes:
+        source: row of the FrameSet.
+        rows: (T,) int64, the take in the order of time.
+    """
+
+    source: int
+    rows: np.ndarray
+
+
+class Clips(NamedTuple):
+    """The clips of a split, and how many takes were left out because they have one frame only."""
+
+    clips: list[Clip]
+    single: int
+
+
+def clips_of(frames: FrameSet, most: int | None = None, seed: int = 0) -> Clips:
+    """Every take of `frames`, its source the first neutral frame of the person, else the take's own first frame.
+
+    Args:
+        frames: a split.
+        most: clips, drawn with `seed`; None: all.
+        seed: of the draw.
+
+    Raises:
+        UserError: the data know no takes, or fewer than two of them have two frames.
+    """
+    takes = rows_of_takes(frames, "take")
+    long = [rows for rows in takes if len(rows) > 1]
+    if len(long) < 2:
+        raise UserError(
+            f"protocol=clips: {len(long)} of {len(takes)} takes in this split have two frames or more; expected two "
+            "at least. Hold more back with dataset.val_fraction, whole takes with dataset.split=take, or measure on "
+            "split=train."
+        )
+    if most is not None and most < len(long):
+        chosen = np.sort(np.random.default_rng(seed).choice(len(long), most, replace=False))
+        long = [long[i] for i in chosen]
+    single = sum(len(rows) < 2 for rows in takes)
+    return Clips([Clip(source_of(frames, rows), rows) for rows in long], single)
+
+
+def source_of(frames: FrameSet, rows: np.ndarray) -> int:
+    """The first neutral frame of the person in the take `rows` (T,), else the first of the take."""
+    if "neutral" in frames.affects:
+        same = frames.identity == frames.identity[rows[0]]
+        neutral = np.flatnonzero(same & (frames.affect == frames.affects.index("neutral")))
+        if len(neutral):
+            return int(neutral[0])
+    return int(rows[0])
+
+
+def wanted_of(batch: PairBatch, frames: FrameSet, reads: frozenset[str], strength: str) -> Expression:
+    """What each frame of a clip is asked to show: all that is known of the true frame.
+
+    A system that reads nothing but labels is told no more of a frame than its strength; with `strength` = ``follow``
+    the label is as strong as the true frame, where that is known.
+    """
+    wanted = batch.target_expression(len(frames.affects))
+    if strength == "full" or reads != {"affect"} or frames.intensity is None or wanted.affect is None:
+        return wanted
+    known = torch.from_numpy(np.nan_to_num(frames.intensity[batch.target_row.cpu().numpy()], nan=1.0))
+    if "neutral" in frames.affects:  # a neutral frame is as neutral as can be
+        known = torch.where(batch.target_affect.cpu() == frames.affects.index("neutral"), 1.0, known)
+    return replace(wanted, affect=wanted.affect * known.to(wanted.affect).unsqueeze(1))  # (B, K) * (B, 1)
+
+
+@torch.no_grad()
+def answer(contender: Contender, batch: PairBatch, frames: FrameSet, strength: str) -> Tensor:
+    """Frames (B, 3, S, S) in [-1, 1] of a contender for the sources and targets of `batch`.
+
+    Raises:
+        UserError: they hold values that are no numbers.
+    """
+    if isinstance(contender, Trained):
+        system = contender.system
+        moved = batch.to(system.device)
+        wanted = wanted_of(moved, frames, system.reads, strength)
+        made = system.synthesize(moved.source, moved.source_expression(len(frames.affects)), wanted)
+    else:
+        given = contender.answer(batch)
+        made = given.generated if isinstance(given, Outcome) else given
+    check_finite(made, contender.name)
+    return made
+
+
+class Filmed(NamedTuple):
+    """What the judges see in all frames of a contender's clips, one clip after the other.
+
+    Attributes:
+        embeddings: (N, E), who it is.
+        affect: (N,) int64, the verdict.
+    """
+
+    embeddings: Tensor
+    affect: np.ndarray
+
+
+def film(
+    contender: Contender, clips: Sequence[Clip], frames: FrameSet, judges: JudgeBench, size: int, batch_size: int,
+    strength: str, progress: Callable[[int, int], None] | None = None,
+) -> Filmed:  # fmt: skip
+    """Let a contender make all clips and the judges look at them, without keeping the frames."""
+    pairs = pairs_of(clips)
+    embeddings, affects, done = [], [], 0
+    for batch in FixedPairLoader(frames, pairs, batch_size, size):
+        made = answer(contender, batch, frames, strength)
+        embeddings.append(identity_judge(judges).embed(made))
+        affects.append(judges.affect_logits(made).argmax(dim=1).numpy())
+        done += len(batch)
+        if progress is not None:
+            progress(done, len(pairs))
+    return Filmed(torch.cat(embeddings), np.concatenate(affects))
+
+
+def pairs_of(clips: Sequence[Clip]) -> FixedPairs:
+    """Source and target of every frame, one clip after the other."""
+    source = np.repeat([clip.source for clip in clips], [len(clip.rows) for clip in clips])
+    return FixedPairs(source.astype(np.int64), np.concatenate([clip.rows for clip in clips]))
+
+
+def identity_judge(judges: JudgeBench) -> IdentityJudge | OwnIdentityJudge:
+    """Who embeds faces.
+
+    Raises:
+        UserError: the data show one person only, so nobody can learn to.
+    """
+    if judges.identity is None:
+        raise UserError(
+            "protocol=clips: ACD is a distance between identity features, and the training split shows one person "
+            "only, from which none can be learnt. Give a face recogniser with metrics.identity_judge.path=FILE."
+        )
+    return judges.identity
+
+
+def clip_scores(
+    contender: Contender, filmed: Filmed, clips: Sequence[Clip], frames: FrameSet, sources: Tensor
+) -> Scores:
+    """ACD, ACD-I and the share of frames whose affect the judge reads as asked, clip by clip.
+
+    Args:
+        contender: who made the clips.
+        filmed: what the judges saw.
+        clips: C of them.
+        frames: that the clips are of.
+        sources: (C, E), embeddings of the sources.
+    """
+    shows = np.isin(np.arange(len(frames)), telling_rows(frames, JudgeRecipe().held_out_intensity))
+    ends = np.cumsum([len(clip.rows) for clip in clips])[:-1]
+    parts = filmed.embeddings.tensor_split(torch.from_numpy(ends))
+    verdicts = np.split(filmed.affect, ends)
+    rights = [_share(v == frames.affect[c.rows], shows[c.rows]) for v, c in zip(verdicts, clips, strict=True)]
+    made = Scores(
+        contender.name,
+        {
+            "acd": np.array([acd(part) for part in parts]),
+            "acd_i": np.array([acd_i(part, source) for part, source in zip(parts, sources, strict=True)]),
+            "judge_affect_accuracy": np.array(rights),
+        },
+    )
+    if isinstance(contender, Trained):
+        made.run, made.seed = str(contender.run.path), contender.settings.seed
+    return made
+
+
+def _share(right: np.ndarray, counted: np.ndarray) -> float:
+    """Share of the counted frames that are right; NaN where none counts."""
+    return float(right[counted].mean()) if counted.any() else float("nan")

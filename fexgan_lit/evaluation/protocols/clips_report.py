@@ -1,0 +1,268 @@
+"""What an evaluation of clips says: standings with intervals over clips, every clip, strips of frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fexgan_lit import figures
+from fexgan_lit.data.pairs import FixedPairLoader
+from fexgan_lit.evaluation.figures import standings_figure
+from fexgan_lit.evaluation.measure import judge_bench
+from fexgan_lit.evaluation.methods import FLOOR, Ceiling, Contender, Floor, Trained
+from fexgan_lit.evaluation.protocols.clips import Clip, answer, clip_scores, clips_of, film, identity_judge, pairs_of
+from fexgan_lit.evaluation.report import Findings
+from fexgan_lit.evaluation.summary import Row, differences, standings
+from fexgan_lit.evaluation.tables import class_table, clips_reference
+from fexgan_lit.metrics.judges.affect import JudgeRecipe
+from fexgan_lit.metrics.registry import metric_info
+from fexgan_lit.metrics.statistics import CONFIDENCE, draw_resamples
+from fexgan_lit.utils.tables import TextTable
+
+if TYPE_CHECKING:
+    from fexgan_lit.data.frames import FrameSet
+    from fexgan_lit.evaluation.config import EvaluationSettings
+    from fexgan_lit.evaluation.measure import Scores
+    from fexgan_lit.evaluation.test_set import Ground
+    from fexgan_lit.metrics.judges.panel import JudgeBench
+    from fexgan_lit.utils.console import Stages
+
+
+#: Frames of a strip, and of a film, at most.
+_MOMENTS, _FILMED = 8, 60
+
+
+#: Frames a second where the data do not know.
+_UNKNOWN_RATE = Fraction(10)
+
+
+def clip_name(clip: Clip, frames: FrameSet) -> str:
+    """Who, which affect and which take, as in ``nora, joy, take 3``."""
+    take = "" if frames.take is None else f", take {int(frames.take[clip.rows[0]])}"
+    return f"{frames.identities[frames.identity[clip.rows[0]]]}, {frames.affects[affect_of(clip, frames)]}{take}"
+
+
+def affect_of(clip: Clip, frames: FrameSet) -> int:
+    """What a take is of: the affect of its first frame that is not neutral, as filmed takes begin so; else neutral."""
+    neutral = frames.affects.index("neutral") if "neutral" in frames.affects else -1
+    shown = frames.affect[clip.rows]
+    other = shown[shown != neutral]
+    return int(other[0] if len(other) else neutral)
+
+
+def draw_clips(
+    findings: Findings, contenders: Sequence[Trained], clips: Sequence[Clip], ground: Ground,
+    settings: EvaluationSettings,
+) -> None:  # fmt: skip
+    """Put the strips and the standings into `findings`."""
+    firsts = list({contender.name: contender for contender in reversed(contenders)}.values())[::-1]
+    count = max(1, settings.shown // (1 + len(firsts)))
+    shown = shown_clips(clips, ground.frames, count, settings.seed)
+    length, strength = max(len(clip.rows) for clip in shown), settings.clips.strength
+    findings.pictures["clips"] = strip_sheet(Strips.of(firsts, shown, ground, strength, min(_MOMENTS, length)))
+    moments = min(_FILMED, length)
+    film = strip_film(Strips.of(firsts, shown, ground, strength, moments))
+    findings.films["clips_moving"] = film, film_rate(shown, ground.frames, moments)
+    findings.captions["clips_moving"] = "The same clips moving, each over the whole of its take."
+    findings.captions["clips"] = (
+        "True clips and what each system (first seed) makes of their source, at the same moments."
+    )
+    findings.pictures["standings"] = standings_figure(findings.rows, findings.headline_metrics())
+    findings.captions["standings"] = (
+        "A dot a seed, a bar the interval over the clips; green the true clips, dotted the source as a still picture."
+    )
+
+
+def shown_clips(clips: Sequence[Clip], frames: FrameSet, count: int, seed: int) -> list[Clip]:
+    """`count` clips at random, as many affects and people among them as can be; neutral takes come last."""
+    affect = [affect_of(clip, frames) for clip in clips]
+    person = [int(frames.identity[clip.rows[0]]) for clip in clips]
+    dull = [frames.affects[k] == "neutral" for k in affect]
+    chosen: list[int] = []
+    left = np.random.default_rng(seed).permutation(len(clips)).tolist()
+    while left and len(chosen) < count:
+        affects, people = ([kinds[i] for i in chosen] for kinds in (affect, person))
+        costs = [(affects.count(affect[i]) + dull[i], people.count(person[i])) for i in left]
+        chosen.append(left.pop(min(range(len(left)), key=costs.__getitem__)))
+    return [clips[i] for i in chosen]
+
+
+class Strips(NamedTuple):
+    """Some clips at even distances in time, by everyone.
+
+    Attributes:
+        sources: (C, 3, S, S) in [-1, 1].
+        frames: (C, M, T, 3, S, S) in [-1, 1]; the first of the M makers is the truth.
+        clips: C names.
+        makers: M names.
+    """
+
+    sources: Tensor
+    frames: Tensor
+    clips: list[str]
+    makers: list[str]
+
+    @classmethod
+    def of(
+        cls, systems: Sequence[Trained], clips: Sequence[Clip], ground: Ground, strength: str, moments: int
+    ) -> Strips:  # fmt: skip
+        """Let everyone make `moments` frames of every clip; shorter takes show a frame more than once."""
+        frames = ground.frames
+        chosen = [Clip(c.source, c.rows[np.rint(np.linspace(0, len(c.rows) - 1, moments)).astype(int)]) for c in clips]
+        batches = list(FixedPairLoader(frames, pairs_of(chosen), ground.batch_size, ground.image_size))
+        makers: list[Contender] = [Ceiling("true clip"), *systems]
+        made = torch.stack(
+            [torch.cat([answer(maker, batch, frames, strength).cpu() for batch in batches]) for maker in makers]
+        )
+        by_clip = made.unflatten(1, (len(chosen), moments)).transpose(0, 1)  # (M, C*T, ...) -> (C, M, T, ...)
+        sources = torch.cat([batch.source for batch in batches])[::moments]
+        return cls(sources, by_clip, [clip_name(clip, frames) for clip in chosen], [maker.name for maker in makers])
+
+
+def strip_sheet(strips: Strips) -> Image.Image:
+    """The true frames above what each system makes, time from left to right."""
+    moments = strips.frames.shape[2]
+    labels = [f"{100 * i / (moments - 1):.0f}%" for i in range(moments)]
+    return figures.clip_strips(strips.sources, strips.frames, strips.clips, strips.makers, labels)
+
+
+def strip_film(strips: Strips) -> np.ndarray:
+    """The same side by side and moving, (T, H, W, 3) uint8 RGB: a row a clip, a column a maker."""
+    pages = [
+        figures.complex_grid(
+            strips.sources, strips.frames[:, :, t], strips.clips, strips.makers, reference_label="source"
+        )
+        for t in range(strips.frames.shape[2])
+    ]
+    return np.stack([np.asarray(page) for page in pages])
+
+
+def film_rate(clips: Sequence[Clip], frames: FrameSet, moments: int) -> Fraction:
+    """Frames a second at which `moments` frames last as long as the true takes do on average, else 10."""
+    if frames.time_s is None:
+        return _UNKNOWN_RATE
+    seconds = float(np.mean([frames.time_s[clip.rows[-1]] - frames.time_s[clip.rows[0]] for clip in clips]))
+    return Fraction((moments - 1) / seconds).limit_denominator(100) if seconds > 0 else _UNKNOWN_RATE
+
+
+def find_clips(
+    contenders: Sequence[Trained], ground: Ground, settings: EvaluationSettings, command: str, stage: Stages
+) -> Findings:
+    """Let everyone make the clips of the split and put them side by side."""
+    clips, single = clips_of(ground.frames, settings.clips.most, settings.seed)
+    judges = judge_bench(ground, settings.metrics, stage).to(settings.device)
+    scores = score_clips(contenders, clips, ground, judges, settings, stage)
+    resamples = draw_resamples(len(clips), settings.bootstrap, settings.seed)
+    rows = standings(scores, resamples)
+    data = ground.data.config
+    findings = Findings(
+        title=f"Clips of {', '.join(dict.fromkeys(c.name for c in contenders))}",
+        command=command,
+        where=f"{len(clips)} clips ({sum(len(c.rows) for c in clips)} frames) of {data.name}'s {ground.split} split "
+        f"(split={data.split}, split_seed={data.split_seed}) at {data.image_size} px",
+        rows=rows,
+        differences=differences(rows, resamples),
+        judges=judges.describe(),
+        recipes=_recipes(judges),
+        notes=_notes(contenders, ground, settings, single),
+        seed=settings.seed,
+        reading=f"{CONFIDENCE:.0%} intervals over the clips in brackets; ± is the deviation between seeds.",
+    )
+    findings.warnings = [*judges.warnings(), *torn_takes(ground)]
+    findings.tables.append(clips_reference())
+    moving = [row for row in rows if row.name != FLOOR]  # its distances are 0 everywhere
+    findings.breakdowns += [_by_affect(row, clips, ground.frames) for row in moving]
+    findings.breakdowns.append(every_clip(moving, clips, ground.frames))
+    stage("drawing")
+    draw_clips(findings, contenders, clips, ground, settings)
+    return findings
+
+
+def score_clips(
+    contenders: Sequence[Trained], clips: Sequence[Clip], ground: Ground, judges: JudgeBench,
+    settings: EvaluationSettings, stage: Stages,
+) -> list[Scores]:  # fmt: skip
+    """Ceiling, floor, then every run."""
+    from fexgan_lit.metrics.judges.identity import embed_rows
+
+    frames, size = ground.frames, ground.image_size
+    sources = embed_rows(identity_judge(judges), frames, np.array([clip.source for clip in clips]), size)
+    everyone: list[Contender] = [Ceiling(), Floor(), *contenders]
+    found = []
+    for contender in everyone:
+        progress = stage(f"filming {contender.name}")
+        filmed = film(
+            contender, clips, frames, judges, size, settings.batch_size, settings.clips.strength, progress
+        )  # fmt: skip
+        found.append(clip_scores(contender, filmed, clips, frames, sources))
+    return found
+
+
+def every_clip(rows: Sequence[Row], clips: Sequence[Clip], frames: FrameSet) -> TextTable:
+    """ACD and ACD-I of every clip for everyone, a line a clip."""
+    shown = ("acd", "acd_i")
+    header = ("clip", "frames", *(f"{row.name}, {metric_info(metric).arrow}" for row in rows for metric in shown))
+    lines = [
+        (clip_name(clip, frames), str(len(clip.rows)), *(f"{row.columns[m][i]:.3f}" for row in rows for m in shown))
+        for i, clip in enumerate(clips)
+    ]
+    return TextTable("Every clip", header, tuple(lines))
+
+
+def _by_affect(row: Row, clips: Sequence[Clip], frames: FrameSet) -> TextTable:
+    index = np.array([affect_of(clip, frames) for clip in clips])
+    return class_table(row, "affect of the take", frames.affects, index, "clips")
+
+
+def _recipes(judges: JudgeBench) -> dict[str, str]:
+    who = identity_judge(judges).describe()
+    bound = JudgeRecipe().held_out_intensity
+    return {
+        "acd": f"mean Euclidean distance between the identity features (length 1, so 0 to 2) of all pairs of frames of "
+        f"a clip, mean over the clips; {who}",
+        "acd_i": f"mean Euclidean distance of a clip's frames to the picture it was made from, mean over the clips; "
+        f"{who}",
+        "judge_affect_accuracy": "share of a clip's frames whose affect the judge reads as the true frame's label, "
+        f"frames counting where the true one shows it (intensity {bound:g}, not known, or neutral), mean over the "
+        "clips; "
+        f"{judges.affect.describe()}",
+    }
+
+
+def _notes(
+    contenders: Sequence[Trained], ground: Ground, settings: EvaluationSettings, single: int
+) -> dict[str, str]:  # fmt: skip
+    notes = {
+        "source": "the first neutral frame of the person in the split, else the first frame of the take; every frame "
+        "of a clip is made from it alone",
+        "floor": "the source as a still picture: it keeps its person perfectly, so its ACD and ACD-I are 0. A low ACD "
+        "says nothing of a clip that does not move; read it beside the affect, and hold it against the true clips', "
+        "which is what a moving face costs by this judge",
+        "intervals": "clips of one person are alike, so the intervals hold for other takes of these people",
+    }
+    labels = [c.name for c in contenders if c.system.reads == {"affect"}]
+    if labels and settings.clips.strength == "full":
+        notes["strength"] = f"{', '.join(dict.fromkeys(labels))}: told the label alone, so such a clip stands still"
+    elif labels:
+        known = ground.frames.intensity is not None
+        how = "the label times the true frame's intensity" if known else "the label alone, as intensities are not known"
+        notes["strength"] = f"{', '.join(dict.fromkeys(labels))}: told {how} (clips.strength)"
+    if single:
+        notes["left out"] = f"{single} takes with a single frame in this split"
+    return notes
+
+
+def torn_takes(ground: Ground) -> list[str]:
+    """A warning where the split holds parts of takes."""
+    if ground.data.config.split != "frame" or ground.data.val is None:
+        return []
+    return [
+        "dataset.split=frame tore the takes apart: a clip here holds the frames of a take that fell into this split, "
+        "and the systems have seen its neighbours. Train with dataset.split=take for whole clips nobody has seen."
+    ]

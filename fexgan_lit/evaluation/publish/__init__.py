@@ -1,0 +1,1 @@
+"""Publishing a run or a sweep: a record under experiments/ and an overlay under conf/experiment/."""

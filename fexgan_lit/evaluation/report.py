@@ -1,0 +1,213 @@
+"""What an evaluation leaves: evaluation.json, evaluation.md, the table as CSV and LaTeX, pictures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fexgan_lit.evaluation.summary import Difference, Row
+from fexgan_lit.evaluation.tables import as_csv, as_latex, differences_table, metrics_of, standings_table
+from fexgan_lit.inference.animation.video import write_gif
+from fexgan_lit.metrics.registry import AUGMENTATION, DISCRIMINATOR_METRICS, GROUPS, in_order, metric_info
+from fexgan_lit.metrics.statistics import CONFIDENCE
+from fexgan_lit.runs.folder import RunFolder
+from fexgan_lit.training.loggers.build import close_loggers, log_numbers, log_picture, log_table, make_loggers
+from fexgan_lit.utils.files import write_atomic
+from fexgan_lit.utils.tables import TextTable
+from fexgan_lit.utils.version import __version__
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    import numpy as np
+    from PIL import Image
+    from rich.console import Console
+
+    from fexgan_lit.evaluation.config import EvaluationSettings
+    from fexgan_lit.runs.config import LoggerSettings
+
+
+#: Columns of the printed table; the rest stands in the files. Fewer are shown where they were not measured.
+HEADLINE = (
+    "ssim", "psnr", "lpips", "fid", "fd_judge", "acd", "acd_i", "judge_affect_accuracy", "au_error",
+    "judge_identity_accuracy",
+)  # fmt: skip
+
+
+@dataclass
+class Findings:
+    """Everything an evaluation says.
+
+    Attributes:
+        title: of the report.
+        command: that made it.
+        where: the pairs, in words.
+        rows: standings, ceiling first, floor second.
+        differences: between systems.
+        judges: a line each.
+        recipes: by metric.
+        notes: what to know.
+        seed: of pairs and resamples.
+        reading: how the cells of the standings are read.
+        pictures: by name.
+        films: by name, frames (T, H, W, 3) uint8 RGB and how many there are a second.
+        captions: of pictures and films, by name.
+        tables: further tables, under the standings.
+        breakdowns: the metrics by affect and by identity, and what else stands in the files alone.
+        warnings: what the figures are worth where a judge is weak.
+    """
+
+    title: str
+    command: str
+    where: str
+    rows: list[Row]
+    differences: list[Difference]
+    judges: list[str]
+    recipes: dict[str, str]
+    notes: dict[str, str]
+    seed: int
+    reading: str = f"{CONFIDENCE:.0%} intervals over the pairs in brackets; ± is the deviation between seeds."
+    pictures: dict[str, Image.Image] = field(default_factory=dict)
+    films: dict[str, tuple[np.ndarray, Fraction]] = field(default_factory=dict)
+    captions: dict[str, str] = field(default_factory=dict)
+    tables: list[TextTable] = field(default_factory=list)
+    breakdowns: list[TextTable] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def headline_metrics(self) -> list[str]:
+        """Columns of the printed table that were measured."""
+        there = metrics_of(self.rows)
+        enlarged = [metric for metric in there if metric_info(metric).group == AUGMENTATION]
+        return [*(metric for metric in HEADLINE if metric in there), *enlarged]
+
+    def headline(self) -> TextTable:
+        """The table that is printed first."""
+        lines = [self.reading, *self.judges, *(f"warning: {warning}" for warning in self.warnings)]
+        return standings_table(self.rows, self.headline_metrics(), "Standings", lines)
+
+    def printed(self) -> list[TextTable]:
+        """What the terminal shows: the headline, the differences, and what a protocol found; files hold the rest."""
+        found = [self.headline()]
+        if self.differences:
+            shown = [m for m in self.headline_metrics() if any(d.metric == m for d in self.differences)]
+            found.append(differences_table(self.differences, shown))
+        return [*found, *self.tables]
+
+    def all_tables(self) -> list[TextTable]:
+        """Everything: the printed tables, then a table a group of metrics, then affects and identities alone."""
+        there = metrics_of(self.rows)
+        found = self.printed()
+        for group in GROUPS:
+            chosen = [
+                metric for metric in there if metric_info(metric).group == group and metric not in DISCRIMINATOR_METRICS
+            ]
+            if set(chosen) - set(self.headline_metrics()):
+                found.append(standings_table(self.rows, chosen, group[0].upper() + group[1:]))
+        return [*found, *self.breakdowns]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For evaluation.json."""
+        differences = [
+            {"metric": d.metric, "first": d.first, "second": d.second, **vars(d.interval)} for d in self.differences
+        ]
+        return {
+            "fexgan_lit": __version__,
+            "command": self.command,
+            "pairs": self.where,
+            "seed": self.seed,
+            "confidence": CONFIDENCE,
+            "rows": [row.as_dict() for row in self.rows],
+            "differences": differences,
+            "judges": self.judges,
+            "warnings": self.warnings,
+            "recipes": self.recipes,
+            "notes": self.notes,
+            "tables": [
+                {"title": t.title, "header": t.header, "rows": t.rows} for t in (*self.tables, *self.breakdowns)
+            ],
+        }
+
+    def markdown(self) -> str:
+        """evaluation.md."""
+        notes = [f"- {subject}: {note}" for subject, note in self.notes.items()]
+        recipes = [f"- `{name}`: {recipe}" for name, recipe in self.recipes.items()]
+        files = [*(f"{name}.png" for name in self.pictures), *(f"{name}.gif" for name in self.films)]
+        pictures = [
+            f"## {name.replace('_', ' ')}\n\n{self.captions.get(name, '')}\n\n![{name}](figures/{file})\n"
+            for file in files
+            for name in [file.rpartition(".")[0]]
+        ]
+        return "\n".join([
+            f"# {self.title}\n",
+            f"- command: `{self.command}`",
+            f"- {self.where}; seed {self.seed}; fexgan_lit {__version__}",
+            *(f"- {line}" for line in self.judges),
+            "",
+            *(table.markdown() for table in self.all_tables()),
+            *(["## What to know\n", *notes, ""] if notes else []),
+            *pictures,
+            "## How each number was made\n",
+            *recipes,
+            "",
+        ])  # fmt: skip
+
+
+def write_findings(findings: Findings, folder: Path) -> None:
+    """Write all files of `findings` to `folder`; each whole or not at all."""
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for name, picture in findings.pictures.items():
+        picture.save(folder / "figures" / f"{name}.png")
+    for name, (frames, rate) in findings.films.items():
+        write_gif(folder / "figures" / f"{name}.gif", frames, rate)
+    write_atomic(folder / "evaluation.csv", as_csv(findings.rows))
+    write_atomic(folder / "evaluation.tex", as_latex(findings.rows, findings.headline_metrics()))
+    write_atomic(folder / "evaluation.json", json.dumps(findings.as_dict(), indent=2, allow_nan=False) + "\n")
+    write_atomic(folder / "evaluation.md", findings.markdown())
+
+
+_COLUMNS = ["contender", "metric", "mean", "deviation", "low", "high", "seeds"]
+
+
+def log_findings(
+    findings: Findings, settings: EvaluationSettings, logger: LoggerSettings, folder: Path, console: Console
+) -> list[str]:
+    """Send everything to the logger that was asked for besides the files; `csv` asks for none.
+
+    Returns:
+        The commands that are left to the user, such as the one that uploads an offline run.
+
+    Raises:
+        UserError: the logger's package or key is missing.
+    """
+    if logger.names == ["csv"] and not logger.own:
+        return []
+    options: dict[str, Any] = {"evaluation": asdict(settings), "command": findings.command, "recipes": findings.recipes}
+    _, *loggers = make_loggers(logger, RunFolder(folder), options, None, console)  # the files stand in for metrics.csv
+    try:
+        numbers = {
+            f"evaluation/{row.name}/{metric}": figure.mean
+            for row in findings.rows
+            for metric, figure in row.figures.items()
+        }
+        log_numbers(loggers, numbers, 0)
+        log_table(loggers, "tables/every_figure", _COLUMNS, standings_rows(findings))
+        for table in findings.all_tables():
+            log_table(loggers, f"tables/{table.title}", table.header, table.rows)
+        for name, picture in findings.pictures.items():
+            log_picture(loggers, f"figures/{name}", picture, 0, findings.captions.get(name, ""))
+    finally:
+        left = close_loggers(loggers)
+    return left
+
+
+def standings_rows(findings: Findings) -> list[list[Any]]:
+    """A line a contender and metric, as in evaluation.csv."""
+    rows: list[list[Any]] = []
+    for row in findings.rows:
+        for metric in in_order(row.figures):
+            figure = row.figures[metric]
+            low, high = (figure.interval.low, figure.interval.high) if figure.interval is not None else (None, None)
+            rows.append([row.name, metric, figure.mean, figure.deviation, low, high, len(figure.seeds)])
+    return rows

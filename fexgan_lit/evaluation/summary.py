@@ -1,0 +1,124 @@
+"""Where each contender stands: seeds of one configuration together, with intervals, and paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from fexgan_lit.evaluation.measure import Scores
+from fexgan_lit.metrics.registry import in_order, metric_info
+from fexgan_lit.metrics.statistics import Interval, Resamples, bootstrap_mean, paired_difference
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One metric of one row.
+
+    Attributes:
+        mean: over the seeds.
+        deviation: between the seeds (n - 1 in the denominator); None for one seed.
+        interval: of the mean over the seeds when other pairs had been drawn; None for a metric of the whole set.
+        seeds: values that went into the mean.
+    """
+
+    mean: float
+    deviation: float | None
+    interval: Interval | None
+    seeds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender, all its seeds.
+
+    Attributes:
+        name: of the contender.
+        figures: by metric.
+        runs: folders behind it, empty for ceiling and floor.
+        seeds: of those runs.
+        columns: values pair by pair, averaged over the seeds, (N,) by metric.
+    """
+
+    name: str
+    figures: dict[str, Figure]
+    runs: tuple[str, ...]
+    seeds: tuple[int, ...]
+    columns: dict[str, np.ndarray]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        figures = {name: _figure_dict(figure) for name, figure in self.figures.items()}
+        return {"name": self.name, "runs": list(self.runs), "seeds": list(self.seeds), "metrics": figures}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One metric of two rows, pair by pair.
+
+    Attributes:
+        metric: which.
+        first: name of a row.
+        second: name of another.
+        interval: of `first` minus `second`.
+    """
+
+    metric: str
+    first: str
+    second: str
+    interval: Interval
+
+
+def standings(scores: Sequence[Scores], resamples: Resamples) -> list[Row]:
+    """A row for each name in `scores`, in order of appearance."""
+    names = list(dict.fromkeys(s.name for s in scores))
+    return [_row([s for s in scores if s.name == name], resamples) for name in names]
+
+
+def _row(seeds: Sequence[Scores], resamples: Resamples) -> Row:
+    columns = {}
+    for metric in [m for m in seeds[0].columns if all(m in s.columns for s in seeds)]:
+        parts = np.stack([s.columns[metric] for s in seeds])  # (seeds, N)
+        if not np.isnan(parts).all():
+            columns[metric] = parts.mean(0)
+    names = in_order({name for s in seeds for name in s.metrics()})
+    figures = {name: _figure(name, seeds, columns, resamples) for name in names}
+    known = [s for s in seeds if s.run is not None]
+    return Row(seeds[0].name, figures, tuple(str(s.run) for s in known), tuple(s.seed or 0 for s in known), columns)
+
+
+def _figure(name: str, seeds: Sequence[Scores], columns: dict[str, np.ndarray], resamples: Resamples) -> Figure:
+    values = tuple(value for s in seeds if (value := s.value(name)) is not None)
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    interval = bootstrap_mean(columns[name], resamples) if name in columns else None
+    return Figure(float(np.mean(values)), deviation, interval, values)
+
+
+def _figure_dict(figure: Figure) -> dict[str, Any]:
+    interval = asdict(figure.interval) if figure.interval is not None else None
+    return {"mean": figure.mean, "deviation": figure.deviation, "interval": interval, "seeds": list(figure.seeds)}
+
+
+def differences(rows: Sequence[Row], resamples: Resamples) -> list[Difference]:
+    """Every pair of systems in every metric that has a value a pair and a better side; ceiling and floor left out."""
+    systems = [row for row in rows if row.runs]
+    found = []
+    for number, first in enumerate(systems):
+        for second in systems[number + 1 :]:
+            for metric in first.columns:
+                if metric in second.columns and metric_info(metric).higher_is_better is not None:
+                    interval = paired_difference(first.columns[metric], second.columns[metric], resamples)
+                    found.append(Difference(metric, first.name, second.name, interval))
+    return found
+
+
+def best(rows: Sequence[Row], metric: str) -> str | None:
+    """The name of the system that stands best in `metric`; None where it has no better side or nobody has it."""
+    way = metric_info(metric).higher_is_better
+    known = [row for row in rows if row.runs and metric in row.figures]
+    if way is None or not known:
+        return None
+    sign = 1 if way else -1
+    return max(known, key=lambda row: sign * row.figures[metric].mean).name

@@ -1,0 +1,99 @@
+"""How sure an order of settings is: differences between runs of the same seed, with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fexgan_lit.evaluation.sweep_report.settings import Setting
+from fexgan_lit.metrics.registry import MetricInfo
+from fexgan_lit.metrics.statistics import CONFIDENCE, Interval, _quantile, student_interval
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How far a setting is ahead of another in one measure.
+
+    Attributes:
+        ahead: mean of the one less mean of the other, positive where the first is better.
+        interval: of that difference, over the seeds; None where they cannot give one.
+        paired: whether both were run with the same seeds, so that what a seed does to both cancels.
+    """
+
+    ahead: float
+    interval: Interval | None
+    paired: bool
+
+    @property
+    def settled(self) -> bool:
+        """Whether the sign of the difference is."""
+        return self.interval is not None and self.interval.excludes_zero
+
+
+def lead(first: Setting, second: Setting, by: MetricInfo) -> Lead:
+    """How far `first` is ahead of `second`: paired by the seeds both have, else by Welch's interval."""
+    a, b = (setting.figures[by.name] for setting in (first, second))
+    ahead = by.sign * (a.mean - b.mean)
+    shared = [seed for seed in a.by_seed if seed in b.by_seed]
+    if len(shared) > 1:
+        differences = [by.sign * (a.by_seed[seed] - b.by_seed[seed]) for seed in shared]
+        return Lead(ahead, student_interval(differences), True)
+    if a.deviation is None or b.deviation is None:
+        return Lead(ahead, None, False)
+    return Lead(ahead, _welch(list(a.by_seed.values()), list(b.by_seed.values()), by.sign), False)
+
+
+def _welch(a: Sequence[float], b: Sequence[float], sign: int) -> Interval:
+    """Difference of two means of unequal deviations, with the degrees of freedom of Welch and Satterthwaite."""
+    parts = [float(np.var(values, ddof=1)) / len(values) for values in (a, b)]
+    error = sum(parts) ** 0.5
+    mean = sign * float(np.mean(a) - np.mean(b))
+    spread = sum(part**2 / (len(values) - 1) for part, values in zip(parts, (a, b), strict=True))
+    reach = _quantile(sum(parts) ** 2 / spread) * error if spread else 0.0
+    return Interval(mean, mean - reach, mean + reach, min(len(a), len(b)))
+
+
+def deviation_between_seeds(settings: Sequence[Setting], by: MetricInfo) -> float | None:
+    """The deviation pooled over all settings with two seeds or more; None where there is none."""
+    figures = [setting.figures[by.name] for setting in settings if by.name in setting.figures]
+    parts = [(len(f.by_seed) - 1, f.deviation**2) for f in figures if f.deviation is not None]
+    freedom = sum(n for n, _ in parts)
+    return (sum(n * variance for n, variance in parts) / freedom) ** 0.5 if freedom else None
+
+
+def sureness(settings: Sequence[Setting], by: MetricInfo) -> list[str]:
+    """How sure it is that the first of `settings`, best first, is the best, in sentences."""
+    known = [setting for setting in settings if by.name in setting.figures]
+    if len(known) < 2:
+        return ["One setting only: nothing to compare."]
+    first, second = known[:2]
+    step = lead(first, second, by)
+    ahead = f"{first.label} is ahead of {second.label} by {by.gap(step.ahead)} in {by.label}"
+    spread = deviation_between_seeds(known, by)
+    if spread is None:
+        return [f"{ahead}. One seed a setting: nothing can be said of how sure that is."]
+    lines = [_beside_spread(ahead, step, spread, by), _interval_line(step, by)]
+    open_ = [setting for setting in known[1:] if not lead(first, setting, by).settled]
+    if open_:
+        names = "; ".join(setting.label for setting in open_[:5])
+        more = f" and {len(open_) - 5} more" if len(open_) > 5 else ""
+        lines.append(f"Not told apart from the best ({len(open_)} of {len(known) - 1}): {names}{more}.")
+    else:
+        lines.append(f"All {len(known) - 1} others are told apart from it, each comparison taken alone.")
+    return lines
+
+
+def _beside_spread(ahead: str, step: Lead, spread: float, by: MetricInfo) -> str:
+    way = "more" if step.ahead > spread else "no more"
+    return f"{ahead}: {way} than the deviation between seeds ({by.gap(spread)}, over all settings)."
+
+
+def _interval_line(step: Lead, by: MetricInfo) -> str:
+    if step.interval is None:
+        return "One of the two has one seed, so their difference has no interval."
+    low, high = by.gap(step.interval.low), by.gap(step.interval.high)
+    how = f"paired by {step.interval.n} seeds" if step.paired else "not paired, they share no two seeds"
+    verdict = "the sign is settled" if step.settled else "the interval holds 0, so the order of the two is open"
+    return f"The difference is {by.gap(step.interval.mean)} [{low}, {high}] ({CONFIDENCE:.0%}, {how}): {verdict}."

@@ -1,0 +1,161 @@
+"""The tables of a sweep: settings and axes for reading, runs and settings as CSV for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fexgan_lit.evaluation.sweep_report.read import SEED
+from fexgan_lit.evaluation.sweep_report.settings import Figure, Setting, short_names, value_text
+from fexgan_lit.evaluation.sweep_report.summary import SweepFindings
+from fexgan_lit.metrics.registry import MetricInfo
+from fexgan_lit.metrics.statistics import CONFIDENCE
+from fexgan_lit.metrics.tables import ABSENT
+from fexgan_lit.utils.tables import TextTable
+
+
+def settings_table(findings: SweepFindings, measures: Sequence[MetricInfo]) -> TextTable:
+    """A row a setting, best first: its values, mean ± deviation of each measure, the front, seeds and minutes."""
+    names = short_names(_choices(findings))
+    header = ("", *names.values(), *(m.arrow for m in measures), "front", "seeds", "minutes")
+    best = {m.name: _best(findings.settings, m) for m in measures}
+    rows = []
+    for place, setting in enumerate(findings.settings, 1):
+        known = findings.by.name in setting.figures
+        rows.append((
+            str(place) if known else ABSENT,
+            *(value_text(setting.values[axis]) for axis in names),
+            *(_cell(setting, m, best[m.name]) for m in measures),
+            "front" if setting in findings.front else "",
+            _seeds(setting),
+            ABSENT if setting.minutes is None else f"{setting.minutes:.1f}",
+        ))  # fmt: skip
+    title = f"Settings, best {findings.by.label} first"
+    return TextTable(title, header, tuple(rows), 0, tuple(_reading(findings)))
+
+
+def _reading(findings: SweepFindings) -> list[str]:
+    goals = ", ".join(measure.arrow for measure in findings.objectives)
+    lines = ["mean ± deviation between seeds (n - 1); - where there is one seed" if _has_seeds(findings) else
+             "one seed a setting, so there is no deviation between seeds"]  # fmt: skip
+    lines.append(
+        f"front: the Pareto front of {goals}: no other setting is better in one without being worse in another"
+    )
+    short = [setting for setting in findings.settings if len(setting.finished) < len(setting.runs)]
+    if short:
+        lines.append("a setting with fewer finished seeds than planned stands on what it has")
+    return lines
+
+
+def _has_seeds(findings: SweepFindings) -> bool:
+    return any(len(setting.runs) > 1 for setting in findings.settings)
+
+
+def _choices(findings: SweepFindings) -> list[str]:
+    return [axis for axis in findings.sweep.axes if axis != SEED]
+
+
+def _best(settings: Sequence[Setting], by: MetricInfo) -> float | None:
+    """The best mean; None where the digits shown leave nothing to choose from."""
+    means = [setting.figures[by.name].mean for setting in settings if by.name in setting.figures]
+    if by.higher_is_better is None or len({by.text(mean) for mean in means}) < 2:
+        return None
+    return max(means, key=lambda mean: by.sign * mean)
+
+
+def _cell(setting: Setting, by: MetricInfo, best: float | None) -> str:
+    if by.name not in setting.figures:
+        return ABSENT
+    figure = setting.figures[by.name]
+    text = figure_text(figure, by, deviation=len(setting.runs) > 1)
+    return f"**{text}**" if best is not None and by.text(figure.mean) == by.text(best) else text
+
+
+def figure_text(figure: Figure, by: MetricInfo, deviation: bool = True) -> str:
+    """Mean ± deviation, - for the deviation of one seed; the mean alone where one seed was planned."""
+    spread = ABSENT if figure.deviation is None else by.text(figure.deviation)
+    return f"{by.text(figure.mean)} ± {spread}" if deviation else by.text(figure.mean)
+
+
+def _seeds(setting: Setting) -> str:
+    done, planned = len(setting.finished), len(setting.runs)
+    return str(done) if done == planned else f"{done} of {planned}"
+
+
+def effects_table(findings: SweepFindings) -> TextTable | None:
+    """What every value of every axis does to the first objective; None where no axis has values to compare."""
+    if not findings.effects:
+        return None
+    names, by = short_names(_choices(findings)), findings.by
+    rows = []
+    for effect in findings.effects:
+        gap = effect.against_best
+        rows.append((
+            f"{names[effect.axis]} {value_text(effect.value)}", by.text(effect.mean), str(effect.runs),
+            ABSENT if gap is None else f"{by.gap(gap.mean)} [{by.gap(gap.low)}, {by.gap(gap.high)}]",
+            ABSENT if gap is None else str(gap.n),
+        ))  # fmt: skip
+    notes = [
+        "behind the best value of the axis: over pairs of runs that differ in this axis alone, with the "
+        f"{CONFIDENCE:.0%} interval over those pairs; an interval that holds 0 leaves the order open"
+    ]
+    if any(len({e.runs for e in findings.effects if e.axis == axis}) > 1 for axis in names) or findings.unfinished:
+        notes.append("runs are missing, so the means are over different runs; the pairs compare like with like")
+    header = ("", by.arrow, "runs", "behind the best value", "pairs")
+    return TextTable(f"What each axis does to {by.label}", header, tuple(rows), 0, tuple(notes))
+
+
+def runs_csv(findings: SweepFindings) -> str:
+    """A row a run, finished or not, with every number it has; nothing in it depends on when it was run."""
+    axes, measured = list(findings.sweep.axes), _measured(findings)
+    header = ["run", *axes, "status", "iteration", "error", *measured]
+    rows = (
+        [run.name, *(run.values.get(axis) for axis in axes), run.status,
+         run.result.iteration if run.result is not None else "", run.error or "",
+         *(run.metrics.get(name, "") for name in measured)]
+        for run in findings.sweep.runs
+    )  # fmt: skip
+    return _csv(header, rows)
+
+
+def settings_csv(findings: SweepFindings) -> str:
+    """A row a setting, best first, with mean and deviation of every number; an empty cell where there is none."""
+    axes, measured = _choices(findings), _measured(findings)
+    header = [
+        "rank",
+        *axes,
+        "front",
+        "n",
+        "planned",
+        *(f"{name} {part}" for name in measured for part in ("mean", "deviation")),
+    ]
+    rows = []
+    for place, setting in enumerate(findings.settings, 1):
+        figures = [setting.figures.get(name) for name in measured]
+        rows.append([
+            place if findings.by.name in setting.figures else "", *(setting.values[axis] for axis in axes),
+            int(setting in findings.front), len(setting.finished), len(setting.runs),
+            *(part for figure in figures for part in _parts(figure)),
+        ])  # fmt: skip
+    return _csv(header, rows)
+
+
+def _parts(figure: Figure | None) -> tuple[Any, Any]:
+    if figure is None:
+        return "", ""
+    return f"{figure.mean:.6g}", "" if figure.deviation is None else f"{figure.deviation:.6g}"
+
+
+def _measured(findings: SweepFindings) -> list[str]:
+    """Every number that any run has, those of runs that are not finished included."""
+    return list(dict.fromkeys(name for run in findings.sweep.runs for name in run.metrics))
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([value_text(value) if isinstance(value, bool | None) else value for value in row] for row in rows)
+    return buffer.getvalue()

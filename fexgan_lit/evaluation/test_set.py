@@ -1,0 +1,147 @@
+"""The common ground of a comparison: the frames all contenders were trained on, the pairs they answer, the judges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from fexgan_lit.evaluation.config import EvaluationSettings, PlaceSettings
+from fexgan_lit.evaluation.methods import Trained
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from fexgan_lit.data.datamodule import FrameDataModule
+    from fexgan_lit.data.frames import FrameSet
+    from fexgan_lit.data.packing.pack import Progress
+    from fexgan_lit.data.pairs import FixedPairLoader, FixedPairs
+
+#: Options of a data set that decide which frames there are and how they are split.
+_FRAMES = (
+    "name", "layout", "affects", "only", "sequence_ends", "crop", "crop_margin", "image_size", "val_fraction", "split",
+    "split_seed", "targets", "min_target_intensity", "identities", "takes", "frames", "take_seconds", "head_motion",
+    "studio_seed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What every contender is measured on.
+
+    Attributes:
+        data: prepared frames of both splits.
+        frames: those of the measured split.
+        pairs: source and target rows of `frames`.
+        split: its name.
+        batch_size: pairs a batch.
+    """
+
+    data: FrameDataModule
+    frames: FrameSet
+    pairs: FixedPairs
+    split: str
+    batch_size: int
+
+    @property
+    def image_size(self) -> int:
+        """Pixels."""
+        return self.data.config.image_size
+
+    def loader(self) -> FixedPairLoader:
+        """The pairs in batches, from the start."""
+        from fexgan_lit.data.pairs import FixedPairLoader
+
+        return FixedPairLoader(self.frames, self.pairs, self.batch_size, self.image_size)
+
+    @property
+    def where(self) -> str:
+        """The frames in words, for recipes."""
+        d = self.data.config
+        return (
+            f"{len(self.pairs)} pairs of {d.name}'s {self.split} split (split={d.split}, split_seed={d.split_seed}) at "
+            f"{d.image_size} px"
+        )
+
+
+def common_ground(contenders: Sequence[Trained], settings: EvaluationSettings, progress: Progress | None) -> Ground:
+    """Prepare the data of the contenders, after checking that they were all trained on the same.
+
+    Raises:
+        UserError: they were not, the data changed since, or there are no pairs to measure on.
+    """
+    from fexgan_lit.data.datamodule import FrameDataModule
+
+    check_comparable(contenders)
+    config = moved(contenders[0].settings.dataset, settings.dataset)
+    first = contenders[0].settings
+    data = FrameDataModule(config, first.seed, first.system.pairing)
+    data.stages = lambda: nullcontext(lambda _: progress)
+    data.setup()
+    check_unchanged(contenders[0], data)
+    if not data.has_truth:
+        raise UserError(
+            f"{contenders[0].run.path}: {config.name} has no second frame of a person with another affect, so there is "
+            "no true frame to hold generated ones against. The report.md of the run has what can be measured without "
+            "(there and back, action units, FID where its weights are)."
+        )
+    frames = data.train if settings.split == "train" else data.val
+    if frames is None:
+        raise UserError(
+            "split=val: this run held no frames back (dataset.val_fraction=0), so there is nothing it has not seen. "
+            "Measure on what it was trained on with split=train, and say so where you quote the figures."
+        )
+    pairs = data.measured_pairs(frames, settings.pairs)
+    if len(pairs) < 2:
+        raise UserError(
+            f"split={settings.split}: {len(pairs)} pairs of one identity and two affects in {len(frames)} frames; two "
+            "are needed at least. Hold more frames back with dataset.val_fraction."
+        )
+    return Ground(data, frames, pairs, settings.split, settings.batch_size)
+
+
+def moved(config: Any, place: PlaceSettings) -> Any:
+    """The data set's options with the place where it lies now."""
+    given = {name: value for name, value in vars(place).items() if value is not None}
+    return replace(config, **given)
+
+
+def check_comparable(contenders: Sequence[Trained]) -> None:
+    """Refuse runs that were not trained on the same frames.
+
+    Raises:
+        UserError: naming what differs, run by run.
+    """
+    first = contenders[0]
+    problems = []
+    for other in contenders[1:]:
+        ours, theirs = _trained_on(first), _trained_on(other)
+        differing = [f"{key} {theirs[key]} instead of {ours[key]}" for key in ours if ours[key] != theirs[key]]
+        if differing:
+            problems.append(f"{other.run.path}: {'; '.join(differing)}")
+    if problems:
+        raise UserError(
+            f"runs on different data cannot stand in one table. Against {first.run.path}:\n"
+            + "\n".join(f"  - {problem}" for problem in problems)
+            + "\nEvaluate them one by one, or train them on the same frames and split."
+        )
+
+
+def _trained_on(contender: Trained) -> dict[str, Any]:
+    frames = {f"dataset.{name}": getattr(contender.settings.dataset, name) for name in _FRAMES}
+    return frames | {f"data.{name}": value for name, value in (contender.settings.data or {}).items()}
+
+
+def check_unchanged(contender: Trained, data: FrameDataModule) -> None:
+    """Refuse data that are not those the run was trained on.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    from fexgan_lit.data.datamodule import changed_facts
+
+    if differing := changed_facts(data, contender.settings.data):
+        raise UserError(
+            f"{contender.run.path} was trained on other data than lie at {data.table.root or 'the studio'} now: "
+            f"{differing}. Name the folder it was trained on with dataset.root=DIR."
+        )

@@ -1,0 +1,353 @@
+"""What drives an animation: the expressions of a clip from moment to moment, wherever they come from."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from fexgan_lit.data.datasets.annotations import AU_SCALE, check_scales, read_annotations, read_csv, to_numbers
+from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS, resolve_affect
+from fexgan_lit.inference.animation.timeline import Beat, follow, nearest
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fexgan_lit.inference.session import Workbench
+
+
+@dataclass(frozen=True, eq=False)
+class Driver:
+    """T moments of a clip; each field but the first two is None where the driver does not tell.
+
+    Attributes:
+        name: for labels.
+        times: (T,) seconds, rising.
+        aus: (T, 17) action units in 0..1; NaN in the columns of units that it does not move.
+        landmarks: (T, 68, 2) in any unit of length.
+        rest: (68, 2) landmarks of the same face at rest, in that unit; None means those of the first moment.
+        affect: (T, K) weights.
+        pictures: (T, S, S, 3) uint8 RGB, for the strip.
+        notes: sentences for the user.
+    """
+
+    name: str
+    times: np.ndarray
+    aus: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
+    rest: np.ndarray | None = None
+    affect: np.ndarray | None = None
+    pictures: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    def at(self, beat: Beat) -> Driver:
+        """The driver at the moments of `beat`: numbers interpolated, of the pictures the nearest."""
+        if not beat.note:
+            return replace(self, times=beat.times, rest=self._at_rest())
+        start = self.times - self.times[0]
+        moved: dict[str, Any] = {}
+        for name in ("aus", "landmarks", "affect"):
+            values = getattr(self, name)
+            moved[name] = None if values is None else follow(values, start, beat.times)
+        shown = None if self.pictures is None else self.pictures[nearest(start, beat.times)]
+        return replace(self, times=beat.times, rest=self._at_rest(), pictures=shown, **moved)
+
+    def _at_rest(self) -> np.ndarray | None:
+        return self.landmarks[0] if self.rest is None and self.landmarks is not None else self.rest
+
+
+def read_driver(bench: Workbench, text: str, fps: float | None, au_scale: float | None) -> Driver:
+    """What `driver=text` means: a CSV, a video, or a take of the run's data as IDENTITY/AFFECT[/TAKE].
+
+    Raises:
+        UserError: there is no such file or take, or it cannot be used.
+    """
+    from fexgan_lit.data.videos.read import VIDEO_EXTENSIONS
+
+    path = Path(text).expanduser()
+    kind = path.suffix.lower()
+    if kind == ".csv" or kind in VIDEO_EXTENSIONS:
+        if not path.is_file():
+            raise UserError(f"driver={text}: there is no such file")
+        if kind == ".csv":
+            return csv_driver(path, fps, au_scale)
+
+        return video_driver(path, bench)
+    return take_driver(bench, text, fps)
+
+
+def take_driver(bench: Workbench, text: str, fps: float | None) -> Driver:
+    """A take of the run's data, whichever split its frames are in.
+
+    Raises:
+        UserError: no such take, or its frames have no time stamps and `fps` is None.
+    """
+    from fexgan_lit.data.frames import resize_batch
+
+    table, frames = bench.data.table, bench.data.everything()
+    identity, affect, take = _take_name(text, table.identities, table.affects)
+    rows, notes = _take_rows(table.frame, identity, affect, take, text)
+    rows, times = _in_order(table.frame, rows, fps, text)
+    return Driver(
+        name=f"{identity} {affect}",
+        times=times,
+        aus=None if frames.aus is None else frames.aus[rows],
+        landmarks=None if frames.landmarks is None else frames.landmarks[rows],
+        rest=_rest(bench, identity),
+        affect=_affect_weights(frames.affect[rows], frames.intensity, rows, table.affects),
+        pictures=resize_batch(frames.pixels(rows), bench.system.image_size),
+        notes=notes,
+    )
+
+
+def _take_name(text: str, identities: tuple[str, ...], affects: tuple[str, ...]) -> tuple[str, str, str | None]:
+    """Identity, affect and number of the take, where it has one."""
+    parts = text.split("/")
+    if len(parts) not in (2, 3):
+        raise UserError(
+            f"driver={text}: expected a take of the run's data as IDENTITY/AFFECT or IDENTITY/AFFECT/TAKE, a CSV, or a "
+            "video file"
+        )
+    if parts[0] not in identities:
+        near = difflib.get_close_matches(parts[0], identities, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        there = f"{', '.join(identities[:20])}{' ...' if len(identities) > 20 else ''}"
+        raise UserError(f"driver={text}: neither a file nor one of {there}, who are in the run's data.{hint}")
+    return parts[0], resolve_affect(parts[1], affects), parts[2] if len(parts) == 3 else None
+
+
+def _take_rows(
+    frame: pd.DataFrame, identity: str, affect: str, take: str | None, text: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(T,) rows of the table, and a note where one of several takes was taken."""
+    chosen = ((frame["identity"] == identity) & (frame["affect"] == affect)).to_numpy()
+    if not chosen.any():
+        raise UserError(f"driver={text}: {identity} has no frame of {affect}")
+    notes: tuple[str, ...] = ()
+    if "take" in frame and frame.loc[chosen, "take"].notna().all():
+        numbers = sorted({int(number) for number in frame.loc[chosen, "take"]})
+        if take is not None and (not take.isdigit() or int(take) not in numbers):
+            raise UserError(f"driver={text}: expected one of the takes {', '.join(map(str, numbers))}")
+        wanted = numbers[0] if take is None else int(take)
+        chosen = chosen & (frame["take"] == wanted).fillna(False).to_numpy(bool)
+        if take is None and len(numbers) > 1:
+            notes = (f"driver: take {wanted} of {', '.join(map(str, numbers))}; driver={text}/TAKE chooses",)
+    elif take is not None:
+        raise UserError(f"driver={text}: the frames of {identity} have no numbers of takes; say {identity}/{affect}")
+    if "clip" in frame and frame.loc[chosen, "clip"].notna().all():
+        # a filmed clip runs from neutral to its affect; its neutral frames belong to it
+        clips = frame.loc[chosen, "clip"].unique()
+        chosen = ((frame["identity"] == identity) & (frame["clip"] == clips[0])).to_numpy()
+    return np.flatnonzero(chosen), notes
+
+
+def _in_order(frame: pd.DataFrame, rows: np.ndarray, fps: float | None, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """The rows as they were filmed, and their times in seconds."""
+    known = {name for name in ("time_s", "frame") if name in frame and frame.loc[rows, name].notna().all()}
+    if "time_s" in known:
+        times = frame.loc[rows, "time_s"].to_numpy(np.float64)
+        order = np.argsort(times, kind="stable")
+        return rows[order], times[order]
+    if fps is None:
+        raise UserError(f"driver={text}: its frames have no time stamps; say how many a second were filmed with fps=")
+    numbers = frame.loc[rows, "frame"].to_numpy(np.float64) if "frame" in known else np.arange(len(rows), dtype=float)
+    order = np.argsort(numbers, kind="stable")
+    return rows[order], numbers[order] / fps
+
+
+def _rest(bench: Workbench, identity: str) -> np.ndarray | None:
+    """Landmarks of the identity's reference frame, from which its motion counts."""
+    from fexgan_lit.data.reference import reference_row
+
+    row = reference_row(bench.frames, bench.frames.identities.index(identity))
+    marks = bench.frames.landmarks
+    return None if row is None or marks is None else marks[row]
+
+
+def _affect_weights(
+    labels: np.ndarray, intensity: np.ndarray | None, rows: np.ndarray, affects: tuple[str, ...]
+) -> np.ndarray:
+    """(T, K): one-hot, or where intensities are known their share, the rest neutral."""
+    weights = np.eye(len(affects), dtype=np.float32)[labels]
+    if intensity is None or "neutral" not in affects or np.isnan(intensity[rows]).any():
+        return weights
+    share = np.clip(intensity[rows], 0, 1)[:, None].astype(np.float32)
+    neutral = np.eye(len(affects), dtype=np.float32)[affects.index("neutral")]
+    return share * weights + (1 - share) * neutral
+
+
+_OPTION = "driver"
+
+
+_RATED = re.compile(r"au\d\d?_r")
+
+
+_OTHER_UNIT = re.compile(r"au\d\d?(_r)?")
+
+
+def csv_driver(path: Path, fps: float | None, au_scale: float | None) -> Driver:
+    """A row a moment: a time, action units, landmarks where it has them.
+
+    The time is `time_s` or `timestamp` in seconds, or `frame` counted at `fps`. Action units are OpenFace's `AU12_r`
+    in 0..5, or `au12` in 0..1 or 0..5, told apart by their largest value; units that are not there are not moved.
+
+    Args:
+        path: the file.
+        fps: rate at which `frame` counts; not needed beside a time.
+        au_scale: what a full action unit is written as (1 or 5); None finds out.
+
+    Raises:
+        UserError: no time, no action unit, text or nothing where a number belongs, values off their scale.
+    """
+    rows, rated = _rows(path)
+    rows, notes = _faces(rows)
+    units = [name for name in AU_COLUMNS if name in rows]
+    marks = list(LANDMARK_COLUMNS) if set(LANDMARK_COLUMNS) <= set(rows) else []
+    if not units and not marks:
+        raise UserError(f"driver={path}: no action units; expected columns such as AU12_r (OpenFace) or au12")
+    clock = _clock(rows, fps, path)
+    values = to_numbers(rows[["path", clock, *units, *marks]], [clock, *units, *marks], path, _OPTION)
+    aus, said = _scaled(values, units, rated, au_scale, path)
+    times = values[clock].to_numpy(np.float64) / (fps if clock == "frame" and fps else 1)
+    landmarks = values[marks].to_numpy(np.float32).reshape(-1, 68, 2) if marks else None  # (T, 136) -> (T, 68, 2)
+    others = sorted(name for name in rows if _OTHER_UNIT.fullmatch(name) and name not in AU_COLUMNS)
+    if others:
+        notes.append(f"not among the 17 action units, so not used: {', '.join(others)}")
+    return Driver(path.stem, times, aus, landmarks, notes=(*notes, *said))
+
+
+def _rows(path: Path) -> tuple[pd.DataFrame, bool]:
+    """The rows as text with the table's names of columns, and whether the units are OpenFace's `_r`."""
+    given = read_csv(path, _OPTION).columns
+    rows = read_annotations(path)
+    if rows.empty:
+        raise UserError(f"driver={path} has no rows")
+    lines = [f"line {number}" for number in range(2, len(rows) + 2)]  # what messages name a row by
+    return rows.assign(path=lines), any(_RATED.fullmatch(name) for name in given)
+
+
+def _faces(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """One face, and only where OpenFace found it; sentences about the rest."""
+    import pandas as pd
+
+    notes = []
+    if "face_id" in rows and rows["face_id"].nunique() > 1:
+        first = rows["face_id"].iloc[0]
+        notes.append(f"{rows['face_id'].nunique()} faces in the driver; face_id {first} is followed")
+        rows = rows[rows["face_id"] == first]
+    if "success" in rows:
+        lost = pd.to_numeric(rows["success"], errors="coerce").fillna(0) == 0
+        if lost.any():
+            notes.append(f"{int(lost.sum())} of {len(rows)} rows without a face (success 0) are left out")
+            rows = rows[~lost]
+    return rows.reset_index(drop=True), notes
+
+
+def _clock(rows: pd.DataFrame, fps: float | None, path: Path) -> str:
+    """The column that says when."""
+    if "time_s" in rows:
+        return "time_s"
+    if "frame" in rows and fps is not None:
+        return "frame"
+    if "frame" in rows:
+        raise UserError(f"driver={path} counts frames; say how many a second with fps=")
+    raise UserError(f"driver={path}: no time; expected a column time_s or timestamp (seconds), or frame with fps=")
+
+
+def _scaled(
+    values: pd.DataFrame, units: list[str], rated: bool, au_scale: float | None, path: Path
+) -> tuple[np.ndarray | None, list[str]]:
+    """(T, 17) in 0..1, NaN in the columns that are not there; sentences about the scale and those columns."""
+    if not units:
+        return None, []
+    largest = float(values[units].to_numpy().max())
+    scale = au_scale or (AU_SCALE if rated or largest > 1 else 1.0)
+    check_scales(values, dict.fromkeys(units, scale), path, _OPTION)
+    aus = np.full((len(values), len(AU_COLUMNS)), np.nan, np.float32)
+    for name in units:
+        aus[:, AU_COLUMNS.index(name)] = values[name].to_numpy(np.float32) / scale
+    why = "as given by au_scale" if au_scale else "OpenFace's columns _r" if rated else f"the largest is {largest:.3g}"
+    said = [f"action units of the driver are read as 0..{scale:g} ({why}); au_scale=1|5 says otherwise"]
+    missing = [name for name in AU_COLUMNS if name not in units]
+    if missing:
+        said.append(f"not in the driver, so they stay as the face has them: {', '.join(missing)}")
+    return aus, said
+
+
+_DETECTOR = "mediapipe"
+
+
+def video_driver(path: Path, bench: Workbench) -> Driver:
+    """Every frame of a film in which a face is found; its first face is taken as the one at rest.
+
+    Raises:
+        UserError: the detector is not installed, the film cannot be read, or hardly a frame has a face.
+    """
+    from fexgan_lit.data.faces.worker import check_detector
+    from fexgan_lit.data.videos.read import ClipError, frame_times
+
+    try:
+        check_detector(_DETECTOR)
+    except UserError as error:
+        raise UserError(f"driver={path.name} is a film, whose faces must be found first. {error}") from error
+    try:
+        stamps, rate, points, pictures = _watch(path, bench)
+        times, _ = frame_times(stamps, rate)
+    except ClipError as error:
+        raise UserError(f"driver={path}: {error}") from error
+    found = np.isfinite(points).all((1, 2))
+    if found.sum() < 2:
+        raise UserError(f"driver={path}: a face in {int(found.sum())} of {len(found)} frames; expected two or more")
+    aus, note = _units(points[found], bench)
+    lost = int((~found).sum())
+    notes = [note, "the first face of the film is taken as the one at rest"]
+    if lost:
+        notes.append(f"no face in {lost} of {len(found)} frames of the driver; they are filled in")
+    marks = points[found].astype(np.float32)
+    return Driver(path.stem, times[found], aus, marks, pictures=pictures[found], notes=tuple(notes))
+
+
+def _watch(path: Path, bench: Workbench) -> tuple[list[float], float, np.ndarray, np.ndarray]:
+    """Time stamps (ms), the container's rate, landmarks (T, 68, 2) in pixels (NaN: no face), squares (T, S, S, 3)."""
+    from fexgan_lit.data.faces.worker import FaceWorker, NoFaceError
+    from fexgan_lit.data.packing.sources import fit_square
+    from fexgan_lit.data.videos.read import ClipReader
+    from fexgan_lit.utils.console import stage_bar
+
+    stamps, points, pictures = [], [], []
+    with (
+        tempfile.TemporaryDirectory() as folder, FaceWorker() as worker, ClipReader(path) as reader,
+        stage_bar(bench.console) as bar,
+    ):  # fmt: skip
+        task = bar.add_task("finding the driver's face", total=reader.promised or None)
+        still = Path(folder) / "frame.png"
+        for image, stamp in reader.frames():
+            still.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+            try:
+                points.append(worker.find(still)[0])
+            except NoFaceError:
+                points.append(np.full((68, 2), np.nan))
+            stamps.append(stamp)
+            pictures.append(fit_square(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), bench.system.image_size))
+            bar.update(task, advance=1)
+        reader.check_whole(len(stamps))
+        return stamps, reader.fps, np.stack(points), np.stack(pictures)
+
+
+def _units(points: np.ndarray, bench: Workbench) -> tuple[np.ndarray, str]:
+    """(T, 17) in 0..1 from landmarks (T, 68, 2), and how good such estimates are."""
+    from fexgan_lit.data.datasets.annotations import AU_SCALE
+    from fexgan_lit.data.faces.action_units import face_estimator, quality_note
+
+    config = bench.run.dataset
+    estimator = face_estimator(config.cache_dir, config.facekit)
+    calm = np.arange(len(points)) == 0
+    units = estimator.estimate(points, np.zeros(len(points), int), calm)
+    return (units / AU_SCALE).astype(np.float32), quality_note(estimator)

@@ -1,0 +1,147 @@
+"""A driver from keyframes: which expression at which time, in YAML."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from fexgan_lit.expression import Expression, rows_of
+from fexgan_lit.inference.animation.timeline import Beat
+from fexgan_lit.inference.conditions import Wish, granted, read_wish
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from fexgan_lit.inference.session import Workbench
+
+EXTENSIONS = (".yaml", ".yml")
+#: Frames a second where none are asked for.
+FPS = 25.0
+#: How a face comes to a key from the one before: u is the share of the time between, 0..1.
+EASES: dict[str, Callable[[float], float]] = {
+    "linear": lambda u: u,
+    "smooth": lambda u: u * u * (3 - 2 * u),  # starts and ends at rest
+    "hold": lambda u: float(u >= 1),
+}
+_FIELDS = ("time", "expression", "ease")
+_EXAMPLE = "a list such as\n  - {time: 0, expression: neutral}\n  - {time: 0.5, expression: {joy: 0.8}, ease: smooth}"
+
+
+@dataclass(frozen=True)
+class Key:
+    """An expression at a time (seconds), and how the face comes to it."""
+
+    time: float
+    wish: Wish
+    ease: str = "smooth"
+
+
+def read_keys(path: Path, affects: tuple[str, ...]) -> list[Key]:
+    """The keys of a YAML file: a list of {time: seconds, expression: ..., ease: linear | smooth | hold}.
+
+    An expression is `source`, an affect, or a mapping of affects or action units to numbers.
+
+    Raises:
+        UserError: what of it cannot be used, with the line of the file.
+    """
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        entries, node = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"driver={path}: cannot be read as text ({error})") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}:" if mark is not None else ""
+        raise UserError(f"driver={path}:{where} no YAML ({getattr(error, 'problem', error)})") from error
+    if not isinstance(entries, list) or not isinstance(node, yaml.SequenceNode):
+        raise UserError(f"driver={path}: expected {_EXAMPLE}")
+    if len(entries) < 2:
+        raise UserError(f"driver={path}: {len(entries)} keys; expected two or more, for a face that moves")
+    lines = [f"driver={path.name} line {entry.start_mark.line + 1}" for entry in node.value]
+    keys = [_key(entry, line, affects) for entry, line in zip(entries, lines, strict=True)]
+    for before, after, line in zip(keys[:-1], keys[1:], lines[1:], strict=True):
+        if after.time <= before.time:
+            raise UserError(f"{line}: time {after.time:g} s comes after {before.time:g} s; times must rise")
+    return keys
+
+
+def _key(entry: Any, line: str, affects: tuple[str, ...]) -> Key:
+    if not isinstance(entry, Mapping):
+        raise UserError(f"{line}: {entry!r}; expected {_EXAMPLE}")
+    for name in entry:
+        if name not in _FIELDS:
+            near = difflib.get_close_matches(str(name), _FIELDS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise UserError(f"{line}: {name}; expected {', '.join(_FIELDS)}.{hint}")
+    time, ease = entry.get("time"), entry.get("ease", "smooth")
+    if isinstance(time, bool) or not isinstance(time, int | float) or not 0 <= time < math.inf:
+        raise UserError(f"{line}: time is {time}; expected seconds, 0 or more")
+    if ease not in EASES:
+        raise UserError(f"{line}: ease is {ease}; expected one of {', '.join(EASES)}")
+    if "expression" not in entry:
+        raise UserError(f"{line}: no expression; expected `source`, an affect, or weights such as {{joy: 0.5}}")
+    try:
+        wish = read_wish(entry["expression"], "expression", affects)
+    except UserError as error:
+        raise UserError(f"{line}: {error}") from error
+    return Key(float(time), wish, str(ease))
+
+
+def keyed_beat(keys: Sequence[Key], fps: float | None) -> Beat:
+    """From 0 to the last key, which the last frame shows."""
+    rate = fps or FPS
+    count = math.ceil(keys[-1].time * rate - 1e-6) + 1
+    return Beat(np.arange(count) / rate, Fraction(rate).limit_denominator(1001))
+
+
+def places(keys: Sequence[Key], moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each of the moments (T,) in seconds the key before it (T,) and the eased share of the way to the next (T,).
+
+    Before the first key its expression holds, and after the last one.
+    """
+    times = np.array([key.time for key in keys])
+    before = np.clip(np.searchsorted(times, moments + 1e-9, side="right") - 1, 0, len(keys) - 2)
+    shares = np.clip((moments - times[before]) / (times[before + 1] - times[before]), 0, 1)
+    shares = np.where(shares > 1 - 1e-9, 1.0, shares)  # frames are counted in binary fractions of a second
+    eased = [EASES[keys[k + 1].ease](float(share)) for k, share in zip(before, shares, strict=True)]
+    return before, np.array(eased)
+
+
+def keyed_expressions(
+    bench: Workbench, keys: Sequence[Key], moments: np.ndarray, check: Callable[[Expression], None]
+) -> Callable[[int], Expression]:
+    """What face i is asked for at the moments (T,), as a function of i that gives (T, ...).
+
+    Args:
+        bench: with the faces.
+        keys: two or more.
+        moments: seconds.
+        check: refuses an expression that the run does not read.
+
+    Raises:
+        UserError: what a key asks for is not known of the faces, or not read by the run.
+    """
+    if any(key.wish.units for key in keys):
+        check(Expression(aus=bench.own("aus")))
+    asked = [granted(bench, key.wish) for key in keys]
+    before, shares = places(keys, moments)
+
+    def of_face(number: int) -> Expression:
+        stops = Expression.stack([rows_of(wanted, [number]) for wanted in asked])  # (P, ...)
+        share = torch.from_numpy(shares).float()
+        moved = {}
+        for name, values in stops.known.items():
+            here, there = values[before], values[before + 1]  # (T, ...)
+            moved[name] = torch.lerp(here, there, share.reshape(-1, *[1] * (values.ndim - 1)))
+        return Expression(**moved)
+
+    return of_face

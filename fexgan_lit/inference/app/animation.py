@@ -1,0 +1,179 @@
+"""The timeline: keyframes to frames, and frames to a GIF, an MP4 or single pictures."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor
+
+from fexgan_lit.data.frames import to_uint8
+from fexgan_lit.expression import Expression, between
+from fexgan_lit.inference.animation.video import enlarged, write_gif, write_mp4
+from fexgan_lit.inference.app.requests import Asked, number, read_asked, words
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from fexgan_lit.inference.app.session import Session, Sitter
+
+MOST_KEYFRAMES, MOST_FRAMES, LONGEST_S = 32, 240, 30.0
+SLOWEST, FASTEST = 2, 30
+EASES = ("smooth", "linear")
+FORMATS = {"gif": "image/gif", "mp4": "video/mp4", "png": "application/zip"}
+#: Frames painted before the sliders get their turn.
+_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Film:
+    """Keyframes and how to go from one to the next.
+
+    Attributes:
+        times: seconds, rising, the first is 0.
+        asked: a wish a keyframe.
+        fps: frames a second.
+        ease: `smooth` (rests at every keyframe) or `linear`.
+    """
+
+    times: tuple[float, ...]
+    asked: tuple[Asked, ...]
+    fps: int = 12
+    ease: str = "smooth"
+
+    @property
+    def count(self) -> int:
+        """Frames, both ends included."""
+        return round(self.times[-1] * self.fps) + 1
+
+    def place(self, frame: int) -> tuple[int, float]:
+        """Between which keyframes a frame lies: the index of the earlier one, and the share of the later, 0..1."""
+        moment = min(frame / self.fps, self.times[-1])
+        before = min(bisect_right(self.times, moment) - 1, len(self.times) - 2)
+        start, end = self.times[before], self.times[before + 1]
+        share = (moment - start) / (end - start)
+        return before, share * share * (3 - 2 * share) if self.ease == "smooth" else share
+
+
+def read_film(tree: Any, affects: Sequence[str]) -> Film:
+    """A `Film` from ``{"keyframes": [{"time": 0, "weights": {...}}, ...], "fps": 12, "ease": "smooth"}``.
+
+    Raises:
+        UserError: fewer than two keyframes, times that do not rise, more frames than `MOST_FRAMES`, or a wish that
+            cannot be read.
+    """
+    keyframes = tree.get("keyframes") if isinstance(tree, Mapping) else None
+    if not isinstance(keyframes, list) or not 2 <= len(keyframes) <= MOST_KEYFRAMES:
+        raise UserError(f"A film needs 2 to {MOST_KEYFRAMES} keyframes.")
+    asked = tuple(read_asked(one, affects) for one in keyframes)
+    times = [number(one.get("time"), "time of a keyframe", LONGEST_S) for one in keyframes]
+    for earlier, later in pairwise(times):
+        if later <= earlier:
+            raise UserError(f"Keyframes are out of order: {later:g} s comes after {earlier:g} s. Times must rise.")
+    fps, ease = number(tree.get("fps", 12), "frames a second", FASTEST, SLOWEST), words(tree, "ease", "smooth")
+    if ease not in EASES:
+        raise UserError(f"ease is '{ease}'; expected {' or '.join(EASES)}")
+    film = Film(tuple(time - times[0] for time in times), asked, round(fps), ease)
+    if film.count > MOST_FRAMES:
+        raise UserError(
+            f"The film has {film.count} frames; expected at most {MOST_FRAMES}. Make it shorter, or take fewer frames "
+            "a second."
+        )
+    return film
+
+
+def wanted_frames(film: Film, sitter: Sitter) -> Expression:
+    """The expression of every frame as the system of `sitter` reads it, (T, ...)."""
+    ends = [sitter.wanted(one) for one in film.asked]
+    places = [film.place(frame) for frame in range(film.count)]
+    return Expression.stack([between(ends[before], ends[before + 1], share) for before, share in places])
+
+
+def painted(film: Film, sitter: Sitter, session: Session) -> Iterator[Tensor]:
+    """The frames a few at a time, (t, 3, S, S) in [-1, 1]; in between, others may paint."""
+    wanted = wanted_frames(film, sitter)
+    fields = {name: value.split(_AT_ONCE) for name, value in wanted.known.items()}
+    for part in range(len(next(iter(fields.values())))):
+        with session.painting():
+            frames = sitter.paint(Expression(**{name: pieces[part] for name, pieces in fields.items()}))
+        yield frames
+
+
+def frames_of(film: Film, sitter: Sitter, session: Session) -> np.ndarray:
+    """(T, S, S, 3) uint8 RGB."""
+    return to_uint8(torch.cat(list(painted(film, sitter, session))))
+
+
+def side_by_side(films: Sequence[np.ndarray]) -> np.ndarray:
+    """Films (T, S, S, 3) of equal length, enlarged as for a movie, at one height: (T, H, W, 3)."""
+    from fexgan_lit.data.frames import resize_batch
+
+    tall = [enlarged(film) for film in films]
+    height = max(film.shape[1] for film in tall)
+    return np.concatenate([resize_batch(film, height) for film in tall], axis=2)
+
+
+def exported(film: Film, films: Sequence[np.ndarray], kind: str, folder: Path) -> bytes:
+    """The film as the bytes of a file.
+
+    Args:
+        film: the keyframes, for the rate and the record.
+        films: frames of each system, (T, S, S, 3) uint8 RGB.
+        kind: one of `FORMATS`; `png` is a ZIP of the frames, as large as the system paints them, and of the keyframes.
+        folder: where a file may lie while it is made.
+    """
+    if kind == "png":
+        return _frames_zipped(film, films)
+    write = write_gif if kind == "gif" else write_mp4
+    with TemporaryDirectory(dir=folder) as place:
+        path = Path(place) / f"film.{kind}"
+        write(path, side_by_side(films), Fraction(film.fps))
+        return path.read_bytes()
+
+
+def _frames_zipped(film: Film, films: Sequence[np.ndarray]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        for system, frames in enumerate(films):
+            for moment, pixels in enumerate(frames):
+                page = io.BytesIO()
+                Image.fromarray(pixels).save(page, "PNG")
+                archive.writestr(f"system_{system + 1}/{moment:04d}.png", page.getvalue())
+        archive.writestr("film.json", json.dumps(record(film), indent=1))
+        keys = driver(film)
+        if keys is not None:
+            archive.writestr("film.yaml", keys)
+    return packed.getvalue()
+
+
+def driver(film: Film) -> str | None:
+    """The keyframes in YAML, as `python -m fexgan_lit.generate mode=animate driver=film.yaml` reads them.
+
+    None where a keyframe asks for affects and action units at once, or for nothing, which a driver cannot.
+    """
+    entries = []
+    for time, asked in zip(film.times, film.asked, strict=True):
+        if bool(asked.weights) == bool(asked.units):
+            return None
+        wish = asked.weights or {f"AU{unit}": value for unit, value in asked.units.items()}
+        entries.append({"time": time, "expression": wish, "ease": film.ease})
+    return yaml.safe_dump(entries, sort_keys=False)
+
+
+def record(film: Film) -> dict[str, Any]:
+    """The keyframes as plain values, in the form `read_film` reads."""
+    keyframes = [{"time": time, "weights": asked.weights, "units": {str(k): v for k, v in asked.units.items()}}
+                 for time, asked in zip(film.times, film.asked, strict=True)]  # fmt: skip
+    return {"fps": film.fps, "ease": film.ease, "keyframes": keyframes}

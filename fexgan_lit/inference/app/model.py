@@ -1,0 +1,209 @@
+"""One system at work for the page: faces and wishes in, pictures and readings out."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fexgan_lit.data.datasets.labels import has_affects
+from fexgan_lit.data.frames import to_float
+from fexgan_lit.data.packing.sources import fit_square
+from fexgan_lit.expression import ACTION_UNITS, Expression, rows_of
+from fexgan_lit.inference.conditions import wanted_expression
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from fexgan_lit.inference.app.requests import Asked
+    from fexgan_lit.inference.loaded_system import LoadedSystem
+    from fexgan_lit.metrics.judges.affect import Judge
+
+
+class Easel:
+    """A loaded system behind the page.
+
+    Args:
+        loaded: the system.
+        label: what the page calls it.
+
+    Attributes:
+        judge: of the data it was trained on, once one was found in the cache.
+    """
+
+    def __init__(self, loaded: LoadedSystem, label: str) -> None:
+        self.loaded = loaded
+        self.label = label
+        self.judge: Judge | None = None
+
+    @property
+    def size(self) -> int:
+        """Edge of its pictures in pixels."""
+        return self.loaded.image_size
+
+    @property
+    def affects(self) -> tuple[str, ...]:
+        """Names of its affects; none where it was trained on frames without."""
+        return self.loaded.affects if has_affects(self.loaded.affects) else ()
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether it can draw characters."""
+        return hasattr(self.loaded.system, "sample")
+
+    @property
+    def is_told_source(self) -> bool:
+        """Whether it wants to know what the face to change shows (FExGAN-Meta, by its settings)."""
+        return getattr(self.loaded.system.settings, "encoder_label", None) == "source"
+
+    def facts(self) -> dict[str, Any]:
+        """What the page needs to know of it."""
+        return {"label": self.label, "model": self.loaded.name, "size": self.size, "affects": list(self.affects),
+                "units": list(ACTION_UNITS) if "aus" in self.loaded.reads else [],
+                "random": self.has_prior, "told_source": self.is_told_source}  # fmt: skip
+
+    # ------------------------------------------------------------------ faces
+
+    @cached_property
+    def cast(self) -> dict[str, Tensor]:
+        """A reference face of every identity by name, (1, 3, S, S) in [-1, 1].
+
+        Raises:
+            UserError: none are kept beside the weights, and the run's data are gone.
+        """
+        found = self.loaded.references
+        return {name: found.images[i : i + 1] for i, name in enumerate(found.names)}
+
+    def fitted(self, pixels: np.ndarray) -> Tensor:
+        """(S, S, 3) uint8 RGB of any size as a face of this system, (1, 3, size, size)."""
+        return to_float(fit_square(pixels, self.size)[None])
+
+    # ------------------------------------------------------------------ painting
+
+    def wanted(self, face: Tensor | None, asked: Asked) -> Expression:
+        """One wish in the fields this system reads, (1, ...); nothing asked for is weight 0 of everything.
+
+        Affects and action units that this system does not know are left out.
+
+        Args:
+            face: the face to change, (1, 3, S, S), or None for a drawn character.
+            asked: the wish.
+
+        Raises:
+            UserError: what the system reads is not known of the face.
+        """
+        weights = {name: asked.weights.get(name, 0.0) for name in self.affects}
+        if face is None:
+            return Expression.blend(weights, self.affects)
+        units = asked.units if "aus" in self.loaded.reads else {}
+        if not weights and not units:
+            units = {ACTION_UNITS[0]: 0.0}
+        return wanted_expression(self.loaded.system, face, weights, units, lambda: self.loaded.references)
+
+    def paint(self, face: Tensor, wanted: Expression, shows: str = "neutral") -> Tensor:
+        """Give one face (1, 3, S, S) the expressions `wanted` (N, ...): (N, 3, S, S) in [-1, 1].
+
+        Args:
+            face: the face.
+            wanted: the expressions.
+            shows: affect of the face, for a system that is told.
+        """
+        count, shown = rows_in(wanted), None
+        if self.is_told_source:
+            index = self.affects.index(shows if shows in self.affects else self.affects[0])
+            shown = Expression.of_affects([index] * count, len(self.affects))
+        return self.loaded.paint(face.expand(count, -1, -1, -1).contiguous(), wanted, shown)
+
+    @torch.inference_mode()
+    def draw(self, seed: int, wanted: Expression) -> Tensor:
+        """The character of a seed with the expressions `wanted` (N, ...): (N, 3, S, S) in [-1, 1].
+
+        Codes come from the mixture fitted to the training codes where there is one, else from N(0, I).
+
+        Raises:
+            UserError: this system cannot draw characters.
+        """
+        system: Any = self.loaded.system
+        if not self.has_prior:
+            raise UserError(f"{self.label} has no latent code to draw from; choose a character or drop a picture")
+        prior, made = "fitted" if system.prior.fitted else "normal", []
+        for row in range(rows_in(wanted)):  # one at a time: the same seed must give the same code
+            one = rows_of(wanted, [row]).to(system.device)
+            made.append(system.sample(1, one, prior, torch.Generator().manual_seed(seed)).float().cpu())
+        return torch.cat(made)
+
+    # ------------------------------------------------------------------ reading
+
+    @torch.inference_mode()
+    def read(self, face: Tensor) -> dict[str, Any]:
+        """What discriminator and judge say of one face (1, 3, S, S); None where one has nothing to say.
+
+        Returns:
+            ``realness`` (a probability), ``affects`` (probabilities by name), ``units`` (by number, of a critic that
+            reads them) and ``judge`` (probabilities by name).
+        """
+        system: Any = self.loaded.system
+        realness, logits = system.read_faces(face.to(system.device))
+        units = system.read_units(face.to(system.device))[0] if hasattr(system, "read_units") else None
+        judged = None if self.judge is None else self.judge.read(face).affect_logits
+        return {
+            "realness": None if realness is None else round(float(realness.float().sigmoid()), 4),
+            "affects": self._shares(logits),
+            "units": None if units is None else _by_name(map(str, ACTION_UNITS), units.clamp(0, 1)),
+            "judge": self._shares(judged),
+        }
+
+    def _shares(self, logits: Tensor | None) -> dict[str, float] | None:
+        return None if logits is None else _by_name(self.loaded.affects, logits[0].float().softmax(0))
+
+
+def _by_name(names: Any, values: Tensor) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in zip(names, values.tolist(), strict=True)}
+
+
+def rows_in(expression: Expression) -> int:
+    """N of a batch (N, ...)."""
+    return len(next(iter(expression.known.values())))
+
+
+class _NotPreparedError(Exception):
+    """The run's data would have to be prepared first."""
+
+
+def cached_judge(loaded: LoadedSystem) -> Judge | None:
+    """The judge that training or evaluation left in the cache for the data of a run.
+
+    None where there is none, and where the data are gone, have changed or are not prepared: nothing is trained or
+    prepared for it.
+    """
+    from fexgan_lit.utils.cache import cache_root
+
+    cache = cache_root(loaded.run.dataset.cache_dir)
+    if not ((cache / "judges").is_dir() and (cache / "packs").is_dir()):
+        return None
+    try:
+        return _find(loaded)
+    except (UserError, _NotPreparedError, OSError):
+        return None
+
+
+def _find(loaded: LoadedSystem) -> Judge | None:
+    from fexgan_lit.data.datamodule import FrameDataModule
+    from fexgan_lit.metrics.judges.cache import kept_judge
+    from fexgan_lit.utils.cache import cache_root
+
+    def stop(done: int, total: int) -> None:
+        raise _NotPreparedError
+
+    data = FrameDataModule(loaded.run.dataset, loaded.run.seed, loaded.run.system.pairing)
+    data.stages = lambda: nullcontext(lambda _: stop)
+    data.setup()
+    if tuple(data.affects) != loaded.affects:
+        return None
+    judge = kept_judge(
+        data.train, image_size=loaded.image_size, cache_dir=cache_root(data.config.cache_dir), key=data.key
+    )
+    return None if judge is None else judge.to(loaded.system.device)

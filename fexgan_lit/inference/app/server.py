@@ -1,0 +1,248 @@
+"""The server of the page: addresses to answers, and nothing else."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fexgan_lit.inference.app.config import LOOPBACK, ExploreSettings
+from fexgan_lit.inference.app.security import MOST_WORDS, Guard, without_paths
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI, Request, Response
+
+    from fexgan_lit.inference.app.session import Session
+
+PAGE = Path(__file__).parent / "static"
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+#: Seconds between two looks whether the page is up, and at most for requests in work when it ends.
+_POLL_S, _PATIENCE_S = 0.01, 3.0
+_LOG = logging.getLogger(__name__)
+
+
+def add_page(app: FastAPI, session: Session, settings: ExploreSettings) -> None:
+    """Give `app` the page and what it asks for, behind a `Guard`."""
+    from fastapi import Response
+
+    from fexgan_lit.inference.app import handlers as answers
+
+    files = {path.name: path for path in PAGE.iterdir() if path.suffix in _TYPES}
+    app.add_middleware(Guard, is_private=settings.is_private)
+
+    @app.get("/")
+    def page() -> Response:
+        return Response(files["index.html"].read_bytes(), media_type="text/html")
+
+    @app.get("/page/{name}")
+    def part(name: str) -> Response:
+        if name not in files:
+            return Response(status_code=404)
+        return Response(files[name].read_bytes(), media_type=_TYPES[files[name].suffix])
+
+    app.get("/api/about")(session.about)
+    app.get("/api/faces")(partial(answers.gallery, session))
+    asked = {
+        "paint": answers.paint, "read": answers.read, "source": answers.source, "characters": answers.characters,
+        "map": answers.expression_map, "preview": answers.preview, "export": answers.export,
+    }  # fmt: skip
+    for name, answer in asked.items():
+        app.post(f"/api/{name}")(_answering(partial(answer, session)))
+    app.post("/api/upload")(_receiving(partial(answers.receive, session)))
+
+
+def _answering(answer: Callable[[Any], Any]) -> Callable[..., Any]:
+    """A handler of JSON; a file comes back as one."""
+
+    async def handle(request: Request) -> Response:
+        from starlette.concurrency import run_in_threadpool
+
+        body = await _body(request, MOST_WORDS, f"expected at most {MOST_WORDS >> 10} KiB of JSON")
+        return await run_in_threadpool(_told, lambda: answer(_parsed(body)))
+
+    return _typed_for_fastapi(handle)
+
+
+def _receiving(receive: Callable[[bytes], Any]) -> Callable[..., Any]:
+    """A handler of a picture's bytes, which are not read further than they may go."""
+
+    async def handle(request: Request) -> Response:
+        from starlette.concurrency import run_in_threadpool
+
+        from fexgan_lit.inference.app.requests import MOST_BYTES, too_large
+
+        declared = request.headers.get("content-length", "")
+        body = await _body(request, MOST_BYTES, too_large(int(declared) if declared.isdecimal() else MOST_BYTES + 1))
+        return await run_in_threadpool(_told, lambda: receive(_whole(body)))
+
+    return _typed_for_fastapi(handle)
+
+
+def _typed_for_fastapi(handle: Callable[..., Any]) -> Callable[..., Any]:
+    """`handle` with its parameter's type as an object, since names in annotations are looked up in this module."""
+    from fastapi import Request
+
+    handle.__annotations__ = {"request": Request}
+    return handle
+
+
+async def _body(request: Request, most: int, message: str) -> bytes | UserError:
+    """The body, or what to say of one that is longer than `most` bytes; no more than that is kept."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > most:
+        return UserError(message)
+    parts, held = [], 0
+    async for part in request.stream():
+        held += len(part)
+        if held > most:
+            return UserError(message)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _whole(body: bytes | UserError) -> bytes:
+    if isinstance(body, UserError):
+        raise body
+    return body
+
+
+def _parsed(body: bytes | UserError) -> Any:
+    try:
+        return json.loads(_whole(body))
+    except (ValueError, RecursionError) as error:
+        raise UserError("expected JSON") from error
+
+
+def _told(answer: Callable[[], Any]) -> Response:
+    """What `answer` gives, or why not: 400 for a user's mistake; 500, and no word of the machine, for any other."""
+    from fastapi import Response
+    from fastapi.responses import JSONResponse
+
+    try:
+        found = answer()
+    except UserError as error:
+        return JSONResponse({"error": without_paths(str(error))}, status_code=400)
+    except Exception:
+        _LOG.exception("the page asked for something that failed")
+        return JSONResponse({"error": "That failed; the terminal says why."}, status_code=500)
+    if isinstance(found, tuple):
+        data, kind, name = found
+        return Response(data, media_type=kind, headers={"content-disposition": f'attachment; filename="{name}"'})
+    return JSONResponse(found)
+
+
+# ---------------------------------------------------------------------- where it is served
+
+
+def free_port(settings: ExploreSettings) -> int:
+    """The port of the settings if it is free, or any that is where that is 0.
+
+    Raises:
+        UserError: it is taken, may not be used, or the host is none of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except PermissionError as error:
+            raise UserError(f"port={settings.port}: ports below 1024 need special rights; try port=7860") from error
+        except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise UserError(
+                    f"host={settings.host} is no address of this machine; expected 127.0.0.1 or 0.0.0.0"
+                ) from error
+            raise UserError(
+                f"port={settings.port} on host={settings.host} cannot be used: {error.strerror}. Perhaps another page "
+                f"is open there; port={settings.port + 1 if settings.port < 65535 else 7860} is another one, and "
+                "port=0 takes any that is free"
+            ) from error
+        return int(probe.getsockname()[1])
+
+
+def keep_to_itself(folder: Path) -> None:
+    """Tell Gradio, before it is imported, to phone nobody and to keep its files in `folder`."""
+    os.environ.update({"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(folder), "HF_HUB_OFFLINE": "1"})
+    for name in ("no_proxy", "NO_PROXY"):  # Gradio asks its own server whether it is up
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), *LOOPBACK]))
+
+
+def start(session: Session, settings: ExploreSettings, port: int) -> Any:
+    """Serve the page in a thread.
+
+    Returns:
+        The server: ``local_url`` and ``share_url`` say where it is, ``close()`` ends it.
+
+    Raises:
+        UserError: somebody else took the port meanwhile.
+    """
+    if settings.share:
+        return share(session, settings, port)
+    from fastapi import FastAPI
+
+    app = FastAPI(title="fexgan_lit explore", docs_url=None, redoc_url=None, openapi_url=None)
+    add_page(app, session, settings)
+    return Served(app, settings.host, port)
+
+
+class Served:
+    """A page that is being served by a thread.
+
+    Attributes:
+        local_url: where it is.
+        share_url: None; only Gradio's servers share a page.
+
+    Raises:
+        UserError: somebody else took the port meanwhile.
+    """
+
+    share_url = None
+
+    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+        import uvicorn
+
+        self.local_url = f"http://{host}:{port}/"
+        self._server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="critical", lifespan="off"))
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        while not self._server.started:
+            if not self._thread.is_alive():
+                raise UserError(f"port={port} was taken while the page was starting; try again, or port=0")
+            time.sleep(_POLL_S)
+
+    def close(self, verbose: bool = False) -> None:
+        """End it; requests in work are finished first, within seconds."""
+        self._server.should_exit = True
+        self._thread.join(timeout=_PATIENCE_S)
+
+
+def share(session: Session, settings: ExploreSettings, port: int) -> Any:
+    """Serve the page through Gradio's public tunnel. Importing Gradio takes seconds, so only `share=true` does it.
+
+    Raises:
+        UserError: another process took the port meanwhile.
+    """
+    keep_to_itself(session.folder)
+    os.environ.pop("HF_HUB_OFFLINE")
+    from gradio import Server
+
+    app = Server(title="fexgan_lit explore", docs_url=None, redoc_url=None, openapi_url=None)
+    add_page(app, session, settings)
+    try:
+        app.launch(
+            server_name=settings.host, server_port=port, share=True, prevent_thread_lock=True, quiet=True,
+            show_error=False, ssr_mode=False, run_history=False, enable_monitoring=False, num_workers=0,
+            mcp_server=False, pwa=False, inbrowser=False, _frontend=False,
+        )  # fmt: skip
+    except OSError as error:
+        raise UserError(f"port={port} was taken while the page was starting; try again, or port=0") from error
+    return app.get_blocks()

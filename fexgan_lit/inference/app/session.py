@@ -1,0 +1,223 @@
+"""All that stands behind one page: the systems, the faces, and who may paint when."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from fexgan_lit.data.frames import to_uint8
+from fexgan_lit.expression import COMPLEX_PAIRS, Expression
+from fexgan_lit.inference.app import session as faces
+from fexgan_lit.inference.app.requests import Asked
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from fexgan_lit.inference.app.model import Easel
+
+
+CAST, UPLOAD, RANDOM = "cast", "upload", "random"
+
+
+_SEEDS = 2**31
+
+
+@dataclass(frozen=True)
+class FaceName:
+    """Which face: `cast:NAME`, `upload:KEY` or `random:SEED`.
+
+    Attributes:
+        kind: one of `CAST`, `UPLOAD` and `RANDOM`.
+        key: name, key or seed.
+    """
+
+    kind: str
+    key: str
+
+    @classmethod
+    def read(cls, text: str) -> FaceName:
+        """The name in `text`.
+
+        Raises:
+            UserError: of no such form.
+        """
+        kind, _, key = text.partition(":")
+        fine = kind in (CAST, UPLOAD) or (kind == RANDOM and key.isdecimal() and int(key) < _SEEDS)
+        if not fine or not key:
+            raise UserError("face: expected cast:NAME, upload:KEY or random:NUMBER")
+        return cls(kind, key)
+
+    @property
+    def seed(self) -> int:
+        """Of a random character."""
+        return int(self.key)
+
+
+class Kept:
+    """Pictures of this session, in memory alone, safe to use from several threads; the oldest gives way.
+
+    Args:
+        most: pictures that are kept at once.
+        gone: what to say of one that is not kept any more.
+    """
+
+    def __init__(self, most: int, gone: str) -> None:
+        self.most = most
+        self.gone = gone
+        self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, pixels: np.ndarray) -> str:
+        """Keep `pixels` (S, S, 3) uint8 RGB; returns a key that cannot be guessed."""
+        key = secrets.token_urlsafe(12)
+        with self._lock:
+            self._kept[key] = pixels
+            if len(self._kept) > self.most:
+                self._kept.popitem(last=False)
+        return key
+
+    def get(self, key: str) -> np.ndarray:
+        """The picture of a key, (S, S, 3) uint8 RGB.
+
+        Raises:
+            UserError: it is gone.
+        """
+        with self._lock:
+            if key not in self._kept:
+                raise UserError(self.gone)
+            self._kept.move_to_end(key)
+            return self._kept[key]
+
+
+def uploads() -> Kept:
+    """Room for pictures that are dropped on the page."""
+    return Kept(32, "The picture is gone: pictures are kept only while the page runs. Drop it again.")
+
+
+def painted() -> Kept:
+    """Room for the last pictures that were painted, until somebody reads them."""
+    return Kept(16, "The picture has given way to newer ones; ask for it again.")
+
+
+NEUTRAL = Asked({"neutral": 1.0})
+
+
+@dataclass(frozen=True)
+class Sitter:
+    """A face in front of one system.
+
+    Attributes:
+        easel: the system.
+        face: (1, 3, S, S), or None for a character that the system draws itself.
+        seed: of a drawn character.
+        shows: affect of the face.
+    """
+
+    easel: Easel
+    face: Tensor | None
+    seed: int = 0
+    shows: str = "neutral"
+
+    def wanted(self, asked: Asked) -> Expression:
+        """A wish as the system reads it, (1, ...); see `Easel.wanted`."""
+        return self.easel.wanted(self.face, asked)
+
+    def paint(self, wanted: Expression) -> Tensor:
+        """The expressions (N, ...) on this face, (N, 3, S, S) in [-1, 1]."""
+        if self.face is None:
+            return self.easel.draw(self.seed, wanted)
+        return self.easel.paint(self.face, wanted, self.shows)
+
+
+@dataclass
+class Session:
+    """What one page works with.
+
+    Attributes:
+        easels: one system, or two side by side.
+        folder: for files that have to be written on the way; its owner removes it.
+        uploads: pictures that were dropped on the page.
+        painted: the last pictures that were painted.
+    """
+
+    easels: Sequence[Easel]
+    folder: Path
+    uploads: Kept = field(default_factory=faces.uploads)
+    painted: Kept = field(default_factory=faces.painted)
+    _painting: threading.Lock = field(default_factory=threading.Lock)
+    _cast: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextlib.contextmanager
+    def painting(self) -> Iterator[None]:
+        """The right to use the networks; taken for one picture or a few, so that a film does not stop the sliders."""
+        with self._painting:
+            yield
+
+    @property
+    def affects(self) -> tuple[str, ...]:
+        """Affects of all systems, those of the first one first."""
+        return tuple(dict.fromkeys(name for easel in self.easels for name in easel.affects))
+
+    def about(self) -> dict[str, Any]:
+        """What the page is told when it opens."""
+        units = dict.fromkeys(unit for easel in self.easels for unit in easel.facts()["units"])
+        pairs = [pair for pair in COMPLEX_PAIRS if set(pair) <= set(self.affects)]
+        return {"systems": [easel.facts() for easel in self.easels], "affects": list(self.affects),
+                "units": list(units), "complex": pairs, "judges": [easel.judge is not None for easel in self.easels],
+                "random": any(easel.has_prior for easel in self.easels),
+                "told_source": any(easel.is_told_source for easel in self.easels)}  # fmt: skip
+
+    def cast(self) -> dict[str, np.ndarray]:
+        """The faces of the first system by name, (S, S, 3) uint8 RGB; prepared on the first call, which may take long.
+
+        Raises:
+            UserError: they are kept nowhere, and the run's data are gone.
+        """
+        with self._cast:
+            return {name: to_uint8(face)[0] for name, face in self.easels[0].cast.items()}
+
+    def sitter(self, number: int, name: FaceName, shows: str = "neutral") -> Sitter:
+        """The face `name` in front of system `number`.
+
+        The second system is given its own picture of a character where it knows one of that name, else the first
+        system's; a random character is drawn by the first system that can, and handed to the other as a picture.
+
+        Raises:
+            UserError: there is no such face.
+        """
+        easel = self.easels[number]
+        if name.kind == RANDOM:
+            return self._random(easel, name.seed)
+        if name.kind != CAST:
+            return Sitter(easel, easel.fitted(self.uploads.get(name.key)), shows=shows)
+        pictures = self.cast()
+        if name.key not in pictures:
+            raise UserError(f"There is no character '{name.key}' here; expected one of {', '.join(pictures)}.")
+        own = self._own(easel, name.key)
+        return Sitter(easel, easel.fitted(pictures[name.key]) if own is None else own, shows=shows)
+
+    def _own(self, easel: Easel, name: str) -> Tensor | None:
+        """The system's own picture of a character; None where it has none."""
+        with self._cast:
+            try:
+                return easel.cast.get(name)
+            except UserError:
+                return None
+
+    def _random(self, easel: Easel, seed: int) -> Sitter:
+        author = next((one for one in self.easels if one.has_prior), None)
+        if author is None:
+            raise UserError("No system here can draw random characters; choose a character or drop a picture.")
+        if author is easel:
+            return Sitter(easel, None, seed)
+        with self.painting():
+            drawn = author.draw(seed, author.wanted(None, NEUTRAL))
+        return Sitter(easel, easel.fitted(to_uint8(drawn)[0]))

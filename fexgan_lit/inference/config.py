@@ -1,0 +1,122 @@
+"""The options of `generate`: those of every mode, and the check that each option belongs to the mode asked for."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.options import typed
+
+#: Modes whose faces can be pasted back into the pictures they come from.
+PASTING = ("transform", "blend")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass
+class GenerateSettings:
+    """What every mode understands; `conf/generate.yaml` explains each field."""
+
+    run: str | None = None
+    mode: str = "transform"
+    out: str | None = None
+    who: Any = None
+    images: str | None = None
+    annotations: str | None = None
+    paste: bool = False
+    which: Any = None
+    root: str | None = None
+    seed: int = 0
+    batch_size: int = 32
+    device: str = "auto"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The faces asked for with `who`, in that order; none means all."""
+        if self.who is None:
+            return ()
+        chosen = self.who if isinstance(self.who, list) else [self.who]
+        return tuple(str(name) for name in chosen)
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        found = []
+        for name in ("images", "annotations", "root"):
+            place = getattr(self, name)
+            if place is not None and not Path(place).expanduser().exists():
+                found.append(f"{name}={place}: there is no such file or folder")
+        if self.annotations is not None and self.images is None:
+            found.append(f"annotations={self.annotations}: it describes the pictures of images=FILE|DIR; give those")
+        if isinstance(self.who, Mapping) or self.who == []:
+            found.append(f"who={self.who}: expected a name or a list of names")
+        found += self._paste_problems()
+        if self.batch_size < 1:
+            found.append(f"batch_size={self.batch_size}: expected 1 or more")
+        if self.device not in DEVICES:
+            found.append(f"device={self.device}: expected one of {', '.join(DEVICES)}")
+        return found
+
+    def _paste_problems(self) -> list[str]:
+        found = []
+        if self.paste and (self.images is None or self.mode not in PASTING):
+            modes = " or ".join(f"mode={mode}" for mode in PASTING)
+            found.append(
+                f"paste=true: puts new faces back into pictures of yours; expected images=FILE|DIR and {modes}"
+            )
+        if self.paste and self.annotations is not None:
+            found.append(f"annotations={self.annotations}: they describe whole pictures, paste=true cuts out the faces")
+        if self.which is not None and not (self.which == "all" or (type(self.which) is int and self.which >= 1)):
+            found.append(f"which={self.which}: expected all, or the number of a face counted from the left, from 1")
+        if self.which is not None and not self.paste:
+            found.append(f"which={self.which}: it chooses among the faces that paste=true finds; give both")
+        return found
+
+
+def general_settings(tree: Mapping[str, Any], problems: list[str]) -> GenerateSettings:
+    """The options of every mode from the composed configuration; what is wrong with them goes to `problems`."""
+    own = {field.name for field in fields(GenerateSettings)}
+    return _typed(GenerateSettings, {name: value for name, value in tree.items() if name in own}, problems)
+
+
+def mode_options(tree: Mapping[str, Any], mode: str, modes: Mapping[str, type], problems: list[str]) -> Any:
+    """The options of `mode`, filled from what was given; null leaves the default of the mode.
+
+    Args:
+        tree: the composed configuration.
+        mode: the name that was asked for.
+        modes: the options' dataclass of every mode there is.
+        problems: gets a sentence for every option of another mode and every value that cannot be used.
+
+    Raises:
+        UserError: there is no such mode; names the nearest.
+    """
+    if mode not in modes:
+        raise UserError(f"mode={mode}: expected one of {', '.join(modes)}.{_nearest(str(mode), list(modes), 'mode=')}")
+    own = [field.name for field in fields(modes[mode])]
+    general = {field.name for field in fields(GenerateSettings)}
+    given = {name: value for name, value in tree.items() if name not in general and value is not None}
+    for name in given:
+        if name not in own:
+            others = [f"mode={other}" for other, cls in modes.items() if name in {field.name for field in fields(cls)}]
+            problems.append(
+                f"{name}={given[name]}: mode={mode} has no such option, but {' and '.join(others) or 'no mode'} has. "
+                f"Its options: {', '.join(own)}.{_nearest(name, own, '')}"
+            )
+    return _typed(modes[mode], {name: value for name, value in given.items() if name in own}, problems)
+
+
+def _typed(cls: type, values: Mapping[str, Any], problems: list[str]) -> Any:
+    """The dataclass `cls` filled, its own checks included."""
+    wrong: list[str] = []
+    settings: Any = typed(cls, values, "", wrong)
+    wrong = [problem.removeprefix(".") for problem in wrong] or settings.problems()
+    problems += wrong
+    return settings
+
+
+def _nearest(word: str, known: Sequence[str], prefix: str) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f" Did you mean {prefix}{near[0]}?" if near else ""

@@ -1,0 +1,134 @@
+"""Every network of a system in one format, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from fexgan_lit.inference.export.checks import accept, greatest_difference
+from fexgan_lit.inference.export.config import Written
+from fexgan_lit.inference.export.onnx import (
+    open_program,
+    open_session,
+    run_program,
+    run_session,
+    write_onnx,
+    write_torch,
+)
+from fexgan_lit.systems.base import ExpressionSystem
+from fexgan_lit.systems.export import Exported
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from fexgan_lit.inference.loaded_system import LoadedSystem
+
+#: Called with the name of each network before it is written.
+Told = Callable[[str], None]
+
+
+def chosen_parts(system: ExpressionSystem, names: list[str] | None) -> dict[str, Exported]:
+    """The networks to write: all, or those of `names`.
+
+    Raises:
+        UserError: the system gives none, or has no part of such a name.
+    """
+    parts = system.export_parts()
+    if not parts:
+        raise UserError(f"{system.settings.name} does not say which of its networks to export (export_parts)")
+    unknown = [name for name in names or () if name not in parts]
+    if unknown:
+        raise UserError(f"parts={unknown[0]}: {system.settings.name} has {', '.join(parts)}")
+    return {name: part for name, part in parts.items() if names is None or name in names}
+
+
+def write_onnx_files(parts: dict[str, Exported], folder: Path, opset: int | None, told: Told) -> list[Written]:
+    """An ONNX file a network, compared with PyTorch by onnxruntime.
+
+    Raises:
+        UserError: one cannot be written, or differs by more than the tolerance.
+    """
+    written = []
+    for name, part in parts.items():
+        told(name)
+        path = folder / f"{name}.onnx"
+        write_onnx(part, path, opset)
+        written.append(_checked(name, part, path, partial(run_session, open_session(path))))
+    return written
+
+
+def write_torch_files(parts: dict[str, Exported], folder: Path, told: Told) -> list[Written]:
+    """A `torch.export` program a network, read back and compared.
+
+    Raises:
+        UserError: one differs by more than the tolerance.
+    """
+    written = []
+    for name, part in parts.items():
+        told(name)
+        path = folder / f"{name}.pt2"
+        write_torch(part, path)
+        written.append(_checked(name, part, path, partial(run_program, open_program(path))))
+    return written
+
+
+def _checked(name: str, part: Exported, path: Path, run: Callable) -> Written:
+    difference = greatest_difference(part, run)
+    accept(name, difference, path)
+    return Written(name, path, difference)
+
+
+def write_safetensors(
+    system: ExpressionSystem, names: list[str] | None, folder: Path, told: Told, half: bool = False
+) -> list[Written]:
+    """The weights of each part as safetensors, read back and compared.
+
+    Raises:
+        UserError: there is no part of such a name, or the folder cannot be written.
+    """
+    from fexgan_lit.runs.weights import save_weights
+
+    states = system.portable_parts()
+    unknown = [name for name in names or () if name not in states]
+    if unknown:
+        raise UserError(f"parts={unknown[0]}: {system.settings.name} has {', '.join(states)}")
+    told("weights")
+    paths = save_weights(system, folder, torch.float16 if half else torch.float32)
+    for path in paths:
+        if names is not None and path.stem not in names:
+            path.unlink()
+    return read_back(system, [path for path in paths if path.exists()])
+
+
+def write_run(loaded: LoadedSystem, folder: Path, half: bool, faces: bool) -> list[Written]:
+    """A run folder without checkpoints, its weights read back and compared.
+
+    Raises:
+        UserError: see `write_shared`.
+    """
+    from fexgan_lit.inference.hub import write_shared
+
+    return read_back(loaded.system, write_shared(loaded, folder, half, faces))
+
+
+def read_back(system: ExpressionSystem, paths: list[Path]) -> list[Written]:
+    """Each file of weights with the greatest difference of a number in it from the system's."""
+    from safetensors.torch import load_file
+
+    states, written = system.portable_parts(), []
+    for path in paths:
+        state, back = states[path.stem].state_dict(), load_file(path)
+        differences = [(state[key].cpu() - value).abs().max() for key, value in back.items() if value.numel()]
+        written.append(Written(path.stem, path, max((float(d.nan_to_num(0)) for d in differences), default=0.0)))
+    return written
+
+
+def tensor_shapes(path: Path) -> dict[str, list[int]]:
+    """Shape of every tensor of a safetensors file, without reading the values."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118

@@ -1,0 +1,320 @@
+"""The faces that are changed: a reference frame of each identity of the run's data, or pictures of the user's."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fexgan_lit.expression import ACTION_UNITS, Expression, resolve_affect, rows_of
+from fexgan_lit.inference.images import as_batch
+from fexgan_lit.runs.folder import FACES
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fexgan_lit.data.datamodule import FrameDataModule
+    from fexgan_lit.data.frames import FrameSet
+    from fexgan_lit.data.table import FrameTable
+    from fexgan_lit.runs.config import TrainSettings
+
+
+#: Faces that are changed where the user names none.
+MOST_FACES = 16
+
+
+#: The option of training that the same file is given with; its messages name it.
+_TRAINING_OPTION, _OPTION = "dataset.annotations=", "annotations="
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """N faces and what is known of them.
+
+    Attributes:
+        names: of the faces, all different.
+        images: (N, 3, S, S) in [-1, 1].
+        shown: what they show, (N, ...); a field that is not known of all of them is left out.
+        rows: (N,) rows of the frame set they were taken from; None for pictures of the user's.
+        origin: where they come from, in words.
+        notes: sentences for the user.
+    """
+
+    names: tuple[str, ...]
+    images: Tensor
+    shown: Expression
+    rows: np.ndarray | None
+    origin: str
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def select(self, index: Sequence[int]) -> Sources:
+        """The faces at `index`, in that order."""
+        rows = None if self.rows is None else self.rows[list(index)]
+        names = tuple(self.names[i] for i in index)
+        return replace(self, names=names, images=self.images[list(index)], shown=rows_of(self.shown, index), rows=rows)
+
+
+def choose(sources: Sources, names: Sequence[str], most: int | None = MOST_FACES) -> Sources:
+    """The faces called `names`; without names, the first `most` (None: all), with a note where there are more.
+
+    Raises:
+        UserError: a name is none of theirs; names the nearest.
+    """
+    if not names:
+        if most is None or len(sources) <= most:
+            return sources
+        note = f"the first {most} of {len(sources)} faces are taken; who=[NAME,...] chooses others"
+        return replace(sources.select(range(most)), notes=(*sources.notes, note))
+    unknown = [name for name in names if name not in sources.names]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], sources.names, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise UserError(
+            f"who={unknown[0]}: expected one of {', '.join(sources.names[:20])}"
+            f"{' ...' if len(sources) > 20 else ''}, the faces of {sources.origin}.{hint}"
+        )
+    return sources.select([sources.names.index(name) for name in dict.fromkeys(names)])
+
+
+def from_shipped(folder: Path, size: int, affects: Sequence[str]) -> Sources:
+    """The reference faces `faces/*.png` that a run brings along, all neutral; its data need not be drawn for them.
+
+    Args:
+        folder: of the run.
+        size: S, edge of the pictures in pixels.
+        affects: class names, with `neutral`.
+    """
+    found = from_files(folder / "faces", size, None, affects)
+    neutral = Expression.of_affects([affects.index("neutral")] * len(found), len(affects))
+    return replace(found, shown=neutral, origin="the run")
+
+
+def from_frames(frames: FrameSet, size: int, origin: str) -> Sources:
+    """A reference frame of each identity, neutral where there is one, with its true expression.
+
+    Args:
+        frames: a split of the run's data.
+        size: S, edge of the pictures in pixels.
+        origin: name of the data, for messages.
+    """
+    from fexgan_lit.data.reference import frame_expression, reference_rows
+
+    rows = np.asarray(reference_rows(frames))
+    names = tuple(frames.identities[i] for i in frames.identity[rows])
+    return Sources(names, frames.floats(rows, size), frame_expression(frames, rows), rows, origin)
+
+
+def from_files(place: Path, size: int, annotations: Path | None, affects: Sequence[str]) -> Sources:
+    """Pictures of any size as central squares of `size` pixels; see `fexgan_lit.data.images` for what is read how.
+
+    Args:
+        place: a picture, or a folder of pictures.
+        size: S, edge of the squares in pixels.
+        annotations: CSV with `path` and what is known of affect, action units and landmarks, or None.
+        affects: class names, for the column `affect`.
+
+    Raises:
+        UserError: no picture there, some that cannot be read, or annotations that cannot be used.
+    """
+    from fexgan_lit.data.frames import to_float
+
+    paths, notes = picture_paths(place)
+    squares, sides, moving = _read_all(paths, size)
+    shown = Expression()
+    if moving:
+        notes.append(f"of an animation the first picture is taken: {', '.join(moving[:5])}")
+    if annotations is not None:
+        known, said = _annotated(paths, sides, place if place.is_dir() else place.parent, annotations, affects)
+        shown, notes = known, [*notes, *said]
+    return Sources(picture_names(paths), to_float(squares), shown, None, str(place), tuple(notes))
+
+
+def picture_paths(place: Path) -> tuple[list[Path], list[str]]:
+    """The picture files that `place` means, and a sentence about the others.
+
+    Raises:
+        UserError: a folder without pictures.
+    """
+    from fexgan_lit.data.images import EXTENSIONS
+    from fexgan_lit.inference.images import GIF
+
+    if not place.is_dir():
+        return [place], []
+    entries = sorted(path for path in place.iterdir() if path.is_file() and not path.name.startswith("."))
+    chosen = [path for path in entries if path.suffix.lower() in (*EXTENSIONS, GIF)]
+    others = [path.name for path in entries if path not in chosen and path.suffix.lower() != ".csv"]
+    if not chosen:
+        raise UserError(f"images={place}: no picture in this folder; expected {', '.join(sorted(EXTENSIONS))}")
+    more = f" +{len(others) - 5} more" if len(others) > 5 else ""
+    return chosen, [f"not pictures, by their extension: {', '.join(others[:5])}{more}"] if others else []
+
+
+def _read_all(paths: Sequence[Path], size: int) -> tuple[np.ndarray, list[tuple[int, int]], list[str]]:
+    """(N, size, size, 3) uint8 RGB central squares, (height, width) of every picture, and names of the animations.
+
+    Raises:
+        UserError: names all files that cannot be read.
+    """
+    from fexgan_lit.data.images import FrameError
+    from fexgan_lit.data.packing.sources import fit_square
+    from fexgan_lit.inference.images import read_picture
+
+    squares, sides, moving, broken = [], [], [], []
+    for path in paths:
+        try:
+            picture = read_picture(path)
+        except FrameError as error:
+            broken.append(f"{path.name}: {error}")
+            continue
+        squares.append(fit_square(picture.pixels, size))
+        sides.append((picture.pixels.shape[0], picture.pixels.shape[1]))
+        moving += [path.name] * picture.animated
+    if broken:
+        raise UserError(f"images: {len(broken)} of {len(paths)} cannot be read: {'; '.join(broken[:5])}")
+    return np.stack(squares), sides, moving
+
+
+def picture_names(paths: Sequence[Path]) -> tuple[str, ...]:
+    """The file's name without its ending, or with it where two would be the same."""
+    stems = Counter(path.stem for path in paths)
+    return tuple(path.stem if stems[path.stem] == 1 else path.name for path in paths)
+
+
+def _annotated(
+    paths: Sequence[Path], sides: Sequence[tuple[int, int]], root: Path, csv: Path, affects: Sequence[str]
+) -> tuple[Expression, list[str]]:
+    """What `csv` says of the pictures, in the units of `Expression`, and sentences about it."""
+    from fexgan_lit.data.datasets.annotations import join_annotations
+    from fexgan_lit.data.frames import guides
+
+    table = _table(paths, sides, root)
+    if not _has_numbers(csv):
+        labels = _labels(table, csv, affects)
+        said = (
+            [] if labels is not None else [f"{csv.name} does not name the affect of every picture, so it is not used"]
+        )
+        return Expression(affect=labels), said
+    try:
+        joined = join_annotations(table, csv)
+    except UserError as error:
+        raise UserError(str(error).replace(_TRAINING_OPTION, _OPTION)) from error
+    known = guides(joined)
+    given = {name: torch.from_numpy(known[name]) for name in ("aus", "landmarks") if known[name] is not None}
+    labels = _labels(joined, csv, affects)
+    said = [*joined.notes, *(f"{csv.name}: {drop.path}: {drop.reason}" for drop in joined.drops[:5])]
+    return Expression(affect=labels, **given), said
+
+
+def _has_numbers(csv: Path) -> bool:
+    """Whether `csv` has more to tell than who is shown with which affect."""
+    from fexgan_lit.data.datasets.annotations import read_annotations
+
+    return bool(set(read_annotations(csv).columns) - {"path", "affect", "identity"})
+
+
+def _table(paths: Sequence[Path], sides: Sequence[tuple[int, int]], root: Path) -> FrameTable:
+    """The pictures as a data set without labels."""
+    import pandas as pd
+
+    from fexgan_lit.data.table import FrameTable
+
+    columns = {"path": [path.name for path in paths], "identity": "", "affect": ""}
+    measures = {"height": [height for height, _ in sides], "width": [width for _, width in sides]}
+    return FrameTable(pd.DataFrame({**columns, **measures}), ("",), ("",), root)
+
+
+def _labels(table: FrameTable, csv: Path, affects: Sequence[str]) -> Tensor | None:
+    """(N, K) one-hot by the column `affect` of `csv`; None where it does not name one for every picture."""
+    from fexgan_lit.data.datasets.annotations import read_annotations
+
+    rows: pd.DataFrame = read_annotations(csv)
+    if "affect" not in rows:
+        return None
+    by_name = {Path(path).name: word for path, word in zip(rows["path"], rows["affect"], strict=True) if word}
+    words = [by_name.get(path) for path in table.paths]
+    if None in words:
+        return None
+    index = [affects.index(resolve_affect(str(word), affects)) for word in words]
+    return Expression.of_affects(index, len(affects)).affect
+
+
+def at_rest(count: int) -> Tensor:
+    """(count, 17) action units of faces that move nothing."""
+    return torch.zeros(count, len(ACTION_UNITS))
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceFaces:
+    """A neutral face of each identity.
+
+    Attributes:
+        names: of the identities.
+        images: (I, 3, S, S) in [-1, 1].
+        rows: (I,) rows of `frames`; None where the faces were kept as files.
+        frames: the split they were taken from, or None.
+        data: the data set they were taken from, or None.
+    """
+
+    names: tuple[str, ...]
+    images: Tensor
+    rows: np.ndarray | None = None
+    frames: FrameSet | None = None
+    data: FrameDataModule | None = None
+
+    def row_of(self, image: Tensor) -> int | None:
+        """The row of `frames` that `image` (3, S, S) shows, by equality within a grey level; None where it is none."""
+        if self.rows is None:
+            return None
+        off = (self.images - image.cpu()).abs().flatten(1).amax(1)  # (I, 3, S, S) -> (I,)
+        nearest = int(off.argmin())
+        return int(self.rows[nearest]) if float(off[nearest]) < 1 / 127.5 else None
+
+
+def kept_faces(folder: Path, size: int) -> ReferenceFaces | None:
+    """The pictures in `folder`/faces as squares of `size` pixels; None where there are none.
+
+    Raises:
+        UserError: one of them cannot be read.
+    """
+    paths = sorted((folder / FACES).glob("*.png"))
+    if not paths:
+        return None
+    images = torch.cat([as_batch(path, size)[0] for path in paths])
+    return ReferenceFaces(tuple(path.stem for path in paths), images)
+
+
+def faces_of_data(run: TrainSettings, size: int) -> ReferenceFaces:
+    """A reference frame of each identity of the data a run was trained on, neutral where there is one.
+
+    Taken from validation frames, or from training frames where an identity has no others.
+
+    Raises:
+        UserError: the data are not there any more, or have other affects.
+    """
+    from fexgan_lit.data.datamodule import FrameDataModule
+    from fexgan_lit.data.reference import reference_rows
+
+    data = FrameDataModule(run.dataset, run.seed, run.system.pairing)
+    try:
+        data.setup()
+    except UserError as error:
+        raise UserError(f"the data of the run, where its faces come from, cannot be opened: {error}") from error
+    then = tuple((run.data or {}).get("affects", data.affects))
+    if tuple(data.affects) != then:
+        raise UserError(f"the data of the run have other affects now: {', '.join(data.affects)}, not {', '.join(then)}")
+    complete = data.val is not None and len(set(data.val.identity.tolist())) == len(data.identities)
+    frames = data.val if data.val is not None and complete else data.train
+    rows = np.asarray(reference_rows(frames))
+    names = tuple(frames.identities[i] for i in frames.identity[rows])
+    return ReferenceFaces(names, frames.floats(rows, size).contiguous(), rows, frames, data)

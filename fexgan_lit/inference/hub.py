@@ -1,0 +1,115 @@
+"""A run as a folder that travels, and back from the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from omegaconf import OmegaConf
+
+from fexgan_lit.inference.model_card import EVALUATION, evaluation_file, shared_config
+from fexgan_lit.runs.folder import FACES, RunFolder
+from fexgan_lit.runs.result import RESULT
+from fexgan_lit.runs.weights import save_weights
+from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import write_atomic
+
+if TYPE_CHECKING:
+    from fexgan_lit.inference.loaded_system import LoadedSystem
+
+#: What a shared folder may hold besides README.md and config.json, and all that is fetched of one.
+FETCHED = ("config.yaml", "weights/*.safetensors", f"{FACES}/*.png", RESULT, *EVALUATION)
+
+
+def write_shared(loaded: LoadedSystem, folder: Path, half: bool = False, faces: bool = False) -> list[Path]:
+    """Write the run to `folder` as a run folder without checkpoints, which every door takes.
+
+    The configuration loses the places of this machine. Reference faces go along only where the run keeps them as files
+    (`faces/*.png`); pictures of a data set are nobody's to pass on.
+
+    Args:
+        loaded: the run.
+        folder: where it goes.
+        half: weights as float16.
+        faces: draw the reference faces of a studio as files, so that no door needs to draw it.
+
+    Returns:
+        The files of weights.
+
+    Raises:
+        UserError: the folder cannot be written, or `faces` of a data set that is no studio.
+    """
+    if faces and not loaded.run.dataset.name.startswith("studio_"):
+        raise UserError(
+            f"faces=true: the run learned from {loaded.run.dataset.name}, whose pictures are not ours to pass on; only "
+            "faces of a studio go along"
+        )
+    written = save_weights(loaded.system, folder / "weights", torch.float16 if half else torch.float32)
+    try:
+        write_atomic(folder / "config.yaml", OmegaConf.to_yaml(shared_config(loaded.folder)))
+        write_atomic(folder / "config.json", json.dumps(_summary(loaded), indent=1) + "\n")
+        for name in (RESULT, *EVALUATION):
+            found = loaded.folder / RESULT if name == RESULT else evaluation_file(loaded.folder, name)
+            if found is not None and found.is_file():
+                write_atomic(folder / name, found.read_bytes())
+        for kept in sorted((loaded.folder / FACES).glob("*.png")):
+            (folder / FACES).mkdir(exist_ok=True)
+            shutil.copyfile(kept, folder / FACES / kept.name)
+        if faces:
+            (folder / FACES).mkdir(exist_ok=True)
+            for name, face in loaded.faces.items():
+                face.save(folder / FACES / f"{name}.png", optimize=True)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
+    return written
+
+
+def _summary(loaded: LoadedSystem) -> dict[str, object]:
+    """What the Hub's own pages and counters look for; the doors read config.yaml."""
+    return {
+        "library_name": "fexgan_lit",
+        "model_type": loaded.name,
+        "image_size": loaded.image_size,
+        "affects": list(loaded.affects),
+    }
+
+
+def fetch(
+    model_id: str,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+) -> Path:
+    """The folder of a shared run: `model_id` itself where it is one, else what the Hub has under this name.
+
+    Nothing but configuration, weights, faces and figures is fetched; nothing of it is code.
+
+    Raises:
+        UserError: the Hub has no such run, or cannot be reached.
+    """
+    if Path(model_id).is_dir():
+        return RunFolder.at(model_id).path
+    import httpx
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        place = snapshot_download(
+            model_id, revision=revision, cache_dir=cache_dir, force_download=force_download,
+            local_files_only=local_files_only, token=token, allow_patterns=list(FETCHED),
+        )  # fmt: skip
+    except (HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{model_id} is no folder here, and the Hub did not give it: {reason}. Expected a run folder, or user/name "
+            "of a shared run"
+        ) from error
+    if not (Path(place) / "config.yaml").is_file():
+        raise UserError(f"{model_id} on the Hub has no config.yaml; it was not shared by fexgan_lit")
+    return Path(place)

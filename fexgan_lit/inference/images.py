@@ -1,0 +1,159 @@
+"""Pictures as a user holds them (Pillow, a file, NumPy, a tensor) to what systems see, and back to the same kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from fexgan_lit.data.frames import to_float, to_uint8
+from fexgan_lit.data.images import KINDS, MAX_PIXELS, FrameError, load_image, read_bytes, read_frame, to_rgb
+from fexgan_lit.data.packing.sources import fit_square
+from fexgan_lit.utils.errors import UserError
+
+GIF = ".gif"
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One picture, upright.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB; what is transparent lies on black.
+        alpha: (H, W) uint8, or None where nothing is transparent.
+        animated: whether the file has more pictures, of which this is the first.
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None = None
+    animated: bool = False
+
+
+def read_picture(path: Path, keep_alpha: bool = False) -> Picture:
+    """Read a picture as `fexgan_lit.data.images` does, and of a GIF the first picture.
+
+    Args:
+        path: the file.
+        keep_alpha: whether to look for an alpha channel as well.
+
+    Raises:
+        FrameError: the file cannot be read, is damaged, huge or not a picture.
+    """
+    picture = load_image(read_bytes(path), (*KINDS, "GIF"))
+    alpha = (
+        np.asarray(picture.convert("RGBA").getchannel("A")) if keep_alpha and picture.has_transparency_data else None
+    )
+    seen = alpha if alpha is not None and (alpha < 255).any() else None
+    return Picture(to_rgb(picture), seen, picture.format == "GIF" and getattr(picture, "n_frames", 1) > 1)
+
+
+#: What may be given as an image: a path, Pillow, uint8 RGB (H, W, 3) or (N, H, W, 3), float [-1, 1] (3|N,3, S, S).
+ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
+
+
+#: Undoes `as_batch`: faces (N, 3, S, S) in [-1, 1] to the kind of image that was given.
+Back: TypeAlias = Callable[[Tensor], Any]
+
+
+_EXPECTED = (
+    "expected a file, a Pillow image, uint8 RGB of shape (H, W, 3) or (N, H, W, 3), or a float tensor in [-1, 1] of "
+    "shape (3, S, S) or (N, 3, S, S)"
+)
+
+
+def as_batch(image: ImageLike, size: int) -> tuple[Tensor, Back]:
+    """What systems see of `image`, and the way back to its kind.
+
+    Files, Pillow images and NumPy arrays of any size lose their longer sides to become a central square and are
+    resized; `fexgan_lit.data.images` says what becomes of transparency, grey, CMYK and an EXIF orientation. Tensors are
+    taken as they are.
+
+    Args:
+        image: see `ImageLike`.
+        size: S, edge of the squares in pixels.
+
+    Returns:
+        (N, 3, S, S) float32 in [-1, 1], and a function that gives faces of that shape back as what `image` was; a
+        file comes back as a Pillow image.
+
+    Raises:
+        UserError: of no such kind, unreadable, empty, too large, or a tensor of another size or range.
+    """
+    if isinstance(image, Tensor):
+        return _from_tensor(image, size)
+    if isinstance(image, np.ndarray):
+        return _from_array(image, size)
+    if isinstance(image, Image.Image):
+        return _squares([pillow_pixels(image)], size), _to_pillow
+    if isinstance(image, str | Path):
+        return _squares([_file_pixels(Path(image).expanduser())], size), _to_pillow
+    raise UserError(f"image of type {type(image).__name__}: {_EXPECTED}")
+
+
+def pillow_pixels(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a Pillow image: upright, transparency on black, of an animation the current frame.
+
+    Raises:
+        UserError: more than 100 megapixels, or damaged.
+    """
+    width, height = image.size
+    if not 0 < width * height <= MAX_PIXELS:
+        raise UserError(f"image of {width}x{height} pixels: expected 1 pixel to {MAX_PIXELS // 10**6} megapixels")
+    try:
+        return to_rgb(ImageOps.exif_transpose(image))
+    except (FrameError, OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"the image cannot be read: {error}") from error
+
+
+def to_images(faces: Tensor) -> list[Image.Image]:
+    """Faces (N, 3, S, S) in [-1, 1] as N Pillow images, RGB."""
+    return [Image.fromarray(pixels) for pixels in to_uint8(faces)]
+
+
+def _file_pixels(path: Path) -> np.ndarray:
+    try:
+        return read_frame(path)
+    except FrameError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _squares(pictures: list[np.ndarray], size: int) -> Tensor:
+    return to_float(np.stack([fit_square(picture, size) for picture in pictures])).contiguous()
+
+
+def _to_pillow(faces: Tensor) -> Image.Image:
+    return to_images(faces)[0]
+
+
+def _from_array(image: np.ndarray, size: int) -> tuple[Tensor, Back]:
+    if image.dtype != np.uint8 or image.ndim not in (3, 4) or image.shape[-1] != 3 or not image.size:
+        raise UserError(f"NumPy image of type {image.dtype} and shape {image.shape}: {_EXPECTED}")
+    if image.ndim == 3:
+        return _squares([image], size), lambda faces: to_uint8(faces)[0]
+    return _squares(list(image), size), to_uint8
+
+
+def _from_tensor(image: Tensor, size: int) -> tuple[Tensor, Back]:
+    wanted = (3, size, size)
+    if not image.is_floating_point() or image.ndim not in (3, 4) or image.shape[-3:] != wanted or not len(image):
+        raise UserError(f"tensor of type {image.dtype} and shape {tuple(image.shape)}: {_EXPECTED}, here S = {size}")
+    low, high = float(image.detach().min()), float(image.detach().max())
+    if not (low >= -1.001 and high <= 1.001):  # NaN is neither
+        raise UserError(f"tensor with values from {low:.3g} to {high:.3g}: expected [-1, 1]; of 0..255, x / 127.5 - 1")
+    batch = image.detach().float()
+
+    def back(faces: Tensor) -> Tensor:
+        made = faces.to(image.device)
+        return made if image.ndim == 4 else made[0]
+
+    return (batch if image.ndim == 4 else batch[None]), back
+
+
+def batches(images: Tensor, size: int) -> list[slice]:
+    """Slices of at most `size` rows that cover `images` (N, ...)."""
+    return [slice(start, start + size) for start in range(0, len(images), size)]

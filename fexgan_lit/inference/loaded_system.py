@@ -1,0 +1,328 @@
+"""A trained run in Python: load it, and ask it for faces.
+
+>>> from fexgan_lit import load
+>>> system = load(run)
+>>> face = system.synthesize(image, affect="joy", strength=0.7)
+>>> face.size == (system.image_size, system.image_size)
+True
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
+
+import numpy as np
+import torch
+from huggingface_hub import ModelHubMixin
+from PIL import Image
+from torch import Tensor
+
+from fexgan_lit.expression import Expression, resolve_affect
+from fexgan_lit.inference.conditions import Affect, Units, units_of, wanted_expression, weights_of
+from fexgan_lit.inference.faces import ReferenceFaces, faces_of_data, kept_faces
+from fexgan_lit.inference.images import ImageLike, as_batch, batches, to_images
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCard
+
+    from fexgan_lit.runs.config import TrainSettings
+    from fexgan_lit.systems.base import ExpressionSystem
+
+#: Kinds of image that come back as they were given.
+Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
+#: Faces made at once where more are given.
+BATCH = 32
+DEVICES = ("cpu", "cuda", "mps", "auto")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+class Reading(NamedTuple):
+    """What a discriminator says of a face.
+
+    Attributes:
+        realness: probability that the face is real; None where the discriminator gives no probability (a Wasserstein
+            critic's score is none).
+        affects: probability of each affect; they sum to 1.
+    """
+
+    realness: float | None
+    affects: dict[str, float]
+
+
+class LoadedSystem(ModelHubMixin):
+    """A trained system, ready for use.
+
+    `save_pretrained(FOLDER)`, `push_to_hub("user/name")` and `LoadedSystem.from_pretrained("user/name")` share it by
+    the Hugging Face Hub, with a model card that carries the evaluation and the recipe.
+
+    Args:
+        system: with its trained weights, on its device, in evaluation mode.
+        run: the settings it was trained with.
+        folder: the run folder it came from.
+
+    Attributes:
+        system: see `Args`.
+        run: see `Args`.
+        folder: see `Args`.
+    """
+
+    #: what the mixin would collect of the arguments; `config.yaml` says it all
+    _hub_mixin_config: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
+
+    def __init__(self, system: ExpressionSystem, run: TrainSettings, folder: Path) -> None:
+        self.system = system
+        self.run = run
+        self.folder = folder
+
+    def __repr__(self) -> str:
+        return f"<LoadedSystem {self.name}, {self.image_size} px, {', '.join(self.affects)}, from {self.folder.name}>"
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def name(self) -> str:
+        """Of the system: `fexgan`, `ganimation`, ..."""
+        return str(self.system.settings.name)
+
+    @property
+    def affects(self) -> tuple[str, ...]:
+        """Names of the affects, in index order.
+
+        >>> "joy" in system.affects
+        True
+        """
+        return self.system.affects
+
+    @property
+    def image_size(self) -> int:
+        """S, edge of the square images in pixels."""
+        return self.system.image_size
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The fields of `fexgan_lit.expression.Expression` that the system looks at."""
+        return self.system.reads
+
+    @cached_property
+    def references(self) -> ReferenceFaces:
+        """The faces behind `faces`, as tensors.
+
+        Raises:
+            UserError: none are kept beside the weights, and the run's data are gone.
+        """
+        return kept_faces(self.folder, self.image_size) or faces_of_data(self.run, self.image_size)
+
+    @cached_property
+    def faces(self) -> dict[str, Image.Image]:
+        """A neutral face of every identity by name: from `faces/*.png` of the run folder, else from the run's data.
+
+        Raises:
+            UserError: see `references`.
+        """
+        return dict(zip(self.references.names, to_images(self.references.images), strict=True))
+
+    # ------------------------------------------------------------------ use
+
+    @overload
+    def synthesize(
+        self, image: str | Path, affect: Affect | None = ..., strength: float = ..., *, units: Units | None = ...,
+        source_affect: str = ..., seed: int = ...,
+    ) -> Image.Image: ...  # fmt: skip
+
+    @overload
+    def synthesize(
+        self, image: Picture, affect: Affect | None = ..., strength: float = ..., *, units: Units | None = ...,
+        source_affect: str = ..., seed: int = ...,
+    ) -> Picture: ...  # fmt: skip
+
+    def synthesize(
+        self,
+        image: ImageLike,
+        affect: Affect | None = None,
+        strength: float = 1.0,
+        *,
+        units: Units | None = None,
+        source_affect: str = "neutral",
+        seed: int = 0,
+    ) -> Any:
+        """Give the face in `image` another expression.
+
+        >>> blend = system.synthesize(image, {"anger": 0.6, "sadness": 0.8})
+        >>> blend.mode
+        'RGB'
+
+        Args:
+            image: a file, a Pillow image, uint8 RGB (H, W, 3) or (N, H, W, 3) of any size, or a float tensor in
+                [-1, 1] of shape (3, S, S) or (N, 3, S, S).
+            affect: a name, or weights of several at once.
+            strength: factor on the weights. 1 is the affect as the data show it; more than was trained is allowed.
+            units: action units to set, 0..1, by number or name, for systems that read them.
+            source_affect: what `image` shows, for systems that are told (FExGAN-Meta).
+            seed: of random numbers, where a system draws any.
+
+        Returns:
+            The same kind as `image` (a Pillow image for a file), S pixels wide and high.
+
+        Raises:
+            UserError: an image, affect or unit that cannot be used, or a system that is told what is not known of the
+                image.
+        """
+        images, back = as_batch(image, self.image_size)
+        weights, chosen = weights_of(affect, strength, self.affects), units_of(units, self.affects)
+        wanted = wanted_expression(self.system, images, weights, chosen, lambda: self.references)
+        return back(self.paint(images, wanted, self._shown(source_affect, len(images)), seed))
+
+    @torch.inference_mode()
+    def paint(self, images: Tensor, wanted: Expression, shown: Expression | None = None, seed: int = 0) -> Tensor:
+        """`synthesize` for expressions as tensors.
+
+        Args:
+            images: (N, 3, S, S) in [-1, 1].
+            wanted: (N, ...).
+            shown: what the images show, (N, ...), for systems that are told.
+            seed: of random numbers.
+
+        Returns:
+            (N, 3, S, S) float32 in [-1, 1] on the CPU.
+        """
+        from fexgan_lit.expression import rows_of
+
+        device, made = self.system.device, []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for part in batches(images, BATCH):
+                rows = torch.arange(len(images))[part]
+                told = rows_of(shown, rows).to(device) if shown else None
+                asked = rows_of(wanted, rows).to(device)
+                made.append(self.system.synthesize(images[part].to(device), told, asked).float().cpu())
+        return torch.cat(made)
+
+    def _shown(self, source_affect: str, count: int) -> Expression | None:
+        """(count, K) of what the faces show; None where the data know no neutral and nothing else was said."""
+        if source_affect == "neutral" and "neutral" not in self.affects:
+            return None
+        index = self.affects.index(resolve_affect(source_affect, self.affects))
+        return Expression.of_affects([index] * count, len(self.affects))
+
+    def sample(
+        self, n: int, affect: Affect, strength: float = 1.0, prior: str = "fitted", seed: int = 0
+    ) -> list[Image.Image]:
+        """`n` faces of nobody in particular that show `affect`, for systems with a latent code.
+
+        Args:
+            n: number of faces.
+            affect: a name, or weights of several at once.
+            strength: factor on the weights.
+            prior: `fitted` (to the training codes, after training) or `normal` (N(0, I)).
+            seed: the same seed draws the same faces, whatever the affect.
+
+        Raises:
+            UserError: the system has no prior, or `affect` or `prior` is unknown.
+        """
+        draw = getattr(self.system, "sample", None)
+        if draw is None:
+            raise UserError(f"{self.name} has no latent code to draw; synthesize changes a face, such as one of faces")
+        if n < 1:
+            raise UserError(f"n={n}: expected 1 or more")
+        wanted = Expression.blend(weights_of(affect, strength, self.affects), self.affects, n)
+        generator = torch.Generator().manual_seed(seed)
+        return to_images(draw(n, wanted.to(self.system.device), prior, generator))
+
+    @torch.inference_mode()
+    def classify(self, image: ImageLike) -> Any:
+        """What the discriminator says of the face in `image`.
+
+        >>> reading = system.classify(image)
+        >>> abs(sum(reading.affects.values()) - 1) < 1e-4
+        True
+
+        Args:
+            image: as for `synthesize`.
+
+        Returns:
+            A `Reading`, or for a batch (4 dimensions) a list of N.
+
+        Raises:
+            UserError: the system's discriminator does not read affects.
+        """
+        images, _ = as_batch(image, self.image_size)
+        realness, logits = self.system.read_faces(images.to(self.system.device))
+        if logits is None:
+            raise UserError(f"the discriminator of {self.name} does not read affects; those of fexgan and stargan do")
+        real = [None] * len(images) if realness is None else realness.float().sigmoid().tolist()
+        shares = logits.float().softmax(1).tolist()
+        found = [Reading(r, dict(zip(self.affects, row, strict=True))) for r, row in zip(real, shares, strict=True)]
+        return found if getattr(image, "ndim", 3) == 4 else found[0]
+
+    # ------------------------------------------------------------------ sharing
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        from fexgan_lit.inference.hub import write_shared
+
+        write_shared(self, save_directory)
+
+    def generate_model_card(self, **options: Any) -> ModelCard:
+        """The README.md; see `fexgan_lit.inference.model_card.model_card` for the options."""
+        from fexgan_lit.inference.model_card import model_card
+
+        return model_card(self, **options)
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, device: str = "cpu", **where: Any) -> LoadedSystem:
+        from fexgan_lit.inference.hub import fetch
+
+        return _open(fetch(model_id, **where), device)
+
+
+def load(place: str | Path | None = None, device: str = "cpu", trust: Sequence[str] = ()) -> LoadedSystem:
+    """A trained run, ready for use.
+
+    Args:
+        place: a run folder, a checkpoint file in one, a folder that a plain `lightning.Trainer` left
+            (`lightning_logs/version_0`), `user/name` of a run on the Hugging Face Hub (fetched once), or
+            None for the small FExGAN that comes with the package.
+        device: `cpu`, `cuda`, `mps`, or `auto` for a graphics processor where there is one.
+        trust: packages whose code the run may use, for systems of your own; a run folder cannot say so itself.
+
+    Raises:
+        UserError: no run there, weights that are missing or do not fit, or a device that is not there.
+    """
+    if device not in DEVICES:
+        raise UserError(f"device={device}: expected one of {', '.join(DEVICES)}")
+    from fexgan_lit.runs.folder import RunFolder
+    from fexgan_lit.utils import trust as allowed
+
+    allowed.trust(trust)
+    if place is None:
+        return _open(RunFolder.shipped().path, device)
+    if is_hub_id(place):
+        return LoadedSystem._from_pretrained(model_id=str(place), device=device)
+    return _open(Path(place).expanduser(), device)
+
+
+def is_hub_id(place: str | Path) -> bool:
+    """Whether `place` can only be a name on the Hub: `user/name`, with nothing here that it could mean.
+
+    A folder of that user's name means that a path was meant, as in outputs/RUN; its absence is then the mistake.
+    """
+    there = Path(place).exists() or Path(place).parent.exists()
+    return isinstance(place, str) and not there and _HUB_ID.fullmatch(place) is not None
+
+
+def _open(place: Path, device: str) -> LoadedSystem:
+    """The run of a folder or of a checkpoint file in one, also of a folder that Lightning alone wrote."""
+    from fexgan_lit.runs.config import train_settings
+    from fexgan_lit.runs.folder import RunFolder
+    from fexgan_lit.runs.weights import lightning_checkpoint, load_lightning, load_system
+    from fexgan_lit.utils.hardware import pick_device
+
+    if checkpoint := lightning_checkpoint(place):
+        return LoadedSystem(*load_lightning(checkpoint, pick_device(device)), place)
+    run = RunFolder.at(place)
+    settings = train_settings(run.read_config())
+    return LoadedSystem(load_system(place, pick_device(device)), settings, run.path)

@@ -1,0 +1,127 @@
+"""The README.md of a shared run: a head that the Hub reads, the evaluation, the recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from omegaconf import DictConfig, OmegaConf
+
+from fexgan_lit.runs.folder import RunFolder
+from fexgan_lit.runs.result import RunResult, read_result
+from fexgan_lit.utils.version import __version__
+
+if TYPE_CHECKING:
+    from fexgan_lit.inference.loaded_system import LoadedSystem
+
+LIBRARY = "fexgan_lit"
+#: What `python -m fexgan_lit.evaluate` leaves, if its folder is the run's own or `evaluation` in it.
+EVALUATION = ("evaluation.md", "evaluation.json")
+_TAGS = ["facial-expression-synthesis", "image-to-image", "gan", "pytorch"]
+#: Weights learned from drawn characters are as free as the package; those of people follow their data set's terms.
+_FREE, _OTHER = "apache-2.0", "other"
+
+
+def model_card(
+    loaded: LoadedSystem, name: str = "user/name", license: str | None = None, tags: list[str] | None = None
+) -> ModelCard:
+    """The card of a run.
+
+    Args:
+        loaded: the run.
+        name: of the repository, for the example and the index of results.
+        license: identifier of the Hub; None is that of the package for the cartoon studio, else `other`.
+        tags: besides those of every run.
+    """
+    result = read_result(loaded.folder)
+    data = ModelCardData(
+        license=license or (_FREE if loaded.run.dataset.layout_name == "studio_cartoon" else _OTHER),
+        library_name=LIBRARY,
+        pipeline_tag="image-to-image",
+        tags=sorted({*_TAGS, loaded.name, *(tags or [])}),
+        metrics=sorted(short_names(result)) or None,
+        model_name=name,
+        eval_results=_results(loaded, result) or None,
+    )
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_body(loaded, name, result)}")
+
+
+def short_names(result: RunResult | None) -> dict[str, float]:
+    """The final numbers without the stage they were logged under: `ssim`, not `final/val/ssim`."""
+    return {} if result is None else {key.rpartition("/")[2]: value for key, value in result.metrics.items()}
+
+
+def evaluation_file(folder: Path, name: str) -> Path | None:
+    """Where a run keeps a file of its evaluation; None where it has none."""
+    places = (folder / name, folder / "evaluation" / name)
+    return next((place for place in places if place.is_file()), None)
+
+
+def shared_config(folder: Path) -> DictConfig:
+    """The run's configuration without the places of this machine: absolute paths become null."""
+
+    def without_places(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: without_places(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [without_places(inner) for inner in value]
+        is_place = isinstance(value, str) and (value.startswith(("/", "~", "\\")) or value[1:3] in (":\\", ":/"))
+        return None if is_place else value
+
+    tree: Any = without_places(OmegaConf.to_container(RunFolder(folder).read_config(), resolve=True))
+    tree["run"] = None
+    return OmegaConf.create(tree)
+
+
+def _results(loaded: LoadedSystem, result: RunResult | None) -> list[EvalResult]:
+    """The final numbers for the Hub's index."""
+    data = loaded.run.dataset.name
+    return [
+        EvalResult(
+            task_type="image-to-image", dataset_type=data, dataset_name=data, metric_type=key, metric_value=value
+        )
+        for key, value in short_names(result).items()
+    ]
+
+
+def _body(loaded: LoadedSystem, name: str, result: RunResult | None) -> str:
+    config = OmegaConf.to_yaml(shared_config(loaded.folder))
+    return "\n".join([
+        f"# {loaded.name}, {loaded.image_size} px, trained on {loaded.run.dataset.name}", "",
+        "Changes the expression of a face. Trained and shared with fexgan_lit "
+        f"{result.version if result and result.version else __version__}.", "",
+        "```python", "from fexgan_lit import load", "",
+        f'system = load("{name}")',
+        f'face = system.synthesize("face.png", affect="{loaded.affects[-1]}", strength=0.7)', "```", "",
+        f"Affects in index order: {', '.join(loaded.affects)}. It reads {', '.join(sorted(loaded.reads))}.", "",
+        *_evaluation(loaded.folder, result),
+        "## Recipe", "", *_run_lines(result), "```yaml", config.rstrip(), "```", "",
+        "## Use", "",
+        "Faces it makes are not photographs. Say so where they are shown, and do not put words or feelings to people "
+        "who did not agree.", "",
+    ])  # fmt: skip
+
+
+def _evaluation(folder: Path, result: RunResult | None) -> list[str]:
+    """What was measured: at the end of training, and by `evaluate` where the run keeps its report."""
+    lines = ["## Evaluation", ""]
+    if result is not None and result.metrics:
+        lines += ["At the end of training:", "", "| metric | value |", "|---|---|"]
+        lines += [f"| {key} | {value:.4g} |" for key, value in result.metrics.items()]
+        lines.append("")
+    report = evaluation_file(folder, EVALUATION[0])
+    if report is not None:
+        text = report.read_text(encoding="utf-8")
+        # one level down, to stand below this heading
+        lines += [f"##{line}" if line.startswith("#") else line for line in text.splitlines()] + [""]
+    return lines if len(lines) > 2 else [*lines, "This run kept no figures.", ""]
+
+
+def _run_lines(result: RunResult | None) -> list[str]:
+    if result is None:
+        return []
+    return [
+        f"{result.iteration} iterations, {result.seconds / 60:.1f} minutes on {result.machine} with torch "
+        f"{result.torch}.", "",
+    ]  # fmt: skip

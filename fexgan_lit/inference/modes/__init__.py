@@ -1,0 +1,48 @@
+"""Every mode of `generate` by name: its options, what it does, and in a sentence what it is for.
+
+A new mode is a file of this package with a dataclass of options (with `problems()`) and a function of a `Workbench` and
+those options, a line here, and its options in `conf/generate.yaml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from fexgan_lit.inference.modes.action_units import ActionUnitOptions, action_units
+from fexgan_lit.inference.modes.animate import AnimateOptions, animate
+from fexgan_lit.inference.modes.blend import BlendOptions, blend
+from fexgan_lit.inference.modes.finetune import TuneOptions, tune_run
+from fexgan_lit.inference.modes.grid import GridOptions, grid
+from fexgan_lit.inference.modes.interpolate import InterpolateOptions, interpolate
+from fexgan_lit.inference.modes.prototypes import PrototypeOptions, prototypes
+from fexgan_lit.inference.modes.random import RandomOptions, random_faces
+from fexgan_lit.inference.modes.search_weights import LambdaOptions, learn_lambda
+from fexgan_lit.inference.modes.transform import TransformOptions, transform
+from fexgan_lit.inference.session import Workbench
+
+
+class Mode(NamedTuple):
+    """One thing to ask a run for.
+
+    Attributes:
+        options: dataclass of its options, with `problems()`.
+        make: does it; writes to the album of the workbench.
+    """
+
+    options: type
+    make: Callable[[Workbench, Any], None]
+
+
+MODES = {
+    "transform": Mode(TransformOptions, transform),
+    "random": Mode(RandomOptions, random_faces),
+    "blend": Mode(BlendOptions, blend),
+    "grid": Mode(GridOptions, grid),
+    "action_units": Mode(ActionUnitOptions, action_units),
+    "prototypes": Mode(PrototypeOptions, prototypes),
+    "interpolate": Mode(InterpolateOptions, interpolate),
+    "animate": Mode(AnimateOptions, animate),
+    "lambda": Mode(LambdaOptions, learn_lambda),
+    "tune": Mode(TuneOptions, tune_run),
+}

@@ -1,0 +1,106 @@
+"""`mode=action_units`: single units at several strengths (GANimation's first experiment)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from fexgan_lit.data.frames import to_uint8
+from fexgan_lit.expression import ACTION_UNITS, Expression, raised
+from fexgan_lit.inference.output import file_name, grey_levels, sheet_of_identities, sheet_of_one
+
+if TYPE_CHECKING:
+    from fexgan_lit.inference.session import Workbench
+
+_INSTEAD = (
+    "mode=prototypes and mode=interpolate start=AFFECT end=AFFECT work with what this run reads; single action units "
+    "need a run of a system that reads them, such as model=ganimation"
+)
+_SHOWS = "single action units at several strengths; 0 leaves the face its own"
+
+
+@dataclass
+class ActionUnitOptions:
+    """Which units, how strong.
+
+    Attributes:
+        units: numbers of action units, of the 17 of OpenFace.
+        strengths: in 0..1; 0 leaves the face its own units, so the input should come back.
+    """
+
+    units: list[int] = field(default_factory=lambda: [1, 2, 4, 5, 9, 12, 15, 25, 26])
+    strengths: list[float] = field(default_factory=lambda: [0.0, 0.33, 0.66, 1.0])
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        found = []
+        unknown = [unit for unit in self.units if unit not in ACTION_UNITS]
+        if unknown or not self.units:
+            found.append(f"units={list(self.units)}: expected some of {', '.join(map(str, ACTION_UNITS))}")
+        if not self.strengths or any(not 0 <= strength <= 1 for strength in self.strengths):
+            found.append(f"strengths={list(self.strengths)}: expected numbers in 0..1")
+        return found
+
+
+def action_units(bench: Workbench, options: ActionUnitOptions) -> None:
+    """Every face with every unit at every strength, as PNG and on a sheet; how far strength 0 is from the input.
+
+    A unit is raised to the strength, or stays where the face has it already if that is more; the other units stay.
+
+    Raises:
+        UserError: the run reads no action units.
+    """
+    units, strengths = list(dict.fromkeys(options.units)), sorted(set(options.strengths))
+    bench.check(Expression(aus=torch.zeros(1, len(ACTION_UNITS))), _INSTEAD)
+    own = bench.own("aus")
+    asked = [[Expression(aus=raised(own, unit, strength)) for strength in strengths] for unit in units]
+    faces = bench.paint_columns([wanted for row in asked for wanted in row], "painting action units")
+    faces = faces.unflatten(1, (len(units), len(strengths)))  # (N, U * L, ...) -> (N, U, L, 3, S, S)
+    _write_faces(bench, asked, faces, units, strengths)
+    if len(bench.sources) == 1:
+        rows, columns = [f"AU {unit}" for unit in units], [f"{strength:g}" for strength in strengths]
+        sheet_of_one(bench.album, bench.sources.images[0], faces[0], rows, columns, _SHOWS)
+    else:
+        cells, labels = _without_repeats(faces, units, strengths)
+        sheet_of_identities(bench.album, bench.sources, cells, labels, _SHOWS)
+    if strengths[0] == 0:
+        _say_difference(bench, faces[:, 0, 0])
+
+
+def _write_faces(
+    bench: Workbench, asked: list[list[Expression]], faces: Tensor, units: Sequence[int], strengths: Sequence[float]
+) -> None:
+    inputs = to_uint8(bench.sources.images)
+    for i, name in enumerate(bench.sources.names):
+        bench.album.face(f"faces/{file_name(name)}/input", inputs[i], name, None)
+        for u, unit in enumerate(units):
+            pixels = to_uint8(faces[i, u])
+            for s, strength in enumerate(strengths):
+                place = f"faces/{file_name(name)}/au{unit:02d}_{strength:.2f}"
+                bench.album.face(place, pixels[s], name, asked[u][s], i)
+
+
+def _without_repeats(faces: Tensor, units: Sequence[int], strengths: Sequence[float]) -> tuple[Tensor, list[str]]:
+    """(N, C, 3, S, S) and C labels: strength 0 is the same for all units, so it stands once, before them."""
+    first = 1 if strengths[0] == 0 else 0
+    labels = ["all = 0"] * first
+    labels += [f"AU{unit} = {strength:g}" for unit in units for strength in strengths[first:]]
+    return torch.cat([faces[:, 0, :first], faces[:, :, first:].flatten(1, 2)], dim=1), labels
+
+
+def _say_difference(bench: Workbench, back: Tensor) -> None:
+    """Print and keep how far the faces (N, 3, S, S) asked for with strength 0 are from the inputs."""
+    levels = grey_levels(back, bench.sources.images).tolist()
+    mean = sum(levels) / len(levels)
+    by_face = {name: round(value, 4) for name, value in zip(bench.sources.names, levels, strict=True)}
+    bench.album.measured["strength_0_difference_grey_levels"] = {"mean": round(mean, 4), "by_face": by_face}
+    worst = max(by_face, key=by_face.__getitem__)
+    bench.console.print(
+        f"  strength 0 against the input: {mean:.2f} grey levels of 255 on average, at most {by_face[worst]:.2f} "
+        f"({worst}); 0 is the input itself",
+        markup=False,
+    )

@@ -1,0 +1,186 @@
+"""`mode=animate`: faces that follow a clip, as films, frames and a contact strip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fexgan_lit.data.frames import resize_batch, to_float, to_uint8
+from fexgan_lit.expression import ACTION_UNITS, Expression, resolve_affect
+from fexgan_lit.inference.animation.drivers import Driver, read_driver
+from fexgan_lit.inference.animation.keyframes import EXTENSIONS, keyed_beat, keyed_expressions, read_keys
+from fexgan_lit.inference.animation.timeline import FASTEST, SLOWEST, Play, beat, cards, value_cards
+from fexgan_lit.inference.animation.video import enlarged, gif_note, write_gif, write_mp4
+from fexgan_lit.inference.output import file_name
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from fexgan_lit.inference.session import Workbench
+
+_INSTEAD = (
+    "A run that reads affects follows a take of its own data, driver=IDENTITY/AFFECT/TAKE, or is told with affect= "
+    "what the driver shows; action units and landmarks drive runs of systems that read them"
+)
+#: Moments on the contact strip.
+MOMENTS = 8
+#: Points at the outer corners of the eyes, whose distance is the unit in which motion is carried over.
+_EYE_CORNERS = (36, 45)
+
+
+@dataclass
+class AnimateOptions:
+    """What drives the faces.
+
+    Attributes:
+        driver: IDENTITY/AFFECT[/TAKE] of the run's data, a CSV, a video file, or keyframes in YAML.
+        fps: frames a second; None means the driver's own, and for keyframes 25.
+        au_scale: what a full action unit is written as in a CSV, 1 or 5; None finds out.
+        affect: what a driver without labels shows, for runs that read affects.
+    """
+
+    driver: str | None = None
+    fps: float | None = None
+    au_scale: float | None = None
+    affect: str | None = None
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        found = []
+        if not self.driver:
+            found.append("driver= is missing: IDENTITY/AFFECT[/TAKE] of the run's data, a CSV, a video, or keys.yaml")
+        if self.fps is not None and not SLOWEST <= self.fps <= FASTEST:
+            found.append(f"fps={self.fps}: expected {SLOWEST:g} to {FASTEST:g} frames a second")
+        if self.au_scale not in (None, 1.0, 5.0):
+            found.append(f"au_scale={self.au_scale}: expected 1 or 5")
+        return found
+
+
+def animate(bench: Workbench, options: AnimateOptions) -> None:
+    """Every face through the driver's moments: NAME.mp4, NAME.gif, frames/NAME/*.png and strip.png."""
+    path = Path(str(options.driver)).expanduser()
+    play = _keyed(bench, path, options) if path.suffix.lower() in EXTENSIONS else _driven(bench, options)
+    tact = play.beat
+    if note := gif_note(len(tact.times), tact.rate):
+        bench.say(note)
+    bench.album.measured["film"] = {
+        "frames": len(tact.times), "frames_a_second": round(float(tact.rate), 4),
+        "seconds": round(len(tact.times) / float(tact.rate), 4),
+    }  # fmt: skip
+    chosen = np.linspace(0, len(tact.times) - 1, min(MOMENTS, len(tact.times))).round().astype(int)
+    rows = [_animate_one(bench, play, number)[chosen] for number in range(len(bench.sources))]
+    _strip(bench, play, chosen, rows)
+
+
+def _driven(bench: Workbench, options: AnimateOptions) -> Play:
+    """Another clip, table or film."""
+    given = read_driver(bench, str(options.driver), options.fps, options.au_scale)
+    for note in given.notes:
+        bench.say(note)
+    tact = beat(given.times, options.fps)
+    if tact.note:
+        bench.say(tact.note)
+    driver = given.at(tact)
+    if driver.affect is None and options.affect is not None:
+        driver = replace(driver, affect=_constant(options.affect, bench.system.affects, len(tact.times)))
+    return Play(driver.name, tact, partial(_wanted, bench, driver), partial(_above, driver))
+
+
+def _keyed(bench: Workbench, path: Path, options: AnimateOptions) -> Play:
+    """Keyframes.
+
+    Raises:
+        UserError: no such file, keys that cannot be used, or options that belong to other drivers.
+    """
+    if not path.is_file():
+        raise UserError(f"driver={options.driver}: there is no such file")
+    for name in ("affect", "au_scale"):
+        if getattr(options, name) is not None:
+            raise UserError(f"{name}={getattr(options, name)}: keyframes say themselves what is shown; leave it out")
+    keys = read_keys(path, bench.system.affects)
+    tact = keyed_beat(keys, options.fps)
+    wanted = keyed_expressions(bench, keys, tact.times, lambda asked: bench.check(asked, _INSTEAD))
+    bench.say(f"{len(keys)} keys, {len(tact.times)} frames at {float(tact.rate):.4g} a second")
+    return Play(path.stem, tact, wanted, lambda chosen, side: cards(wanted(0), bench.system.affects, chosen, side))
+
+
+def _constant(affect: str, affects: tuple[str, ...], count: int) -> np.ndarray:
+    """(count, K) one-hot."""
+    return np.eye(len(affects), dtype=np.float32)[[affects.index(resolve_affect(affect, affects))] * count]
+
+
+def _animate_one(bench: Workbench, play: Play, number: int) -> np.ndarray:
+    """Write frames and films of one face; returns the frames (T, S, S, 3) uint8."""
+    name, tact = bench.sources.names[number], play.beat
+    wanted = play.wanted(number)
+    bench.check(wanted, _INSTEAD)
+    frames = to_uint8(bench.paint(np.full(len(tact.times), number), wanted, f"animating {name}"))
+    place = file_name(name)
+    for moment, pixels in enumerate(frames):
+        bench.album.face(f"frames/{place}/{moment:04d}", pixels, name, wanted, moment)
+    film, rate = enlarged(frames), f"{float(tact.rate):.4g} frames a second"
+    write_mp4(bench.album.path(f"{place}.mp4", f"{name} following {play.name}, {rate}"), film, tact.rate)
+    write_gif(bench.album.path(f"{place}.gif", f"{name} following {play.name}"), film, tact.rate)
+    return frames
+
+
+def _wanted(bench: Workbench, driver: Driver, number: int) -> Expression:
+    """What face `number` is asked for at the T moments, in the fields that the run reads and the driver tells."""
+    reads, given = bench.system.reads, {}
+    if "affect" in reads and driver.affect is not None:
+        given["affect"] = torch.from_numpy(driver.affect)
+    if "aus" in reads and driver.aus is not None:
+        moved = torch.from_numpy(driver.aus).clamp(0, 1)
+        given["aus"] = torch.where(moved.isnan(), bench.own("aus")[number], moved)
+    if "landmarks" in reads and driver.landmarks is not None and driver.rest is not None:
+        own = bench.own("landmarks")[number]
+        given["landmarks"] = carried_over(
+            torch.from_numpy(driver.landmarks), torch.from_numpy(driver.rest.astype(np.float32)), own
+        )
+    return Expression(**given)
+
+
+def carried_over(landmarks: Tensor, rest: Tensor, own: Tensor) -> Tensor:
+    """The motion of one face on another: `own` + ratio * (`landmarks` - `rest`).
+
+    The ratio of the distances between the outer corners of the eyes, at rest, makes up for faces of different size;
+    a face driven by itself gets its own landmarks back.
+
+    Args:
+        landmarks: (T, 68, 2) of the driver, any unit.
+        rest: (68, 2) of the driver at rest, the same unit.
+        own: (68, 2) of the driven face.
+
+    Returns:
+        (T, 68, 2) in the unit of `own`.
+    """
+    widths = [(face[_EYE_CORNERS[1]] - face[_EYE_CORNERS[0]]).norm() for face in (own, rest)]
+    return own + widths[0] / widths[1] * (landmarks - rest)
+
+
+def _strip(bench: Workbench, play: Play, chosen: np.ndarray, rows: list[np.ndarray]) -> None:
+    """strip.png: the driver's pictures, or cards of its strongest values, above what became of the faces."""
+    from fexgan_lit.figures import face_sheet
+    from fexgan_lit.figures.layout import cell_side
+
+    side = cell_side(bench.system.image_size)
+    above = play.above(chosen, side)
+    pictures = [*([] if above is None else [above]), *(resize_batch(row, side) for row in rows)]
+    labels = [*([] if above is None else [play.name]), *bench.sources.names]
+    cells = torch.stack([to_float(picture) for picture in pictures])  # (R, M, 3, S, S)
+    page = face_sheet(cells, labels, [f"{play.beat.times[moment]:.2f} s" for moment in chosen])
+    bench.album.picture("strip.png", page, f"{play.name} above, the faces that follow below")
+
+
+def _above(driver: Driver, chosen: np.ndarray, side: int) -> np.ndarray | None:
+    """(M, side, side, 3) uint8 of the driver at the moments `chosen`; None where it has only landmarks."""
+    if driver.pictures is not None:
+        return resize_batch(driver.pictures[chosen], side)
+    if driver.aus is None:
+        return None
+    return value_cards(driver.aus[chosen], [f"AU{unit}" for unit in ACTION_UNITS], driver.aus, side)

@@ -1,0 +1,137 @@
+"""`mode=blend`: several affects at once, with weights given by hand or learnt by `mode=lambda`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fexgan_lit.expression import COMPLEX_PAIRS, Expression
+from fexgan_lit.inference.conditions import Wish, of_affects, read_wish
+from fexgan_lit.inference.modes.transform import strength_problems, write_columns
+from fexgan_lit.inference.output import RECORD, file_name
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from fexgan_lit.inference.session import Painter, Workbench
+
+COMPLEX = "complex"
+#: The key of what `mode=lambda` leaves in the record under `measured`.
+LEARNT = "lambda"
+
+
+@dataclass
+class BlendOptions:
+    """Which affects at once.
+
+    Attributes:
+        affects: `complex` for the three pairs of the FExGAN papers with both at 1, a mapping such as
+            {anger: 0.6, sadness: 0.8}, a list of mappings, or the generation.json that mode=lambda wrote.
+        strength: factor on all weights.
+    """
+
+    affects: Any = COMPLEX
+    strength: float = 1.0
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        return strength_problems(self.strength)
+
+
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """Weights of affects, and where it was learnt a shift (n,) of the codes."""
+
+    weights: dict[str, float]
+    shift: Tensor | None = None
+
+    @property
+    def label(self) -> str:
+        """As on a sheet."""
+        return Wish(self.weights).label
+
+    def times(self, strength: float) -> Blend:
+        """All weights times `strength`; the shift stays."""
+        return replace(self, weights={name: strength * weight for name, weight in self.weights.items()})
+
+
+def blend(bench: Workbench, options: BlendOptions) -> None:
+    """Every face with every blend, as PNG and on a sheet; with `paste=true` also back in its picture."""
+    blends = [found.times(options.strength) for found in read_blends(options.affects, bench.system.affects)]
+    wanted = [of_affects(bench, found.weights) for found in blends]
+    makers = [painter(bench, found) for found in blends]
+    labels = [bench.marked(found.label, max(found.weights.values())) for found in blends]
+    places = ["_".join(f"{file_name(name)}_{w:.2f}" for name, w in found.weights.items()) for found in blends]
+    if any(len(found.weights) > 1 for found in blends):
+        bench.say("in training every face was asked for one affect; what a blend shows was never learnt from examples")
+    write_columns(bench, wanted, places, labels, "complex expressions", makers)
+
+
+def painter(bench: Workbench, found: Blend) -> Painter | None:
+    """How a blend is painted: with its codes shifted, or None as the system paints.
+
+    Raises:
+        UserError: it was learnt with codes, and this system has none of that length.
+    """
+    if found.shift is None:
+        return None
+    system: Any = bench.system
+    length = getattr(system.settings, "latent_size", None)
+    if not hasattr(system, "paint_codes") or length != len(found.shift):
+        raise UserError(
+            f"affects=: this blend was learnt with a shift of {len(found.shift)} numbers; {system.settings.name} of "
+            f"this run has codes of {length or 'no'} numbers. Use it with the run it was learnt on"
+        )
+    shift = found.shift.to(system.device)
+
+    def make(source: Tensor, shown: Expression, asked: Expression) -> Tensor:
+        return system.paint_codes(system.codes(source, shown, asked) + shift, asked)
+
+    return make
+
+
+def read_blends(value: Any, affects: tuple[str, ...]) -> list[Blend]:
+    """What `affects=value` means; see `BlendOptions`.
+
+    Raises:
+        UserError: none of those, an unknown affect, action units, or a broken file.
+    """
+    if value == COMPLEX:
+        pairs = [pair for pair in COMPLEX_PAIRS if set(pair) <= set(affects)]
+        if not pairs:
+            raise UserError(
+                f"affects=complex: none of the papers' pairs is in this run, which has {', '.join(affects)}"
+            )
+        return [Blend(dict.fromkeys(pair, 1.0)) for pair in pairs]
+    if isinstance(value, str) and value.endswith(".json"):
+        return [_learnt(Path(value).expanduser(), affects)]
+    given = value if isinstance(value, list) else [value]
+    if not given or not all(isinstance(entry, Mapping) and entry for entry in given):
+        raise UserError(
+            f"affects={value}: expected weights such as '{{anger: 0.6, sadness: 0.8}}', a list of such, `complex`, or "
+            f"the {RECORD} that mode=lambda wrote"
+        )
+    wishes = [read_wish(entry, "affects", affects) for entry in given]
+    if any(wish.units for wish in wishes):
+        raise UserError(f"affects={value}: action units are no affects; mode=interpolate end=... takes them")
+    if any(not max(wish.affects.values()) for wish in wishes):
+        raise UserError(f"affects={value}: all weights are 0; expected one above 0 at least")
+    return [Blend(wish.affects) for wish in wishes]
+
+
+def _learnt(path: Path, affects: tuple[str, ...]) -> Blend:
+    """The blend in a record of `mode=lambda`, with its shift where there is one."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["measured"][LEARNT]
+        weights = read_wish(dict(found["weights"]), "affects", affects).affects
+        shift = found.get("shift")
+        return Blend(weights, None if shift is None else torch.tensor(shift, dtype=torch.float32))
+    except OSError as error:
+        raise UserError(f"affects={path}: cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"affects={path}: expected the {RECORD} that mode=lambda wrote; it lacks {error}") from error

@@ -1,0 +1,116 @@
+"""`mode=random`: faces of nobody, decoded from codes of the prior."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fexgan_lit.expression import Expression
+from fexgan_lit.inference.conditions import read_affects
+from fexgan_lit.inference.modes.transform import strength_problems
+from fexgan_lit.inference.output import file_name
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from fexgan_lit.inference.session import Workbench
+
+PRIORS = ("fitted", "normal")
+#: Codes drawn at once, whatever the batch size, so that the same seed gives the same faces.
+_DRAWN = 32
+#: Rows of the sheet; all faces are written as PNG.
+_MOST_ROWS = 16
+
+
+@dataclass
+class RandomOptions:
+    """How many faces, of what.
+
+    Attributes:
+        n: faces in all; the affects are dealt to them in turn.
+        affects: `all`, a name, or names.
+        strength: of each.
+        prior: `fitted`, the mixture fitted to the training codes, or `normal`, N(0, I).
+    """
+
+    n: int = 64
+    affects: Any = "all"
+    strength: float = 1.0
+    prior: str = "fitted"
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        found = [] if self.n >= 1 else [f"n={self.n}: expected 1 or more faces"]
+        return [*found, *prior_problems(self.prior), *strength_problems(self.strength)]
+
+
+def prior_problems(prior: str) -> list[str]:
+    """A sentence where there is no such prior."""
+    return [] if prior in PRIORS else [f"prior={prior}: expected one of {', '.join(PRIORS)}"]
+
+
+def check_prior(bench: Workbench, prior: str) -> None:
+    """Refuse a system without codes, or a prior that was not fitted.
+
+    Raises:
+        UserError: with what would work.
+    """
+    if not hasattr(bench.system, "draw_prior"):
+        raise UserError(
+            f"mode={bench.settings.mode}: {bench.system.settings.name} has no prior to draw faces from, it changes "
+            "faces that are there. Take a run of model=fexgan or model=fexgan_meta, or mode=transform"
+        )
+    system: Any = bench.system
+    if prior == "fitted" and not system.prior.fitted:
+        raise UserError("prior=fitted: this run holds no fitted prior, it is made at the end of training; prior=normal")
+
+
+def random_faces(bench: Workbench, options: RandomOptions) -> None:
+    """`n` faces drawn from the prior, as PNG and on a sheet with a column an affect."""
+    check_prior(bench, options.prior)
+    names = read_affects(options.affects, "affects", bench.system.affects)
+    index = [bench.system.affects.index(names[i % len(names)]) for i in range(options.n)]
+    wanted = Expression.of_affects(index, len(bench.system.affects), options.strength)
+    faces = _draw(bench, wanted, options)
+    for i, face in enumerate(faces):
+        place = f"faces/{i:04d}_{file_name(names[i % len(names)])}"
+        bench.album.drawn(place, face, wanted, i)
+    _write_sheet(bench, faces, names, options)
+
+
+def _draw(bench: Workbench, wanted: Expression, options: RandomOptions) -> Tensor:
+    """(n, 3, S, S) on the CPU."""
+    from fexgan_lit.expression import rows_of
+    from fexgan_lit.utils.console import stage_bar
+
+    system: Any = bench.system
+    generator, made = torch.Generator().manual_seed(bench.settings.seed), []
+    bench.mark(wanted)
+    with stage_bar(bench.console) as bar:
+        task = bar.add_task("drawing faces", total=options.n)
+        for start in range(0, options.n, _DRAWN):
+            part = range(options.n)[start : start + _DRAWN]
+            made.append(system.sample(len(part), rows_of(wanted, part), options.prior, generator).cpu())
+            bar.update(task, advance=len(part))
+    return torch.cat(made)
+
+
+def _write_sheet(bench: Workbench, faces: Tensor, names: list[str], options: RandomOptions) -> None:
+    """A column an affect, a row a round of dealing; with one affect the faces fill a square."""
+    from fexgan_lit.figures import face_sheet
+
+    columns = len(names) if len(names) > 1 else math.ceil(math.sqrt(len(faces)))
+    rows = math.ceil(len(faces) / columns)
+    cells = torch.full((rows * columns, *faces.shape[1:]), torch.nan)
+    cells[: len(faces)] = faces
+    cells = cells.unflatten(0, (rows, columns))[:_MOST_ROWS]
+    if rows > _MOST_ROWS:
+        bench.say(f"the sheet shows the first {_MOST_ROWS * columns} of {len(faces)} faces")
+    labels = [bench.marked(name, options.strength) for name in names] if len(names) > 1 else [""] * columns
+    title = None if len(names) > 1 else bench.marked(names[0], options.strength)
+    prior = "the fitted prior" if options.prior == "fitted" else "N(0, I)"
+    page = face_sheet(cells, [""] * len(cells), labels, title=title)
+    bench.album.picture("sheet.png", page, f"faces drawn from {prior}, seed {bench.settings.seed}")

@@ -1,0 +1,284 @@
+"""`mode=lambda`: learn the weights of a complex expression instead of choosing them by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from fexgan_lit.expression import Expression
+from fexgan_lit.inference.conditions import of_affects, read_affects, way_to
+from fexgan_lit.inference.modes.blend import LEARNT, Blend, painter
+from fexgan_lit.inference.modes.interpolate import check_codes
+from fexgan_lit.inference.modes.transform import write_columns
+from fexgan_lit.inference.output import RECORD, file_name
+from fexgan_lit.inference.weight_search import LARGEST, Aim, Faces, Found, Reading, read, search, with_shift
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from fexgan_lit.data.frames import FrameSet
+    from fexgan_lit.inference.session import Workbench
+    from fexgan_lit.metrics.judges.affect import Judge
+    from fexgan_lit.metrics.judges.identity import IdentityJudge
+
+TABLE = "before_and_after.md"
+#: What both FExGAN papers ask of a complex expression: both entries on.
+_PAPERS = 1.0
+#: Judges that name fewer held-out frames rightly are no measure.
+_FLOOR = 0.9
+
+
+@dataclass
+class LambdaOptions:
+    """Which affects at once, in which shares, and how long to search.
+
+    Attributes:
+        affects: two or more names.
+        shares: of the judge's probability, one an affect; None: equal.
+        shift: whether a shift of the latent code, the same for all faces, is learnt as well.
+        steps: of the optimiser in each descent.
+        restarts: descents, the first of which starts at the papers' lambda.
+        faces: neutral frames of the training split to search on, and of the validation split to measure on.
+        keep_identity: weight of the likeness to the source in the loss.
+    """
+
+    affects: Any = None
+    shares: list[float] | None = None
+    shift: bool = False
+    steps: int = 100
+    restarts: int = 3
+    faces: int = 48
+    keep_identity: float = 1.0
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        found = []
+        if not isinstance(self.affects, list) or len(set(map(str, self.affects))) < 2:
+            found.append(f"affects={self.affects}: expected two or more, such as affects=[joy,disgust]")
+        elif self.shares is not None and len(self.shares) != len(self.affects):
+            found.append(f"shares={list(self.shares)}: expected one for each of affects={self.affects}")
+        if self.shares is not None and any(not share > 0 for share in self.shares):
+            found.append(f"shares={list(self.shares)}: expected numbers above 0; an affect without a share is left out")
+        counts = {name: getattr(self, name) for name in ("steps", "restarts", "faces")}
+        found += [f"{name}={count}: expected 1 or more" for name, count in counts.items() if count < 1]
+        if not self.keep_identity >= 0:
+            found.append(f"keep_identity={self.keep_identity}: expected a weight, 0 or more")
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One way to ask for the blend and what the judges see in it on faces that were not searched on."""
+
+    name: str
+    blend: Blend
+    reading: Reading
+
+
+def learn_lambda(bench: Workbench, options: LambdaOptions) -> None:
+    """Search the weights, compare them with the papers' on other faces, and write table, sheet and record.
+
+    Raises:
+        UserError: unknown affects, a system without gradients, or data that no judge can be trained on.
+    """
+    names = read_affects(options.affects, "affects", bench.system.affects)
+    if len(names) < 2:
+        raise UserError(f"affects={options.affects}: these are one affect; expected two or more")
+    if options.shift:
+        check_codes(bench, "shift=true")
+    shares = _shares(bench, options, len(names))
+    judge, identity = judges_of(bench)
+    aim = _aim(bench, judge, identity, names, shares, options.keep_identity)
+    trained, held_out = _faces(bench, names, judge, identity, options.faces)
+    found, shifted = _search(bench, aim, trained, names, options)
+    trials = [_trial(bench, aim, held_out, names, "papers", Found(torch.full((len(names),), _PAPERS), None, 0.0))]
+    trials.append(_trial(bench, aim, held_out, names, "learnt", found))
+    if shifted is not None:
+        trials.append(_trial(bench, aim, held_out, names, "learnt, with shift", shifted))
+    _report(bench, trials, names, shares, judge, identity, (len(trained), len(held_out)))
+    _write_faces(bench, trials, names)
+
+
+def _shares(bench: Workbench, options: LambdaOptions, count: int) -> list[float]:
+    """P shares that add up to 1."""
+    given = options.shares or [1 / count] * count
+    if len(given) != count:
+        raise UserError(f"affects={options.affects}: two names mean one affect, and each has a share")
+    total = sum(given)
+    if abs(total - 1) > 1e-6:
+        bench.say(f"shares add up to {total:g}; taken in proportion")
+    return [share / total for share in given]
+
+
+def judges_of(bench: Workbench) -> tuple[Judge, IdentityJudge | None]:
+    """The judges of the run's data, from the cache or trained, and what their word is worth.
+
+    Raises:
+        UserError: the data have no affects to learn to name.
+    """
+    from fexgan_lit.metrics.judges.cache import load_or_train_judge
+    from fexgan_lit.metrics.judges.identity import can_tell_people, load_or_train_identity_judge
+    from fexgan_lit.utils.cache import cache_root
+    from fexgan_lit.utils.console import stages
+
+    data = bench.data
+    if not data.labelled:
+        raise UserError(f"mode={bench.settings.mode}: the data of the run have no affects, so no judge can see any")
+    shared: dict[str, Any] = {
+        "image_size": bench.run.dataset.image_size, "cache_dir": cache_root(bench.run.dataset.cache_dir),
+        "key": data.key, "device": bench.system.device,
+    }  # fmt: skip
+    with stages(bench.console) as stage:
+        judge = load_or_train_judge(data.train, data.val, progress=_told(stage("training the judge")), **shared)
+        identity = None
+        if can_tell_people(data.train):
+            told = _told(stage("training the judge of identity"))
+            identity = load_or_train_identity_judge(data.train, data.val, progress=told, **shared)
+    if judge.affect_accuracy is None or judge.affect_accuracy < _FLOOR:
+        bench.say(f"a judge that names fewer than {_FLOOR:.0%} of true held-out frames rightly is a poor measure")
+    return judge, identity
+
+
+def _told(progress: Callable[[int, int], None]) -> Callable[..., None]:
+    """`progress` for trainings that tell more than (done, in all)."""
+    return lambda done, total, *_: progress(done, total)
+
+
+def _aim(
+    bench: Workbench, judge: Judge, identity: IdentityJudge | None, names: list[str], shares: list[float], keep: float
+) -> Aim:
+    asked = torch.zeros(len(judge.affects))
+    asked[[judge.affects.index(name) for name in names]] = torch.tensor(shares)
+    return Aim(bench.system, judge.net, None if identity is None else identity.net, asked, keep)
+
+
+def _faces(
+    bench: Workbench, names: list[str], judge: Judge, identity: IdentityJudge | None, most: int
+) -> tuple[Faces, Faces]:
+    """Neutral frames to search on and others to measure on: of both splits, else of other takes."""
+    data = bench.data
+    if data.val is not None and len(data.val) >= 2:
+        splits = [(data.train, _calm_rows(data.train)), (data.val, _calm_rows(data.val))]
+        bench.say("searched on frames of the training split, measured on frames of the validation split")
+    else:
+        rows = _calm_rows(data.train)
+        if len(rows) < 2:
+            raise UserError(f"mode=lambda: {len(rows)} frames; expected two or more, to measure on others")
+        splits = [(data.train, rows[::2]), (data.train, rows[1::2])]
+        bench.say("the run held no frames back: searched on every other frame, measured on those between")
+    first, second = (_gather(bench, frames, _spread(rows, most), names, judge, identity) for frames, rows in splits)
+    return first, second
+
+
+def _calm_rows(frames: FrameSet) -> np.ndarray:
+    """Rows of neutral frames, of all frames where none is neutral."""
+    neutral = frames.affects.index("neutral") if "neutral" in frames.affects else -1
+    rows = np.flatnonzero(frames.affect == neutral)
+    return rows if len(rows) >= 2 else np.arange(len(frames))
+
+
+def _spread(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` of `rows`, evenly spread."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))]
+
+
+def _gather(
+    bench: Workbench, frames: FrameSet, rows: np.ndarray, names: list[str], judge: Judge, identity: IdentityJudge | None
+) -> Faces:
+    """The frames `rows` as faces to ask for a blend."""
+    other = bench.with_frames(frames, rows)
+    images = other.sources.images
+    people = torch.tensor([judge.identities.index(frames.identities[i]) for i in frames.identity[rows]])
+    landmarks = other.own("landmarks") if "landmarks" in bench.system.reads else None
+    ways = tuple(way_to(other, name) for name in names)
+    return Faces(images, other.shown, ways, landmarks, None if identity is None else identity.embed(images), people)
+
+
+def _search(
+    bench: Workbench, aim: Aim, faces: Faces, names: list[str], options: LambdaOptions
+) -> tuple[Found, Found | None]:
+    """The weights, and where asked for the weights with a shift."""
+    from fexgan_lit.utils.console import stage_bar
+
+    seed = bench.settings.seed
+    with stage_bar(bench.console) as bar:
+        task = bar.add_task("searching lambda", total=options.steps * (options.restarts + options.shift))
+
+        def told(steps: int) -> None:
+            bar.update(task, advance=steps)
+
+        found = search(aim, faces, [_PAPERS] * len(names), options.steps, options.restarts, seed, told)
+        shifted = with_shift(aim, faces, found, options.steps, seed, told) if options.shift else None
+    if float(found.weights.max()) >= LARGEST:
+        bench.say(f"a weight stands at its limit of {LARGEST:g}: the run hardly shows that affect beside the other")
+    return found, shifted
+
+
+def _trial(bench: Workbench, aim: Aim, faces: Faces, names: list[str], name: str, found: Found) -> Trial:
+    index = [bench.system.affects.index(affect) for affect in names]
+    weights = {affect: round(float(w), 4) for affect, w in zip(names, found.weights, strict=True)}
+    return Trial(name, Blend(weights, found.shift), read(aim, faces, index, found.weights, found.shift))
+
+
+def _report(
+    bench: Workbench, trials: list[Trial], names: list[str], shares: list[float], judge: Judge,
+    identity: IdentityJudge | None, counts: tuple[int, int],
+) -> None:  # fmt: skip
+    """The table on the terminal and as a file; everything in the record, with how to use what was found."""
+    from fexgan_lit.utils.tables import TextTable
+
+    asked = " and ".join(f"{name} {share:.0%}" for name, share in zip(names, shares, strict=True))
+    header = ("lambda", "", *names, "others", "all seen", "divergence", "person kept", "likeness")
+    rows = tuple((trial.name, _rounded(trial.blend), *_cells(trial.reading)) for trial in trials)
+    about = f"What the judge sees in {counts[1]} faces that were not searched on; asked for: {asked}"
+    notes = (
+        "all seen: faces where each affect has half its share or more; divergence: mean KL from the shares, best is 0",
+        "person kept: the judge names the source's person; likeness: cosine of the identity judge's embeddings",
+        judge.describe(), *([identity.describe()] if identity is not None else []),
+    )  # fmt: skip
+    table = TextTable(about, header, rows, notes=notes)
+    bench.console.print(table.rich())
+    bench.album.text(TABLE, table.markdown(), "the papers' lambda and the learnt one, as the judges see them")
+    best = trials[-1].blend
+    use = f"'affects={{{', '.join(f'{name}: {weight:g}' for name, weight in best.weights.items())}}}'"
+    if best.shift is not None:
+        use = f"affects={bench.album.folder / RECORD}"
+    bench.say(f"use it: mode=blend {use}")
+    bench.album.measured[LEARNT] = {
+        "weights": best.weights, "shift": None if best.shift is None else best.shift.tolist(),
+        "shares": dict(zip(names, shares, strict=True)), "judges": list(notes[2:]),
+        "searched_on": counts[0], "measured_on": counts[1],
+        "trials": {trial.name: {"weights": trial.blend.weights, **asdict(trial.reading)} for trial in trials},
+    }  # fmt: skip
+
+
+def _cells(reading: Reading) -> tuple[str, ...]:
+    likeness = "-" if reading.likeness is None else f"{reading.likeness:.3f}"
+    seen = (f"{share:.1%}" for share in reading.shares)
+    return (*seen, f"{reading.elsewhere:.1%}", f"{reading.both:.0%}", f"{reading.divergence:.3f}",
+            f"{reading.kept:.0%}", likeness)  # fmt: skip
+
+
+def _rounded(blend: Blend) -> str:
+    """Its label with two digits a weight."""
+    return replace(blend, weights={name: round(w, 2) for name, w in blend.weights.items()}).label
+
+
+def _write_faces(bench: Workbench, trials: list[Trial], names: list[str]) -> None:
+    """Reference faces with each affect alone, with the papers' lambda and with the learnt one."""
+    alone = [Trial("", Blend({name: 1.0}), trials[0].reading) for name in names]
+    columns = [*alone, *trials]
+    wanted: list[Expression] = [of_affects(bench, trial.blend.weights) for trial in columns]
+    labels = [_label(bench, trial) for trial in columns]
+    places = [file_name(trial.name or trial.blend.label) for trial in columns]
+    makers = [painter(bench, trial.blend) for trial in columns]
+    write_columns(bench, wanted, places, labels, "each affect alone, both by the papers and as learnt", makers)
+
+
+def _label(bench: Workbench, trial: Trial) -> str:
+    """A label of the sheet, with two digits a weight."""
+    text = f"{trial.name}: {_rounded(trial.blend)}" if trial.name else _rounded(trial.blend)
+    return bench.marked(text, max(trial.blend.weights.values()))

@@ -1,0 +1,97 @@
+"""`mode=transform`: any pictures in, a PNG out for each face and affect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fexgan_lit.data.frames import to_uint8
+from fexgan_lit.expression import Expression
+from fexgan_lit.inference.conditions import of_affects, read_affects
+from fexgan_lit.inference.faces import MOST_FACES
+from fexgan_lit.inference.output import file_name, sheet_of_identities
+
+if TYPE_CHECKING:
+    from fexgan_lit.inference.session import Painter, Workbench
+
+#: A strength above this is a slip of the keyboard.
+STRONGEST = 10.0
+
+
+@dataclass
+class TransformOptions:
+    """Which affects, how strong.
+
+    Attributes:
+        affects: `all`, a name, or names.
+        strength: of each; 1 is the affect as the data show it.
+    """
+
+    affects: Any = "all"
+    strength: float = 1.0
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        return strength_problems(self.strength)
+
+
+def strength_problems(strength: float) -> list[str]:
+    """A sentence where `strength` cannot be used."""
+    fine = 0 <= strength <= STRONGEST
+    return [] if fine else [f"strength={strength:g}: expected 0..{STRONGEST:g}, 1 for the affect as the data show it"]
+
+
+def transform(bench: Workbench, options: TransformOptions) -> None:
+    """Every face with every affect, as PNG and on a sheet; with `paste=true` also back in its picture."""
+    names = read_affects(options.affects, "affects", bench.system.affects)
+    wanted = [of_affects(bench, {name: options.strength}) for name in names]
+    labels = [name if options.strength == 1 else f"{name} {options.strength:g}" for name in names]
+    labels = [bench.marked(label, options.strength) for label in labels]
+    places = [f"{file_name(name)}_{options.strength:.2f}" for name in names]
+    write_columns(bench, wanted, places, labels, "affects on the faces that came in")
+
+
+def write_columns(
+    bench: Workbench, wanted: Sequence[Expression], places: Sequence[str], labels: Sequence[str], shows: str,
+    makers: Sequence[Painter | None] | None = None,
+) -> None:  # fmt: skip
+    """Give every face each of C expressions and write it as soon as it is painted; the first faces on a sheet.
+
+    Args:
+        bench: with N faces.
+        wanted: C expressions (N, ...).
+        places: C names of files.
+        labels: C labels of the sheet.
+        shows: what the sheet shows, for the record.
+        makers: C ways of painting; None is the system's own for all.
+    """
+    sources = bench.sources
+    inputs = to_uint8(sources.images)
+    for i, name in enumerate(sources.names):
+        bench.album.face(f"faces/{file_name(name)}/input", inputs[i], name, None)
+    first = sources.select(range(min(len(sources), MOST_FACES)))
+    cells = torch.empty(len(first), len(wanted), *sources.images.shape[1:])
+    for c, column in enumerate(wanted):
+        make = makers[c] if makers is not None else None
+        what = f"painting {labels[c]} ({c + 1} of {len(wanted)})"
+        for rows, faces in bench.painted(np.arange(len(sources)), column, what, make):
+            _write(bench, faces, rows, column, places[c])
+            on_sheet = max(0, min(rows.stop, len(first)) - rows.start)
+            cells[rows.start : rows.start + on_sheet, c] = faces[:on_sheet]
+    if len(first) < len(sources):
+        bench.say(f"the sheet shows the first {len(first)} of {len(sources)} faces")
+    sheet_of_identities(bench.album, first, cells, labels, shows)
+    if bench.placed is not None:
+        bench.placed.put_back(bench.album, sources.names, places, bench.console)
+
+
+def _write(bench: Workbench, faces: Tensor, rows: range, wanted: Expression, place: str) -> None:
+    pixels = to_uint8(faces)
+    for number, row in enumerate(rows):
+        name = bench.sources.names[row]
+        bench.album.face(f"faces/{file_name(name)}/{place}", pixels[number], name, wanted, row)

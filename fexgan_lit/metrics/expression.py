@@ -1,0 +1,202 @@
+"""Whether a face shows what was asked: per affect, per action unit, per landmark, and in strength."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fexgan_lit.data.reference import telling_rows
+from fexgan_lit.expression import ACTION_UNITS
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from fexgan_lit.data.frames import FrameSet
+
+#: Numbers, from 0, of the outer corners of both eyes among the 68 landmarks.
+OUTER_EYE_CORNERS = (36, 45)
+
+
+def f1_per_affect(confusion: Tensor) -> Tensor:
+    """F1 of every affect, (K,) float64 in [0, 1]: 2 TP / (2 TP + FP + FN).
+
+    NaN for an affect that was never asked for: nothing can be said of it, and a mean over affects must leave it out
+    and say so.
+
+    Args:
+        confusion: (K, K) counts, row the asked affect, column the verdict.
+    """
+    counts = confusion.double()
+    asked, named = counts.sum(dim=1), counts.sum(dim=0)
+    score = 2 * counts.diagonal() / (asked + named).clamp(min=1)
+    return score.masked_fill(asked == 0, float("nan"))
+
+
+@dataclass(frozen=True)
+class UnitErrors:
+    """How far action units are from the wanted ones, on the scale of [0, 1].
+
+    Attributes:
+        per_unit: mean absolute error by number of the action unit; NaN when `n` is 0.
+        mean: over the 17 units; NaN when `n` is 0.
+        n: frames whose wanted action units are known.
+        unknown: frames left out, since theirs are not.
+    """
+
+    per_unit: dict[int, float]
+    mean: float
+    n: int
+    unknown: int
+
+
+def au_error(measured: Tensor, wanted: Tensor) -> UnitErrors:
+    """Mean absolute error of action units, each and over all.
+
+    Args:
+        measured: (N, 17) in [0, 1].
+        wanted: (N, 17) in [0, 1]; a frame with a NaN is left out and counted.
+
+    Raises:
+        ValueError: the shapes differ or are not (N, 17).
+    """
+    if measured.shape != wanted.shape or measured.shape[1:] != (len(ACTION_UNITS),):
+        raise ValueError(f"action units {tuple(measured.shape)} and {tuple(wanted.shape)}: expected (N, 17) twice")
+    known = ~wanted.isnan().any(dim=1)
+    errors = (measured[known].double() - wanted[known].double()).abs().mean(dim=0)  # (17,)
+    per_unit = dict(zip(ACTION_UNITS, errors.tolist(), strict=True))
+    return UnitErrors(per_unit, float(errors.mean()), int(known.sum()), int((~known).sum()))
+
+
+def landmark_error(measured: Tensor, wanted: Tensor) -> float:
+    """Mean of `landmark_distances` over all faces; NaN for none."""
+    return float(landmark_distances(measured, wanted).mean())
+
+
+def landmark_distances(measured: Tensor, wanted: Tensor) -> Tensor:
+    """Mean distance of the 68 points of each face, (N,) float64, in inter-ocular distances of the wanted face.
+
+    That distance is the one between the outer corners of the eyes (points 36 and 45 from 0), as in the 300-W
+    benchmark (Sagonas et al., 2013).
+
+    Args:
+        measured: (N, 68, 2) in any unit.
+        wanted: (N, 68, 2) in the same unit.
+
+    Raises:
+        ValueError: the shapes differ or are not (N, 68, 2).
+        UserError: in some wanted face both corners are one point.
+    """
+    if measured.shape != wanted.shape or wanted.shape[1:] != (68, 2):
+        raise ValueError(f"landmarks {tuple(measured.shape)} and {tuple(wanted.shape)}: expected (N, 68, 2) twice")
+    measured, wanted = measured.double(), wanted.double()
+    right, left = (wanted[:, corner] for corner in OUTER_EYE_CORNERS)
+    eyes = (right - left).norm(dim=1)  # (N,)
+    if (eyes < 1e-6).any():
+        raise UserError(
+            f"in {int((eyes < 1e-6).sum())} of {len(eyes)} faces the outer corners of both eyes (landmarks 37 and 46, "
+            "counted from 1) are one point, so there is no eye distance to measure by; expected 68 points in the "
+            "Multi-PIE order. Correct the landmarks or leave those frames out."
+        )
+    return (measured - wanted).norm(dim=2).mean(dim=1) / eyes
+
+
+@dataclass(frozen=True)
+class StrengthScore:
+    """Whether measured strength follows the asked one.
+
+    Attributes:
+        rho: mean over series of Spearman's rank correlation, in [-1, 1]; NaN for no series.
+        per_series: (G,) float64.
+        flat: series in which nothing changed; their rho counts as 0, since strength does not follow there.
+    """
+
+    rho: float
+    per_series: Tensor
+    flat: int
+
+
+def strength_follows(asked: Tensor, measured: Tensor) -> StrengthScore:
+    """Spearman's rank correlation between the strengths asked for and those measured, series by series.
+
+    One series is one face with one affect at L strengths: pooled faces would mix how strongly each of them shows
+    anything at all into the answer.
+
+    Args:
+        asked: (L,) or (G, L), not all equal within a series, L at least 3.
+        measured: the same shape, for example from `au_intensity` or `affect_margin`.
+
+    Raises:
+        ValueError: the shapes differ, a series is too short or constant in `asked`, or something is not finite.
+    """
+    from scipy.stats import rankdata
+
+    if asked.shape != measured.shape or asked.shape[-1] < 3:
+        raise ValueError(f"strengths {tuple(asked.shape)} and {tuple(measured.shape)}: expected (G, L) twice, L >= 3")
+    if not (asked.isfinite().all() and measured.isfinite().all()):
+        raise ValueError("strengths must be finite")
+    first, second = (values.reshape(-1, values.shape[-1]).double().numpy() for values in (asked, measured))
+    if (first == first[:, :1]).all(axis=1).any():
+        raise ValueError("a series asks for one strength only; nothing can follow it")
+    ranks = [rankdata(values, axis=1) for values in (first, second)]  # (G, L), ties share their mean rank
+    x, y = (r - r.mean(axis=1, keepdims=True) for r in ranks)
+    flat = (y == 0).all(axis=1)
+    lengths = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    rho = torch.from_numpy(np.where(flat, 0.0, (x * y).sum(axis=1) / np.where(flat, 1.0, lengths)))
+    return StrengthScore(float(rho.mean()), rho, int(flat.sum()))
+
+
+def affect_prototypes(frames: FrameSet, min_intensity: float = 0.5) -> tuple[Tensor, Tensor]:
+    """What neutral and each affect look like in action units, from true frames.
+
+    Returns:
+        rest (17,): the mean of neutral frames, zeros where there are none; directions (K, 17): the mean of the
+        frames whose affect shows (see `telling_rows`) minus rest; zeros for neutral and for an affect without frames.
+
+    Raises:
+        ValueError: `frames` know no action units.
+    """
+    if frames.aus is None:
+        raise ValueError("prototypes need frames with action units")
+    rows = telling_rows(frames, min_intensity)
+    aus, affect = torch.from_numpy(frames.aus[rows]), torch.from_numpy(frames.affect[rows])
+    neutral = frames.affects.index("neutral") if "neutral" in frames.affects else -1
+    rest = aus[affect == neutral].mean(dim=0) if (affect == neutral).any() else torch.zeros(len(ACTION_UNITS))
+    directions = [
+        aus[affect == k].mean(dim=0) - rest if k != neutral and (affect == k).any() else torch.zeros_like(rest)
+        for k in range(len(frames.affects))
+    ]
+    return rest, torch.stack(directions)
+
+
+def au_intensity(aus: Tensor, rest: Tensor, direction: Tensor) -> Tensor:
+    """How strongly faces show an affect, judged by their action units alone: (N,) float64.
+
+    With a the action units, r those at rest and p the direction of the affect (`affect_prototypes`):
+    s = <a - r, p> / <p, p>. It is 0 at rest, 1 at the prototype, 2 at twice it, and NaN where p is zero (neutral).
+
+    Args:
+        aus: (N, 17) measured.
+        rest: (17,).
+        direction: (17,) for all faces, or (N, 17).
+    """
+    moved, towards = aus.double() - rest.double(), direction.double()
+    return (moved * towards).sum(dim=-1) / (towards * towards).sum(dim=-1)
+
+
+def affect_margin(logits: Tensor, affect: Tensor) -> Tensor:
+    """How clearly a judge sees the asked affect: its logit minus the largest other one, (N,) float64.
+
+    The measure of strength where action units are not known. Unlike the probability it does not saturate, so that
+    rank correlations are not decided by rounding.
+
+    Args:
+        logits: (N, K), K at least 2.
+        affect: (N,) int64, what was asked.
+    """
+    logits = logits.double()
+    mine = logits.gather(1, affect[:, None])  # (N, K) -> (N, 1)
+    others = logits.scatter(1, affect[:, None], float("-inf"))
+    return (mine - others.amax(dim=1, keepdim=True)).squeeze(1)

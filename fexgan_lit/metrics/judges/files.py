@@ -1,0 +1,198 @@
+"""Networks of users' judges from TorchScript and ONNX files, or as modules.
+
+Such files are programs, run with the rights of whoever runs this one: use those of people you trust. Plain pickles,
+which could do anything while they are only being read, are refused unread.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fexgan_lit.metrics.judges.external import COLOURS, Network, OwnJudge, OwnJudgeSettings, declared
+from fexgan_lit.utils.errors import UserError
+
+HOW_TO_EXPORT = (
+    "Export the network with torch.jit.trace(net.eval(), torch.zeros(1, 3, S, S)).save('judge.pt'), or with "
+    "torch.onnx.export to 'judge.onnx'."
+)
+
+
+def load_own_judge(settings: OwnJudgeSettings, section: str, needs_classes: bool = True) -> OwnJudge:
+    """The judge `settings` declare, with what the file beside it says.
+
+    Args:
+        settings: with a path.
+        section: its options' name in messages, for example "metrics.affect_judge".
+        needs_classes: False for an identity judge.
+
+    Raises:
+        UserError: there is no such file, it is not TorchScript or ONNX, it cannot be run here, or the declaration is
+            not complete.
+    """
+    full = declared(settings)
+    problems = full.problems(section, needs_classes)
+    if problems:
+        raise UserError(f"the judge {full.path} cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
+    path = Path(full.path or "").expanduser()
+    if not path.is_file():
+        raise UserError(f"{section}.path={full.path}: there is no such file")
+    return OwnJudge(_load(path, full, section), full, path.name)
+
+
+def own_judge(module: nn.Module, settings: OwnJudgeSettings, needs_classes: bool = True) -> OwnJudge:
+    """The judge made of a torch module in evaluation mode on the CPU, for use from Python.
+
+    Raises:
+        UserError: the declaration is not complete.
+    """
+    full = declared(settings)
+    problems = full.problems(type(module).__name__, needs_classes)
+    if problems:
+        raise UserError("the judge cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
+    return OwnJudge(module.cpu().eval(), full, type(module).__name__)
+
+
+def _load(path: Path, settings: OwnJudgeSettings, section: str) -> Network:
+    if path.suffix.lower() == ".onnx":
+        return _onnx(path, settings, section)
+    if not is_torchscript(path):
+        raise UserError(
+            f"{section}.path={path}: neither TorchScript nor ONNX. Weights alone, and pickles, which can run anything "
+            f"while they are read, are refused. {HOW_TO_EXPORT}"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch writes no more TorchScript one day; reads on
+            return torch.jit.load(str(path), map_location="cpu").eval()
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{section}.path={path}: cannot be loaded ({reason}). {HOW_TO_EXPORT}") from error
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether `path` is an archive with a network's code, as TorchScript writes; looks, and unpickles nothing."""
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        return False
+    # torch.save writes an archive, too, but without code and constants
+    return any("/code/" in name for name in names) and any(name.endswith("/constants.pkl") for name in names)
+
+
+def _onnx(path: Path, settings: OwnJudgeSettings, section: str) -> Network:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(
+            f"{section}.path={path}: reading ONNX files needs the package onnxruntime: pip install onnxruntime. "
+            "Or give a TorchScript file."
+        ) from error
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions have no common base but this
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{section}.path={path}: cannot be loaded ({reason}). {HOW_TO_EXPORT}") from error
+    _check_ends(session, path, settings, section)
+    name, one_by_one = session.get_inputs()[0].name, session.get_inputs()[0].shape[0] == 1
+
+    def network(pictures: Tensor) -> Tensor:
+        parts = pictures.split(1) if one_by_one else [pictures]
+        try:
+            return torch.from_numpy(np.concatenate([session.run(None, {name: part.numpy()})[0] for part in parts]))
+        except Exception as error:
+            raise RuntimeError(str(error)) from error
+
+    return network
+
+
+def _check_ends(session: Any, path: Path, settings: OwnJudgeSettings, section: str) -> None:
+    """Refuse a graph whose inputs and outputs are not those of a judge with this declaration."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or len(outputs) != 1:
+        names = ", ".join(end.name for end in [*inputs, *outputs])
+        raise UserError(
+            f"{section}.path={path}: has {len(inputs)} inputs and {len(outputs)} outputs ({names}); expected one each"
+        )
+    size = settings.input_size
+    wanted = [None, COLOURS[settings.colour or "rgb"], size, size]
+    shape, kind = list(inputs[0].shape), inputs[0].type
+    fits = len(shape) == 4 and all(
+        w is None or not isinstance(s, int) or s == w for s, w in zip(shape, wanted, strict=True)
+    )
+    if not fits or kind != "tensor(float)" or (isinstance(shape[0], int) and shape[0] != 1):
+        raise UserError(
+            f"{section}.path={path}: takes {kind} of shape {shape}; expected tensor(float) of shape (batch, "
+            f"{wanted[1]}, {size}, {size}) as input_size and colour say, the batch free or 1"
+        )
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """A metric that cannot be had here, and why; reported as absent, never as a number."""
+
+    reason: str
+
+
+def read_state(path: Path, option: str, expected: str) -> dict[str, Tensor]:
+    """The state dict in `path`: safetensors by its suffix, else a file of torch.save; nothing in it can run code.
+
+    Args:
+        path: the file.
+        option: what names it in the configuration, for the message.
+        expected: what the file should be, for the message.
+
+    Raises:
+        UserError: the file is missing, broken, or no dictionary of tensors.
+    """
+    if not path.is_file():
+        raise UserError(f"{option}={path}: there is no such file; expected {expected}")
+    try:
+        state: Any = _read_state(path)
+    except Exception as error:  # torch.load raises half a dozen kinds for a broken or foreign file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{option}={path} holds no weights: {reason}; expected {expected}") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        kind = type(state).__name__
+        raise UserError(f"{option}={path} is not a dictionary of tensors but a {kind}; expected {expected}")
+    return {str(name): value for name, value in state.items()}
+
+
+def check_shapes(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str, expected: str) -> None:
+    """Raise a UserError that names the first difference between the names and shapes of two state dicts.
+
+    Args:
+        found: what the file holds.
+        wanted: what the network has.
+        where: option and path, for the message.
+        expected: what the file should be, for the message.
+    """
+    for name in (*wanted, *sorted(set(found) - set(wanted))):
+        if name not in found:
+            problem = f"{name} is missing among {', '.join(list(found)[:3]) or 'nothing'}, ..."
+        elif name not in wanted:
+            problem = f"{name} does not belong to it"
+        elif found[name].shape != wanted[name].shape:
+            problem = f"{name} is {tuple(found[name].shape)}, expected {tuple(wanted[name].shape)}"
+        else:
+            continue
+        raise UserError(f"{where} holds the weights of another network: {problem}; expected {expected}")
+
+
+def _read_state(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,0 +1,367 @@
+"""The judge of geometry: a small network that reads action units and landmarks, and its training."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fexgan_lit.expression import ACTION_UNITS
+from fexgan_lit.metrics.expression import landmark_distances
+from fexgan_lit.metrics.judges.backbone import FaceTrunk
+from fexgan_lit.metrics.judges.cache import Shelf
+from fexgan_lit.metrics.judges.fitting import FitRecipe, Progress, draw_shift, fit, shifted, spoilt, working_size
+
+if TYPE_CHECKING:
+    from fexgan_lit.data.frames import FrameSet
+
+
+#: Raised whenever the network or its training changes, so that stored judges of another version are not taken.
+GEOMETRY_VERSION = 1
+
+
+class GeometryReading(NamedTuple):
+    """What is seen in a batch: aus (B, 17) in [0, 1], landmarks (B, 68, 2) in [-1, 1]; None where never learnt."""
+
+    aus: Tensor | None
+    landmarks: Tensor | None
+
+
+class GeometryNet(FaceTrunk):
+    """Reads action units and landmarks of a face.
+
+    Args:
+        aus: whether it has a head for action units.
+        landmarks: whether it has a head for landmarks, which gives the deviation from `mean_landmarks`.
+        working_size: side in pixels the network works at, a multiple of 16.
+        widths: channels after the stem and after each of the three blocks.
+        feature_size: F, the length of a feature vector.
+    """
+
+    mean_landmarks: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self,
+        aus: bool,
+        landmarks: bool,
+        working_size: int = 64,
+        widths: tuple[int, int, int, int] = (16, 32, 64, 96),
+        feature_size: int = 128,
+    ) -> None:
+        super().__init__(working_size, widths, feature_size)
+        self.au_head = nn.Linear(feature_size, len(ACTION_UNITS)) if aus else None
+        self.landmark_head = nn.Linear(feature_size, 68 * 2) if landmarks else None
+        self.register_buffer("mean_landmarks", torch.zeros(68, 2))
+        self.register_buffer("deviation", torch.ones(()))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def heads(self, images: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Images (B, 3, S, S) in [-1, 1] -> unbounded action units (B, 17), landmarks (B, 68, 2)."""
+        features = self.embed(images)
+        aus = self.au_head(features) if self.au_head is not None else None
+        if self.landmark_head is None:
+            return aus, None
+        moved = self.landmark_head(features).unflatten(1, (68, 2))  # (B, 136) -> (B, 68, 2)
+        return aus, self.mean_landmarks + self.deviation * moved
+
+    def forward(self, images: Tensor) -> GeometryReading:
+        """Read images (B, 3, S, S) in [-1, 1]."""
+        aus, landmarks = self.heads(images)
+        # Cut off, not squashed: most units of most faces are at 0, which a sigmoid never says.
+        return GeometryReading(None if aus is None else aus.clamp(0, 1), landmarks)
+
+
+@dataclass
+class GeometryJudge:
+    """A trained geometry judge with the evidence for it.
+
+    Attributes:
+        net: the frozen network, in evaluation mode.
+        has_aus: whether it reads action units.
+        has_landmarks: whether it reads landmarks.
+        image_size: side in pixels of the images it was trained for.
+        au_errors: mean absolute error of each action unit on held-out frames, in the order of `ACTION_UNITS`; None
+            without held-out frames or action units, as are the next two.
+        au_errors_of_mean: the same of always answering the mean of the training frames.
+        au_errors_of_median: the same of their median, the best of all constant answers by this measure.
+        landmark_error: mean distance of its landmarks on held-out frames, as a share of the distance between the
+            outer corners of the eyes; None without.
+        landmark_error_of_mean: the same of always answering the mean landmarks of the training frames.
+        n_held_out: held-out frames behind these errors.
+        n_train: frames it learnt from.
+        seed: of initialisation, order and augmentation.
+        seconds: training time, as measured when it was trained.
+        from_cache: whether it was loaded instead of trained.
+        recipe: the options it was trained with.
+    """
+
+    net: GeometryNet
+    has_aus: bool
+    has_landmarks: bool
+    image_size: int
+    au_errors: list[float] | None
+    au_errors_of_mean: list[float] | None
+    au_errors_of_median: list[float] | None
+    landmark_error: float | None
+    landmark_error_of_mean: float | None
+    n_held_out: int
+    n_train: int
+    seed: int
+    seconds: float = 0.0
+    from_cache: bool = False
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def au_error(self) -> float | None:
+        """Mean of `au_errors`."""
+        return _mean(self.au_errors)
+
+    @property
+    def au_error_of_constant(self) -> float | None:
+        """Mean error of the better constant answer to each unit; a judge that is not below it has learnt nothing."""
+        if self.au_errors_of_mean is None or self.au_errors_of_median is None:
+            return None
+        return _mean([min(pair) for pair in zip(self.au_errors_of_mean, self.au_errors_of_median, strict=True)])
+
+    @property
+    def unlearnt_units(self) -> tuple[int, ...]:
+        """Action units it reads no better than a constant answer would, of those that move on held-out frames."""
+        if self.au_errors is None or self.au_errors_of_mean is None or self.au_errors_of_median is None:
+            return ()
+        rows = zip(ACTION_UNITS, self.au_errors, self.au_errors_of_mean, self.au_errors_of_median, strict=True)
+        return tuple(unit for unit, error, *constant in rows if max(constant) > 1e-3 and error >= min(constant))
+
+    def read(self, images: Tensor, batch_size: int = 256) -> GeometryReading:
+        """Read images (N, 3, S, S) in [-1, 1], `batch_size` at a time; the reading is on the CPU, without gradient."""
+        device = next(self.net.parameters()).device
+        with torch.no_grad():
+            parts = [self.net(chunk.to(device)) for chunk in images.split(batch_size)]
+        return GeometryReading(
+            torch.cat([part.aus.cpu() for part in parts]) if self.has_aus else None,
+            torch.cat([part.landmarks.cpu() for part in parts]) if self.has_landmarks else None,
+        )
+
+    def to(self, device: torch.device | str) -> GeometryJudge:
+        """Move the network; returns the judge itself."""
+        self.net.to(device)
+        return self
+
+    def describe(self) -> str:
+        """One line for reports: what it reads, and how far off it is itself."""
+        what = " and ".join([*["action units"] * self.has_aus, *["landmarks"] * self.has_landmarks])
+        start = f"reader of {what} trained on {self.n_train} frames (seed {self.seed})"
+        if not self.n_held_out:
+            return f"{start}; no held-out frames, so its errors are unknown"
+        return f"{start}; on {self.n_held_out} held-out frames: {'; '.join(self._errors())}"
+
+    def _errors(self) -> list[str]:
+        found = []
+        if self.au_error is not None:
+            found.append(
+                f"action units off by {self.au_error:.3f} of 1 on average ({_mean(self.au_errors_of_mean):.3f} when "
+                f"always answering the training mean, {_mean(self.au_errors_of_median):.3f} the median)"
+            )
+        if self.landmark_error is not None:
+            found.append(
+                f"landmarks off by {self.landmark_error:.1%} of the eye distance "
+                f"({self.landmark_error_of_mean:.1%} when always answering the training mean)"
+            )
+        return found
+
+
+def _mean(errors: list[float] | None) -> float | None:
+    return None if errors is None else sum(errors) / len(errors)
+
+
+@dataclass(frozen=True)
+class GeometryRecipe(FitRecipe):
+    """Options of the training, besides those of every fit.
+
+    Attributes:
+        au_weight: of the action units' loss beside that of the landmarks.
+        most_held_out: held-out frames looked at, evenly spread, at most.
+    """
+
+    widths: tuple[int, int, int, int] = (16, 32, 64, 96)
+    epochs: float = 12.0
+    max_images: int = 40_000
+    au_weight: float = 10.0
+    most_held_out: int = 4096
+
+
+def can_read_geometry(frames: FrameSet) -> bool:
+    """Whether `frames` know action units or landmarks."""
+    return frames.aus is not None or frames.landmarks is not None
+
+
+def load_or_train_geometry_judge(
+    train: FrameSet,
+    held_out: FrameSet | None,
+    *,
+    image_size: int,
+    cache_dir: str | Path,
+    key: str,
+    seed: int = 0,
+    recipe: GeometryRecipe | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> GeometryJudge:
+    """The geometry judge of this data from ``cache_dir/judges/``, trained and stored there first when need be.
+
+    Action units and landmarks are part of what it is found by. See `load_or_train_judge` for the arguments.
+
+    Raises:
+        ValueError: `train` is empty, or knows neither action units nor landmarks.
+        UserError: the cache folder cannot be written.
+    """
+    recipe = recipe or GeometryRecipe()
+
+    def train_it() -> GeometryJudge:
+        return train_geometry_judge(
+            train, held_out, image_size=image_size, seed=seed, recipe=recipe, device=device, progress=progress
+        )
+
+    known = [_digest(train), _digest(held_out) if held_out is not None else None]
+    parts = ["geometry", GEOMETRY_VERSION, key, image_size, seed, known, asdict(recipe)]
+    return Shelf.of(cache_dir, "geometry", parts).taken_or_trained(_rebuild, train_it).to(device)
+
+
+def train_geometry_judge(
+    train: FrameSet,
+    held_out: FrameSet | None,
+    *,
+    image_size: int,
+    seed: int = 0,
+    recipe: GeometryRecipe | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> GeometryJudge:
+    """Train a geometry judge on `train` and measure it on `held_out`; see `train_judge`.
+
+    Raises:
+        ValueError: `train` is empty, or knows neither action units nor landmarks.
+    """
+    recipe = recipe or GeometryRecipe()
+    if len(train) == 0 or not can_read_geometry(train):
+        raise ValueError("a geometry judge needs training frames with action units or landmarks")
+    start = time.perf_counter()
+    size = working_size(image_size, recipe)
+    net = _fit(train, size, seed, recipe, torch.device(device), progress)
+    judge = GeometryJudge(
+        net=net,
+        has_aus=train.aus is not None,
+        has_landmarks=train.landmarks is not None,
+        image_size=image_size,
+        au_errors=None,
+        au_errors_of_mean=None,
+        au_errors_of_median=None,
+        landmark_error=None,
+        landmark_error_of_mean=None,
+        n_held_out=0,
+        n_train=len(train),
+        seed=seed,
+        recipe=asdict(recipe),
+    )
+    if held_out is not None and len(held_out):
+        _measure(judge, train, held_out, recipe.most_held_out, size)
+    judge.seconds = time.perf_counter() - start
+    return judge
+
+
+def _fit(
+    frames: FrameSet,
+    size: int,
+    seed: int,
+    recipe: GeometryRecipe,
+    device: torch.device,
+    progress: Progress | None,
+) -> GeometryNet:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = GeometryNet(frames.aus is not None, frames.landmarks is not None, size, recipe.widths)
+    if frames.landmarks is not None:
+        mean = frames.landmarks.mean(axis=0, dtype=np.float64)
+        spread = float(np.sqrt(((frames.landmarks - mean) ** 2).mean()))
+        net.mean_landmarks.copy_(torch.from_numpy(mean))
+        net.deviation.fill_(max(spread, 1e-3))
+    net.to(device)
+    generator = torch.Generator().manual_seed(seed)
+    fit(net, np.arange(len(frames)), _loss(net, frames, size, recipe, generator, device), recipe, generator, progress)
+    return net.freeze()
+
+
+def _loss(
+    net: GeometryNet,
+    frames: FrameSet,
+    size: int,
+    recipe: GeometryRecipe,
+    generator: torch.Generator,
+    device: torch.device,
+) -> Callable[[np.ndarray], Tensor]:
+    """Squared errors: of action units, and of landmarks in units of their spread."""
+
+    def loss_of(chunk: np.ndarray) -> Tensor:
+        shift = draw_shift(len(chunk), recipe, generator)
+        images = spoilt(shifted(frames.floats(chunk, size), shift), recipe, generator)
+        aus, landmarks = net.heads(images.to(device))
+        loss = torch.zeros((), device=device)
+        if aus is not None and frames.aus is not None:
+            loss = loss + recipe.au_weight * F.mse_loss(aus, torch.from_numpy(frames.aus[chunk]).to(device))
+        if landmarks is not None and frames.landmarks is not None:
+            moved = torch.from_numpy(frames.landmarks[chunk]) - 2 * shift[:, None]  # (B, 68, 2), with the picture
+            loss = loss + F.mse_loss(landmarks, moved.to(device)) / net.deviation**2
+        return loss
+
+    return loss_of
+
+
+def _measure(judge: GeometryJudge, train: FrameSet, held_out: FrameSet, most: int, size: int) -> None:
+    """Fill in the errors of `judge` on at most `most` frames of `held_out`."""
+    rows = np.unique(np.linspace(0, len(held_out) - 1, min(most, len(held_out))).round().astype(np.int64))
+    parts = [judge.read(held_out.floats(chunk, size)) for chunk in np.array_split(rows, -(-len(rows) // 256))]
+    if train.aus is not None and held_out.aus is not None:
+        truth = held_out.aus[rows]
+        read = np.concatenate([part.aus.numpy() for part in parts if part.aus is not None])
+        judge.au_errors = unit_errors(read, truth)
+        judge.au_errors_of_mean = unit_errors(train.aus.mean(axis=0), truth)
+        judge.au_errors_of_median = unit_errors(np.median(train.aus, axis=0), truth)
+        judge.n_held_out = len(rows)
+    if train.landmarks is not None and held_out.landmarks is not None:
+        points = torch.from_numpy(held_out.landmarks[rows])
+        seen = torch.cat([part.landmarks for part in parts if part.landmarks is not None])
+        judge.landmark_error = float(landmark_distances(seen, points).mean())
+        judge.landmark_error_of_mean = float(
+            landmark_distances(judge.net.mean_landmarks.cpu().expand_as(points), points).mean()
+        )
+        judge.n_held_out = len(rows)
+
+
+def unit_errors(answers: np.ndarray, truth: np.ndarray) -> list[float]:
+    """Mean absolute error of each action unit: `answers` (n, 17) or (17,) against `truth` (n, 17)."""
+    return np.abs(answers - truth).mean(axis=0, dtype=np.float64).tolist()
+
+
+def _rebuild(facts: dict[str, Any], state: dict[str, Tensor]) -> GeometryJudge:
+    recipe = GeometryRecipe(**facts["recipe"] | {"widths": tuple(facts["recipe"]["widths"])})
+    size = working_size(facts["image_size"], recipe)
+    with torch.random.fork_rng(devices=[]):  # building a network draws its initial weights
+        net = GeometryNet(facts["has_aus"], facts["has_landmarks"], size, recipe.widths)
+    net.load_state_dict(state, strict=True)
+    return GeometryJudge(**{**facts, "recipe": asdict(recipe), "net": net.freeze(), "from_cache": True})
+
+
+def _digest(frames: FrameSet) -> str:
+    """A hash of the action units and landmarks of `frames`."""
+    known = hashlib.sha256()
+    for values in (frames.aus, frames.landmarks):
+        known.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())
+    return known.hexdigest()

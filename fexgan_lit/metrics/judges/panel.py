@@ -1,0 +1,332 @@
+"""The bench of judges that measures a system: affect, geometry and identity, trained here or the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fexgan_lit.data.reference import telling_rows
+from fexgan_lit.metrics.calibration import Calibration, calibration
+from fexgan_lit.metrics.judges.affect import Judge, JudgeRecipe
+from fexgan_lit.metrics.judges.cache import load_or_train_judge
+from fexgan_lit.metrics.judges.external import (
+    OwnAffectJudge,
+    OwnIdentityJudge,
+    OwnJudge,
+    OwnJudgeSettings,
+    OwnUnitJudge,
+)
+from fexgan_lit.metrics.judges.files import load_own_judge
+from fexgan_lit.metrics.judges.fitting import Progress
+from fexgan_lit.metrics.judges.geometry import (
+    GeometryJudge,
+    can_read_geometry,
+    load_or_train_geometry_judge,
+    unit_errors,
+)
+from fexgan_lit.metrics.judges.identity import IdentityJudge, can_tell_people, load_or_train_identity_judge, recognise
+
+if TYPE_CHECKING:
+    from fexgan_lit.data.frames import FrameSet
+
+T = TypeVar("T")
+
+#: Called with (which judge, steps done, steps in all).
+BenchProgress = Callable[[str, int, int], None]
+
+#: Below this share a judge's verdicts carry a warning.
+FLOOR = 0.9
+#: Held-out frames behind the evidence for a judge, at most.
+MOST_HELD_OUT = 4096
+
+
+@dataclass(frozen=True)
+class OwnJudges:
+    """Networks of the user that take the place of those trained here; None: train ours."""
+
+    affect: OwnJudge | None = None
+    aus: OwnJudge | None = None
+    identity: OwnJudge | None = None
+
+
+def load_own_judges(
+    affect: OwnJudgeSettings | None = None,
+    aus: OwnJudgeSettings | None = None,
+    identity: OwnJudgeSettings | None = None,
+) -> OwnJudges:
+    """The judges whose settings (`metrics.affect_judge`, `metrics.au_judge`, `metrics.identity_judge`) give a path.
+
+    Raises:
+        UserError: a file is missing or no judge, or its declaration is not complete.
+    """
+    named = {"affect": ("affect_judge", affect), "aus": ("au_judge", aus), "identity": ("identity_judge", identity)}
+    found = {
+        place: load_own_judge(settings, f"metrics.{option}", needs_classes=place != "identity")
+        for place, (option, settings) in named.items()
+        if settings is not None and settings.path is not None
+    }
+    return OwnJudges(**found)
+
+
+@dataclass
+class JudgeBench:
+    """All judges of a data set.
+
+    Attributes:
+        affect: names affects.
+        geometry: reads action units and landmarks; None where the training split knows neither, or no landmarks and
+            the user has an action-unit judge.
+        identity: embeds people; None where the training split shows one person only.
+        units: the user's action-unit judge; reads them in place of `geometry`.
+        calibration: of the affect judge on held-out frames, or None.
+        absent: affects without a training frame; unknown to a judge trained here.
+        unseen: affects without a held-out frame; the evidence says nothing of them.
+    """
+
+    affect: Judge | OwnAffectJudge
+    geometry: GeometryJudge | None = None
+    identity: IdentityJudge | OwnIdentityJudge | None = None
+    units: OwnUnitJudge | None = None
+    calibration: Calibration | None = None
+    absent: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+
+    def affect_logits(self, images: Tensor) -> Tensor:
+        """(N, K) of images (N, 3, S, S) in [-1, 1], in the order of the data set's affects."""
+        return self.affect.read(images).affect_logits
+
+    def aus(self, images: Tensor) -> Tensor | None:
+        """(N, 17) in [0, 1], NaN for units the judge does not know; None where nobody can read them."""
+        if self.units is not None:
+            return self.units.read(images)
+        return self.geometry.read(images).aus if self.geometry is not None else None
+
+    def landmarks(self, images: Tensor) -> Tensor | None:
+        """(N, 68, 2) in [-1, 1]; None where nobody can read them."""
+        return self.geometry.read(images).landmarks if self.geometry is not None else None
+
+    def embed(self, images: Tensor) -> Tensor | None:
+        """Unit embeddings (N, E); None without an identity judge."""
+        return self.identity.embed(images) if self.identity is not None else None
+
+    def to(self, device: torch.device | str) -> JudgeBench:
+        """Move the judges trained here; the user's own stay on the CPU. Returns the bench itself."""
+        for judge in (self.affect, self.geometry, self.identity):
+            if isinstance(judge, Judge | GeometryJudge | IdentityJudge):
+                judge.to(device)
+        return self
+
+    def describe(self) -> list[str]:
+        """A line a judge: who it is, how often it is right itself, its calibration and seed."""
+        sure = f"; {self.calibration.describe()}" if self.calibration is not None else ""
+        lines = [f"affect: {self.affect.describe()}{sure}"]
+        if self.units is not None:
+            lines.append(f"action units: {self.units.describe()}")
+        what = "landmarks" if self.units is not None else "geometry"
+        if self.geometry is not None:
+            lines.append(f"{what}: {self.geometry.describe()}")
+        elif self.units is None:
+            lines.append("geometry: no judge, the training split knows neither action units nor landmarks")
+        if self.identity is not None:
+            return [*lines, f"identity: {self.identity.describe()}"]
+        return [*lines, "identity: no judge, the training split shows one person only"]
+
+    def warnings(self, floor: float = FLOOR) -> list[str]:
+        """What must stand beside the figures, a sentence each; empty where every judge is good enough.
+
+        Args:
+            floor: the least accuracy and Rank-1 on held-out true frames.
+        """
+        return [*self._affect_warnings(floor), *self._geometry_warnings(), *self._identity_warnings(floor)]
+
+    def _affect_warnings(self, floor: float) -> list[str]:
+        found = []
+        accuracy = self.affect.affect_accuracy
+        if accuracy is None:
+            found.append(
+                "The affect judge was measured on no held-out frame: nobody knows what its verdicts are worth."
+            )
+        elif accuracy < floor:
+            found.append(
+                f"The affect judge names {accuracy:.1%} of true held-out frames rightly, less than {floor:.0%}: "
+                "accuracy, F1 and confusion of generated faces hold its mistakes as well; compare them only with the "
+                "true frames' row."
+            )
+        if self.absent and isinstance(self.affect, Judge):
+            found.append(f"No training frame shows {', '.join(self.absent)}: the affect judge cannot name it.")
+        if self.unseen and accuracy is not None:
+            found.append(f"No held-out frame shows {', '.join(self.unseen)}: the judges' evidence says nothing of it.")
+        return found
+
+    def _unit_warnings(self) -> list[str]:
+        judge = self.units or self.geometry
+        if judge is None or judge.au_error is None or judge.au_error_of_constant is None:
+            return []
+        if judge.au_error >= judge.au_error_of_constant:
+            return [
+                f"The judge of action units is off by {judge.au_error:.3f}, a constant answer by "
+                f"{judge.au_error_of_constant:.3f}: its readings, and every error and strength from them, are worth "
+                "nothing."
+            ]
+        unlearnt = judge.unlearnt_units if isinstance(judge, GeometryJudge) else ()
+        names = ", ".join(f"AU{unit}" for unit in unlearnt)
+        return [f"{names}: read no better than by a constant answer; their errors are worth nothing."] * bool(names)
+
+    def _geometry_warnings(self) -> list[str]:
+        judge, found = self.geometry, self._unit_warnings()
+        if self.units is not None and self.units.au_error is None:
+            found.append("Your action-unit judge was measured on no held-out frame: its worth on this data is unknown.")
+        if judge is None:
+            return found
+        if not judge.n_held_out:
+            return [
+                *found,
+                "The geometry judge was measured on no held-out frame: nobody knows what its readings are worth.",
+            ]
+        error, constant = judge.landmark_error, judge.landmark_error_of_mean
+        if error is not None and constant is not None and error >= constant:
+            found.append(
+                f"The judge of landmarks is off by {error:.1%} of the eye distance, the training mean by "
+                f"{constant:.1%}: landmark errors are worth nothing."
+            )
+        return found
+
+    def _identity_warnings(self, floor: float) -> list[str]:
+        if self.identity is None:
+            return []
+        if self.identity.rank1 is None:
+            return ["The identity judge was not measured on held-out frames: nobody knows what its scores are worth."]
+        if self.identity.rank1 < floor:
+            return [
+                f"The identity judge recognises {self.identity.rank1:.1%} of true held-out frames, less than "
+                f"{floor:.0%}: Rank-1, TAR and similarities of generated faces hold its mistakes as well; compare them "
+                "only with the true frames' row."
+            ]
+        return []
+
+
+def load_or_train_judges(
+    train: FrameSet,
+    held_out: FrameSet | None,
+    *,
+    image_size: int,
+    cache_dir: str | Path,
+    key: str,
+    seed: int = 0,
+    own: OwnJudges | None = None,
+    device: torch.device | str = "cpu",
+    progress: BenchProgress | None = None,
+) -> JudgeBench:
+    """Every judge this data allows, from the cache or trained; the user's own take their places.
+
+    Args:
+        train: the training split; nothing else is learnt from.
+        held_out: frames that measure the judges, or None.
+        image_size: side in pixels of the frames they will judge.
+        cache_dir: folder of the cache; made when missing.
+        key: what identifies the data and its split.
+        seed: of all trainings.
+        own: the user's networks.
+        device: where to train, and where the trained judges end up.
+        progress: told of every step with the judge's name; never called where all are found.
+
+    Raises:
+        UserError: the cache folder cannot be written, or a judge of the user's does not fit the data.
+    """
+    own = own or OwnJudges()
+    # The user's own first: what does not fit is said before minutes are spent on training.
+    affect = _own_affect(own, train, held_out, image_size)
+    units, identity = _own_units(own, train, held_out, image_size), _own_identity(own, held_out, image_size)
+
+    def ready(load_or_train: Callable[..., T], name: str) -> T:
+        told: Progress | None = None if progress is None else partial(progress, name)
+        return load_or_train(
+            train,
+            held_out,
+            image_size=image_size,
+            cache_dir=cache_dir,
+            key=key,
+            seed=seed,
+            device=device,
+            progress=told,
+        )
+
+    bench = JudgeBench(affect or ready(load_or_train_judge, "affect"), identity=identity, units=units)
+    if can_read_geometry(train) and (units is None or train.landmarks is not None):
+        bench.geometry = ready(load_or_train_geometry_judge, "geometry")
+    if identity is None and can_tell_people(train):
+        bench.identity = ready(load_or_train_identity_judge, "identity")
+    if held_out is not None and len(held_out):
+        bench.calibration = judge_calibration(bench.affect, held_out, image_size)
+        bench.unseen = _without_frames(held_out)
+    bench.absent = _without_frames(train)
+    return bench
+
+
+def held_out_rows(frames: FrameSet, most: int = MOST_HELD_OUT) -> np.ndarray:
+    """At most `most` rows of `frames`, evenly spread, among those whose affect shows; see `telling_rows`."""
+    rows = telling_rows(frames, JudgeRecipe().held_out_intensity)
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.int64))]
+
+
+def judge_probabilities(judge: Judge | OwnAffectJudge, frames: FrameSet, size: int) -> tuple[Tensor, Tensor]:
+    """Probabilities (n, K) the judge gives to `held_out_rows` of `frames`, and their true affects (n,) int64."""
+    rows = held_out_rows(frames)
+    chunks = np.array_split(rows, -(-len(rows) // 256))
+    logits = torch.cat([judge.read(frames.floats(chunk, size)).affect_logits for chunk in chunks])
+    return logits.double().softmax(dim=1), torch.from_numpy(frames.affect[rows])
+
+
+def judge_calibration(judge: Judge | OwnAffectJudge, frames: FrameSet, size: int) -> Calibration:
+    """Calibration of an affect judge on true frames at `size` px."""
+    return calibration(*judge_probabilities(judge, frames, size))
+
+
+def _without_frames(frames: FrameSet) -> tuple[str, ...]:
+    return tuple(name for k, name in enumerate(frames.affects) if not (frames.affect == k).any())
+
+
+def _own_affect(own: OwnJudges, train: FrameSet, held_out: FrameSet | None, size: int) -> OwnAffectJudge | None:
+    if own.affect is None:
+        return None
+    judge = OwnAffectJudge.of(own.affect, train.affects)
+    if held_out is not None and len(held_out):
+        found = judge_calibration(judge, held_out, size)
+        judge.affect_accuracy, judge.n_held_out = found.accuracy, found.n
+    return judge
+
+
+def _own_units(own: OwnJudges, train: FrameSet, held_out: FrameSet | None, size: int) -> OwnUnitJudge | None:
+    if own.aus is None:
+        return None
+    judge = OwnUnitJudge.of(own.aus)
+    if held_out is not None and held_out.aus is not None and len(held_out):
+        rows = held_out_rows(held_out)
+        truth = held_out.aus[rows]
+        chunks = np.array_split(rows, -(-len(rows) // 256))
+        read = torch.cat([judge.read(held_out.floats(chunk, size)) for chunk in chunks]).numpy()
+        judge.au_errors = unit_errors(read, truth)
+        judge.n_held_out = len(rows)
+        if train.aus is not None:
+            answers = (train.aus.mean(axis=0), np.median(train.aus, axis=0))
+            judge.au_errors_of_constant = [
+                min(pair) for pair in zip(*(unit_errors(a, truth) for a in answers), strict=True)
+            ]
+    return judge
+
+
+def _own_identity(own: OwnJudges, held_out: FrameSet | None, size: int) -> OwnIdentityJudge | None:
+    if own.identity is None:
+        return None
+    judge = OwnIdentityJudge.of(own.identity)
+    found = recognise(judge, held_out, size) if held_out is not None else None
+    if found is not None:
+        judge.rank1, judge.n_held_out = found.rank1, found.n_probes
+    return judge

@@ -1,0 +1,1 @@
+"""Runs: their configuration, their folder, their weights, and sweeps of them."""

@@ -1,0 +1,410 @@
+"""From a composed configuration to typed settings and objects; every problem of a config in one message."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from fexgan_lit.data.config import DatasetConfig
+from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.hardware import PRECISIONS
+from fexgan_lit.utils.options import typed
+from fexgan_lit.utils.trust import ALIASES, load_target, targets_in
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback
+
+
+SAMPLERS = ("tpe", "random", "nsgaii")
+
+
+DIRECTIONS = ("minimize", "maximize")
+
+
+@dataclass
+class PruningSettings:
+    """When a run is hopeless enough to stop it."""
+
+    warmup: int = 0
+    min_runs: int = 4
+    quantile: float = 0.5
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        found = [
+            f"sweep.pruning.{name}={getattr(self, name)}: expected {least} or more"
+            for name, least in (("warmup", 0), ("min_runs", 1))
+            if getattr(self, name) < least
+        ]
+        if not 0 < self.quantile < 1:
+            found.append(f"sweep.pruning.quantile={self.quantile}: expected a share between 0 and 1, such as 0.5")
+        return found
+
+
+@dataclass
+class SweepSettings:
+    """A grid reads `objectives` and `pruning`, a search all of it."""
+
+    objectives: list[str] = field(default_factory=list)
+    pruning: PruningSettings | None = None
+    trials: int = 50
+    jobs: int = 1
+    sampler: str = "tpe"
+    startup: int = 10
+    seed: int = 0
+    space: Any = None
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        found = [
+            f"sweep.{name}={getattr(self, name)}: expected 1 or more"
+            for name in ("trials", "jobs", "startup")
+            if getattr(self, name) < 1
+        ]
+        if self.sampler not in SAMPLERS:
+            found.append(f"sweep.sampler={self.sampler}: expected one of {', '.join(SAMPLERS)}")
+        found += [
+            f"sweep.objectives: {text}: expected minimize:METRIC or maximize:METRIC"
+            for text in self.objectives
+            if text.partition(":")[0] not in DIRECTIONS or not text.partition(":")[2].strip()
+        ]
+        if self.pruning is not None:
+            found += self.pruning.problems()
+            if not self.objectives:
+                found.append("sweep.pruning: a run is compared by sweep.objectives, and there is none")
+        return found
+
+    @property
+    def directions(self) -> dict[str, str]:
+        """Metric, named as in metrics.csv -> minimize or maximize; a bare name means the validation split."""
+        parts = [text.partition(":") for text in self.objectives]
+        return {(name.strip() if "/" in name else f"final/val/{name.strip()}"): way for way, _, name in parts}
+
+
+#: Arguments of Lightning's `Trainer` and our own names for what they do.
+_TWICE = {
+    "max_time": "max_minutes", "profiler": "profile", "val_check_interval": "val_every",
+    "log_every_n_steps": "log_every",
+}  # fmt: skip
+
+
+@dataclass
+class TrainerSettings:
+    """How long, where and how often; `conf/trainer/default.yaml` explains each field.
+
+    Attributes:
+        lightning: further arguments of Lightning's `Trainer`, as given (`+trainer.limit_train_batches=3`).
+    """
+
+    max_steps: int = 100_000
+    max_minutes: float | None = None
+    accelerator: str = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    strategy: str = "auto"
+    sync_batchnorm: bool = False
+    go_on: bool = False
+    precision: str = "auto"
+    kernels: str = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    cuda_graphs: bool = False
+    data_on_device: str = "auto"
+    micro_batch: int | None = None
+    auto_batch: bool = False
+    memory_limit_gb: float | None = None
+    profile: bool = False
+    profile_iterations: int = 20
+    threads: int | None = None
+    deterministic: bool = False
+    log_every: int = 50
+    val_every: int = 1000
+    figures_every: int = 1000
+    checkpoint_every: int = 500
+    lightning: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # true and false arrive as words, but capitalised
+        self.data_on_device, self.kernels = str(self.data_on_device).lower(), str(self.kernels).lower()
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        choices = {"accelerator": ("auto", "cpu", "gpu", "mps"), "precision": ("auto", "float32", "bf16", *PRECISIONS),
+                   "strategy": ("auto", "ddp"), "data_on_device": ("auto", "true", "false"),
+                   "kernels": ("auto", "false")}  # fmt: skip
+        expected = {name: f"one of {', '.join(allowed)}" for name, allowed in choices.items()}
+        expected["strategy"] += (
+            " (both average the gradients of one optimizer before it steps; Lightning's other strategies wait for the "
+            "gradients of both networks in every backward pass)"
+        )
+        counts = (
+            "max_steps", "log_every", "checkpoint_every", "profile_iterations", "devices", "num_nodes",
+        )  # fmt: skip
+        positive = ("max_minutes", "threads", "micro_batch", "memory_limit_gb")
+        expected |= dict.fromkeys(counts, "1 or more")
+        expected |= dict.fromkeys(("val_every", "figures_every"), "0 (only at the end) or more")
+        expected |= dict.fromkeys(positive, "null or a positive number")
+        if self.precision in ("fp16", "float16", "16", "half", "16-mixed", "16-true"):
+            expected["precision"] += (
+                " (float16 needs scaled losses, which two optimizers do not share; bf16 needs none)"
+            )
+
+        def usable(name: str, value: Any) -> bool:
+            if name in choices:
+                return value in choices[name]
+            if name in positive:
+                return value is None or value > 0
+            return value >= (1 if name in counts else 0)
+
+        values = {name: getattr(self, name) for name in expected}
+        found = [f"trainer.{n}={v}: expected {expected[n]}" for n, v in values.items() if not usable(n, v)]
+        for theirs, ours in _TWICE.items():
+            if theirs in self.lightning and getattr(self, ours) != getattr(TrainerSettings(), ours):
+                found.append(f"trainer.{theirs} and trainer.{ours} are two names for one thing; expected one of them")
+        if self.lightning.get("gradient_clip_val") is not None:
+            found.append(
+                "trainer.gradient_clip_val: not in manual optimisation, says Lightning; expected optimizer.clip_norm"
+            )
+        if self.profile and self.cuda_graphs:
+            found.append(
+                "trainer.profile=true times the parts of one iteration as it is launched; expected "
+                "trainer.cuda_graphs=false"
+            )
+        return found
+
+
+@dataclass
+class MetricsSettings:
+    """What is measured; `conf/metrics/default.yaml` explains each field."""
+
+    judge: bool = True
+    samples: int = 210
+    inception_weights: str | None = None
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        found = [] if self.samples >= 2 else [f"metrics.samples={self.samples}: expected 2 or more"]
+        if self.inception_weights and not Path(self.inception_weights).is_file():
+            found.append(f"metrics.inception_weights={self.inception_weights}: there is no such file")
+        return found
+
+
+@dataclass
+class LoggerSettings:
+    """Where numbers and pictures go besides the run folder.
+
+    Attributes:
+        use: those that are used, by name; empty: `name` alone, as in run folders of version 0.1.
+        own: configurations of Lightning loggers of the user's own, by a name of theirs.
+    """
+
+    name: str = "csv"
+    use: dict[str, bool] = field(default_factory=dict)
+    mode: str = "offline"
+    project: str = "fexgan_lit"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] | None = None
+    weights: bool = True
+    patience: float = 60.0
+    own: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """The loggers that are used."""
+        return [name for name, used in self.use.items() if used] or [self.name]
+
+    def problems(self) -> list[str]:
+        """Every value that cannot be used, as a sentence with what was expected."""
+        known = ("csv", "tensorboard", "wandb")
+        found = [f"logger={name}: expected some of {', '.join(known)}" for name in self.names if name not in known]
+        if self.mode not in ("offline", "online"):
+            found.append(f"logger.mode={self.mode}: expected one of offline, online")
+        return found if self.patience > 0 else [*found, f"logger.patience={self.patience}: expected seconds above 0"]
+
+
+@dataclass
+class TrainSettings:
+    """A whole training run, typed.
+
+    Attributes:
+        model: dataclass of the chosen system, as are `loss` and `optimizer`.
+        data: what the run was trained on (see `fexgan_lit.data.datamodule.data_facts`); None before it started.
+    """
+
+    seed: int
+    dataset: DatasetConfig
+    model: Any
+    loss: Any
+    optimizer: Any
+    trainer: TrainerSettings
+    metrics: MetricsSettings
+    logger: LoggerSettings
+    callbacks: dict[str, Callback]
+    system: type[Any]
+    sweep: SweepSettings = field(default_factory=SweepSettings)
+    data: dict[str, Any] | None = None
+
+
+def train_settings(cfg: DictConfig) -> TrainSettings:
+    """Check a composed training configuration as a whole; classes must be of `TARGETS` or of trusted packages.
+
+    Raises:
+        UserError: one message with every problem found.
+    """
+    tree: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    problems: list[str] = []
+    check_sections(tree)
+    tree["trainer"].pop("iterations_per_call", None)  # in run folders of version 0.1; it changed no weights
+    system = load_system_class(str(tree["model"].get("_target_")))
+    tree["trainer"] = split_trainer(tree["trainer"], problems)
+    given = {name: value for name, value in tree["logger"].items() if isinstance(value, dict) and "_target_" in value}
+    kept = {name: value for name, value in tree["logger"].items() if name not in given}
+    tree["logger"] = {**kept, "own": {**(kept.get("own") or {}), **given}}
+    for section in ("trainer", "logger"):
+        try:
+            for target in targets_in(tree[section]):
+                load_target(target)
+        except UserError as error:
+            raise UserError(f"{section}: {error}") from error
+    parts = {
+        "dataset": typed(DatasetConfig, tree["dataset"], "dataset", problems),
+        "model": typed(system.settings_class, tree["model"], "model", problems),
+        "loss": typed(system.loss_class, tree["loss"], "loss", problems),
+        "optimizer": typed(system.optimizer_class, tree["optimizer"], "optimizer", problems),
+        "trainer": typed(TrainerSettings, tree["trainer"], "trainer", problems),
+        "metrics": typed(MetricsSettings, tree["metrics"], "metrics", problems),
+        "logger": typed(LoggerSettings, tree["logger"], "logger", problems),
+        # a run folder of an earlier version has none
+        "sweep": typed(SweepSettings, tree.get("sweep") or {}, "sweep", problems),
+    }
+    if not problems:
+        for part in parts.values():
+            problems.extend(part.problems())
+        problems.extend(_mismatches(system, parts))
+    if not isinstance(tree["seed"], int):
+        problems.append(f"seed={tree['seed']}: expected a whole number")
+    callbacks = build_callbacks(tree.get("callbacks") or {}, problems)
+    if problems:
+        raise UserError("the configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
+    return TrainSettings(seed=tree["seed"], callbacks=callbacks, system=system, data=tree.get("data"), **parts)
+
+
+def check_sections(tree: Mapping[str, Any]) -> None:
+    """Raise a UserError if a section of a training configuration is not there, as in a file from elsewhere."""
+    sections = ("dataset", "model", "loss", "optimizer", "trainer", "metrics", "logger")
+    missing = [name for name in sections if not isinstance(tree.get(name), dict)]
+    if missing or "seed" not in tree:
+        raise UserError(f"the configuration lacks {', '.join(missing) or 'seed'}; expected one that training wrote")
+
+
+def load_system_class(name: str) -> Any:
+    """The system that `model._target_` names.
+
+    Raises:
+        UserError: it is refused, or no system.
+    """
+    from fexgan_lit.systems.base import ExpressionSystem
+
+    found = load_target(name)
+    if not (isinstance(found, type) and issubclass(found, ExpressionSystem)):
+        raise UserError(f"model._target_={name} is refused; expected a class derived from {ExpressionSystem.__name__}")
+    return found
+
+
+def split_trainer(options: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """The group `trainer`, arguments of Lightning's `Trainer` apart as `lightning`; unknown ones go to `problems`."""
+    if options.get("devices") == "auto":
+        import torch
+
+        gpus = torch.cuda.device_count() if options.get("accelerator") in ("auto", "gpu") else 0
+        options = {**options, "devices": max(1, gpus)}
+    ours = [f.name for f in fields(TrainerSettings)]
+    foreign = {name: value for name, value in options.items() if name not in ours}
+    if not foreign:
+        return dict(options)
+    from lightning.pytorch import Trainer
+
+    theirs = [name for name in inspect.signature(Trainer.__init__).parameters if name != "self"]
+    elsewhere = {"callbacks": "callbacks.NAME", "logger": "logger.NAME", "default_root_dir": "hydra.run.dir"}
+    for name in foreign:
+        if name in elsewhere:
+            problems.append(f"trainer.{name}: expected {elsewhere[name]} in its place")
+        elif name not in theirs:
+            near = difflib.get_close_matches(name, [*ours, *theirs], n=1)
+            hint = f" Did you mean trainer.{near[0]}?" if near else ""
+            problems.append(f"trainer.{name}: unknown, here and to Lightning's Trainer.{hint}")
+    kept = {name: value for name, value in options.items() if name in ours}
+    given = {name: value for name, value in foreign.items() if name in theirs and name not in elsewhere}
+    return {**kept, "lightning": {**(kept.get("lightning") or {}), **given}}
+
+
+def build_callbacks(options: Mapping[str, Any], problems: list[str]) -> dict[str, Callback]:
+    """The group `callbacks`, instantiated, without those set to null; what cannot be built goes to `problems`."""
+    from hydra.errors import HydraException
+    from hydra.utils import instantiate
+    from lightning.pytorch import Callback
+
+    built: dict[str, Callback] = {}
+    for name, values in options.items():
+        if values is None:
+            continue
+        try:
+            for target in targets_in(values):
+                load_target(target)
+            target = str(values.get("_target_"))
+            built[name] = instantiate({**values, "_target_": ALIASES.get(target, target)})
+        except (TypeError, HydraException, UserError) as error:
+            cause = error if isinstance(error, UserError) else error.__cause__ or error
+            problems.append(f"callbacks.{name}: {(str(cause).splitlines() or ['it cannot be built'])[0]}")
+        else:
+            if not isinstance(built[name], Callback):
+                problems.append(f"callbacks.{name}: {values.get('_target_')} is no callback of Lightning")
+    return built
+
+
+def _mismatches(system: Any, parts: Mapping[str, Any]) -> list[str]:
+    """Values that are fine alone but not together."""
+    found = []
+    ours, data = parts["model"].image_size, parts["dataset"]
+    if ours != data.image_size:
+        found.append(
+            f"model.image_size={ours} but dataset.image_size={data.image_size}: set dataset.image_size alone, the "
+            "model follows"
+        )
+    trainer: TrainerSettings = parts["trainer"]
+    world = max(1, trainer.devices * trainer.num_nodes)
+    if world > 1 and trainer.accelerator == "mps":
+        found.append(f"trainer.accelerator=mps with {world} processes: expected cpu, gpu or auto")
+    if data.batch_size % world:
+        most = "more processes than pairs" if data.batch_size < world else "they cannot share its pairs evenly"
+        found.append(
+            f"dataset.batch_size={data.batch_size} on {world} processes (trainer.devices={trainer.devices}, "
+            f"trainer.num_nodes={trainer.num_nodes}): {most}; expected a multiple of {world}, it is the batch of all "
+            "together"
+        )
+    elif data.batch_size // world < system.min_batch:
+        each = f", {data.batch_size // world} for each of {world} processes" if world > 1 else ""
+        found.append(f"dataset.batch_size={data.batch_size}{each}: {system.min_batch_reason}")
+    elif problem := micro_batch_problem(system, data.batch_size // world, trainer.micro_batch):
+        found.append(problem)
+    return found
+
+
+def micro_batch_problem(system: Any, batch_size: int, micro_batch: int | None) -> str | None:
+    """Why `system` (a class) cannot work off `batch_size` pairs `micro_batch` at a time, or None where it can."""
+    if micro_batch is None or not 0 < micro_batch < batch_size:
+        return None
+    asked = f"trainer.micro_batch={micro_batch} with dataset.batch_size={batch_size}"
+    if system.whole_batch_reason:
+        return f"{asked}: {system.__name__} cannot work off a batch in parts: {system.whole_batch_reason}"
+    smallest = batch_size // -(-batch_size // micro_batch)
+    if smallest < system.min_batch:
+        return f"{asked} leaves a part of {smallest}: {system.min_batch_reason}"
+    return None

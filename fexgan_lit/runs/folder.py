@@ -1,0 +1,168 @@
+"""The run folder: what every training run leaves, and all that the other doors need."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import write_atomic
+from fexgan_lit.utils.hydra import stamp
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside a run folder."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """Every logged number, one row an iteration that logged."""
+        return self.path / "metrics.csv"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to go on from."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best validation score."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    @property
+    def weights(self) -> Path:
+        """Portable weights as safetensors."""
+        return self.path / "weights"
+
+    @property
+    def figures(self) -> Path:
+        """Pictures."""
+        return self.path / "figures"
+
+    @property
+    def report(self) -> Path:
+        """The tables in words."""
+        return self.path / "report.md"
+
+    @classmethod
+    def create(cls, path: Path, config: DictConfig) -> RunFolder:
+        """Claim `path` for a new run and write its configuration.
+
+        Raises:
+            UserError: the folder belongs to another run, or cannot be written.
+        """
+        run = cls(path)
+        if run.config.exists():
+            raise UserError(f"{path} already holds a run. Give name=... for a new folder, or run={path} to go on.")
+        run.write_config(config)
+        return run
+
+    def write_config(self, config: DictConfig) -> None:
+        """Write the configuration, resolved; the run is then one.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        try:
+            for folder in (self.path, self.last.parent, self.figures):
+                folder.mkdir(parents=True, exist_ok=True)
+            write_atomic(self.config, OmegaConf.to_yaml(config, resolve=True))
+        except OSError as error:
+            raise UserError(
+                f"cannot write the run folder {self.path}: {error.strerror}. "
+                "Choose another place with hydra.run.dir=DIR, or make room."
+            ) from error
+
+    def discard(self) -> None:
+        """Take back a run that never began: its configuration, and the folders as far as they are empty."""
+        for file in (self.config, self.path / ".lock"):
+            file.unlink(missing_ok=True)
+        for folder in (self.last.parent, self.figures, self.path):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    @classmethod
+    def at(cls, place: str | Path) -> RunFolder:
+        """The existing run folder that `place` means: the folder itself, or a checkpoint file in it.
+
+        Raises:
+            UserError: nothing is there, or it is not a run folder.
+        """
+        path = Path(place)
+        run = cls(path if path.is_dir() else path.parent.parent)
+        if not path.exists():
+            raise UserError(f"run={place}: there is no such folder or checkpoint")
+        if not run.config.is_file():
+            raise UserError(f"run={place}: {run.path} is no run folder, it has no config.yaml")
+        return run
+
+    @classmethod
+    def shipped(cls) -> RunFolder:
+        """The small FExGAN that comes with the package, trained on the cartoon studio.
+
+        Raises:
+            UserError: this installation lacks it.
+        """
+        run = cls(Path(__file__).parents[1] / "models" / "cartoon")
+        if not run.config.is_file():
+            raise UserError(
+                f"the model that comes with the package is missing ({run.path}); expected run=RUN_DIR, a folder that "
+                "training left, or install the package anew"
+            )
+        return run
+
+    @classmethod
+    def open(cls, place: str | Path) -> tuple[RunFolder, Path]:
+        """The run folder and checkpoint that `run=place` means: its last one, or the file `place`.
+
+        Raises:
+            UserError: there is no run folder, or no checkpoint in it yet.
+        """
+        run = cls.at(place)
+        checkpoint = run.last if Path(place).is_dir() else Path(place)
+        if not checkpoint.is_file():
+            raise UserError(f"run={place}: {checkpoint} is missing; the run was stopped before its first checkpoint")
+        return run, checkpoint
+
+    def read_config(self) -> DictConfig:
+        """The resolved configuration of the run."""
+        config = OmegaConf.load(self.config)
+        if not isinstance(config, DictConfig):
+            raise UserError(f"{self.config}: expected a mapping, found {type(config).__name__}")
+        # it would be resolved here, into an environment variable, or by hydra's instantiate into any class
+        if "${" in str(OmegaConf.to_container(config, resolve=False)):
+            raise UserError(
+                f"{self.config}: it holds an interpolation ${{...}}; expected plain values, as training writes"
+            )
+        return config
+
+
+def run_folder_name(run: str | None, name: str | None, model: str, dataset: str, seed: int) -> str:
+    """Where a run lives: the folder `run` means, or a new one under outputs/ that sorts by time.
+
+    Raises:
+        UserError: `run` means no run folder; Hydra would make one of that name otherwise.
+    """
+    if run:
+        return str(RunFolder.at(run).path)
+    return f"outputs/{stamp()}_{name or f'{model}_{dataset}_seed{seed}'}"
+
+
+#: Folder of a run that holds a face of each identity as PNG, for use without the data.
+FACES = "faces"
+
+
+def register_resolver() -> None:
+    """Register `fexgan_run_folder`, by which conf/train.yaml names the folder of a run."""
+    if not OmegaConf.has_resolver("fexgan_run_folder"):
+        OmegaConf.register_new_resolver("fexgan_run_folder", run_folder_name, use_cache=True)

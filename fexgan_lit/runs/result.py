@@ -1,0 +1,158 @@
+"""`result.json`: what a training run says of itself when it ended, written as the last thing it does."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import write_atomic
+from fexgan_lit.utils.hardware import cpu_name
+
+RESULT = "result.json"
+#: Beside the result of a failed run: the whole traceback.
+ERROR = "error.txt"
+STATUSES = ("finished", "failed", "pruned")
+
+
+class Clock:
+    """Seconds spent on a run, those before an interruption included.
+
+    Attributes:
+        before: seconds of the parts before this one; the checkpoint keeps them.
+        began: when this part began.
+    """
+
+    def __init__(self) -> None:
+        self.before = 0.0
+        self.began = now()
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        return self.before + time.perf_counter() - self._start
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+        status: finished, failed (an error ended it) or pruned (stopped early, since other runs did better).
+        iteration: how far it came.
+        seconds: spent on training and on what follows it, the parts before an interruption included.
+        metrics: the final numbers by their names in metrics.csv; those a run does not have are left out.
+        error: what ended a failed or pruned run, in one line.
+        version: of fexgan_lit.
+        torch: its version.
+        machine: GPU if there is one, system, threads and processor.
+        memory_gb: the most that torch held of the GPU if it used one, else that the process held, in 10^9 bytes.
+        started: when the last part of the run began, ISO 8601 with the offset from UTC.
+        ended: when this was written.
+    """
+
+    status: str
+    iteration: int = 0
+    seconds: float = 0.0
+    metrics: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+    version: str = ""
+    torch: str = ""
+    machine: str = ""
+    memory_gb: float = 0.0
+    started: str = ""
+    ended: str = ""
+
+
+def make_result(
+    status: str, *, iteration: int, seconds: float, started: datetime,
+    metrics: Mapping[str, float] | None = None, error: str | None = None,
+) -> RunResult:  # fmt: skip
+    """The result of a run that ends now, on this machine; numbers that are not finite are left out."""
+    import torch
+
+    from fexgan_lit.utils.hardware import peak_bytes
+    from fexgan_lit.utils.version import __version__
+
+    held = torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else 0
+    gpu = f"{torch.cuda.get_device_name()}, " if held else ""
+    kept = {name: float(value) for name, value in (metrics or {}).items() if math.isfinite(value)}
+    return RunResult(
+        status, iteration, round(seconds, 1), kept, error, __version__, torch.__version__,
+        f"{gpu}{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads, {cpu_name()}",
+        round((held or peak_bytes()) / 1e9, 2),
+        started.isoformat(timespec="seconds"), now().isoformat(timespec="seconds"),
+    )  # fmt: skip
+
+
+def now() -> datetime:
+    """The time here, with its offset from UTC."""
+    return datetime.now(tz=timezone.utc).astimezone()
+
+
+def write_result(folder: Path, result: RunResult) -> None:
+    """Write `result.json` into a run folder, whole or not at all."""
+    write_atomic(folder / RESULT, json.dumps(asdict(result), indent=2) + "\n")
+
+
+def read_result(folder: Path) -> RunResult | None:
+    """How the run in `folder` ended; None where it has not.
+
+    Raises:
+        UserError: the file is there but is no result.
+    """
+    path = folder / RESULT
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} cannot be read: {error}. Delete it, and the run goes on or starts again.") from error
+    known = {f.name for f in fields(RunResult)}
+    if not isinstance(content, dict) or content.get("status") not in STATUSES or not isinstance(
+        content.get("metrics", {}), dict
+    ):  # fmt: skip
+        raise UserError(
+            f"{path} is no result of a run: expected a mapping with status one of {', '.join(STATUSES)} and metrics. "
+            "Delete it, and the run goes on or starts again."
+        )
+    return RunResult(**{name: value for name, value in content.items() if name in known})
+
+
+def record_failure(folder: Path, error: Exception | str, iteration: int = 0, clock: Clock | None = None) -> RunResult:
+    """Leave the error in a run's folder: one line in `result.json`, the traceback in `error.txt`.
+
+    A full disk may refuse both; the result that comes back is then all there is.
+    """
+    clock = clock or Clock()
+    line = error if isinstance(error, str) else one_line(error)
+    result = make_result("failed", iteration=iteration, seconds=clock.seconds, started=clock.began, error=line)
+    try:
+        write_atomic(folder / ERROR, line if isinstance(error, str) else "".join(traceback.format_exception(error)))
+        write_result(folder, result)
+    except OSError as full:
+        print(f"{folder}: the error could not be kept ({full.strerror}): {line}", file=sys.stderr)  # noqa: T201
+    return result
+
+
+def record_pruned(folder: Path, reason: str, numbers: Mapping[str, float], iteration: int, clock: Clock) -> None:
+    """Leave the last measurement of a run that its sweep stopped early, and why."""
+    result = make_result(
+        "pruned", iteration=iteration, seconds=clock.seconds, started=clock.began, metrics=numbers, error=reason
+    )
+    write_result(folder, result)
+
+
+def one_line(error: BaseException) -> str:
+    """Kind and message of an error without line breaks."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,102 @@
+"""Going on with a run: one that `run=` names, or the one that the same command began (`trainer.go_on=true`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from fexgan_lit.runs.folder import RunFolder
+from fexgan_lit.runs.lock import InWorkError, in_work
+from fexgan_lit.runs.sweeps.job import clear
+from fexgan_lit.utils.errors import UserError
+
+#: What may change when a run goes on: how long and how it is watched, never what is trained.
+RESUMABLE = (
+    "trainer.", "metrics.", "logger", "run=", "trust=", "hydra",
+    "dataset.root=", "dataset.cache_dir=", "dataset.workers=",
+)  # fmt: skip
+#: What says what is trained; the rest may differ from one start to the next.
+_TRAINED = ("seed", "dataset", "model", "loss", "optimizer", "callbacks")
+#: Parts of `dataset` that say where and how fast, not what.
+_PLACES = ("root", "cache_dir", "workers")
+#: What a run that goes on takes from the command.
+_TAKEN = ("trainer", "metrics", "logger")
+
+
+def named_run(cfg: DictConfig) -> tuple[DictConfig, tuple[RunFolder, Path]]:
+    """The configuration of the run that `run=` names, changed by what the user may change, its folder and checkpoint.
+
+    Raises:
+        UserError: there is no such run, or an option would change what is trained.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    run, checkpoint = RunFolder.open(cfg.run)
+    overrides = list(HydraConfig.get().overrides.task)
+    foreign = [o for o in overrides if not o.lstrip("+").startswith(RESUMABLE)]
+    if foreign:
+        raise UserError(
+            f"run={cfg.run} goes on with the configuration it was started with; {', '.join(foreign)} would change "
+            "what is trained. Only trainer.*, metrics.*, logger and the place of the data may change; start a new run "
+            "for the rest."
+        )
+    kept = run.read_config()
+    for override in overrides:
+        key = override.lstrip("+").partition("=")[0]
+        if key != "run" and not key.startswith("hydra"):
+            # another choice of loggers replaces the one before
+            OmegaConf.update(kept, key, OmegaConf.select(cfg, key), merge=key != "logger", force_add=True)
+    return kept, (run, checkpoint)
+
+
+def find_resumable_run(cfg: DictConfig, folder: Path | None = None) -> tuple[DictConfig, tuple[RunFolder, Path] | None]:
+    """The configuration to train with, and the run and checkpoint to go on from; None where there is none yet.
+
+    Args:
+        cfg: of the command.
+        folder: of the run; None takes Hydra's.
+
+    Raises:
+        UserError: `folder` holds a run of another configuration, or one that is in work.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    folder = folder or Path(HydraConfig.get().runtime.output_dir)
+    run = RunFolder(folder)
+    if not run.config.is_file():
+        return cfg, None
+    if in_work(folder):
+        raise InWorkError(f"{folder} is in work: another process trains in it. Wait for it, or end it.")
+    kept = run.read_config()
+    given: Any = OmegaConf.to_container(cfg, resolve=True)
+    if differing := differences(given, OmegaConf.to_container(kept, resolve=True)):
+        raise UserError(
+            f"trainer.go_on=true: {folder} holds a run with other values of {', '.join(differing)}; expected the same "
+            "command as then, or another hydra.run.dir"
+        )
+    if not run.last.is_file():
+        clear(run)  # it was ended before its first checkpoint
+        return cfg, None
+    for key in _TAKEN:
+        OmegaConf.update(kept, key, given[key], merge=False)
+    return kept, (run, run.last)
+
+
+def differences(given: Mapping[str, Any], kept: Any) -> list[str]:
+    """Names of what is trained in which `given` says another value than a run kept; null is filled in by the run."""
+    found = []
+    for section in _TRAINED:
+        ours, theirs = given.get(section), kept.get(section)
+        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            free = _PLACES if section == "dataset" else ()
+            found += [
+                f"{section}.{key}"
+                for key, value in ours.items()
+                if key not in free and value is not None and theirs.get(key) != value
+            ]
+        elif ours != theirs:
+            found.append(section)
+    return found

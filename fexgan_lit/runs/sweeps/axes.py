@@ -1,0 +1,183 @@
+"""The axes of a grid: what varies on the command line, and every combination of it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+
+from fexgan_lit.utils.errors import UserError
+
+#: Longest name of a folder.
+_LONGEST = 100
+
+
+_DIGEST = 8
+
+
+def written(value: Any) -> str:
+    """A value as text; the same for 1 and 1.0, different for different values."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return str(value)
+
+
+def digest(content: Any) -> str:
+    """Eight hexadecimal digits that follow from plain content."""
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]
+
+
+def short_keys(keys: Iterable[str]) -> dict[str, str]:
+    """Key -> its last parts, as few as tell it from the others (`loss.alpha` -> `alpha`)."""
+    keys = list(keys)
+    short = {}
+    for key in keys:
+        parts = re.split(r"[./@:]", key)
+        for count in range(1, len(parts) + 1):
+            tail = parts[-count:]
+            if sum(re.split(r"[./@:]", other)[-count:] == tail for other in keys) == 1:
+                break
+        short[key] = _plain(".".join(tail))
+    return short
+
+
+def run_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A folder name for each setting of the same axes, in the order of their names: `alpha-0.5_beta-0.1_seed-1`."""
+    if not settings:
+        return []
+    keys = sorted(settings[0])
+    short = short_keys(keys)
+    return [_fitting("_".join(f"{short[key]}-{_word(s[key])}" for key in keys) or "run", s) for s in settings]
+
+
+def sweep_name(axes: Iterable[str], base: Any) -> str:
+    """The folder of a sweep: what varies, and a digest of everything that does not."""
+    keys = sorted(axes)
+    words = "_".join(short_keys(keys).values()) or "single"
+    return f"{words[: _LONGEST - _DIGEST - 1]}_{digest([keys, base])}"
+
+
+def _word(value: Any) -> str:
+    """A value as part of a folder name; one with other characters gets a digest, so that no two share it."""
+    text = written(value)
+    plain = _plain(text)
+    return plain if plain == text else f"{plain[:40]}-{digest(text)}"
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-") if re.search(r"[^A-Za-z0-9._-]", text) else text
+
+
+def _fitting(name: str, setting: Mapping[str, Any]) -> str:
+    """The name, cut where it is too long and then told apart by a digest of the values."""
+    if len(name) <= _LONGEST:
+        return name
+    return f"{name[: _LONGEST - _DIGEST - 1]}-{digest({k: written(v) for k, v in setting.items()})}"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One option that varies.
+
+    Attributes:
+        key: the option as a configuration names it (`loss.alpha`, `model`).
+        values: what it takes, as plain values.
+        overrides: the same in Hydra's grammar (`loss.alpha=0.5`).
+        given: as the user wrote it.
+    """
+
+    key: str
+    values: tuple[Any, ...]
+    overrides: tuple[str, ...]
+    given: str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One run of a sweep.
+
+    Attributes:
+        name: of its folder.
+        values: axis -> value.
+        overrides: what the command line of this run alone would be.
+    """
+
+    name: str
+    values: dict[str, Any]
+    overrides: tuple[str, ...]
+
+
+def split_overrides(arguments: Sequence[str], parser: OverridesParser) -> tuple[list[str], list[Override]]:
+    """The options that are the same in every run as they were given, and those that vary.
+
+    Raises:
+        UserError: an option that varies is given twice, or `run=` is among them.
+    """
+    parsed = parser.parse_overrides(list(arguments))
+    times = Counter(override.key_or_group for override in parsed)
+    varying = [override for override in parsed if override.is_sweep_override()]
+    if twice := sorted({o.key_or_group for o in varying if times[o.key_or_group] > 1}):
+        raise UserError(f"{', '.join(twice)}: given more than once; give all values in one option (loss.alpha=0.5,1)")
+    if any(override.key_or_group == "run" for override in parsed):
+        raise UserError(
+            "run=... goes on with one run and has no place in a sweep; a stopped sweep goes on with the command that "
+            "started it"
+        )
+    constant = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
+    return constant, varying
+
+
+def make_axis(override: Override, parser: OverridesParser) -> Axis:
+    """The axis that a sweep override means.
+
+    Raises:
+        UserError: it names an interval, which has no end of values, or no value at all.
+    """
+    given = str(override.input_line)
+    if not override.is_discrete_sweep():
+        raise UserError(
+            f"{given}: a grid takes values (loss.alpha=0.5,1 or range(1,4)); intervals are searched with sweep=optuna"
+        )
+    key = override.get_key_element()
+    single = tuple(f"{key}={text}" for text in override.sweep_string_iterator())
+    values = tuple(parsed.value() for parsed in parser.parse_overrides(list(single)))
+    if not values:
+        raise UserError(f"{given}: no value at all, the grid would have 0 runs")
+    return Axis(key.lstrip("+"), values, single, given)
+
+
+def combine(axes: Sequence[Axis], constant: Sequence[str]) -> tuple[list[Setting], int]:
+    """Every combination of the axes once, and how many came twice (as 1 and 1.0 do)."""
+    found: dict[tuple[str, ...], tuple[dict[str, Any], tuple[str, ...]]] = {}
+    for picked in itertools.product(*(zip(axis.values, axis.overrides, strict=True) for axis in axes)):
+        values = {axis.key: value for axis, (value, _) in zip(axes, picked, strict=True)}
+        identity = tuple(written(value) for value in values.values())
+        found.setdefault(identity, (values, (*constant, *(override for _, override in picked))))
+    names = run_names([values for values, _ in found.values()])
+    settings = [Setting(name, *rest) for name, rest in zip(names, found.values(), strict=True)]
+    total = 1
+    for axis in axes:
+        total *= len(axis.values)
+    return settings, total - len(settings)
+
+
+def values_of(axes: Iterable[Axis]) -> dict[str, list[Any]]:
+    """Axis -> its values, each once."""
+    return {axis.key: list({written(value): value for value in axis.values}.values()) for axis in axes}
+
+
+def merge_values(ours: Mapping[str, Sequence[Any]], theirs: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """The values of the same axes in two commands, each once."""
+    both = {key: [*ours[key], *theirs.get(key, ())] for key in ours}
+    return {key: list({written(value): value for value in values}.values()) for key, values in both.items()}

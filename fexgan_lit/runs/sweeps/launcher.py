@@ -1,0 +1,137 @@
+"""Hand runs to Hydra's launcher and bear the death of its workers."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.utils import JobStatus
+
+from fexgan_lit.runs.lock import in_work, last_taken
+from fexgan_lit.runs.result import read_result, record_failure
+from fexgan_lit.runs.sweeps.axes import Setting
+from fexgan_lit.runs.sweeps.job import ELSEWHERE
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from hydra.core.utils import JobReturn
+    from hydra.plugins.launcher import Launcher
+
+    from fexgan_lit.runs.sweeps.compose import Workshop
+    from fexgan_lit.runs.sweeps.progress import News
+
+#: How submitit and Ray call the death of a worker; joblib raises a BrokenExecutor.
+_DEATHS = ("UncompletedJobError", "FailedJobError", "WorkerCrashedError", "RayActorError", "OutOfMemoryError")
+#: A run is started again after the death of its worker, the second time alone; it is given up when it dies alone.
+_STARTS_TOGETHER = 2
+#: Seconds between two looks at the runs that live on after a death among them.
+_LOOK_S = 2.0
+
+
+class WorkerDiedError(UserError):
+    """The process that trained a run is gone without a word."""
+
+
+@dataclass
+class Launching:
+    """Runs the settings of one sweep.
+
+    Attributes:
+        workshop: of the sweep.
+        launcher: Hydra's.
+        folder: of the sweep.
+        news: what the terminal says meanwhile.
+    """
+
+    workshop: Workshop
+    launcher: Launcher
+    folder: Path
+    news: News
+    deaths: Counter[str] = field(default_factory=Counter)
+    started: int = 0
+
+    def run(self, settings: Sequence[Setting]) -> dict[str, dict[str, Any]]:
+        """Bring every setting to its end, and give the results by name, as plain values.
+
+        A run that has no result when its worker died is started again with the others, then alone; one that dies
+        alone has failed.
+        """
+        results: dict[str, dict[str, Any]] = {}
+        for batch in self.batches(settings, results):
+            taken = {setting.name: last_taken(self.folder / setting.name) for setting in batch}
+            try:
+                ended = self.launch(batch)
+            except Exception as error:
+                if not is_death(error):
+                    raise
+                self.mourn(batch, taken, error)
+                continue
+            # after a death, "elsewhere" is a sibling of the broken launch, and is waited for
+            results |= {n: r for n, r in ended.items() if not (self.deaths and elsewhere(r))}
+        return results
+
+    def batches(self, settings: Sequence[Setting], results: dict[str, dict[str, Any]]) -> Iterator[list[Setting]]:
+        """What to launch next, until every setting has a result: all together, but what died too often alone."""
+        while waiting := [s for s in settings if s.name not in results]:
+            if self.deaths:
+                for setting in waiting:
+                    self.await_siblings(setting)
+                    if (ended := read_result(self.folder / setting.name)) is not None:
+                        results[setting.name] = vars(ended)
+                        self.news.look([setting.name])
+                waiting = [s for s in waiting if s.name not in results]
+            together = [s for s in waiting if self.deaths[s.name] < _STARTS_TOGETHER]
+            if self.workshop.launcher_name == "basic":
+                together = together[:1]
+            if waiting:
+                yield together or waiting[:1]
+
+    def launch(self, batch: Sequence[Setting]) -> dict[str, dict[str, Any]]:
+        """Hand the runs to the launcher and wait for them."""
+        overrides = [self.workshop.job(self.folder, setting) for setting in batch]
+        first, self.started = self.started, self.started + len(batch)
+        with self.news.during(batch):
+            returns = self.launcher.launch(overrides, initial_job_idx=first)
+        pairs = zip(batch, returns, strict=True)
+        return {setting.name: self.result(setting, returned) for setting, returned in pairs}
+
+    def result(self, setting: Setting, returned: JobReturn) -> dict[str, Any]:
+        """What a job gave back; an error that it could not keep itself is kept here."""
+        if returned.status == JobStatus.COMPLETED:
+            value: dict[str, Any] = returned.return_value
+            return value
+        return vars(record_failure(self.folder / setting.name, returned._return_value))
+
+    def mourn(self, batch: Sequence[Setting], taken: dict[str, int | None], error: Exception) -> None:
+        """Count the death for the runs that were in work, and give up what died alone."""
+        unended = [s for s in batch if read_result(self.folder / s.name) is None]
+        begun = [s for s in unended if last_taken(self.folder / s.name) != taken[s.name]] or unended
+        for setting in begun:
+            self.deaths[setting.name] += 1
+        alone = len(batch) == 1 and self.deaths[batch[0].name] > 1
+        if alone and begun:
+            died = WorkerDiedError(f"the worker died: killed, or out of memory ({' '.join(str(error).split())[:300]})")
+            record_failure(self.folder / batch[0].name, died)
+        else:
+            self.news.death(begun)
+
+    def await_siblings(self, setting: Setting) -> None:
+        """Wait while another worker of the broken launch still trains the run."""
+        while in_work(self.folder / setting.name):
+            time.sleep(_LOOK_S)
+
+
+def is_death(error: BaseException) -> bool:
+    """Whether a launcher's error says that a worker ended without a word."""
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return isinstance(error, BrokenExecutor) or not names.isdisjoint(_DEATHS)
+
+
+def elsewhere(result: dict[str, Any]) -> bool:
+    """Whether another process has the run."""
+    return result["status"] == ELSEWHERE

@@ -1,0 +1,173 @@
+"""`sweep.yaml`: what a sweep folder holds, so that only the same sweep goes on in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fexgan_lit.runs.sweeps.axes import Setting, merge_values, written
+from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import write_atomic
+
+RECORD = "sweep.yaml"
+#: What may differ when a sweep goes on: where and how it runs, never what is trained.
+FREE = (
+    "run", "name", "data", "logger", "sweep", "trainer.threads", "dataset.cache_dir", "dataset.workers",
+)  # fmt: skip
+
+
+@dataclass
+class SweepRecord:
+    """A sweep, as its folder keeps it.
+
+    Attributes:
+        command: that started it.
+        axes: option -> values (a grid) or where they are drawn from (a search).
+        base: the configuration that all runs share.
+        kind: grid or optuna.
+        runs: folder name -> its values.
+        objectives: metric -> minimize or maximize; a search alone has them.
+        version: of this file's form.
+    """
+
+    command: str
+    axes: dict[str, Any]
+    base: dict[str, Any]
+    kind: str = "grid"
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    objectives: dict[str, str] | None = None
+    version: int = 1
+
+    def write(self, folder: Path) -> None:
+        """Write it into the sweep folder, whole or not at all."""
+        content = {name: value for name, value in asdict(self).items() if value is not None}
+        order = ("version", "command", "kind", "objectives", "axes", "runs", "base")
+        text = OmegaConf.to_yaml(OmegaConf.create({name: content[name] for name in order if name in content}))
+        try:
+            write_atomic(folder / RECORD, text)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {folder / RECORD}: {error.strerror}. Choose another place with hydra.sweep.dir=DIR, "
+                "or make room."
+            ) from error
+
+
+def read_record(folder: Path) -> SweepRecord | None:
+    """The sweep in a folder; None where there is none.
+
+    Raises:
+        UserError: the file is broken, or the folder holds something else.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        if folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
+            raise UserError(f"{folder} holds something else than a sweep; choose another with hydra.sweep.dir=DIR")
+        return None
+    try:
+        content: Any = OmegaConf.to_container(OmegaConf.load(path))
+        return SweepRecord(**content)
+    except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError, OSError) as error:
+        raise UserError(f"{path} is no record of a sweep: {' '.join(str(error).split())}") from error
+
+
+def common_base(trees: Iterable[Mapping[str, Any]], axes: Iterable[str]) -> dict[str, Any]:
+    """What all configurations share, without the axes themselves."""
+    trees = iter(trees)
+    base = flatten(next(trees))
+    for tree in trees:
+        flat = flatten(tree)
+        base = {key: value for key, value in base.items() if key in flat and flat[key] == value}
+    dropped = (*axes, "run", "data", "name")
+    base = {key: value for key, value in base.items() if not _under(key, dropped)}
+    return unflatten(base)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Full name -> value of everything in a configuration; empty mappings stay."""
+
+    def leaves(node: Mapping[str, Any], before: str) -> Iterator[tuple[str, Any]]:
+        for key, value in node.items():
+            if isinstance(value, Mapping) and value:
+                yield from leaves(value, f"{before}{key}.")
+            else:
+                yield f"{before}{key}", value
+
+    return dict(leaves(tree, prefix))
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration that `flatten` took apart."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *path, last = name.split(".")
+        node = tree
+        for part in path:
+            node = node.setdefault(part, {})
+        node[last] = value
+    return tree
+
+
+def identity(base: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of the base that makes two sweeps the same."""
+    return {key: value for key, value in flatten(base).items() if not _under(key, FREE)}
+
+
+def join(ours: SweepRecord, theirs: SweepRecord, folder: Path) -> tuple[SweepRecord, list[str]]:
+    """The sweep of a folder with what a command adds to it, and the runs that are new to the folder.
+
+    Raises:
+        UserError: the folder holds another sweep; naming what differs.
+    """
+    if differing := differences(ours, theirs):
+        more = f"\n  - and {len(differing) - 12} more" if len(differing) > 12 else ""
+        listed = "\n".join(f"  - {line}" for line in differing[:12])
+        raise UserError(
+            f"{folder} holds another sweep:\n{listed}{more}\n"
+            "Give the command that started it, or choose another folder with hydra.sweep.dir=DIR (or name=NAME)."
+        )
+    fresh = [name for name in ours.runs if name not in theirs.runs]
+    axes = merge_values(theirs.axes, ours.axes) if ours.kind == "grid" else theirs.axes
+    return SweepRecord(
+        theirs.command, axes, theirs.base, ours.kind, {**theirs.runs, **ours.runs}, theirs.objectives
+    ), fresh
+
+
+def differences(ours: SweepRecord, theirs: SweepRecord) -> list[str]:
+    """What makes two sweeps different ones, in words."""
+    found = [
+        f"{name}: the folder has {getattr(theirs, name)}, the command {getattr(ours, name)}"
+        for name in ("kind", "objectives") if getattr(ours, name) != getattr(theirs, name)
+    ]  # fmt: skip
+    if set(ours.axes) != set(theirs.axes):
+        found.append(
+            f"axes: the folder has {', '.join(sorted(theirs.axes))}, the command {', '.join(sorted(ours.axes))}"
+        )
+    elif ours.kind != "grid":
+        found += [
+            f"{key}: the folder searches {theirs.axes[key]}, the command {ours.axes[key]}"
+            for key in ours.axes if written(ours.axes[key]) != written(theirs.axes[key])
+        ]  # fmt: skip
+    a, b = identity(ours.base), identity(theirs.base)
+    # with other values on an axis (model=fexgan,stargan), less may be common to all runs
+    same_values = written(ours.axes) == written(theirs.axes)
+    keys = [key for key in {**b, **a} if same_values or (key in a and key in b)]
+    absent = "nothing"
+    return found + [
+        f"{key}: the folder has {b.get(key, absent)}, the command {a.get(key, absent)}"
+        for key in keys if a.get(key, absent) != b.get(key, absent)
+    ]  # fmt: skip
+
+
+def runs_of(settings: Iterable[Setting]) -> dict[str, dict[str, Any]]:
+    """Folder name -> values."""
+    return {setting.name: dict(setting.values) for setting in settings}
+
+
+def _under(key: str, names: Iterable[str]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in names)

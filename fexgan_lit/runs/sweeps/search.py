@@ -1,0 +1,288 @@
+"""A search: trials proposed by Optuna, one folder each, going on where the same command was stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from fexgan_lit.runs.config import SweepSettings
+from fexgan_lit.runs.result import RunResult, read_result
+from fexgan_lit.runs.sweeps.axes import Setting, short_keys, written
+from fexgan_lit.runs.sweeps.compose import Workshop, check_settings
+from fexgan_lit.runs.sweeps.grid import RECORD_LOCK, attended, close, forget_failures, open_folder
+from fexgan_lit.runs.sweeps.launcher import Launching
+from fexgan_lit.runs.sweeps.progress import News, standing
+from fexgan_lit.runs.sweeps.record import SweepRecord, common_base, read_record, runs_of
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    import optuna
+
+    from fexgan_lit.runs.sweeps.space import Dimension
+
+DATABASE = "study.db"
+_STUDY = "fexgan_lit"
+
+
+@dataclass
+class Search:
+    """One search.
+
+    Attributes:
+        workshop: Hydra's pieces.
+        folder: of the sweep.
+        settings: of the search.
+        constant: overrides that are the same in every trial.
+        space: what varies.
+        study: Optuna's record of the trials.
+        news: what the terminal says.
+    """
+
+    workshop: Workshop
+    folder: Path
+    settings: SweepSettings
+    constant: list[str]
+    space: list[Dimension]
+    study: optuna.Study
+    news: News
+
+    def setting(self, number: int, params: Mapping[str, Any]) -> Setting:
+        """The run of a trial; its number keeps its name apart where the rounded values are the same."""
+        overrides = [dimension.override(params[dimension.option]) for dimension in self.space]
+        parsed = self.workshop.parser.parse_overrides(overrides)
+        values = {d.option: override.value() for d, override in zip(self.space, parsed, strict=True)}
+        return Setting(trial_name(number, values), values, (*self.constant, *overrides))
+
+    def open_trials(self) -> dict[str, tuple[int, Setting]]:
+        """Trials that were asked for and not answered: half-done, failed, or ended without being told."""
+        running = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name == "RUNNING"]
+        settings = {trial.number: self.setting(trial.number, trial.params) for trial in running}
+        return {setting.name: (number, setting) for number, setting in settings.items()}
+
+    def ask(self) -> tuple[int, Setting]:
+        """A new trial; what it proposes follows from the seed and the trials before it, whatever was interrupted."""
+        self.study.sampler = make_sampler(self.settings, len(self.study.get_trials(deepcopy=False)))
+        trial = self.study.ask({dimension.option: dimension.distribution for dimension in self.space})
+        return trial.number, self.setting(trial.number, trial.params)
+
+    def next_batch(self, tried: set[str]) -> dict[str, tuple[int, Setting]]:
+        """Open trials first, each once a command, then new ones as long as the search has not had all."""
+        batch = {name: pair for name, pair in self.open_trials().items() if name not in tried}
+        batch = dict(list(batch.items())[: self.settings.jobs])
+        while len(batch) < self.settings.jobs and len(self.study.get_trials(deepcopy=False)) < self.settings.trials:
+            number, setting = self.ask()
+            batch[setting.name] = (number, setting)
+        return batch
+
+    def tell(self, number: int, setting: Setting) -> None:
+        """Answer a trial that has ended; a failed one stays open, and the same command tries it again.
+
+        Raises:
+            UserError: the run did not measure an objective.
+        """
+        from optuna.trial import TrialState
+
+        result = read_result(self.folder / setting.name)
+        if result is None or result.status == "failed":
+            return
+        if result.status == "pruned":
+            self.study.tell(number, state=TrialState.PRUNED)
+        else:
+            self.study.tell(number, objective_values(result, self.settings.directions, setting.name))
+
+    def run(self, launching: Launching) -> None:
+        """Work off the search, a batch at a time."""
+        for number, setting in self.open_trials().values():
+            if standing(self.folder / setting.name) in ("finished", "pruned"):
+                self.tell(number, setting)
+        tried: set[str] = set()
+        while batch := self.next_batch(tried):
+            settings = [setting for _, setting in batch.values()]
+            add_runs(self.folder, settings)
+            forget_failures(self.folder, settings)
+            launching.run(settings)
+            for number, setting in batch.values():
+                self.tell(number, setting)
+            tried |= set(batch)
+
+
+def run_search(workshop: Workshop, arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Run the trials that are still to come, report on all of them, and exit with 1 where a run failed.
+
+    Raises:
+        UserError: the search or the folder cannot be used; nothing was started.
+    """
+    require_optuna()
+    from fexgan_lit.runs.sweeps.space import make_space
+    from fexgan_lit.utils.console import train_console
+
+    console = train_console()
+    constant, space = make_space(workshop.config, arguments, workshop.parser)
+    trees = check_settings(workshop, probe_settings(space, constant))
+    settings = search_settings(trees[0], workshop.launcher_name)
+    base = common_base(trees, [dimension.option for dimension in space])
+    axes = {dimension.option: dimension.text for dimension in space}
+    folder, notes = open_folder(workshop, SweepRecord(workshop.command, axes, base, "optuna", {}, settings.directions))
+    study = open_study(folder, settings)
+    news = News(console, folder, settings.trials, workshop.launcher_name == "basic", list(settings.directions))
+    search = Search(workshop, folder, settings, constant, space, study, news)
+    known = {name: standing(folder / name) for name in recorded(folder)}
+    fresh = max(0, settings.trials - len(known))
+    news.opening(
+        f"{settings.trials} trials",
+        {**known, **{f"new {i}": "not begun" for i in range(fresh)}},
+        [*search_notes(settings), *notes],
+    )
+    attended(search.run, Launching(workshop, workshop.make_launcher(folder), folder, news))
+    results = {name: as_values(folder / name) for name in recorded(folder)}
+    show_front(search, console)
+    close(workshop, folder, news, results, console)
+    return results
+
+
+def require_optuna() -> None:
+    """Raise a UserError where Optuna is not installed."""
+    import importlib.util
+
+    if importlib.util.find_spec("optuna") is None:
+        raise UserError("sweep=optuna needs the package optuna: pip install 'fexgan_lit[sweeps]'")
+
+
+def probe_settings(space: Sequence[Dimension], constant: Sequence[str]) -> list[Setting]:
+    """Settings that show before the first trial whether the whole space can be used: its ends and every choice."""
+    probes = [dimension.probes() for dimension in space]
+    found = []
+    for i in range(max(len(values) for values in probes)):
+        drawn = [d.override(values[min(i, len(values) - 1)]) for d, values in zip(space, probes, strict=True)]
+        found.append(Setting(" ".join(drawn), {}, (*constant, *drawn)))
+    return found
+
+
+def search_settings(tree: Mapping[str, Any], launcher: str) -> SweepSettings:
+    """The options of the search, checked for what a search needs besides.
+
+    Raises:
+        UserError: there is no objective, or several trials at once without a launcher for them.
+    """
+    from fexgan_lit.utils.options import typed
+
+    settings = typed(SweepSettings, tree["sweep"], "sweep", [])
+    if not settings.objectives:
+        raise UserError("sweep.objectives: a search needs one or more, such as [minimize:fd_judge]")
+    if settings.jobs > 1 and launcher == "basic":
+        raise UserError(
+            f"sweep.jobs={settings.jobs}: hydra/launcher=basic runs one trial after the other; add "
+            "hydra/launcher=joblib (or submitit_slurm, ray), or leave sweep.jobs=1"
+        )
+    if not tree["metrics"]["judge"] and (judged := [name for name in settings.directions if "judge" in name]):
+        raise UserError(
+            f"sweep.objectives: {', '.join(judged)} need the judge, but metrics.judge=false; "
+            "choose others, such as sweep.objectives=[maximize:ssim]"
+        )
+    return settings
+
+
+def search_notes(settings: SweepSettings) -> list[str]:
+    """What is searched for, in words."""
+    goals = ", ".join(f"{way} {name}" for name, way in settings.directions.items())
+    pruning = settings.pruning
+    stops = "none is stopped early"
+    if pruning is not None:
+        stops = (
+            f"after {pruning.warmup} iterations, a trial stops where more than {pruning.quantile:.0%} of at least "
+            f"{pruning.min_runs} others are better in every objective"
+        )
+    return [f"objectives {goals}", f"pruning    {stops}"]
+
+
+def open_study(folder: Path, settings: SweepSettings) -> optuna.Study:
+    """Optuna's study in the sweep folder, made or gone on with."""
+    import optuna
+    from optuna.study import StudyDirection
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study(
+            storage=f"sqlite:///{folder / DATABASE}", study_name=_STUDY, load_if_exists=True,
+            directions=[StudyDirection[way.upper()] for way in settings.directions.values()],
+        )  # fmt: skip
+    except optuna.exceptions.StorageInternalError as error:
+        raise UserError(f"{folder / DATABASE}: {' '.join(str(error).split())}") from error
+
+
+def make_sampler(settings: SweepSettings, number: int) -> optuna.samplers.BaseSampler:
+    """A sampler for trial `number`, seeded by it: after an interruption it proposes what it would have."""
+    from optuna import samplers
+
+    seed = settings.seed * 1_000_003 + number
+    if settings.sampler == "random" or number < settings.startup:
+        return samplers.RandomSampler(seed=seed)
+    if settings.sampler == "nsgaii":
+        return samplers.NSGAIISampler(seed=seed, population_size=settings.startup)
+    return samplers.TPESampler(seed=seed, n_startup_trials=settings.startup)
+
+
+def trial_name(number: int, values: Mapping[str, Any]) -> str:
+    """`trial-0003_alpha-0.513_lr-0.0002`: values rounded to three digits."""
+    short = short_keys(values)
+    words = [f"{short[k]}-{f'{v:.3g}' if isinstance(v, float) else written(v)}" for k, v in sorted(values.items())]
+    text = "".join(c if c.isalnum() or c in "._-" else "-" for c in "_".join(words))
+    return f"trial-{number:04d}_{text}"[:100]
+
+
+def objective_values(result: RunResult, directions: Mapping[str, str], name: str) -> list[float]:
+    """The objectives of a finished run, in their order.
+
+    Raises:
+        UserError: it has not measured one of them.
+    """
+    if absent := [metric for metric in directions if metric not in result.metrics]:
+        raise UserError(
+            f"sweep.objectives: {', '.join(absent)} not among what {name} measured: "
+            f"{', '.join(sorted(result.metrics))}. "
+            "Choose among these with sweep.objectives=[minimize:METRIC,maximize:METRIC]; the search then begins anew."
+        )
+    return [result.metrics[metric] for metric in directions]
+
+
+def add_runs(folder: Path, settings: Sequence[Setting]) -> None:
+    """Write new trials into sweep.yaml before they start."""
+    with FileLock(folder / RECORD_LOCK):
+        record = read_record(folder)
+        if record is not None and (fresh := {n: v for n, v in runs_of(settings).items() if n not in record.runs}):
+            record.runs |= fresh
+            record.write(folder)
+
+
+def recorded(folder: Path) -> dict[str, dict[str, Any]]:
+    """The runs in sweep.yaml."""
+    record = read_record(folder)
+    return record.runs if record is not None else {}
+
+
+def as_values(folder: Path) -> dict[str, Any]:
+    """How a run ended, as plain values; one without a result has not."""
+    result = read_result(folder)
+    return vars(result) if result is not None else {"status": "in work elsewhere", "error": None}
+
+
+def show_front(search: Search, console: Any) -> None:
+    """The trials that no other beats in every objective."""
+    from rich.table import Table
+
+    names = list(search.settings.directions)
+    best = [trial for trial in search.study.best_trials if trial.values]
+    if not best:
+        return
+    best.sort(key=lambda trial: trial.values[0] * (1 if search.settings.directions[names[0]] == "minimize" else -1))
+    table = Table("trial", *names, *(d.option for d in search.space), box=None, pad_edge=False, padding=(0, 2, 0, 2))
+    for trial in best[:10]:
+        shown = [f"{value:.4g}" for value in trial.values]
+        drawn = [trial.params[d.option] for d in search.space]
+        table.add_row(str(trial.number), *shown, *(f"{v:.3g}" if isinstance(v, float) else str(v) for v in drawn))
+    console.print("\n[bold]best trials[/] (no other is better in every objective)")
+    console.print(table)

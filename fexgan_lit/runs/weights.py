@@ -1,0 +1,165 @@
+"""Portable weights: each part of a system as safetensors, and a system back from a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from fexgan_lit.runs.folder import RunFolder
+from fexgan_lit.systems.checkpoints import read_checkpoint
+from fexgan_lit.systems.prior import FittedPrior
+from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import write_atomic
+from fexgan_lit.utils.version import __version__
+
+if TYPE_CHECKING:
+    from fexgan_lit.runs.config import TrainSettings
+    from fexgan_lit.systems.base import ExpressionSystem
+
+
+def save_weights(system: ExpressionSystem, folder: Path, dtype: torch.dtype = torch.float32) -> list[Path]:
+    """Write every portable part of `system` to `folder` as safetensors; each file whole or not at all.
+
+    Args:
+        system: whose weights are written.
+        folder: is made if need be.
+        dtype: torch.float16 halves the files; a tensor with values it cannot hold stays float32.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    about = {"format": "fexgan_lit", "version": __version__, "system": str(system.settings.name),
+             "affects": ",".join(system.affects), "iteration": str(system.iteration)}  # fmt: skip
+    written = []
+    for name, part in system.portable_parts().items():
+        path = folder / f"{name}.safetensors"
+        try:
+            write_atomic(path, save(_plain(part, dtype), metadata=about))
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error}; the checkpoints of the run are whole") from error
+        written.append(path)
+    return written
+
+
+def _plain(part: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+    """State on the CPU, contiguous, without counters that no forward pass reads."""
+    state = part.state_dict().items()
+    return {k: _cast(v.detach().cpu(), dtype) for k, v in state if not k.endswith("num_batches_tracked")}
+
+
+def _cast(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """A contiguous copy of `value` in `dtype`, if it can hold all values."""
+    fits = value.is_floating_point() and bool((value.abs() <= torch.finfo(dtype).max).all())
+    return value.to(dtype if fits else value.dtype, copy=True).contiguous()
+
+
+def load_weights(system: ExpressionSystem, folder: Path) -> None:
+    """Read what `save_weights` wrote into `system`, as float32 whatever the files hold.
+
+    Raises:
+        UserError: a file is missing, broken, or belongs to other networks.
+    """
+    for name, part in system.portable_parts().items():
+        path = folder / f"{name}.safetensors"
+        if not path.is_file() and getattr(part, "optional", False):
+            continue  # written before the part was kept; it says what it does without
+        if not path.is_file():
+            raise UserError(f"{path} is missing; the run ended before its weights were written")
+        try:
+            state = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} is no whole safetensors file: {error}") from error
+        # float16 saves room on disk alone
+        state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+        if isinstance(part, FittedPrior):
+            part.resize_as(state)
+        missing, unexpected = _load(part, state, path)
+        if unexpected or any(not key.endswith("num_batches_tracked") for key in missing):
+            raise UserError(f"{path} belongs to other networks: missing {missing[:3]}, unexpected {unexpected[:3]}")
+
+
+def _load(part: nn.Module, state: dict[str, Tensor], path: Path) -> tuple[list[str], list[str]]:
+    try:
+        result = part.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise UserError(f"{path} belongs to networks of another size: {str(error).splitlines()[1].strip()}") from error
+    return list(result.missing_keys), list(result.unexpected_keys)
+
+
+def load_system(place: str | Path, device: str = "cpu") -> ExpressionSystem:
+    """The trained system of a run folder (from its portable weights) or of a checkpoint file in one.
+
+    Raises:
+        UserError: `place` is no run folder, or its weights are missing or do not fit.
+    """
+    from fexgan_lit.runs.build import build_system
+    from fexgan_lit.runs.config import train_settings
+
+    run = RunFolder.at(place)
+    settings = train_settings(run.read_config())
+    if not settings.data:
+        raise UserError(f"{run.config} does not say what was trained on (data); it was not written by a training run")
+    system = build_system(settings, settings.data["affects"])
+    if Path(place).is_dir():
+        load_weights(system, run.weights)
+    else:
+        load_checkpoint_weights(system, read_checkpoint(Path(place)), Path(place))
+    return system.to(device).eval()
+
+
+def load_checkpoint_weights(system: ExpressionSystem, checkpoint: dict[str, Any], path: Path) -> None:
+    """Give a system the weights of a training checkpoint that was read from `path`.
+
+    Raises:
+        UserError: it is no checkpoint of these networks.
+    """
+    try:
+        system.on_load_checkpoint(checkpoint)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    system.load_state_dict(checkpoint["state_dict"])
+
+
+def lightning_checkpoint(place: Path) -> Path | None:
+    """The checkpoint of a folder that Lightning's own `ModelCheckpoint` wrote, or `place` itself where it is one.
+
+    Of several in `place` or `place/checkpoints` it is `last.ckpt`, else the newest. None for a run folder of
+    `python -m fexgan_lit.train`, and where there is none.
+    """
+    folder = place.parent if place.is_file() else place
+    if any((where / "config.yaml").is_file() for where in (folder, folder.parent)):
+        return None
+    if place.is_file():
+        return place
+    found = [*folder.glob("*.ckpt"), *folder.glob("checkpoints/*.ckpt")]
+    return max(found, key=lambda path: (path.name == "last.ckpt", path.stat().st_mtime_ns), default=None)
+
+
+def load_lightning(path: Path, device: str = "cpu") -> tuple[ExpressionSystem, TrainSettings]:
+    """The system of a checkpoint that any `lightning.Trainer` wrote, and the settings its hyper-parameters tell.
+
+    Raises:
+        UserError: the file is no whole checkpoint, or of a system that may not be loaded.
+    """
+    from fexgan_lit.data.config import DatasetConfig
+    from fexgan_lit.runs.config import LoggerSettings, MetricsSettings, TrainerSettings, TrainSettings
+    from fexgan_lit.utils.trust import load_target
+
+    checkpoint = read_checkpoint(path)
+    options = checkpoint.get("hyper_parameters")
+    if "system" not in checkpoint or not isinstance(options, dict):
+        raise UserError(f"{path} does not name its system and hyper-parameters; expected run=RUN_DIR or a newer file")
+    system = load_target(checkpoint["system"])(**options)
+    load_checkpoint_weights(system, checkpoint, path)
+    dataset = (checkpoint.get("datamodule_hyper_parameters") or {}).get("config") or {}
+    settings = TrainSettings(
+        seed=system.seed, dataset=DatasetConfig(**{"image_size": system.image_size} | dataset), model=system.settings,
+        loss=system.weights, optimizer=system.optimizer_settings, trainer=TrainerSettings(), metrics=MetricsSettings(),
+        logger=LoggerSettings(), callbacks={}, system=type(system), data={"affects": list(system.affects)},
+    )  # fmt: skip
+    return system.to(device).eval(), settings

@@ -1,0 +1,320 @@
+"""What both studios share: the script of takes and frames, the table of exact ground truth, counterfactual frames."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fexgan_lit.expression import ACTION_UNITS, AFFECTS, AU_COLUMNS, LANDMARK_COLUMNS, POSE_COLUMNS
+from fexgan_lit.synthetic.prototypes import prototype
+from fexgan_lit.synthetic.regions import BOX_COLUMNS, region_boxes
+from fexgan_lit.synthetic.takes import FPS, Performance, Take
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+SIZES = (32, 64, 128, 256, 512)
+
+#: Rows whose truth one process computes at a time.
+_CHUNK = 4096
+
+#: Keeps the random numbers of counterfactual strengths apart from those of the takes.
+_STRENGTH = 7
+
+
+@dataclass(frozen=True)
+class Script:
+    """Which frame every row shows; all arrays are (N,).
+
+    Attributes:
+        person: position in the cast.
+        affect: position in AFFECTS.
+        take: number of the take.
+        frame: number of the frame in its take, 60 a second.
+        strength: of the expression, where it is not that of the take at this moment; NaN elsewhere.
+    """
+
+    person: NDArray[np.int64]
+    affect: NDArray[np.int64]
+    take: NDArray[np.int64]
+    frame: NDArray[np.int64]
+    strength: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Studio(ABC):
+    """Characters x seven affects x takes x frames, drawn on the spot.
+
+    Rows are ordered by character, affect, take and frame; counterfactual rows follow. The same arguments give the
+    same bytes in any process and any order of access.
+
+    Attributes:
+        identities: number of characters.
+        takes: takes per character and affect; take k of a character has one pose, gaze and light for all affects.
+        frames: frames kept of a take, spread evenly over it; None keeps all, a single one shows the apex.
+        size: width and height in pixels, a power of two from 32 to 512.
+        seed: of the takes and of drawn characters.
+        head_motion: bound of yaw, pitch and roll in degrees.
+        take_seconds: length of a take; it has 60 frames a second.
+        exact: adds, for every moment at which the acting is weaker than this (0..1), a frame of each affect at a
+            strength from `exact` to 1, so that every frame has a true target of every affect; None adds none.
+
+    Raises:
+        UserError: an argument is out of range.
+    """
+
+    #: Name and version of the drawing; raise the version whenever pixels change, so that packs are made anew.
+    kind: ClassVar[str]
+    version: ClassVar[int]
+
+    identities: int = 8
+    takes: int = 5
+    frames: int | None = 12
+    size: int = 64
+    seed: int = 0
+    head_motion: float = 1.0
+    take_seconds: float = 1.2
+    exact: float | None = None
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    @abstractmethod
+    def people(self) -> tuple[str, ...]:
+        """Names of the characters in row order, all different."""
+
+    @abstractmethod
+    def paint(self, person: int, act: Performance, size: int) -> NDArray[np.uint8]:
+        """(size, size, 3) RGB of one character, by its position in the cast."""
+
+    @abstractmethod
+    def landmarks(self, person: int, act: Performance, size: int) -> NDArray[np.float64]:
+        """(68, 2) Multi-PIE points in pixels of a picture of `size`: 0 at its left or top edge, `size` opposite."""
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """All that decides the pixels, JSON-able: the arguments and the version of the drawing."""
+        return {"studio": self.kind, "version": self.version, **asdict(self)}
+
+    def __len__(self) -> int:
+        return len(self.script.person)
+
+    @cached_property
+    def script(self) -> Script:
+        """The rows: the takes as filmed, then the counterfactual frames that `exact` asks for."""
+        counts = (self.identities, len(AFFECTS), self.takes, len(self._kept))
+        person, affect, take, frame = (axis.ravel() for axis in np.indices(counts))
+        filmed = Script(person, affect, take, self._kept[frame], np.full(person.size, np.nan))
+        if self.exact is None:
+            return filmed
+        extra = _counterfactual(self, self.exact)
+        columns = zip(vars(filmed).values(), vars(extra).values(), strict=True)
+        return Script(*(np.concatenate(pair) for pair in columns))
+
+    @cached_property
+    def _kept(self) -> NDArray[np.int64]:
+        """Numbers of the frames kept of every take."""
+        last = round(self.take_seconds * FPS) - 1
+        if self.frames == 1:
+            return np.array([last // 2])
+        return np.rint(np.linspace(0, last, self.frames or last + 1)).astype(np.int64)
+
+    def _moment(self, frame: int) -> float:
+        """Share of the take at which `frame` lies."""
+        return frame / (round(self.take_seconds * FPS) - 1)
+
+    def take(self, person: int, number: int) -> Take:
+        """Take `number` of a character."""
+        return _take((self.seed, person, number), self.take_seconds, self.head_motion)
+
+    def performance(self, row: int) -> Performance:
+        """What a row of the table shows."""
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of a studio of {len(self)} frames")
+        script = self.script
+        strength = float(script.strength[row])
+        return self.take(int(script.person[row]), int(script.take[row])).perform(
+            self._moment(int(script.frame[row])),
+            prototype(AFFECTS[script.affect[row]]),
+            None if np.isnan(strength) else strength,
+        )
+
+    def render(self, row: int) -> NDArray[np.uint8]:
+        """(size, size, 3) uint8 RGB of one row of the table."""
+        return self.paint(int(self.script.person[row]), self.performance(row), self.size)
+
+    def render_as(self, row: int, aus: ArrayLike, strength: float = 1.0) -> NDArray[np.uint8]:
+        """The character, pose, gaze, light and blink of `row` with another expression.
+
+        Args:
+            row: of the table.
+            aus: (17,) action units in [0, 1] at the apex of the expression, for example `prototype("joy")`.
+            strength: of it, 0..1.
+
+        Returns:
+            (size, size, 3) uint8 RGB.
+        """
+        apex = _units(aus, ((len(ACTION_UNITS),),))
+        script = self.script
+        person = int(script.person[row])
+        act = self.take(person, int(script.take[row])).perform(self._moment(int(script.frame[row])), apex, strength)
+        return self.paint(person, act, self.size)
+
+    def render_face(
+        self,
+        identity: int | str,
+        aus: ArrayLike,
+        *,
+        gaze: tuple[float, float] = (0.0, 0.0),
+        pose: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        size: int | None = None,
+    ) -> NDArray[np.uint8]:
+        """Draw any expression on any character.
+
+        Args:
+            identity: position in the cast or name.
+            aus: (17,) action units, or (2, 17) for the left and the right half of the picture; clipped to [0, 1].
+            gaze: right and down positive, 1 is the corner of the eye.
+            pose: yaw, pitch, roll in degrees; right, down, clockwise positive.
+            size: pixels; the studio's own by default.
+        """
+        count = len(ACTION_UNITS)
+        sides = np.clip(np.broadcast_to(_units(aus, ((count,), (2, count))), (2, count)), 0.0, 1.0)
+        size = self.size if size is None else size
+        if size not in SIZES:
+            raise UserError(f"size: found {size!r}, expected one of {', '.join(map(str, SIZES))} pixels.")
+        return self.paint(self._person(identity), Performance(sides, gaze, pose), size)
+
+    def table(self, workers: int = 1) -> pd.DataFrame:
+        """One row a frame: labels, take, frame, time, intensity, 17 AUs, pose in degrees, 68 landmarks and boxes.
+
+        Landmarks and boxes (of eyes with brows, and of the mouth) are in pixels of the picture, 0 at its left or top
+        edge and `size` at the opposite one. With `exact`, the column `counterfactual` marks the added frames.
+
+        Args:
+            workers: processes that compute it, where there are frames enough to be worth it.
+        """
+        import pandas as pd
+
+        return pd.concat([pd.DataFrame(self._labels()), self._all_truth(workers)], axis=1)
+
+    def _all_truth(self, workers: int) -> pd.DataFrame:
+        import pandas as pd
+        from joblib import Parallel, delayed
+
+        chunks = [range(start, min(start + _CHUNK, len(self))) for start in range(0, len(self), _CHUNK)]
+        pool = Parallel(n_jobs=min(workers, len(chunks)))
+        return pd.concat(pool(delayed(self._truth)(chunk) for chunk in chunks), ignore_index=True)
+
+    def _truth(self, rows: range) -> pd.DataFrame:
+        """AUs, pose, landmarks and boxes of some rows."""
+        import pandas as pd
+
+        acts = [self.performance(row) for row in rows]
+        people = self.script.person[rows.start : rows.stop].tolist()
+        points = np.array([self.landmarks(who, act, self.size) for who, act in zip(people, acts, strict=True)])
+        numbers = {
+            AU_COLUMNS: np.array([act.units.mean(axis=0) for act in acts]),
+            POSE_COLUMNS: np.array([act.pose for act in acts]),
+            LANDMARK_COLUMNS: points.reshape(len(points), -1),  # (n, 68, 2) -> (n, 136)
+            BOX_COLUMNS: region_boxes(points, self.size).reshape(len(points), -1),  # (n, 2, 4) -> (n, 8)
+        }
+        return pd.concat([pd.DataFrame(values, columns=list(names)) for names, values in numbers.items()], axis=1)
+
+    def _labels(self) -> dict[str, Any]:
+        script, names = self.script, self.people
+        who = [names[k] for k in script.person.tolist()]
+        affect = [AFFECTS[k] for k in script.affect.tolist()]
+        added = ~np.isnan(script.strength)
+        marks = [f"_s{100 * s:03.0f}" if s == s else "" for s in script.strength.tolist()]  # NaN differs from itself
+        rows = zip(who, affect, script.take.tolist(), script.frame.tolist(), marks, strict=True)
+        labels = {
+            "path": [f"studio/{name}/{word}/t{take}_{frame:03d}{mark}" for name, word, take, frame, mark in rows],
+            "identity": who,
+            "affect": affect,
+            "take": script.take,
+            "frame": script.frame,
+            "time_s": script.frame / FPS,
+            "intensity": self._intensity(),
+        }
+        return labels | ({"counterfactual": added} if self.exact is not None else {})
+
+    def _intensity(self) -> NDArray[np.float64]:
+        """(N,) strength of the expression in [0, 1]; 0 in neutral frames."""
+        script = self.script
+        rows = zip(script.person.tolist(), script.take.tolist(), script.frame.tolist(), strict=True)
+        filmed = np.array([self.take(who, take).strength(self._moment(frame)) for who, take, frame in rows])
+        strength = np.where(np.isnan(script.strength), filmed, script.strength)
+        return np.where(script.affect == AFFECTS.index("neutral"), 0.0, strength)
+
+    def _person(self, identity: int | str) -> int:
+        names = self.people
+        if isinstance(identity, str):
+            if identity in names:
+                return names.index(identity)
+        elif 0 <= identity < len(names):
+            return identity
+        raise UserError(f"identity: found {identity!r}, expected 0..{len(names) - 1} or one of: {', '.join(names)}.")
+
+
+def _counterfactual(studio: Studio, exact: float) -> Script:
+    """One frame of each affect but neutral for every moment at which the take is weaker than `exact`."""
+    weak = [
+        (person, take, int(frame))
+        for person in range(studio.identities)
+        for take in range(studio.takes)
+        for frame in studio._kept
+        if studio.take(person, take).strength(studio._moment(int(frame))) < exact
+    ]
+    acted = [k for k, affect in enumerate(AFFECTS) if affect != "neutral"]
+    person, take, frame = np.repeat(np.array(weak, np.int64).reshape(-1, 3), len(acted), axis=0).T  # (M, 3) -> 3 x (M,)
+    affect = np.tile(np.array(acted, np.int64), len(weak))
+    rng = np.random.default_rng(np.random.SeedSequence((studio.seed, _STRENGTH)))
+    return Script(person, affect, take, frame, rng.uniform(exact, 1.0, len(affect)))
+
+
+@lru_cache(maxsize=4096)
+def _take(key: tuple[int, ...], seconds: float, head_motion: float) -> Take:
+    return Take(key, seconds, head_motion)
+
+
+def _units(aus: ArrayLike, shapes: tuple[tuple[int, ...], ...]) -> NDArray[np.float64]:
+    units = np.asarray(aus, dtype=np.float64)
+    if units.shape not in shapes or not np.isfinite(units).all():
+        expected = " or ".join(" x ".join(map(str, shape)) for shape in shapes)
+        raise UserError(f"aus: found an array of shape {units.shape}, expected {expected} finite numbers.")
+    return units
+
+
+def _check(studio: Studio) -> None:
+    """Collect every wrong argument in one message."""
+    wrong = []
+    for name, least in (("identities", 1), ("takes", 1), ("frames", 1), ("seed", 0)):
+        value = getattr(studio, name)
+        allowed = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        if not allowed and not (name == "frames" and value is None):
+            wrong.append(f"{name}: found {value!r}, expected a whole number of at least {least}.")
+    if studio.size not in SIZES:
+        wrong.append(f"size: found {studio.size!r}, expected one of {', '.join(map(str, SIZES))} pixels.")
+    if not isinstance(studio.head_motion, (int, float)) or not 0 <= studio.head_motion <= 15:
+        wrong.append(f"head_motion: found {studio.head_motion!r}, expected degrees from 0 to 15.")
+    if not 0.1 <= studio.take_seconds <= 600:
+        wrong.append(f"take_seconds: found {studio.take_seconds!r}, expected seconds from 0.1 to 600.")
+    elif isinstance(studio.frames, int) and studio.frames > round(studio.take_seconds * FPS):
+        most = round(studio.take_seconds * FPS)
+        wrong.append(
+            f"frames: found {studio.frames}, but a take of {studio.take_seconds:g} s has {most} frames at {FPS} a "
+            f"second; set take_seconds to {studio.frames / FPS:.2f} or more, or frames to {most} or fewer."
+        )
+    if studio.exact is not None and not 0 <= studio.exact <= 1:
+        wrong.append(f"exact: found {studio.exact!r}, expected a strength in 0..1 or None.")
+    if wrong:
+        raise UserError("The studio cannot be set up. " + " ".join(wrong))

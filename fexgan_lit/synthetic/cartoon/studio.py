@@ -1,0 +1,45 @@
+"""The embedded data set: cartoon characters that act the seven affects in front of a plain wall."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import ClassVar
+
+from fexgan_lit.synthetic.base import Studio
+from fexgan_lit.synthetic.cartoon.canvas import Image, Points
+from fexgan_lit.synthetic.cartoon.cast import make_cast
+from fexgan_lit.synthetic.cartoon.identity import Identity
+from fexgan_lit.synthetic.cartoon.painter import Painter, landmarks
+from fexgan_lit.synthetic.takes import Performance
+
+
+@lru_cache(maxsize=64)
+def _painter(who: Identity, size: int) -> Painter:
+    return Painter(who, size)
+
+
+@dataclass(frozen=True)
+class CartoonStudio(Studio):
+    """Procedural cartoon characters; the first eight are hand-made, further ones are drawn from the seed."""
+
+    kind: ClassVar[str] = "cartoon"
+    version: ClassVar[int] = 2
+
+    @cached_property
+    def cast(self) -> tuple[Identity, ...]:
+        """The characters, in row order."""
+        return make_cast(self.identities, self.seed)
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Names of the characters in row order."""
+        return tuple(who.name for who in self.cast)
+
+    def paint(self, person: int, act: Performance, size: int) -> Image:
+        """(size, size, 3) RGB of one character."""
+        return _painter(self.cast[person], size).paint(act)
+
+    def landmarks(self, person: int, act: Performance, size: int) -> Points:
+        """(68, 2) Multi-PIE points in pixels."""
+        return landmarks(self.cast[person], act, size)

@@ -1,0 +1,58 @@
+"""Which pieces of hair can ever be seen: most lie below others, and drawing them would be most of the work."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from fexgan_lit.synthetic.human import camera, rig
+from fexgan_lit.synthetic.human.raster import Buffers, Floats, Ints, draw_lines, draw_triangles
+
+#: Head poses from which the hair is looked at; heads turn by no more than 15 degrees.
+_POSES = ((0, 0, 0), (13, 0, 0), (-13, 0, 0), (0, 12, 0), (0, -12, 0), (9, 9, 0), (-9, 9, 0), (9, -9, 0), (-9, -9, 0))
+_SIZE = 512
+#: How far below the visible surface hair still counts as seen, cm.
+_BELOW = 1.0
+
+
+@njit(cache=True)
+def _mark(screen: Floats, depth: Floats, below: float, seen: NDArray[np.bool_]) -> None:
+    size = depth.shape[0]
+    for p in range(screen.shape[0]):
+        j, i = int(screen[p, 0]), int(screen[p, 1])
+        if 0 <= i < size and 0 <= j < size and screen[p, 2] < depth[i, j] + below:
+            seen[p] = True
+
+
+def ever_seen(
+    points: Floats, starts: Ints, bend: Floats, width: float, body: Floats, body_bend: Floats, triangles: Ints
+) -> NDArray[np.bool_]:
+    """Which points of strands are seen in some pose of the head.
+
+    Args:
+        points: (P, 3) of all strands, cm.
+        starts: (N + 1,) first point of every strand.
+        bend: (P,) share of the head's turn.
+        width: of a strand, cm.
+        body: (V, 3) points of the body that hides hair.
+        body_bend: (V,) share of the head's turn of them.
+        triangles: (T, 3) of the body.
+
+    Returns:
+        (P,) True where the piece that starts at a point may show.
+    """
+    seen = np.zeros(len(points), np.bool_)
+    thick = np.full(len(points), width * _SIZE / camera.FIELD, np.float32)
+    open_sides, no_bias = np.zeros(len(triangles), np.uint8), np.zeros(len(triangles), np.float32)
+    blank, no_colour = np.zeros((_SIZE, _SIZE, 3), np.float32), np.zeros((len(points), 3), np.float32)
+    for pose in _POSES:
+        buffers = Buffers(_SIZE)
+        solid = camera.project(rig.posed(body, body_bend, pose), _SIZE)
+        draw_triangles(solid, triangles, open_sides, no_bias, buffers.depth, buffers.triangle, buffers.weights)
+        screen = camera.project(rig.posed(points, bend, pose), _SIZE)
+        draw_lines(screen, starts, no_colour, thick, 0.0, buffers.depth, blank)
+        _mark(screen, buffers.depth, _BELOW, seen)
+    shown = seen.copy()  # a piece shows if either of its ends does
+    shown[:-1] |= seen[1:]
+    return shown

@@ -1,0 +1,93 @@
+"""Run a system over pairs, its prior or a grid of references and give the numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fexgan_lit.data.reference import affect_expression, both, frame_expression, reference_rows, strongest_row
+from fexgan_lit.expression import Expression
+from fexgan_lit.metrics.pixels import ssim
+
+if TYPE_CHECKING:
+    from fexgan_lit.data.frames import FrameSet
+    from fexgan_lit.systems.base import ExpressionSystem
+
+
+#: Rows of the picture: more are not looked at.
+MOST_IDENTITIES = 16
+
+
+@dataclass(frozen=True)
+class AffectGrid:
+    """One reference frame of every identity turned into every affect (Figure 5 of FExGAN, 7 of FExGAN-Meta).
+
+    Attributes:
+        identities: I names.
+        references: (I, 3, S, S), neutral where the data set has neutral frames.
+        reference_affect: (I,) int64.
+        generated: (I, K, 3, S, S).
+        truth: (I, K, 3, S, S), the strongest true frame of each cell; NaN where the cell is empty.
+        shown: what the references show, (I, ...).
+        wanted: K expressions (I, ...), what the references were asked for.
+    """
+
+    identities: tuple[str, ...]
+    references: Tensor
+    reference_affect: Tensor
+    generated: Tensor
+    truth: Tensor
+    shown: Expression
+    wanted: tuple[Expression, ...]
+
+    @property
+    def present(self) -> Tensor:
+        """(I, K) bool: cells with a true frame."""
+        return ~self.truth.flatten(2).isnan().any(2)
+
+
+@torch.no_grad()
+def affect_grid(system: ExpressionSystem, frames: FrameSet, most: int = MOST_IDENTITIES) -> AffectGrid:
+    """Turn a reference frame of every identity of `frames` (the first `most`) into every affect.
+
+    What is wanted of a cell is what its strongest true frame shows, so that a system guided by action units or
+    landmarks is told as much as one guided by labels.
+    """
+    size, K = system.image_size, len(frames.affects)
+    rows = np.asarray(reference_rows(frames)[:most])
+    references, shown = frames.floats(rows, size), frame_expression(frames, rows)  # (I, 3, S, S)
+    wanted = tuple(Expression.stack([affect_expression(frames, int(row), k) for row in rows]) for k in range(K))
+    generated = torch.stack([_synthesize(system, references, shown, w) for w in wanted], dim=1)  # (I, K, 3, S, S)
+    truth = torch.full_like(generated, float("nan"))
+    for i, row in enumerate(rows):
+        for k in range(K):
+            true_row = strongest_row(frames, int(frames.identity[row]), k)
+            if true_row is not None:
+                truth[i, k] = frames.floats(np.asarray([true_row]), size)[0]
+    names = tuple(frames.identities[i] for i in frames.identity[rows])
+    return AffectGrid(names, references, torch.from_numpy(frames.affect[rows]), generated, truth, shown, wanted)
+
+
+def _synthesize(system: ExpressionSystem, source: Tensor, shown: Expression, wanted: Expression) -> Tensor:
+    """Faces from CPU tensors to CPU tensors."""
+    device = system.device
+    return system.synthesize(source.to(device), shown.to(device), wanted.to(device)).cpu()
+
+
+@torch.no_grad()
+def complex_faces(
+    system: ExpressionSystem, grid: AffectGrid, pairs: list[tuple[str, str]], strength: float = 1.0
+) -> Tensor:
+    """The references with two affects asked for at once, each at `strength`, (I, P, 3, S, S); see `both`."""
+    wanted = dict(zip(system.affects, grid.wanted, strict=True))
+    asked = [both(grid.shown, wanted[first], wanted[second], strength) for first, second in pairs]
+    return torch.stack([_synthesize(system, grid.references, grid.shown, a) for a in asked], dim=1)
+
+
+def grid_similarity(grid: AffectGrid) -> float:
+    """Mean SSIM of the generated cells of the grid against the true frames of the same cells."""
+    return float(ssim(grid.generated[grid.present], grid.truth[grid.present]).mean())  # (I, K, 3, S, S) -> (n, 3, S, S)

@@ -1,0 +1,414 @@
+"""Callbacks of a training run: schedules, the guard over the losses, checkpoints, pictures, progress, signals."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, RichProgressBar, Timer
+from torch import Tensor
+
+from fexgan_lit.training.loggers.build import log_picture
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from rich.console import Console
+
+    from fexgan_lit.runs.folder import RunFolder
+    from fexgan_lit.runs.result import Clock
+
+#: Exit code of a run that a signal stopped after it wrote its checkpoint (EX_TEMPFAIL): the same command goes on.
+STOPPED = 75
+
+
+class TrainingDivergedError(UserError):
+    """The loss is no longer a finite number."""
+
+
+# ---------------------------------------------------------------------- schedules
+
+
+class AdversarialCut(Callback):
+    """Lower the weight of the binary adversarial loss after an epoch of the data (FExGAN, section 4).
+
+    Args:
+        epoch: first epoch (counted from 0) with the lower weight; None never lowers it.
+        to: the weight from then on.
+    """
+
+    def __init__(self, epoch: int | None = 50, to: float = 0.1) -> None:
+        self.epoch = epoch
+        self.to = to
+
+    def on_train_batch_start(self, trainer: Trainer, system: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Derive the weight from the iteration alone, so that a resumed run needs no memory of it."""
+        if self.epoch is None:
+            return
+        if not hasattr(system, "adversarial_binary"):
+            raise UserError(
+                f"callbacks.adversarial_cut.epoch={self.epoch}: {type(system).__name__} has no binary adversarial "
+                "weight to cut; set callbacks.adversarial_cut.epoch=null"
+            )
+        cut = trainer.global_step // trainer.num_training_batches >= self.epoch
+        system.adversarial_binary = self.to if cut else system.weights.adversarial_binary  # type: ignore[union-attr, assignment]
+
+
+class LinearDecay(Callback):
+    """Let the learning rate of every optimizer fall linearly to zero over the last part of the run.
+
+    The system adds a `LambdaLR` to each of its optimizers (`ExpressionSystem.with_schedule`).
+
+    Args:
+        start: share of the run after which it falls, in [0, 1); None keeps it (the FExGAN papers). A run made longer
+            afterwards takes the rate of its new length.
+    """
+
+    def __init__(self, start: float | None = None) -> None:
+        if start is not None and not 0 <= start < 1:
+            raise UserError(f"start={start}: expected null or a share in [0, 1)")
+        self.start = start
+
+    def setup(self, trainer: Trainer, system: LightningModule, stage: str) -> None:
+        """Tell the system, before it configures its optimizers."""
+        system.decay_start = self.start  # type: ignore[assignment]
+
+
+# ---------------------------------------------------------------------- losses
+
+
+class LossMonitor(Callback):
+    """Stop the run at a loss that is not finite, log the speed, and warn of known troubles of the system.
+
+    Args:
+        run: where the last good checkpoint is.
+        console: where to warn.
+        patience: logging intervals in a row that must show a trouble before it is said: the first iterations are no
+            sign of anything.
+
+    Attributes:
+        standing: the trouble that the last logged losses show, or None.
+    """
+
+    def __init__(self, run: RunFolder, console: Console, patience: int = 5) -> None:
+        self.run = run
+        self.console = console
+        self.patience = patience
+        self.standing: str | None = None
+        self._looks = 0
+        self._said = False
+        self._since, self._at = time.perf_counter(), 0
+
+    def on_train_start(self, trainer: Trainer, system: LightningModule) -> None:
+        """Start the clock."""
+        self._since, self._at = time.perf_counter(), trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, system: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """See the class; on a GPU the losses are looked at where they are logged: reading them waits for it."""
+        iteration = trainer.global_step
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        due = every > 0 and iteration % every == 0
+        if due or system.device.type == "cpu":
+            self.check(outputs, iteration)
+        if not due:
+            return
+        now = time.perf_counter()
+        seconds, done = now - self._since, max(1, iteration - self._at)
+        self._since, self._at = now, iteration
+        speed = {"speed/iterations_per_s": done / seconds}
+        if (take_wait := getattr(trainer.train_dataloader, "take_wait", None)) is not None:
+            speed["speed/data_wait_share"] = take_wait() / seconds
+        system.log_dict(speed)
+        self.standing = system.concern({name: float(value) for name, value in outputs.items()})  # type: ignore[operator]
+        self._looks = self._looks + 1 if self.standing else 0
+        if self._looks >= self.patience and not self._said:
+            self._said = True
+            self.console.print(f"  iteration {iteration}: {self.standing}", style="yellow", markup=False)
+
+    def check(self, outputs: dict[str, Tensor], iteration: int) -> None:
+        """Stop the run if a loss is NaN or infinite.
+
+        Raises:
+            TrainingDivergedError: with the iteration, the parts of the loss and the last good checkpoint.
+        """
+        if bool(torch.isfinite(outputs["generator"] + outputs["discriminator"])):
+            return
+        parts = ", ".join(f"{name}={float(value):.4g}" for name, value in outputs.items())
+        good = f"the last good checkpoint is {self.run.last}" if self.run.last.exists() else "no checkpoint was written"
+        raise TrainingDivergedError(
+            f"the loss is not finite at iteration {iteration}: {parts}. {good}. A lower optimizer.lr, "
+            "optimizer.clip_norm=1 or trainer.precision=float32 usually helps."
+        )
+
+
+class AverageLosses(Callback):
+    """Replace the losses of this process's pairs by those of the whole batch; comes before all that reads them."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, system: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """See the class."""
+        from fexgan_lit.training.strategy import average_losses
+
+        average_losses(outputs, system.device)
+
+
+# ---------------------------------------------------------------------- checkpoints
+
+
+class LastCheckpoint(Checkpoint):
+    """Write checkpoints/last.ckpt every so many iterations and at the end, of finite losses alone.
+
+    `ModelCheckpoint(save_last=True)` leaves out the last iterations of a run whose length is no multiple of its
+    interval, and checks no loss.
+
+    Args:
+        every: iterations between two checkpoints.
+        path: of the file.
+        monitor: checks the losses.
+    """
+
+    def __init__(self, every: int, path: Any, monitor: LossMonitor) -> None:
+        self.every = every
+        self.path = path
+        self.monitor = monitor
+        self._saved = -1
+
+    def on_train_batch_end(
+        self, trainer: Trainer, system: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write it where it is due, at the last iteration, and where something ends the training."""
+        iteration = trainer.global_step
+        last = 0 < trainer.max_steps <= iteration
+        if iteration % self.every == 0 or last or trainer.should_stop:
+            self.monitor.check(outputs, iteration)
+            self._save(trainer)
+        if trainer.should_stop:  # Lightning would validate once more; the final metrics follow anyway
+            trainer.limit_val_batches = 0
+
+    def on_train_end(self, trainer: Trainer, system: LightningModule) -> None:
+        """Write it where a validation ended the training (early stopping, pruning)."""
+        if self._saved != trainer.global_step:
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(self.path, weights_only=False)
+        self._saved = trainer.global_step
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Lightning's `ModelCheckpoint` for checkpoints/best.ckpt; a run folder may be moved, its best score is kept.
+
+    Args:
+        run: the run folder.
+        monitor: the metric that is compared, `val/...`.
+        mode: `min` or `max`.
+    """
+
+    def __init__(self, run: RunFolder, monitor: str, mode: str) -> None:
+        super().__init__(
+            dirpath=run.best.parent, filename=run.best.stem, monitor=monitor, mode=mode, enable_version_counter=False,
+            save_on_train_epoch_end=False,
+        )  # fmt: skip
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compare where the metric could be computed."""
+        if self.monitor in trainer.callback_metrics:
+            super().on_validation_end(trainer, pl_module)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Lightning forgets the best score where the folder has another name now."""
+        path = str(self.format_checkpoint_name({}))
+        best = state_dict["best_k_models"]
+        moved = {"dirpath": self.dirpath, "best_model_path": path, "kth_best_model_path": path}
+        super().load_state_dict(
+            {**state_dict, **moved, "best_k_models": dict.fromkeys([path] * len(best), *best.values())}
+        )
+
+
+class KeepTime(Callback):
+    """Keep the seconds spent on a run in its checkpoints, so that a resumed run adds to them."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seconds so far."""
+        return {"seconds": self.clock.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Seconds until the checkpoint."""
+        self.clock.before = float(state_dict["seconds"])
+
+
+# ---------------------------------------------------------------------- ends
+
+
+class TimeLimit(Timer):
+    """Lightning's `Timer`, counted anew in every process: a run that goes on has `max_minutes` again."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See the class."""
+
+
+class StopOnSignal(Callback):
+    """End the training in good order at SIGTERM or SIGUSR1, which SLURM sends before it takes a job off a machine.
+
+    Of several processes all end with the same iteration, whoever wants to; Lightning 2.6 deadlocks when SIGTERM reaches
+    several of them.
+
+    Args:
+        together: whether there are other processes.
+
+    Attributes:
+        stopped: whether a signal ended the training.
+    """
+
+    def __init__(self, together: bool) -> None:
+        self.together = together
+        self.stopped = False
+        self._caught = False
+        self._before: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, system: LightningModule) -> None:
+        """Listen, where signals can be listened to."""
+        if threading.current_thread() is threading.main_thread():
+            numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+            self._before = {number: signal.signal(number, self._catch) for number in numbers}
+
+    def _catch(self, number: int, frame: Any) -> None:
+        self._caught = True
+
+    def on_train_batch_end(
+        self, trainer: Trainer, system: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """See the class."""
+        caught, stop = self._caught, trainer.should_stop
+        if self.together:
+            from fexgan_lit.training.strategy import agreed
+
+            caught, stop = agreed(caught, stop)
+        self.stopped = self.stopped or caught
+        trainer.should_stop = caught or stop
+
+    def on_train_end(self, trainer: Trainer, system: LightningModule) -> None:
+        """Listen no longer."""
+        self._let_go()
+
+    def on_exception(self, trainer: Trainer, system: LightningModule, exception: BaseException) -> None:
+        """Listen no longer."""
+        self._let_go()
+
+    def _let_go(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+
+# ---------------------------------------------------------------------- what is seen
+
+
+class Grids(Callback):
+    """Draw a picture every so many iterations, into the run folder and to the loggers that show pictures.
+
+    Args:
+        every: iterations between two pictures.
+        run: where it goes.
+        draw: gives the picture.
+        labelled: whether it is the grid of affects; else one that the system alone can give.
+    """
+
+    def __init__(self, every: int, run: RunFolder, draw: Callable[[], Image.Image], labelled: bool = True) -> None:
+        self.every = every
+        self.run = run
+        self.draw = draw
+        self.name = "affects" if labelled else "sheet"
+
+    def on_train_batch_end(
+        self, trainer: Trainer, system: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """See the class."""
+        iteration = trainer.global_step
+        if iteration % self.every == 0 and trainer.is_global_zero:  # the others wait
+            picture = self.draw()
+            folder = self.run.figures / "progress"
+            folder.mkdir(parents=True, exist_ok=True)
+            picture.save(folder / f"{self.name}_{iteration:06d}.png")
+            log_picture(trainer.loggers, f"progress/{self.name}", picture, iteration, f"iteration {iteration}")
+
+
+class RunProgressBar(RichProgressBar):
+    """Lightning's Rich bar over the iterations of the whole run, not of an epoch; lines where there is no terminal.
+
+    Args:
+        console: the terminal, or a file.
+        line_s: seconds between two lines where it is no terminal.
+    """
+
+    #: losses that are shown, and their words
+    SHOWN = {"generator": "G", "discriminator": "D", "reconstruction": "L1", "kl": "KL"}  # noqa: RUF012
+
+    def __init__(self, console: Console, line_s: float = 15.0) -> None:
+        super().__init__(refresh_rate=2)
+        self.console = console
+        self.line_s = line_s
+        self._due = 0.0
+        self._started = (0.0, 0)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Show a bar in a fit alone; final metrics have a status line, which Lightning's bar would remove."""
+        if stage == "fit" and self.console.is_terminal:
+            self.enable()
+        else:
+            self.disable()
+        super().setup(trainer, pl_module, stage)
+
+    @property
+    def total_train_batches(self) -> int | float:
+        """Iterations of the run, where it has a length in iterations."""
+        return self.trainer.max_steps if self.trainer.max_steps > 0 else super().total_train_batches
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin with the iterations that are done."""
+        super().on_train_start(trainer, pl_module)
+        self._started = (time.perf_counter(), trainer.global_step)
+        self._due = self._started[0]
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The bar goes on over epochs."""
+        if self.train_progress_bar_id is None:
+            super().on_train_epoch_start(trainer, pl_module)
+            self._update(self.train_progress_bar_id, trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar, or print a line: twice a second at most, since reading losses off a GPU waits for it."""
+        now, iteration = time.perf_counter(), trainer.global_step
+        if now < self._due and iteration < self.total_train_batches:
+            return
+        rate = (iteration - self._started[1]) / max(1e-9, now - self._started[0])
+        losses = {word: float(outputs[name]) for name, word in self.SHOWN.items() if name in outputs}
+        if self.is_enabled:
+            self._due = now + 0.5
+            self._losses = losses
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, iteration - 1)
+            return
+        self._due = now + self.line_s
+        shown = "  ".join(f"{word} {value:.3g}" for word, value in losses.items())
+        total = self.total_train_batches
+        self.console.print(f"  training {iteration}/{total}  {rate:.1f} it/s  {shown}", highlight=False)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """The main losses of the iteration."""
+        return dict(getattr(self, "_losses", {}))
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "  training"

@@ -1,0 +1,261 @@
+"""Weights & Biases: one W&B run across resumes, and a lost connection costs the dashboard, never the training."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+from rich.console import Console
+
+from fexgan_lit.metrics.registry import direction
+from fexgan_lit.metrics.tables import ABSENT
+from fexgan_lit.runs.folder import RunFolder
+from fexgan_lit.training.loggers.artifacts import log_model, run_labels
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from fexgan_lit.runs.config import LoggerSettings
+
+#: Key of a checkpoint that holds the id of the W&B run.
+RUN_ID = "wandb_run_id"
+#: What a summary keeps of a number that has a better way: the best value beside the last.
+_SUMMARY = {"minimize": "min,last", "maximize": "max,last"}
+
+
+class RunWandb(WandbLogger):
+    """Lightning's `WandbLogger` with the iteration as the step and the x axis of everything.
+
+    The step is passed to W&B, which Lightning's logger does not do: the offline parts of a resumed run would each count
+    from 0. Where the connection is lost, the W&B run goes on in an offline part with the same id, which `wandb sync`
+    adds.
+
+    Args:
+        options: of `wandb.init`.
+        mode: `online` or `offline`.
+        console: where to say that the connection was lost.
+        keep_weights: whether the weights become an artifact.
+    """
+
+    def __init__(self, options: Mapping[str, Any], mode: str, console: Console, keep_weights: bool = True) -> None:
+        self.options = dict(options)
+        self.console = console
+        self.keep_weights = keep_weights
+        self.lost = False  # the connection, or W&B's own process
+        self.modes: set[str] = set()  # of the parts of this run
+        super().__init__(project=options.get("project"), save_dir=options["dir"], experiment=self._begin(mode))
+
+    def _begin(self, mode: Any) -> Any:
+        import wandb
+
+        run = wandb.init(**self.options, mode=mode)
+        self.modes.add("offline" if run.offline else "online")
+        self._directions: dict[str, str | None] = {}
+        run.define_metric("iteration")
+        run.define_metric("*", step_metric="iteration")  # the x axis of every panel
+        return run
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the whole configuration went to W&B when the run began."""
+
+    def _send(self, action: Callable[[], Any]) -> None:
+        """Do `action`, once more in an offline part where W&B's server or its own process is gone.
+
+        W&B's media belong to one run, so `action` makes them.
+        """
+        try:
+            action()
+        except Exception as error:
+            # a server's odd answer comes as any error, and a finished training must not end with it
+            offline = self.experiment.offline
+            if offline and not isinstance(error, lost_connection()):
+                raise
+            if offline and self.lost:
+                return  # its second loss; metrics.csv has every number
+            self._say_lost(error)
+            with contextlib.suppress(*lost_connection()):
+                self.experiment.finish()
+            import wandb
+
+            with contextlib.suppress(*lost_connection()):
+                wandb.teardown()
+            self.options |= {"id": self.experiment.id, "resume": "allow"}
+            self._experiment = self._begin("offline")
+            action()
+
+    def _say_lost(self, error: BaseException) -> None:
+        if not self.lost:
+            line = f"  W&B cannot be reached any more ({first_line(error)}); the run goes on offline"
+            self.console.print(line, style="yellow", markup=False)
+        self.lost = True
+
+    def _log(self, make: Callable[[], Mapping[str, Any]], step: int | None) -> None:
+        step = int(step or 0)
+        self._send(lambda: self.experiment.log({**make(), "iteration": step}, step=step))
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Send the numbers of iteration `step`, and of new ones which way is better."""
+        for name in set(metrics) - set(self._directions):
+            self._send(partial(self._define, name))
+        self._log(lambda: metrics, step)
+
+    def _define(self, name: str) -> None:
+        way = self._directions[name] = direction(name)
+        # a final number stays plain, since it has one value only
+        if way is not None and not name.startswith(("final/", "evaluation/")):
+            self.experiment.define_metric(name, step_metric="iteration", summary=_SUMMARY[way])
+
+    def log_image(self, key: str, images: list[Any], step: int | None = None, **kwargs: Any) -> None:
+        """Send one image under `key`; W&B's slider runs over the iterations that have one."""
+        import wandb
+
+        self._log(lambda: {key: wandb.Image(images[0], **{name: values[0] for name, values in kwargs.items()})}, step)
+
+    def log_table(
+        self, key: str, columns: list[str] | None = None, data: list[list[Any]] | None = None, dataframe: Any = None,
+        step: int | None = None,
+    ) -> None:  # fmt: skip
+        """Send a table whose columns of figures can be sorted and plotted."""
+        import wandb
+
+        data = None if data is None else numeric_columns(data)
+        self._log(lambda: {key: wandb.Table(columns=cast(Any, columns), data=data, dataframe=dataframe)}, step)
+
+    def log_confusion(self, key: str, counts: Sequence[Sequence[int]], names: Sequence[str], step: int) -> None:
+        """Send W&B's chart of a confusion matrix, made from the counts (`wandb.plot` wants the single predictions)."""
+        import wandb
+
+        cells = [[a, j, n] for a, row in zip(names, counts, strict=True) for j, n in zip(names, row, strict=True)]
+        columns = {"Actual": "asked", "Predicted": "judged", "nPredictions": "faces"}
+        title = {"title": "What was asked against what the judge reads"}
+
+        def chart() -> dict[str, Any]:
+            table = wandb.Table(columns=list(columns.values()), data=cells)
+            return {key: wandb.plot_table("wandb/confusion_matrix/v1", table, columns, title)}
+
+        self._log(chart, step)
+
+    def log_summary(
+        self, run: RunFolder, config: Mapping[str, Any], iteration: int, metrics: Mapping[str, float], data_key: str
+    ) -> None:
+        """Send the weights and what they were trained on as artifacts, and which way each number is better."""
+        known = {name: way for name, way in self._directions.items() if way is not None}
+        self._send(lambda: self.experiment.config.update({"directions": known}, allow_val_change=True))
+        if self.keep_weights:
+            self._send(lambda: log_model(self.experiment, run, config, iteration, metrics, data_key))
+
+    def close(self, failed: bool) -> str | None:
+        """End the run, waiting no longer for the network than `logger.patience` says.
+
+        Returns:
+            The line that uploads what is only on disk; None where everything was uploaded.
+        """
+        import wandb
+
+        try:
+            self.experiment.finish(exit_code=int(failed))
+            # `finish` comes back before W&B's process has written the last records; a job that ends with this process
+            # would lose them
+            wandb.teardown()
+        except lost_connection() as error:  # a TimeoutError is an OSError
+            self._say_lost(error)
+        path = shlex.quote(str(self.options["dir"] / "wandb"))
+        cut = self.lost and "online" in self.modes
+        parts = [f"{path}/run-*"] if cut else []
+        parts += [f"{path}/offline-run-*"] if "offline" in self.modes else []
+        return f"wandb sync {'--include-online ' if cut else ''}{' '.join(parts)}" if parts else None
+
+
+class KeepRunId(Callback):
+    """Write the id of the W&B run into the checkpoints, so that a resumed run goes on in the same one.
+
+    A run that goes on without W&B hands on the id it found.
+    """
+
+    def __init__(self) -> None:
+        self.known: str | None = None
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Remember what the checkpoint says."""
+        self.known = checkpoint.get(RUN_ID)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A plain string, which loads without running code."""
+        ids = [str(logger.version) for logger in trainer.loggers if isinstance(logger, RunWandb)]
+        if run_id := next(iter(ids), self.known):
+            checkpoint[RUN_ID] = run_id
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, without its last stop."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def lost_connection() -> tuple[type[BaseException], ...]:
+    """The errors by which W&B's process or server shows that it is gone."""
+    import wandb.errors
+
+    # OSError: a pipe that broke, and a disk that filled up under its files
+    found: tuple[type[BaseException], ...] = (wandb.errors.CommError, OSError)
+    with contextlib.suppress(ImportError):  # private, but what a lost process raises
+        from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
+
+        found += (HandleAbandonedError, MailboxClosedError)
+    return found
+
+
+def numeric_columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """The rows with every column of figures as numbers (absent ones None); a column with words stays as it is."""
+
+    def number(cell: Any) -> Any:
+        text = cell.strip("*") if isinstance(cell, str) else cell  # a best value stands in Markdown's bold
+        try:
+            return None if text is None or text == ABSENT else float(text)
+        except ValueError:
+            return cell
+
+    columns = []
+    for column in zip(*rows, strict=True):
+        numbers = [number(cell) for cell in column]
+        columns.append(list(column) if any(isinstance(cell, str) for cell in numbers) else numbers)
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def start_wandb(
+    settings: LoggerSettings, run: RunFolder, config: Mapping[str, Any], run_id: str | None, console: Console
+) -> RunWandb:
+    """Begin a W&B run, or go on with the one of that id; offline where the server cannot be reached.
+
+    Raises:
+        UserError: online, but there is no key.
+    """
+    import wandb
+
+    wandb.setup(wandb.Settings(silent=True))
+    # a WANDB_MODE=offline of the machine holds against an option, never the other way round
+    mode: Any = os.environ.get("WANDB_MODE", "online") if settings.mode == "online" else "offline"
+    labels = run_labels(run.path, config, settings)
+    options: dict[str, Any] = {
+        **labels, "project": settings.project, "entity": settings.entity, "dir": run.path,
+        "config": {**config, "setting": labels["job_type"]}, "id": run_id,
+        "resume": "allow" if run_id else None, "reinit": "create_new",
+        "settings": wandb.Settings(
+            silent=True, init_timeout=settings.patience, finish_timeout=settings.patience, finish_timeout_raises=True
+        ),
+    }  # fmt: skip
+    try:
+        return RunWandb(options, mode, console, settings.weights)
+    except wandb.errors.UsageError as error:
+        if "key" not in str(error).lower():
+            raise
+        raise UserError(
+            "logger.mode=online, but Weights & Biases has no key here: run `wandb login`, or stay offline"
+        ) from error
+    except wandb.errors.CommError as error:
+        console.print(f"  W&B cannot be used online ({first_line(error)}); this run is kept offline", style="yellow")
+        return RunWandb(options, "offline", console, settings.weights)

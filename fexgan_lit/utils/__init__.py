@@ -1,0 +1,1 @@
+"""Helpers that know nothing of faces: errors, files, options, Hydra, the terminal, the hardware."""

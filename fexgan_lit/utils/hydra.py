@@ -1,0 +1,238 @@
+"""What all commands share: composing the configuration, and ending a user's mistake with a message and exit code 2."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NoReturn
+
+from omegaconf import DictConfig, open_dict
+
+from fexgan_lit.utils.errors import UserError
+
+USER_MISTAKE = 2
+
+
+#: a full disk, a used-up quota, a read-only file system
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def stamp() -> str:
+    """Now, as folders carry it: 2026-11-20_10-00-00."""
+    return datetime.now(tz=timezone.utc).astimezone().strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def results_folder(out: str | None, what: str, run: str | None) -> str:
+    """Where a door writes: `out`; where it is null or no use, a new folder under outputs/ named by `what` and `run`."""
+    if out and out_trouble(out) is None:
+        return str(Path(out).expanduser())
+    place = Path(run or "cartoon").expanduser().resolve()
+    name = place.parent.parent.name if place.is_file() else place.name
+    return f"outputs/{re.sub(r'[^A-Za-z0-9_.-]', '_', f'{what}_{name}_{stamp()}')}"
+
+
+def run_door(task: Callable[[DictConfig], Any], config_name: str) -> None:
+    """Compose `conf/<config_name>.yaml` with the command line and run `task` with it.
+
+    A `UserError`, or an override that does not compose, prints its message and exits with 2; anything else keeps its
+    traceback. HYDRA_FULL_ERROR=1 shows the traceback of those, too.
+    """
+    import hydra
+
+    from fexgan_lit.utils.trust import trust
+
+    full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # Hydra otherwise prints composition errors its own way and exits with 1
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+
+    def guarded(cfg: DictConfig) -> Any:
+        try:
+            trust(cfg.get("trust") or ())
+            if config_name != "train":  # it keeps the request of its run folder there
+                with open_dict(cfg):
+                    cfg.pop("trust", None)
+            return task(cfg)
+        except UserError as error:
+            remove_if_empty()
+            # a sweep has other runs to go on with; Hydra hands the error on when they are done
+            if full or _is_sweep():
+                raise
+            return fail(str(error))
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(guarded)()
+    except Exception as error:
+        message = None if full else user_message(error, config_name)
+        if message is None:
+            raise
+        fail(message)
+
+
+def user_message(error: Exception, config_name: str) -> str | None:
+    """What to tell the user of `error`, or None where it is no mistake of theirs."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    cause: BaseException | None = error
+    while cause is not None:  # OmegaConf wraps what a resolver raises
+        if isinstance(cause, UserError):
+            return str(cause)
+        cause = cause.__cause__
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return explain_composition(error, config_name, sys.argv[1:])
+    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):  # logger=null
+        return f"{error}; expected the name of a group's file, such as logger=csv"
+    if isinstance(error, OSError) and (error.filename or error.errno in _NO_ROOM):
+        where = f"{error.filename}: " if error.filename else ""
+        way_on = "run=RUN_DIR goes on" if config_name == "train" else "the same command goes on"
+        return f"{where}{error.strerror}. What was on disk before is untouched; {way_on} once there is room."
+    return None
+
+
+def remove_if_empty() -> None:
+    """Leave no empty run folder behind a run that never started."""
+    from hydra.core.hydra_config import HydraConfig
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if folder.resolve() != Path.cwd():  # where the user stands, for doors that have no folder of their own
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def out_trouble(out: str) -> str | None:
+    """Why nothing can be written to the folder `out`; None if it can."""
+    folder = Path(out).expanduser()
+    if folder.exists() and not folder.is_dir():
+        return f"out={out} is a file; expected a folder, or a name that is free."
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        return f"out={out} cannot be written; choose another folder."
+    return None
+
+
+@contextlib.contextmanager
+def no_stray_folder(folder: Path) -> Iterator[None]:
+    """Remove `folder`, made by Hydra, and its parent if they are still empty when the work inside fails."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+            if folder.parent.name == "outputs":
+                folder.parent.rmdir()
+        raise
+
+
+def _is_sweep() -> bool:
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def fail(message: str) -> NoReturn:
+    """Print `message` for a person and exit with the code of a user's mistake."""
+    from rich.console import Console
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print("[bold red]error:[/] ", end="")
+    console.print(message, markup=False)
+    sys.exit(USER_MISTAKE)
+
+
+def explain_composition(error: Exception, config_name: str, arguments: Sequence[str]) -> str:
+    """Every override that does not compose, each tried alone, so that all of them are named at once."""
+    from hydra import compose
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from hydra.initialize import initialize_config_dir
+    from omegaconf.errors import OmegaConfBaseException
+
+    def trouble(overrides: Sequence[str]) -> Exception | None:
+        try:
+            compose(config_name, list(overrides))
+        except (HydraException, OmegaConfBaseException) as single:
+            return single
+        return None
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        given = [a for a in arguments if not a.startswith("-") and "=" in a]
+        if {"-m", "--multirun", "sweep=optuna"} & set(arguments):
+            given = [value for override in given for value in _one_by_one(override)]
+        # what a group offers (loss.lambda_cycle) is there only once it is chosen (model=ganimation)
+        chosen: list[str] = []
+        for override in given:
+            if "." not in override.partition("=")[0] and trouble([*chosen, override]) is None:
+                chosen.append(override)
+        known = _keys(compose(config_name, chosen))
+        problems = [
+            f"{override}: {_unknown(override, known) or _short(single)}"
+            for override in given
+            if override not in chosen and (single := trouble([*chosen, override])) is not None
+        ]
+    if not problems:
+        return _short(error)
+    hint = f"python -m fexgan_lit.{config_name} --help lists every group and value"
+    if any(problem.startswith("hydra/launcher=") for problem in problems):
+        hint = "pip install 'fexgan_lit[sweeps]' brings joblib and submitit, 'fexgan_lit[ray]' brings ray"
+    return "\n".join(["these options cannot be used:", *(f"  - {p}" for p in problems), hint])
+
+
+def _one_by_one(override: str) -> list[str]:
+    """A sweep over values as one override a value; one over an interval as its lower end."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException:
+        return [override]
+    if parsed.is_interval_sweep():
+        return [f"{parsed.get_key_element()}={getattr(parsed.value(), 'start', 0)}"]
+    if parsed.is_sweep_override():
+        return [f"{parsed.get_key_element()}={text}" for text in parsed.sweep_string_iterator()]
+    return [override]
+
+
+def _keys(config: DictConfig, prefix: str = "") -> list[str]:
+    """Every value of a configuration by its full name."""
+    found = []
+    for key in config:
+        name = f"{prefix}{key!s}"
+        inner = config._get_node(key)
+        found += [name, *(_keys(inner, f"{name}.") if isinstance(inner, DictConfig) else [])]
+    return found
+
+
+def _unknown(override: str, known: Sequence[str]) -> str | None:
+    """What to say of an override whose name does not exist; None where it does."""
+    name = override.lstrip("+~").partition("=")[0].partition("@")[0]
+    if name in known or "/" in name or name.startswith("hydra"):
+        return None
+    near = difflib.get_close_matches(name, known, n=1)
+    return "there is no such value." + (f" Did you mean {near[0]}?" if near else "")
+
+
+def _short(error: BaseException) -> str:
+    """The lines of a Hydra message that say something to a user."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    noise = ("full_key", "object_type", "Set the environment variable", "See https://hydra.cc", "reference_type",
+             "In '", "Config search path", "provider=")  # fmt: skip
+    kept = [line for line in lines if not line.startswith(noise)] or lines
+    text = ", ".join(line.rstrip(";") for line in kept).replace(":, ", ": ")
+    if "no viable alternative" in text or "extraneous input" in text:
+        text += " (put a value with braces or blanks in double quotes inside single ones: 'a.b=\"{c}\"')"
+    return text
+
+
+def conf_folder() -> Path:
+    """The folder `conf/`: inside the package in a wheel, beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"

@@ -1,0 +1,77 @@
+"""A table of text, as Markdown and for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text as RichText
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A small table of text.
+
+    Attributes:
+        title: what it shows.
+        header: column names; the first column holds the row names.
+        rows: cells, as many a row as the header has.
+        quoted: how many rows at the end are other people's figures, set apart.
+        notes: lines below.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    quoted: int = 0
+    notes: tuple[str, ...] = ()
+
+    def markdown(self) -> str:
+        """A GitHub-flavoured table under its title in bold, quoted rows in italics, notes as a list."""
+        own = len(self.rows) - self.quoted
+        lines = [
+            f"**{self.title}**",
+            "",
+            _line(self.header),
+            "|---|" + "---:|" * (len(self.header) - 1),
+            *(_line(row) for row in self.rows[:own]),
+            *(_line([f"*{cell}*" for cell in row]) for row in self.rows[own:]),
+        ]
+        if self.notes:
+            lines += ["", *(f"- {note}" for note in self.notes)]
+        return "\n".join(lines) + "\n"
+
+    def rich(self) -> Table:
+        """The same for a rich console, quoted rows dim below a rule."""
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+        from rich.text import Text
+
+        caption = Text("\n".join(self.notes)) if self.notes else None
+        table = Table(title=Text(self.title), caption=caption, box=SIMPLE_HEAD, title_justify="left")
+        table.caption_justify = "left"
+        for index, name in enumerate(self.header):
+            table.add_column(Text(name), justify="right" if index else "left")
+        own = len(self.rows) - self.quoted
+        for index, row in enumerate(self.rows):
+            table.add_row(
+                *(_plain(cell) for cell in row),
+                style="dim italic" if index >= own else "",
+                end_section=index == own - 1 and self.quoted > 0,
+            )
+        return table
+
+
+def _plain(cell: str) -> RichText:
+    """A cell for the terminal, where Markdown's bold is a style."""
+    from rich.text import Text
+
+    bold = cell.startswith("**") and cell.endswith("**")
+    return Text(cell.strip("*"), style="bold") if bold else Text(cell)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,202 @@
+"""The door from runs to files: ceiling and floor in their places, seeds together, the same file twice, mistakes."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from fexgan_lit import evaluate
+from fexgan_lit.data.datamodule import FrameDataModule
+from fexgan_lit.evaluation.config import EvaluationSettings
+from fexgan_lit.evaluation.methods import CEILING, FLOOR, open_contenders
+from fexgan_lit.evaluation.report import Findings, write_findings
+from fexgan_lit.metrics.judges import panel as judges
+from fexgan_lit.metrics.judges.external import OwnReading
+from fexgan_lit.metrics.of_data import judge_of
+from fexgan_lit.utils.errors import UserError
+from tests.commands import run_door
+from tests.conftest import AFFECTS, TINY, run_train
+
+
+def findings_of(runs: list[Path], bench: judges.JudgeBench, monkeypatch: pytest.MonkeyPatch, **options) -> Findings:
+    monkeypatch.setattr(judges, "load_or_train_judges", lambda *_, **__: bench)
+    settings = EvaluationSettings(runs=[str(run) for run in runs], bootstrap=100, shown=3, **options)
+    assert settings.problems() == []
+    return evaluate.find(settings, "python -m fexgan_lit.evaluate", Console(quiet=True))
+
+
+@pytest.fixture
+def found(runs, bench, monkeypatch) -> Findings:
+    return findings_of(runs, bench, monkeypatch)
+
+
+def test_ceiling_floor_and_systems_stand_in_one_table(found, tmp_path):
+    rows = {row.name: row for row in found.rows}
+    assert list(rows) == [CEILING, FLOOR, "fexgan", "ganimation"]
+    assert rows["fexgan"].seeds == (1, 2)
+    ceiling = rows[CEILING].figures
+    assert ceiling["ssim"].mean == pytest.approx(1.0, abs=1e-5)
+    assert rows[FLOOR].figures["identity_cosine"].mean == pytest.approx(1.0)
+    assert "strength_rho" not in ceiling, "nobody asks true frames for a strength"
+    assert -1 <= rows["ganimation"].figures["strength_rho"].mean <= 1
+    assert {"au_error", "landmark_error", "rank1", "fd_judge", "macro_f1"} <= set(rows["fexgan"].figures)
+    assert "d_real_binary" in rows["fexgan"].figures
+    assert "d_real_binary" not in rows["ganimation"].figures, "a critic's score has no threshold"
+    write_findings(found, tmp_path)
+    text = (tmp_path / "evaluation.md").read_text()
+    for name in ("comparison", "standings", "confusion_fexgan", "identity_map"):
+        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1000
+        assert f"figures/{name}.png" in text
+    assert "FID" in text or "fid: absent" in text
+    table = next(t for t in found.tables if "Table 1" in t.title)
+    assert [row[0] for row in table.rows[:4]] == [
+        "fexgan, seed 1, Train", "fexgan, seed 1, Validation", "fexgan, seed 2, Train", "fexgan, seed 2, Validation",
+    ]  # fmt: skip
+
+
+def test_every_metric_has_its_recipe(found):
+    for row in found.rows:
+        missing = set(row.figures) - set(found.recipes)
+        assert all(re.match(r"au_error_au\d\d|f1_|.*_std", name) for name in missing), missing
+
+
+def test_the_report_of_the_training_says_the_same_digit_for_digit(bench, monkeypatch, tmp_path):
+    run_train(tmp_path, *TINY, "metrics.judge=true", "trainer.max_steps=4", f"hydra.run.dir={tmp_path / 'run'}")
+    (trained,) = open_contenders(EvaluationSettings(runs=[str(tmp_path / "run")]), lambda done, total: None)
+    data = FrameDataModule(trained.settings.dataset, trained.settings.seed)
+    data.setup()
+    found = findings_of([tmp_path / "run"], replace(bench, affect=judge_of(data)), monkeypatch)
+    final = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
+    figures = {name: figure.mean for name, figure in found.rows[2].figures.items()}
+    both = {name.removeprefix("final/val/") for name in final if name.startswith("final/val/")} & set(figures)
+    assert both >= {"ssim", "psnr", "fd_judge", "judge_affect_accuracy", "judge_identity_accuracy", "d_fake_binary"}
+    for name in both:
+        assert f"{figures[name]:.5g}" == f"{final[f'final/val/{name}']:.5g}", name
+
+
+def test_the_same_runs_give_the_same_file(runs, bench, monkeypatch, tmp_path):
+    for name in ("first", "second"):
+        write_findings(findings_of(runs[:1], bench, monkeypatch), tmp_path / name)
+    first, second = ((tmp_path / name / "evaluation.json").read_text() for name in ("first", "second"))
+    assert first == second
+    numbers = json.loads(first)["rows"][2]["metrics"]
+    assert np.isfinite([figure["mean"] for figure in numbers.values()]).all()
+
+
+def test_breakdowns_count_every_pair_once(found):
+    by_affect = next(t for t in found.breakdowns if t.title == "fexgan by asked affect")
+    counts = [int(row[1]) for row in by_affect.rows]
+    assert sum(counts) == int(re.match(r"\d+", found.where)[0])
+
+
+def test_weak_judges_are_warned_of(found):
+    assert any("names 50.0% of true held-out frames" in warning for warning in found.warnings)
+    assert any(note.startswith("warning: ") for note in found.headline().notes)
+
+
+def test_a_judge_of_the_users_own_leaves_out_what_it_cannot_say(runs, bench, monkeypatch):
+    def read(images: torch.Tensor) -> OwnReading:
+        return OwnReading(torch.eye(7)[torch.zeros(len(images)).long()])
+
+    own = SimpleNamespace(affects=AFFECTS, affect_accuracy=0.99, read=read, describe=lambda: "a stub")
+    found = findings_of(runs[2:], replace(bench, affect=own), monkeypatch)
+    figures = found.rows[2].figures
+    assert "fd_judge" not in figures
+    assert "features are not known" in found.notes["fd_judge"]
+    assert "judge_identity_accuracy" not in figures
+    asked = [row[1] for row in found.breakdowns[0].rows]
+    share = int(asked[0]) / sum(map(int, asked))
+    assert figures["judge_affect_accuracy"].mean == pytest.approx(share), "the stub always says anger"
+
+
+def test_names_make_rows(runs, bench, monkeypatch):
+    found = findings_of(runs, bench, monkeypatch, names=["x", "y", "x"])
+    assert [row.name for row in found.rows][2:] == ["x", "y"]
+
+
+def test_patterns_name_many_runs(runs):
+    places = EvaluationSettings(runs=[str(runs[0].parent / "a*")]).places
+    assert places == [str(runs[0]), str(runs[1])]
+    problems = EvaluationSettings(runs=[str(runs[0].parent / "nothing*")]).problems()
+    assert any("nothing*: no run folder of that pattern" in problem for problem in problems)
+
+
+def test_changed_data_are_refused(runs, bench, monkeypatch, tmp_path):
+    config = (runs[0] / "config.yaml").read_text()
+    changed = tmp_path / "run"
+    changed.mkdir()
+    (changed / "config.yaml").write_text(re.sub(r"train_frames: \d+", "train_frames: 5", config))
+    (changed / "weights").symlink_to(runs[0] / "weights")
+    with pytest.raises(UserError, match=r"trained on other data.*train_frames was 5"):
+        findings_of([changed], bench, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "name a run folder with run=RUN_DIR"),
+        (("run=nowhere",), "run=nowhere: there is no such folder"),
+        (("run=x", "split=tset"), "split=tset"),
+        (("run=x", "metrics.lpips_nte=alex"), "lpips_nte"),
+    ],
+)
+def test_a_mistake_ends_with_a_message(tmp_path, options, words):
+    done = run_door(tmp_path, "evaluate", *options, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_configuration_that_names_foreign_code_is_refused(runs, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    config = (runs[0] / "config.yaml").read_text()
+    (run / "config.yaml").write_text(re.sub(r"_target_: fexgan_lit\.systems\S+", "_target_: os.system", config))
+    with pytest.raises(UserError, match=r"os\.system is refused"):
+        open_contenders(EvaluationSettings(run=str(run)), lambda *_: None)
+
+
+def test_a_checkpoint_that_is_none_is_refused(runs, tmp_path):
+    fake = runs[0] / "checkpoints" / "fake.ckpt"
+    fake.write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"fake\.ckpt is no checkpoint"):
+        open_contenders(EvaluationSettings(run=str(fake)), lambda *_: None)
+
+
+def test_an_offline_wandb_run_holds_tables_and_pictures(found, tmp_path):
+    pytest.importorskip("wandb")
+    from rich.console import Console
+
+    from fexgan_lit.evaluation.report import log_findings
+    from fexgan_lit.runs.config import LoggerSettings
+
+    left = log_findings(found, EvaluationSettings(run="x"), LoggerSettings(name="wandb"), tmp_path, Console())
+    assert left == [f"wandb sync {tmp_path}/wandb/offline-run-*"]
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    wanted = {
+        "tables/every_figure",
+        "tables/Standings",
+        "figures/comparison",
+        "figures/identity_map",
+        "evaluation/fexgan/ssim",
+    }
+    until = time.monotonic() + 60
+    while wanted - (kept := logged_names(file)) and time.monotonic() < until:
+        time.sleep(0.5)  # W&B's service may still be writing on a busy machine
+    assert wanted <= kept, kept
+
+
+def logged_names(file: Path) -> set[str]:
+    from tests.training.loggers.reading import history_row, wandb_records
+
+    rows = (history_row(r) for r in wandb_records(file) if r.WhichOneof("record_type") == "history")
+    return {name for row in rows for name in row}

@@ -1,0 +1,171 @@
+"""What the page is answered, by real systems of a few channels."""
+
+from __future__ import annotations
+
+import base64
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fexgan_lit.data.frames import resize_batch, to_uint8
+from fexgan_lit.inference.app import handlers as answers
+from fexgan_lit.inference.app.requests import Asked
+from fexgan_lit.inference.app.session import FaceName
+from fexgan_lit.utils.errors import UserError
+from tests.inference.app.pictures import encoded, halves
+
+NORA = {"face": "cast:nora"}
+
+
+def decoded(address: str) -> np.ndarray:
+    kind, _, data = address.partition(",")
+    assert kind in ("data:image/png;base64", "data:image/jpeg;base64")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+
+
+@pytest.mark.parametrize("model", ["fexgan", "ganimation", "stargan", "landmark_label"])
+def test_a_painted_face_is_what_the_system_gives(session, easel, model):
+    told = answers.paint(session(model), {**NORA, "weights": {"joy": 0.7, "neutral": 0.3}})["pictures"][0]
+    loaded = easel(model).loaded
+    wanted = loaded.synthesize(loaded.faces["nora"], {"joy": 0.7, "neutral": 0.3})
+    assert np.array_equal(decoded(told["file"]), np.asarray(wanted))
+    assert decoded(told["file"]).std() > 5  # else the comparison would say nothing
+    assert decoded(told["picture"]).shape == (256, 256, 3)  # enlarged to be looked at
+
+
+def test_what_the_networks_read(session, easel):
+    one = session("fexgan")
+    told = answers.paint(one, {**NORA, "weights": {"joy": 1}})["pictures"][0]
+    reading = answers.read(one, {"keys": [told["key"]]})["readings"][0]
+    known = easel("fexgan").loaded.classify(Image.fromarray(decoded(told["file"])))
+    assert reading["realness"] == pytest.approx(known.realness, abs=1e-4)
+    assert reading["affects"] == pytest.approx(known.affects, abs=1e-4)
+    assert reading["judge"] is None
+    for keys, message in ((["x"], "given way"), ([], "one for every system"), (None, "one for every system")):
+        with pytest.raises(UserError, match=message):
+            answers.read(one, {"keys": keys})
+
+
+def test_a_critic_reads_units_and_the_judge_affects(session, easel, monkeypatch):
+    pair = session("fexgan", "ganimation")
+    logits = torch.zeros(1, 7).index_fill(1, torch.tensor([3]), 20.0)
+    monkeypatch.setattr(
+        easel("ganimation"), "judge", SimpleNamespace(read=lambda face: SimpleNamespace(affect_logits=logits))
+    )
+    told = answers.paint(pair, {**NORA, "weights": {"joy": 1}})["pictures"]
+    first, second = answers.read(pair, {"keys": [None, told[1]["key"]]})["readings"]
+    assert first is None
+    assert (second["realness"], second["affects"]) == (None, None)
+    assert len(second["units"]) == 17
+    assert second["judge"]["joy"] == 1
+
+
+def test_units_follow_the_affects_unless_they_are_set(session, easel):
+    pair = session("ganimation")
+    follow = answers.paint(pair, {**NORA, "weights": {"joy": 1}})["pictures"][0]["units"]
+    known = easel("ganimation").loaded.system.expression([3]).aus[0]
+    assert list(follow.values()) == pytest.approx(known.tolist(), abs=1e-6)
+    held = answers.paint(pair, {**NORA, "weights": {"joy": 1}, "units": {"45": 1}})["pictures"][0]
+    assert held["units"] == {**follow, "45": 1.0}
+
+
+def test_nothing_asked_for_is_weight_0(session):
+    for model in ("fexgan", "ganimation"):
+        assert "file" in answers.paint(session(model), NORA)["pictures"][0]
+
+
+def test_a_random_character_keeps_its_face(session):
+    one = session("fexgan")
+    sitter = one.sitter(0, FaceName.read("random:5"))
+    joy, anger = sitter.wanted(Asked({"joy": 1.0})), sitter.wanted(Asked({"anger": 1.0}))
+    both = type(joy)(affect=torch.cat([joy.affect, anger.affect]))
+    system = one.easels[0].loaded.system
+    drawn = system.sample(1, anger, "normal", torch.Generator().manual_seed(5))
+    assert torch.allclose(sitter.paint(both)[1:], drawn, atol=1e-5)
+    assert not torch.allclose(sitter.paint(joy), one.sitter(0, FaceName.read("random:6")).paint(joy), atol=1e-3)
+
+
+def test_the_second_system_gets_its_own_picture_or_the_firsts(session, easel):
+    pair = session("fexgan", "ganimation")
+    own = pair.sitter(1, FaceName.read("cast:nora")).face
+    assert torch.equal(own, easel("ganimation").cast["nora"])
+    drawn = pair.sitter(1, FaceName.read("random:5")).face
+    rest = pair.sitter(0, FaceName.read("random:5"))
+    assert np.array_equal(to_uint8(drawn), to_uint8(rest.paint(rest.wanted(Asked({"neutral": 1.0})))))
+
+
+def test_a_system_that_cannot_says_so_beside_one_that_can(session):
+    pair = session("fexgan", "landmark_label")
+    key = answers.receive(pair, encoded(halves()))["id"]
+    told = answers.paint(pair, {"face": key, "weights": {"joy": 1}})["pictures"]
+    assert "file" in told[0]
+    assert "landmarks" in told[1]["error"]
+    alone = session("landmark_label")
+    with pytest.raises(UserError, match="landmarks"):
+        answers.paint(alone, {"face": answers.receive(alone, encoded(halves()))["id"], "weights": {"joy": 1}})
+
+
+def test_the_map_holds_the_faces_it_stands_for(session):
+    one = session("fexgan")
+    told = answers.expression_map(one, {**NORA, "x": "joy", "y": "anger"})
+    tiles = decoded(told["picture"]).astype(int)
+    assert (told["steps"], tiles.shape) == (5, (360, 360, 3))
+    corners = {(0, 288): {"neutral": 1}, (288, 288): {"joy": 1}, (0, 0): {"anger": 1}, (288, 0): {"joy": 1, "anger": 1}}
+    files = [answers.paint(one, {**NORA, "weights": weights})["pictures"][0]["file"] for weights in corners.values()]
+    faces = resize_batch(np.stack([decoded(file) for file in files]), 72).astype(int)
+    for number, (left, top) in enumerate(corners):
+        tile = tiles[top : top + 72, left : left + 72]
+        assert np.abs(faces - tile).mean((1, 2, 3)).argmin() == number
+    with pytest.raises(UserError, match="'glee' is not an affect"):
+        answers.expression_map(one, {**NORA, "x": "glee", "y": "anger"})
+
+
+def test_the_cast_and_new_characters(session):
+    one = session("fexgan")
+    cast = answers.gallery(one)
+    assert [face["id"] for face in cast["faces"]] == ["cast:nora", "cast:tariq"]
+    assert decoded(cast["faces"][0]["picture"]).shape == (96, 96, 3)
+    made = answers.characters(one, {"count": 2})["faces"]
+    assert len({face["id"] for face in made}) == 2
+    with pytest.raises(UserError, match="can draw random characters"):
+        answers.characters(session("ganimation"), {"count": 1})
+
+
+def test_a_cast_that_is_gone_is_said_without_the_machines_paths(session, monkeypatch):
+    one = session("fexgan")
+    monkeypatch.setattr(type(one), "cast", lambda self: (_ for _ in ()).throw(UserError("/home/me/data is gone")))
+    assert answers.gallery(one) == {"faces": [], "note": "data is gone"}
+
+
+def test_the_face_as_it_was_given(session):
+    one = session("fexgan")
+    key = answers.receive(one, encoded(halves()))["id"]
+    shown = decoded(answers.source(one, {"face": key})["picture"])
+    assert shown[128, 40, 0] > 200
+    assert shown[128, 220, 2] > 200
+    with pytest.raises(UserError, match="There is no character 'zoe' here; expected one of nora, tariq"):
+        answers.source(one, {"face": "cast:zoe"})
+
+
+def test_films_of_two_systems(session):
+    pair = session("fexgan", "ganimation")
+    keyframes = [{"time": 0, "weights": {"neutral": 1}}, {"time": 0.5, "weights": {"joy": 1}}]
+    told = answers.preview(pair, {**NORA, "keyframes": keyframes, "fps": 4})
+    assert [len(film) for film in told["films"]] == [3, 3]
+    data, kind, name = answers.export(pair, {**NORA, "keyframes": keyframes, "fps": 4, "format": "mp4"})
+    assert (kind, name) == ("video/mp4", "expression.mp4")
+    assert data[4:8] == b"ftyp"
+    with pytest.raises(UserError, match="format is 'exe'"):
+        answers.export(pair, {**NORA, "keyframes": keyframes, "format": "exe"})
+
+
+def test_facts_of_the_page(session):
+    about = session("fexgan", "ganimation").about()
+    assert [system["model"] for system in about["systems"]] == ["fexgan", "ganimation"]
+    assert about["complex"] == [("anger", "sadness"), ("joy", "disgust"), ("fear", "surprise")]
+    assert len(about["units"]) == 17
+    assert session("fexgan").about()["units"] == []

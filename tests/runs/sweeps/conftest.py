@@ -1,0 +1,67 @@
+"""Sweeps in the process of the tests, since starting one takes longer than its runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TINY
+
+_OWN = ("trainer.checkpoint_every=1", "trainer.max_steps=3", "trainer.log_every=1000")
+#: Runs of half a second: a checkpoint every iteration, and no curve of the losses to draw.
+SMALL = (*[o for o in TINY if o.partition("=")[0] not in {own.partition("=")[0] for own in _OWN}], *_OWN)
+
+
+def without(overrides: Sequence[str]) -> list[str]:
+    """The options of a small run that a test does not give itself."""
+    given = {override.partition("=")[0] for override in overrides}
+    return [option for option in SMALL if option.partition("=")[0] not in given]
+
+
+@dataclass
+class Ended:
+    """What a command left: exit code, what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch, capfd) -> Callable[..., Ended]:
+    """`python -m fexgan_lit.train -m ...` in a folder of the test's own; drawing the report takes a second."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*overrides: str, small: bool = True, report: bool = False) -> Ended:
+        from fexgan_lit.train import main
+
+        capfd.readouterr()
+        code = 0
+        with monkeypatch.context() as patch:
+            patch.setenv("HYDRA_FULL_ERROR", "0")  # the door sets it, and it is to be as before afterwards
+            patch.setattr(sys, "argv", ["train", "-m", *(without(overrides) if small else ()), *overrides])
+            if not report:
+                patch.setattr("fexgan_lit.evaluation.sweep_report.report.write_sweep_report", lambda *_: None)
+            try:
+                main()
+            except SystemExit as end:
+                code = int(end.code or 0)
+        printed = capfd.readouterr()
+        return Ended(code, printed.out, printed.err)
+
+    return call
+
+
+@pytest.fixture
+def the_sweep(tmp_path) -> Callable[[], Path]:
+    """The only sweep folder there is."""
+
+    def find() -> Path:
+        (folder,) = (tmp_path / "multirun").iterdir()
+        return folder
+
+    return find

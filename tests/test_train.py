@@ -1,0 +1,267 @@
+"""`python -m fexgan_lit.train` as a user runs it: what it leaves, how it goes on after a kill, how it fails."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+
+from fexgan_lit.runs.weights import load_system
+from tests.conftest import TINY, run_train, write_frames
+
+
+def newest_run(folder: Path) -> Path:
+    return max((folder / "outputs").iterdir(), key=lambda path: path.stat().st_mtime)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, str]:
+    """A finished tiny run with judge, validation and grids, and what it printed."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = run_train(
+        folder, *TINY, "trainer.max_steps=12", "metrics.judge=true", "trainer.val_every=6", "trainer.figures_every=6"
+    )
+    return newest_run(folder), done.stdout
+
+
+def test_a_run_leaves_the_run_folder_of_the_contract(finished):
+    run, printed = finished
+    expected = [
+        "config.yaml",
+        "metrics.csv",
+        "report.md",
+        "result.json",
+        "checkpoints/last.ckpt",
+        "checkpoints/best.ckpt",
+    ]
+    figures = ["affects", "affects_and_truth", "samples_normal", "samples_fitted", "complex", "losses", "confusion"]
+    weights = ["encoder", "decoder", "discriminator", "prior"]
+    expected += [f"figures/{name}.png" for name in figures] + [f"weights/{name}.safetensors" for name in weights]
+    assert [name for name in expected if not (run / name).is_file()] == []
+    assert [path for path in run.rglob("*") if "partial" in path.name] == []
+    assert str(run.name) in printed
+    assert "Table 1" in printed
+
+
+def test_config_yaml_has_every_preset_filled_in(finished):
+    config = OmegaConf.load(finished[0] / "config.yaml")
+    assert config.model.sigma == "log_sigma"
+    assert config.model.lambda_mode == "one"
+    assert config.loss.l1_reduction == "mean"
+    assert config.data.affects[3] == "joy"
+
+
+def test_metrics_csv_counts_iterations(finished):
+    with (finished[0] / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["iteration"]) for row in rows] == [2, 4, 6, 8, 10, 12]
+    assert all(float(row["loss/generator"]) > 0 for row in rows)
+    validated = [int(row["iteration"]) for row in rows if row["val/ssim"]]
+    assert validated == [6, 12]
+    last = rows[-1]
+    assert 0 <= float(last["final/val/judge_affect_accuracy"]) <= 1
+    assert 0 <= float(last["final/val/d_fake_binary"]) <= 1
+
+
+def test_report_holds_table_1_for_both_splits_and_its_recipes(finished):
+    report = (finished[0] / "report.md").read_text()
+    assert "| Train |" in report
+    assert "| Validation |" in report
+    assert "fd_judge" in report
+    assert "How each number was made" in report
+
+
+def test_the_run_folder_gives_the_system_back(finished):
+    run, _ = finished
+    system, from_checkpoint = load_system(run), load_system(run / "checkpoints" / "last.ckpt")
+    x = torch.rand(2, 3, 32, 32) * 2 - 1
+    joy = system.expression([3, 3])
+    face = system.synthesize(x, system.expression([4, 4]), joy)
+    assert face.shape == x.shape
+    assert torch.equal(face, from_checkpoint.synthesize(x, system.expression([4, 4]), joy))
+    assert system.sample(3, system.expression([0, 1, 2]), prior="fitted").shape == (3, 3, 32, 32)
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM"])
+def test_a_run_ended_by_a_signal_goes_on_to_the_weights_of_an_uninterrupted_one(how, tmp_path):
+    steps = "trainer.max_steps=61"
+    whole = tmp_path / "whole"
+    killed = tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    run_train(whole, *TINY, steps)
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fexgan_lit.train", *TINY, steps],
+        cwd=killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(killed.glob("outputs/*/checkpoints/last.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(getattr(signal, how))
+    assert process.wait() == {"SIGKILL": -signal.SIGKILL, "SIGTERM": 75}[how]
+    run = newest_run(killed)
+    stopped_at = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["iteration"]
+    assert 0 < stopped_at < 61
+    run_train(killed, f"run={run}")
+
+    a = torch.load(newest_run(whole) / "checkpoints/last.ckpt", weights_only=True)
+    b = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    assert a["iteration"] == b["iteration"] == 61
+    assert [k for k in a["state_dict"] if not torch.equal(a["state_dict"][k], b["state_dict"][k])] == []
+    for ours, theirs in zip(a["optimizer_states"], b["optimizer_states"], strict=True):
+        for key, state in ours["state"].items():
+            assert all(torch.equal(value, theirs["state"][key][name]) for name, value in state.items())
+    for part in ("encoder", "decoder", "discriminator", "prior"):
+        left, right = (load_file(r / "weights" / f"{part}.safetensors") for r in (newest_run(whole), run))
+        assert all(torch.equal(left[k], right[k]) for k in left)
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    assert [int(row["iteration"]) for row in rows] == [*range(2, 61, 2), 61]
+
+
+def test_a_run_can_be_made_longer_but_not_changed(finished, tmp_path):
+    run, _ = finished
+    longer = run_train(tmp_path, f"run={run}", "trainer.max_steps=14")
+    assert "going on at iteration 12" in longer.stdout
+    refused = run_train(tmp_path, f"run={run}", "model.width=1", check=False)
+    assert refused.returncode == 2
+    assert "model.width=1" in refused.stderr
+
+
+def test_training_on_frames_from_disk_and_empty_validation_is_said(tmp_path):
+    write_frames(tmp_path / "data", frames=1)
+    done = run_train(
+        tmp_path, *TINY, "dataset=mhfed", f"dataset.root={tmp_path / 'data'}", "trainer.max_steps=4",
+        "model=fexgan_meta", "metrics.judge=true",
+    )  # fmt: skip
+    assert "no validation set" in done.stdout
+    assert "No validation frames" in (newest_run(tmp_path) / "report.md").read_text()
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path):
+    root = write_frames(tmp_path / "data", frames=2)
+    mhfed = ("dataset=mhfed", f"dataset.root={root}", "recipe=studio_cartoon")
+    run_train(tmp_path, *mhfed, *TINY, "trainer.max_steps=2")
+    run = newest_run(tmp_path)
+    (root / "p0" / "joy" / "p0_joy_000.png").unlink()
+    refused = run_train(tmp_path, f"run={run}", "trainer.max_steps=4", check=False)
+    assert refused.returncode == 2
+    assert "changed since the run was started" in refused.stderr
+
+
+MISTAKES = {
+    "unknown override": (["loss.alfa=1"], ["loss.alfa", "Did you mean loss.alpha?"]),
+    "several at once": (["loss.alfa=1", "model.depth=2"], ["loss.alfa", "model.depth"]),
+    "misspelt option": (["dataset=mhfedd"], ["mhfedd", "mhfed"]),
+    "wrong type": (["loss.alpha=many", "trainer.max_steps=0"], ["loss.alpha=many"]),
+    "several values": (["loss.alpha=-1", "trainer.max_steps=0", "model.sigma=x"], ["loss.alpha", "max_steps", "sigma"]),
+    "image size": (["dataset.image_size=100"], ["image_size=100", "128"]),
+    "missing root": (["dataset=ferg"], ["dataset.root", "request"]),
+    "root that is not there": (["dataset=mhfed", "dataset.root=/no/such/place"], ["/no/such/place"]),
+    "misspelt affect": (["dataset.affects=[joy,angre]"], ["angre", "anger"]),
+    "batch larger than the data": ([*TINY, "dataset.batch_size=4000"], ["4000", "dataset.batch_size"]),
+    "batch of one": ([*TINY, "dataset.batch_size=1"], ["dataset.batch_size"]),
+    "no such run": (["run=no/such/run"], ["run=no/such/run", "no such folder"]),
+    "code in a config": (["model._target_=os.system"], ["os.system", "refused"]),
+    "gpu where none is": ([*TINY, "trainer.accelerator=gpu"], ["trainer.accelerator=gpu", "no GPU"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_end_with_exit_code_2_and_a_message(mistake, tmp_path):
+    if mistake == "gpu where none is" and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    overrides, named = MISTAKES[mistake]
+    done = run_train(tmp_path, *overrides, check=False)
+    assert done.returncode == 2, done.stderr
+    assert [word for word in named if word not in done.stderr] == []
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.rglob("config.yaml")) == []
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_named_before_frames_are_packed(tmp_path):
+    done = run_train(tmp_path, "trainer=gpu", check=False)
+    assert done.returncode == 2
+    assert "no GPU" in done.stderr
+    assert "frames" not in done.stdout
+
+
+def test_an_output_folder_that_is_a_file(tmp_path):
+    (tmp_path / "outputs").write_text("in the way")
+    done = run_train(tmp_path, *TINY, check=False)
+    assert done.returncode == 2
+    assert "outputs" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_explains_every_group(tmp_path):
+    done = run_train(tmp_path, "--help")
+    groups = ("dataset", "model", "loss", "optimizer", "trainer", "logger", "callbacks", "recipe", "experiment")
+    assert [g for g in groups if f"\n  {g} " not in done.stdout] == []
+    assert "dataset=ferg" in done.stdout
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path):
+    """Without VGG19 and without a judge, the perceptual loss of landmark_label has no network."""
+    tiny = [option for option in TINY if not option.startswith("model.latent_size")]
+    done = run_train(tmp_path, "model=landmark_label", *tiny, check=False)
+    assert done.returncode == 2
+    assert "perceptual loss has no network" in done.stderr
+    assert not list((tmp_path / "outputs").glob("*"))
+
+
+def test_a_judge_that_cannot_know_the_people_says_so(tmp_path):
+    options = [
+        *TINY,
+        "metrics.judge=true",
+        "dataset.split=identity",
+        "dataset.val_fraction=0.4",
+        "dataset.identities=3",
+    ]
+    run_train(tmp_path, *options, "trainer.max_steps=2")
+    report = (newest_run(tmp_path) / "report.md").read_text()
+    assert "has never seen the validation split's people" in report
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a terminal of POSIX")
+def test_on_a_terminal_a_run_and_its_sequel_end_with_their_report(tmp_path):
+    import pty
+
+    def on_a_terminal(*options):
+        """What stands on the terminal; the process has ended well."""
+        master, slave = pty.openpty()
+        command = [sys.executable, "-m", "fexgan_lit.train", *options]
+        env = os.environ | {"TERM": "xterm-256color", "COLUMNS": "120"}
+        process = subprocess.Popen(command, cwd=tmp_path, env=env, stdin=slave, stdout=slave, stderr=slave)
+        os.close(slave)
+        shown = b""
+        while chunk := read_some(master):
+            shown += chunk
+        os.close(master)
+        assert process.wait() == 0, shown.decode(errors="replace")[-3000:]
+        return shown.decode(errors="replace")
+
+    def read_some(master):
+        try:
+            return os.read(master, 65536)
+        except OSError:  # of Linux, where the other end was closed
+            return b""
+
+    shown = on_a_terminal(*TINY, "metrics.judge=true", "trainer.max_steps=4", "trainer.val_every=2")
+    (run,) = tmp_path.glob("outputs/*")
+    assert "Image quality" in shown
+    assert "Image quality" in (run / "report.md").read_text()
+    (run / "report.md").unlink()
+    on_a_terminal(f"run={run}", "+trainer.enable_progress_bar=false")
+    assert (run / "report.md").is_file(), "measured again, with no iteration left"
