@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from fexgan_lit import prepare as door
+from fexgan_lit.data import prepare as data_prepare
 from fexgan_lit.data.checks.report import FILES
 from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.data.table import Drop
@@ -244,8 +245,8 @@ def test_the_detector_rests_where_landmarks_are_known(monkeypatch):
         raise AssertionError("not to be asked")
 
     stand_in(monkeypatch, "fexgan_lit.data.faces.detect", detect_landmarks=detect_landmarks)
-    studio = door.Material(DatasetConfig(detector="mediapipe"))
-    assert door.with_landmarks(studio, None) is studio  # type: ignore[arg-type]
+    studio = data_prepare.Material(DatasetConfig(detector="mediapipe"))
+    assert data_prepare.with_landmarks(studio, None) is studio  # type: ignore[arg-type]
 
 
 def test_action_units_survive_the_detector_in_their_scale(tmp_path):
@@ -257,21 +258,21 @@ def test_action_units_survive_the_detector_in_their_scale(tmp_path):
     frame = frame.assign(**{name: np.float32([0.2, 1.0]) for name in AU_COLUMNS})
     found = tmp_path / "found.csv"
     found.write_text("path,x00\nb.png,3\n")
-    merged = pd.read_csv(door.merge_annotations(FrameTable(frame, AFFECTS, ("p",), tmp_path), found))
+    merged = pd.read_csv(data_prepare.merge_annotations(FrameTable(frame, AFFECTS, ("p",), tmp_path), found))
     assert merged[["path", "x00", "take", "au12"]].to_numpy().tolist() == [["b.png", 3, 2, 5.0]]
 
 
 def test_train_command_keeps_the_users_words():
     config = DatasetConfig(root="a b")
     overrides = ["dataset=folder", "dataset.root=a b", "out=x", "+dataset.flip=0"]
-    assert door.train_command(overrides, config, config) == (
+    assert data_prepare.train_command(overrides, config, config) == (
         "python -m fexgan_lit.train dataset=folder 'dataset.root=a b' +dataset.flip=0"
     )
     folder = replace(config, name="folder", layout="folder", pattern="{identity}/{affect}/*")
-    new = door.train_command(overrides, config, folder)
+    new = data_prepare.train_command(overrides, config, folder)
     assert new.endswith("""'dataset.pattern="{identity}/{affect}/*"'""")
     assert "dataset.layout" not in new
-    assert "dataset.root=c" in door.train_command(overrides, config, replace(config, root="c"))
+    assert "dataset.root=c" in data_prepare.train_command(overrides, config, replace(config, root="c"))
 
 
 def test_a_studio_writes_its_frames_as_files_and_reads_them_back(prepare) -> None:

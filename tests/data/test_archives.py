@@ -202,7 +202,7 @@ def test_a_disk_that_fills_up_half_way(write_cast, tmp_path, cache, monkeypatch)
 def test_a_kill_leaves_nothing_that_is_taken_for_whole(write_cast, tmp_path, cache):
     archive = pack(write_cast(), tmp_path, ".zip")
     code = (
-        "import os, shutil, sys\nfrom fexgan_lit.data import archives\nfrom pathlib import Path\n"
+        "import os, shutil, sys\nfrom fexgan_lit.data.datasets import archives\nfrom pathlib import Path\n"
         "copy, seen = shutil.copyfileobj, []\n"
         "def dying(*arguments):\n    seen.append(1)\n    copy(*arguments)\n    len(seen) > 5 and os._exit(9)\n"
         "archives.shutil.copyfileobj = dying\narchives.unpack(Path(sys.argv[1]), sys.argv[2])\n"

@@ -33,7 +33,7 @@ def png(pixels):
 
 SLOW_BUILD = """
 import sys, time
-from fexgan_lit.data import packing, sources
+from fexgan_lit.data.packing import pack as packing, sources
 from fexgan_lit.data.datamodule import open_dataset
 from fexgan_lit.data.config import DatasetConfig
 packing._CHUNK = 2

@@ -230,7 +230,7 @@ def test_a_place_that_is_no_run(tmp_path):
 
 
 def test_the_shipped_model_is_named_where_it_is_missing(monkeypatch, tmp_path):
-    monkeypatch.setattr("fexgan_lit.runs.folder.__file__", str(tmp_path / "runfolder.py"))
+    monkeypatch.setattr("fexgan_lit.runs.folder.__file__", str(tmp_path / "runs" / "folder.py"))
     with pytest.raises(UserError, match="the model that comes with the package is missing"):
         RunFolder.shipped()
 

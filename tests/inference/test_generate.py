@@ -82,7 +82,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes_end_with_exit_code_2_and_leave_nothing(mistake, generate, runs, monkeypatch):
-    monkeypatch.setattr("fexgan_lit.runs.folder.__file__", str(Path.cwd() / "elsewhere" / "runfolder.py"))
+    monkeypatch.setattr("fexgan_lit.runs.folder.__file__", str(Path.cwd() / "elsewhere" / "runs" / "folder.py"))
     Path("file").write_text("in the way")
     Path("full").mkdir()
     (Path("full") / "kept").write_text("mine")

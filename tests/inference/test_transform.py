@@ -141,7 +141,7 @@ def test_without_a_run_the_shipped_one_is_taken_with_its_faces(generate, runs, t
     shipped = shutil.copytree(runs("fexgan"), package / "models" / "cartoon")
     (shipped / "faces").mkdir()
     Image.new("RGB", (64, 64), (10, 200, 10)).save(shipped / "faces" / "iris.png")
-    monkeypatch.setattr("fexgan_lit.runs.folder.__file__", str(package / "runfolder.py"))
+    monkeypatch.setattr("fexgan_lit.runs.folder.__file__", str(package / "runs" / "folder.py"))
     # its data must not be drawn for that
     monkeypatch.setattr("fexgan_lit.data.datamodule.FrameDataModule.setup", lambda self: pytest.fail("data opened"))
     assert RunFolder.shipped().path == shipped
