@@ -24,10 +24,11 @@ demo: $(STAMP)   ## train on the embedded cartoon cast and show where the pictur
 test: $(STAMP)   ## every test, two files at a time
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-lint: $(STAMP)   ## style, names, types
+lint: $(STAMP)   ## style, names, types, the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 format: $(STAMP) ## apply the style
 	$(BIN)/ruff check --fix .

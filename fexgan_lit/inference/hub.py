@@ -95,7 +95,6 @@ def fetch(
     """
     if Path(model_id).is_dir():
         return RunFolder.at(model_id).path
-    import httpx
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -104,7 +103,7 @@ def fetch(
             model_id, revision=revision, cache_dir=cache_dir, force_download=force_download,
             local_files_only=local_files_only, token=token, allow_patterns=list(FETCHED),
         )  # fmt: skip
-    except (HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"{model_id} is no folder here, and the Hub did not give it: {reason}. Expected a run folder, or user/name "
