@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from fexgan_lit import load
 from fexgan_lit.runs.config import train_settings
 from fexgan_lit.runs.folder import RunFolder
+from fexgan_lit.training.callbacks import AdversarialCut, LinearDecay
 from fexgan_lit.training.trainer import build_trainer
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.trust import TARGETS, foreign_packages, load_target, trust
@@ -149,3 +150,13 @@ def test_the_allow_list_holds_what_is_ours_alone():
         load_target(name)
     with pytest.raises(UserError, match="Popen is refused"):
         load_target("subprocess.Popen")
+
+
+def test_names_of_version_0_1_mean_the_classes_of_today():
+    old = composed("callbacks.linear_decay.start=0.5")
+    old.callbacks.adversarial_cut._target_ = "fexgan_lit.callbacks.AdversarialCut"
+    old.callbacks.linear_decay._target_ = "fexgan_lit.callbacks.LinearDecay"
+    assert foreign_packages(OmegaConf.to_container(old)) == []
+    built = train_settings(old).callbacks
+    assert {type(callback) for callback in built.values()} == {AdversarialCut, LinearDecay}
+    assert load_target("fexgan_lit.callbacks.LinearDecay") is LinearDecay
