@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from fexgan_lit.benchmarks.config import BenchmarkSettings
-from fexgan_lit.utils.hydra import run_door
+from fexgan_lit.utils.hydra import run_command
 
 
 def benchmark(cfg: DictConfig) -> None:
@@ -46,7 +46,7 @@ def benchmark(cfg: DictConfig) -> None:
 
 def main() -> None:
     """Run the command."""
-    run_door(benchmark, "benchmark")
+    run_command(benchmark, "benchmark")
 
 
 if __name__ == "__main__":

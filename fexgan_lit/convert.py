@@ -1,4 +1,4 @@
-"""`python -m fexgan_lit.convert`: the authors' Keras weights as a run folder that every door takes."""
+"""`python -m fexgan_lit.convert`: the authors' Keras weights as a run folder that every command takes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fexgan_lit.utils.hydra import no_stray_folder, out_trouble, run_door, stamp
+from fexgan_lit.utils.hydra import no_stray_folder, out_trouble, run_command, stamp
 
 if TYPE_CHECKING:
     from fexgan_lit.runs.keras.convert import ConvertSettings
@@ -95,9 +95,9 @@ def convert_folder(out: str | None, model: str) -> str:
 
 
 def main() -> None:
-    """The door."""
+    """The command."""
     OmegaConf.register_new_resolver("fexgan_convert_folder", convert_folder, use_cache=True, replace=True)
-    run_door(convert, "convert")
+    run_command(convert, "convert")
 
 
 if __name__ == "__main__":

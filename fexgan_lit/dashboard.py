@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hydra import run_door
+from fexgan_lit.utils.hydra import run_command
 
 
 def dashboard(cfg: DictConfig) -> None:
@@ -80,8 +80,8 @@ def require_entity(entity: str | None) -> str:
 
 
 def main() -> None:
-    """The door."""
-    run_door(dashboard, "dashboard")
+    """The command."""
+    run_command(dashboard, "dashboard")
 
 
 if __name__ == "__main__":

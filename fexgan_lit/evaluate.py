@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from fexgan_lit.utils.hydra import run_door, stamp
+from fexgan_lit.utils.hydra import run_command, stamp
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +51,7 @@ def evaluate(cfg: DictConfig) -> None:
 
 def find(settings: EvaluationSettings, command: str, console: Console) -> Findings:
     """What `protocol` asks for."""
-    from fexgan_lit.evaluation.methods import open_contenders
+    from fexgan_lit.evaluation.methods import open_methods
     from fexgan_lit.evaluation.protocols.augmentation import find_augmentation
     from fexgan_lit.evaluation.protocols.classifier import require_network
     from fexgan_lit.evaluation.protocols.clips_report import find_clips
@@ -62,10 +62,10 @@ def find(settings: EvaluationSettings, command: str, console: Console) -> Findin
     if settings.protocol == "augmentation":
         require_network(settings.augmentation.network)  # before minutes are spent on faces for it
     with stages(console) as stage:
-        contenders = open_contenders(settings, stage("opening runs"))
-        ground = common_ground(contenders, settings, stage("preparing frames"))
+        methods = open_methods(settings, stage("opening runs"))
+        ground = common_ground(methods, settings, stage("preparing frames"))
         measure = {"quality": find_quality, "augmentation": find_augmentation, "clips": find_clips}[settings.protocol]
-        return measure(contenders, ground, settings, command, stage)
+        return measure(methods, ground, settings, command, stage)
 
 
 def evaluation_folder(out: str | None, run: str | None, runs: Sequence[str]) -> str:
@@ -78,9 +78,9 @@ def evaluation_folder(out: str | None, run: str | None, runs: Sequence[str]) -> 
 
 
 def main() -> None:
-    """The door."""
+    """The command."""
     OmegaConf.register_new_resolver("fexgan_evaluation_folder", evaluation_folder, use_cache=True, replace=True)
-    run_door(evaluate, "evaluate")
+    run_command(evaluate, "evaluate")
 
 
 if __name__ == "__main__":

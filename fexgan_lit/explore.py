@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fexgan_lit.utils.hydra import run_door
+from fexgan_lit.utils.hydra import run_command
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from fexgan_lit.inference.app.config import ExploreSettings
-    from fexgan_lit.inference.app.model import Easel
+    from fexgan_lit.inference.app.model import AppModel
 
 
 def explore(cfg: DictConfig) -> None:
@@ -70,20 +70,20 @@ def serve(cfg: DictConfig, folder: Path) -> None:
         server.close(verbose=False)
 
 
-def open_easels(settings: ExploreSettings, console: Console) -> list[Easel]:
+def open_easels(settings: ExploreSettings, console: Console) -> list[AppModel]:
     """The systems of `run` and `other`, and in a line each what they are.
 
     Raises:
         UserError: no run there, weights that are missing or do not fit, or a device that is not there.
     """
-    from fexgan_lit.inference.app.model import Easel
+    from fexgan_lit.inference.app.model import AppModel
     from fexgan_lit.inference.loaded_system import load
 
     places = [settings.run, *([settings.other] if settings.other else [])]
     easels = []
     for place in places:
         loaded = load(place, settings.device)
-        easels.append(Easel(loaded, loaded.folder.resolve().name))
+        easels.append(AppModel(loaded, loaded.folder.resolve().name))
         console.print(
             f"  {loaded.folder}: {loaded.name} trained on {loaded.run.dataset.name} at {loaded.image_size} px",
             markup=False,
@@ -103,7 +103,7 @@ def announce(settings: ExploreSettings, server: Any, console: Console) -> None:
         )
 
 
-def find_judges(easels: list[Easel]) -> None:
+def find_judges(easels: list[AppModel]) -> None:
     """Give every system the judge of its data, where training or evaluation left one in the cache."""
     from fexgan_lit.inference.app.model import cached_judge
 
@@ -117,9 +117,9 @@ def session_folder() -> str:
 
 
 def main() -> None:
-    """The door."""
+    """The command."""
     OmegaConf.register_new_resolver("fexgan_session_folder", session_folder, use_cache=True, replace=True)
-    run_door(explore, "explore")
+    run_command(explore, "explore")
     sys.stdout.flush()
     # a thread that still looks for a judge, in the middle of torch's code, would abort an orderly end of Python
     os._exit(0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hydra import no_stray_folder, results_folder, run_door
+from fexgan_lit.utils.hydra import no_stray_folder, results_folder, run_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -135,9 +135,9 @@ def export_folder(out: str | None, form: str, run: str | None) -> str:
 
 
 def main() -> None:
-    """The door."""
+    """The command."""
     OmegaConf.register_new_resolver("fexgan_export_folder", export_folder, use_cache=True, replace=True)
-    run_door(export, "export")
+    run_command(export, "export")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from fexgan_lit.inference.output import check_out
 from fexgan_lit.inference.session import about, open_run
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hydra import no_stray_folder, results_folder, run_door
+from fexgan_lit.utils.hydra import no_stray_folder, results_folder, run_command
 
 if TYPE_CHECKING:
     from fexgan_lit.inference.config import GenerateSettings
@@ -28,14 +28,14 @@ def generate(cfg: DictConfig) -> None:
     with no_stray_folder(folder):
         check_out(cfg.out, folder)
         settings, options = checked(cfg)
-        bench = open_run(settings, folder, console)
+        session = open_run(settings, folder, console)
 
         from fexgan_lit.inference.modes import MODES
 
-        MODES[settings.mode].make(bench, options)
-        bench.album.close(about(bench, options))
-    console.print(f"\n  {len(bench.album.pictures)} pictures", markup=False)
-    for name, shows in bench.album.files.items():
+        MODES[settings.mode].make(session, options)
+        session.output.close(about(session, options))
+    console.print(f"\n  {len(session.output.pictures)} pictures", markup=False)
+    for name, shows in session.output.files.items():
         console.print(f"  {name:<16} {shows}", markup=False)
     console.print(f"  written to {folder}", markup=False)
 
@@ -64,9 +64,9 @@ def generation_folder(out: str | None, mode: str, run: str | None) -> str:
 
 
 def main() -> None:
-    """The door."""
+    """The command."""
     OmegaConf.register_new_resolver("fexgan_generation_folder", generation_folder, use_cache=True, replace=True)
-    run_door(generate, "generate")
+    run_command(generate, "generate")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from fexgan_lit.data.prepare import (
     write_pack,
 )
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hydra import no_stray_folder, out_trouble, run_door, stamp
+from fexgan_lit.utils.hydra import no_stray_folder, out_trouble, run_command, stamp
 
 NOT_TRAINABLE = 1
 
@@ -66,9 +66,9 @@ def report_folder(out: str | None, name: str) -> str:
 
 
 def main() -> None:
-    """The door."""
+    """The command."""
     OmegaConf.register_new_resolver("fexgan_report_folder", report_folder, use_cache=True, replace=True)
-    run_door(prepare, "prepare")
+    run_command(prepare, "prepare")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from fexgan_lit.utils.hydra import run_door
+from fexgan_lit.utils.hydra import run_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,10 +64,10 @@ def _run(settings: ReportSettings, console: Console) -> None:
 
 
 def main() -> None:
-    """The door."""
+    """The command."""
     # conf/sweep is a group of the training options: Hydra would look there for a file of the folder's name
     sys.argv[1:] = [f"sweep_dir={a.removeprefix('sweep=')}" if a.startswith("sweep=") else a for a in sys.argv[1:]]
-    run_door(report, "report")
+    run_command(report, "report")
 
 
 if __name__ == "__main__":

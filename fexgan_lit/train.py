@@ -10,7 +10,7 @@ from fexgan_lit.runs.folder import register_resolver
 from fexgan_lit.training.fit import is_started_among_several, train_run
 from fexgan_lit.utils.console import train_console
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hydra import fail, run_door
+from fexgan_lit.utils.hydra import fail, run_command
 
 
 def train(cfg: DictConfig) -> Any:
@@ -35,7 +35,7 @@ def main() -> None:
     register_resolver()
     try:
         if not is_started_among_several():
-            run_door(train, "train")
+            run_command(train, "train")
             return
         from fexgan_lit.training.distributed import connect, disconnect, find_environment
         from fexgan_lit.training.follow import follow
@@ -46,7 +46,7 @@ def main() -> None:
             return
         if environment is not None:
             connect(environment)  # the others wait there
-        run_door(train, "train")
+        run_command(train, "train")
         disconnect()
     except UserError as error:
         fail(str(error))

@@ -22,9 +22,9 @@ if sys.platform != "win32":
     _CONTEXT.set_forkserver_preload(["torch", "lightning.pytorch", "torchmetrics", "hydra", "sklearn", "pandas"])
 
 
-def run_door(folder: Path, door: str, *overrides: str, timeout: int = 200) -> subprocess.CompletedProcess:
-    """`python -m fexgan_lit.<door> <overrides>` in `folder`."""
-    command = [f"fexgan_lit.{door}", *map(str, overrides)]
+def run_command(folder: Path, command: str, *overrides: str, timeout: int = 200) -> subprocess.CompletedProcess:
+    """`python -m fexgan_lit.<command> <overrides>` in `folder`."""
+    command = [f"fexgan_lit.{command}", *map(str, overrides)]
     with tempfile.TemporaryDirectory() as written:
         process = _CONTEXT.Process(target=_as_main, args=(command, str(folder), dict(os.environ), written))
         process.start()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.commands import run_door
+from tests.commands import run_command
 
 os.environ.setdefault("WANDB_MODE", "offline")
 # one thread a worker: two that share two cores are several times slower with two each
@@ -38,7 +38,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_train(folder: Path, *overrides: str, check: bool = True, timeout: int = 200) -> subprocess.CompletedProcess:
     """`python -m fexgan_lit.train` in `folder`."""
-    done = run_door(folder, "train", *overrides, timeout=timeout)
+    done = run_command(folder, "train", *overrides, timeout=timeout)
     if check and done.returncode:
         raise AssertionError(f"exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
     return done

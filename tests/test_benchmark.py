@@ -1,4 +1,4 @@
-"""The benchmark door: what it writes and what it refuses; no time is asserted."""
+"""The benchmark command: what it writes and what it refuses; no time is asserted."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fexgan_lit.benchmarks.config import BenchmarkSettings
 from fexgan_lit.benchmarks.report import Result
 from fexgan_lit.utils.hydra import conf_folder
 from fexgan_lit.utils.timing import Spread, Timing, take_turns
-from tests.commands import run_door
+from tests.commands import run_command
 
 
 def run_benchmark(folder, *overrides):
-    return run_door(folder, "benchmark", *overrides)
+    return run_command(folder, "benchmark", *overrides)
 
 
 @pytest.fixture(scope="module")

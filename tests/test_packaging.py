@@ -37,7 +37,7 @@ def installed(tmp_path_factory) -> Path:
 
 
 def test_configuration_comes_from_the_wheel(installed, tmp_path):
-    where = python(tmp_path, installed, "-c", "from fexgan_lit.runs.config import conf_folder; print(conf_folder())")
+    where = python(tmp_path, installed, "-c", "from fexgan_lit.utils.hydra import conf_folder; print(conf_folder())")
     assert Path(where.strip()) == installed / "fexgan_lit" / "conf"
     shipped = {path.relative_to(REPO / "conf") for path in (REPO / "conf").rglob("*.yaml")}
     carried = {path.relative_to(where.strip()) for path in Path(where.strip()).rglob("*.yaml")}

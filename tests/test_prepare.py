@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fexgan_lit import prepare as door
+from fexgan_lit import prepare as command
 from fexgan_lit.data import prepare as data_prepare
 from fexgan_lit.data.checks.report import FILES
 from fexgan_lit.data.config import DatasetConfig
@@ -36,7 +36,7 @@ class Done:
 
 @pytest.fixture
 def prepare(tmp_path, monkeypatch, capsys):
-    """Runs the door in this process, in an empty folder; a process of its own would cost seconds a test."""
+    """Runs the command in this process, in an empty folder; a process of its own would cost seconds a test."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)
@@ -44,9 +44,9 @@ def prepare(tmp_path, monkeypatch, capsys):
 
     def run(*overrides: str) -> Done:
         monkeypatch.setattr(sys, "argv", ["prepare.py", *overrides])
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # the door sets it, and other tests look at it
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # the command sets it, and other tests look at it
         try:
-            door.main()
+            command.main()
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)

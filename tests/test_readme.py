@@ -57,11 +57,11 @@ def other_commands() -> list[str]:
 
 @pytest.mark.parametrize("line", other_commands())
 def test_commands_of_the_other_doors_compose(line):
-    door, *overrides = shlex.split(line, comments=True)[2:]
-    # the door itself reads sweep=DIR so, since `sweep` is a group of conf/
+    command, *overrides = shlex.split(line, comments=True)[2:]
+    # the command itself reads sweep=DIR so, since `sweep` is a group of conf/
     overrides = [re.sub("^sweep=", "sweep_dir=", override) for override in overrides]
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        compose(door.removeprefix("fexgan_lit."), overrides)
+        compose(command.removeprefix("fexgan_lit."), overrides)
 
 
 def test_make_targets_exist():

@@ -12,7 +12,7 @@ import torch
 from fexgan_lit.expression import Expression
 from fexgan_lit.runs.weights import load_system
 from fexgan_lit.utils.errors import UserError
-from tests.commands import run_door
+from tests.commands import run_command
 from tests.conftest import TINY, run_train
 from tests.data.standins import write_emotionet
 
@@ -66,12 +66,12 @@ def test_the_run_folder_gives_the_system_back(finished):
 
 
 def test_the_other_doors_take_the_run_or_say_why_not(finished, tmp_path):
-    def door(name: str, *overrides: str) -> subprocess.CompletedProcess:
-        return run_door(tmp_path, name, f"run={finished[0]}", *overrides, timeout=120)
+    def command(name: str, *overrides: str) -> subprocess.CompletedProcess:
+        return run_command(tmp_path, name, f"run={finished[0]}", *overrides, timeout=120)
 
-    refused = door("evaluate")
+    refused = command("evaluate")
     assert refused.returncode == 2
     assert "no true frame to hold generated ones against" in " ".join(refused.stderr.split())
-    made = door("generate", "mode=action_units", "units=[12]", "strengths=[0,1]", f"out={tmp_path / 'faces'}")
+    made = command("generate", "mode=action_units", "units=[12]", "strengths=[0,1]", f"out={tmp_path / 'faces'}")
     assert made.returncode == 0, made.stderr
     assert (tmp_path / "faces/sheet.png").is_file()

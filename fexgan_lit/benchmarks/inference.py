@@ -16,6 +16,7 @@ from fexgan_lit.benchmarks.config import BenchmarkSettings
 from fexgan_lit.benchmarks.inputs import pictures
 from fexgan_lit.benchmarks.report import Progress, Result, Table, number, quartiles
 from fexgan_lit.inference.export.checks import answers
+from fexgan_lit.systems.base import exportable
 from fexgan_lit.systems.export import Exported
 from fexgan_lit.utils.timing import Timing, take_turns
 
@@ -34,7 +35,7 @@ def run(settings: BenchmarkSettings, folder: Path, progress: Progress) -> tuple[
     Systems without a decoder are compared with the forward of their generator.
     """
     loaded = measured_system(settings, folder)
-    parts = loaded.system.export_parts()
+    parts = exportable(loaded.system).export_modules()
     floor = "decoder" if "decoder" in parts else NETWORKS
     timings: dict[int, dict[str, Timing]] = {}
     with tempfile.TemporaryDirectory(dir=settings.scratch) as scratch:

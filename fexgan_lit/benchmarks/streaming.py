@@ -104,13 +104,13 @@ def write_chunks(frames: FrameSet, scratch: Path, place: str, chunk_mb: float) -
     """Write `frames`, a pack by themselves, as chunks to `place`; return the options that stream them."""
     from fexgan_lit.data.streaming import writer as write
     from fexgan_lit.data.streaming.config import PackSettings
-    from fexgan_lit.data.streaming.storage import place_of
+    from fexgan_lit.data.streaming.storage import store_of
 
     table = table_of(scratch, frame_paths(len(frames), ".png"))
     pack = Pack(scratch / f"pack{len(frames)}", frames.images, table, {}, 0, reused=True)
     size = frames.images.shape[1]
     config = DatasetConfig(name="folder", root=place, image_size=size, cache_dir=str(scratch / "cache"))
-    write.write_chunks(pack, config, place_of(place), PackSettings("litdata", place, chunk_mb))
+    write.write_chunks(pack, config, store_of(place), PackSettings("litdata", place, chunk_mb))
     return config
 
 

@@ -53,7 +53,7 @@ def check_files_option(files: str | None, settings: DatasetConfig) -> None:
 
 def check_chunks(chunks: PackSettings, settings: DatasetConfig) -> None:
     """Refuse a root that is a pack in chunks already, and before the work begins a place where none can be written."""
-    from fexgan_lit.data.streaming.storage import holds_chunks, place_of
+    from fexgan_lit.data.streaming.storage import holds_chunks, store_of
     from fexgan_lit.data.streaming.writer import check_place, check_writer
 
     if holds_chunks(settings.root):
@@ -63,7 +63,7 @@ def check_chunks(chunks: PackSettings, settings: DatasetConfig) -> None:
         )
     if chunks.format == "litdata":
         check_writer()
-        check_place(place_of(str(chunks.to)))
+        check_place(store_of(str(chunks.to)))
 
 
 def streamed(used: DatasetConfig, chunks: PackSettings) -> DatasetConfig:
@@ -75,7 +75,7 @@ def streamed(used: DatasetConfig, chunks: PackSettings) -> DatasetConfig:
 
 def write_pack(diagnosis: Diagnosis, chunks: PackSettings, command: str, console: Console) -> None:
     """The pack as chunks at a place of the user's, where training would start with it; says how to stream it."""
-    from fexgan_lit.data.streaming.storage import place_of
+    from fexgan_lit.data.streaming.storage import store_of
     from fexgan_lit.data.streaming.writer import write_chunks
 
     if not diagnosis.trainable:
@@ -84,7 +84,7 @@ def write_pack(diagnosis: Diagnosis, chunks: PackSettings, command: str, console
         return
     with stages(console) as stage:
         written = write_chunks(
-            diagnosis.pack, diagnosis.config, place_of(str(chunks.to)), chunks, stage("writing chunks")
+            diagnosis.pack, diagnosis.config, store_of(str(chunks.to)), chunks, stage("writing chunks")
         )
     geometry, there = written.facts.geometry, "were there already" if written.reused else "written"
     size = f"{geometry.chunks} of {geometry.chunk_bytes(0) / 1e6:.3g} MB"

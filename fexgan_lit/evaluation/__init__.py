@@ -1,1 +1,1 @@
-"""Measuring trained systems on the same frames: contenders, scores, intervals, tables and pictures."""
+"""Measuring trained systems on the same frames: methods, scores, intervals, tables and pictures."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fexgan_lit.metrics.judges.external import OwnJudgeSettings
+from fexgan_lit.metrics.judges.external import ExternalJudgeSettings
 from fexgan_lit.runs.config import LoggerSettings
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.options import typed
@@ -48,9 +48,9 @@ class MetricSettings:
     lpips_net: str = "alex"
     lpips_backbone: str | None = None
     lpips_heads: str | None = None
-    affect_judge: OwnJudgeSettings = field(default_factory=OwnJudgeSettings)
-    au_judge: OwnJudgeSettings = field(default_factory=OwnJudgeSettings)
-    identity_judge: OwnJudgeSettings = field(default_factory=OwnJudgeSettings)
+    affect_judge: ExternalJudgeSettings = field(default_factory=ExternalJudgeSettings)
+    au_judge: ExternalJudgeSettings = field(default_factory=ExternalJudgeSettings)
+    identity_judge: ExternalJudgeSettings = field(default_factory=ExternalJudgeSettings)
 
 
 @dataclass
@@ -182,7 +182,7 @@ def evaluation_settings(cfg: DictConfig) -> tuple[EvaluationSettings, LoggerSett
     clips = typed(ClipSettings, tree.pop("clips"), "clips", problems)
     networks = tree.pop("metrics")
     own: dict[str, Any] = {
-        name: typed(OwnJudgeSettings, networks.pop(name), f"metrics.{name}", problems)
+        name: typed(ExternalJudgeSettings, networks.pop(name), f"metrics.{name}", problems)
         for name in ("affect_judge", "au_judge", "identity_judge")
     }
     logger = typed(LoggerSettings, tree.pop("logger"), "logger", problems)

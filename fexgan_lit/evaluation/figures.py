@@ -13,15 +13,15 @@ from fexgan_lit import figures
 from fexgan_lit.evaluation.measure import Scores
 from fexgan_lit.evaluation.methods import CEILING, FLOOR, Trained
 from fexgan_lit.evaluation.summary import Row
-from fexgan_lit.evaluation.test_set import Ground
+from fexgan_lit.evaluation.test_set import TestSet
 from fexgan_lit.metrics.groups import SourceEmbeddings
 from fexgan_lit.metrics.registry import metric_info
-from fexgan_lit.metrics.suite import Outcome
+from fexgan_lit.metrics.suite import ValidationOutput
 
 
-def shown_pairs(ground: Ground, count: int, seed: int) -> np.ndarray:
+def shown_pairs(test_set: TestSet, count: int, seed: int) -> np.ndarray:
     """Numbers of `count` pairs that go through identities and wanted affects alike, (count,) int64."""
-    frames, pairs = ground.frames, ground.pairs
+    frames, pairs = test_set.frames, test_set.pairs
     order = np.random.default_rng(seed).permutation(len(pairs))
     identity, affect = frames.identity[pairs.source[order]], frames.affect[pairs.target[order]]
     chosen: list[int] = []
@@ -38,28 +38,28 @@ def shown_pairs(ground: Ground, count: int, seed: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def comparison_sheet(ground: Ground, contenders: Sequence[Trained], count: int, seed: int) -> Image.Image:
+def comparison_sheet(test_set: TestSet, methods: Sequence[Trained], count: int, seed: int) -> Image.Image:
     """Sources in rows; beside each the true frame and what each system makes of it (its first seed)."""
     from fexgan_lit.data.pairs import FixedPairLoader, FixedPairs
 
-    rows = shown_pairs(ground, count, seed)
-    pairs = FixedPairs(ground.pairs.source[rows], ground.pairs.target[rows])
-    batch = next(iter(FixedPairLoader(ground.frames, pairs, len(rows), ground.image_size)))
-    firsts = list({contender.name: contender for contender in reversed(contenders)}.values())[::-1]
-    made = [_faces(contender, batch) for contender in firsts]
+    rows = shown_pairs(test_set, count, seed)
+    pairs = FixedPairs(test_set.pairs.source[rows], test_set.pairs.target[rows])
+    batch = next(iter(FixedPairLoader(test_set.frames, pairs, len(rows), test_set.image_size)))
+    firsts = list({method.name: method for method in reversed(methods)}.values())[::-1]
+    made = [_faces(method, batch) for method in firsts]
     cells = torch.stack([batch.target, *made], dim=1)  # (R, 1 + systems, 3, S, S)
-    frames = ground.frames
+    frames = test_set.frames
     labels = [
         f"{frames.identities[i]}, {frames.affects[a]}"
         for i, a in zip(batch.identity.tolist(), batch.target_affect.tolist(), strict=True)
     ]
-    columns = ["true frame", *(contender.name for contender in firsts)]
+    columns = ["true frame", *(method.name for method in firsts)]
     return figures.complex_grid(batch.source, cells, labels, columns, reference_label="source")
 
 
-def _faces(contender: Trained, batch: object) -> Tensor:
-    answer = contender.answer(batch.to(contender.system.device))  # type: ignore[attr-defined]
-    return (answer.generated if isinstance(answer, Outcome) else answer).cpu()
+def _faces(method: Trained, batch: object) -> Tensor:
+    answer = method.answer(batch.to(method.system.device))  # type: ignore[attr-defined]
+    return (answer.generated if isinstance(answer, ValidationOutput) else answer).cpu()
 
 
 def standings_figure(rows: Sequence[Row], metrics: Sequence[str]) -> Image.Image:
@@ -83,14 +83,14 @@ def standings_figure(rows: Sequence[Row], metrics: Sequence[str]) -> Image.Image
 
 
 def identity_sheet(
-    scores: Sequence[Scores], sources: SourceEmbeddings, ground: Ground, seed: int, most: int = 160
+    scores: Sequence[Scores], sources: SourceEmbeddings, test_set: TestSet, seed: int, most: int = 160
 ) -> tuple[Image.Image, str] | None:
     """Where the identity judge puts untouched and generated faces, by multidimensional scaling, and how it was made.
 
     Args:
         scores: of systems; of several seeds the first is drawn.
         sources: the untouched frames.
-        ground: what was measured on.
+        test_set: what was measured on.
         seed: of the scaling and the choice of faces.
         most: faces of every group.
     """
@@ -107,6 +107,6 @@ def identity_sheet(
     people = torch.cat([identity[r] for (_, identity), r in zip(groups, rows, strict=True)])
     group = np.repeat(np.arange(len(groups)), [len(r) for r in rows])
     found = identity_map(features, people, seed=seed, most=len(features))
-    names = ground.frames.identities
+    names = test_set.frames.identities
     picture = figures.people_map(found.points, found.labels, names, group[found.rows], [s.name for s in chosen])
     return picture, found.note

@@ -1,4 +1,4 @@
-"""What one contender's answers are worth: values pair by pair, and numbers of the whole set."""
+"""What one method's answers are worth: values pair by pair, and numbers of the whole set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fexgan_lit.evaluation.methods import Contender, Trained
+from fexgan_lit.evaluation.methods import Method, Trained
 from fexgan_lit.metrics.groups import (
     DiscriminatorMetrics,
     DistributionMetrics,
@@ -21,7 +21,7 @@ from fexgan_lit.metrics.groups import (
     SourceEmbeddings,
 )
 from fexgan_lit.metrics.judges.files import Unavailable
-from fexgan_lit.metrics.suite import MetricGroup, MetricSuite, Outcome
+from fexgan_lit.metrics.suite import MetricGroup, MetricSuite, ValidationOutput
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
     from fexgan_lit.data.pairs import PairBatch
     from fexgan_lit.evaluation.config import EvaluationSettings, MetricSettings
-    from fexgan_lit.evaluation.test_set import Ground
+    from fexgan_lit.evaluation.test_set import TestSet
     from fexgan_lit.metrics.extractors import FeatureExtractor
-    from fexgan_lit.metrics.judges.panel import JudgeBench
+    from fexgan_lit.metrics.judges.panel import JudgePanel
     from fexgan_lit.metrics.lpips import Lpips
     from fexgan_lit.utils.console import Stages
 
 
 @dataclass(frozen=True, eq=False)
-class Instruments:
-    """What measures, made once for all contenders.
+class MetricModels:
+    """What measures, made once for all methods.
 
     Attributes:
         judges: of affect, geometry and identity.
@@ -49,7 +49,7 @@ class Instruments:
         seed: of subsets and shuffles.
     """
 
-    judges: JudgeBench
+    judges: JudgePanel
     extractors: Mapping[str, FeatureExtractor | Unavailable]
     lpips: Lpips | Unavailable | None
     real: Mapping[str, Tensor]
@@ -57,7 +57,7 @@ class Instruments:
     seed: int
 
     def suite(self, where: str) -> MetricSuite:
-        """A fresh suite for one contender."""
+        """A fresh suite for one method."""
         groups: list[MetricGroup] = [
             PixelMetrics(multiscale=True, lpips=self.lpips),
             JudgeMetrics(self.judges.affect, f1=True),
@@ -71,7 +71,7 @@ class Instruments:
         return MetricSuite(groups, where)
 
 
-def make_instruments(ground: Ground, settings: EvaluationSettings, stage: Stages) -> Instruments:
+def make_instruments(test_set: TestSet, settings: EvaluationSettings, stage: Stages) -> MetricModels:
     """Train or find the judges, look for weights, and read the true frames once.
 
     Raises:
@@ -84,8 +84,8 @@ def make_instruments(ground: Ground, settings: EvaluationSettings, stage: Stages
     from fexgan_lit.utils.cache import cache_root
 
     asked = settings.metrics
-    cache = cache_root(ground.data.config.cache_dir)
-    judges = judge_bench(ground, asked, stage).to(settings.device)
+    cache = cache_root(test_set.data.config.cache_dir)
+    judges = judge_bench(test_set, asked, stage).to(settings.device)
     extractors: dict[str, FeatureExtractor | Unavailable] = {"inception": make_inception(asked.inception_weights)}
     extractors["judge"] = (
         JudgeExtractor(judges.affect.net)
@@ -95,21 +95,22 @@ def make_instruments(ground: Ground, settings: EvaluationSettings, stage: Stages
     lpips = make_lpips(asked.lpips_net, asked.lpips_backbone, asked.lpips_heads)
     real = {
         name: real_features(
-            extractor.to(settings.device), ground.frames, ground.data.target_rows(ground.frames), ground.image_size,
-            cache, f"{ground.data.key}/{ground.split}", stage(f"reading true frames with {name}"),
+            extractor.to(settings.device), test_set.frames, test_set.data.target_rows(test_set.frames),
+            test_set.image_size, cache, f"{test_set.data.key}/{test_set.split}",
+            stage(f"reading true frames with {name}"),
         )
         for name, extractor in extractors.items() if not isinstance(extractor, Unavailable)
     }  # fmt: skip
     sources = None
     if judges.identity is not None:
         stage("embedding true frames")
-        sources = SourceEmbeddings.of(judges.identity, ground.frames, ground.image_size)
+        sources = SourceEmbeddings.of(judges.identity, test_set.frames, test_set.image_size)
     if not isinstance(lpips, Unavailable):
         lpips.to(settings.device)
-    return Instruments(judges, extractors, lpips, real, sources, settings.seed)
+    return MetricModels(judges, extractors, lpips, real, sources, settings.seed)
 
 
-def judge_bench(ground: Ground, asked: MetricSettings, stage: Stages) -> JudgeBench:
+def judge_bench(test_set: TestSet, asked: MetricSettings, stage: Stages) -> JudgePanel:
     """Every judge the data allow; the user's own take their places."""
     from fexgan_lit.metrics.judges.panel import load_or_train_judges, load_own_judges
     from fexgan_lit.utils.cache import cache_root
@@ -123,17 +124,17 @@ def judge_bench(ground: Ground, asked: MetricSettings, stage: Stages) -> JudgeBe
         running["progress"](done, total)  # type: ignore[operator]
 
     return load_or_train_judges(
-        ground.data.train, ground.data.val, image_size=ground.image_size,
-        cache_dir=cache_root(ground.data.config.cache_dir), key=ground.data.key, own=own, progress=told,
+        test_set.data.train, test_set.data.val, image_size=test_set.image_size,
+        cache_dir=cache_root(test_set.data.config.cache_dir), key=test_set.data.key, own=own, progress=told,
     )  # fmt: skip
 
 
 @dataclass
 class Scores:
-    """Everything measured of one contender.
+    """Everything measured of one method.
 
     Attributes:
-        name: of the contender.
+        name: of the method.
         columns: values pair by pair, (N,).
         numbers: metrics of the whole set.
         recipes: by metric.
@@ -169,37 +170,37 @@ class Scores:
 
 @torch.no_grad()
 def score(
-    contender: Contender,
+    method: Method,
     batches: Iterable[PairBatch],
     suite: MetricSuite,
     progress: Callable[[int], None] | None = None,
 ) -> Scores:
-    """Let a contender answer every batch and measure it.
+    """Let a method answer every batch and measure it.
 
     Raises:
         UserError: its faces have values that are no numbers, or there is no pair.
     """
-    device = contender.system.device if isinstance(contender, Trained) else torch.device("cpu")
+    device = method.system.device if isinstance(method, Trained) else torch.device("cpu")
     suite.to(device)
     for batch in batches:
         moved = batch.to(device)
-        answer = contender.answer(moved)
-        outcome = answer if isinstance(answer, Outcome) else None
-        generated = answer.generated if isinstance(answer, Outcome) else answer
-        check_finite(generated, contender.name)
+        answer = method.answer(moved)
+        outcome = answer if isinstance(answer, ValidationOutput) else None
+        generated = answer.generated if isinstance(answer, ValidationOutput) else answer
+        check_finite(generated, method.name)
         suite.update(moved, generated, outcome)
         if progress is not None:
             progress(len(batch))
     if not suite.n:
         raise UserError("there is nothing to measure: no image was generated; is the split empty?")
     columns = {name: column.double().numpy() for name, column in suite.per_pair().items()}
-    made = Scores(contender.name, columns, suite.numbers(), suite.recipes(), suite.notes())
+    made = Scores(method.name, columns, suite.numbers(), suite.recipes(), suite.notes())
     confusion = suite.confusion()
     made.confusion = None if confusion is None else confusion.numpy()
     identity = [group for group in suite.groups if isinstance(group, IdentityMetrics)]
     made.embeddings = identity[0].embeddings if identity else None
-    if isinstance(contender, Trained):
-        made.run, made.seed = str(contender.run.path), contender.settings.seed
+    if isinstance(method, Trained):
+        made.run, made.seed = str(method.run.path), method.settings.seed
     return made
 
 

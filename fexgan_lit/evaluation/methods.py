@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from fexgan_lit.data.pairs import PairBatch
     from fexgan_lit.evaluation.config import EvaluationSettings
-    from fexgan_lit.metrics.suite import Outcome
+    from fexgan_lit.metrics.suite import ValidationOutput
     from fexgan_lit.runs.config import TrainSettings
     from fexgan_lit.runs.folder import RunFolder
     from fexgan_lit.systems.base import ExpressionSystem
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 CEILING, FLOOR = "true frames (ceiling)", "untouched sources (floor)"
 
 
-class Contender(Protocol):
+class Method(Protocol):
     """Something that answers pairs with faces."""
 
     @property
     def name(self) -> str:
-        """Of its row; contenders of one name are seeds of one configuration."""
+        """Of its row; methods of one name are seeds of one configuration."""
 
-    def answer(self, batch: PairBatch) -> Tensor | Outcome:
+    def answer(self, batch: PairBatch) -> Tensor | ValidationOutput:
         """Faces (B, 3, S, S) in [-1, 1] for the targets of a batch."""
 
 
 @dataclass(frozen=True)
-class Ceiling:
+class RealImages:
     """The true target frames: what no system can beat."""
 
     name: str = CEILING
@@ -45,7 +45,7 @@ class Ceiling:
 
 
 @dataclass(frozen=True)
-class Floor:
+class SourceCopy:
     """The sources, passed off as the answer: what doing nothing is worth."""
 
     name: str = FLOOR
@@ -71,12 +71,12 @@ class Trained:
     settings: TrainSettings
     system: ExpressionSystem
 
-    def answer(self, batch: PairBatch) -> Outcome:
+    def answer(self, batch: PairBatch) -> ValidationOutput:
         """What the system makes of a batch, and what its discriminator says of it."""
-        return self.system.assess(batch)
+        return self.system.validation_step(batch)
 
 
-def open_contender(place: str | Path, name: str | None = None, device: str = "cpu") -> Trained:
+def open_method(place: str | Path, name: str | None = None, device: str = "cpu") -> Trained:
     """The trained system of a run folder, or of a checkpoint in one.
 
     Raises:
@@ -91,13 +91,13 @@ def open_contender(place: str | Path, name: str | None = None, device: str = "cp
     return Trained(name or configuration_name(settings), run, settings, load_system(place, device))
 
 
-def open_contenders(settings: EvaluationSettings, progress: Callable[[int, int], None]) -> list[Trained]:
+def open_methods(settings: EvaluationSettings, progress: Callable[[int, int], None]) -> list[Trained]:
     """The systems of every run that was named."""
     names: list[str | None] = [*settings.names] or [None] * len(settings.places)
     opened = []
     for number, (place, name) in enumerate(zip(settings.places, names, strict=True)):
         progress(number, len(settings.places))
-        opened.append(open_contender(place, name, settings.device))
+        opened.append(open_method(place, name, settings.device))
     return opened if settings.names else tell_apart(opened)
 
 
@@ -120,7 +120,7 @@ def configuration(settings: TrainSettings) -> dict[str, Any]:
     return parts
 
 
-def tell_apart(contenders: list[Trained]) -> list[Trained]:
+def tell_apart(methods: list[Trained]) -> list[Trained]:
     """Give runs of different configurations different names, those of one configuration the same.
 
     The first configuration of a name keeps it; the others get the options in which they differ from it.
@@ -129,14 +129,14 @@ def tell_apart(contenders: list[Trained]) -> list[Trained]:
 
     groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     named = []
-    for contender in contenders:
-        flat = _flat(configuration(contender.settings))
-        known = groups.setdefault(contender.name, [])
+    for method in methods:
+        flat = _flat(configuration(method.settings))
+        known = groups.setdefault(method.name, [])
         label = next((label for label, other in known if other == flat), None)
         if label is None:
-            label = contender.name if not known else f"{contender.name} ({_difference(known[0][1], flat)})"
+            label = method.name if not known else f"{method.name} ({_difference(known[0][1], flat)})"
             known.append((label, flat))
-        named.append(replace(contender, name=label))
+        named.append(replace(method, name=label))
     return named
 
 

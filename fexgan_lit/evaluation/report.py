@@ -167,7 +167,7 @@ def write_findings(findings: Findings, folder: Path) -> None:
     write_atomic(folder / "evaluation.md", findings.markdown())
 
 
-_COLUMNS = ["contender", "metric", "mean", "deviation", "low", "high", "seeds"]
+_COLUMNS = ["method", "metric", "mean", "deviation", "low", "high", "seeds"]
 
 
 def log_findings(
@@ -203,7 +203,7 @@ def log_findings(
 
 
 def standings_rows(findings: Findings) -> list[list[Any]]:
-    """A line a contender and metric, as in evaluation.csv."""
+    """A line a method and metric, as in evaluation.csv."""
     rows: list[list[Any]] = []
     for row in findings.rows:
         for metric in in_order(row.figures):

@@ -1,4 +1,4 @@
-"""Where each contender stands: seeds of one configuration together, with intervals, and paired differences."""
+"""Where each method stands: seeds of one configuration together, with intervals, and paired differences."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
-    """One contender, all its seeds.
+    """One method, all its seeds.
 
     Attributes:
-        name: of the contender.
+        name: of the method.
         figures: by metric.
         runs: folders behind it, empty for ceiling and floor.
         seeds: of those runs.

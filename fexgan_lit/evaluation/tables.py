@@ -12,7 +12,7 @@ import numpy as np
 
 from fexgan_lit.evaluation.measure import Scores, score
 from fexgan_lit.evaluation.summary import Difference, Figure, Row, best
-from fexgan_lit.evaluation.test_set import Ground
+from fexgan_lit.evaluation.test_set import TestSet
 from fexgan_lit.metrics.groups import DiscriminatorMetrics, JudgeMetrics
 from fexgan_lit.metrics.registry import DISCRIMINATOR_METRICS, in_order, metric_info
 from fexgan_lit.metrics.suite import MetricSuite
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def standings_table(rows: Sequence[Row], metrics: Sequence[str], title: str, notes: Sequence[str] = ()) -> TextTable:
-    """A row a contender, a column a metric: mean, deviation between seeds, interval over the pairs.
+    """A row a method, a column a metric: mean, deviation between seeds, interval over the pairs.
 
     The best system of a column is in bold.
     """
@@ -92,10 +92,10 @@ def differences_table(found: Sequence[Difference], metrics: Sequence[str]) -> Te
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """One line a contender and metric."""
+    """One line a method and metric."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["contender", "metric", "mean", "deviation", "low", "high", "pairs", "seeds"])
+    writer.writerow(["method", "metric", "mean", "deviation", "low", "high", "pairs", "seeds"])
     for row in rows:
         for metric in in_order(row.figures):
             figure = row.figures[metric]
@@ -130,9 +130,9 @@ def _tex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-def breakdown_tables(row: Row, ground: Ground) -> list[TextTable]:
+def breakdown_tables(row: Row, test_set: TestSet) -> list[TextTable]:
     """One table by the asked affect, one by the identity; a class without pairs says so instead of a number."""
-    frames, pairs = ground.frames, ground.pairs
+    frames, pairs = test_set.frames, test_set.pairs
     groups = {
         "asked affect": (frames.affects, frames.affect[pairs.target]),
         "identity": (frames.identities, frames.identity[pairs.source]),
@@ -242,28 +242,28 @@ TRAIN_PAIRS = 512
 
 
 def discriminator_table(
-    contenders: Sequence[Trained], scores: Sequence[Scores], ground: Ground, judge: Judge | OwnAffectJudge,
+    methods: Sequence[Trained], scores: Sequence[Scores], test_set: TestSet, judge: Judge | OwnAffectJudge,
     progress: Callable[[int, int], None],
 ) -> list[TextTable]:  # fmt: skip
     """How often each discriminator is right, on training and validation pairs; empty where none has a verdict.
 
     Args:
-        contenders: the systems.
-        scores: of the measured split, one of each contender among them.
-        ground: what they were measured on.
+        methods: the systems.
+        scores: of the measured split, one of each method among them.
+        test_set: what they were measured on.
         judge: whose verdict stands beside.
-        progress: told of contenders done and in all.
+        progress: told of methods done and in all.
     """
     rows = []
     there = {s.run: s for s in scores}
-    for number, contender in enumerate(contenders):
-        progress(number, len(contenders))
-        measured = there[str(contender.run.path)]
+    for number, method in enumerate(methods):
+        progress(number, len(methods))
+        measured = there[str(method.run.path)]
         if not any(name in measured.columns for name in DISCRIMINATOR_METRICS):
             continue
-        label = contender.name if len(contenders) == 1 else f"{contender.name}, seed {contender.settings.seed}"
-        splits = {"train": measured} if ground.split == "train" else {
-            "train": train_scores(contender, ground, judge), ground.split: measured,
+        label = method.name if len(methods) == 1 else f"{method.name}, seed {method.settings.seed}"
+        splits = {"train": measured} if test_set.split == "train" else {
+            "train": train_scores(method, test_set, judge), test_set.split: measured,
         }  # fmt: skip
         words = {"train": "Train", "val": "Validation"}
         rows += [(f"{label}, {words[split]}", *_cells(found)) for split, found in splits.items()]
@@ -280,12 +280,12 @@ def discriminator_table(
     return [TextTable("Discriminator accuracy (Table 1), and the judge", header, (*rows, *papers), len(papers), notes)]
 
 
-def train_scores(contender: Trained, ground: Ground, judge: Judge | OwnAffectJudge) -> Scores:
+def train_scores(method: Trained, test_set: TestSet, judge: Judge | OwnAffectJudge) -> Scores:
     """The verdicts on pairs of the training split."""
-    train = ground.data.train
-    pairs = ground.data.measured_pairs(train, TRAIN_PAIRS)
-    there = replace(ground, frames=train, pairs=pairs, split="train")
-    return score(contender, there.loader(), MetricSuite([JudgeMetrics(judge), DiscriminatorMetrics()], there.where))
+    train = test_set.data.train
+    pairs = test_set.data.measured_pairs(train, TRAIN_PAIRS)
+    there = replace(test_set, frames=train, pairs=pairs, split="train")
+    return score(method, there.loader(), MetricSuite([JudgeMetrics(judge), DiscriminatorMetrics()], there.where))
 
 
 def _cells(found: Scores) -> tuple[str, ...]:

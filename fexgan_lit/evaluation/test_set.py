@@ -1,4 +1,4 @@
-"""The common ground of a comparison: the frames all contenders were trained on, the pairs they answer, the judges."""
+"""The common test_set of a comparison: the frames all methods were trained on, the pairs they answer, the judges."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _FRAMES = (
 
 
 @dataclass(frozen=True, eq=False)
-class Ground:
-    """What every contender is measured on.
+class TestSet:
+    """What every method is measured on.
 
     Attributes:
         data: prepared frames of both splits.
@@ -64,24 +64,24 @@ class Ground:
         )
 
 
-def common_ground(contenders: Sequence[Trained], settings: EvaluationSettings, progress: Progress | None) -> Ground:
-    """Prepare the data of the contenders, after checking that they were all trained on the same.
+def common_ground(methods: Sequence[Trained], settings: EvaluationSettings, progress: Progress | None) -> TestSet:
+    """Prepare the data of the methods, after checking that they were all trained on the same.
 
     Raises:
         UserError: they were not, the data changed since, or there are no pairs to measure on.
     """
     from fexgan_lit.data.datamodule import FrameDataModule
 
-    check_comparable(contenders)
-    config = moved(contenders[0].settings.dataset, settings.dataset)
-    first = contenders[0].settings
+    check_comparable(methods)
+    config = moved(methods[0].settings.dataset, settings.dataset)
+    first = methods[0].settings
     data = FrameDataModule(config, first.seed, first.system.pairing)
     data.stages = lambda: nullcontext(lambda _: progress)
     data.setup()
-    check_unchanged(contenders[0], data)
+    check_unchanged(methods[0], data)
     if not data.has_truth:
         raise UserError(
-            f"{contenders[0].run.path}: {config.name} has no second frame of a person with another affect, so there is "
+            f"{methods[0].run.path}: {config.name} has no second frame of a person with another affect, so there is "
             "no true frame to hold generated ones against. The report.md of the run has what can be measured without "
             "(there and back, action units, FID where its weights are)."
         )
@@ -97,7 +97,7 @@ def common_ground(contenders: Sequence[Trained], settings: EvaluationSettings, p
             f"split={settings.split}: {len(pairs)} pairs of one identity and two affects in {len(frames)} frames; two "
             "are needed at least. Hold more frames back with dataset.val_fraction."
         )
-    return Ground(data, frames, pairs, settings.split, settings.batch_size)
+    return TestSet(data, frames, pairs, settings.split, settings.batch_size)
 
 
 def moved(config: Any, place: PlaceSettings) -> Any:
@@ -106,15 +106,15 @@ def moved(config: Any, place: PlaceSettings) -> Any:
     return replace(config, **given)
 
 
-def check_comparable(contenders: Sequence[Trained]) -> None:
+def check_comparable(methods: Sequence[Trained]) -> None:
     """Refuse runs that were not trained on the same frames.
 
     Raises:
         UserError: naming what differs, run by run.
     """
-    first = contenders[0]
+    first = methods[0]
     problems = []
-    for other in contenders[1:]:
+    for other in methods[1:]:
         ours, theirs = _trained_on(first), _trained_on(other)
         differing = [f"{key} {theirs[key]} instead of {ours[key]}" for key in ours if ours[key] != theirs[key]]
         if differing:
@@ -127,12 +127,12 @@ def check_comparable(contenders: Sequence[Trained]) -> None:
         )
 
 
-def _trained_on(contender: Trained) -> dict[str, Any]:
-    frames = {f"dataset.{name}": getattr(contender.settings.dataset, name) for name in _FRAMES}
-    return frames | {f"data.{name}": value for name, value in (contender.settings.data or {}).items()}
+def _trained_on(method: Trained) -> dict[str, Any]:
+    frames = {f"dataset.{name}": getattr(method.settings.dataset, name) for name in _FRAMES}
+    return frames | {f"data.{name}": value for name, value in (method.settings.data or {}).items()}
 
 
-def check_unchanged(contender: Trained, data: FrameDataModule) -> None:
+def check_unchanged(method: Trained, data: FrameDataModule) -> None:
     """Refuse data that are not those the run was trained on.
 
     Raises:
@@ -140,8 +140,8 @@ def check_unchanged(contender: Trained, data: FrameDataModule) -> None:
     """
     from fexgan_lit.data.datamodule import changed_facts
 
-    if differing := changed_facts(data, contender.settings.data):
+    if differing := changed_facts(data, method.settings.data):
         raise UserError(
-            f"{contender.run.path} was trained on other data than lie at {data.table.root or 'the studio'} now: "
+            f"{method.run.path} was trained on other data than lie at {data.table.root or 'the studio'} now: "
             f"{differing}. Name the folder it was trained on with dataset.root=DIR."
         )

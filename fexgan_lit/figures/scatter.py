@@ -1,4 +1,4 @@
-"""Panels of dots: several contenders, several seeds, intervals, and lines for the best and the least possible."""
+"""Panels of dots: several methods, several seeds, intervals, and lines for the best and the least possible."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class DotPanel:
     """One metric.
 
     Attributes:
-        dots: values of the seeds, by contender.
-        bars: ends of an interval, by contender.
+        dots: values of the seeds, by method.
+        bars: ends of an interval, by method.
         lines: other values to hold them against, by name.
     """
 
@@ -34,7 +34,7 @@ class DotPanel:
 
 
 def dot_panels(panels: Mapping[str, DotPanel]) -> Image.Image:
-    """A panel a metric, three in a row; contenders from top to bottom in the order of the first panel.
+    """A panel a metric, three in a row; methods from top to bottom in the order of the first panel.
 
     Args:
         panels: by the title over each.

@@ -16,7 +16,7 @@ from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
     from fexgan_lit.inference.faces import ReferenceFaces
-    from fexgan_lit.inference.session import Workbench
+    from fexgan_lit.inference.session import GenerationSession
     from fexgan_lit.systems.base import ExpressionSystem
 
 
@@ -27,7 +27,7 @@ _UNIT = re.compile(r"(?:au)?_?0*(\d{1,2})", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Wish:
+class TargetSpec:
     """Weights of affects, or action units to set; neither is the face as it is."""
 
     affects: dict[str, float] = field(default_factory=dict)
@@ -42,14 +42,14 @@ class Wish:
         return " + ".join(parts) or SOURCE
 
 
-def read_wish(value: Any, option: str, affects: tuple[str, ...]) -> Wish:
+def read_target(value: Any, option: str, affects: tuple[str, ...]) -> TargetSpec:
     """What `option=value` asks for: `source`, an affect, or a mapping of affects or of action units to numbers.
 
     Raises:
         UserError: none of these; an unknown affect or unit; units not in 0..1, weights below 0.
     """
     if value == SOURCE:
-        return Wish()
+        return TargetSpec()
     if isinstance(value, Mapping) and value:
         return _mapping(value, option, affects)
     if not isinstance(value, str):
@@ -57,10 +57,10 @@ def read_wish(value: Any, option: str, affects: tuple[str, ...]) -> Wish:
             f"{option}={value}: expected `source`, an affect ({', '.join(affects)}), or action units such as "
             f"'{option}={{AU12: 0.8, AU25: 0.4}}'"
         )
-    return Wish(affects={_affect(value, option, affects): 1.0})
+    return TargetSpec(affects={_affect(value, option, affects): 1.0})
 
 
-def _mapping(value: Mapping[Any, Any], option: str, affects: tuple[str, ...]) -> Wish:
+def _mapping(value: Mapping[Any, Any], option: str, affects: tuple[str, ...]) -> TargetSpec:
     units, weights = {}, {}
     for key, number in value.items():
         if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number) or number < 0:
@@ -78,7 +78,7 @@ def _mapping(value: Mapping[Any, Any], option: str, affects: tuple[str, ...]) ->
         units[unit] = float(number)
     if units and weights:
         raise UserError(f"{option}={dict(value)}: affects and action units cannot be mixed in one expression")
-    return Wish(weights, units)
+    return TargetSpec(weights, units)
 
 
 def _affect(name: str, option: str, affects: tuple[str, ...]) -> str:
@@ -102,7 +102,7 @@ def read_affects(value: Any, option: str, affects: tuple[str, ...]) -> list[str]
     return list(dict.fromkeys(_affect(name, option, affects) for name in names))
 
 
-def granted(bench: Workbench, wish: Wish) -> Expression:
+def resolve_target(session: GenerationSession, wish: TargetSpec) -> Expression:
     """The expressions (N, ...) that give each of the faces what is wished, in the fields the run reads.
 
     Action units that a wish does not name stay as the face has them.
@@ -111,14 +111,14 @@ def granted(bench: Workbench, wish: Wish) -> Expression:
         UserError: what the run reads is not known of the faces.
     """
     if wish.units:
-        return Expression(aus=with_units(bench.own("aus"), wish.units))
+        return Expression(aus=with_units(session.own("aus"), wish.units))
     if wish.affects:
-        return of_affects(bench, wish.affects)
-    return bench.own_expression()
+        return of_affects(session, wish.affects)
+    return session.own_expression()
 
 
 @dataclass(frozen=True)
-class Way:
+class Direction:
     """What an affect at weight 1 adds to N faces, in the fields that a run reads.
 
     Attributes:
@@ -132,20 +132,20 @@ class Way:
     motion: Tensor | None = None
 
 
-def way_to(bench: Workbench, name: str) -> Way:
+def way_to(session: GenerationSession, name: str) -> Direction:
     """What the affect `name` means to the run and each of its N faces.
 
     Raises:
         UserError: the data of the run are needed for that and lack it.
     """
-    k, reads = bench.system.affects.index(name), bench.system.reads
-    label = Expression.blend({name: 1.0}, bench.system.affects, len(bench.sources)).affect
-    units = _units(bench, k) if "aus" in reads else None
-    motion = _landmarks(bench, k) - bench.own("landmarks") if "landmarks" in reads else None
-    return Way(_known(label, "affects"), units, motion)
+    k, reads = session.system.affects.index(name), session.system.reads
+    label = Expression.blend({name: 1.0}, session.system.affects, len(session.sources)).affect
+    units = _units(session, k) if "aus" in reads else None
+    motion = _landmarks(session, k) - session.own("landmarks") if "landmarks" in reads else None
+    return Direction(_known(label, "affects"), units, motion)
 
 
-def along(ways: Sequence[Way], weights: Sequence[float] | Tensor, landmarks: Tensor | None = None) -> Expression:
+def along(ways: Sequence[Direction], weights: Sequence[float] | Tensor, landmarks: Tensor | None = None) -> Expression:
     """Several affects at once, each with its weight; gradients reach the weights.
 
     Action units are the weighted sum of the affects', at most 1; landmarks move from those of the face by the weighted
@@ -171,23 +171,23 @@ def along(ways: Sequence[Way], weights: Sequence[float] | Tensor, landmarks: Ten
     return Expression(label, aus, moved)
 
 
-def of_affects(bench: Workbench, weights: Mapping[str, float]) -> Expression:
+def of_affects(session: GenerationSession, weights: Mapping[str, float]) -> Expression:
     """Affects with weights (1 is the affect as the data show it), as labels, action units and landmarks, (N, ...)."""
-    own = bench.own("landmarks") if "landmarks" in bench.system.reads else None
-    return along([way_to(bench, name) for name in weights], list(weights.values()), own)
+    own = session.own("landmarks") if "landmarks" in session.system.reads else None
+    return along([way_to(session, name) for name in weights], list(weights.values()), own)
 
 
-def _units(bench: Workbench, affect: int) -> Tensor:
+def _units(session: GenerationSession, affect: int) -> Tensor:
     """(N, 17) what an affect means: the prototype that came with the weights, else the true frames' units."""
-    prototype = bench.system.expression([affect]).aus
+    prototype = session.system.expression([affect]).aus
     if prototype is not None:
-        return prototype.cpu().expand(len(bench.sources), -1)
-    return _known(bench.true_expression(affect).aus, "action units")
+        return prototype.cpu().expand(len(session.sources), -1)
+    return _known(session.true_expression(affect).aus, "action units")
 
 
-def _landmarks(bench: Workbench, affect: int) -> Tensor:
+def _landmarks(session: GenerationSession, affect: int) -> Tensor:
     """(N, 68, 2) of each identity's strongest true frame."""
-    return _known(bench.true_expression(affect).landmarks, "landmarks")
+    return _known(session.true_expression(affect).landmarks, "landmarks")
 
 
 def _known(values: Tensor | None, what: str) -> Tensor:
@@ -214,7 +214,7 @@ def weights_of(affect: Affect | None, strength: float, affects: tuple[str, ...])
         raise UserError(f"strength={strength}: expected a number; 1 is the affect as the data show it")
     if affect is None:
         return {}
-    wish = read_wish(affect, "affect", affects)
+    wish = read_target(affect, "affect", affects)
     if wish.units or not wish.affects:
         raise UserError(f"affect={affect}: expected one of {', '.join(affects)}, or weights of several")
     return {name: weight * strength for name, weight in wish.affects.items()}
@@ -228,7 +228,7 @@ def units_of(units: Units | None, affects: tuple[str, ...]) -> dict[int, float]:
     """
     if not units:
         return {}
-    wish = read_wish(dict(units), "units", affects)
+    wish = read_target(dict(units), "units", affects)
     if wish.affects:
         raise UserError(f"units={dict(units)}: expected action units such as {{12: 0.8}}; affects go in affect=")
     return wish.units

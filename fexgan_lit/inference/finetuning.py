@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fexgan_lit.expression import Expression, rows_of
-from fexgan_lit.inference.conditions import read_wish
+from fexgan_lit.inference.conditions import read_target
 from fexgan_lit.inference.faces import Sources
 from fexgan_lit.systems.losses import absolute_difference
 from fexgan_lit.utils.errors import UserError
@@ -20,7 +20,7 @@ from fexgan_lit.utils.errors import UserError
 if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.data.pairs import PairBatch
-    from fexgan_lit.inference.session import Workbench
+    from fexgan_lit.inference.session import GenerationSession
     from fexgan_lit.systems.base import ExpressionSystem
 
 
@@ -33,7 +33,7 @@ _FRAMES = 24
 
 
 @dataclass(frozen=True, eq=False)
-class Handful:
+class FinetuneSet:
     """M images, and for each person in them P faces from which they are made.
 
     Attributes:
@@ -71,11 +71,11 @@ class Handful:
         return sources, shown, self.images[index], rows_of(self.shown, index)
 
 
-def gather(bench: Workbench, affect: Any, person: str | None, held_out: float) -> Handful:
+def gather(session: GenerationSession, affect: Any, person: str | None, held_out: float) -> FinetuneSet:
     """The images of the user's with their labels, split and beside the faces they are made from.
 
     Args:
-        bench: whose faces are the images.
+        session: whose faces are the images.
         affect: what all of them show, an affect or weights; None: what the annotations say.
         person: who all of them show; None: what the annotations say, else somebody new.
         held_out: share of each person's images that is not learnt from.
@@ -83,62 +83,62 @@ def gather(bench: Workbench, affect: Any, person: str | None, held_out: float) -
     Raises:
         UserError: nobody says what they show.
     """
-    sources = bench.sources
-    shown = _labelled(bench, sources, affect)
-    people = _people(bench, sources.names, person)
-    learnt, held = _split(people, held_out, bench.settings.seed)
+    sources = session.sources
+    shown = _labelled(session, sources, affect)
+    people = _people(session, sources.names, person)
+    learnt, held = _split(people, held_out, session.settings.seed)
     if not len(held):
-        bench.say(f"{len(sources)} images are too few to hold any back: the tuning is measured on what it learnt")
+        session.say(f"{len(sources)} images are too few to hold any back: the tuning is measured on what it learnt")
         held = learnt
-    known = set(people) & set(bench.data.identities)
+    known = set(people) & set(session.data.identities)
     pools = {}
     for name in dict.fromkeys(people):
-        own = sorted((i for i in learnt.tolist() if people[i] == name), key=lambda i: _liveliness(bench, shown, i))
+        own = sorted((i for i in learnt.tolist() if people[i] == name), key=lambda i: _liveliness(session, shown, i))
         pool = [(sources.images[own], rows_of(shown, own))]
         if name in known:
             # first: a known person's true frames are what a user will start from
-            pool.insert(0, _frames_of(bench, bench.data.train, name))
+            pool.insert(0, _frames_of(session, session.data.train, name))
         images = torch.cat([image for image, _ in pool])
         pools[name] = images, Expression.stack([each for _, each in pool])
-    return Handful(sources.names, sources.images, shown, people, learnt, held, pools)
+    return FinetuneSet(sources.names, sources.images, shown, people, learnt, held, pools)
 
 
-def _liveliness(bench: Workbench, shown: Expression, row: int) -> float:
+def _liveliness(session: GenerationSession, shown: Expression, row: int) -> float:
     """How far from neutral an image is; the calmest one of a person stands first, to make others from."""
-    if shown.affect is None or "neutral" not in bench.system.affects:
+    if shown.affect is None or "neutral" not in session.system.affects:
         return 0.0
-    return 1 - float(shown.affect[row, bench.system.affects.index("neutral")])
+    return 1 - float(shown.affect[row, session.system.affects.index("neutral")])
 
 
-def _labelled(bench: Workbench, sources: Sources, affect: Any) -> Expression:
+def _labelled(session: GenerationSession, sources: Sources, affect: Any) -> Expression:
     """What the images show, in every field the run reads."""
-    given = {name: bench.own(name) for name in bench.system.reads if name != "affect"}
+    given = {name: session.own(name) for name in session.system.reads if name != "affect"}
     if affect is not None:
         if sources.shown.affect is not None:
             raise UserError(f"affect={affect}: the annotations name the affects already; leave one of them out")
-        wish = read_wish(affect, "affect", bench.system.affects)
+        wish = read_target(affect, "affect", session.system.affects)
         if not wish.affects:
             raise UserError(f"affect={affect}: expected an affect, or weights such as '{{anger: 1, sadness: 1}}'")
-        label = Expression.blend(wish.affects, bench.system.affects, len(sources)).affect
+        label = Expression.blend(wish.affects, session.system.affects, len(sources)).affect
     else:
         label = sources.shown.affect
     if label is None:
         raise UserError(
-            f"images={bench.settings.images}: nobody says what they show. Say it with affect=joy or "
+            f"images={session.settings.images}: nobody says what they show. Say it with affect=joy or "
             "'affect={anger: 1, sadness: 1}' for all, or with annotations=FILE.csv (path, affect) for each"
         )
     return replace(Expression(**given), affect=label)
 
 
-def _people(bench: Workbench, names: Sequence[str], person: str | None) -> tuple[str, ...]:
+def _people(session: GenerationSession, names: Sequence[str], person: str | None) -> tuple[str, ...]:
     """Who the images show: `person`, or the column `identity` of the annotations."""
     if person is not None:
         return (person,) * len(names)
-    if bench.settings.annotations is None:
+    if session.settings.annotations is None:
         return (NEW,) * len(names)
     from fexgan_lit.data.datasets.annotations import read_annotations
 
-    rows = read_annotations(Path(bench.settings.annotations).expanduser())
+    rows = read_annotations(Path(session.settings.annotations).expanduser())
     if "identity" not in rows:
         return (NEW,) * len(names)
     by_name = {Path(path).name: str(word) for path, word in zip(rows["path"], rows["identity"], strict=True) if word}
@@ -158,7 +158,7 @@ def _split(people: Sequence[str], held_out: float, seed: int) -> tuple[Tensor, T
     return torch.tensor(learnt, dtype=torch.long), torch.tensor(held, dtype=torch.long)
 
 
-def _frames_of(bench: Workbench, frames: FrameSet, name: str) -> tuple[Tensor, Expression]:
+def _frames_of(session: GenerationSession, frames: FrameSet, name: str) -> tuple[Tensor, Expression]:
     """Some frames of a person of the run's data, the reference first, and what they show."""
     from fexgan_lit.data.reference import frame_expression, reference_row
 
@@ -168,8 +168,8 @@ def _frames_of(bench: Workbench, frames: FrameSet, name: str) -> tuple[Tensor, E
     first = reference_row(frames, identity)
     chosen = np.array([first, *(row for row in spread if row != first)])
     shown = frame_expression(frames, chosen)
-    fields = {name: value for name, value in shown.known.items() if name in bench.system.reads or name == "affect"}
-    return frames.floats(chosen, bench.system.image_size), Expression(**fields)
+    fields = {name: value for name, value in shown.known.items() if name in session.system.reads or name == "affect"}
+    return frames.floats(chosen, session.system.image_size), Expression(**fields)
 
 
 #: Networks through which faces are made; the others of a system only judge.
@@ -190,7 +190,7 @@ def tunable(system: ExpressionSystem, names: Sequence[str] | None) -> dict[str, 
     Raises:
         UserError: the system makes faces with none of that name.
     """
-    there = {name: part for name, part in system.portable_parts().items() if name in MAKERS}
+    there = {name: part for name, part in system.saved_modules().items() if name in MAKERS}
     if names is None:
         return {name: there[name] for name in ("decoder",) if name in there} or there
     unknown = [name for name in names if name not in there]
@@ -217,7 +217,7 @@ class TuningRecipe:
 
 
 def tune(
-    system: ExpressionSystem, parts: Sequence[nn.Module], handful: Handful, old: Iterator[PairBatch],
+    system: ExpressionSystem, parts: Sequence[nn.Module], handful: FinetuneSet, old: Iterator[PairBatch],
     recipe: TuningRecipe, seed: int, progress: Callable[[int], None] | None = None,
 ) -> list[tuple[float, float]]:  # fmt: skip
     """Train `parts` of `system` in place, with the running statistics of their norms and without dropout.
@@ -260,7 +260,7 @@ def reconstruction(
 
 
 def _parts_of(batch: PairBatch, affects: int) -> tuple[Tensor, Expression, Tensor, Expression]:
-    """The first pairs of a batch of the run's data, as `Handful.pairs` gives them."""
+    """The first pairs of a batch of the run's data, as `FinetuneSet.pairs` gives them."""
     few = range(min(_BATCH, len(batch)))
     shown, wanted = rows_of(batch.source_expression(affects), few), rows_of(batch.target_expression(affects), few)
     return batch.source[: len(few)], shown, batch.target[: len(few)], wanted

@@ -25,7 +25,7 @@ FETCHED = ("config.yaml", "weights/*.safetensors", f"{FACES}/*.png", RESULT, *EV
 
 
 def write_shared(loaded: LoadedSystem, folder: Path, half: bool = False, faces: bool = False) -> list[Path]:
-    """Write the run to `folder` as a run folder without checkpoints, which every door takes.
+    """Write the run to `folder` as a run folder without checkpoints, which every command takes.
 
     The configuration loses the places of this machine. Reference faces go along only where the run keeps them as files
     (`faces/*.png`); pictures of a data set are nobody's to pass on.
@@ -34,7 +34,7 @@ def write_shared(loaded: LoadedSystem, folder: Path, half: bool = False, faces: 
         loaded: the run.
         folder: where it goes.
         half: weights as float16.
-        faces: draw the reference faces of a studio as files, so that no door needs to draw it.
+        faces: draw the reference faces of a studio as files, so that no command needs to draw it.
 
     Returns:
         The files of weights.
@@ -68,7 +68,7 @@ def write_shared(loaded: LoadedSystem, folder: Path, half: bool = False, faces: 
 
 
 def _summary(loaded: LoadedSystem) -> dict[str, object]:
-    """What the Hub's own pages and counters look for; the doors read config.yaml."""
+    """What the Hub's own pages and counters look for; the commands read config.yaml."""
     return {
         "library_name": "fexgan_lit",
         "model_type": loaded.name,

@@ -251,7 +251,7 @@ class LoadedSystem(ModelHubMixin):
             UserError: the system's discriminator does not read affects.
         """
         images, _ = as_batch(image, self.image_size)
-        realness, logits = self.system.read_faces(images.to(self.system.device))
+        realness, logits = self.system.discriminate(images.to(self.system.device))
         if logits is None:
             raise UserError(f"the discriminator of {self.name} does not read affects; those of fexgan and stargan do")
         real = [None] * len(images) if realness is None else realness.float().sigmoid().tolist()

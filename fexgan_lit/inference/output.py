@@ -37,7 +37,7 @@ _SLACK = 1e-4
 
 
 @dataclass
-class Album:
+class OutputFolder:
     """What is written, and the record of it.
 
     Attributes:
@@ -70,7 +70,7 @@ class Album:
         self.pictures.append(entry)
 
     def pasted(self, name: str, pixels: np.ndarray, faces: Sequence[str]) -> None:
-        """Write a picture (H, W, 3 or 4) uint8 with `faces`, files of this album, put back into it."""
+        """Write a picture (H, W, 3 or 4) uint8 with `faces`, files of this output, put back into it."""
         path = f"{name}.png"
         (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
         # a photo at full resolution: ten seconds of packing would save a few per cent
@@ -123,11 +123,13 @@ def file_name(*parts: str) -> str:
 MOST_COLUMNS = 16
 
 
-def sheet_of_identities(album: Album, sources: Sources, cells: Tensor, columns: Sequence[str], shows: str) -> None:
+def sheet_of_identities(
+    output: OutputFolder, sources: Sources, cells: Tensor, columns: Sequence[str], shows: str
+) -> None:
     """Write sheet.png, or sheet_1.png and so on: a row an identity, the input first.
 
     Args:
-        album: where it goes.
+        output: where it goes.
         sources: N faces.
         cells: (N, C, 3, S, S) in [-1, 1].
         columns: C labels.
@@ -140,16 +142,16 @@ def sheet_of_identities(album: Album, sources: Sources, cells: Tensor, columns: 
     for number, page in enumerate(pages, 1):
         name = "sheet.png" if len(pages) == 1 else f"sheet_{number}.png"
         picture = face_sheet(cells[:, page], sources.names, columns[page], references=sources.images)
-        album.picture(name, picture, shows)
+        output.picture(name, picture, shows)
 
 
 def sheet_of_one(
-    album: Album, source: Tensor, cells: Tensor, rows: Sequence[str], columns: Sequence[str], shows: str
+    output: OutputFolder, source: Tensor, cells: Tensor, rows: Sequence[str], columns: Sequence[str], shows: str
 ) -> None:
     """Write sheet.png for one identity: a row for each thing asked for, a column a strength.
 
     Args:
-        album: where it goes.
+        output: where it goes.
         source: the input, (3, S, S) in [-1, 1].
         cells: (R, C, 3, S, S) in [-1, 1].
         rows: R labels.
@@ -159,7 +161,7 @@ def sheet_of_one(
     from fexgan_lit.figures import face_sheet
 
     references = source.expand(len(rows), -1, -1, -1)
-    album.picture("sheet.png", face_sheet(cells, rows, columns, references=references), shows)
+    output.picture("sheet.png", face_sheet(cells, rows, columns, references=references), shows)
 
 
 def grey_levels(a: Tensor, b: Tensor) -> Tensor:

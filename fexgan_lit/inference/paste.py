@@ -20,13 +20,13 @@ from fexgan_lit.data.packing.sources import fit_square
 from fexgan_lit.expression import Expression
 from fexgan_lit.inference.faces import Sources, picture_names, picture_paths
 from fexgan_lit.inference.images import Picture, read_picture
-from fexgan_lit.inference.output import Album, file_name
+from fexgan_lit.inference.output import OutputFolder, file_name
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fexgan_lit.inference.session import Workbench
+    from fexgan_lit.inference.session import GenerationSession
 
 
 #: Points at the outer corners of the eyes; the line between them is level in an upright face.
@@ -197,7 +197,7 @@ class Placed:
     squares: tuple[Square, ...]
     titles: tuple[str, ...]
 
-    def put_back(self, album: Album, names: Sequence[str], places: Sequence[str], console: Console) -> None:
+    def put_back(self, output: OutputFolder, names: Sequence[str], places: Sequence[str], console: Console) -> None:
         """Write every picture once a place, with all its faces among `names` as `faces/NAME/<place>.png` has them."""
         from fexgan_lit.utils.console import stage_bar
 
@@ -209,25 +209,25 @@ class Placed:
             for path, faces in by_picture.items():
                 picture = read_picture(path, keep_alpha=True)
                 for place in places:
-                    self._write(album, picture, faces, place)
+                    self._write(output, picture, faces, place)
                     bar.update(task, advance=1)
 
-    def _write(self, album: Album, picture: Picture, faces: list[int], place: str) -> None:
+    def _write(self, output: OutputFolder, picture: Picture, faces: list[int], place: str) -> None:
         pixels, files = picture.pixels.copy(), []
         for i in faces:
             files.append(f"faces/{file_name(self.sources.names[i])}/{place}.png")
-            bgr = cv2.imread(str(album.folder / files[-1]))
+            bgr = cv2.imread(str(output.folder / files[-1]))
             self.squares[i].put_back(pixels, cv2.cvtColor(np.asarray(bgr), cv2.COLOR_BGR2RGB))
         if picture.alpha is not None:
             pixels = np.dstack([pixels, picture.alpha])
-        album.pasted(f"pasted/{file_name(self.titles[faces[0]])}_{place}", pixels, files)
+        output.pasted(f"pasted/{file_name(self.titles[faces[0]])}_{place}", pixels, files)
 
 
-def find_faces(bench: Workbench, place: Path, which: Any) -> Placed:
+def find_faces(session: GenerationSession, place: Path, which: Any) -> Placed:
     """The faces in the pictures at `place`, upright and framed as those the run was trained on.
 
     Args:
-        bench: of the run.
+        session: of the run.
         place: a picture or a folder.
         which: None where one face a picture is expected, `all`, or a number from the left.
 
@@ -238,9 +238,9 @@ def find_faces(bench: Workbench, place: Path, which: Any) -> Placed:
         check_detector(_DETECTOR)
     except UserError as error:
         raise UserError(f"paste=true finds the faces first. {error}") from error
-    framing = run_framing(bench)
+    framing = run_framing(session)
     paths, notes = picture_paths(place)
-    found, without, moving = _look_at_all(bench, paths, which, framing)
+    found, without, moving = _look_at_all(session, paths, which, framing)
     if without:
         lost = f"no face found in {len(without)} of {len(paths)} pictures: {', '.join(without[:5])}"
         if not found:
@@ -251,7 +251,7 @@ def find_faces(bench: Workbench, place: Path, which: Any) -> Placed:
         notes.append(f"{lost}; these are left out")
     if moving:
         notes.append(f"of an animation the first picture is taken: {', '.join(moving[:5])}")
-    size = bench.system.image_size
+    size = session.system.image_size
     largest = max(square.side for _, _, square, _ in found)
     if largest > _SOFT_ENLARGEMENT * size:
         notes.append(
@@ -277,14 +277,14 @@ def _placed(found: Sequence[Found], paths: Sequence[Path], origin: str, notes: S
 
 
 def _look_at_all(
-    bench: Workbench, paths: Sequence[Path], which: Any, framing: Framing
+    session: GenerationSession, paths: Sequence[Path], which: Any, framing: Framing
 ) -> tuple[list[Found], list[str], list[str]]:
     """Path, number from the left, square and cut of every chosen face; names without a face; names of animations."""
     from fexgan_lit.utils.console import stage_bar
 
     found: list[Found] = []
     without, moving = [], []
-    with FaceWorker() as worker, stage_bar(bench.console) as bar:
+    with FaceWorker() as worker, stage_bar(session.console) as bar:
         task = bar.add_task("finding faces", total=len(paths))
         for path in paths:
             try:
@@ -297,7 +297,7 @@ def _look_at_all(
                 without.append(path.name)
             for number in _chosen(path, len(faces), which):
                 square = Square.around(faces[number - 1], framing)
-                found.append((path, number, square, square.cut(picture.pixels, bench.system.image_size)))
+                found.append((path, number, square, square.cut(picture.pixels, session.system.image_size)))
             bar.update(task, advance=1)
     return found, without, moving
 
@@ -338,20 +338,20 @@ def _chosen(path: Path, count: int, which: Any) -> list[int]:
     return [which or 1]
 
 
-def run_framing(bench: Workbench) -> Framing:
+def run_framing(session: GenerationSession) -> Framing:
     """How the frames of the run lie around their faces: by its crop, else as its landmarks tell.
 
     Where neither is known, the square is taken that `dataset.crop=face` takes, which is said.
     """
-    config = bench.run.dataset
+    config = session.run.dataset
     around_faces = Framing(0.0, 0.0, 1 + 2 * config.crop_margin)
     if config.crop == "face":
         return around_faces
-    frames = bench.data.train
+    frames = session.data.train
     if frames.landmarks is not None:
         rows = np.unique(np.linspace(0, len(frames) - 1, _FRAMES).astype(int))
         return framing_of(frames.landmarks[rows].astype(np.float64), 2.0)
-    bench.say(
+    session.say(
         f"the frames of {config.name} have no landmarks, so it is not known how its faces lie in them: squares are cut "
         f"as dataset.crop=face with dataset.crop_margin={config.crop_margin:g} cuts them"
     )

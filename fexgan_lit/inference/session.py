@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fexgan_lit.data.datamodule import FrameDataModule
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.inference.config import GenerateSettings
-    from fexgan_lit.inference.output import Album
+    from fexgan_lit.inference.output import OutputFolder
     from fexgan_lit.inference.paste import Placed
     from fexgan_lit.runs.config import TrainSettings
     from fexgan_lit.systems.base import ExpressionSystem
@@ -46,14 +46,14 @@ UNLIMITED = ("transform", "blend", "tune")
 _COLUMNS = {"affect": "affect", "aus": "AU01..AU45", "landmarks": "x00,y00..x67,y67"}
 
 
-class Workbench:
+class GenerationSession:
     """What every mode works with.
 
     Args:
         system: with its trained weights, on its device.
         run: the settings it was trained with.
         settings: options of this call.
-        album: where results go.
+        output: where results go.
         console: the terminal.
 
     Attributes:
@@ -61,12 +61,17 @@ class Workbench:
     """
 
     def __init__(
-        self, system: ExpressionSystem, run: TrainSettings, settings: GenerateSettings, album: Album, console: Console
+        self,
+        system: ExpressionSystem,
+        run: TrainSettings,
+        settings: GenerateSettings,
+        output: OutputFolder,
+        console: Console,
     ) -> None:
         self.system = system
         self.run = run
         self.settings = settings
-        self.album = album
+        self.output = output
         self.console = console
         self.notes: list[str] = []
 
@@ -152,8 +157,8 @@ class Workbench:
             return from_shipped(folder, size, self.system.affects)
         return from_frames(self.frames, size, f"the data of the run ({self.run.dataset.name})")
 
-    def with_frames(self, frames: FrameSet, rows: np.ndarray) -> Workbench:
-        """The same bench with the frames `rows` (N,) of `frames` as its faces."""
+    def with_frames(self, frames: FrameSet, rows: np.ndarray) -> GenerationSession:
+        """The same session with the frames `rows` (N,) of `frames` as its faces."""
         from fexgan_lit.data.reference import frame_expression
 
         other = copy.copy(self)
@@ -269,13 +274,13 @@ class Workbench:
         """Say where more is asked for than the run was trained with."""
         if wanted.affect is not None and self.beyond(float(wanted.affect.max())):
             self.say(
-                f"affects up to {float(wanted.affect.max()):g} are asked for; the run saw up to {self.album.trained:g} "
-                "in training, and beyond that faces may break (marked as beyond training)"
+                f"affects up to {float(wanted.affect.max()):g} are asked for; the run saw up to "
+                f"{self.output.trained:g} in training, and beyond that faces may break (marked as beyond training)"
             )
 
     def beyond(self, weight: float) -> bool:
         """Whether `weight` of an affect is more than the run saw in training."""
-        return weight > self.album.trained + 1e-4
+        return weight > self.output.trained + 1e-4
 
     def marked(self, label: str, weight: float) -> str:
         """`label` of a column, marked where `weight` of an affect is beyond training."""
@@ -290,13 +295,13 @@ class Workbench:
         return faces.unflatten(0, (len(columns), count)).transpose(0, 1)
 
 
-def open_run(settings: GenerateSettings, folder: Path, console: Console) -> Workbench:
+def open_run(settings: GenerateSettings, folder: Path, console: Console) -> GenerationSession:
     """The run at work, and in a line what it is.
 
     Raises:
         UserError: no run there, weights that are missing or do not fit, or a device that is not there.
     """
-    from fexgan_lit.inference.output import Album
+    from fexgan_lit.inference.output import OutputFolder
     from fexgan_lit.runs.config import train_settings
     from fexgan_lit.runs.folder import RunFolder
     from fexgan_lit.runs.weights import load_system
@@ -312,7 +317,9 @@ def open_run(settings: GenerateSettings, folder: Path, console: Console) -> Work
         f"{system.device}",
         markup=False,
     )
-    return Workbench(system, trained, settings, Album(folder, system.affects, trained_strength(system)), console)
+    return GenerationSession(
+        system, trained, settings, OutputFolder(folder, system.affects, trained_strength(system)), console
+    )
 
 
 def trained_strength(system: ExpressionSystem) -> float:
@@ -320,26 +327,27 @@ def trained_strength(system: ExpressionSystem) -> float:
     return 1.0 if getattr(system.settings, "lambda_mode", "one") == "one" else 3.0
 
 
-def about(bench: Workbench, options: Any) -> dict[str, Any]:
+def about(session: GenerationSession, options: Any) -> dict[str, Any]:
     """What was run, for the record."""
     import torch
 
     from fexgan_lit.inference.output import described
     from fexgan_lit.utils.version import __version__
 
-    settings = bench.settings
+    settings = session.settings
     # random faces come from no face, and the data need not be opened to say so
-    sources = bench.__dict__.get("sources")
+    sources = session.__dict__.get("sources")
     return {
         "command": ["python", "-m", "fexgan_lit.generate", *sys.argv[1:]],
-        "run": {"path": str(settings.run), "model": bench.system.settings.name, "dataset": bench.run.dataset.name,
-                "image_size": bench.system.image_size, "affects": list(bench.system.affects)},
+        "run": {"path": str(settings.run), "model": session.system.settings.name, "dataset": session.run.dataset.name,
+                "image_size": session.system.image_size, "affects": list(session.system.affects)},
         "mode": settings.mode,
         "options": {**asdict(options), **({"paste": True, "which": settings.which} if settings.paste else {})},
         "seed": settings.seed,
-        "device": str(bench.system.device),
+        "device": str(session.system.device),
         "versions": {"fexgan_lit": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "sources": [{"name": name, "origin": sources.origin, "shows": described(sources.shown, i, bench.system.affects)}
+        "sources": [{"name": name, "origin": sources.origin,
+                     "shows": described(sources.shown, i, session.system.affects)}
                     for i, name in enumerate(sources.names)] if sources is not None else [],
-        "notes": bench.notes,
+        "notes": session.notes,
     }  # fmt: skip

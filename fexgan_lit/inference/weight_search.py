@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fexgan_lit.expression import Expression, rows_of
-from fexgan_lit.inference.conditions import Way, along
+from fexgan_lit.inference.conditions import Direction, along
 
 #: No weight of an affect means anything beyond.
 LARGEST = 10.0
@@ -41,7 +41,7 @@ class Faces:
 
     images: Tensor
     shown: Expression
-    ways: tuple[Way, ...]
+    ways: tuple[Direction, ...]
     landmarks: Tensor | None
     embeddings: Tensor | None
     identity: Tensor
@@ -55,7 +55,7 @@ class Faces:
         def taken(value: Tensor | None) -> Tensor | None:
             return None if value is None else value[index]
 
-        ways = tuple(Way(way.label[index], _rows(way.units, index), taken(way.motion)) for way in self.ways)
+        ways = tuple(Direction(way.label[index], _rows(way.units, index), taken(way.motion)) for way in self.ways)
         return Faces(
             self.images[index], rows_of(self.shown, index), ways, taken(self.landmarks), taken(self.embeddings),
             self.identity[index],

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.metrics.judges.external import OwnAffectJudge, OwnIdentityJudge, OwnReading
     from fexgan_lit.metrics.judges.identity import IdentityJudge
-    from fexgan_lit.metrics.judges.panel import JudgeBench
+    from fexgan_lit.metrics.judges.panel import JudgePanel
 
 #: Neighbourhoods of precision, recall, density and coverage reach to this neighbour; images a side at most.
 NEIGHBOURS, MOST_NEIGHBOURS = 5, 10_000
@@ -321,7 +321,7 @@ class GeometryMetrics(MetricGroup):
         judges: who reads them.
     """
 
-    def __init__(self, judges: JudgeBench) -> None:
+    def __init__(self, judges: JudgePanel) -> None:
         super().__init__()
         self.judges = judges
         self.units = CatMetric(nan_strategy="disable")

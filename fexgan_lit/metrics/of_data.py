@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 def judge_of(data: FrameDataModule) -> Judge | None:
     """The judge of these data, trained when it is first needed; None where none is wanted or could be trained."""
+    if not data.wants_judge or not data.has_truth:
+        return None
     if "judge" not in data.computed:
-        data.computed["judge"] = None
-        if data.wants_judge and data.has_truth:
-            # a validation, where it may be needed first, keeps no gradients
-            with data.stages() as stages, torch.inference_mode(mode=False), torch.enable_grad():
-                report = stages("training the judge")
-                data.computed["judge"] = load_or_train_judge(
-                    data.train, data.val, image_size=data.config.image_size,
-                    cache_dir=cache_root(data.config.cache_dir), key=data.key,
-                    progress=(lambda done, total, *_: report(done, total)) if report else None,
-                )  # fmt: skip
+        # a validation, where it may be needed first, keeps no gradients
+        with data.stages() as stages, torch.inference_mode(mode=False), torch.enable_grad():
+            report = stages("training the judge")
+            data.computed["judge"] = load_or_train_judge(
+                data.train, data.val, image_size=data.config.image_size,
+                cache_dir=cache_root(data.config.cache_dir), key=data.key,
+                progress=(lambda done, total, *_: report(done, total)) if report else None,
+            )  # fmt: skip
     judge: Judge | None = data.computed["judge"]
     return judge
 

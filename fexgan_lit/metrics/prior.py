@@ -58,7 +58,7 @@ class SamplingReport:
 
 
 def cycling_affects(n: int, affects: int) -> Tensor:
-    """Asked affects 0, 1, ..., K-1, 0, 1, ... for `n` samples, (n,) int64."""
+    """FaceRequest affects 0, 1, ..., K-1, 0, 1, ... for `n` samples, (n,) int64."""
     return torch.arange(n) % affects
 
 

@@ -39,7 +39,7 @@ class Interval:
 
 
 def draw_resamples(pairs: int, count: int, seed: int) -> Resamples:
-    """`count` resamples of `pairs` pairs; drawn once, so that all contenders meet the same."""
+    """`count` resamples of `pairs` pairs; drawn once, so that all methods meet the same."""
     return np.random.default_rng(seed).integers(0, pairs, (count, pairs))
 
 

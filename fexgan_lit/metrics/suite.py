@@ -33,7 +33,7 @@ class Answer(NamedTuple):
 
     batch: PairBatch
     generated: Tensor
-    outcome: Outcome | None
+    outcome: ValidationOutput | None
     system: ExpressionSystem | None
     seen: dict[str, Features]
 
@@ -103,22 +103,17 @@ class MetricSuite(nn.Module):
 
     def add(self, system: ExpressionSystem, batch: PairBatch) -> None:
         """Let `system` answer a batch on its device and add what it made; draws no random number."""
-        if self.paired:
-            outcome = system.assess(batch)
-            self.update(batch, outcome.generated, outcome, system)
-        else:
-            K = len(system.affects)
-            made = system.synthesize(batch.source, batch.source_expression(K), batch.target_expression(K))
-            self.update(batch, made, None, system)
+        output = system.validation_step(batch)
+        self.update(batch, output.generated, output, system)
 
     @torch.no_grad()
     def update(
-        self, batch: PairBatch, generated: Tensor, outcome: Outcome | None = None,
+        self, batch: PairBatch, generated: Tensor, outcome: ValidationOutput | None = None,
         system: ExpressionSystem | None = None,
     ) -> None:  # fmt: skip
         """Add a batch; see `Answer`."""
         self.n += len(generated)
-        answer = Answer(batch, generated.float(), outcome, system, {})
+        answer = Answer(batch, generated.float(), outcome if self.paired else None, system, {})
         for group in self._groups:
             group.update(answer)
 
@@ -161,7 +156,7 @@ class MetricSuite(nn.Module):
         return cast("list[MetricGroup]", list(self.groups))
 
 
-class Outcome(NamedTuple):
+class ValidationOutput(NamedTuple):
     """One measured batch: what was made and what the discriminator says of the real source and of it.
 
     Attributes:

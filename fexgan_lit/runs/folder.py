@@ -1,4 +1,4 @@
-"""The run folder: what every training run leaves, and all that the other doors need."""
+"""The run folder: what every training run leaves, and all that the other commands need."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def save_weights(system: ExpressionSystem, folder: Path, dtype: torch.dtype = to
     about = {"format": "fexgan_lit", "version": __version__, "system": str(system.settings.name),
              "affects": ",".join(system.affects), "iteration": str(system.iteration)}  # fmt: skip
     written = []
-    for name, part in system.portable_parts().items():
+    for name, part in system.saved_modules().items():
         path = folder / f"{name}.safetensors"
         try:
             write_atomic(path, save(_plain(part, dtype), metadata=about))
@@ -64,7 +64,7 @@ def load_weights(system: ExpressionSystem, folder: Path) -> None:
     Raises:
         UserError: a file is missing, broken, or belongs to other networks.
     """
-    for name, part in system.portable_parts().items():
+    for name, part in system.saved_modules().items():
         path = folder / f"{name}.safetensors"
         if not path.is_file() and getattr(part, "optional", False):
             continue  # written before the part was kept; it says what it does without
@@ -159,7 +159,8 @@ def load_lightning(path: Path, device: str = "cpu") -> tuple[ExpressionSystem, T
     dataset = (checkpoint.get("datamodule_hyper_parameters") or {}).get("config") or {}
     settings = TrainSettings(
         seed=system.seed, dataset=DatasetConfig(**{"image_size": system.image_size} | dataset), model=system.settings,
-        loss=system.weights, optimizer=system.optimizer_settings, trainer=TrainerSettings(), metrics=MetricsSettings(),
-        logger=LoggerSettings(), callbacks={}, system=type(system), data={"affects": list(system.affects)},
+        loss=system.loss_weights, optimizer=system.optimizer_settings, trainer=TrainerSettings(),
+        metrics=MetricsSettings(), logger=LoggerSettings(), callbacks={}, system=type(system),
+        data={"affects": list(system.affects)},
     )  # fmt: skip
     return system.to(device).eval(), settings

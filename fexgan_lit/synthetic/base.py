@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS, AU_COLUMNS, LANDMARK_COLUMNS, POSE_COLUMNS
 from fexgan_lit.synthetic.prototypes import prototype
 from fexgan_lit.synthetic.regions import BOX_COLUMNS, region_boxes
-from fexgan_lit.synthetic.takes import FPS, Performance, Take
+from fexgan_lit.synthetic.takes import FPS, FaceState, Take
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -92,11 +92,11 @@ class Studio(ABC):
         """Names of the characters in row order, all different."""
 
     @abstractmethod
-    def paint(self, person: int, act: Performance, size: int) -> NDArray[np.uint8]:
+    def paint(self, person: int, act: FaceState, size: int) -> NDArray[np.uint8]:
         """(size, size, 3) RGB of one character, by its position in the cast."""
 
     @abstractmethod
-    def landmarks(self, person: int, act: Performance, size: int) -> NDArray[np.float64]:
+    def landmarks(self, person: int, act: FaceState, size: int) -> NDArray[np.float64]:
         """(68, 2) Multi-PIE points in pixels of a picture of `size`: 0 at its left or top edge, `size` opposite."""
 
     @property
@@ -135,7 +135,7 @@ class Studio(ABC):
         """Take `number` of a character."""
         return _take((self.seed, person, number), self.take_seconds, self.head_motion)
 
-    def performance(self, row: int) -> Performance:
+    def performance(self, row: int) -> FaceState:
         """What a row of the table shows."""
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of a studio of {len(self)} frames")
@@ -191,7 +191,7 @@ class Studio(ABC):
         size = self.size if size is None else size
         if size not in SIZES:
             raise UserError(f"size: found {size!r}, expected one of {', '.join(map(str, SIZES))} pixels.")
-        return self.paint(self._person(identity), Performance(sides, gaze, pose), size)
+        return self.paint(self._person(identity), FaceState(sides, gaze, pose), size)
 
     def table(self, workers: int = 1) -> pd.DataFrame:
         """One row a frame: labels, take, frame, time, intensity, 17 AUs, pose in degrees, 68 landmarks and boxes.

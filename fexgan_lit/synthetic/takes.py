@@ -15,7 +15,7 @@ FPS = 60
 
 
 @dataclass(frozen=True)
-class Performance:
+class FaceState:
     """All that one frame needs beside the character.
 
     Attributes:
@@ -85,7 +85,7 @@ class Take:
         x, y = self._look + self._drift * np.sin(2 * np.pi * t + self._phase[0, :2])
         return float(x), float(y)
 
-    def perform(self, t: float, apex: NDArray[np.float64], strength: float | None = None) -> Performance:
+    def perform(self, t: float, apex: NDArray[np.float64], strength: float | None = None) -> FaceState:
         """What the painter needs for the moment `t` in [0, 1].
 
         Args:
@@ -97,4 +97,4 @@ class Take:
         units = np.clip(np.clip(apex * self._scale, 0.0, 1.0) * level * self._skew, 0.0, 1.0)  # (2, 17)
         units[:, AU_COLUMN[45]] = np.maximum(units[:, AU_COLUMN[45]], self.blink(t))
         gain, side, warmth = (float(v) for v in self._light)
-        return Performance(units, self.gaze(t), self.pose(t), (gain, side, warmth))
+        return FaceState(units, self.gaze(t), self.pose(t), (gain, side, warmth))

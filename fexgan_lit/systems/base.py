@@ -1,13 +1,14 @@
-"""What every published system promises to the doors: an expression system turns (source, expression) into a face."""
+"""What every published system promises to the commands: an expression system turns (source, expression) into a face."""
 
 from __future__ import annotations
 
+import functools
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from lightning.pytorch import LightningModule
@@ -17,7 +18,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from fexgan_lit.expression import FIELD_NAMES, Expression
-from fexgan_lit.metrics.suite import Outcome
+from fexgan_lit.metrics.suite import ValidationOutput
 from fexgan_lit.systems.checkpoints import class_path
 from fexgan_lit.systems.noise import BatchNoise
 from fexgan_lit.systems.optimizers import lay_out_like, plain_groups
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from fexgan_lit.data.pairs import PairBatch
     from fexgan_lit.metrics.judges.affect import Judge
     from fexgan_lit.systems.export import Exported
+
+
+Step = TypeVar("Step", bound=Callable[..., Any])
 
 
 class Sheet(NamedTuple):
@@ -52,10 +56,65 @@ class Sheet(NamedTuple):
     columns: tuple[str, ...]
 
 
+@runtime_checkable
+class LatentPrior(Protocol):
+    """A system with a prior over latent codes: it can draw faces that start from no source."""
+
+    def sample(
+        self, n: int, target: Expression, prior: str = "normal", generator: torch.Generator | None = None
+    ) -> Tensor:
+        """`n` faces (n, 3, S, S) in [-1, 1] with the affects of `target` (n, K), decoded from codes of the prior."""
+
+    def fit_prior(self, frames: FrameSet, seed: int = 0, most: int = 4096) -> None:
+        """Fit the prior to the codes of at most `most` training frames."""
+
+
+@runtime_checkable
+class Exportable(Protocol):
+    """A system whose networks `python -m fexgan_lit.export` writes for other programs."""
+
+    def export_modules(self) -> dict[str, Exported]:
+        """The networks by file name; one is called `generator` and maps a face to a face."""
+
+
+def exportable(system: LightningModule) -> Exportable:
+    """`system` as an `Exportable`.
+
+    Raises:
+        UserError: it has no `export_modules`.
+    """
+    if isinstance(system, Exportable):
+        return system
+    raise UserError(f"{type(system).__name__} has no export_modules(), which names the networks to export")
+
+
+@runtime_checkable
+class GraphCapturable(Protocol):
+    """A system whose iteration `trainer.cuda_graphs` may capture."""
+
+    def graph_key(self) -> tuple[Hashable, ...]:
+        """The values that `training_step` reads, that are not tensors, and that a later iteration may change."""
+
+    def update_graph_inputs(self, images: int) -> None:
+        """Before an iteration of `images` pairs is replayed: write to the device what changes every iteration."""
+
+
+def full_precision(step: Step) -> Step:
+    """Decorate a method to run without gradients and in float32, whatever the precision of the training."""
+
+    @functools.wraps(step)
+    def measured(self: LightningModule, *args: Any, **kwargs: Any) -> Any:
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            return step(self, *args, **kwargs)
+
+    return cast("Step", measured)
+
+
 class ExpressionSystem(LightningModule):
     """Base class of all systems: a `LightningModule` with manual optimisation that edits expressions.
 
-    A subclass implements `forward`, `training_step`, `assess` and `configure_optimizers`. It works with any
+    A subclass implements `forward`, `training_step`, `validation_step` and `configure_optimizers`. The protocols
+    `LatentPrior`, `Exportable` and `GraphCapturable` name what it may offer besides. It works with any
     `lightning.Trainer`; with a `FrameDataModule` it is measured by the project's metrics and takes what it needs of the
     data in `setup`.
 
@@ -92,15 +151,13 @@ class ExpressionSystem(LightningModule):
     loss_class: ClassVar[type]
     optimizer_class: ClassVar[type]
     settings: Any
-    weights: Any
+    loss_weights: Any
     optimizer_settings: Any
     #: smallest batch the networks can be trained on, and why
     min_batch: ClassVar[int] = 1
     min_batch_reason: ClassVar[str] = ""
     #: attributes that hold the functions of its losses: dozens of small operations each, which a compiler makes few
     compilable_losses: ClassVar[tuple[str, ...]] = ()
-    #: whether `trainer.cuda_graphs` may capture its iteration: `graph_key` tells what its step reads and is no tensor
-    supports_cuda_graphs: ClassVar[bool] = False
     #: whether `trainer.kernels` may swap the modules of its networks; not where a gradient penalty is on them
     supports_kernels: ClassVar[bool] = False
     #: what `configure_optimizers` should make; `fexgan_lit.training.accelerate` puts a faster one with its name there
@@ -112,12 +169,12 @@ class ExpressionSystem(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         classes = (self.settings_class, self.loss_class, self.optimizer_class)
-        self.settings, self.weights, self.optimizer_settings = (
+        self.settings, self.loss_weights, self.optimizer_settings = (
             cls(**given) if isinstance(given, Mapping) else given
             for cls, given in zip(classes, (model, loss, optimizer), strict=True)
         )
         # plain values, which a checkpoint keeps without pickling classes
-        options = {"model": self.settings, "loss": self.weights, "optimizer": self.optimizer_settings}
+        options = {"model": self.settings, "loss": self.loss_weights, "optimizer": self.optimizer_settings}
         plain = {name: asdict(values) for name, values in options.items()}
         self.save_hyperparameters({**plain, "affects": list(affects), "seed": seed})
         self.affects = tuple(affects)
@@ -147,14 +204,20 @@ class ExpressionSystem(LightningModule):
         return self(source, source_expression, target)
 
     @abstractmethod
-    def assess(self, batch: PairBatch) -> Outcome:
-        """Synthesise a batch's targets and let the discriminator judge source and result, without gradients."""
+    def validation_step(self, batch: PairBatch, batch_idx: int = 0) -> ValidationOutput:  # type: ignore[override]
+        """Synthesize the targets of a batch and let the discriminator judge the sources and the results.
 
-    @abstractmethod
-    def portable_parts(self) -> dict[str, nn.Module]:
-        """The networks worth carrying elsewhere, by file name; together they restore every public method."""
+        Decorate it with `full_precision`. What it returns is added to the metrics in `on_validation_batch_end`.
+        """
 
-    def read_faces(self, image: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def saved_modules(self) -> dict[str, nn.Module]:
+        """The networks that `weights/*.safetensors` of a run hold, by file name; by default all child modules.
+
+        Together they must restore every public method.
+        """
+        return {name: child for name, child in self.named_children() if any(True for _ in child.parameters())}
+
+    def discriminate(self, image: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """What the discriminator says of faces alone, without gradients.
 
         Args:
@@ -165,13 +228,6 @@ class ExpressionSystem(LightningModule):
             where it does not read them.
         """
         return None, None
-
-    def export_parts(self) -> dict[str, Exported]:
-        """The networks that `python -m fexgan_lit.export` writes for other programs, by file name.
-
-        One of them is called `generator` and goes the whole way from face to face.
-        """
-        return {}
 
     def compilable_networks(self) -> dict[str, nn.Module]:
         """The networks that `trainer.compile` may compile, by name.
@@ -190,27 +246,19 @@ class ExpressionSystem(LightningModule):
         """
         return
 
-    def graph_key(self) -> tuple[Hashable, ...]:
-        """What a captured training step would freeze and a later iteration may have otherwise."""
-        return ()
-
-    def update_graph_inputs(self, images: int) -> None:
-        """Before an iteration of so many pairs is replayed: write to the device what changes with every iteration."""
-        return
-
-    def facts(self) -> list[str]:
+    def summary_lines(self) -> list[str]:
         """What terminal and report say of this system besides its size."""
         return []
 
-    def notices(self) -> list[str]:
+    def condition_warnings(self) -> list[str]:
         """What was noticed in the faces asked for since the last call, a sentence each; then it is forgotten."""
         return []
 
-    def concern(self, parts: Mapping[str, float]) -> str | None:
+    def diagnose(self, parts: Mapping[str, float]) -> str | None:
         """What to change where the parts of the loss show a known trouble of this system; None where all is well."""
         return None
 
-    def sheets(
+    def sample_figures(
         self, references: Tensor, shown: Expression, wanted: Sequence[Expression], identities: Sequence[str]
     ) -> list[Sheet]:
         """Pictures that this system adds to those of every run.
@@ -370,18 +418,17 @@ class ExpressionSystem(LightningModule):
                 split: MetricSuite([PixelMetrics(), DiscriminatorMetrics()], f"split={split}") for split in splits
             }
 
-    def validation_step(self, batch: PairBatch, batch_idx: int) -> None:
-        """Measure a batch of validation pairs."""
-        self._measure("val", batch)
+    def test_step(self, batch: PairBatch, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        """The same as `validation_step`, on the split that `dataloader_idx` stands for."""
+        return self.validation_step(batch, batch_idx)
 
-    def test_step(self, batch: PairBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Measure a batch of the split that `dataloader_idx` stands for."""
-        self._measure(list(self.suites)[dataloader_idx], batch)
+    def on_validation_batch_end(self, outputs: Any, batch: PairBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Add a batch of validation pairs to the metrics."""
+        self.suites["val"].update(batch, outputs.generated, outputs, self)
 
-    def _measure(self, split: str, batch: PairBatch) -> None:
-        # in float32 whatever the precision of the training, as `python -m fexgan_lit.evaluate` measures
-        with torch.autocast(self.device.type, enabled=False):
-            self.suites[split].add(self, batch)
+    def on_test_batch_end(self, outputs: Any, batch: PairBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Add a batch to the metrics of its split."""
+        self.suites[list(self.suites)[dataloader_idx]].update(batch, outputs.generated, outputs, self)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics as `val/...`."""

@@ -57,8 +57,8 @@ def update_ema(average: nn.Module, network: nn.Module, decay: float | Tensor) ->
         torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - decay)
     buffers = list(zip(average.buffers(), network.buffers(), strict=True))
     for kind in {old.dtype for old, _ in buffers}:  # one kernel copies them all if they are of one kind
-        olds, news = apart([pair for pair in buffers if pair[0].dtype == kind])
-        torch._foreach_copy_(olds, news)
+        olds, sweep_progress = apart([pair for pair in buffers if pair[0].dtype == kind])
+        torch._foreach_copy_(olds, sweep_progress)
 
 
 def lerp_by(pairs: list[tuple[Tensor, Tensor]], weight: Tensor) -> None:
@@ -71,8 +71,8 @@ def lerp_by(pairs: list[tuple[Tensor, Tensor]], weight: Tensor) -> None:
         if old.numel() > SMALL:
             old.lerp_(new, weight)
     if small := [pair for pair in pairs if pair[0].numel() <= SMALL]:
-        olds, news = apart(small)
-        steps = torch._foreach_sub(news, olds)
+        olds, sweep_progress = apart(small)
+        steps = torch._foreach_sub(sweep_progress, olds)
         torch._foreach_mul_(steps, weight)
         torch._foreach_add_(olds, steps)
 
@@ -82,7 +82,7 @@ def apart(pairs: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor
     return [first for first, _ in pairs], [second for _, second in pairs]
 
 
-class AveragedSystem(ExpressionSystem):
+class GANSystem(ExpressionSystem):
     """A generator with a moving average, and discriminators; the generator's optimizer is the first.
 
     Attributes:
@@ -94,7 +94,6 @@ class AveragedSystem(ExpressionSystem):
     generator: nn.Module
     average: nn.Module
     optimizer_settings: DualOptimizerSettings
-    supports_cuda_graphs = True
     #: share of the old average that the iteration to come keeps, (), on the device; None where no graph is captured
     _kept: Tensor | None = None
 
@@ -113,7 +112,7 @@ class AveragedSystem(ExpressionSystem):
         """Whether the generator moves in this iteration."""
         return (self.iteration + 1) % self.optimizer_settings.n_critic == 0
 
-    def train(self, mode: bool = True) -> AveragedSystem:
+    def train(self, mode: bool = True) -> GANSystem:
         """As in torch, but the moving average always stays in evaluation mode."""
         super().train(mode)
         self.average.eval()

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from fexgan_lit.metrics.suite import Outcome
-from fexgan_lit.systems.gan import AveragedSystem, frozen_copy
+from fexgan_lit.metrics.suite import ValidationOutput
+from fexgan_lit.systems.base import full_precision
+from fexgan_lit.systems.gan import GANSystem, frozen_copy
 from fexgan_lit.systems.layers import PatchCritic, init_normal
 from fexgan_lit.systems.optimizers import DualOptimizerSettings, dual_adam
 
@@ -67,7 +68,7 @@ def negative_weights(loss: Any) -> list[str]:
     return [f"loss.{name}={value}: expected zero or more" for name, value in values.items() if not value >= 0]
 
 
-class WassersteinSystem(AveragedSystem):
+class WassersteinSystem(GANSystem):
     """Generator against Wasserstein critic; the critic moves on every iteration, the generator on every n-th.
 
     Attributes:
@@ -142,21 +143,21 @@ class WassersteinSystem(AveragedSystem):
     def class_logits(self, answers: Tensor) -> Tensor | None:
         """What the critic's answers (B, n) say of the affect: logits (B, K), or None where they are about else."""
 
-    @torch.no_grad()
-    def assess(self, batch: PairBatch) -> Outcome:
+    @full_precision
+    def validation_step(self, batch: PairBatch, batch_idx: int = 0) -> ValidationOutput:  # type: ignore[override]
         """See the base class; the realness of a face is the mean of its patches' scores."""
         K = len(self.affects)
         generated = self.synthesize(batch.source, batch.source_expression(K), batch.target_expression(K))
         (real, shown), (fake, made) = self.critic(batch.source), self.critic(generated)
         # (B, 2, 2) -> (B,)
-        return Outcome(generated, real.float().mean((1, 2)), self.class_logits(shown),
+        return ValidationOutput(generated, real.float().mean((1, 2)), self.class_logits(shown),
                        fake.float().mean((1, 2)), self.class_logits(made), calibrated=False)  # fmt: skip
 
     @torch.no_grad()
-    def read_faces(self, image: Tensor) -> tuple[None, Tensor | None]:
+    def discriminate(self, image: Tensor) -> tuple[None, Tensor | None]:
         """See the base class; a critic's score is no logit."""
         return None, self.class_logits(self.critic(image)[1])
 
-    def portable_parts(self) -> dict[str, nn.Module]:
+    def saved_modules(self) -> dict[str, nn.Module]:
         """The generator is the moving average."""
         return {"generator": self.average, "critic": self.critic}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fexgan_lit.systems.fexgan.networks import Discriminator, Verdict
+from fexgan_lit.systems.fexgan.networks import Discriminator, DiscriminatorOutput
 
 if TYPE_CHECKING:
     from lightning.pytorch.strategies import Strategy
@@ -59,12 +59,12 @@ def accelerate(
 class DiscriminatorOnMap(Discriminator):
     """FExGAN's discriminator whose two heads read the last map as it lies, in one product."""
 
-    def forward(self, image: Tensor) -> Verdict:
+    def forward(self, image: Tensor) -> DiscriminatorOutput:
         """See the base class."""
         from fexgan_lit.kernels.memory import linear_on_map
 
         realness, affect = linear_on_map(self.blocks(image), self.realness, self.affect)
-        return Verdict(realness.squeeze(1), affect)
+        return DiscriminatorOutput(realness.squeeze(1), affect)
 
 
 def swap_in_kernels(system: ExpressionSystem, device: torch.device) -> None:

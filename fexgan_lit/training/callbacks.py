@@ -56,7 +56,7 @@ class AdversarialCut(Callback):
                 "weight to cut; set callbacks.adversarial_cut.epoch=null"
             )
         cut = trainer.global_step // trainer.num_training_batches >= self.epoch
-        system.adversarial_binary = self.to if cut else system.weights.adversarial_binary  # type: ignore[union-attr, assignment]
+        system.adversarial_binary = self.to if cut else system.loss_weights.adversarial_binary  # type: ignore[union-attr, assignment]
 
 
 class LinearDecay(Callback):
@@ -126,7 +126,7 @@ class LossMonitor(Callback):
         if (take_wait := getattr(trainer.train_dataloader, "take_wait", None)) is not None:
             speed["speed/data_wait_share"] = take_wait() / seconds
         system.log_dict(speed)
-        self.standing = system.concern({name: float(value) for name, value in outputs.items()})  # type: ignore[operator]
+        self.standing = system.diagnose({name: float(value) for name, value in outputs.items()})  # type: ignore[operator]
         self._looks = self._looks + 1 if self.standing else 0
         if self._looks >= self.patience and not self._said:
             self._said = True

@@ -3,7 +3,7 @@
 An iteration of a small network is hundreds of short kernels, and a GPU waits for the host to launch them. A graph
 launches all of them at once. It freezes whatever Python computed while it was captured: numbers that change from
 iteration to iteration live on the device instead (learning rates, the moving average's weight, Adam's counts, the
-batch), and every value of the few that change now and then (`ExpressionSystem.graph_key`) gets a graph of its own.
+batch), and every value of the few that change now and then (`GraphCapturable.graph_key`) gets a graph of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 from torch.optim import Optimizer
 
+from fexgan_lit.systems.base import GraphCapturable
 from fexgan_lit.systems.optimizers import plain_groups
 
 if TYPE_CHECKING:
@@ -189,6 +190,8 @@ def why_not_captured(system: ExpressionSystem, device: torch.device, world: int)
         return f"CUDA graphs need an NVIDIA GPU, the device is {device}"
     if world > 1:
         return "several devices average their gradients between two steps, which is not captured"
-    if not system.supports_cuda_graphs:
-        return f"{system.settings.name} does not say that its iteration can be captured"
+    if not isinstance(system, GraphCapturable):
+        return (
+            f"{system.settings.name} lacks graph_key() and update_graph_inputs(), so its iteration cannot be captured"
+        )
     return None

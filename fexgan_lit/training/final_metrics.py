@@ -15,6 +15,7 @@ from fexgan_lit.metrics.of_data import judge_of
 from fexgan_lit.metrics.prior import cycling_affects, frame_features, report_samples
 from fexgan_lit.runs.result import ERROR, make_result, write_result
 from fexgan_lit.runs.weights import save_weights
+from fexgan_lit.systems.base import LatentPrior
 from fexgan_lit.systems.grids import AffectGrid, affect_grid, complex_faces, grid_similarity
 from fexgan_lit.training.loggers.build import log_confusion, log_numbers, log_picture, log_summary, log_table
 from fexgan_lit.training.loggers.csv import RunCsvLogger
@@ -49,7 +50,7 @@ def finish(
         clock: seconds spent on the run.
         trouble: that the last losses showed, or None.
     """
-    system.notices()  # those of the training
+    system.condition_warnings()  # those of the training
     with console.status("  measuring, drawing"):
         trainer.test(system, data, verbose=False)  # FExGAN fits its prior there
         save_weights(system.eval(), run.weights)
@@ -58,7 +59,7 @@ def finish(
         results = collect(system, data, settings, grid)
         if trouble is not None:
             results.notes["at the end of training"] = trouble
-        if notices := system.notices():
+        if notices := system.condition_warnings():
             results.notes["asked for"] = "; ".join(notices)
         table = next((logger for logger in trainer.loggers if isinstance(logger, RunCsvLogger)), None)
         history = table.history() if table is not None else {}  # there is none with fast_dev_run
@@ -92,7 +93,7 @@ def collect(
     results.grid_ssim, results.confusion = grid_similarity(grid), suite.confusion()
     if judge is not None and settings.dataset.split == "identity" and results.val is not None:
         results.notes["identity kept"] = "the judge has never seen the validation split's people and cannot name them"
-    if judge is not None and hasattr(system, "sample"):
+    if judge is not None and isinstance(system, LatentPrior):
         features = frame_features(judge, data.train)
         for prior in ("normal", "fitted"):
             asked = cycling_affects(settings.metrics.samples, len(data.affects))
@@ -119,7 +120,7 @@ def draw(
         draw_affects(system, data, results, grid)
         device = system.device
         wanted = [asked.to(device) for asked in grid.wanted]
-        sheets = system.sheets(grid.references.to(device), grid.shown.to(device), wanted, grid.identities)
+        sheets = system.sample_figures(grid.references.to(device), grid.shown.to(device), wanted, grid.identities)
     for sheet in sheets:
         pictures[sheet.name] = figures.complex_grid(sheet.references, sheet.cells, sheet.rows, sheet.columns)
         results.captions[sheet.name] = sheet.caption
@@ -147,7 +148,7 @@ def draw_affects(system: ExpressionSystem, data: FrameDataModule, results: Resul
         faces = complex_faces(system, grid, pairs)
         names = [" + ".join(pair) for pair in pairs]
         pictures["complex"] = figures.complex_grid(grid.references, faces, grid.identities, names)
-    for prior in ("normal", "fitted") if hasattr(system, "sample") else ():
+    for prior in ("normal", "fitted") if isinstance(system, LatentPrior) else ():
         asked = cycling_affects(_SAMPLE_ROWS * K, K)
         samples = draw_samples(system, prior, asked).unflatten(0, (_SAMPLE_ROWS, K))  # (R*K, ...) -> (R, K, ...)
         pictures[f"samples_{prior}"] = figures.sample_grid(samples, data.affects)
@@ -163,7 +164,7 @@ def data_sheets(system: ExpressionSystem, data: FrameDataModule, most: int = 8) 
     rows = np.unique(np.linspace(0, len(frames) - 1, most).astype(np.int64))
     names = [frames.identities[i] for i in frames.identity[rows]]
     references = frames.floats(rows, system.image_size).to(system.device)
-    return system.sheets(references, frame_expression(frames, rows).to(system.device), (), names)
+    return system.sample_figures(references, frame_expression(frames, rows).to(system.device), (), names)
 
 
 def progress_picture(system: ExpressionSystem, data: FrameDataModule) -> Any:

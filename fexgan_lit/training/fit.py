@@ -76,7 +76,7 @@ def fit_and_test(
     loggers = open_loggers(system, settings, run, checkpoint, console)
     prunes = settings.sweep.pruning is not None and is_sweep_job()
     try:
-        with or_no_folder(run, system, fresh=checkpoint is None), several_processes(system, t) as processes:
+        with discard_unstarted(run, system, fresh=checkpoint is None), several_processes(system, t) as processes:
             callbacks = make_callbacks(system, data, settings, run, console, clock, prunes, processes is not None)
             environment = None
             if processes is not None:
@@ -153,7 +153,7 @@ def make_callbacks(
         chosen.append(cb.BestCheckpoint(run, *monitored))
     if pruning and settings.sweep.pruning is not None:
         chosen.append(Pruning(settings.sweep.pruning, settings.sweep.directions, run.path))
-    if t.figures_every and (data.labelled or type(system).sheets is not ExpressionSystem.sheets):
+    if t.figures_every and (data.labelled or type(system).sample_figures is not ExpressionSystem.sample_figures):
         chosen.append(cb.Grids(t.figures_every, run, lambda: progress_picture(system, data), data.labelled))
     if t.max_minutes:
         chosen.append(cb.TimeLimit(timedelta(minutes=t.max_minutes), verbose=False))
@@ -230,7 +230,7 @@ def announce(
     s, t, pairs = settings, settings.trainer, settings.dataset.batch_size
     networks = ", ".join(
         f"{name} {sum(p.numel() for p in part.parameters()) / 1e6:.2f} M"
-        for name, part in system.portable_parts().items()
+        for name, part in system.saved_modules().items()
         if any(True for _ in part.parameters())
     )
     device, width = trainer.strategy.root_device, width_of(s)
@@ -240,7 +240,7 @@ def announce(
     shared = f" on {processes} processes" if processes > 1 else ""
     lines = [
         f"model      {s.model.name}, {s.dataset.image_size} px{', ' if width else ''}{width}: {networks} parameters",
-        *(f"           {fact}" for fact in system.facts()),
+        *(f"           {fact}" for fact in system.summary_lines()),
         f"training   {t.max_steps} iterations of {pairs} pairs{shared} "
         f"({t.max_steps / len(data.train_dataloader()):.1f} epochs){limit}{resumed}",
     ]
@@ -353,7 +353,7 @@ def claim_folder(cfg: DictConfig, data: FrameDataModule, system: ExpressionSyste
     # a request: whoever opens the run has to grant it with `trust=`
     plain["trust"] = foreign_packages(plain)
     plain["model"] |= asdict(system.settings)
-    plain["loss"] |= asdict(system.weights)
+    plain["loss"] |= asdict(system.loss_weights)
     if plain["dataset"]["root"]:
         plain["dataset"]["root"] = absolute_root(plain["dataset"]["root"])
     return RunFolder.create(Path(HydraConfig.get().runtime.output_dir), OmegaConf.create(plain))
@@ -393,7 +393,7 @@ def open_loggers(
 
 
 @contextlib.contextmanager
-def or_no_folder(run: RunFolder, system: ExpressionSystem, fresh: bool) -> Iterator[None]:
+def discard_unstarted(run: RunFolder, system: ExpressionSystem, fresh: bool) -> Iterator[None]:
     """A fresh run that cannot have what it needs before its first iteration leaves no folder."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake: the doors turn it into exit code 2 and a message without traceback."""
+"""The one exception for a user's mistake: the commands turn it into exit code 2 and a message without traceback."""
 
 
 class UserError(Exception):

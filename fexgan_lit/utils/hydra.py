@@ -30,7 +30,7 @@ def stamp() -> str:
 
 
 def results_folder(out: str | None, what: str, run: str | None) -> str:
-    """Where a door writes: `out`; where it is null or no use, a new folder under outputs/ named by `what` and `run`."""
+    """The folder a command writes to: `out`, or a new folder under outputs/ named by `what` and `run`."""
     if out and out_trouble(out) is None:
         return str(Path(out).expanduser())
     place = Path(run or "cartoon").expanduser().resolve()
@@ -38,7 +38,7 @@ def results_folder(out: str | None, what: str, run: str | None) -> str:
     return f"outputs/{re.sub(r'[^A-Za-z0-9_.-]', '_', f'{what}_{name}_{stamp()}')}"
 
 
-def run_door(task: Callable[[DictConfig], Any], config_name: str) -> None:
+def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     """Compose `conf/<config_name>.yaml` with the command line and run `task` with it.
 
     A `UserError`, or an override that does not compose, prints its message and exits with 2; anything else keeps its
@@ -101,7 +101,7 @@ def remove_if_empty() -> None:
     from hydra.core.hydra_config import HydraConfig
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    if folder.resolve() != Path.cwd():  # where the user stands, for doors that have no folder of their own
+    if folder.resolve() != Path.cwd():  # where the user stands, for commands that have no folder of their own
         with contextlib.suppress(OSError):
             folder.rmdir()
 

@@ -40,7 +40,7 @@ def typed(cls: type[T], values: Mapping[str, Any], section: str, problems: list[
 
 
 def checked_options(cls: type[T], values: Mapping[str, Any], section: str) -> T:
-    """The options of a door as its dataclass `cls`, which has `problems()`.
+    """The options of a command as its dataclass `cls`, which has `problems()`.
 
     Raises:
         UserError: one message with every value that cannot be used.

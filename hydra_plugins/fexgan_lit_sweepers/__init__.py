@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from fexgan_lit.runs.sweeps.compose import Workshop
+    from fexgan_lit.runs.sweeps.compose import SweepContext
 
 
 def write_report(folder: Path, console: Console) -> None:
@@ -30,13 +30,13 @@ class _FexganSweeper(Sweeper):
         """Hydra calls it once."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
-    def workshop(self) -> Workshop:
+    def sweep_context(self) -> SweepContext:
         """What a sweep works with."""
-        from fexgan_lit.runs.sweeps.compose import Workshop
+        from fexgan_lit.runs.sweeps.compose import SweepContext
 
         if self.hydra_context is None or self.config is None:
             raise RuntimeError("Hydra sets a sweeper up before it sweeps")
-        return Workshop(self.hydra_context, self.task_function, self.config, write_report)
+        return SweepContext(self.hydra_context, self.task_function, self.config, write_report)
 
 
 class GridSweeper(_FexganSweeper):
@@ -46,7 +46,7 @@ class GridSweeper(_FexganSweeper):
         """Run what is missing of the grid."""
         from fexgan_lit.runs.sweeps.grid import run_grid
 
-        return run_grid(self.workshop(), arguments)
+        return run_grid(self.sweep_context(), arguments)
 
 
 class OptunaSweeper(_FexganSweeper):
@@ -56,4 +56,4 @@ class OptunaSweeper(_FexganSweeper):
         """Run the trials that are still to come."""
         from fexgan_lit.runs.sweeps.search import run_search
 
-        return run_search(self.workshop(), arguments)
+        return run_search(self.sweep_context(), arguments)

@@ -1,6 +1,6 @@
 """A detector process for tests: answers like the real one, from the grey value at the middle of the picture.
 
-Asked for several faces, it finds one in the box around every red patch.
+FaceRequest for several faces, it finds one in the box around every red patch.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import torch
 from fexgan_lit.metrics.judges.affect import Judge, JudgeNet
 from fexgan_lit.metrics.judges.geometry import GeometryJudge, GeometryNet
 from fexgan_lit.metrics.judges.identity import IdentityJudge, IdentityNet
-from fexgan_lit.metrics.judges.panel import JudgeBench
+from fexgan_lit.metrics.judges.panel import JudgePanel
 from tests.conftest import AFFECTS, TINY, run_train
 
 PEOPLE = ("bruno", "elin")
@@ -29,7 +29,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="package")
-def bench() -> JudgeBench:
+def panel() -> JudgePanel:
     """Judges with random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -37,7 +37,7 @@ def bench() -> JudgeBench:
         geometry = GeometryNet(True, True, 32, (8, 8, 8, 8), 16).freeze()
         identity = IdentityNet(32, (8, 8, 8, 8), 16, 8).freeze()
     facts = {"image_size": 32, "n_held_out": 10, "n_train": 10, "seed": 0}
-    return JudgeBench(
+    return JudgePanel(
         Judge(affect, AFFECTS, PEOPLE, affect_accuracy=0.5, identity_accuracy=0.5, train_affect_accuracy=0.5,
               train_identity_accuracy=0.5, **facts),
         GeometryJudge(geometry, has_aus=True, has_landmarks=True, au_errors=[0.1] * 17, au_errors_of_mean=[0.2] * 17,

@@ -107,8 +107,8 @@ def stage(_: str):
 def found(tmp_path_factory):
     train, cache = numbered(make_frames(2)), tmp_path_factory.mktemp("pool")
     runs = [run("honest", LookUp(train)), run("liar", LookUp(train, lies=True))]
-    ground = make_ground(train, cache)
-    findings = find_augmentation(runs, ground, options(times=[3, 0], seeds=1, images=1440), "python -m ...", stage)
+    test_set = make_ground(train, cache)
+    findings = find_augmentation(runs, test_set, options(times=[3, 0], seeds=1, images=1440), "python -m ...", stage)
     assert list(cache.iterdir()) == [], "the faces go when they are no longer needed"
     return findings
 
@@ -139,9 +139,9 @@ def test_the_report_holds_every_seed_the_gain_the_paper_and_the_plot(found, tmp_
 
 def test_the_same_seed_gives_the_same_numbers(tmp_path):
     train = numbered(make_frames(2))
-    runs, ground = [run("a", Copies())], make_ground(train, tmp_path)
+    runs, test_set = [run("a", Copies())], make_ground(train, tmp_path)
     asked = options(times=[0, 1], seeds=1, real_share=0.5, images=240)
-    first, second = (measure_accuracies(runs, ground, asked, stage).by_run["a"] for _ in range(2))
+    first, second = (measure_accuracies(runs, test_set, asked, stage).by_run["a"] for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
@@ -161,8 +161,8 @@ def test_every_classifier_takes_the_same_steps_however_few_true_frames(tmp_path)
 
 def test_seeds_draw_other_frames_and_runs_the_same_requests(tmp_path):
     train = numbered(make_frames(PER_CELL))
-    ground, asked = make_ground(train, tmp_path), options(times=[2], real_share=0.25)
-    first, again, other = (Bench.of(ground, asked, seed) for seed in (0, 0, 1))
+    test_set, asked = make_ground(train, tmp_path), options(times=[2], real_share=0.25)
+    first, again, other = (Bench.of(test_set, asked, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.real.rows, again.real.rows)
     assert not np.array_equal(first.real.rows, other.real.rows)
     assert len(first.real) == round(0.25 * 18) * 4

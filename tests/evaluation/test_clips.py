@@ -13,7 +13,7 @@ import torch
 from fexgan_lit import figures
 from fexgan_lit.data.pairs import FixedPairLoader
 from fexgan_lit.evaluation.config import ClipSettings, EvaluationSettings
-from fexgan_lit.evaluation.methods import Ceiling, Floor
+from fexgan_lit.evaluation.methods import RealImages, SourceCopy
 from fexgan_lit.evaluation.protocols.clips import (
     Clip,
     clip_scores,
@@ -26,7 +26,7 @@ from fexgan_lit.evaluation.protocols.clips import (
 )
 from fexgan_lit.evaluation.protocols.clips_report import affect_of, clip_name, film_rate, shown_clips, torn_takes
 from fexgan_lit.evaluation.tables import MOCOGAN_ACD, clips_reference
-from fexgan_lit.metrics.judges.panel import JudgeBench
+from fexgan_lit.metrics.judges.panel import JudgePanel
 from fexgan_lit.utils.errors import UserError
 from tests.metrics.faces import AFFECTS, make_frames
 
@@ -57,21 +57,21 @@ class SeesJoy:
         return SimpleNamespace(affect_logits=logits)
 
 
-def measured(contender, frames, clips):
-    judges = JudgeBench(SeesJoy(), identity=Brightness())
-    filmed = film(contender, clips, frames, judges, 32, 2, "follow")
+def measured(method, frames, clips):
+    judges = JudgePanel(SeesJoy(), identity=Brightness())
+    filmed = film(method, clips, frames, judges, 32, 2, "follow")
     sources = Brightness().embed(frames.floats(np.array([clip.source for clip in clips]), 32))
-    return clip_scores(contender, filmed, clips, frames, sources)
+    return clip_scores(method, filmed, clips, frames, sources)
 
 
 def test_distances_by_hand_and_a_still_picture_at_zero():
     # levels 0, 51 and 255 are -1, -0.6 and 1
     frames = grey([0, 51, 255, 51, 51], take=np.array([0, 0, 0, 1, 1]), time_s=np.array([0, 1, 2, 0, 1], np.float32))
     clips = [Clip(1, np.array([0, 1, 2])), Clip(0, np.array([3, 4]))]
-    truth = measured(Ceiling(), frames, clips)
+    truth = measured(RealImages(), frames, clips)
     np.testing.assert_allclose(truth.columns["acd"], [(0.4 + 2.0 + 1.6) / 3, 0.0], atol=1e-6)
     np.testing.assert_allclose(truth.columns["acd_i"], [(0.4 + 0.0 + 1.6) / 3, 0.4], atol=1e-6)
-    still = measured(Floor(), frames, clips)
+    still = measured(SourceCopy(), frames, clips)
     np.testing.assert_allclose(still.columns["acd"], 0.0, atol=1e-6)
     np.testing.assert_allclose(still.columns["acd_i"], 0.0, atol=1e-6)
 
@@ -81,7 +81,7 @@ def test_affects_count_where_the_true_frame_shows_them():
     strength = np.array([0.1, 0.6, 1.0, 0.9, 0.1, 1.0], np.float32)
     frames = grey([0] * 6, affect=affect, intensity=strength, take=np.zeros(6, np.int64))
     clips = [Clip(0, np.array([0, 1, 2, 3])), Clip(0, np.array([0, 4]))]
-    found = measured(Ceiling(), frames, clips).columns["judge_affect_accuracy"]
+    found = measured(RealImages(), frames, clips).columns["judge_affect_accuracy"]
     assert found[0] == pytest.approx(2 / 3), (
         "two frames of joy are right, one of sadness is not, the weakest is no test"
     )
@@ -119,7 +119,7 @@ def test_data_without_clips_are_refused_with_what_to_give():
     with pytest.raises(UserError, match=r"1 of 3 takes in this split have two frames or more.*dataset\.val_fraction"):
         clips_of(grey([0, 1, 2, 3], take=np.array([0, 0, 1, 2])))
     with pytest.raises(UserError, match=r"one person only.*metrics\.identity_judge\.path"):
-        identity_judge(JudgeBench(SeesJoy()))
+        identity_judge(JudgePanel(SeesJoy()))
 
 
 def one_batch(**known):
@@ -181,8 +181,8 @@ def test_options_that_cannot_be_used(asked, words):
 
 
 def test_torn_takes_are_warned_of():
-    def ground(split: str, held_out: object):
+    def test_set(split: str, held_out: object):
         return SimpleNamespace(data=SimpleNamespace(config=SimpleNamespace(split=split), val=held_out))
 
-    assert "dataset.split=frame tore the takes apart" in torn_takes(ground("frame", 1))[0]
-    assert torn_takes(ground("take", 1)) == torn_takes(ground("frame", None)) == []
+    assert "dataset.split=frame tore the takes apart" in torn_takes(test_set("frame", 1))[0]
+    assert torn_takes(test_set("take", 1)) == torn_takes(test_set("frame", None)) == []

@@ -24,7 +24,7 @@ from fexgan_lit.utils.errors import UserError
 FACTS = {"affects": ["joy", "fear"], "identities": ["a", "b"], "train_frames": 10, "val_frames": 4}
 
 
-def contender(
+def method(
     name: str = "fexgan", *, seed: int = 0, beta: float = 1.0, precision: str = "auto", **data: object
 ) -> Trained:
     settings = SimpleNamespace(
@@ -37,14 +37,14 @@ def contender(
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_row():
-    named = tell_apart([contender(seed=1), contender(seed=2), contender(seed=3, root="elsewhere")])
+    named = tell_apart([method(seed=1), method(seed=2), method(seed=3, root="elsewhere")])
     assert [c.name for c in named] == ["fexgan"] * 3
 
 
 def test_runs_of_other_settings_are_told_apart_by_what_differs():
-    named = tell_apart([contender(), contender(beta=3.0), contender(seed=5, beta=3.0), contender("stargan")])
+    named = tell_apart([method(), method(beta=3.0), method(seed=5, beta=3.0), method("stargan")])
     assert [c.name for c in named] == ["fexgan", "fexgan (loss.beta=3.0)", "fexgan (loss.beta=3.0)", "stargan"]
-    named = tell_apart([contender(), contender(seed=1, precision="float32")])
+    named = tell_apart([method(), method(seed=1, precision="float32")])
     assert [c.name for c in named] == ["fexgan", "fexgan (trainer.precision=float32)"]
 
 
@@ -58,12 +58,12 @@ def test_runs_of_other_settings_are_told_apart_by_what_differs():
 )
 def test_runs_on_other_data_cannot_stand_in_one_table(other, words):
     with pytest.raises(UserError, match="runs on different data") as refused:
-        check_comparable([contender(), contender(**other)])
+        check_comparable([method(), method(**other)])
     assert words in str(refused.value)
 
 
 def test_batch_and_augmentation_may_differ():
-    check_comparable([contender(), contender(batch_size=7, augmentation="fexgan", flip=0.1)])
+    check_comparable([method(), method(batch_size=7, augmentation="fexgan", flip=0.1)])
 
 
 def test_faces_that_are_no_numbers_are_named():

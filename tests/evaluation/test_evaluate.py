@@ -1,4 +1,4 @@
-"""The door from runs to files: ceiling and floor in their places, seeds together, the same file twice, mistakes."""
+"""The command from runs to files: ceiling and floor in their places, seeds together, the same file twice, mistakes."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from rich.console import Console
 from fexgan_lit import evaluate
 from fexgan_lit.data.datamodule import FrameDataModule
 from fexgan_lit.evaluation.config import EvaluationSettings
-from fexgan_lit.evaluation.methods import CEILING, FLOOR, open_contenders
+from fexgan_lit.evaluation.methods import CEILING, FLOOR, open_methods
 from fexgan_lit.evaluation.report import Findings, write_findings
 from fexgan_lit.metrics.judges import panel as judges
 from fexgan_lit.metrics.judges.external import OwnReading
 from fexgan_lit.metrics.of_data import judge_of
 from fexgan_lit.utils.errors import UserError
-from tests.commands import run_door
+from tests.commands import run_command
 from tests.conftest import AFFECTS, TINY, run_train
 
 
-def findings_of(runs: list[Path], bench: judges.JudgeBench, monkeypatch: pytest.MonkeyPatch, **options) -> Findings:
-    monkeypatch.setattr(judges, "load_or_train_judges", lambda *_, **__: bench)
+def findings_of(runs: list[Path], panel: judges.JudgePanel, monkeypatch: pytest.MonkeyPatch, **options) -> Findings:
+    monkeypatch.setattr(judges, "load_or_train_judges", lambda *_, **__: panel)
     settings = EvaluationSettings(runs=[str(run) for run in runs], bootstrap=100, shown=3, **options)
     assert settings.problems() == []
     return evaluate.find(settings, "python -m fexgan_lit.evaluate", Console(quiet=True))
 
 
 @pytest.fixture
-def found(runs, bench, monkeypatch) -> Findings:
-    return findings_of(runs, bench, monkeypatch)
+def found(runs, panel, monkeypatch) -> Findings:
+    return findings_of(runs, panel, monkeypatch)
 
 
 def test_ceiling_floor_and_systems_stand_in_one_table(found, tmp_path):
@@ -69,12 +69,12 @@ def test_every_metric_has_its_recipe(found):
         assert all(re.match(r"au_error_au\d\d|f1_|.*_std", name) for name in missing), missing
 
 
-def test_the_report_of_the_training_says_the_same_digit_for_digit(bench, monkeypatch, tmp_path):
+def test_the_report_of_the_training_says_the_same_digit_for_digit(panel, monkeypatch, tmp_path):
     run_train(tmp_path, *TINY, "metrics.judge=true", "trainer.max_steps=4", f"hydra.run.dir={tmp_path / 'run'}")
-    (trained,) = open_contenders(EvaluationSettings(runs=[str(tmp_path / "run")]), lambda done, total: None)
+    (trained,) = open_methods(EvaluationSettings(runs=[str(tmp_path / "run")]), lambda done, total: None)
     data = FrameDataModule(trained.settings.dataset, trained.settings.seed)
     data.setup()
-    found = findings_of([tmp_path / "run"], replace(bench, affect=judge_of(data)), monkeypatch)
+    found = findings_of([tmp_path / "run"], replace(panel, affect=judge_of(data)), monkeypatch)
     final = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
     figures = {name: figure.mean for name, figure in found.rows[2].figures.items()}
     both = {name.removeprefix("final/val/") for name in final if name.startswith("final/val/")} & set(figures)
@@ -83,9 +83,9 @@ def test_the_report_of_the_training_says_the_same_digit_for_digit(bench, monkeyp
         assert f"{figures[name]:.5g}" == f"{final[f'final/val/{name}']:.5g}", name
 
 
-def test_the_same_runs_give_the_same_file(runs, bench, monkeypatch, tmp_path):
+def test_the_same_runs_give_the_same_file(runs, panel, monkeypatch, tmp_path):
     for name in ("first", "second"):
-        write_findings(findings_of(runs[:1], bench, monkeypatch), tmp_path / name)
+        write_findings(findings_of(runs[:1], panel, monkeypatch), tmp_path / name)
     first, second = ((tmp_path / name / "evaluation.json").read_text() for name in ("first", "second"))
     assert first == second
     numbers = json.loads(first)["rows"][2]["metrics"]
@@ -103,12 +103,12 @@ def test_weak_judges_are_warned_of(found):
     assert any(note.startswith("warning: ") for note in found.headline().notes)
 
 
-def test_a_judge_of_the_users_own_leaves_out_what_it_cannot_say(runs, bench, monkeypatch):
+def test_a_judge_of_the_users_own_leaves_out_what_it_cannot_say(runs, panel, monkeypatch):
     def read(images: torch.Tensor) -> OwnReading:
         return OwnReading(torch.eye(7)[torch.zeros(len(images)).long()])
 
     own = SimpleNamespace(affects=AFFECTS, affect_accuracy=0.99, read=read, describe=lambda: "a stub")
-    found = findings_of(runs[2:], replace(bench, affect=own), monkeypatch)
+    found = findings_of(runs[2:], replace(panel, affect=own), monkeypatch)
     figures = found.rows[2].figures
     assert "fd_judge" not in figures
     assert "features are not known" in found.notes["fd_judge"]
@@ -118,8 +118,8 @@ def test_a_judge_of_the_users_own_leaves_out_what_it_cannot_say(runs, bench, mon
     assert figures["judge_affect_accuracy"].mean == pytest.approx(share), "the stub always says anger"
 
 
-def test_names_make_rows(runs, bench, monkeypatch):
-    found = findings_of(runs, bench, monkeypatch, names=["x", "y", "x"])
+def test_names_make_rows(runs, panel, monkeypatch):
+    found = findings_of(runs, panel, monkeypatch, names=["x", "y", "x"])
     assert [row.name for row in found.rows][2:] == ["x", "y"]
 
 
@@ -130,14 +130,14 @@ def test_patterns_name_many_runs(runs):
     assert any("nothing*: no run folder of that pattern" in problem for problem in problems)
 
 
-def test_changed_data_are_refused(runs, bench, monkeypatch, tmp_path):
+def test_changed_data_are_refused(runs, panel, monkeypatch, tmp_path):
     config = (runs[0] / "config.yaml").read_text()
     changed = tmp_path / "run"
     changed.mkdir()
     (changed / "config.yaml").write_text(re.sub(r"train_frames: \d+", "train_frames: 5", config))
     (changed / "weights").symlink_to(runs[0] / "weights")
     with pytest.raises(UserError, match=r"trained on other data.*train_frames was 5"):
-        findings_of([changed], bench, monkeypatch)
+        findings_of([changed], panel, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_changed_data_are_refused(runs, bench, monkeypatch, tmp_path):
     ],
 )
 def test_a_mistake_ends_with_a_message(tmp_path, options, words):
-    done = run_door(tmp_path, "evaluate", *options, timeout=120)
+    done = run_command(tmp_path, "evaluate", *options, timeout=120)
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
@@ -162,14 +162,14 @@ def test_a_configuration_that_names_foreign_code_is_refused(runs, tmp_path):
     config = (runs[0] / "config.yaml").read_text()
     (run / "config.yaml").write_text(re.sub(r"_target_: fexgan_lit\.systems\S+", "_target_: os.system", config))
     with pytest.raises(UserError, match=r"os\.system is refused"):
-        open_contenders(EvaluationSettings(run=str(run)), lambda *_: None)
+        open_methods(EvaluationSettings(run=str(run)), lambda *_: None)
 
 
 def test_a_checkpoint_that_is_none_is_refused(runs, tmp_path):
     fake = runs[0] / "checkpoints" / "fake.ckpt"
     fake.write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"fake\.ckpt is no checkpoint"):
-        open_contenders(EvaluationSettings(run=str(fake)), lambda *_: None)
+        open_methods(EvaluationSettings(run=str(fake)), lambda *_: None)
 
 
 def test_an_offline_wandb_run_holds_tables_and_pictures(found, tmp_path):

@@ -37,8 +37,8 @@ def test_augmentation_gives_a_row_a_run_and_the_same_file_twice(runs, tmp_path):
     assert "held-out true frames of studio_cartoon" in (tmp_path / "a/evaluation.md").read_text()
 
 
-def test_clips_stand_between_true_ones_and_the_still_source(runs, bench, monkeypatch, tmp_path):
-    monkeypatch.setattr(judges, "load_or_train_judges", lambda *_, **__: bench)
+def test_clips_stand_between_true_ones_and_the_still_source(runs, panel, monkeypatch, tmp_path):
+    monkeypatch.setattr(judges, "load_or_train_judges", lambda *_, **__: panel)
     found = findings_of([runs[0], runs[2]], protocol="clips")
     rows = {row.name: row.figures for row in found.rows}
     assert list(rows) == [CEILING, FLOOR, "fexgan", "ganimation"]

@@ -104,7 +104,7 @@ def test_a_cell_says_mean_deviation_and_interval():
 def test_csv_and_latex_hold_every_row():
     rows = standings([scores(CEILING, 1.0), scores("a_b", 0.8, 1, fd_judge=2.5), scores("c", 0.7, 1)], RESAMPLES)
     lines = list(csv.DictReader(io.StringIO(as_csv(rows))))
-    assert {(line["contender"], line["metric"]) for line in lines} == {
+    assert {(line["method"], line["metric"]) for line in lines} == {
         (CEILING, "ssim"), ("a_b", "ssim"), ("a_b", "fd_judge"), ("c", "ssim"),
     }  # fmt: skip
     assert next(line for line in lines if line["metric"] == "fd_judge")["low"] == ""

@@ -34,11 +34,11 @@ def test_strength_follows_or_does_not(monkeypatch, sign, rho, flat):
         ("a", "b"), references, torch.tensor([2, 2]), references[:, None], references[:, None], shown, wanted
     )
     monkeypatch.setattr("fexgan_lit.systems.grids.affect_grid", lambda system, frames: grid)
-    ground = SimpleNamespace(data=SimpleNamespace(affects=affects, train=SimpleNamespace(aus=None)), frames=None)
+    test_set = SimpleNamespace(data=SimpleNamespace(affects=affects, train=SimpleNamespace(aus=None)), frames=None)
 
     judges = SimpleNamespace(aus=lambda _: None, affect_logits=lambda faces: faces.mean((1, 2, 3)))
     monkeypatch.setattr(strength, "affect_margin", lambda brightness, affect: brightness)
-    found = strength.measure_strength(SimpleNamespace(system=Brightness(sign)), ground, judges)
+    found = strength.measure_strength(SimpleNamespace(system=Brightness(sign)), test_set, judges)
     assert found is not None
     assert found.rho == pytest.approx(rho)
     assert found.flat == flat

@@ -1,4 +1,4 @@
-"""Tiny untrained runs of three systems on the embedded cast, and the door in this process."""
+"""Tiny untrained runs of three systems on the embedded cast, and the command in this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from fexgan_lit import generate as door
+from fexgan_lit import generate as command
 from fexgan_lit.data.datamodule import FrameDataModule, data_facts
 from fexgan_lit.data.faces import worker
 from fexgan_lit.expression import AFFECTS
@@ -90,7 +90,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Callable[[str
 
 @dataclass
 class Done:
-    """What a call of the door said and left."""
+    """What a call of the command said and left."""
 
     code: int
     out: str
@@ -109,7 +109,7 @@ class Done:
 
 @pytest.fixture
 def generate(tmp_path, monkeypatch, capsys) -> Callable[..., Done]:
-    """Runs the door in an empty folder, results in `result`."""
+    """Runs the command in an empty folder, results in `result`."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)
@@ -121,7 +121,7 @@ def generate(tmp_path, monkeypatch, capsys) -> Callable[..., Done]:
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
         code = 0
         try:
-            door.main()
+            command.main()
         except SystemExit as end:
             code = int(end.code or 0)
         said = capsys.readouterr()
@@ -152,7 +152,7 @@ def quick_judge(monkeypatch):
     torch.manual_seed(0)
     net = JudgeNet(len(AFFECTS), len(WHO), 32).freeze()
     found = Judge(net, AFFECTS, WHO, 32, 0.95, 0.95, 0.95, 0.95, 10, 10, 0)
-    monkeypatch.setattr(learnt, "judges_of", lambda bench: (found, None))
+    monkeypatch.setattr(learnt, "judges_of", lambda session: (found, None))
 
 
 @pytest.fixture

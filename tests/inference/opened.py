@@ -1,4 +1,4 @@
-"""The data of a run, as the door opens them."""
+"""The data of a run, as the command opens them."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_the_difference_is_measured_in_grey_levels(generate, runs, painting):
 
 
 def test_every_picture_shows_what_its_record_says(generate, runs, painting):
-    """Asked for in batches of 3 that do not divide the pictures; AU12 becomes the brightness of the face."""
+    """FaceRequest for in batches of 3 that do not divide the pictures; AU12 becomes the brightness of the face."""
     column = ACTION_UNITS.index(12)
 
     def paint(source, shown, wanted):

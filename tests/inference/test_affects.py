@@ -11,7 +11,7 @@ from PIL import Image
 
 from fexgan_lit.data.reference import affect_expression, reference_rows
 from fexgan_lit.expression import AFFECTS, Expression, between, raised, rows_of, with_units
-from fexgan_lit.inference.conditions import Wish, read_wish
+from fexgan_lit.inference.conditions import TargetSpec, read_target
 from fexgan_lit.runs.weights import load_system
 from fexgan_lit.utils.errors import UserError
 from tests.inference.conftest import WHO
@@ -107,12 +107,12 @@ def test_a_picture_without_landmarks_is_refused_where_they_are_read(generate, ru
 
 
 def test_wishes_are_labelled():
-    assert read_wish("happy", "end", AFFECTS) == Wish(affects={"joy": 1.0})
-    assert read_wish({"AU12": 0.5, "4": 1}, "end", AFFECTS).units == {12: 0.5, 4: 1.0}
-    labels = [read_wish(v, "end", AFFECTS).label for v in ("source", {"AU01": 1}, {"joy": 1, "fear": 0.5})]
+    assert read_target("happy", "end", AFFECTS) == TargetSpec(affects={"joy": 1.0})
+    assert read_target({"AU12": 0.5, "4": 1}, "end", AFFECTS).units == {12: 0.5, 4: 1.0}
+    labels = [read_target(v, "end", AFFECTS).label for v in ("source", {"AU01": 1}, {"joy": 1, "fear": 0.5})]
     assert labels == ["source", "AU1=1", "joy + fear 0.5"]
     with pytest.raises(UserError, match="joy is -1"):
-        read_wish({"joy": -1}, "end", AFFECTS)
+        read_target({"joy": -1}, "end", AFFECTS)
 
 
 def test_arithmetic_of_expressions():

@@ -121,7 +121,7 @@ def test_a_driver_at_other_moments():
     assert moved.pictures[:, 0, 0, 0].tolist() == [0, 0, 0, 200, 200]
 
 
-def bench():
+def session():
     return SimpleNamespace(
         console=Console(), system=SimpleNamespace(image_size=32), run=SimpleNamespace(dataset=DatasetConfig())
     )
@@ -129,7 +129,7 @@ def bench():
 
 def test_a_film_needs_the_detector(tmp_path):
     with pytest.raises(UserError, match=r"(?s)is a film, whose faces must be found first.*faces\.install"):
-        video_driver(write_clip(tmp_path / "a.mp4"), bench())
+        video_driver(write_clip(tmp_path / "a.mp4"), session())
 
 
 def test_a_film_gives_landmarks_and_estimated_units(tmp_path, monkeypatch):
@@ -139,7 +139,7 @@ def test_a_film_gives_landmarks_and_estimated_units(tmp_path, monkeypatch):
     monkeypatch.setattr("fexgan_lit.data.faces.action_units.face_estimator", lambda *where: estimator)
     monkeypatch.setattr("fexgan_lit.data.faces.action_units.quality_note", lambda fitted: "estimates")
     # the fake detector sees no face in black
-    found = video_driver(write_clip(tmp_path / "a.mp4", frames=6, fps=25), bench())
+    found = video_driver(write_clip(tmp_path / "a.mp4", frames=6, fps=25), session())
     assert found.pictures.shape == (5, 32, 32, 3)
     np.testing.assert_allclose(found.times, np.arange(1, 6) / 25, atol=1e-3)
     assert found.landmarks.shape == (5, 68, 2)
@@ -154,4 +154,4 @@ def test_a_broken_film_is_named(tmp_path, monkeypatch):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"no film")
     with pytest.raises(UserError, match=r"a\.mp4: not a video"):
-        video_driver(path, bench())
+        video_driver(path, session())

@@ -11,7 +11,7 @@ from PIL import Image
 from fexgan_lit.expression import AFFECTS
 from fexgan_lit.inference.animation.keyframes import Key, keyed_beat, places, read_keys
 from fexgan_lit.inference.animation.video import gif_durations, gif_note
-from fexgan_lit.inference.conditions import Wish
+from fexgan_lit.inference.conditions import TargetSpec
 from fexgan_lit.utils.errors import UserError
 from tests.inference.conftest import WHO
 
@@ -33,9 +33,9 @@ def written(tmp_path, text):
 def test_keys_are_read_as_written(tmp_path):
     keys = read_keys(written(tmp_path, KEYS), AFFECTS)
     assert keys == [
-        Key(0.0, Wish({"neutral": 1.0})),
-        Key(0.4, Wish({"joy": 0.5}), "linear"),
-        Key(1.0, Wish({"joy": 1.0}), "smooth"),
+        Key(0.0, TargetSpec({"neutral": 1.0})),
+        Key(0.4, TargetSpec({"joy": 0.5}), "linear"),
+        Key(1.0, TargetSpec({"joy": 1.0}), "smooth"),
     ]
 
 
@@ -74,7 +74,12 @@ def test_the_last_frame_shows_the_last_key(tmp_path):
 
 
 def test_faces_come_to_a_key_as_it_says():
-    keys = [Key(1, Wish()), Key(2, Wish(), "linear"), Key(4, Wish(), "smooth"), Key(5, Wish(), "hold")]
+    keys = [
+        Key(1, TargetSpec()),
+        Key(2, TargetSpec(), "linear"),
+        Key(4, TargetSpec(), "smooth"),
+        Key(5, TargetSpec(), "hold"),
+    ]
     before, shares = places(keys, np.array([0, 1, 1.25, 2, 2.5, 3, 4, 4.5, 5, 9]))
     # u * u * (3 - 2 u) at a quarter is 5 / 32
     expected = [0, 0, 0.25, 1, 1 + 5 / 32, 1.5, 2, 2, 3, 3]

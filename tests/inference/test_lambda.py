@@ -1,4 +1,4 @@
-"""Learnt lambda: the search on systems whose answer is known, and the door with its record."""
+"""Learnt lambda: the search on systems whose answer is known, and the command with its record."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from fexgan_lit.expression import Expression
 from fexgan_lit.inference import weight_search as balance
-from fexgan_lit.inference.conditions import Way, along
+from fexgan_lit.inference.conditions import Direction, along
 from fexgan_lit.inference.weight_search import Aim, Faces, divergence, read, search, with_shift
 from tests.inference.conftest import SMALL_CODE, WHO
 
@@ -40,7 +40,7 @@ def judge(images):
 
 
 def faces(count: int = 5) -> Faces:
-    ways = tuple(Way(torch.eye(K)[[k] * count]) for k in (0, 1))
+    ways = tuple(Direction(torch.eye(K)[[k] * count]) for k in (0, 1))
     identity = torch.tensor([1] * count)
     return Faces(torch.zeros(count, 3, 2, 2), Expression(), ways, None, None, identity)
 
@@ -109,8 +109,8 @@ def test_likeness_is_part_of_the_loss():
 
 def test_ways_add_up_and_give_gradients():
     ways = [
-        Way(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.0]]), torch.tensor([[[1.0, 0.0]]])),
-        Way(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.6, 0.2]]), torch.tensor([[[0.0, 2.0]]])),
+        Direction(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.0]]), torch.tensor([[[1.0, 0.0]]])),
+        Direction(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.6, 0.2]]), torch.tensor([[[0.0, 2.0]]])),
     ]
     weights = torch.tensor([0.5, 1.5], requires_grad=True)
     found = along(ways, weights, torch.tensor([[[3.0, 3.0]]]))

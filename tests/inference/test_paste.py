@@ -98,7 +98,7 @@ def test_colours_meet_at_the_rim():
     assert colour_shift(old, new, np.ones_like(mask)).tolist() == [0, 0, 0]
 
 
-# ---------------------------------------------------------------------- the door
+# ---------------------------------------------------------------------- the command
 
 
 def test_only_the_face_changes(generate, runs, detector, blue, tmp_path):

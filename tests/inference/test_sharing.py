@@ -57,7 +57,7 @@ def test_a_saved_run_answers_as_before(run, saved):
     assert torch.equal(back.synthesize(image, "joy"), load(run).synthesize(image, "joy"))
     assert list(back.faces) == ["ada"]
     assert np.asarray(back.faces["ada"])[0, 0].tolist() == [200, 10, 10]
-    assert load(saved).affects == back.affects, "it is a run folder for every door"
+    assert load(saved).affects == back.affects, "it is a run folder for every command"
     assert RunFolder.at(saved).config.is_file()
 
 
@@ -198,7 +198,7 @@ def test_a_travelling_folder_holds_half_the_bytes_and_the_studio_faces(tmp_path)
     run = make_run(tmp_path / "run", "fexgan")
     loaded = load(run)
     files = write_run(loaded, tmp_path / "box", half=True, faces=True)
-    assert {file.part for file in files} == set(loaded.system.portable_parts())
+    assert {file.part for file in files} == set(loaded.system.saved_modules())
     assert max(file.difference for file in files) < 0.01
     whole = sum(path.stat().st_size for path in (run / "weights").glob("*.safetensors"))
     assert sum(file.path.stat().st_size for file in files) < 0.7 * whole

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fexgan_lit.data.pairs import FixedPairLoader, fixed_pairs
 from fexgan_lit.expression import AFFECTS, Expression
-from fexgan_lit.inference.finetuning import NEW, Handful, TuningRecipe, _split, reconstruction, tunable, tune
+from fexgan_lit.inference.finetuning import NEW, FinetuneSet, TuningRecipe, _split, reconstruction, tunable, tune
 from fexgan_lit.runs.folder import RunFolder
 from fexgan_lit.runs.weights import load_system
 from fexgan_lit.utils.errors import UserError
@@ -20,13 +20,13 @@ from tests.inference.conftest import WHO
 from tests.inference.opened import shown_frames
 
 
-def handful() -> Handful:
+def handful() -> FinetuneSet:
     """Four red faces of somebody new, of which three are learnt from."""
     images = torch.tensor([0.8, -0.6, -0.6])[:, None, None].expand(4, 3, 32, 32).clone()
     shown = Expression.blend({"joy": 1}, AFFECTS, 4)
     names = tuple("abcd")
     pools = {NEW: (images[:3], Expression(affect=shown.affect[:3]))}
-    return Handful(names, images, shown, (NEW,) * 4, torch.tensor([0, 1, 2]), torch.tensor([3]), pools)
+    return FinetuneSet(names, images, shown, (NEW,) * 4, torch.tensor([0, 1, 2]), torch.tensor([3]), pools)
 
 
 def old_batch(run):
@@ -59,7 +59,7 @@ def test_the_handful_is_learnt_and_the_old_faces_are_kept(runs):
         moved = {
             name: any(not torch.equal(a, b) for a, b in zip(p.parameters(), q.parameters(), strict=True))
             for (name, p), q in zip(
-                system.portable_parts().items(), start.portable_parts().values(), strict=True
+                system.saved_modules().items(), start.saved_modules().values(), strict=True
             ) if name != "prior"
         }  # fmt: skip
         assert moved == {"encoder": False, "decoder": True, "discriminator": False}

@@ -83,7 +83,7 @@ def two_passes(system, batch, seed):
     torch.manual_seed(seed)
     fake, latent = G(batch.source, target, target)
     loss_g, _ = generator_loss(
-        D(fake), fake, batch.target, latent, batch.target_affect, system.weights, str(system.settings.sigma)
+        D(fake), fake, batch.target, latent, batch.target_affect, system.loss_weights, str(system.settings.sigma)
     )
     G.zero_grad()
     loss_g.backward()

@@ -9,7 +9,7 @@ import torch
 from fexgan_lit.metrics.judges import cache as judge_cache
 from fexgan_lit.metrics.judges import geometry as geometry_training
 from fexgan_lit.metrics.judges import identity as identity_training
-from fexgan_lit.metrics.judges.external import OwnJudgeSettings
+from fexgan_lit.metrics.judges.external import ExternalJudgeSettings
 from fexgan_lit.metrics.judges.files import own_judge
 from fexgan_lit.metrics.judges.panel import (
     OwnJudges,
@@ -135,7 +135,7 @@ def test_own_judges_take_the_places_and_are_measured(tmp_path):
         def forward(self, images):
             return images.amin(dim=(2, 3))
 
-    declaration = OwnJudgeSettings(input_size=32, range=[0.0, 1.0])
+    declaration = ExternalJudgeSettings(input_size=32, range=[0.0, 1.0])
     own = OwnJudges(
         affect=own_judge(Corners((2, 1, 0, 3)), settings(classes=[AFFECTS[k] for k in (2, 1, 0, 3)])),
         aus=own_judge(Bright(), replace(declaration, classes=["AU12"])),
@@ -165,7 +165,7 @@ def test_own_judges_take_the_places_and_are_measured(tmp_path):
 
 def test_own_judges_are_loaded_where_a_path_is_given(tmp_path):
     path = script(Corners(), tmp_path / "judge.pt")
-    own = load_own_judges(affect=settings(path), aus=OwnJudgeSettings(), identity=settings(path, classes=None))
+    own = load_own_judges(affect=settings(path), aus=ExternalJudgeSettings(), identity=settings(path, classes=None))
     assert (own.affect.name, own.aus, own.identity.name) == ("judge.pt", None, "judge.pt")
     with pytest.raises(UserError, match=r"metrics\.au_judge\.classes: not given"):
         load_own_judges(aus=settings(path, classes=None))

@@ -10,7 +10,7 @@ from fexgan_lit.data.frames import FrameSet
 from fexgan_lit.data.pairs import FixedPairLoader, fixed_pairs
 from fexgan_lit.expression import Expression
 from fexgan_lit.metrics.groups import DiscriminatorMetrics, PixelMetrics
-from fexgan_lit.metrics.suite import MetricSuite, Outcome
+from fexgan_lit.metrics.suite import MetricSuite, ValidationOutput
 from fexgan_lit.systems.grids import affect_grid, complex_faces, grid_similarity, reference_rows
 
 AFFECTS = ("anger", "joy", "neutral")
@@ -32,11 +32,11 @@ class Oracle:
         made[:, :, 0] = source[:, :, 0]
         return made
 
-    def assess(self, batch):
+    def validation_step(self, batch):
         made = self.synthesize(batch.source, None, self.expression(batch.target_affect))
         real = torch.ones(len(batch))
         logits = 9 * torch.eye(3)
-        return Outcome(made, real, logits[batch.source_affect], -real, logits[batch.target_affect])
+        return ValidationOutput(made, real, logits[batch.source_affect], -real, logits[batch.target_affect])
 
 
 def frames(cells: dict[tuple[int, int], int], identities: int = 2) -> FrameSet:

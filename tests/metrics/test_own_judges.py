@@ -12,9 +12,9 @@ from torch import nn
 
 from fexgan_lit.expression import ACTION_UNITS
 from fexgan_lit.metrics.judges.external import (
+    ExternalJudgeSettings,
     OwnAffectJudge,
     OwnIdentityJudge,
-    OwnJudgeSettings,
     OwnUnitJudge,
     declared,
 )
@@ -45,9 +45,9 @@ def script(module: nn.Module, path, channels: int = 3, size: int = 32):
     return path
 
 
-def settings(path=None, **changes) -> OwnJudgeSettings:
+def settings(path=None, **changes) -> ExternalJudgeSettings:
     given = {"classes": list(AFFECTS), "input_size": 32, "range": [-1.0, 1.0]} | changes
-    return OwnJudgeSettings(path=None if path is None else str(path), **given)
+    return ExternalJudgeSettings(path=None if path is None else str(path), **given)
 
 
 def verdicts(judge: OwnAffectJudge) -> np.ndarray:
@@ -162,7 +162,7 @@ def test_action_units_by_number_on_their_scale_others_unknown():
 
 def test_identity_embeddings_have_length_one(tmp_path):
     path = script(nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 6)), tmp_path / "faces.pt", size=16)
-    given = OwnJudgeSettings(path=str(path), input_size=16, range=[0.0, 1.0])
+    given = ExternalJudgeSettings(path=str(path), input_size=16, range=[0.0, 1.0])
     own = OwnIdentityJudge.of(load_own_judge(given, "metrics.identity_judge", needs_classes=False))
     torch.testing.assert_close(own.embed(torch.rand(4, 3, 32, 32)).norm(dim=1), torch.ones(4))
 
@@ -173,15 +173,15 @@ def test_a_file_beside_the_judge_declares_it_and_options_count_more(tmp_path, en
     content = {"classes": list(AFFECTS), "input_size": 48, "range": [0, 1]}
     written = json.dumps(content) if ending == "json" else yaml.safe_dump(content)
     path.with_suffix(f".{ending}").write_text(written)
-    found = declared(OwnJudgeSettings(path=str(path), input_size=32))
+    found = declared(ExternalJudgeSettings(path=str(path), input_size=32))
     assert (found.classes, found.input_size, found.range) == (list(AFFECTS), 32, [0, 1])
-    judge = OwnAffectJudge.of(load_own_judge(OwnJudgeSettings(path=str(path), input_size=32), SECTION), AFFECTS)
+    judge = OwnAffectJudge.of(load_own_judge(ExternalJudgeSettings(path=str(path), input_size=32), SECTION), AFFECTS)
     assert np.array_equal(verdicts(judge), make_frames(3, seed=4).affect)
 
 
 def test_action_units_may_be_declared_as_numbers_and_options_restore_a_default(tmp_path):
     (tmp_path / "units.yaml").write_text("classes: [12, 1]\ncolour: bgr\nscale: 5\n")
-    found = declared(OwnJudgeSettings(path=str(tmp_path / "units.onnx"), colour="rgb"))
+    found = declared(ExternalJudgeSettings(path=str(tmp_path / "units.onnx"), colour="rgb"))
     assert (found.classes, found.colour, found.scale, found.output) == (["12", "1"], "rgb", 5.0, "logits")
 
 
@@ -192,11 +192,11 @@ def test_action_units_may_be_declared_as_numbers_and_options_restore_a_default(t
 def test_a_declaration_that_means_nothing_is_said(tmp_path, text, message):
     (tmp_path / "judge.yaml").write_text(text)
     with pytest.raises(UserError, match=message):
-        declared(OwnJudgeSettings(path=str(tmp_path / "judge.pt")))
+        declared(ExternalJudgeSettings(path=str(tmp_path / "judge.pt")))
 
 
 def test_every_problem_of_a_declaration_is_named():
-    found = "\n".join(OwnJudgeSettings(range=[1.0, 0.0], std=[1.0], colour="cmyk", scale=0.0).problems(SECTION))
+    found = "\n".join(ExternalJudgeSettings(range=[1.0, 0.0], std=[1.0], colour="cmyk", scale=0.0).problems(SECTION))
     for name in ("range", "colour", "scale", "input_size", "classes"):
         assert f"{SECTION}.{name}" in found
     assert "occurs twice" in settings(classes=["joy", "joy"]).problems()[0]
@@ -250,7 +250,7 @@ def test_files_that_are_missing_or_cut_short_are_said(tmp_path):
     with pytest.raises(UserError, match="neither TorchScript nor ONNX"):
         load_own_judge(settings(path), SECTION)
     with pytest.raises(UserError, match="input_size: not given"):
-        load_own_judge(OwnJudgeSettings(path=str(path), classes=list(AFFECTS), range=[0.0, 1.0]), SECTION)
+        load_own_judge(ExternalJudgeSettings(path=str(path), classes=list(AFFECTS), range=[0.0, 1.0]), SECTION)
 
 
 def test_onnx_without_its_package_says_what_to_install(tmp_path, monkeypatch):

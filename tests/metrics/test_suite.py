@@ -24,7 +24,7 @@ from fexgan_lit.metrics.groups import (
 from fexgan_lit.metrics.judges.files import Unavailable
 from fexgan_lit.metrics.lpips import Lpips
 from fexgan_lit.metrics.pixels import psnr, ssim
-from fexgan_lit.metrics.suite import MetricSuite, Outcome
+from fexgan_lit.metrics.suite import MetricSuite, ValidationOutput
 from fexgan_lit.utils.errors import UserError
 from tests.metrics.faces import make_frames
 
@@ -159,7 +159,7 @@ def test_table_1_on_hand_made_logits():
 
     batch = blank([0, 1, 2, 3])
     batch.source_affect = torch.tensor([3, 2, 1, 0])
-    outcome = Outcome(
+    outcome = ValidationOutput(
         batch.target, torch.tensor([0.2, 0.4, 0.9, -0.1]), logits([3, 2, 1, 1]), torch.tensor([0.1, 0.2, 0.3, -5.0]),
         logits([0, 1, 1, 1]),
     )  # fmt: skip
@@ -171,7 +171,9 @@ def test_table_1_on_hand_made_logits():
 
 
 def test_a_critic_has_no_binary_columns_and_says_why():
-    made = Outcome(torch.zeros(2, 3, 32, 32), torch.ones(2), torch.eye(K)[:2], torch.ones(2), torch.eye(K)[:2], False)
+    made = ValidationOutput(
+        torch.zeros(2, 3, 32, 32), torch.ones(2), torch.eye(K)[:2], torch.ones(2), torch.eye(K)[:2], False
+    )
     suite = MetricSuite([DiscriminatorMetrics()])
     suite.update(blank([0, 1]), made.generated, made)
     assert set(suite.compute()) == {"d_real_affect", "d_fake_affect"}

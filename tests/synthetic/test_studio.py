@@ -17,7 +17,7 @@ from fexgan_lit.synthetic import CartoonStudio
 from fexgan_lit.synthetic.cartoon.cast import make_cast
 from fexgan_lit.synthetic.cartoon.painter import landmarks, perform
 from fexgan_lit.synthetic.prototypes import AU_COLUMN, prototype
-from fexgan_lit.synthetic.takes import Performance
+from fexgan_lit.synthetic.takes import FaceState
 from fexgan_lit.utils.errors import UserError
 
 AUS = [f"au{unit:02d}" for unit in ACTION_UNITS]
@@ -41,7 +41,7 @@ def units(**strength: float) -> np.ndarray:
 
 
 def points(studio: CartoonStudio, who: int = 0, **strength: float) -> np.ndarray:
-    return landmarks(studio.cast[who], Performance(np.stack([units(**strength)] * 2)), studio.size)
+    return landmarks(studio.cast[who], FaceState(np.stack([units(**strength)] * 2)), studio.size)
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -133,7 +133,7 @@ def test_lips_never_cross(studio):
     for first, second in combinations(AFFECTS, 2):
         mixed = np.clip(prototype(first) + prototype(second), 0, 1)
         for who in studio.cast:
-            mouth = perform(who, Performance(np.stack([mixed, mixed]))).mouth
+            mouth = perform(who, FaceState(np.stack([mixed, mixed]))).mouth
             contours = (mouth.upper_outer, mouth.upper_inner, mouth.lower_inner, mouth.lower_outer)
             for above, below in pairwise(contour[:, 1] for contour in contours):
                 assert (above <= below + 1e-6).all(), (first, second, who.name)

@@ -20,7 +20,7 @@ from fexgan_lit.synthetic.human.skin import FOLDS, fold_strengths
 from fexgan_lit.synthetic.human.studio import HumanStudio
 from fexgan_lit.synthetic.human.styles import STYLES
 from fexgan_lit.synthetic.prototypes import AU_COLUMN, prototype
-from fexgan_lit.synthetic.takes import Performance
+from fexgan_lit.synthetic.takes import FaceState
 
 FACEKIT = os.environ.get("FEXGAN_LIT_FACEKIT")
 with_model = pytest.mark.skipif(not FACEKIT, reason="set FEXGAN_LIT_FACEKIT to ICT-FaceKit to test whole faces")
@@ -38,10 +38,10 @@ NAMES = tuple(
 )
 
 
-def _act(unit: int, left: float = 0.0, right: float = 0.0, **more) -> Performance:
+def _act(unit: int, left: float = 0.0, right: float = 0.0, **more) -> FaceState:
     units = np.zeros((2, len(ACTION_UNITS)))
     units[:, AU_COLUMN[unit]] = left, right
-    return Performance(units, **more)
+    return FaceState(units, **more)
 
 
 # ---------------------------------------------------------------------------------------------------------------- rig
@@ -70,13 +70,13 @@ def test_a_blink_shuts_lids_no_further_than_shut_and_gives_up_other_lid_moves():
     units = np.zeros((2, len(ACTION_UNITS)))
     units[:, [AU_COLUMN[45], AU_COLUMN[7], AU_COLUMN[5]]] = 1.0
     for lids in (-0.3, 0.2):
-        weights = dict(zip(NAMES, rig.shape_weights(NAMES, Performance(units), lids), strict=True))
+        weights = dict(zip(NAMES, rig.shape_weights(NAMES, FaceState(units), lids), strict=True))
         assert 1.0 <= weights["eyeBlink_L"] <= 1.06
         assert weights["eyeWide_L"] == 0
 
 
 def test_lids_follow_the_gaze_to_the_right_side_of_the_image():
-    act = Performance(np.zeros((2, len(ACTION_UNITS))), gaze=(1.0, 0.0))
+    act = FaceState(np.zeros((2, len(ACTION_UNITS))), gaze=(1.0, 0.0))
     weights = dict(zip(NAMES, rig.shape_weights(NAMES, act), strict=True))
     assert weights["eyeLookOut_L"] > 0  # the subject's left eye is on the right and turns outward
     assert weights["eyeLookIn_R"] > 0
@@ -158,15 +158,15 @@ def test_recipe_knows_the_model_by_content_and_travels(studio):
 
 @with_model
 def test_same_bytes_in_another_process(studio):
-    act = Performance(np.tile(prototype("joy"), (2, 1)), gaze=(0.3, 0.1), pose=(4.0, 2.0, 1.0))
+    act = FaceState(np.tile(prototype("joy"), (2, 1)), gaze=(0.3, 0.1), pose=(4.0, 2.0, 1.0))
     here = studio.paint(0, act, 64)
     script = (
         "import sys, hashlib, numpy as np\n"
         "from fexgan_lit.synthetic.human.studio import HumanStudio\n"
-        "from fexgan_lit.synthetic.takes import Performance\n"
+        "from fexgan_lit.synthetic.takes import FaceState\n"
         "from fexgan_lit.synthetic.prototypes import prototype\n"
         "s = HumanStudio(identities=2, takes=1, frames=2, size=64, facekit=sys.argv[1])\n"
-        "act = Performance(np.tile(prototype('joy'), (2, 1)), gaze=(0.3, 0.1), pose=(4.0, 2.0, 1.0))\n"
+        "act = FaceState(np.tile(prototype('joy'), (2, 1)), gaze=(0.3, 0.1), pose=(4.0, 2.0, 1.0))\n"
         "sys.stdout.buffer.write(s.paint(0, act, 64).tobytes())\n"
     )
     there = subprocess.run([sys.executable, "-c", script, FACEKIT], capture_output=True, check=True).stdout
@@ -177,7 +177,7 @@ def test_same_bytes_in_another_process(studio):
 @pytest.mark.parametrize("size", [32, 64, 128])
 def test_faces_fill_the_picture_and_differ_by_affect(studio, size):
     frames = {
-        affect: studio.paint(0, Performance(np.tile(prototype(affect), (2, 1))), size) for affect in ("joy", "anger")
+        affect: studio.paint(0, FaceState(np.tile(prototype(affect), (2, 1))), size) for affect in ("joy", "anger")
     }
     for frame in frames.values():
         assert frame.shape == (size, size, 3)
@@ -189,7 +189,7 @@ def test_faces_fill_the_picture_and_differ_by_affect(studio, size):
 
 @with_model
 def test_dark_pupils_lie_between_the_landmarks_of_the_lids(studio):
-    size, act = 256, Performance(np.zeros((2, len(ACTION_UNITS))))
+    size, act = 256, FaceState(np.zeros((2, len(ACTION_UNITS))))
     frame = studio.paint(0, act, size).astype(float).sum(axis=2)
     points = studio.landmarks(0, act, size)
     for eye in (slice(36, 42), slice(42, 48)):
@@ -201,7 +201,7 @@ def test_dark_pupils_lie_between_the_landmarks_of_the_lids(studio):
 
 @with_model
 def test_landmarks_follow_expression_and_pose(studio):
-    rest = studio.landmarks(0, Performance(np.zeros((2, len(ACTION_UNITS)))), 128)
+    rest = studio.landmarks(0, FaceState(np.zeros((2, len(ACTION_UNITS)))), 128)
     smile = studio.landmarks(0, _act(12, 1.0, 1.0), 128)
     assert smile[54, 0] - smile[48, 0] > rest[54, 0] - rest[48, 0] + 1
     assert smile[48, 1] < rest[48, 1]
@@ -209,7 +209,7 @@ def test_landmarks_follow_expression_and_pose(studio):
     assert open_[8, 1] > rest[8, 1] + 2
     one_sided = studio.landmarks(0, _act(12, left=1.0), 128)
     assert np.hypot(*(one_sided[48] - rest[48])) > 5 * np.hypot(*(one_sided[54] - rest[54]))
-    turned = studio.landmarks(0, Performance(np.zeros((2, len(ACTION_UNITS))), pose=(10.0, 0.0, 0.0)), 128)
+    turned = studio.landmarks(0, FaceState(np.zeros((2, len(ACTION_UNITS))), pose=(10.0, 0.0, 0.0)), 128)
     assert turned[30, 0] > rest[30, 0] + 3
 
 
@@ -217,7 +217,7 @@ def test_landmarks_follow_expression_and_pose(studio):
 def test_landmarks_are_those_of_the_drawn_vertices(studio):
     from fexgan_lit.synthetic.human.painter import Painter
 
-    act = Performance(np.tile(prototype("fear"), (2, 1)), pose=(5.0, -3.0, 2.0), gaze=(0.2, -0.3))
+    act = FaceState(np.tile(prototype("fear"), (2, 1)), pose=(5.0, -3.0, 2.0), gaze=(0.2, -0.3))
     model = load_model(FACEKIT, content_hash(FACEKIT))
     painter = Painter(model, studio.cast[1], 1)
     drawn = camera.project(painter.move(act)[model.landmarks68], 128)[:, :2]

@@ -223,7 +223,7 @@ def test_resume_gives_the_weights_of_an_uninterrupted_run(tmp_path):
     ],
 )
 def test_a_mask_that_does_no_work_is_a_concern(parts, words):
-    said = make_system().concern(parts)
+    said = make_system().diagnose(parts)
     assert (said is None) is (words is None)
     assert [word for word in words or [] if word not in said] == []
 
@@ -255,7 +255,7 @@ def test_sheets_start_from_the_input():
     system = make_system()
     references, units = torch.rand(2, 3, 32, 32) * 2 - 1, torch.rand(2, 17)
     shown = Expression(aus=units)
-    single, attention = system.sheets(references, shown, [shown] * 4, ("x", "y"))
+    single, attention = system.sample_figures(references, shown, [shown] * 4, ("x", "y"))
     assert single.cells.shape == (9, 4, 3, 32, 32)
     asked = units[:1].clone()
     asked[0, ACTION_UNITS.index(12)] = 0.66
@@ -288,11 +288,11 @@ def test_without_affects_single_units_take_the_place_of_prototypes():
     system = GANimation(settings, GANimationLossSettings(), GANimationOptimizerSettings(), ["unlabelled"])
     system.prepare(data, lambda: None)
     assert not system.prototypes.known
-    assert "no affects" in system.facts()[0]
+    assert "no affects" in system.summary_lines()[0]
     with pytest.raises(UserError, match=r"without affects.*ask for action units"):
         system.expression([0])
     references, units = torch.rand(2, 3, 32, 32) * 2 - 1, torch.rand(2, 17)
-    single, attention = system.sheets(references, Expression(aus=units), (), ("x", "y"))
+    single, attention = system.sample_figures(references, Expression(aus=units), (), ("x", "y"))
     assert single.cells.shape == (9, 4, 3, 32, 32)
     assert attention.columns == single.rows
     asked = units.clone()
@@ -300,7 +300,7 @@ def test_without_affects_single_units_take_the_place_of_prototypes():
     mask = 2 * system.paint(references, Expression(aus=asked)).attention - 1
     torch.testing.assert_close(attention.cells[:, attention.columns.index("AU 12"), :1], mask)
     assert units.max() < 1, "the faces' own units are not changed"
-    assert make_system().facts() == []
+    assert make_system().summary_lines() == []
 
 
 def test_the_critic_reads_units():

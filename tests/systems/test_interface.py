@@ -12,7 +12,7 @@ import torch
 from fexgan_lit.data.reference import affect_expression, both, frame_expression, reference_rows
 from fexgan_lit.expression import Expression
 from fexgan_lit.metrics.groups import DiscriminatorMetrics, PixelMetrics
-from fexgan_lit.metrics.suite import MetricSuite, Outcome
+from fexgan_lit.metrics.suite import MetricSuite, ValidationOutput
 from fexgan_lit.runs.build import build_system, check_reads
 from fexgan_lit.runs.config import train_settings
 from fexgan_lit.systems.base import ExpressionSystem
@@ -62,9 +62,9 @@ def test_every_model_keeps_the_promises_of_the_base_class(model):
     for name in system.reads:
         with pytest.raises(UserError):
             system.synthesize(batch.source, source, replace(target, **{name: None}))
-    outcome = system.assess(batch)
+    outcome = system.validation_step(batch)
     assert outcome.real_realness.shape == outcome.fake_realness.shape == (4,)
-    assert system.portable_parts()
+    assert system.saved_modules()
 
 
 def test_a_batch_tells_all_it_knows():
@@ -164,9 +164,9 @@ def test_what_the_data_set_does_not_know_is_left_out():
 class Mute(Oracle):
     """A discriminator without class head or threshold."""
 
-    def assess(self, batch):
-        made = super().assess(batch)
-        return Outcome(made.generated, made.real_realness, None, made.fake_realness, None, calibrated=False)
+    def validation_step(self, batch):
+        made = super().validation_step(batch)
+        return ValidationOutput(made.generated, made.real_realness, None, made.fake_realness, None, calibrated=False)
 
 
 def test_scores_without_threshold_and_missing_heads_stay_out_of_table_1():

@@ -95,18 +95,20 @@ def test_which_perceptual_network_is_in_force(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     system = make_system(LandmarkLabelLossSettings())
     assert not system.load_perceptual()
-    assert "not set yet" in system.facts()[0]
+    assert "not set yet" in system.summary_lines()[0]
     judge = JudgeNet(7, 2, working_size=32).freeze()
     system.set_perceptual(judge, "judge trained on 3 frames")
     assert system.perceptual.kind == "judge"
-    assert system.facts() == ["perceptual loss: first maps of the judge, in place of VGG19 (judge trained on 3 frames)"]
+    assert system.summary_lines() == [
+        "perceptual loss: first maps of the judge, in place of VGG19 (judge trained on 3 frames)"
+    ]
 
     cached = tmp_path / "hub" / "checkpoints" / VGG19_FILE
     cached.parent.mkdir(parents=True)
     torch.save(vgg_state(), cached)
     assert system.load_perceptual()
     assert system.perceptual.kind == "vgg19"
-    assert str(cached) in system.facts()[0]
+    assert str(cached) in system.summary_lines()[0]
     assert not make_system(LandmarkLabelLossSettings(), perceptual="judge").load_perceptual()
     assert make_system(LandmarkLabelLossSettings(perceptual=0)).load_perceptual()
     cached.unlink()
@@ -125,7 +127,7 @@ def test_the_judge_stands_in_only_where_there_is_no_vgg19(tmp_path, monkeypatch)
     system = make_system(LandmarkLabelLossSettings())
     system.prepare(SimpleNamespace(landmarks=None), judge)
     assert system.perceptual.kind == "judge"
-    assert "right 9 times of 10" in system.facts()[0]
+    assert "right 9 times of 10" in system.summary_lines()[0]
     with pytest.raises(UserError, match=r"model\.vgg_weights=FILE"):
         make_system(LandmarkLabelLossSettings()).prepare(SimpleNamespace(landmarks=None), lambda: None)
     torch.save(vgg_state(), tmp_path / "vgg.pth")
@@ -219,7 +221,7 @@ def test_a_file_with_torchvisions_names_and_shapes_gives_the_features_of_an_inde
         x = maps[f"relu1_{number}"] = nn.functional.relu(x)
     assert (maps["conv1_2"] < 0).any()
     torch.testing.assert_close(system.perceptual(images), maps[layer])
-    assert str(path) in system.facts()[0]
+    assert str(path) in system.summary_lines()[0]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from fexgan_lit.data.datasets.synthetic import make_studio
 from fexgan_lit.data.transforms import MIRROR
 from fexgan_lit.expression import Expression
 from fexgan_lit.runs.weights import load_weights, save_weights
-from fexgan_lit.synthetic.base import Performance
+from fexgan_lit.synthetic.base import FaceState
 from fexgan_lit.systems.landmark_label.pose import PoseRange, head_turn
 from tests.systems.helpers import NoisePairs
 from tests.systems.landmark_label import awake, make_system, wanted
@@ -67,7 +67,7 @@ def test_a_head_within_the_range_or_near_it_is_no_matter():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ask(system, (-14, 8), (16, -7), (0, 0), source=[(0, 0), (3, 3), (12, 0)])
-    assert system.notices() == []
+    assert system.condition_warnings() == []
 
 
 def test_heads_beyond_are_warned_of_once_and_counted():
@@ -79,11 +79,11 @@ def test_heads_beyond_are_warned_of_once_and_counted():
         ask(system, (50, 0))
     assert len(said) == 1
     assert "trained on yaw -10 to 12, roll -3 to 4" in str(said[0].message)
-    first, second = system.notices()
+    first, second = system.condition_warnings()
     assert first.startswith("3 of 4 wanted faces")
     assert "yaw 0 to 50" in first
     assert second.startswith("1 of 3 source faces")
-    assert system.notices() == [], "told once"
+    assert system.condition_warnings() == [], "told once"
 
 
 def test_nothing_is_said_before_the_range_is_known():
@@ -115,15 +115,15 @@ def test_measuring_a_system_counts_the_faces_it_was_asked_for():
         torch.from_numpy(heads((0, 0), (0, 0), (turn, 0))) for turn in (0, 30)
     )
     with pytest.warns(UserWarning, match="1 of 3 wanted faces"):
-        system.assess(batch)
-    assert [notice[:22] for notice in system.notices()] == ["1 of 3 wanted faces ar"]
+        system.validation_step(batch)
+    assert [notice[:22] for notice in system.condition_warnings()] == ["1 of 3 wanted faces ar"]
 
 
 def test_the_yaw_of_drawn_heads_follows_the_true_one():
     studio = make_studio(DatasetConfig(image_size=32, identities=2, takes=1, frames=1))
     yaw = np.linspace(-30, 30, 7)
     for person in (0, 1):
-        points = [studio.landmarks(person, Performance(np.zeros((2, 17)), pose=(y, 0, 5)), 128) for y in yaw]
+        points = [studio.landmarks(person, FaceState(np.zeros((2, 17)), pose=(y, 0, 5)), 128) for y in yaw]
         found = head_turn(torch.from_numpy(np.stack(points).astype(np.float32))).numpy()
         assert np.corrcoef(found[:, 0], yaw)[0, 1] > 0.99
         assert 0.3 < np.polyfit(yaw, found[:, 0], 1)[0] < 0.5, "understated on flat faces, as stated"

@@ -159,7 +159,7 @@ def test_portable_weights_restore_the_system(tmp_path):
     save_weights(system, tmp_path / "weights")
     load_weights(other, tmp_path / "weights")
     batch = NoisePairs().batch(0, 1)
-    ours, theirs = system.eval().assess(batch), other.eval().assess(batch)
+    ours, theirs = system.eval().validation_step(batch), other.eval().validation_step(batch)
     assert torch.equal(ours.generated, theirs.generated)
     assert torch.equal(ours.real_realness, theirs.real_realness)
 
@@ -167,7 +167,7 @@ def test_portable_weights_restore_the_system(tmp_path):
 def test_assess_judges_the_true_target_beside_its_source():
     system = make_system()
     batch = NoisePairs().batch(0, 0)
-    outcome = system.assess(batch)
+    outcome = system.validation_step(batch)
     assert outcome.generated.shape == batch.target.shape
     assert outcome.real_realness.shape == outcome.fake_realness.shape == (4,)
     assert outcome.real_affect is None
@@ -201,7 +201,7 @@ def test_a_few_steps_lower_the_pixel_loss_on_the_studio(studio, tmp_path):
     assert np.ptp(batch.target_landmarks.numpy()) > 0.5  # the points spread over the face
 
     def loss() -> float:
-        return float(pixel_loss(system.assess(batch).generated, batch.target))
+        return float(pixel_loss(system.validation_step(batch).generated, batch.target))
 
     fit(system, 20, tmp_path, Same())
     first = loss()

@@ -17,10 +17,10 @@ from fexgan_lit.systems.fexgan.losses import (
     real_loss,
     reconstruction_loss,
 )
-from fexgan_lit.systems.fexgan.networks import Latent, Verdict
+from fexgan_lit.systems.fexgan.networks import DiscriminatorOutput, Latent
 
 #: sigmoid = 3/4; softmax = (1/2, 1/4, 1/4)
-VERDICT = Verdict(torch.tensor([log(3.0)]), torch.tensor([[log(2.0), 0.0, 0.0]]))
+VERDICT = DiscriminatorOutput(torch.tensor([log(3.0)]), torch.tensor([[log(2.0), 0.0, 0.0]]))
 FIRST, SECOND = torch.tensor([0]), torch.tensor([1])
 
 
@@ -70,7 +70,7 @@ def test_equation_4_generator():
 
 
 def test_equations_5_to_7_discriminator():
-    on_real, on_fake = VERDICT, Verdict(torch.tensor([0.0]), torch.tensor([[0.0, log(3.0), 0.0]]))
+    on_real, on_fake = VERDICT, DiscriminatorOutput(torch.tensor([0.0]), torch.tensor([[0.0, log(3.0), 0.0]]))
     real, _ = real_loss(on_real, FIRST)
     fake, _ = fake_loss(on_fake, SECOND)
     assert real.item() == pytest.approx(log(4 / 3) + log(2))
@@ -81,11 +81,11 @@ def test_equations_5_to_7_discriminator():
 
 
 def test_equation_6_without_classifying_fakes():
-    on_fake = Verdict(torch.tensor([0.0]), torch.tensor([[0.0, log(3.0), 0.0]]))
+    on_fake = DiscriminatorOutput(torch.tensor([0.0]), torch.tensor([[0.0, log(3.0), 0.0]]))
     assert fake_loss(on_fake, SECOND, classify_fakes=False)[0].item() == pytest.approx(log(2))
 
 
 def test_losses_are_computed_in_float32_whatever_arrives():
-    half = Verdict(VERDICT.realness.bfloat16(), VERDICT.affect.bfloat16())
+    half = DiscriminatorOutput(VERDICT.realness.bfloat16(), VERDICT.affect.bfloat16())
     total, _ = adversarial_loss(half, FIRST)
     assert total.dtype == torch.float32

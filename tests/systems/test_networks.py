@@ -110,7 +110,7 @@ def test_the_paper_preset_reaches_lambda_and_the_losses():
     def resolved(**model):
         s = FExGANSettings(image_size=32, width=0.05, **model)
         system = FExGAN(s, FExGANLossSettings(), DualOptimizerSettings(), ["a", "b"])
-        return s.lambda_mode, system.weights.kl_reduction, system.weights.l1_reduction
+        return s.lambda_mode, system.loss_weights.kl_reduction, system.loss_weights.l1_reduction
 
     assert resolved() == ("one", "mean", "mean")
     assert resolved(preset="paper") == ("normal", "sum", "sum")

@@ -46,7 +46,7 @@ def test_each_network_follows_its_own_loss():
     system.update = lambda network, loss, counted: losses.setdefault(network is system.generator, loss)
     batch = NoisePairs().batch(0, 0)
     parts = system.training_step(batch, 0)
-    w = system.weights
+    w = system.loss_weights
     assert losses[False].item() == pytest.approx(
         (parts["d_fake"] - parts["d_real"] + w.lambda_class * parts["d_class"] + 10 * parts["d_penalty"]).item()
     )
@@ -61,7 +61,7 @@ def test_each_network_follows_its_own_loss():
 
 def test_assessment_names_affects_but_gives_no_threshold():
     system, batch = make_system(), NoisePairs().batch(0, 0)
-    made = system.assess(batch)
+    made = system.validation_step(batch)
     assert made.generated.shape == batch.source.shape
     assert made.real_realness.shape == made.fake_realness.shape == (4,)
     assert made.real_affect.shape == made.fake_affect.shape == (4, 4)

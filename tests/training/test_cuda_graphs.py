@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -163,8 +164,8 @@ def test_who_cannot_be_captured_is_told_why():
     assert "NVIDIA GPU" in why_not_captured(system, torch.device("cpu"), 1)
     assert "several devices" in why_not_captured(system, torch.device("cuda"), 2)
     assert why_not_captured(system, torch.device("cuda"), 1) is None
-    system.__class__ = type("Other", (type(system),), {"supports_cuda_graphs": False})
-    assert "fexgan" in why_not_captured(system, torch.device("cuda"), 1)
+    other = SimpleNamespace(settings=SimpleNamespace(name="painter"))
+    assert "painter lacks graph_key()" in why_not_captured(other, torch.device("cuda"), 1)
 
 
 def test_without_a_gpu_a_run_goes_on_and_says_so():

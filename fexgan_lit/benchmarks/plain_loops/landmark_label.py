@@ -27,7 +27,7 @@ def train_landmark_label(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Train the networks of `system`, which needs a perceptual network; see `fexgan_lit.benchmarks.plain_loops`."""
     G, D_image, D_geometry = system.generator, system.image_discriminator, system.geometry_discriminator
-    options, w, s = system.optimizer_settings, system.weights, system.settings
+    options, w, s = system.optimizer_settings, system.loss_weights, system.settings
     device, K = system.device, len(system.affects)
     if system.perceptual is None:
         raise ValueError("the system has no perceptual network")

@@ -18,7 +18,7 @@ from fexgan_lit.systems.stargan.system import StarGAN
 def train_stargan(system: StarGAN, batches: Iterable[PairBatch], bf16: bool) -> Iterator[tuple[Tensor, Tensor]]:
     """Train the networks of `system`; see `fexgan_lit.benchmarks.plain_loops`. The generator keeps its last loss."""
     G, D, average = system.generator, system.critic, system.average
-    options, w, device, K = system.optimizer_settings, system.weights, system.device, len(system.affects)
+    options, w, device, K = system.optimizer_settings, system.loss_weights, system.device, len(system.affects)
     betas = (options.beta1, options.beta2)
     adam_g = Adam(G.parameters(), options.lr, betas, fused=True)
     adam_d = Adam(D.parameters(), options.lr_discriminator or options.lr, betas, fused=True)

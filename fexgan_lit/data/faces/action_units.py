@@ -130,7 +130,7 @@ def agreement(guess: NDArray[np.floating], truth: NDArray[np.floating]) -> tuple
 
 def studio_samples(studio: Studio, count: int = _SAMPLES, seed: int = 0) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """Landmarks (N, 68, 2), units (N, 17) in 0..5, identity (N,) and neutral (N,) of `count` faces a character."""
-    from fexgan_lit.synthetic.takes import Performance
+    from fexgan_lit.synthetic.takes import FaceState
 
     rng = np.random.default_rng(seed)
     points, units = [], []
@@ -138,7 +138,7 @@ def studio_samples(studio: Studio, count: int = _SAMPLES, seed: int = 0) -> tupl
         for number in range(count):
             sides = _sample_units(rng) if number >= _NEUTRAL else np.zeros((2, len(ACTION_UNITS)))
             yaw, pitch, roll = rng.normal(0.0, 2.0, 3)
-            points.append(studio.landmarks(person, Performance(sides, pose=(yaw, pitch, roll)), studio.size))
+            points.append(studio.landmarks(person, FaceState(sides, pose=(yaw, pitch, roll)), studio.size))
             units.append(AU_SCALE * sides.mean(axis=0))
     who = np.repeat(np.arange(studio.identities), count)
     return np.array(points), np.array(units), who, np.tile(np.arange(count) < _NEUTRAL, studio.identities)

@@ -18,7 +18,7 @@ import numpy as np
 
 from fexgan_lit.data.frames import _HELD_BYTES, _mapped_bytes
 from fexgan_lit.data.streaming.format import ChunkedFacts, Geometry, chunk_name
-from fexgan_lit.data.streaming.storage import FolderPlace, MissingError, S3Place
+from fexgan_lit.data.streaming.storage import FolderStore, MissingError, S3Store
 from fexgan_lit.utils.cache import builder_lock
 from fexgan_lit.utils.errors import UserError
 
@@ -121,7 +121,7 @@ class Chunks(Protocol):
 class FolderChunks:
     """The chunks of a folder, read where they lie."""
 
-    def __init__(self, place: FolderPlace, facts: ChunkedFacts) -> None:
+    def __init__(self, place: FolderStore, facts: ChunkedFacts) -> None:
         self._maps = ChunkMaps(place.folder, facts.geometry)
         self.let_go = self._maps.let_go
 
@@ -159,7 +159,7 @@ class CachedChunks:
     elsewhere frames outside the expected chunks are read one by one, so that they displace nothing.
     """
 
-    def __init__(self, place: S3Place, facts: ChunkedFacts, folder: Path, limit: int) -> None:
+    def __init__(self, place: S3Store, facts: ChunkedFacts, folder: Path, limit: int) -> None:
         self._place, self._facts, self._limit = place, facts, limit
         self._maps = ChunkMaps(folder, facts.geometry)
         self.let_go = self._maps.let_go
@@ -340,7 +340,7 @@ def _crc(path: Path) -> int:
     return check
 
 
-def _broken(place: S3Place, chunk: int, how: str) -> str:
+def _broken(place: S3Store, chunk: int, how: str) -> str:
     return f"{place.name}/{chunk_name(chunk)}, a chunk of the pack, {how}; write the pack to a new place with prepare."
 
 

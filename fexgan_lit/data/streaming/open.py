@@ -16,7 +16,7 @@ from fexgan_lit.data.streaming.chunks import CachedChunks, Chunks, FolderChunks,
 from fexgan_lit.data.streaming.format import FACTS, STORED, TABLE, WRITING, ChunkedFacts, parse_facts
 from fexgan_lit.data.streaming.reader import ChunkedImages
 from fexgan_lit.data.streaming.sampler import window_count
-from fexgan_lit.data.streaming.storage import FolderPlace, Place, S3Place, place_of
+from fexgan_lit.data.streaming.storage import ChunkStore, FolderStore, S3Store, store_of
 from fexgan_lit.data.table import FrameTable
 from fexgan_lit.expression import resolve_affect
 from fexgan_lit.utils.cache import cache_root
@@ -33,7 +33,7 @@ def open_chunks(config: DatasetConfig) -> Pack:
     Raises:
         UserError: the place cannot be reached, holds no such pack, or one that does not suit `config`.
     """
-    place = place_of(str(config.root))
+    place = store_of(str(config.root))
     facts = _facts(place)
     _check_size(facts, config, place)
     _check_options(facts, config, place)
@@ -45,7 +45,7 @@ def open_chunks(config: DatasetConfig) -> Pack:
     return Pack(folder, images, table, facts.sizes, facts.cropped, reused=True)
 
 
-def _facts(place: Place) -> ChunkedFacts:
+def _facts(place: ChunkStore) -> ChunkedFacts:
     content = place.read(FACTS)
     try:
         if content is not None:
@@ -65,7 +65,7 @@ def _facts(place: Place) -> ChunkedFacts:
     )
 
 
-def _check_size(facts: ChunkedFacts, config: DatasetConfig, place: Place) -> None:
+def _check_size(facts: ChunkedFacts, config: DatasetConfig, place: ChunkStore) -> None:
     if facts.size == config.load_size:
         return
     made = f", {config.load_size} with dataset.augmentation=fexgan" if config.augmentation == "fexgan" else ""
@@ -77,7 +77,7 @@ def _check_size(facts: ChunkedFacts, config: DatasetConfig, place: Place) -> Non
     )
 
 
-def _check_options(facts: ChunkedFacts, config: DatasetConfig, place: Place) -> None:
+def _check_options(facts: ChunkedFacts, config: DatasetConfig, place: ChunkStore) -> None:
     """Refuse another data set, and options that only work while a pack is made."""
     if facts.dataset != config.name:
         raise UserError(
@@ -104,7 +104,7 @@ def _digest(facts: ChunkedFacts) -> str:
     return hashlib.sha256(facts.text().encode()).hexdigest()[:16]
 
 
-def _table(place: Place, facts: ChunkedFacts, folder: Path) -> FrameTable:
+def _table(place: ChunkStore, facts: ChunkedFacts, folder: Path) -> FrameTable:
     """The table in the order of the original rows, from the cache if it is there."""
     kept = folder / TABLE
     content = kept.read_bytes() if kept.is_file() else None
@@ -133,8 +133,8 @@ def _wanted(table: FrameTable, config: DatasetConfig, facts: ChunkedFacts) -> tu
     return replace(table.select(rows), affects=affects), rows
 
 
-def _chunks(place: FolderPlace | S3Place, facts: ChunkedFacts, folder: Path, window_gb: float) -> Chunks:
-    if isinstance(place, FolderPlace):
+def _chunks(place: FolderStore | S3Store, facts: ChunkedFacts, folder: Path, window_gb: float) -> Chunks:
+    if isinstance(place, FolderStore):
         return FolderChunks(place, facts)
     geometry = facts.geometry
     a_window = -(-geometry.chunks // window_count(geometry, window_gb)) * geometry.chunk_bytes(0)

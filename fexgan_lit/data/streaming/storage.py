@@ -40,8 +40,8 @@ class MissingError(UserError):
     """The store has no such object."""
 
 
-class S3Place:
-    """`s3://bucket/prefix`, as a `Place`; also reads parts of files and copies them here, from any thread.
+class S3Store:
+    """`s3://bucket/prefix`, as a `ChunkStore`; also reads parts of files and copies them here, from any thread.
 
     Raises:
         UserError: no such URL, boto3 is missing, or the variables for AWS make no sense; no request is made yet.
@@ -57,7 +57,7 @@ class S3Place:
         self._client = _client(url)
 
     def read(self, file: str) -> bytes | None:
-        """As `Place`."""
+        """As `ChunkStore`."""
         try:
             return self._try(lambda: self._client.get_object(**self._at(file))["Body"].read())
         except MissingError:
@@ -81,23 +81,23 @@ class S3Place:
         self._try(lambda: self._client.download_file(*self._at(file).values(), str(to)))
 
     def write(self, file: str, content: str | bytes) -> None:
-        """As `Place`; the store shows an object whole or not at all."""
+        """As `ChunkStore`; the store shows an object whole or not at all."""
         body = content.encode() if isinstance(content, str) else content
         self._try(lambda: self._client.put_object(**self._at(file), Body=body))
 
     def send(self, path: Path, file: str, check: int) -> None:
-        """As `Place`; what an earlier try has sent is not sent again."""
+        """As `ChunkStore`; what an earlier try has sent is not sent again."""
         if self._has(file, path.stat().st_size, check):
             return
         extra = {"Metadata": {_CHECK: str(check)}}
         self._try(lambda: self._client.upload_file(str(path), *self._at(file).values(), ExtraArgs=extra))
 
     def remove(self, file: str) -> None:
-        """As `Place`."""
+        """As `ChunkStore`."""
         self._try(lambda: self._client.delete_object(**self._at(file)))
 
     def first(self) -> str | None:
-        """As `Place`."""
+        """As `ChunkStore`."""
         listed = self._try(
             lambda: self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
         )  # fmt: skip
@@ -188,7 +188,7 @@ def _client(url: str) -> Any:
         raise UserError(f"{url}: the AWS variables cannot be used ({error}).") from error
 
 
-class Place(Protocol):
+class ChunkStore(Protocol):
     """A flat store of files; every method raises a UserError where the place cannot be used."""
 
     @property
@@ -211,7 +211,7 @@ class Place(Protocol):
         """The name of something that lies there; None where nothing does."""
 
 
-class FolderPlace:
+class FolderStore:
     """A folder of this machine."""
 
     def __init__(self, folder: Path) -> None:
@@ -219,16 +219,16 @@ class FolderPlace:
         self.name = str(folder)
 
     def read(self, file: str) -> bytes | None:
-        """As `Place`."""
+        """As `ChunkStore`."""
         path = self.folder / file
         return self._try(lambda: path.read_bytes() if path.is_file() else None)
 
     def write(self, file: str, content: str | bytes) -> None:
-        """As `Place`."""
+        """As `ChunkStore`."""
         self._try(lambda: write_atomic(self.folder / file, content))
 
     def send(self, path: Path, file: str, check: int) -> None:
-        """As `Place`; replaces what is there, which costs no more than looking at it."""
+        """As `ChunkStore`; replaces what is there, which costs no more than looking at it."""
         partial = self.folder / f"{file}.partial"
 
         def take_over() -> None:
@@ -238,11 +238,11 @@ class FolderPlace:
         self._try(take_over)
 
     def remove(self, file: str) -> None:
-        """As `Place`."""
+        """As `ChunkStore`."""
         self._try(lambda: (self.folder / file).unlink(missing_ok=True))
 
     def first(self) -> str | None:
-        """As `Place`."""
+        """As `ChunkStore`."""
         return self._try(lambda: min(self._names(), default=None))
 
     def _names(self) -> list[str]:
@@ -258,13 +258,13 @@ class FolderPlace:
             ) from error
 
 
-def place_of(name: str) -> FolderPlace | S3Place:
+def store_of(name: str) -> FolderStore | S3Store:
     """The place that a user calls `name`; nothing is looked at yet.
 
     Raises:
         UserError: a URL of another kind than s3://bucket/prefix, or boto3 is missing.
     """
-    return S3Place(name) if is_url(name) else FolderPlace(Path(name).expanduser().absolute())
+    return S3Store(name) if is_url(name) else FolderStore(Path(name).expanduser().absolute())
 
 
 def is_url(name: str) -> bool:

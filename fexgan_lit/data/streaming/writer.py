@@ -28,7 +28,7 @@ from fexgan_lit.data.streaming.format import (
     frames_a_chunk,
     parse_facts,
 )
-from fexgan_lit.data.streaming.storage import Place
+from fexgan_lit.data.streaming.storage import ChunkStore
 from fexgan_lit.utils.cache import partial_folder
 from fexgan_lit.utils.errors import UserError
 
@@ -64,7 +64,7 @@ def check_writer() -> None:
         ) from error
 
 
-def check_place(place: Place) -> None:
+def check_place(place: ChunkStore) -> None:
     """Raise a UserError if `place` cannot be read, or holds something other than a pack in chunks or part of one."""
     if place.read(FACTS) is None and place.read(WRITING) is None and (found := place.first()) is not None:
         raise UserError(
@@ -73,7 +73,7 @@ def check_place(place: Place) -> None:
 
 
 def write_chunks(
-    pack: Pack, config: DatasetConfig, place: Place, settings: PackSettings, progress: Progress | None = None
+    pack: Pack, config: DatasetConfig, place: ChunkStore, settings: PackSettings, progress: Progress | None = None
 ) -> Written:
     """Write `pack` to `place`, whole or recognisably not; what a broken-off try has sent to a store is not sent again.
 
@@ -108,7 +108,7 @@ def write_chunks(
     return Written(place.name, facts, reused=False)
 
 
-def _refuse_others(place: Place, name: str, chunk_frames: int) -> None:
+def _refuse_others(place: ChunkStore, name: str, chunk_frames: int) -> None:
     """Raise a UserError where `place` holds another pack, or a part of one."""
     for file, what in ((FACTS, "another pack"), (WRITING, "a part of another pack")):
         content = place.read(file)
@@ -126,7 +126,7 @@ def _refuse_others(place: Place, name: str, chunk_frames: int) -> None:
 
 
 def _write_files(
-    pack: Pack, config: DatasetConfig, place: Place, chunk_frames: int, scratch: Path, progress: Progress | None
+    pack: Pack, config: DatasetConfig, place: ChunkStore, chunk_frames: int, scratch: Path, progress: Progress | None
 ) -> ChunkedFacts:
     """Everything but the facts, which are returned."""
     order = np.random.default_rng(_ORDER_SEED).permutation(len(pack.table))  # stored position -> row
@@ -166,7 +166,7 @@ def _chunk_files(
     writer.merge(1)
 
 
-def _send_chunks(files: Iterator[Path], place: Place) -> list[int]:
+def _send_chunks(files: Iterator[Path], place: ChunkStore) -> list[int]:
     """Send every file, one while the next is made, and remove it; returns their CRC-32."""
     checks: list[int] = []
     with ThreadPoolExecutor(1) as pool:
@@ -181,7 +181,7 @@ def _send_chunks(files: Iterator[Path], place: Place) -> list[int]:
     return checks
 
 
-def _send(place: Place, file: Path, check: int) -> None:
+def _send(place: ChunkStore, file: Path, check: int) -> None:
     place.send(file, file.name, check)
     file.unlink(missing_ok=True)
 

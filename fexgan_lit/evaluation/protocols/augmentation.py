@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.evaluation.config import EvaluationSettings
     from fexgan_lit.evaluation.methods import Trained
-    from fexgan_lit.evaluation.test_set import Ground
+    from fexgan_lit.evaluation.test_set import TestSet
     from fexgan_lit.utils.console import Stages
 
 
@@ -93,7 +93,7 @@ def one_name_a_run(runs: Sequence[Trained]) -> list[Trained]:
 
 
 def measure_accuracies(
-    runs: Sequence[Trained], ground: Ground, settings: EvaluationSettings, stage: Stages
+    runs: Sequence[Trained], test_set: TestSet, settings: EvaluationSettings, stage: Stages
 ) -> Accuracies:
     """A classifier for every run, multiple and seed.
 
@@ -102,7 +102,7 @@ def measure_accuracies(
 
     Args:
         runs: of names that differ.
-        ground: whose held-out frames are the test.
+        test_set: whose held-out frames are the test.
         settings: with `augmentation`.
         stage: begins a bar on the terminal.
 
@@ -113,19 +113,19 @@ def measure_accuracies(
     times = tuple(sorted(asked.times))
     made: dict[str, list[list[float]]] = {run.name: [] for run in runs}
     for seed in range(settings.seed, settings.seed + asked.seeds):
-        bench = Bench.of(ground, settings, seed)
-        alone = bench.accuracy_of(None, 0, stage) if 0 in times else 0.0  # the same for all runs
+        panel = Bench.of(test_set, settings, seed)
+        alone = panel.accuracy_of(None, 0, stage) if 0 in times else 0.0  # the same for all runs
         for run in runs:
-            with bench.faces_of(run, stage) as pool:
-                made[run.name].append([bench.accuracy_of(pool, k, stage) if k else alone for k in times])
+            with panel.faces_of(run, stage) as pool:
+                made[run.name].append([panel.accuracy_of(pool, k, stage) if k else alone for k in times])
     return Accuracies(
         times=times,
         by_run={name: np.array(rows) for name, rows in made.items()},
-        n_real=len(bench.real),
-        n_train=bench.n_train,
-        n_pool=bench.n_pool,
-        n_test=len(bench.test),
-        recipe=bench.recipe,
+        n_real=len(panel.real),
+        n_train=panel.n_train,
+        n_pool=panel.n_pool,
+        n_test=len(panel.test),
+        recipe=panel.recipe,
     )
 
 
@@ -134,7 +134,7 @@ class Bench:
     """All classifiers of one seed.
 
     Attributes:
-        ground: whose held-out frames are the test.
+        test_set: whose held-out frames are the test.
         settings: with `augmentation`.
         seed: of everything drawn here.
         real: true frames that classifiers learn from.
@@ -144,7 +144,7 @@ class Bench:
         recipe: of every classifier.
     """
 
-    ground: Ground
+    test_set: TestSet
     settings: EvaluationSettings
     seed: int
     real: FrameSet
@@ -154,17 +154,17 @@ class Bench:
     recipe: ClassifierRecipe
 
     @classmethod
-    def of(cls, ground: Ground, settings: EvaluationSettings, seed: int) -> Bench:
+    def of(cls, test_set: TestSet, settings: EvaluationSettings, seed: int) -> Bench:
         """Draw the true frames of a seed; as with judges, frames too weak for their label to show are left out."""
-        asked, train, bounds = settings.augmentation, ground.data.train, JudgeRecipe()
+        asked, train, bounds = settings.augmentation, test_set.data.train, JudgeRecipe()
         telling = telling_rows(train, bounds.min_intensity)
         rows = draw_share(train, telling, asked.real_share, np.random.default_rng((seed, _SHARE)))
         return cls(
-            ground, settings, seed,
+            test_set, settings, seed,
             real=chosen_frames(train, rows),
             n_train=len(telling),
-            test=telling_rows(ground.frames, bounds.held_out_intensity),
-            size=classifier_size(asked.network, ground.image_size),
+            test=telling_rows(test_set.frames, bounds.held_out_intensity),
+            size=classifier_size(asked.network, test_set.image_size),
             recipe=recipe_for(len(rows), asked.images),
         )  # fmt: skip
 
@@ -183,8 +183,8 @@ class Bench:
             yield None
             return
         rng = np.random.default_rng((self.seed, _REQUESTS))
-        requests = draw_requests(self.real, self.n_pool, self.ground.data.config.min_target_intensity, rng)
-        folder = cache_root(self.ground.data.config.cache_dir)
+        requests = draw_requests(self.real, self.n_pool, self.test_set.data.config.min_target_intensity, rng)
+        folder = cache_root(self.test_set.data.config.cache_dir)
         folder.mkdir(parents=True, exist_ok=True)
         progress = stage(f"{run.name}, seed {self.seed}: generating {self.n_pool} faces")
         with tempfile.TemporaryDirectory(prefix="augmentation-", dir=folder, ignore_cleanup_errors=True) as place:
@@ -198,17 +198,17 @@ class Bench:
         net = make_network(name, K, self.size, self.seed).to(self.settings.device)
         progress = stage(f"seed {self.seed}: training a classifier with ×{times}")
         net = train_classifier(net, frames, frames.rows(times), self.size, self.seed, self.recipe, progress)
-        return accuracy(net, self.ground.frames, self.test, self.size)
+        return accuracy(net, self.test_set.frames, self.test, self.size)
 
 
 def find_augmentation(
-    contenders: Sequence[Trained], ground: Ground, settings: EvaluationSettings, command: str, stage: Stages
+    methods: Sequence[Trained], test_set: TestSet, settings: EvaluationSettings, command: str, stage: Stages
 ) -> Findings:
     """Train the classifiers and put their accuracies side by side, a row a run."""
-    runs = one_name_a_run(contenders)
-    found = measure_accuracies(runs, ground, settings, stage)
+    runs = one_name_a_run(methods)
+    found = measure_accuracies(runs, test_set, settings, stage)
     stage("drawing")
-    data = ground.data.config
+    data = test_set.data.config
     findings = Findings(
         title=f"Generated frames as training data: {', '.join(found.by_run)}",
         command=command,

@@ -105,7 +105,7 @@ class Pool:
 
 @torch.no_grad()
 def generate_pool(
-    contender: Trained,
+    method: Trained,
     frames: FrameSet,
     requests: Requests,
     size: int,
@@ -116,7 +116,7 @@ def generate_pool(
     """Let a system answer all `requests`, batch by batch, straight to the file `path`.
 
     Args:
-        contender: the system.
+        method: the system.
         frames: that `requests` speak of.
         requests: what is wanted.
         size: side in pixels at which the faces are kept.
@@ -127,7 +127,7 @@ def generate_pool(
     Raises:
         UserError: the system gives values that are no numbers.
     """
-    system, count = contender.system, len(requests)
+    system, count = method.system, len(requests)
     with path.open("wb") as out:  # written, not mapped: a full disk is then an error with a name
         for start in range(0, count, batch_size):
             part = slice(start, start + batch_size)
@@ -135,7 +135,7 @@ def generate_pool(
             source = frames.floats(some.source, system.image_size).to(system.device)
             shown = frame_expression(frames, some.source).to(system.device)
             faces = system.synthesize(source, shown, wanted_expression(frames, some).to(system.device))
-            check_finite(faces, contender.name)
+            check_finite(faces, method.name)
             out.write(resize_batch(to_uint8(faces), size).tobytes())
             if progress is not None:
                 progress(min(start + batch_size, count), count)

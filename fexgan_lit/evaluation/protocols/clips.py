@@ -14,10 +14,10 @@ from fexgan_lit.data.clips import rows_of_takes
 from fexgan_lit.data.pairs import FixedPairLoader, FixedPairs
 from fexgan_lit.data.reference import telling_rows
 from fexgan_lit.evaluation.measure import Scores, check_finite
-from fexgan_lit.evaluation.methods import Contender, Trained
+from fexgan_lit.evaluation.methods import Method, Trained
 from fexgan_lit.metrics.identity import acd, acd_i
 from fexgan_lit.metrics.judges.affect import JudgeRecipe
-from fexgan_lit.metrics.suite import Outcome
+from fexgan_lit.metrics.suite import ValidationOutput
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fexgan_lit.expression import Expression
     from fexgan_lit.metrics.judges.external import OwnIdentityJudge
     from fexgan_lit.metrics.judges.identity import IdentityJudge
-    from fexgan_lit.metrics.judges.panel import JudgeBench
+    from fexgan_lit.metrics.judges.panel import JudgePanel
 
 
 class Clip(NamedTuple):
@@ -100,26 +100,26 @@ def wanted_of(batch: PairBatch, frames: FrameSet, reads: frozenset[str], strengt
 
 
 @torch.no_grad()
-def answer(contender: Contender, batch: PairBatch, frames: FrameSet, strength: str) -> Tensor:
-    """Frames (B, 3, S, S) in [-1, 1] of a contender for the sources and targets of `batch`.
+def answer(method: Method, batch: PairBatch, frames: FrameSet, strength: str) -> Tensor:
+    """Frames (B, 3, S, S) in [-1, 1] of a method for the sources and targets of `batch`.
 
     Raises:
         UserError: they hold values that are no numbers.
     """
-    if isinstance(contender, Trained):
-        system = contender.system
+    if isinstance(method, Trained):
+        system = method.system
         moved = batch.to(system.device)
         wanted = wanted_of(moved, frames, system.reads, strength)
         made = system.synthesize(moved.source, moved.source_expression(len(frames.affects)), wanted)
     else:
-        given = contender.answer(batch)
-        made = given.generated if isinstance(given, Outcome) else given
-    check_finite(made, contender.name)
+        given = method.answer(batch)
+        made = given.generated if isinstance(given, ValidationOutput) else given
+    check_finite(made, method.name)
     return made
 
 
 class Filmed(NamedTuple):
-    """What the judges see in all frames of a contender's clips, one clip after the other.
+    """What the judges see in all frames of a method's clips, one clip after the other.
 
     Attributes:
         embeddings: (N, E), who it is.
@@ -131,14 +131,14 @@ class Filmed(NamedTuple):
 
 
 def film(
-    contender: Contender, clips: Sequence[Clip], frames: FrameSet, judges: JudgeBench, size: int, batch_size: int,
+    method: Method, clips: Sequence[Clip], frames: FrameSet, judges: JudgePanel, size: int, batch_size: int,
     strength: str, progress: Callable[[int, int], None] | None = None,
 ) -> Filmed:  # fmt: skip
-    """Let a contender make all clips and the judges look at them, without keeping the frames."""
+    """Let a method make all clips and the judges look at them, without keeping the frames."""
     pairs = pairs_of(clips)
     embeddings, affects, done = [], [], 0
     for batch in FixedPairLoader(frames, pairs, batch_size, size):
-        made = answer(contender, batch, frames, strength)
+        made = answer(method, batch, frames, strength)
         embeddings.append(identity_judge(judges).embed(made))
         affects.append(judges.affect_logits(made).argmax(dim=1).numpy())
         done += len(batch)
@@ -153,7 +153,7 @@ def pairs_of(clips: Sequence[Clip]) -> FixedPairs:
     return FixedPairs(source.astype(np.int64), np.concatenate([clip.rows for clip in clips]))
 
 
-def identity_judge(judges: JudgeBench) -> IdentityJudge | OwnIdentityJudge:
+def identity_judge(judges: JudgePanel) -> IdentityJudge | OwnIdentityJudge:
     """Who embeds faces.
 
     Raises:
@@ -167,13 +167,11 @@ def identity_judge(judges: JudgeBench) -> IdentityJudge | OwnIdentityJudge:
     return judges.identity
 
 
-def clip_scores(
-    contender: Contender, filmed: Filmed, clips: Sequence[Clip], frames: FrameSet, sources: Tensor
-) -> Scores:
+def clip_scores(method: Method, filmed: Filmed, clips: Sequence[Clip], frames: FrameSet, sources: Tensor) -> Scores:
     """ACD, ACD-I and the share of frames whose affect the judge reads as asked, clip by clip.
 
     Args:
-        contender: who made the clips.
+        method: who made the clips.
         filmed: what the judges saw.
         clips: C of them.
         frames: that the clips are of.
@@ -185,15 +183,15 @@ def clip_scores(
     verdicts = np.split(filmed.affect, ends)
     rights = [_share(v == frames.affect[c.rows], shows[c.rows]) for v, c in zip(verdicts, clips, strict=True)]
     made = Scores(
-        contender.name,
+        method.name,
         {
             "acd": np.array([acd(part) for part in parts]),
             "acd_i": np.array([acd_i(part, source) for part, source in zip(parts, sources, strict=True)]),
             "judge_affect_accuracy": np.array(rights),
         },
     )
-    if isinstance(contender, Trained):
-        made.run, made.seed = str(contender.run.path), contender.settings.seed
+    if isinstance(method, Trained):
+        made.run, made.seed = str(method.run.path), method.settings.seed
     return made
 
 

@@ -15,7 +15,7 @@ from fexgan_lit import figures
 from fexgan_lit.data.pairs import FixedPairLoader
 from fexgan_lit.evaluation.figures import standings_figure
 from fexgan_lit.evaluation.measure import judge_bench
-from fexgan_lit.evaluation.methods import FLOOR, Ceiling, Contender, Floor, Trained
+from fexgan_lit.evaluation.methods import FLOOR, Method, RealImages, SourceCopy, Trained
 from fexgan_lit.evaluation.protocols.clips import Clip, answer, clip_scores, clips_of, film, identity_judge, pairs_of
 from fexgan_lit.evaluation.report import Findings
 from fexgan_lit.evaluation.summary import Row, differences, standings
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.evaluation.config import EvaluationSettings
     from fexgan_lit.evaluation.measure import Scores
-    from fexgan_lit.evaluation.test_set import Ground
-    from fexgan_lit.metrics.judges.panel import JudgeBench
+    from fexgan_lit.evaluation.test_set import TestSet
+    from fexgan_lit.metrics.judges.panel import JudgePanel
     from fexgan_lit.utils.console import Stages
 
 
@@ -57,18 +57,18 @@ def affect_of(clip: Clip, frames: FrameSet) -> int:
 
 
 def draw_clips(
-    findings: Findings, contenders: Sequence[Trained], clips: Sequence[Clip], ground: Ground,
+    findings: Findings, methods: Sequence[Trained], clips: Sequence[Clip], test_set: TestSet,
     settings: EvaluationSettings,
 ) -> None:  # fmt: skip
     """Put the strips and the standings into `findings`."""
-    firsts = list({contender.name: contender for contender in reversed(contenders)}.values())[::-1]
+    firsts = list({method.name: method for method in reversed(methods)}.values())[::-1]
     count = max(1, settings.shown // (1 + len(firsts)))
-    shown = shown_clips(clips, ground.frames, count, settings.seed)
+    shown = shown_clips(clips, test_set.frames, count, settings.seed)
     length, strength = max(len(clip.rows) for clip in shown), settings.clips.strength
-    findings.pictures["clips"] = strip_sheet(Strips.of(firsts, shown, ground, strength, min(_MOMENTS, length)))
+    findings.pictures["clips"] = strip_sheet(Strips.of(firsts, shown, test_set, strength, min(_MOMENTS, length)))
     moments = min(_FILMED, length)
-    film = strip_film(Strips.of(firsts, shown, ground, strength, moments))
-    findings.films["clips_moving"] = film, film_rate(shown, ground.frames, moments)
+    film = strip_film(Strips.of(firsts, shown, test_set, strength, moments))
+    findings.films["clips_moving"] = film, film_rate(shown, test_set.frames, moments)
     findings.captions["clips_moving"] = "The same clips moving, each over the whole of its take."
     findings.captions["clips"] = (
         "True clips and what each system (first seed) makes of their source, at the same moments."
@@ -110,13 +110,13 @@ class Strips(NamedTuple):
 
     @classmethod
     def of(
-        cls, systems: Sequence[Trained], clips: Sequence[Clip], ground: Ground, strength: str, moments: int
+        cls, systems: Sequence[Trained], clips: Sequence[Clip], test_set: TestSet, strength: str, moments: int
     ) -> Strips:  # fmt: skip
         """Let everyone make `moments` frames of every clip; shorter takes show a frame more than once."""
-        frames = ground.frames
+        frames = test_set.frames
         chosen = [Clip(c.source, c.rows[np.rint(np.linspace(0, len(c.rows) - 1, moments)).astype(int)]) for c in clips]
-        batches = list(FixedPairLoader(frames, pairs_of(chosen), ground.batch_size, ground.image_size))
-        makers: list[Contender] = [Ceiling("true clip"), *systems]
+        batches = list(FixedPairLoader(frames, pairs_of(chosen), test_set.batch_size, test_set.image_size))
+        makers: list[Method] = [RealImages("true clip"), *systems]
         made = torch.stack(
             [torch.cat([answer(maker, batch, frames, strength).cpu() for batch in batches]) for maker in makers]
         )
@@ -152,55 +152,55 @@ def film_rate(clips: Sequence[Clip], frames: FrameSet, moments: int) -> Fraction
 
 
 def find_clips(
-    contenders: Sequence[Trained], ground: Ground, settings: EvaluationSettings, command: str, stage: Stages
+    methods: Sequence[Trained], test_set: TestSet, settings: EvaluationSettings, command: str, stage: Stages
 ) -> Findings:
     """Let everyone make the clips of the split and put them side by side."""
-    clips, single = clips_of(ground.frames, settings.clips.most, settings.seed)
-    judges = judge_bench(ground, settings.metrics, stage).to(settings.device)
-    scores = score_clips(contenders, clips, ground, judges, settings, stage)
+    clips, single = clips_of(test_set.frames, settings.clips.most, settings.seed)
+    judges = judge_bench(test_set, settings.metrics, stage).to(settings.device)
+    scores = score_clips(methods, clips, test_set, judges, settings, stage)
     resamples = draw_resamples(len(clips), settings.bootstrap, settings.seed)
     rows = standings(scores, resamples)
-    data = ground.data.config
+    data = test_set.data.config
     findings = Findings(
-        title=f"Clips of {', '.join(dict.fromkeys(c.name for c in contenders))}",
+        title=f"Clips of {', '.join(dict.fromkeys(c.name for c in methods))}",
         command=command,
-        where=f"{len(clips)} clips ({sum(len(c.rows) for c in clips)} frames) of {data.name}'s {ground.split} split "
+        where=f"{len(clips)} clips ({sum(len(c.rows) for c in clips)} frames) of {data.name}'s {test_set.split} split "
         f"(split={data.split}, split_seed={data.split_seed}) at {data.image_size} px",
         rows=rows,
         differences=differences(rows, resamples),
         judges=judges.describe(),
         recipes=_recipes(judges),
-        notes=_notes(contenders, ground, settings, single),
+        notes=_notes(methods, test_set, settings, single),
         seed=settings.seed,
         reading=f"{CONFIDENCE:.0%} intervals over the clips in brackets; ± is the deviation between seeds.",
     )
-    findings.warnings = [*judges.warnings(), *torn_takes(ground)]
+    findings.warnings = [*judges.warnings(), *torn_takes(test_set)]
     findings.tables.append(clips_reference())
     moving = [row for row in rows if row.name != FLOOR]  # its distances are 0 everywhere
-    findings.breakdowns += [_by_affect(row, clips, ground.frames) for row in moving]
-    findings.breakdowns.append(every_clip(moving, clips, ground.frames))
+    findings.breakdowns += [_by_affect(row, clips, test_set.frames) for row in moving]
+    findings.breakdowns.append(every_clip(moving, clips, test_set.frames))
     stage("drawing")
-    draw_clips(findings, contenders, clips, ground, settings)
+    draw_clips(findings, methods, clips, test_set, settings)
     return findings
 
 
 def score_clips(
-    contenders: Sequence[Trained], clips: Sequence[Clip], ground: Ground, judges: JudgeBench,
+    methods: Sequence[Trained], clips: Sequence[Clip], test_set: TestSet, judges: JudgePanel,
     settings: EvaluationSettings, stage: Stages,
 ) -> list[Scores]:  # fmt: skip
-    """Ceiling, floor, then every run."""
+    """RealImages, floor, then every run."""
     from fexgan_lit.metrics.judges.identity import embed_rows
 
-    frames, size = ground.frames, ground.image_size
+    frames, size = test_set.frames, test_set.image_size
     sources = embed_rows(identity_judge(judges), frames, np.array([clip.source for clip in clips]), size)
-    everyone: list[Contender] = [Ceiling(), Floor(), *contenders]
+    everyone: list[Method] = [RealImages(), SourceCopy(), *methods]
     found = []
-    for contender in everyone:
-        progress = stage(f"filming {contender.name}")
+    for method in everyone:
+        progress = stage(f"filming {method.name}")
         filmed = film(
-            contender, clips, frames, judges, size, settings.batch_size, settings.clips.strength, progress
+            method, clips, frames, judges, size, settings.batch_size, settings.clips.strength, progress
         )  # fmt: skip
-        found.append(clip_scores(contender, filmed, clips, frames, sources))
+        found.append(clip_scores(method, filmed, clips, frames, sources))
     return found
 
 
@@ -220,7 +220,7 @@ def _by_affect(row: Row, clips: Sequence[Clip], frames: FrameSet) -> TextTable:
     return class_table(row, "affect of the take", frames.affects, index, "clips")
 
 
-def _recipes(judges: JudgeBench) -> dict[str, str]:
+def _recipes(judges: JudgePanel) -> dict[str, str]:
     who = identity_judge(judges).describe()
     bound = JudgeRecipe().held_out_intensity
     return {
@@ -236,7 +236,7 @@ def _recipes(judges: JudgeBench) -> dict[str, str]:
 
 
 def _notes(
-    contenders: Sequence[Trained], ground: Ground, settings: EvaluationSettings, single: int
+    methods: Sequence[Trained], test_set: TestSet, settings: EvaluationSettings, single: int
 ) -> dict[str, str]:  # fmt: skip
     notes = {
         "source": "the first neutral frame of the person in the split, else the first frame of the take; every frame "
@@ -246,11 +246,11 @@ def _notes(
         "which is what a moving face costs by this judge",
         "intervals": "clips of one person are alike, so the intervals hold for other takes of these people",
     }
-    labels = [c.name for c in contenders if c.system.reads == {"affect"}]
+    labels = [c.name for c in methods if c.system.reads == {"affect"}]
     if labels and settings.clips.strength == "full":
         notes["strength"] = f"{', '.join(dict.fromkeys(labels))}: told the label alone, so such a clip stands still"
     elif labels:
-        known = ground.frames.intensity is not None
+        known = test_set.frames.intensity is not None
         how = "the label times the true frame's intensity" if known else "the label alone, as intensities are not known"
         notes["strength"] = f"{', '.join(dict.fromkeys(labels))}: told {how} (clips.strength)"
     if single:
@@ -258,9 +258,9 @@ def _notes(
     return notes
 
 
-def torn_takes(ground: Ground) -> list[str]:
+def torn_takes(test_set: TestSet) -> list[str]:
     """A warning where the split holds parts of takes."""
-    if ground.data.config.split != "frame" or ground.data.val is None:
+    if test_set.data.config.split != "frame" or test_set.data.val is None:
         return []
     return [
         "dataset.split=frame tore the takes apart: a clip here holds the frames of a take that fell into this split, "

@@ -11,14 +11,14 @@ from torch import Tensor
 from fexgan_lit import figures
 from fexgan_lit.evaluation.config import EvaluationSettings
 from fexgan_lit.evaluation.figures import comparison_sheet, identity_sheet, standings_figure
-from fexgan_lit.evaluation.measure import Instruments, Scores, make_instruments, score
-from fexgan_lit.evaluation.methods import Ceiling, Contender, Floor, Trained
+from fexgan_lit.evaluation.measure import MetricModels, Scores, make_instruments, score
+from fexgan_lit.evaluation.methods import Method, RealImages, SourceCopy, Trained
 from fexgan_lit.evaluation.report import Findings
 from fexgan_lit.evaluation.summary import differences, standings
 from fexgan_lit.evaluation.tables import breakdown_tables, discriminator_table, reference_table
-from fexgan_lit.evaluation.test_set import Ground
+from fexgan_lit.evaluation.test_set import TestSet
 from fexgan_lit.metrics.expression import affect_margin, affect_prototypes, au_intensity, strength_follows
-from fexgan_lit.metrics.judges.panel import JudgeBench
+from fexgan_lit.metrics.judges.panel import JudgePanel
 from fexgan_lit.metrics.statistics import draw_resamples
 from fexgan_lit.utils.console import Stages
 
@@ -46,13 +46,13 @@ class Strength:
 
 
 @torch.no_grad()
-def measure_strength(contender: Trained, ground: Ground, judges: JudgeBench) -> Strength | None:
+def measure_strength(method: Trained, test_set: TestSet, judges: JudgePanel) -> Strength | None:
     """Ask for every affect of every identity at rising strengths; None where there is no affect to ask for."""
     from fexgan_lit.data.reference import at_strength
     from fexgan_lit.systems.grids import affect_grid
 
-    system, affects = contender.system, ground.data.affects
-    grid = affect_grid(system, ground.frames)
+    system, affects = method.system, test_set.data.affects
+    grid = affect_grid(system, test_set.frames)
     asked_affects = [k for k, name in enumerate(affects) if name != "neutral"]
     if not asked_affects:
         return None
@@ -73,16 +73,16 @@ def measure_strength(contender: Trained, ground: Ground, judges: JudgeBench) -> 
     )  # fmt: skip  (A, I, L, 3, S, S)
     A, identities, L = faces.shape[:3]
     index = torch.tensor(asked_affects).repeat_interleave(identities * L)  # (A*I*L,)
-    measured, how = intensities(faces.flatten(0, 2), index, ground, judges)
+    measured, how = intensities(faces.flatten(0, 2), index, test_set, judges)
     score = strength_follows(torch.tensor(ASKED).expand(A * identities, L), measured.view(A * identities, L))
     by_affect = score.per_series.view(A, identities).mean(1).tolist()
     names = [affects[k] for k in asked_affects]
     return Strength(score.rho, dict(zip(names, by_affect, strict=True)), score.flat, A * identities, how)
 
 
-def intensities(faces: Tensor, affect: Tensor, ground: Ground, judges: JudgeBench) -> tuple[Tensor, str]:
+def intensities(faces: Tensor, affect: Tensor, test_set: TestSet, judges: JudgePanel) -> tuple[Tensor, str]:
     """How strongly faces (N, 3, S, S) show the asked affects (N,): (N,), and how that was measured."""
-    train = ground.data.train
+    train = test_set.data.train
     aus = judges.aus(faces) if train.aus is not None else None
     if aus is not None:
         rest, directions = affect_prototypes(train)
@@ -94,19 +94,19 @@ def intensities(faces: Tensor, affect: Tensor, ground: Ground, judges: JudgeBenc
 
 
 def find_quality(
-    contenders: Sequence[Trained], ground: Ground, settings: EvaluationSettings, command: str, stage: Stages
+    methods: Sequence[Trained], test_set: TestSet, settings: EvaluationSettings, command: str, stage: Stages
 ) -> Findings:
     """Let everyone answer the same pairs, measure, and put them side by side."""
-    tools = make_instruments(ground, settings, stage)
+    tools = make_instruments(test_set, settings, stage)
     judges = tools.judges
-    scores = score_all(contenders, ground, tools, stage)
-    add_strengths(scores, contenders, ground, judges, stage("asking for rising strengths"))
-    resamples = draw_resamples(len(ground.pairs), settings.bootstrap, settings.seed)
+    scores = score_all(methods, test_set, tools, stage)
+    add_strengths(scores, methods, test_set, judges, stage("asking for rising strengths"))
+    resamples = draw_resamples(len(test_set.pairs), settings.bootstrap, settings.seed)
     rows = standings(scores, resamples)
     findings = Findings(
-        title=f"Evaluation of {', '.join(dict.fromkeys(c.name for c in contenders))}",
+        title=f"Evaluation of {', '.join(dict.fromkeys(c.name for c in methods))}",
         command=command,
-        where=ground.where,
+        where=test_set.where,
         rows=rows,
         differences=differences(rows, resamples),
         judges=judges.describe(),
@@ -116,22 +116,22 @@ def find_quality(
     )
     findings.warnings = judges.warnings()
     findings.tables += discriminator_table(
-        contenders, scores, ground, judges.affect, stage("measuring the training split")
+        methods, scores, test_set, judges.affect, stage("measuring the training split")
     )
-    findings.breakdowns += [table for row in rows if row.runs for table in breakdown_tables(row, ground)]
+    findings.breakdowns += [table for row in rows if row.runs for table in breakdown_tables(row, test_set)]
     findings.breakdowns.append(reference_table())
     stage("drawing")
-    draw(findings, scores, contenders, ground, tools, settings)
+    draw(findings, scores, methods, test_set, tools, settings)
     return findings
 
 
-def score_all(contenders: Sequence[Trained], ground: Ground, tools: Instruments, stage: Stages) -> list[Scores]:
-    """Ceiling, floor, then every run."""
+def score_all(methods: Sequence[Trained], test_set: TestSet, tools: MetricModels, stage: Stages) -> list[Scores]:
+    """RealImages, floor, then every run."""
     found = []
-    everyone: list[Contender] = [Ceiling(), Floor(), *contenders]
-    for contender in everyone:
-        count = Counted(stage(f"measuring {contender.name}"), len(ground.pairs))
-        found.append(score(contender, ground.loader(), tools.suite(ground.where), count))
+    everyone: list[Method] = [RealImages(), SourceCopy(), *methods]
+    for method in everyone:
+        count = Counted(stage(f"measuring {method.name}"), len(test_set.pairs))
+        found.append(score(method, test_set.loader(), tools.suite(test_set.where), count))
     return found
 
 
@@ -150,45 +150,45 @@ class Counted:
 
 
 def add_strengths(
-    scores: Sequence[Scores], contenders: Sequence[Trained], ground: Ground, judges: JudgeBench,
+    scores: Sequence[Scores], methods: Sequence[Trained], test_set: TestSet, judges: JudgePanel,
     progress: Callable[[int, int], None],
 ) -> None:  # fmt: skip
     """Measure of every system whether the shown strength follows the asked one."""
     there = {s.run: s for s in scores}
-    for number, contender in enumerate(contenders):
-        progress(number, len(contenders))
-        found = measure_strength(contender, ground, judges)
+    for number, method in enumerate(methods):
+        progress(number, len(methods))
+        found = measure_strength(method, test_set, judges)
         if found is None:
             continue
-        mine = there[str(contender.run.path)]
+        mine = there[str(method.run.path)]
         mine.numbers["strength_rho"] = found.rho
         mine.recipes["strength_rho"] = (
             f"Spearman's rho between the strengths {', '.join(map(str, ASKED))} asked for and those shown, mean over "
             f"{found.series} series (one identity, one affect); strength is {found.how}"
         )
         if found.flat:
-            mine.notes[f"strength of {contender.name}"] = f"{found.flat} of {found.series} series did not change at all"
+            mine.notes[f"strength of {method.name}"] = f"{found.flat} of {found.series} series did not change at all"
 
 
 def draw(
-    findings: Findings, scores: Sequence[Scores], contenders: Sequence[Trained], ground: Ground, tools: Instruments,
+    findings: Findings, scores: Sequence[Scores], methods: Sequence[Trained], test_set: TestSet, tools: MetricModels,
     settings: EvaluationSettings,
 ) -> None:  # fmt: skip
     """The same faces row by row, where everyone stands, and what the judge confuses."""
     pictures, captions = findings.pictures, findings.captions
-    pictures["comparison"] = comparison_sheet(ground, contenders, settings.shown, settings.seed)
+    pictures["comparison"] = comparison_sheet(test_set, methods, settings.shown, settings.seed)
     captions["comparison"] = "The same sources, their true targets, and what each system makes of them (first seed)."
     table = findings.headline_metrics()
     pictures["standings"] = standings_figure(findings.rows, table)
     captions["standings"] = (
         "A dot a seed, a bar the interval over the pairs; green the true frames, dotted the untouched sources."
     )
-    if tools.sources is not None and (drawn := identity_sheet(scores, tools.sources, ground, settings.seed)):
+    if tools.sources is not None and (drawn := identity_sheet(scores, tools.sources, test_set, settings.seed)):
         pictures["identity_map"], note = drawn
         captions["identity_map"] = (
             f"Identity features of generated faces over those of untouched frames (faint): {note}. Axes mean nothing."
         )
     for s in scores:
         if s.confusion is not None and s.run is not None and f"confusion_{s.name}" not in pictures:
-            pictures[f"confusion_{s.name}"] = figures.confusion_figure(s.confusion, ground.data.affects)
+            pictures[f"confusion_{s.name}"] = figures.confusion_figure(s.confusion, test_set.data.affects)
             captions[f"confusion_{s.name}"] = f"What was asked of {s.name} against what the judge reads."

@@ -46,7 +46,7 @@ def composed(overrides: Sequence[str], more: Path | None = None, resolve: bool =
     from hydra.initialize import initialize_config_dir
 
     known, kept = GlobalHydra.instance(), copy.copy(GlobalHydra.instance().hydra)
-    known.clear()  # a door has initialised Hydra for its own configuration
+    known.clear()  # a command has initialised Hydra for its own configuration
     path = [f"hydra.searchpath=[file://{more.resolve()}]"] if more is not None else []
     try:
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
@@ -72,7 +72,7 @@ def as_trained(tree: Tree, affects: Sequence[str]) -> Tree:
     settings = train_settings(OmegaConf.create(tree))
     with torch.device("meta"):
         system = build_system(settings, affects)
-    return tree | {"model": tree["model"] | asdict(system.settings), "loss": tree["loss"] | asdict(system.weights)}
+    return tree | {"model": tree["model"] | asdict(system.settings), "loss": tree["loss"] | asdict(system.loss_weights)}
 
 
 def choices(tree: Tree) -> dict[str, str]:

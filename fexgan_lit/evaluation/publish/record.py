@@ -183,7 +183,7 @@ class Place:
         return ["python", "-m", "fexgan_lit.train", *found]
 
 
-def place_of(settings: ReportSettings) -> Place:
+def store_of(settings: ReportSettings) -> Place:
     """Where the record that `settings` ask for goes; outside a checkout the overlay lies beside the record."""
     name, folder = str(settings.publish), Path(settings.to).expanduser() / str(settings.publish)
     checkout = (conf_folder().parent / "pyproject.toml").is_file()

@@ -18,9 +18,9 @@ from fexgan_lit.evaluation.publish.record import (
     given_by_hand,
     machine_text,
     pictures_text,
-    place_of,
     places_of,
     report_of,
+    store_of,
     write_record,
 )
 from fexgan_lit.evaluation.sweep_report.read import SweepRun, flat, incidental, read_run
@@ -128,7 +128,7 @@ def publish_run(run: RunFolder, settings: ReportSettings, console: Console) -> N
     if not state.finished:
         raise UserError(f"run={run.path} is {state.status}; expected a finished one to publish.")
     config = plain_config(run)
-    place, made = place_of(settings), made_of_config(config)
+    place, made = store_of(settings), made_of_config(config)
     overlay = run_overlay(config, place)
     regenerates = _regenerates(place, config)
     check_free(place, made, regenerates, settings.overwrite)

@@ -16,8 +16,8 @@ from fexgan_lit.evaluation.publish.record import (
     given_by_hand,
     machine_text,
     pictures_text,
-    place_of,
     report_of,
+    store_of,
     write_record,
 )
 from fexgan_lit.evaluation.publish.run import places_of_run, plain_config, report_facts
@@ -48,7 +48,7 @@ def publish_sweep(findings: SweepFindings, settings: ReportSettings, console: Co
     Raises:
         UserError: other runs have the name.
     """
-    sweep, place = findings.sweep, place_of(settings)
+    sweep, place = findings.sweep, store_of(settings)
     configs = [plain_config(RunFolder(run.path)) for run in sweep.finished]
     groups, values = shared_options(configs, list(sweep.axes))
     made = digest([groups, flat(values), {axis: str(value) for axis, value in sweep.axes.items()}])

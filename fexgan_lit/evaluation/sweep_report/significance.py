@@ -13,7 +13,7 @@ from fexgan_lit.metrics.statistics import CONFIDENCE, Interval, _quantile, stude
 
 
 @dataclass(frozen=True)
-class Lead:
+class PairedDifference:
     """How far a setting is ahead of another in one measure.
 
     Attributes:
@@ -32,17 +32,17 @@ class Lead:
         return self.interval is not None and self.interval.excludes_zero
 
 
-def lead(first: Setting, second: Setting, by: MetricInfo) -> Lead:
+def lead(first: Setting, second: Setting, by: MetricInfo) -> PairedDifference:
     """How far `first` is ahead of `second`: paired by the seeds both have, else by Welch's interval."""
     a, b = (setting.figures[by.name] for setting in (first, second))
     ahead = by.sign * (a.mean - b.mean)
     shared = [seed for seed in a.by_seed if seed in b.by_seed]
     if len(shared) > 1:
         differences = [by.sign * (a.by_seed[seed] - b.by_seed[seed]) for seed in shared]
-        return Lead(ahead, student_interval(differences), True)
+        return PairedDifference(ahead, student_interval(differences), True)
     if a.deviation is None or b.deviation is None:
-        return Lead(ahead, None, False)
-    return Lead(ahead, _welch(list(a.by_seed.values()), list(b.by_seed.values()), by.sign), False)
+        return PairedDifference(ahead, None, False)
+    return PairedDifference(ahead, _welch(list(a.by_seed.values()), list(b.by_seed.values()), by.sign), False)
 
 
 def _welch(a: Sequence[float], b: Sequence[float], sign: int) -> Interval:
@@ -63,7 +63,7 @@ def deviation_between_seeds(settings: Sequence[Setting], by: MetricInfo) -> floa
     return (sum(n * variance for n, variance in parts) / freedom) ** 0.5 if freedom else None
 
 
-def sureness(settings: Sequence[Setting], by: MetricInfo) -> list[str]:
+def significance(settings: Sequence[Setting], by: MetricInfo) -> list[str]:
     """How sure it is that the first of `settings`, best first, is the best, in sentences."""
     known = [setting for setting in settings if by.name in setting.figures]
     if len(known) < 2:
@@ -85,12 +85,12 @@ def sureness(settings: Sequence[Setting], by: MetricInfo) -> list[str]:
     return lines
 
 
-def _beside_spread(ahead: str, step: Lead, spread: float, by: MetricInfo) -> str:
+def _beside_spread(ahead: str, step: PairedDifference, spread: float, by: MetricInfo) -> str:
     way = "more" if step.ahead > spread else "no more"
     return f"{ahead}: {way} than the deviation between seeds ({by.gap(spread)}, over all settings)."
 
 
-def _interval_line(step: Lead, by: MetricInfo) -> str:
+def _interval_line(step: PairedDifference, by: MetricInfo) -> str:
     if step.interval is None:
         return "One of the two has one seed, so their difference has no interval."
     low, high = by.gap(step.interval.low), by.gap(step.interval.high)

@@ -9,7 +9,7 @@ from pathlib import Path
 from fexgan_lit.evaluation.sweep_report.effects import Effect, effects
 from fexgan_lit.evaluation.sweep_report.read import FINISHED, Sweep, SweepRun, read_sweep
 from fexgan_lit.evaluation.sweep_report.settings import Setting, pareto_front, ranked, settings_of
-from fexgan_lit.evaluation.sweep_report.significance import sureness
+from fexgan_lit.evaluation.sweep_report.significance import significance
 from fexgan_lit.metrics.registry import MetricInfo, further, objectives
 from fexgan_lit.utils.errors import UserError
 
@@ -74,7 +74,7 @@ def find_sweep(place: str | Path, by: str | None = None) -> SweepFindings:
     settings = ranked(settings_of(sweep), chosen[0])
     return SweepFindings(
         sweep, chosen, further(sweep.metrics, chosen), settings, pareto_front(settings, chosen),
-        sureness(settings, chosen[0]), effects(sweep, chosen[0]),
+        significance(settings, chosen[0]), effects(sweep, chosen[0]),
     )  # fmt: skip
 
 

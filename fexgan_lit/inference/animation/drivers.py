@@ -20,7 +20,7 @@ from fexgan_lit.utils.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fexgan_lit.inference.session import Workbench
+    from fexgan_lit.inference.session import GenerationSession
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class Driver:
         return self.landmarks[0] if self.rest is None and self.landmarks is not None else self.rest
 
 
-def read_driver(bench: Workbench, text: str, fps: float | None, au_scale: float | None) -> Driver:
+def read_driver(session: GenerationSession, text: str, fps: float | None, au_scale: float | None) -> Driver:
     """What `driver=text` means: a CSV, a video, or a take of the run's data as IDENTITY/AFFECT[/TAKE].
 
     Raises:
@@ -79,11 +79,11 @@ def read_driver(bench: Workbench, text: str, fps: float | None, au_scale: float 
         if kind == ".csv":
             return csv_driver(path, fps, au_scale)
 
-        return video_driver(path, bench)
-    return take_driver(bench, text, fps)
+        return video_driver(path, session)
+    return take_driver(session, text, fps)
 
 
-def take_driver(bench: Workbench, text: str, fps: float | None) -> Driver:
+def take_driver(session: GenerationSession, text: str, fps: float | None) -> Driver:
     """A take of the run's data, whichever split its frames are in.
 
     Raises:
@@ -91,7 +91,7 @@ def take_driver(bench: Workbench, text: str, fps: float | None) -> Driver:
     """
     from fexgan_lit.data.frames import resize_batch
 
-    table, frames = bench.data.table, bench.data.everything()
+    table, frames = session.data.table, session.data.everything()
     identity, affect, take = _take_name(text, table.identities, table.affects)
     rows, notes = _take_rows(table.frame, identity, affect, take, text)
     rows, times = _in_order(table.frame, rows, fps, text)
@@ -100,9 +100,9 @@ def take_driver(bench: Workbench, text: str, fps: float | None) -> Driver:
         times=times,
         aus=None if frames.aus is None else frames.aus[rows],
         landmarks=None if frames.landmarks is None else frames.landmarks[rows],
-        rest=_rest(bench, identity),
+        rest=_rest(session, identity),
         affect=_affect_weights(frames.affect[rows], frames.intensity, rows, table.affects),
-        pictures=resize_batch(frames.pixels(rows), bench.system.image_size),
+        pictures=resize_batch(frames.pixels(rows), session.system.image_size),
         notes=notes,
     )
 
@@ -162,12 +162,12 @@ def _in_order(frame: pd.DataFrame, rows: np.ndarray, fps: float | None, text: st
     return rows[order], numbers[order] / fps
 
 
-def _rest(bench: Workbench, identity: str) -> np.ndarray | None:
+def _rest(session: GenerationSession, identity: str) -> np.ndarray | None:
     """Landmarks of the identity's reference frame, from which its motion counts."""
     from fexgan_lit.data.reference import reference_row
 
-    row = reference_row(bench.frames, bench.frames.identities.index(identity))
-    marks = bench.frames.landmarks
+    row = reference_row(session.frames, session.frames.identities.index(identity))
+    marks = session.frames.landmarks
     return None if row is None or marks is None else marks[row]
 
 
@@ -284,7 +284,7 @@ def _scaled(
 _DETECTOR = "mediapipe"
 
 
-def video_driver(path: Path, bench: Workbench) -> Driver:
+def video_driver(path: Path, session: GenerationSession) -> Driver:
     """Every frame of a film in which a face is found; its first face is taken as the one at rest.
 
     Raises:
@@ -298,14 +298,14 @@ def video_driver(path: Path, bench: Workbench) -> Driver:
     except UserError as error:
         raise UserError(f"driver={path.name} is a film, whose faces must be found first. {error}") from error
     try:
-        stamps, rate, points, pictures = _watch(path, bench)
+        stamps, rate, points, pictures = _watch(path, session)
         times, _ = frame_times(stamps, rate)
     except ClipError as error:
         raise UserError(f"driver={path}: {error}") from error
     found = np.isfinite(points).all((1, 2))
     if found.sum() < 2:
         raise UserError(f"driver={path}: a face in {int(found.sum())} of {len(found)} frames; expected two or more")
-    aus, note = _units(points[found], bench)
+    aus, note = _units(points[found], session)
     lost = int((~found).sum())
     notes = [note, "the first face of the film is taken as the one at rest"]
     if lost:
@@ -314,7 +314,7 @@ def video_driver(path: Path, bench: Workbench) -> Driver:
     return Driver(path.stem, times[found], aus, marks, pictures=pictures[found], notes=tuple(notes))
 
 
-def _watch(path: Path, bench: Workbench) -> tuple[list[float], float, np.ndarray, np.ndarray]:
+def _watch(path: Path, session: GenerationSession) -> tuple[list[float], float, np.ndarray, np.ndarray]:
     """Time stamps (ms), the container's rate, landmarks (T, 68, 2) in pixels (NaN: no face), squares (T, S, S, 3)."""
     from fexgan_lit.data.faces.worker import FaceWorker, NoFaceError
     from fexgan_lit.data.packing.sources import fit_square
@@ -324,7 +324,7 @@ def _watch(path: Path, bench: Workbench) -> tuple[list[float], float, np.ndarray
     stamps, points, pictures = [], [], []
     with (
         tempfile.TemporaryDirectory() as folder, FaceWorker() as worker, ClipReader(path) as reader,
-        stage_bar(bench.console) as bar,
+        stage_bar(session.console) as bar,
     ):  # fmt: skip
         task = bar.add_task("finding the driver's face", total=reader.promised or None)
         still = Path(folder) / "frame.png"
@@ -335,18 +335,18 @@ def _watch(path: Path, bench: Workbench) -> tuple[list[float], float, np.ndarray
             except NoFaceError:
                 points.append(np.full((68, 2), np.nan))
             stamps.append(stamp)
-            pictures.append(fit_square(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), bench.system.image_size))
+            pictures.append(fit_square(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), session.system.image_size))
             bar.update(task, advance=1)
         reader.check_whole(len(stamps))
         return stamps, reader.fps, np.stack(points), np.stack(pictures)
 
 
-def _units(points: np.ndarray, bench: Workbench) -> tuple[np.ndarray, str]:
+def _units(points: np.ndarray, session: GenerationSession) -> tuple[np.ndarray, str]:
     """(T, 17) in 0..1 from landmarks (T, 68, 2), and how good such estimates are."""
     from fexgan_lit.data.datasets.annotations import AU_SCALE
     from fexgan_lit.data.faces.action_units import face_estimator, quality_note
 
-    config = bench.run.dataset
+    config = session.run.dataset
     estimator = face_estimator(config.cache_dir, config.facekit)
     calm = np.arange(len(points)) == 0
     units = estimator.estimate(points, np.zeros(len(points), int), calm)

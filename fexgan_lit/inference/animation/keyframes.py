@@ -15,11 +15,11 @@ import torch
 
 from fexgan_lit.expression import Expression, rows_of
 from fexgan_lit.inference.animation.timeline import Beat
-from fexgan_lit.inference.conditions import Wish, granted, read_wish
+from fexgan_lit.inference.conditions import TargetSpec, read_target, resolve_target
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from fexgan_lit.inference.session import Workbench
+    from fexgan_lit.inference.session import GenerationSession
 
 EXTENSIONS = (".yaml", ".yml")
 #: Frames a second where none are asked for.
@@ -39,7 +39,7 @@ class Key:
     """An expression at a time (seconds), and how the face comes to it."""
 
     time: float
-    wish: Wish
+    wish: TargetSpec
     ease: str = "smooth"
 
 
@@ -90,7 +90,7 @@ def _key(entry: Any, line: str, affects: tuple[str, ...]) -> Key:
     if "expression" not in entry:
         raise UserError(f"{line}: no expression; expected `source`, an affect, or weights such as {{joy: 0.5}}")
     try:
-        wish = read_wish(entry["expression"], "expression", affects)
+        wish = read_target(entry["expression"], "expression", affects)
     except UserError as error:
         raise UserError(f"{line}: {error}") from error
     return Key(float(time), wish, str(ease))
@@ -117,12 +117,12 @@ def places(keys: Sequence[Key], moments: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def keyed_expressions(
-    bench: Workbench, keys: Sequence[Key], moments: np.ndarray, check: Callable[[Expression], None]
+    session: GenerationSession, keys: Sequence[Key], moments: np.ndarray, check: Callable[[Expression], None]
 ) -> Callable[[int], Expression]:
     """What face i is asked for at the moments (T,), as a function of i that gives (T, ...).
 
     Args:
-        bench: with the faces.
+        session: with the faces.
         keys: two or more.
         moments: seconds.
         check: refuses an expression that the run does not read.
@@ -131,8 +131,8 @@ def keyed_expressions(
         UserError: what a key asks for is not known of the faces, or not read by the run.
     """
     if any(key.wish.units for key in keys):
-        check(Expression(aus=bench.own("aus")))
-    asked = [granted(bench, key.wish) for key in keys]
+        check(Expression(aus=session.own("aus")))
+    asked = [resolve_target(session, key.wish) for key in keys]
     before, shares = places(keys, moments)
 
     def of_face(number: int) -> Expression:

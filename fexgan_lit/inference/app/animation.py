@@ -23,11 +23,11 @@ from torch import Tensor
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.expression import Expression, between
 from fexgan_lit.inference.animation.video import enlarged, write_gif, write_mp4
-from fexgan_lit.inference.app.requests import Asked, number, read_asked, words
+from fexgan_lit.inference.app.requests import FaceRequest, number, read_asked, words
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from fexgan_lit.inference.app.session import Session, Sitter
+    from fexgan_lit.inference.app.session import Session, SourceFace
 
 MOST_KEYFRAMES, MOST_FRAMES, LONGEST_S = 32, 240, 30.0
 SLOWEST, FASTEST = 2, 30
@@ -49,7 +49,7 @@ class Film:
     """
 
     times: tuple[float, ...]
-    asked: tuple[Asked, ...]
+    asked: tuple[FaceRequest, ...]
     fps: int = 12
     ease: str = "smooth"
 
@@ -94,26 +94,26 @@ def read_film(tree: Any, affects: Sequence[str]) -> Film:
     return film
 
 
-def wanted_frames(film: Film, sitter: Sitter) -> Expression:
-    """The expression of every frame as the system of `sitter` reads it, (T, ...)."""
-    ends = [sitter.wanted(one) for one in film.asked]
+def wanted_frames(film: Film, source_face: SourceFace) -> Expression:
+    """The expression of every frame as the system of `source_face` reads it, (T, ...)."""
+    ends = [source_face.wanted(one) for one in film.asked]
     places = [film.place(frame) for frame in range(film.count)]
     return Expression.stack([between(ends[before], ends[before + 1], share) for before, share in places])
 
 
-def painted(film: Film, sitter: Sitter, session: Session) -> Iterator[Tensor]:
+def painted(film: Film, source_face: SourceFace, session: Session) -> Iterator[Tensor]:
     """The frames a few at a time, (t, 3, S, S) in [-1, 1]; in between, others may paint."""
-    wanted = wanted_frames(film, sitter)
+    wanted = wanted_frames(film, source_face)
     fields = {name: value.split(_AT_ONCE) for name, value in wanted.known.items()}
     for part in range(len(next(iter(fields.values())))):
         with session.painting():
-            frames = sitter.paint(Expression(**{name: pieces[part] for name, pieces in fields.items()}))
+            frames = source_face.paint(Expression(**{name: pieces[part] for name, pieces in fields.items()}))
         yield frames
 
 
-def frames_of(film: Film, sitter: Sitter, session: Session) -> np.ndarray:
+def frames_of(film: Film, source_face: SourceFace, session: Session) -> np.ndarray:
     """(T, S, S, 3) uint8 RGB."""
-    return to_uint8(torch.cat(list(painted(film, sitter, session))))
+    return to_uint8(torch.cat(list(painted(film, source_face, session))))
 
 
 def side_by_side(films: Sequence[np.ndarray]) -> np.ndarray:

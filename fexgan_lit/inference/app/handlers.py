@@ -18,9 +18,9 @@ from fexgan_lit.data.frames import resize_batch, to_uint8
 from fexgan_lit.expression import ACTION_UNITS, Expression
 from fexgan_lit.inference.animation.video import enlarged
 from fexgan_lit.inference.app.animation import FORMATS, exported, frames_of, read_film
-from fexgan_lit.inference.app.requests import Asked, number, read_asked, read_upload, words
+from fexgan_lit.inference.app.requests import FaceRequest, number, read_asked, read_upload, words
 from fexgan_lit.inference.app.security import without_paths
-from fexgan_lit.inference.app.session import NEUTRAL, RANDOM, UPLOAD, FaceName, Session, Sitter
+from fexgan_lit.inference.app.session import NEUTRAL, RANDOM, UPLOAD, FaceName, Session, SourceFace
 from fexgan_lit.utils.errors import UserError
 
 #: Edge of the pictures in the gallery and on the map, pixels.
@@ -62,27 +62,27 @@ def paint(session: Session, tree: Any) -> dict[str, Any]:
         UserError: the wish cannot be read.
     """
     asked, started = read_asked(tree, session.affects), time.perf_counter()
-    pictures = [_painted(session, system, tree, asked) for system in range(len(session.easels))]
+    pictures = [_painted(session, system, tree, asked) for system in range(len(session.app_models))]
     return {"pictures": pictures, "ms": round(1000 * (time.perf_counter() - started), 1)}
 
 
-def _painted(session: Session, system: int, tree: Any, asked: Asked) -> dict[str, Any]:
+def _painted(session: Session, system: int, tree: Any, asked: FaceRequest) -> dict[str, Any]:
     try:
-        sitter = _sitter(session, system, tree)
-        wanted = sitter.wanted(asked)
+        source_face = _sitter(session, system, tree)
+        wanted = source_face.wanted(asked)
     except UserError as error:
-        if len(session.easels) == 1:
+        if len(session.app_models) == 1:
             raise
         return {"error": without_paths(str(error))}
     with session.painting():
-        pixels = to_uint8(sitter.paint(wanted))
+        pixels = to_uint8(source_face.paint(wanted))
     units = dict(zip(map(str, ACTION_UNITS), wanted.aus[0].tolist(), strict=True)) if wanted.aus is not None else None
     return {"picture": jpeg(enlarged(pixels)[0]), "file": png(pixels[0]), "units": units,
             "key": session.painted.add(pixels[0])}  # fmt: skip
 
 
 def read(session: Session, tree: Any) -> dict[str, Any]:
-    """What the networks read in painted pictures: ``{"readings": [...]}``, one of `Easel.read` for every system.
+    """What the networks read in painted pictures: ``{"readings": [...]}``, one of `AppModel.read` for every system.
 
     A question of its own, so that a picture need not wait for it. ``keys`` are those of `paint`, null for a system that
     painted nothing.
@@ -91,16 +91,16 @@ def read(session: Session, tree: Any) -> dict[str, Any]:
         UserError: a picture is gone.
     """
     keys = tree.get("keys") if isinstance(tree, dict) else None
-    if not isinstance(keys, list) or len(keys) != len(session.easels):
+    if not isinstance(keys, list) or len(keys) != len(session.app_models):
         raise UserError("keys: expected one for every system")
     found: list[dict[str, Any] | None] = []
-    for key, easel in zip(keys, session.easels, strict=True):
+    for key, app_model in zip(keys, session.app_models, strict=True):
         if key is None:
             found.append(None)
             continue
-        face = easel.fitted(session.painted.get(str(key)))
+        face = app_model.fitted(session.painted.get(str(key)))
         with session.painting():
-            found.append(easel.read(face))
+            found.append(app_model.read(face))
     return {"readings": found}
 
 
@@ -110,11 +110,11 @@ def source(session: Session, tree: Any) -> dict[str, Any]:
     Raises:
         UserError: there is no such face.
     """
-    sitter = _sitter(session, 0, tree)
-    if sitter.face is not None:
-        return {"picture": jpeg(enlarged(to_uint8(sitter.face))[0])}
+    source_face = _sitter(session, 0, tree)
+    if source_face.face is not None:
+        return {"picture": jpeg(enlarged(to_uint8(source_face.face))[0])}
     with session.painting():
-        return {"picture": jpeg(enlarged(to_uint8(sitter.paint(sitter.wanted(NEUTRAL))))[0])}
+        return {"picture": jpeg(enlarged(to_uint8(source_face.paint(source_face.wanted(NEUTRAL))))[0])}
 
 
 def characters(session: Session, tree: Any) -> dict[str, Any]:
@@ -144,25 +144,25 @@ def expression_map(session: Session, tree: Any) -> dict[str, Any]:
     levels = torch.linspace(0, 1, MAP_STEPS).tolist()
     read_asked({"weights": {x: 1.0, y: 1.0}}, session.affects)
     cells = [_blend(x, a, y, b, session.affects) for b in reversed(levels) for a in levels]
-    system = round(number(tree.get("system", 0), "system", len(session.easels) - 1))
+    system = round(number(tree.get("system", 0), "system", len(session.app_models) - 1))
     faces = _at_once(session, _sitter(session, system, tree), cells)
     tiles = resize_batch(to_uint8(faces), TILE)  # (steps * steps, TILE, TILE, 3)
     rows = [np.concatenate(list(row), axis=1) for row in tiles.reshape(MAP_STEPS, MAP_STEPS, TILE, TILE, 3)]
     return {"picture": jpeg(np.concatenate(rows)), "steps": MAP_STEPS}
 
 
-def _blend(x: str, a: float, y: str, b: float, affects: tuple[str, ...]) -> Asked:
+def _blend(x: str, a: float, y: str, b: float, affects: tuple[str, ...]) -> FaceRequest:
     rest = {"neutral": max(0.0, 1.0 - a - b)} if "neutral" in affects else {}
-    return Asked({**rest, x: a, y: b} if x != y else {**rest, x: max(a, b)})
+    return FaceRequest({**rest, x: a, y: b} if x != y else {**rest, x: max(a, b)})
 
 
-def _at_once(session: Session, sitter: Sitter, cells: list[Asked]) -> Tensor:
+def _at_once(session: Session, source_face: SourceFace, cells: list[FaceRequest]) -> Tensor:
     """Several wishes of one face, a few at a time so that a slider need not wait for all."""
     made = []
     for start in range(0, len(cells), MAP_STEPS):
-        wanted = Expression.stack([sitter.wanted(one) for one in cells[start : start + MAP_STEPS]])
+        wanted = Expression.stack([source_face.wanted(one) for one in cells[start : start + MAP_STEPS]])
         with session.painting():
-            made.append(sitter.paint(wanted))
+            made.append(source_face.paint(wanted))
     return torch.cat(made)
 
 
@@ -192,12 +192,12 @@ def export(session: Session, tree: Any) -> tuple[bytes, str, str]:
 
 def _shot(session: Session, tree: Any) -> tuple[Any, list[np.ndarray]]:
     film = read_film(tree, session.affects)
-    sitters = [_sitter(session, system, tree) for system in range(len(session.easels))]
-    return film, [frames_of(film, sitter, session) for sitter in sitters]
+    source_faces = [_sitter(session, system, tree) for system in range(len(session.app_models))]
+    return film, [frames_of(film, source_face, session) for source_face in source_faces]
 
 
-def _sitter(session: Session, system: int, tree: Any) -> Sitter:
-    return session.sitter(system, FaceName.read(words(tree, "face")), words(tree, "shows", "neutral"))
+def _sitter(session: Session, system: int, tree: Any) -> SourceFace:
+    return session.source_face(system, FaceName.read(words(tree, "face")), words(tree, "shows", "neutral"))
 
 
 def png(pixels: np.ndarray) -> str:

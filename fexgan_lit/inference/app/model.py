@@ -15,15 +15,16 @@ from fexgan_lit.data.frames import to_float
 from fexgan_lit.data.packing.sources import fit_square
 from fexgan_lit.expression import ACTION_UNITS, Expression, rows_of
 from fexgan_lit.inference.conditions import wanted_expression
+from fexgan_lit.systems.base import LatentPrior
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from fexgan_lit.inference.app.requests import Asked
+    from fexgan_lit.inference.app.requests import FaceRequest
     from fexgan_lit.inference.loaded_system import LoadedSystem
     from fexgan_lit.metrics.judges.affect import Judge
 
 
-class Easel:
+class AppModel:
     """A loaded system behind the page.
 
     Args:
@@ -52,7 +53,7 @@ class Easel:
     @property
     def has_prior(self) -> bool:
         """Whether it can draw characters."""
-        return hasattr(self.loaded.system, "sample")
+        return isinstance(self.loaded.system, LatentPrior)
 
     @property
     def is_told_source(self) -> bool:
@@ -83,7 +84,7 @@ class Easel:
 
     # ------------------------------------------------------------------ painting
 
-    def wanted(self, face: Tensor | None, asked: Asked) -> Expression:
+    def wanted(self, face: Tensor | None, asked: FaceRequest) -> Expression:
         """One wish in the fields this system reads, (1, ...); nothing asked for is weight 0 of everything.
 
         Affects and action units that this system does not know are left out.
@@ -146,7 +147,7 @@ class Easel:
             reads them) and ``judge`` (probabilities by name).
         """
         system: Any = self.loaded.system
-        realness, logits = system.read_faces(face.to(system.device))
+        realness, logits = system.discriminate(face.to(system.device))
         units = system.read_units(face.to(system.device))[0] if hasattr(system, "read_units") else None
         judged = None if self.judge is None else self.judge.read(face).affect_logits
         return {

@@ -25,7 +25,7 @@ _UNITS = {str(unit): unit for unit in ACTION_UNITS}
 
 
 @dataclass(frozen=True)
-class Asked:
+class FaceRequest:
     """One wanted face.
 
     Attributes:
@@ -37,8 +37,8 @@ class Asked:
     units: dict[int, float] = field(default_factory=dict)
 
 
-def read_asked(tree: Any, affects: Sequence[str]) -> Asked:
-    """An `Asked` from ``{"weights": {"joy": 0.7}, "units": {"12": 0.5}}``.
+def read_asked(tree: Any, affects: Sequence[str]) -> FaceRequest:
+    """An `FaceRequest` from ``{"weights": {"joy": 0.7}, "units": {"12": 0.5}}``.
 
     Args:
         tree: parsed JSON.
@@ -54,7 +54,7 @@ def read_asked(tree: Any, affects: Sequence[str]) -> Asked:
     strange = [name for name in units if name not in _UNITS]
     if strange:
         raise UserError(f"'{strange[0]}' is not an action unit; expected some of {', '.join(map(str, ACTION_UNITS))}")
-    return Asked(
+    return FaceRequest(
         {name: number(value, name, STRONGEST) for name, value in weights.items()},
         {_UNITS[name]: number(value, f"AU{name}", 1.0) for name, value in units.items()},
     )

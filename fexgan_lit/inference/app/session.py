@@ -17,11 +17,11 @@ from torch import Tensor
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.expression import COMPLEX_PAIRS, Expression
 from fexgan_lit.inference.app import session as faces
-from fexgan_lit.inference.app.requests import Asked
+from fexgan_lit.inference.app.requests import FaceRequest
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from fexgan_lit.inference.app.model import Easel
+    from fexgan_lit.inference.app.model import AppModel
 
 
 CAST, UPLOAD, RANDOM = "cast", "upload", "random"
@@ -107,34 +107,34 @@ def painted() -> Kept:
     return Kept(16, "The picture has given way to newer ones; ask for it again.")
 
 
-NEUTRAL = Asked({"neutral": 1.0})
+NEUTRAL = FaceRequest({"neutral": 1.0})
 
 
 @dataclass(frozen=True)
-class Sitter:
+class SourceFace:
     """A face in front of one system.
 
     Attributes:
-        easel: the system.
+        app_model: the system.
         face: (1, 3, S, S), or None for a character that the system draws itself.
         seed: of a drawn character.
         shows: affect of the face.
     """
 
-    easel: Easel
+    app_model: AppModel
     face: Tensor | None
     seed: int = 0
     shows: str = "neutral"
 
-    def wanted(self, asked: Asked) -> Expression:
-        """A wish as the system reads it, (1, ...); see `Easel.wanted`."""
-        return self.easel.wanted(self.face, asked)
+    def wanted(self, asked: FaceRequest) -> Expression:
+        """A wish as the system reads it, (1, ...); see `AppModel.wanted`."""
+        return self.app_model.wanted(self.face, asked)
 
     def paint(self, wanted: Expression) -> Tensor:
         """The expressions (N, ...) on this face, (N, 3, S, S) in [-1, 1]."""
         if self.face is None:
-            return self.easel.draw(self.seed, wanted)
-        return self.easel.paint(self.face, wanted, self.shows)
+            return self.app_model.draw(self.seed, wanted)
+        return self.app_model.paint(self.face, wanted, self.shows)
 
 
 @dataclass
@@ -142,13 +142,13 @@ class Session:
     """What one page works with.
 
     Attributes:
-        easels: one system, or two side by side.
+        app_models: one system, or two side by side.
         folder: for files that have to be written on the way; its owner removes it.
         uploads: pictures that were dropped on the page.
         painted: the last pictures that were painted.
     """
 
-    easels: Sequence[Easel]
+    app_models: Sequence[AppModel]
     folder: Path
     uploads: Kept = field(default_factory=faces.uploads)
     painted: Kept = field(default_factory=faces.painted)
@@ -164,16 +164,17 @@ class Session:
     @property
     def affects(self) -> tuple[str, ...]:
         """Affects of all systems, those of the first one first."""
-        return tuple(dict.fromkeys(name for easel in self.easels for name in easel.affects))
+        return tuple(dict.fromkeys(name for app_model in self.app_models for name in app_model.affects))
 
     def about(self) -> dict[str, Any]:
         """What the page is told when it opens."""
-        units = dict.fromkeys(unit for easel in self.easels for unit in easel.facts()["units"])
+        units = dict.fromkeys(unit for app_model in self.app_models for unit in app_model.facts()["units"])
         pairs = [pair for pair in COMPLEX_PAIRS if set(pair) <= set(self.affects)]
-        return {"systems": [easel.facts() for easel in self.easels], "affects": list(self.affects),
-                "units": list(units), "complex": pairs, "judges": [easel.judge is not None for easel in self.easels],
-                "random": any(easel.has_prior for easel in self.easels),
-                "told_source": any(easel.is_told_source for easel in self.easels)}  # fmt: skip
+        return {"systems": [app_model.facts() for app_model in self.app_models], "affects": list(self.affects),
+                "units": list(units), "complex": pairs,
+                "judges": [app_model.judge is not None for app_model in self.app_models],
+                "random": any(app_model.has_prior for app_model in self.app_models),
+                "told_source": any(app_model.is_told_source for app_model in self.app_models)}  # fmt: skip
 
     def cast(self) -> dict[str, np.ndarray]:
         """The faces of the first system by name, (S, S, 3) uint8 RGB; prepared on the first call, which may take long.
@@ -182,9 +183,9 @@ class Session:
             UserError: they are kept nowhere, and the run's data are gone.
         """
         with self._cast:
-            return {name: to_uint8(face)[0] for name, face in self.easels[0].cast.items()}
+            return {name: to_uint8(face)[0] for name, face in self.app_models[0].cast.items()}
 
-    def sitter(self, number: int, name: FaceName, shows: str = "neutral") -> Sitter:
+    def source_face(self, number: int, name: FaceName, shows: str = "neutral") -> SourceFace:
         """The face `name` in front of system `number`.
 
         The second system is given its own picture of a character where it knows one of that name, else the first
@@ -193,31 +194,31 @@ class Session:
         Raises:
             UserError: there is no such face.
         """
-        easel = self.easels[number]
+        app_model = self.app_models[number]
         if name.kind == RANDOM:
-            return self._random(easel, name.seed)
+            return self._random(app_model, name.seed)
         if name.kind != CAST:
-            return Sitter(easel, easel.fitted(self.uploads.get(name.key)), shows=shows)
+            return SourceFace(app_model, app_model.fitted(self.uploads.get(name.key)), shows=shows)
         pictures = self.cast()
         if name.key not in pictures:
             raise UserError(f"There is no character '{name.key}' here; expected one of {', '.join(pictures)}.")
-        own = self._own(easel, name.key)
-        return Sitter(easel, easel.fitted(pictures[name.key]) if own is None else own, shows=shows)
+        own = self._own(app_model, name.key)
+        return SourceFace(app_model, app_model.fitted(pictures[name.key]) if own is None else own, shows=shows)
 
-    def _own(self, easel: Easel, name: str) -> Tensor | None:
+    def _own(self, app_model: AppModel, name: str) -> Tensor | None:
         """The system's own picture of a character; None where it has none."""
         with self._cast:
             try:
-                return easel.cast.get(name)
+                return app_model.cast.get(name)
             except UserError:
                 return None
 
-    def _random(self, easel: Easel, seed: int) -> Sitter:
-        author = next((one for one in self.easels if one.has_prior), None)
+    def _random(self, app_model: AppModel, seed: int) -> SourceFace:
+        author = next((one for one in self.app_models if one.has_prior), None)
         if author is None:
             raise UserError("No system here can draw random characters; choose a character or drop a picture.")
-        if author is easel:
-            return Sitter(easel, None, seed)
+        if author is app_model:
+            return SourceFace(app_model, None, seed)
         with self.painting():
             drawn = author.draw(seed, author.wanted(None, NEUTRAL))
-        return Sitter(easel, easel.fitted(to_uint8(drawn)[0]))
+        return SourceFace(app_model, app_model.fitted(to_uint8(drawn)[0]))

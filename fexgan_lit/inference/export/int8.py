@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fexgan_lit.inference.export.onnx import open_session, quiet, run_session
 from fexgan_lit.metrics.pixels import psnr, ssim
+from fexgan_lit.systems.base import exportable
 from fexgan_lit.utils.timing import Spread, take_turns
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def real_inputs(loaded: LoadedSystem) -> RealInputs:
     wanted = [wanted_expression(loaded.system, faces, {name: 1.0}, {}, lambda: loaded.references) for name in affects]
     fields = {name: torch.cat([each.known[name] for each in wanted]) for name in wanted[0].known}
     known = {"image": faces.repeat(len(affects), 1, 1, 1), **fields, **_shown(loaded, len(affects))}
-    inputs = loaded.system.export_parts()["generator"].inputs
+    inputs = exportable(loaded.system).export_modules()["generator"].inputs
     asked = torch.arange(len(affects)).repeat_interleave(len(faces))
     face = torch.arange(len(faces)).repeat(len(affects))
     return RealInputs({name: known[name].float() for name in inputs}, asked, face)
@@ -194,8 +195,8 @@ def readers_of(loaded: LoadedSystem) -> dict[str, Reader]:
     """The system's own discriminator where it reads affects, and the judge of the run's data where one was kept."""
     found: dict[str, Reader] = {}
     example = torch.zeros(1, 3, loaded.image_size, loaded.image_size)
-    if loaded.system.read_faces(example)[1] is not None:
-        found["discriminator"] = lambda faces: _seen(loaded.system.read_faces(faces)[1])
+    if loaded.system.discriminate(example)[1] is not None:
+        found["discriminator"] = lambda faces: _seen(loaded.system.discriminate(faces)[1])
     judge = judge_of(loaded)
     if judge is not None:
         found["judge"] = lambda faces: judge.read(faces).affect

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fexgan_lit.inference.export.config import TOLERANCE, Written
+from fexgan_lit.systems.base import exportable
 from fexgan_lit.utils.files import write_atomic
 from fexgan_lit.utils.version import __version__
 
@@ -43,7 +44,7 @@ def _file_facts(each: Written, loaded: LoadedSystem) -> dict[str, Any]:
     facts: dict[str, Any] = {"difference_from_pytorch": each.difference}
     if each.path.suffix == ".safetensors":
         return facts | {"tensors": tensor_shapes(each.path)}
-    part = loaded.system.export_parts()[each.part]
+    part = exportable(loaded.system).export_modules()[each.part]
     inputs = {name: {"shape": ["batch", *i.shape], "meaning": i.meaning} for name, i in part.inputs.items()}
     return facts | {"inputs": inputs, "outputs": dict(part.outputs)}
 
@@ -65,7 +66,7 @@ def _page(loaded: LoadedSystem, written: Sequence[Written], about: dict[str, Any
 
 def _interfaces(loaded: LoadedSystem, written: Sequence[Written]) -> list[str]:
     """What each network takes and gives."""
-    parts, lines = loaded.system.export_parts(), []
+    parts, lines = exportable(loaded.system).export_modules(), []
     for each in written:
         if each.path.suffix == ".safetensors":
             continue

@@ -19,7 +19,7 @@ from fexgan_lit.inference.export.onnx import (
     write_onnx,
     write_torch,
 )
-from fexgan_lit.systems.base import ExpressionSystem
+from fexgan_lit.systems.base import ExpressionSystem, exportable
 from fexgan_lit.systems.export import Exported
 from fexgan_lit.utils.errors import UserError
 
@@ -36,9 +36,7 @@ def chosen_parts(system: ExpressionSystem, names: list[str] | None) -> dict[str,
     Raises:
         UserError: the system gives none, or has no part of such a name.
     """
-    parts = system.export_parts()
-    if not parts:
-        raise UserError(f"{system.settings.name} does not say which of its networks to export (export_parts)")
+    parts = exportable(system).export_modules()
     unknown = [name for name in names or () if name not in parts]
     if unknown:
         raise UserError(f"parts={unknown[0]}: {system.settings.name} has {', '.join(parts)}")
@@ -91,7 +89,7 @@ def write_safetensors(
     """
     from fexgan_lit.runs.weights import save_weights
 
-    states = system.portable_parts()
+    states = system.saved_modules()
     unknown = [name for name in names or () if name not in states]
     if unknown:
         raise UserError(f"parts={unknown[0]}: {system.settings.name} has {', '.join(states)}")
@@ -118,7 +116,7 @@ def read_back(system: ExpressionSystem, paths: list[Path]) -> list[Written]:
     """Each file of weights with the greatest difference of a number in it from the system's."""
     from safetensors.torch import load_file
 
-    states, written = system.portable_parts(), []
+    states, written = system.saved_modules(), []
     for path in paths:
         state, back = states[path.stem].state_dict(), load_file(path)
         differences = [(state[key].cpu() - value).abs().max() for key, value in back.items() if value.numel()]

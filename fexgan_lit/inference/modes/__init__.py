@@ -1,7 +1,7 @@
 """Every mode of `generate` by name: its options, what it does, and in a sentence what it is for.
 
-A new mode is a file of this package with a dataclass of options (with `problems()`) and a function of a `Workbench` and
-those options, a line here, and its options in `conf/generate.yaml`.
+A new mode is a file of this package with a dataclass of options (with `problems()`) and a function of a
+`GenerationSession` and those options, a line here, and its options in `conf/generate.yaml`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fexgan_lit.inference.modes.prototypes import PrototypeOptions, prototypes
 from fexgan_lit.inference.modes.random import RandomOptions, random_faces
 from fexgan_lit.inference.modes.search_weights import LambdaOptions, learn_lambda
 from fexgan_lit.inference.modes.transform import TransformOptions, transform
-from fexgan_lit.inference.session import Workbench
+from fexgan_lit.inference.session import GenerationSession
 
 
 class Mode(NamedTuple):
@@ -27,11 +27,11 @@ class Mode(NamedTuple):
 
     Attributes:
         options: dataclass of its options, with `problems()`.
-        make: does it; writes to the album of the workbench.
+        make: does it; writes to the output of the workbench.
     """
 
     options: type
-    make: Callable[[Workbench, Any], None]
+    make: Callable[[GenerationSession, Any], None]
 
 
 MODES = {

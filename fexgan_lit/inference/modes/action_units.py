@@ -14,7 +14,7 @@ from fexgan_lit.expression import ACTION_UNITS, Expression, raised
 from fexgan_lit.inference.output import file_name, grey_levels, sheet_of_identities, sheet_of_one
 
 if TYPE_CHECKING:
-    from fexgan_lit.inference.session import Workbench
+    from fexgan_lit.inference.session import GenerationSession
 
 _INSTEAD = (
     "mode=prototypes and mode=interpolate start=AFFECT end=AFFECT work with what this run reads; single action units "
@@ -46,7 +46,7 @@ class ActionUnitOptions:
         return found
 
 
-def action_units(bench: Workbench, options: ActionUnitOptions) -> None:
+def action_units(session: GenerationSession, options: ActionUnitOptions) -> None:
     """Every face with every unit at every strength, as PNG and on a sheet; how far strength 0 is from the input.
 
     A unit is raised to the strength, or stays where the face has it already if that is more; the other units stay.
@@ -55,33 +55,37 @@ def action_units(bench: Workbench, options: ActionUnitOptions) -> None:
         UserError: the run reads no action units.
     """
     units, strengths = list(dict.fromkeys(options.units)), sorted(set(options.strengths))
-    bench.check(Expression(aus=torch.zeros(1, len(ACTION_UNITS))), _INSTEAD)
-    own = bench.own("aus")
+    session.check(Expression(aus=torch.zeros(1, len(ACTION_UNITS))), _INSTEAD)
+    own = session.own("aus")
     asked = [[Expression(aus=raised(own, unit, strength)) for strength in strengths] for unit in units]
-    faces = bench.paint_columns([wanted for row in asked for wanted in row], "painting action units")
+    faces = session.paint_columns([wanted for row in asked for wanted in row], "painting action units")
     faces = faces.unflatten(1, (len(units), len(strengths)))  # (N, U * L, ...) -> (N, U, L, 3, S, S)
-    _write_faces(bench, asked, faces, units, strengths)
-    if len(bench.sources) == 1:
+    _write_faces(session, asked, faces, units, strengths)
+    if len(session.sources) == 1:
         rows, columns = [f"AU {unit}" for unit in units], [f"{strength:g}" for strength in strengths]
-        sheet_of_one(bench.album, bench.sources.images[0], faces[0], rows, columns, _SHOWS)
+        sheet_of_one(session.output, session.sources.images[0], faces[0], rows, columns, _SHOWS)
     else:
         cells, labels = _without_repeats(faces, units, strengths)
-        sheet_of_identities(bench.album, bench.sources, cells, labels, _SHOWS)
+        sheet_of_identities(session.output, session.sources, cells, labels, _SHOWS)
     if strengths[0] == 0:
-        _say_difference(bench, faces[:, 0, 0])
+        _say_difference(session, faces[:, 0, 0])
 
 
 def _write_faces(
-    bench: Workbench, asked: list[list[Expression]], faces: Tensor, units: Sequence[int], strengths: Sequence[float]
+    session: GenerationSession,
+    asked: list[list[Expression]],
+    faces: Tensor,
+    units: Sequence[int],
+    strengths: Sequence[float],
 ) -> None:
-    inputs = to_uint8(bench.sources.images)
-    for i, name in enumerate(bench.sources.names):
-        bench.album.face(f"faces/{file_name(name)}/input", inputs[i], name, None)
+    inputs = to_uint8(session.sources.images)
+    for i, name in enumerate(session.sources.names):
+        session.output.face(f"faces/{file_name(name)}/input", inputs[i], name, None)
         for u, unit in enumerate(units):
             pixels = to_uint8(faces[i, u])
             for s, strength in enumerate(strengths):
                 place = f"faces/{file_name(name)}/au{unit:02d}_{strength:.2f}"
-                bench.album.face(place, pixels[s], name, asked[u][s], i)
+                session.output.face(place, pixels[s], name, asked[u][s], i)
 
 
 def _without_repeats(faces: Tensor, units: Sequence[int], strengths: Sequence[float]) -> tuple[Tensor, list[str]]:
@@ -92,14 +96,14 @@ def _without_repeats(faces: Tensor, units: Sequence[int], strengths: Sequence[fl
     return torch.cat([faces[:, 0, :first], faces[:, :, first:].flatten(1, 2)], dim=1), labels
 
 
-def _say_difference(bench: Workbench, back: Tensor) -> None:
+def _say_difference(session: GenerationSession, back: Tensor) -> None:
     """Print and keep how far the faces (N, 3, S, S) asked for with strength 0 are from the inputs."""
-    levels = grey_levels(back, bench.sources.images).tolist()
+    levels = grey_levels(back, session.sources.images).tolist()
     mean = sum(levels) / len(levels)
-    by_face = {name: round(value, 4) for name, value in zip(bench.sources.names, levels, strict=True)}
-    bench.album.measured["strength_0_difference_grey_levels"] = {"mean": round(mean, 4), "by_face": by_face}
+    by_face = {name: round(value, 4) for name, value in zip(session.sources.names, levels, strict=True)}
+    session.output.measured["strength_0_difference_grey_levels"] = {"mean": round(mean, 4), "by_face": by_face}
     worst = max(by_face, key=by_face.__getitem__)
-    bench.console.print(
+    session.console.print(
         f"  strength 0 against the input: {mean:.2f} grey levels of 255 on average, at most {by_face[worst]:.2f} "
         f"({worst}); 0 is the input itself",
         markup=False,

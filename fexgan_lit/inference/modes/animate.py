@@ -21,7 +21,7 @@ from fexgan_lit.inference.output import file_name
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from fexgan_lit.inference.session import Workbench
+    from fexgan_lit.inference.session import GenerationSession
 
 _INSTEAD = (
     "A run that reads affects follows a take of its own data, driver=IDENTITY/AFFECT/TAKE, or is told with affect= "
@@ -61,37 +61,37 @@ class AnimateOptions:
         return found
 
 
-def animate(bench: Workbench, options: AnimateOptions) -> None:
+def animate(session: GenerationSession, options: AnimateOptions) -> None:
     """Every face through the driver's moments: NAME.mp4, NAME.gif, frames/NAME/*.png and strip.png."""
     path = Path(str(options.driver)).expanduser()
-    play = _keyed(bench, path, options) if path.suffix.lower() in EXTENSIONS else _driven(bench, options)
+    play = _keyed(session, path, options) if path.suffix.lower() in EXTENSIONS else _driven(session, options)
     tact = play.beat
     if note := gif_note(len(tact.times), tact.rate):
-        bench.say(note)
-    bench.album.measured["film"] = {
+        session.say(note)
+    session.output.measured["film"] = {
         "frames": len(tact.times), "frames_a_second": round(float(tact.rate), 4),
         "seconds": round(len(tact.times) / float(tact.rate), 4),
     }  # fmt: skip
     chosen = np.linspace(0, len(tact.times) - 1, min(MOMENTS, len(tact.times))).round().astype(int)
-    rows = [_animate_one(bench, play, number)[chosen] for number in range(len(bench.sources))]
-    _strip(bench, play, chosen, rows)
+    rows = [_animate_one(session, play, number)[chosen] for number in range(len(session.sources))]
+    _strip(session, play, chosen, rows)
 
 
-def _driven(bench: Workbench, options: AnimateOptions) -> Play:
+def _driven(session: GenerationSession, options: AnimateOptions) -> Play:
     """Another clip, table or film."""
-    given = read_driver(bench, str(options.driver), options.fps, options.au_scale)
+    given = read_driver(session, str(options.driver), options.fps, options.au_scale)
     for note in given.notes:
-        bench.say(note)
+        session.say(note)
     tact = beat(given.times, options.fps)
     if tact.note:
-        bench.say(tact.note)
+        session.say(tact.note)
     driver = given.at(tact)
     if driver.affect is None and options.affect is not None:
-        driver = replace(driver, affect=_constant(options.affect, bench.system.affects, len(tact.times)))
-    return Play(driver.name, tact, partial(_wanted, bench, driver), partial(_above, driver))
+        driver = replace(driver, affect=_constant(options.affect, session.system.affects, len(tact.times)))
+    return Play(driver.name, tact, partial(_wanted, session, driver), partial(_above, driver))
 
 
-def _keyed(bench: Workbench, path: Path, options: AnimateOptions) -> Play:
+def _keyed(session: GenerationSession, path: Path, options: AnimateOptions) -> Play:
     """Keyframes.
 
     Raises:
@@ -102,11 +102,11 @@ def _keyed(bench: Workbench, path: Path, options: AnimateOptions) -> Play:
     for name in ("affect", "au_scale"):
         if getattr(options, name) is not None:
             raise UserError(f"{name}={getattr(options, name)}: keyframes say themselves what is shown; leave it out")
-    keys = read_keys(path, bench.system.affects)
+    keys = read_keys(path, session.system.affects)
     tact = keyed_beat(keys, options.fps)
-    wanted = keyed_expressions(bench, keys, tact.times, lambda asked: bench.check(asked, _INSTEAD))
-    bench.say(f"{len(keys)} keys, {len(tact.times)} frames at {float(tact.rate):.4g} a second")
-    return Play(path.stem, tact, wanted, lambda chosen, side: cards(wanted(0), bench.system.affects, chosen, side))
+    wanted = keyed_expressions(session, keys, tact.times, lambda asked: session.check(asked, _INSTEAD))
+    session.say(f"{len(keys)} keys, {len(tact.times)} frames at {float(tact.rate):.4g} a second")
+    return Play(path.stem, tact, wanted, lambda chosen, side: cards(wanted(0), session.system.affects, chosen, side))
 
 
 def _constant(affect: str, affects: tuple[str, ...], count: int) -> np.ndarray:
@@ -114,31 +114,31 @@ def _constant(affect: str, affects: tuple[str, ...], count: int) -> np.ndarray:
     return np.eye(len(affects), dtype=np.float32)[[affects.index(resolve_affect(affect, affects))] * count]
 
 
-def _animate_one(bench: Workbench, play: Play, number: int) -> np.ndarray:
+def _animate_one(session: GenerationSession, play: Play, number: int) -> np.ndarray:
     """Write frames and films of one face; returns the frames (T, S, S, 3) uint8."""
-    name, tact = bench.sources.names[number], play.beat
+    name, tact = session.sources.names[number], play.beat
     wanted = play.wanted(number)
-    bench.check(wanted, _INSTEAD)
-    frames = to_uint8(bench.paint(np.full(len(tact.times), number), wanted, f"animating {name}"))
+    session.check(wanted, _INSTEAD)
+    frames = to_uint8(session.paint(np.full(len(tact.times), number), wanted, f"animating {name}"))
     place = file_name(name)
     for moment, pixels in enumerate(frames):
-        bench.album.face(f"frames/{place}/{moment:04d}", pixels, name, wanted, moment)
+        session.output.face(f"frames/{place}/{moment:04d}", pixels, name, wanted, moment)
     film, rate = enlarged(frames), f"{float(tact.rate):.4g} frames a second"
-    write_mp4(bench.album.path(f"{place}.mp4", f"{name} following {play.name}, {rate}"), film, tact.rate)
-    write_gif(bench.album.path(f"{place}.gif", f"{name} following {play.name}"), film, tact.rate)
+    write_mp4(session.output.path(f"{place}.mp4", f"{name} following {play.name}, {rate}"), film, tact.rate)
+    write_gif(session.output.path(f"{place}.gif", f"{name} following {play.name}"), film, tact.rate)
     return frames
 
 
-def _wanted(bench: Workbench, driver: Driver, number: int) -> Expression:
+def _wanted(session: GenerationSession, driver: Driver, number: int) -> Expression:
     """What face `number` is asked for at the T moments, in the fields that the run reads and the driver tells."""
-    reads, given = bench.system.reads, {}
+    reads, given = session.system.reads, {}
     if "affect" in reads and driver.affect is not None:
         given["affect"] = torch.from_numpy(driver.affect)
     if "aus" in reads and driver.aus is not None:
         moved = torch.from_numpy(driver.aus).clamp(0, 1)
-        given["aus"] = torch.where(moved.isnan(), bench.own("aus")[number], moved)
+        given["aus"] = torch.where(moved.isnan(), session.own("aus")[number], moved)
     if "landmarks" in reads and driver.landmarks is not None and driver.rest is not None:
-        own = bench.own("landmarks")[number]
+        own = session.own("landmarks")[number]
         given["landmarks"] = carried_over(
             torch.from_numpy(driver.landmarks), torch.from_numpy(driver.rest.astype(np.float32)), own
         )
@@ -163,18 +163,18 @@ def carried_over(landmarks: Tensor, rest: Tensor, own: Tensor) -> Tensor:
     return own + widths[0] / widths[1] * (landmarks - rest)
 
 
-def _strip(bench: Workbench, play: Play, chosen: np.ndarray, rows: list[np.ndarray]) -> None:
+def _strip(session: GenerationSession, play: Play, chosen: np.ndarray, rows: list[np.ndarray]) -> None:
     """strip.png: the driver's pictures, or cards of its strongest values, above what became of the faces."""
     from fexgan_lit.figures import face_sheet
     from fexgan_lit.figures.layout import cell_side
 
-    side = cell_side(bench.system.image_size)
+    side = cell_side(session.system.image_size)
     above = play.above(chosen, side)
     pictures = [*([] if above is None else [above]), *(resize_batch(row, side) for row in rows)]
-    labels = [*([] if above is None else [play.name]), *bench.sources.names]
+    labels = [*([] if above is None else [play.name]), *session.sources.names]
     cells = torch.stack([to_float(picture) for picture in pictures])  # (R, M, 3, S, S)
     page = face_sheet(cells, labels, [f"{play.beat.times[moment]:.2f} s" for moment in chosen])
-    bench.album.picture("strip.png", page, f"{play.name} above, the faces that follow below")
+    session.output.picture("strip.png", page, f"{play.name} above, the faces that follow below")
 
 
 def _above(driver: Driver, chosen: np.ndarray, side: int) -> np.ndarray | None:

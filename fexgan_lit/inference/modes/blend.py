@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from fexgan_lit.expression import COMPLEX_PAIRS, Expression
-from fexgan_lit.inference.conditions import Wish, of_affects, read_wish
+from fexgan_lit.inference.conditions import TargetSpec, of_affects, read_target
 from fexgan_lit.inference.modes.transform import strength_problems, write_columns
 from fexgan_lit.inference.output import RECORD, file_name
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from fexgan_lit.inference.session import Painter, Workbench
+    from fexgan_lit.inference.session import GenerationSession, Painter
 
 COMPLEX = "complex"
 #: The key of what `mode=lambda` leaves in the record under `measured`.
@@ -53,26 +53,28 @@ class Blend:
     @property
     def label(self) -> str:
         """As on a sheet."""
-        return Wish(self.weights).label
+        return TargetSpec(self.weights).label
 
     def times(self, strength: float) -> Blend:
         """All weights times `strength`; the shift stays."""
         return replace(self, weights={name: strength * weight for name, weight in self.weights.items()})
 
 
-def blend(bench: Workbench, options: BlendOptions) -> None:
+def blend(session: GenerationSession, options: BlendOptions) -> None:
     """Every face with every blend, as PNG and on a sheet; with `paste=true` also back in its picture."""
-    blends = [found.times(options.strength) for found in read_blends(options.affects, bench.system.affects)]
-    wanted = [of_affects(bench, found.weights) for found in blends]
-    makers = [painter(bench, found) for found in blends]
-    labels = [bench.marked(found.label, max(found.weights.values())) for found in blends]
+    blends = [found.times(options.strength) for found in read_blends(options.affects, session.system.affects)]
+    wanted = [of_affects(session, found.weights) for found in blends]
+    makers = [painter(session, found) for found in blends]
+    labels = [session.marked(found.label, max(found.weights.values())) for found in blends]
     places = ["_".join(f"{file_name(name)}_{w:.2f}" for name, w in found.weights.items()) for found in blends]
     if any(len(found.weights) > 1 for found in blends):
-        bench.say("in training every face was asked for one affect; what a blend shows was never learnt from examples")
-    write_columns(bench, wanted, places, labels, "complex expressions", makers)
+        session.say(
+            "in training every face was asked for one affect; what a blend shows was never learnt from examples"
+        )
+    write_columns(session, wanted, places, labels, "complex expressions", makers)
 
 
-def painter(bench: Workbench, found: Blend) -> Painter | None:
+def painter(session: GenerationSession, found: Blend) -> Painter | None:
     """How a blend is painted: with its codes shifted, or None as the system paints.
 
     Raises:
@@ -80,7 +82,7 @@ def painter(bench: Workbench, found: Blend) -> Painter | None:
     """
     if found.shift is None:
         return None
-    system: Any = bench.system
+    system: Any = session.system
     length = getattr(system.settings, "latent_size", None)
     if not hasattr(system, "paint_codes") or length != len(found.shift):
         raise UserError(
@@ -116,7 +118,7 @@ def read_blends(value: Any, affects: tuple[str, ...]) -> list[Blend]:
             f"affects={value}: expected weights such as '{{anger: 0.6, sadness: 0.8}}', a list of such, `complex`, or "
             f"the {RECORD} that mode=lambda wrote"
         )
-    wishes = [read_wish(entry, "affects", affects) for entry in given]
+    wishes = [read_target(entry, "affects", affects) for entry in given]
     if any(wish.units for wish in wishes):
         raise UserError(f"affects={value}: action units are no affects; mode=interpolate end=... takes them")
     if any(not max(wish.affects.values()) for wish in wishes):
@@ -128,7 +130,7 @@ def _learnt(path: Path, affects: tuple[str, ...]) -> Blend:
     """The blend in a record of `mode=lambda`, with its shift where there is one."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["measured"][LEARNT]
-        weights = read_wish(dict(found["weights"]), "affects", affects).affects
+        weights = read_target(dict(found["weights"]), "affects", affects).affects
         shift = found.get("shift")
         return Blend(weights, None if shift is None else torch.tensor(shift, dtype=torch.float32))
     except OSError as error:

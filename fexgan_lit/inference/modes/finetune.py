@@ -14,13 +14,13 @@ from torch import Tensor
 
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.expression import Expression, rows_of
-from fexgan_lit.inference.finetuning import Handful, TuningRecipe, gather, tunable, tune
+from fexgan_lit.inference.finetuning import FinetuneSet, TuningRecipe, gather, tunable, tune
 from fexgan_lit.inference.output import file_name, grey_levels
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
     from fexgan_lit.data.pairs import FixedPairLoader, PairBatch, PairLoader
-    from fexgan_lit.inference.session import Workbench
+    from fexgan_lit.inference.session import GenerationSession
     from fexgan_lit.systems.base import ExpressionSystem
 
 RUN, TABLE = "run", "before_and_after.md"
@@ -85,43 +85,45 @@ class Compared:
         }  # fmt: skip
 
 
-def tune_run(bench: Workbench, options: TuneOptions) -> None:
+def tune_run(session: GenerationSession, options: TuneOptions) -> None:
     """Tune the run, measure what was won on held-out images and what it cost the old faces, write a new run folder.
 
     Raises:
         UserError: images without labels, or a run that cannot be tuned on its data.
     """
-    if bench.settings.images is None:
+    if session.settings.images is None:
         raise UserError("mode=tune: images=DIR is missing, a handful of images to learn from")
-    if not bench.data.has_truth:
+    if not session.data.has_truth:
         raise UserError(
-            f"mode=tune: the data of {bench.run.dataset.name} have no pairs of one person with two affects, so nothing "
-            "keeps the run from forgetting them"
+            f"mode=tune: the data of {session.run.dataset.name} have no pairs of one person with two affects, so "
+            "nothing keeps the run from forgetting them"
         )
-    handful = gather(bench, options.affect, options.person, options.held_out)
-    parts = tunable(bench.system, options.networks)
-    original = copy.deepcopy(bench.system)
-    bench.say(
+    handful = gather(session, options.affect, options.person, options.held_out)
+    parts = tunable(session.system, options.networks)
+    original = copy.deepcopy(session.system)
+    session.say(
         f"{len(handful.learnt)} images of {', '.join(dict.fromkeys(handful.people))} to learn from, "
         f"{len(handful.held_out)} to measure on; tuned: {' and '.join(parts)}"
     )
     recipe = TuningRecipe(options.steps, options.rate, options.keep)
-    history = _train(bench, list(parts.values()), handful, recipe)
-    new, old = _on_handful(bench, original, handful), _on_old(bench, original)
-    _write_run(bench, options, list(parts))
-    _report(bench, new, old, history)
-    _draw(bench, original, handful, new, old)
-    if isinstance(options.affect, Mapping) and bench.system.reads == {"affect"}:
-        _draw_cast(bench, original, handful.shown)
+    history = _train(session, list(parts.values()), handful, recipe)
+    new, old = _on_handful(session, original, handful), _on_old(session, original)
+    _write_run(session, options, list(parts))
+    _report(session, new, old, history)
+    _draw(session, original, handful, new, old)
+    if isinstance(options.affect, Mapping) and session.system.reads == {"affect"}:
+        _draw_cast(session, original, handful.shown)
 
 
-def _train(bench: Workbench, parts: list[Any], handful: Handful, recipe: TuningRecipe) -> list[tuple[float, float]]:
+def _train(
+    session: GenerationSession, parts: list[Any], handful: FinetuneSet, recipe: TuningRecipe
+) -> list[tuple[float, float]]:
     from fexgan_lit.utils.console import stage_bar
 
-    with stage_bar(bench.console) as bar:
+    with stage_bar(session.console) as bar:
         task = bar.add_task("tuning", total=recipe.steps)
         return tune(
-            bench.system, parts, handful, endless(bench.data.train_dataloader()), recipe, bench.settings.seed,
+            session.system, parts, handful, endless(session.data.train_dataloader()), recipe, session.settings.seed,
             lambda steps: bar.update(task, advance=steps),
         )  # fmt: skip
 
@@ -136,59 +138,59 @@ def endless(loader: PairLoader) -> Iterator[PairBatch]:
 
 
 @torch.no_grad()
-def _on_handful(bench: Workbench, original: ExpressionSystem, handful: Handful) -> Compared:
+def _on_handful(session: GenerationSession, original: ExpressionSystem, handful: FinetuneSet) -> Compared:
     """The held-out images, each made from the first face of its person."""
     source, shown, true, wanted = handful.pairs(handful.held_out)
     made: list[list[Tensor]] = [[], []]
-    for part in torch.arange(len(source)).split(bench.settings.batch_size):
-        device = bench.system.device
+    for part in torch.arange(len(source)).split(session.settings.batch_size):
+        device = session.system.device
         asked = source[part].to(device), rows_of(shown, part).to(device), rows_of(wanted, part).to(device)
-        for faces, system in zip(made, (original, bench.system), strict=True):
+        for faces, system in zip(made, (original, session.system), strict=True):
             faces.append(system.synthesize(*asked).float().cpu())
     return Compared(source, true, torch.cat(made[0]), torch.cat(made[1]))
 
 
 @torch.no_grad()
-def _on_old(bench: Workbench, original: ExpressionSystem) -> Compared:
+def _on_old(session: GenerationSession, original: ExpressionSystem) -> Compared:
     """Pairs of the validation split, of the training split where none was held back."""
     parts: list[tuple[Tensor, ...]] = []
-    for batch in _old_pairs(bench):
-        pairs, K = batch.to(bench.system.device), len(bench.system.affects)
+    for batch in _old_pairs(session):
+        pairs, K = batch.to(session.system.device), len(session.system.affects)
         asked = (pairs.source, pairs.source_expression(K), pairs.target_expression(K))
-        made = [system.synthesize(*asked).float().cpu() for system in (original, bench.system)]
+        made = [system.synthesize(*asked).float().cpu() for system in (original, session.system)]
         parts.append((batch.source, batch.target, *made))
     return Compared(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def _old_pairs(bench: Workbench) -> FixedPairLoader:
+def _old_pairs(session: GenerationSession) -> FixedPairLoader:
     from fexgan_lit.data.pairs import FixedPairLoader, fixed_pairs
 
-    data, d = bench.data, bench.run.dataset
+    data, d = session.data, session.run.dataset
     frames = data.val if data.val is not None else data.train
     pairs = fixed_pairs(frames, d.split_seed, _OLD_PAIRS, d.min_target_intensity, d.targets == "exact")
-    return FixedPairLoader(frames, pairs, bench.settings.batch_size, d.image_size)
+    return FixedPairLoader(frames, pairs, session.settings.batch_size, d.image_size)
 
 
-def _write_run(bench: Workbench, options: TuneOptions, parts: list[str]) -> None:
-    """The new run folder: configuration and weights, as every door takes them."""
+def _write_run(session: GenerationSession, options: TuneOptions, parts: list[str]) -> None:
+    """The new run folder: configuration and weights, as every command takes them."""
     from fexgan_lit.runs.folder import RunFolder
     from fexgan_lit.runs.weights import save_weights
 
-    before = RunFolder.at(str(bench.settings.run))
+    before = RunFolder.at(str(session.settings.run))
     config = before.read_config()
     config.name = "tuned"
     config.tuned = {
-        "from": str(before.path.resolve()), "images": str(Path(str(bench.settings.images)).expanduser().resolve()),
-        "networks": parts, "seed": bench.settings.seed,
+        "from": str(before.path.resolve()), "images": str(Path(str(session.settings.images)).expanduser().resolve()),
+        "networks": parts, "seed": session.settings.seed,
         **{name: value for name, value in asdict(options).items() if name not in ("networks",) and value is not None},
     }  # fmt: skip
-    after = RunFolder.create(bench.album.path(RUN, "the tuned run: run=... of every door"), config)
-    save_weights(bench.system, after.weights)
+    after = RunFolder.create(session.output.path(RUN, "the tuned run: run=... of every command"), config)
+    save_weights(session.system, after.weights)
     if (before.path / "faces").is_dir():
         shutil.copytree(before.path / "faces", after.path / "faces")
 
 
-def _report(bench: Workbench, new: Compared, old: Compared, history: list[tuple[float, float]]) -> None:
+def _report(session: GenerationSession, new: Compared, old: Compared, history: list[tuple[float, float]]) -> None:
     from fexgan_lit.utils.tables import TextTable
 
     measured = {"held-out images of the handful": new.numbers(), "the run's own data": old.numbers()}
@@ -199,15 +201,17 @@ def _report(bench: Workbench, new: Compared, old: Compared, history: list[tuple[
     counts = f"{len(new.true)} images of the handful and {len(old.true)} pairs of the run's data"
     notes = (f"measured on {counts} that were not learnt from in the tuning",)
     table = TextTable("Before and after the tuning", ("", "SSIM", "difference, of 255"), rows, notes=notes)
-    bench.console.print(table.rich())
-    bench.album.text(TABLE, table.markdown(), "what was won on the images, and what it cost")
-    bench.album.measured["tuning"] = {
+    session.console.print(table.rich())
+    session.output.text(TABLE, table.markdown(), "what was won on the images, and what it cost")
+    session.output.measured["tuning"] = {
         **{name.replace(" ", "_"): both for name, both in measured.items()},
         "loss": {"first": [round(part, 5) for part in history[0]], "last": [round(part, 5) for part in history[-1]]},
     }
 
 
-def _draw(bench: Workbench, original: ExpressionSystem, handful: Handful, new: Compared, old: Compared) -> None:
+def _draw(
+    session: GenerationSession, original: ExpressionSystem, handful: FinetuneSet, new: Compared, old: Compared
+) -> None:
     """Three figures: held-out images, each person with every affect, and faces of the old data."""
     from fexgan_lit.figures import clip_strips, face_sheet
 
@@ -222,43 +226,43 @@ def _draw(bench: Workbench, original: ExpressionSystem, handful: Handful, new: C
         cells = torch.stack([found.true, found.before, found.after], dim=1)[rows]
         chosen = [labels[int(row)] for row in rows]
         page = face_sheet(cells, chosen, columns, references=found.sources[rows], reference_label="source")
-        bench.album.picture(place, page, shows)
+        session.output.picture(place, page, shows)
     for i, name in enumerate(names):
         for column, images in (("true", new.true), ("before", new.before), ("after", new.after)):
-            bench.album.face(f"faces/{file_name(name)}/{column}", to_uint8(images[i : i + 1])[0], name, None)
-    if bench.system.reads == {"affect"}:
+            session.output.face(f"faces/{file_name(name)}/{column}", to_uint8(images[i : i + 1])[0], name, None)
+    if session.system.reads == {"affect"}:
         people = list(dict.fromkeys(handful.people))[:_ROWS]
-        cells, faces = _every_affect(bench, original, handful, people)
-        page = clip_strips(faces, cells, people, ["before", "after"], bench.system.affects)
-        bench.album.picture("affects.png", page, "each person with every affect, before and after")
+        cells, faces = _every_affect(session, original, handful, people)
+        page = clip_strips(faces, cells, people, ["before", "after"], session.system.affects)
+        session.output.picture("affects.png", page, "each person with every affect, before and after")
 
 
 @torch.no_grad()
-def _draw_cast(bench: Workbench, original: ExpressionSystem, shown: Expression) -> None:
+def _draw_cast(session: GenerationSession, original: ExpressionSystem, shown: Expression) -> None:
     """The complex expression of the handful on the faces of the run's data, most of whom were never seen with it."""
     from fexgan_lit.figures import face_sheet
     from fexgan_lit.inference.faces import from_frames
 
-    cast = from_frames(bench.frames, bench.system.image_size, "")
+    cast = from_frames(session.frames, session.system.image_size, "")
     index = range(min(len(cast), _ROWS))
-    device, cast = bench.system.device, cast.select(index)
+    device, cast = session.system.device, cast.select(index)
     asked, own = rows_of(shown, [0] * len(cast)).to(device), cast.shown.to(device)
-    made = [system.synthesize(cast.images.to(device), own, asked).cpu() for system in (original, bench.system)]
+    made = [system.synthesize(cast.images.to(device), own, asked).cpu() for system in (original, session.system)]
     page = face_sheet(torch.stack(made, dim=1), cast.names, ["before", "after"], references=cast.images)
-    bench.album.picture("cast.png", page, "the same expression on the faces of the run's data")
+    session.output.picture("cast.png", page, "the same expression on the faces of the run's data")
 
 
 @torch.no_grad()
 def _every_affect(
-    bench: Workbench, original: ExpressionSystem, handful: Handful, people: list[str]
+    session: GenerationSession, original: ExpressionSystem, handful: FinetuneSet, people: list[str]
 ) -> tuple[Tensor, Tensor]:
     """(P, 2, K, 3, S, S) before and after, and the faces (P, 3, S, S) they are made from."""
-    device, K = bench.system.device, len(bench.system.affects)
+    device, K = session.system.device, len(session.system.affects)
     rows, faces = [], []
     for name in people:
         image, shown = handful.source_for(handful.people.index(name))
-        asked = bench.system.expression(range(K))
+        asked = session.system.expression(range(K))
         sources, shows = image.expand(K, -1, -1, -1).to(device), rows_of(shown, [0] * K).to(device)
-        rows.append(torch.stack([s.synthesize(sources, shows, asked).cpu() for s in (original, bench.system)]))
+        rows.append(torch.stack([s.synthesize(sources, shows, asked).cpu() for s in (original, session.system)]))
         faces.append(image[0])
     return torch.stack(rows), torch.stack(faces)

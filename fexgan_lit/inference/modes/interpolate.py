@@ -11,13 +11,13 @@ from torch import Tensor
 
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.expression import Expression, between, rows_of
-from fexgan_lit.inference.conditions import SOURCE, Wish, granted, read_wish
+from fexgan_lit.inference.conditions import SOURCE, TargetSpec, read_target, resolve_target
 from fexgan_lit.inference.modes.random import check_prior, prior_problems
 from fexgan_lit.inference.output import file_name
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from fexgan_lit.inference.session import Workbench
+    from fexgan_lit.inference.session import GenerationSession
 
 
 PATHS = ("lerp", "slerp")
@@ -47,15 +47,15 @@ def _slerp(start: Tensor, end: Tensor, share: float) -> Tensor:
     return torch.where(bent, arc * torch.lerp(*lengths, share), straight)
 
 
-def check_codes(bench: Workbench, what: str) -> None:
+def check_codes(session: GenerationSession, what: str) -> None:
     """Refuse a system whose faces are not decoded from codes.
 
     Raises:
         UserError: `what` needs them; says what works instead.
     """
-    if not hasattr(bench.system, "paint_codes"):
+    if not hasattr(session.system, "paint_codes"):
         raise UserError(
-            f"{what}: {bench.system.settings.name} has no latent codes to mix, it changes pixels. Take a run of "
+            f"{what}: {session.system.settings.name} has no latent codes to mix, it changes pixels. Take a run of "
             "model=fexgan or model=fexgan_meta, or between=expressions"
         )
 
@@ -79,96 +79,96 @@ class Ends:
     labels: tuple[str, str]
 
 
-def between_identities(bench: Workbench, options: InterpolateOptions) -> None:
+def between_identities(session: GenerationSession, options: InterpolateOptions) -> None:
     """Each face turns into the next one in `steps` pictures, its expression from `start` to `end` on the way.
 
     Raises:
         UserError: a single face, or a system without codes.
     """
-    check_codes(bench, "between=identities")
-    if len(bench.sources) < 2:
+    check_codes(session, "between=identities")
+    if len(session.sources) < 2:
         raise UserError(
-            f"between=identities: one face ({bench.sources.names[0]}); expected two, such as who=[NAME,NAME]"
+            f"between=identities: one face ({session.sources.names[0]}); expected two, such as who=[NAME,NAME]"
         )
-    start, end = _wishes(bench, options)
-    first, last = granted(bench, start), granted(bench, end)
-    count = len(bench.sources)
+    start, end = _wishes(session, options)
+    first, last = resolve_target(session, start), resolve_target(session, end)
+    count = len(session.sources)
     here, there = range(count - 1), range(1, count)
-    system: Any = bench.system
+    system: Any = session.system
     with torch.no_grad():
         codes = [
-            system.codes(*(part.to(system.device) for part in (bench.sources.images, bench.shown, wish))).cpu()
+            system.codes(*(part.to(system.device) for part in (session.sources.images, session.shown, wish))).cpu()
             for wish in (first, last)
         ]
-    names = bench.sources.names
+    names = session.sources.names
     rows = tuple(f"{a} to {b}" for a, b in pairwise(names))
     ends = Ends(
         rows, (codes[0][list(here)], codes[1][list(there)]), (rows_of(first, here), rows_of(last, there)),
         options.path or "lerp", (start.label, end.label),
     )  # fmt: skip
-    bench.say(f"mean codes of two faces mixed by {ends.path}")
-    _paint(bench, ends, options.steps, bench.sources.images[:-1])
+    session.say(f"mean codes of two faces mixed by {ends.path}")
+    _paint(session, ends, options.steps, session.sources.images[:-1])
 
 
-def between_latents(bench: Workbench, options: InterpolateOptions) -> None:
+def between_latents(session: GenerationSession, options: InterpolateOptions) -> None:
     """`n` ways of `steps` pictures between two random codes each.
 
     Raises:
         UserError: a system without a prior, or `prior=fitted` where none was fitted.
     """
-    check_codes(bench, "between=latents")
-    check_prior(bench, options.prior)
-    start, end = _wishes(bench, options)
-    system: Any = bench.system
-    generator = torch.Generator().manual_seed(bench.settings.seed)
+    check_codes(session, "between=latents")
+    check_prior(session, options.prior)
+    start, end = _wishes(session, options)
+    system: Any = session.system
+    generator = torch.Generator().manual_seed(session.settings.seed)
     drawn = system.draw_prior(2 * options.n, options.prior, generator)
     asked = [Expression.blend(wish.affects, system.affects, options.n) for wish in (start, end)]
     # N(0, I) lives near a sphere; the fitted mixture has no such shape
     path = options.path or ("slerp" if options.prior == "normal" else "lerp")
     names = tuple(f"way {i + 1}" for i in range(options.n))
     ends = Ends(names, (drawn[: options.n], drawn[options.n :]), (asked[0], asked[1]), path, (start.label, end.label))
-    bench.say(f"codes drawn from prior={options.prior} with seed {bench.settings.seed}, mixed by {path}")
-    _paint(bench, ends, options.steps, None)
+    session.say(f"codes drawn from prior={options.prior} with seed {session.settings.seed}, mixed by {path}")
+    _paint(session, ends, options.steps, None)
 
 
-def _wishes(bench: Workbench, options: InterpolateOptions) -> tuple[Wish, Wish]:
+def _wishes(session: GenerationSession, options: InterpolateOptions) -> tuple[TargetSpec, TargetSpec]:
     """The expressions at both ends; without `end` the start's, and for faces of nobody `source` is neutral."""
-    affects = bench.system.affects
-    start = read_wish(options.start, "start", affects)
-    end = start if options.end is None else read_wish(options.end, "end", affects)
+    affects = session.system.affects
+    start = read_target(options.start, "start", affects)
+    end = start if options.end is None else read_target(options.end, "end", affects)
     if any(wish.units for wish in (start, end)):
         raise UserError(
-            f"between={options.between}: start and end are affects; {bench.system.settings.name} reads those"
+            f"between={options.between}: start and end are affects; {session.system.settings.name} reads those"
         )
     if options.between == "latents":
-        calm = Wish({"neutral" if "neutral" in affects else affects[0]: 1.0})
+        calm = TargetSpec({"neutral" if "neutral" in affects else affects[0]: 1.0})
         start, end = (wish if wish.affects else calm for wish in (start, end))
     return start, end
 
 
-def _paint(bench: Workbench, ends: Ends, steps: int, references: Tensor | None) -> None:
+def _paint(session: GenerationSession, ends: Ends, steps: int, references: Tensor | None) -> None:
     """Paint, write and show R rows of `steps` pictures."""
     from fexgan_lit.figures import face_sheet
 
-    system: Any = bench.system
+    system: Any = session.system
     shares, cells = [step / (steps - 1) for step in range(steps)], []
     for step, share in enumerate(shares):
         asked = between(ends.asked[0], ends.asked[1], share)
-        bench.mark(asked)
+        session.mark(asked)
         codes = mixed(*ends.codes, share, ends.path)
         with torch.no_grad():
             faces = system.paint_codes(codes.to(system.device), asked.to(system.device)).cpu()
         cells.append(faces)
         for row, name in enumerate(ends.names):
             place = f"faces/{file_name(name)}/step_{step:02d}"
-            bench.album.face(place, to_uint8(faces[row : row + 1])[0], name, asked, row)
+            session.output.face(place, to_uint8(faces[row : row + 1])[0], name, asked, row)
     # what a column shows: how far, and at the ends the expression where one was named
     labels = [f"{share:.2g}" for share in shares]
     labels[0], labels[-1] = (
         share if label == SOURCE else f"{share}: {label}" for share, label in zip("01", ends.labels, strict=True)
     )
     page = face_sheet(torch.stack(cells, dim=1), ends.names, labels, references=references)
-    bench.album.picture("strip.png", page, f"from code to code by {ends.path}")
+    session.output.picture("strip.png", page, f"from code to code by {ends.path}")
 
 
 BETWEEN = ("expressions", "identities", "latents")
@@ -215,42 +215,44 @@ class InterpolateOptions:
         return [*found, *prior_problems(self.prior)]
 
 
-def interpolate(bench: Workbench, options: InterpolateOptions) -> None:
+def interpolate(session: GenerationSession, options: InterpolateOptions) -> None:
     """`steps` pictures from one expression, face or latent code to another, as PNG and on a strip."""
     {"expressions": between_expressions, "identities": between_identities, "latents": between_latents}[options.between](
-        bench, options
+        session, options
     )
 
 
-def between_expressions(bench: Workbench, options: InterpolateOptions) -> None:
+def between_expressions(session: GenerationSession, options: InterpolateOptions) -> None:
     """Every face in `steps` pictures from `start` to `end`, as PNG and on a strip."""
-    affects = bench.system.affects
-    start, end = (read_wish(getattr(options, name), name, affects) for name in ("start", "end"))
+    affects = session.system.affects
+    start, end = (read_target(getattr(options, name), name, affects) for name in ("start", "end"))
     for wish in (start, end):
         if wish.units:
-            bench.check(Expression(aus=bench.own("aus")), _INSTEAD)
-    columns = _columns(bench, start, end, options.steps)
-    faces = bench.paint_columns(columns, "painting steps")  # (N, T, 3, S, S)
-    _write(bench, columns, faces, start, end)
+            session.check(Expression(aus=session.own("aus")), _INSTEAD)
+    columns = _columns(session, start, end, options.steps)
+    faces = session.paint_columns(columns, "painting steps")  # (N, T, 3, S, S)
+    _write(session, columns, faces, start, end)
 
 
-def _columns(bench: Workbench, start: Wish, end: Wish, steps: int) -> list[Expression]:
+def _columns(session: GenerationSession, start: TargetSpec, end: TargetSpec, steps: int) -> list[Expression]:
     """`steps` expressions (N, ...) in equal distances."""
-    first, last = granted(bench, start), granted(bench, end)
+    first, last = resolve_target(session, start), resolve_target(session, end)
     columns = [between(first, last, step / (steps - 1)) for step in range(steps)]
-    bench.check(columns[0], _INSTEAD)
+    session.check(columns[0], _INSTEAD)
     return columns
 
 
-def _write(bench: Workbench, columns: list[Expression], faces: Tensor, start: Wish, end: Wish) -> None:
+def _write(
+    session: GenerationSession, columns: list[Expression], faces: Tensor, start: TargetSpec, end: TargetSpec
+) -> None:
     from fexgan_lit.figures import face_sheet
 
     shares = [step / (len(columns) - 1) for step in range(len(columns))]
     labels = [start.label, *(f"{share:.2g}" for share in shares[1:-1]), end.label]
-    inputs = to_uint8(bench.sources.images)
-    for i, name in enumerate(bench.sources.names):
-        bench.album.face(f"faces/{file_name(name)}/input", inputs[i], name, None)
+    inputs = to_uint8(session.sources.images)
+    for i, name in enumerate(session.sources.names):
+        session.output.face(f"faces/{file_name(name)}/input", inputs[i], name, None)
         for step, pixels in enumerate(to_uint8(faces[i])):
-            bench.album.face(f"faces/{file_name(name)}/step_{step:02d}", pixels, name, columns[step], i)
-    page = face_sheet(faces, bench.sources.names, labels, references=bench.sources.images)
-    bench.album.picture("strip.png", page, f"from {start.label} to {end.label}")
+            session.output.face(f"faces/{file_name(name)}/step_{step:02d}", pixels, name, columns[step], i)
+    page = face_sheet(faces, session.sources.names, labels, references=session.sources.images)
+    session.output.picture("strip.png", page, f"from {start.label} to {end.label}")

@@ -16,7 +16,7 @@ from fexgan_lit.inference.conditions import of_affects
 from fexgan_lit.inference.output import file_name, sheet_of_identities, sheet_of_one
 
 if TYPE_CHECKING:
-    from fexgan_lit.inference.session import Workbench
+    from fexgan_lit.inference.session import GenerationSession
 
 TABLE = "prototypes.csv"
 
@@ -40,58 +40,64 @@ class PrototypeOptions:
         return [*found, "affects=[]: expected some affects, or null for all"] if self.affects == [] else found
 
 
-def prototypes(bench: Workbench, options: PrototypeOptions) -> None:
+def prototypes(session: GenerationSession, options: PrototypeOptions) -> None:
     """Every face with every affect at every strength, as PNG and on a sheet; what action units the affects mean."""
-    names = options.affects or list(bench.system.affects)
-    names = list(dict.fromkeys(resolve_affect(name, bench.system.affects) for name in names))
+    names = options.affects or list(session.system.affects)
+    names = list(dict.fromkeys(resolve_affect(name, session.system.affects) for name in names))
     strengths = sorted(set(options.strengths))
-    asked = [[of_affects(bench, {name: strength}) for strength in strengths] for name in names]
-    faces = bench.paint_columns([wanted for row in asked for wanted in row], "painting affects")
+    asked = [[of_affects(session, {name: strength}) for strength in strengths] for name in names]
+    faces = session.paint_columns([wanted for row in asked for wanted in row], "painting affects")
     faces = faces.unflatten(1, (len(names), len(strengths)))  # (N, K * L, ...) -> (N, K, L, 3, S, S)
-    _write_faces(bench, asked, faces, names, strengths)
-    _write_sheet(bench, faces, names, strengths)
-    _write_table(bench, names)
+    _write_faces(session, asked, faces, names, strengths)
+    _write_sheet(session, faces, names, strengths)
+    _write_table(session, names)
 
 
 def _write_faces(
-    bench: Workbench, asked: list[list[Expression]], faces: Tensor, names: Sequence[str], strengths: Sequence[float]
+    session: GenerationSession,
+    asked: list[list[Expression]],
+    faces: Tensor,
+    names: Sequence[str],
+    strengths: Sequence[float],
 ) -> None:
-    inputs = to_uint8(bench.sources.images)
-    for i, who in enumerate(bench.sources.names):
-        bench.album.face(f"faces/{file_name(who)}/input", inputs[i], who, None)
+    inputs = to_uint8(session.sources.images)
+    for i, who in enumerate(session.sources.names):
+        session.output.face(f"faces/{file_name(who)}/input", inputs[i], who, None)
         for k, affect in enumerate(names):
             pixels = to_uint8(faces[i, k])
             for s, strength in enumerate(strengths):
                 place = f"faces/{file_name(who)}/{file_name(affect)}_{strength:.2f}"
-                bench.album.face(place, pixels[s], who, asked[k][s], i)
+                session.output.face(place, pixels[s], who, asked[k][s], i)
 
 
-def _write_sheet(bench: Workbench, faces: Tensor, names: Sequence[str], strengths: Sequence[float]) -> None:
+def _write_sheet(session: GenerationSession, faces: Tensor, names: Sequence[str], strengths: Sequence[float]) -> None:
     shows = "affects as their prototypes"
-    if len(bench.sources) == 1 and len(strengths) > 1:
+    if len(session.sources) == 1 and len(strengths) > 1:
         columns = [f"{strength:g}" for strength in strengths]
-        sheet_of_one(bench.album, bench.sources.images[0], faces[0], names, columns, shows)
+        sheet_of_one(session.output, session.sources.images[0], faces[0], names, columns, shows)
         return
     labels = [
-        bench.marked(name if strength == 1 else f"{name} {strength:g}", strength)
+        session.marked(name if strength == 1 else f"{name} {strength:g}", strength)
         for name in names for strength in strengths
     ]  # fmt: skip
-    sheet_of_identities(bench.album, bench.sources, faces.flatten(1, 2), labels, shows)
+    sheet_of_identities(session.output, session.sources, faces.flatten(1, 2), labels, shows)
 
 
-def _write_table(bench: Workbench, names: Sequence[str]) -> None:
+def _write_table(session: GenerationSession, names: Sequence[str]) -> None:
     """The action units of each affect's prototype, where the run has such."""
-    units = bench.system.expression([bench.system.affects.index(name) for name in names]).aus
+    units = session.system.expression([session.system.affects.index(name) for name in names]).aus
     if units is None:
-        bench.say(f"{bench.system.settings.name} has no action units of its own for an affect, so there is no {TABLE}")
+        session.say(
+            f"{session.system.settings.name} has no action units of its own for an affect, so there is no {TABLE}"
+        )
         return
     page = io.StringIO()
     writer = csv.writer(page, lineterminator="\n")
     writer.writerow(["affect", *(f"AU{unit:02d}" for unit in ACTION_UNITS)])
     rows = [[round(value, 4) for value in row] for row in units.tolist()]
     writer.writerows([name, *row] for name, row in zip(names, rows, strict=True))
-    bench.album.text(TABLE, page.getvalue(), "action units of each affect's prototype, 0..1")
-    bench.album.measured["prototypes"] = {
+    session.output.text(TABLE, page.getvalue(), "action units of each affect's prototype, 0..1")
+    session.output.measured["prototypes"] = {
         name: {f"AU{unit:02d}": value for unit, value in zip(ACTION_UNITS, row, strict=True)}
         for name, row in zip(names, rows, strict=True)
     }

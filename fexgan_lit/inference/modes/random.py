@@ -16,7 +16,7 @@ from fexgan_lit.inference.output import file_name
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from fexgan_lit.inference.session import Workbench
+    from fexgan_lit.inference.session import GenerationSession
 
 PRIORS = ("fitted", "normal")
 #: Codes drawn at once, whatever the batch size, so that the same seed gives the same faces.
@@ -52,44 +52,44 @@ def prior_problems(prior: str) -> list[str]:
     return [] if prior in PRIORS else [f"prior={prior}: expected one of {', '.join(PRIORS)}"]
 
 
-def check_prior(bench: Workbench, prior: str) -> None:
+def check_prior(session: GenerationSession, prior: str) -> None:
     """Refuse a system without codes, or a prior that was not fitted.
 
     Raises:
         UserError: with what would work.
     """
-    if not hasattr(bench.system, "draw_prior"):
+    if not hasattr(session.system, "draw_prior"):
         raise UserError(
-            f"mode={bench.settings.mode}: {bench.system.settings.name} has no prior to draw faces from, it changes "
+            f"mode={session.settings.mode}: {session.system.settings.name} has no prior to draw faces from, it changes "
             "faces that are there. Take a run of model=fexgan or model=fexgan_meta, or mode=transform"
         )
-    system: Any = bench.system
+    system: Any = session.system
     if prior == "fitted" and not system.prior.fitted:
         raise UserError("prior=fitted: this run holds no fitted prior, it is made at the end of training; prior=normal")
 
 
-def random_faces(bench: Workbench, options: RandomOptions) -> None:
+def random_faces(session: GenerationSession, options: RandomOptions) -> None:
     """`n` faces drawn from the prior, as PNG and on a sheet with a column an affect."""
-    check_prior(bench, options.prior)
-    names = read_affects(options.affects, "affects", bench.system.affects)
-    index = [bench.system.affects.index(names[i % len(names)]) for i in range(options.n)]
-    wanted = Expression.of_affects(index, len(bench.system.affects), options.strength)
-    faces = _draw(bench, wanted, options)
+    check_prior(session, options.prior)
+    names = read_affects(options.affects, "affects", session.system.affects)
+    index = [session.system.affects.index(names[i % len(names)]) for i in range(options.n)]
+    wanted = Expression.of_affects(index, len(session.system.affects), options.strength)
+    faces = _draw(session, wanted, options)
     for i, face in enumerate(faces):
         place = f"faces/{i:04d}_{file_name(names[i % len(names)])}"
-        bench.album.drawn(place, face, wanted, i)
-    _write_sheet(bench, faces, names, options)
+        session.output.drawn(place, face, wanted, i)
+    _write_sheet(session, faces, names, options)
 
 
-def _draw(bench: Workbench, wanted: Expression, options: RandomOptions) -> Tensor:
+def _draw(session: GenerationSession, wanted: Expression, options: RandomOptions) -> Tensor:
     """(n, 3, S, S) on the CPU."""
     from fexgan_lit.expression import rows_of
     from fexgan_lit.utils.console import stage_bar
 
-    system: Any = bench.system
-    generator, made = torch.Generator().manual_seed(bench.settings.seed), []
-    bench.mark(wanted)
-    with stage_bar(bench.console) as bar:
+    system: Any = session.system
+    generator, made = torch.Generator().manual_seed(session.settings.seed), []
+    session.mark(wanted)
+    with stage_bar(session.console) as bar:
         task = bar.add_task("drawing faces", total=options.n)
         for start in range(0, options.n, _DRAWN):
             part = range(options.n)[start : start + _DRAWN]
@@ -98,7 +98,7 @@ def _draw(bench: Workbench, wanted: Expression, options: RandomOptions) -> Tenso
     return torch.cat(made)
 
 
-def _write_sheet(bench: Workbench, faces: Tensor, names: list[str], options: RandomOptions) -> None:
+def _write_sheet(session: GenerationSession, faces: Tensor, names: list[str], options: RandomOptions) -> None:
     """A column an affect, a row a round of dealing; with one affect the faces fill a square."""
     from fexgan_lit.figures import face_sheet
 
@@ -108,9 +108,9 @@ def _write_sheet(bench: Workbench, faces: Tensor, names: list[str], options: Ran
     cells[: len(faces)] = faces
     cells = cells.unflatten(0, (rows, columns))[:_MOST_ROWS]
     if rows > _MOST_ROWS:
-        bench.say(f"the sheet shows the first {_MOST_ROWS * columns} of {len(faces)} faces")
-    labels = [bench.marked(name, options.strength) for name in names] if len(names) > 1 else [""] * columns
-    title = None if len(names) > 1 else bench.marked(names[0], options.strength)
+        session.say(f"the sheet shows the first {_MOST_ROWS * columns} of {len(faces)} faces")
+    labels = [session.marked(name, options.strength) for name in names] if len(names) > 1 else [""] * columns
+    title = None if len(names) > 1 else session.marked(names[0], options.strength)
     prior = "the fitted prior" if options.prior == "fitted" else "N(0, I)"
     page = face_sheet(cells, [""] * len(cells), labels, title=title)
-    bench.album.picture("sheet.png", page, f"faces drawn from {prior}, seed {bench.settings.seed}")
+    session.output.picture("sheet.png", page, f"faces drawn from {prior}, seed {session.settings.seed}")

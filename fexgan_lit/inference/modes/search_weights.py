@@ -20,7 +20,7 @@ from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
-    from fexgan_lit.inference.session import Workbench
+    from fexgan_lit.inference.session import GenerationSession
     from fexgan_lit.metrics.judges.affect import Judge
     from fexgan_lit.metrics.judges.identity import IdentityJudge
 
@@ -78,42 +78,42 @@ class Trial:
     reading: Reading
 
 
-def learn_lambda(bench: Workbench, options: LambdaOptions) -> None:
+def learn_lambda(session: GenerationSession, options: LambdaOptions) -> None:
     """Search the weights, compare them with the papers' on other faces, and write table, sheet and record.
 
     Raises:
         UserError: unknown affects, a system without gradients, or data that no judge can be trained on.
     """
-    names = read_affects(options.affects, "affects", bench.system.affects)
+    names = read_affects(options.affects, "affects", session.system.affects)
     if len(names) < 2:
         raise UserError(f"affects={options.affects}: these are one affect; expected two or more")
     if options.shift:
-        check_codes(bench, "shift=true")
-    shares = _shares(bench, options, len(names))
-    judge, identity = judges_of(bench)
-    aim = _aim(bench, judge, identity, names, shares, options.keep_identity)
-    trained, held_out = _faces(bench, names, judge, identity, options.faces)
-    found, shifted = _search(bench, aim, trained, names, options)
-    trials = [_trial(bench, aim, held_out, names, "papers", Found(torch.full((len(names),), _PAPERS), None, 0.0))]
-    trials.append(_trial(bench, aim, held_out, names, "learnt", found))
+        check_codes(session, "shift=true")
+    shares = _shares(session, options, len(names))
+    judge, identity = judges_of(session)
+    aim = _aim(session, judge, identity, names, shares, options.keep_identity)
+    trained, held_out = _faces(session, names, judge, identity, options.faces)
+    found, shifted = _search(session, aim, trained, names, options)
+    trials = [_trial(session, aim, held_out, names, "papers", Found(torch.full((len(names),), _PAPERS), None, 0.0))]
+    trials.append(_trial(session, aim, held_out, names, "learnt", found))
     if shifted is not None:
-        trials.append(_trial(bench, aim, held_out, names, "learnt, with shift", shifted))
-    _report(bench, trials, names, shares, judge, identity, (len(trained), len(held_out)))
-    _write_faces(bench, trials, names)
+        trials.append(_trial(session, aim, held_out, names, "learnt, with shift", shifted))
+    _report(session, trials, names, shares, judge, identity, (len(trained), len(held_out)))
+    _write_faces(session, trials, names)
 
 
-def _shares(bench: Workbench, options: LambdaOptions, count: int) -> list[float]:
+def _shares(session: GenerationSession, options: LambdaOptions, count: int) -> list[float]:
     """P shares that add up to 1."""
     given = options.shares or [1 / count] * count
     if len(given) != count:
         raise UserError(f"affects={options.affects}: two names mean one affect, and each has a share")
     total = sum(given)
     if abs(total - 1) > 1e-6:
-        bench.say(f"shares add up to {total:g}; taken in proportion")
+        session.say(f"shares add up to {total:g}; taken in proportion")
     return [share / total for share in given]
 
 
-def judges_of(bench: Workbench) -> tuple[Judge, IdentityJudge | None]:
+def judges_of(session: GenerationSession) -> tuple[Judge, IdentityJudge | None]:
     """The judges of the run's data, from the cache or trained, and what their word is worth.
 
     Raises:
@@ -124,21 +124,21 @@ def judges_of(bench: Workbench) -> tuple[Judge, IdentityJudge | None]:
     from fexgan_lit.utils.cache import cache_root
     from fexgan_lit.utils.console import stages
 
-    data = bench.data
+    data = session.data
     if not data.labelled:
-        raise UserError(f"mode={bench.settings.mode}: the data of the run have no affects, so no judge can see any")
+        raise UserError(f"mode={session.settings.mode}: the data of the run have no affects, so no judge can see any")
     shared: dict[str, Any] = {
-        "image_size": bench.run.dataset.image_size, "cache_dir": cache_root(bench.run.dataset.cache_dir),
-        "key": data.key, "device": bench.system.device,
+        "image_size": session.run.dataset.image_size, "cache_dir": cache_root(session.run.dataset.cache_dir),
+        "key": data.key, "device": session.system.device,
     }  # fmt: skip
-    with stages(bench.console) as stage:
+    with stages(session.console) as stage:
         judge = load_or_train_judge(data.train, data.val, progress=_told(stage("training the judge")), **shared)
         identity = None
         if can_tell_people(data.train):
             told = _told(stage("training the judge of identity"))
             identity = load_or_train_identity_judge(data.train, data.val, progress=told, **shared)
     if judge.affect_accuracy is None or judge.affect_accuracy < _FLOOR:
-        bench.say(f"a judge that names fewer than {_FLOOR:.0%} of true held-out frames rightly is a poor measure")
+        session.say(f"a judge that names fewer than {_FLOOR:.0%} of true held-out frames rightly is a poor measure")
     return judge, identity
 
 
@@ -148,28 +148,33 @@ def _told(progress: Callable[[int, int], None]) -> Callable[..., None]:
 
 
 def _aim(
-    bench: Workbench, judge: Judge, identity: IdentityJudge | None, names: list[str], shares: list[float], keep: float
+    session: GenerationSession,
+    judge: Judge,
+    identity: IdentityJudge | None,
+    names: list[str],
+    shares: list[float],
+    keep: float,
 ) -> Aim:
     asked = torch.zeros(len(judge.affects))
     asked[[judge.affects.index(name) for name in names]] = torch.tensor(shares)
-    return Aim(bench.system, judge.net, None if identity is None else identity.net, asked, keep)
+    return Aim(session.system, judge.net, None if identity is None else identity.net, asked, keep)
 
 
 def _faces(
-    bench: Workbench, names: list[str], judge: Judge, identity: IdentityJudge | None, most: int
+    session: GenerationSession, names: list[str], judge: Judge, identity: IdentityJudge | None, most: int
 ) -> tuple[Faces, Faces]:
     """Neutral frames to search on and others to measure on: of both splits, else of other takes."""
-    data = bench.data
+    data = session.data
     if data.val is not None and len(data.val) >= 2:
         splits = [(data.train, _calm_rows(data.train)), (data.val, _calm_rows(data.val))]
-        bench.say("searched on frames of the training split, measured on frames of the validation split")
+        session.say("searched on frames of the training split, measured on frames of the validation split")
     else:
         rows = _calm_rows(data.train)
         if len(rows) < 2:
             raise UserError(f"mode=lambda: {len(rows)} frames; expected two or more, to measure on others")
         splits = [(data.train, rows[::2]), (data.train, rows[1::2])]
-        bench.say("the run held no frames back: searched on every other frame, measured on those between")
-    first, second = (_gather(bench, frames, _spread(rows, most), names, judge, identity) for frames, rows in splits)
+        session.say("the run held no frames back: searched on every other frame, measured on those between")
+    first, second = (_gather(session, frames, _spread(rows, most), names, judge, identity) for frames, rows in splits)
     return first, second
 
 
@@ -186,25 +191,30 @@ def _spread(rows: np.ndarray, most: int) -> np.ndarray:
 
 
 def _gather(
-    bench: Workbench, frames: FrameSet, rows: np.ndarray, names: list[str], judge: Judge, identity: IdentityJudge | None
+    session: GenerationSession,
+    frames: FrameSet,
+    rows: np.ndarray,
+    names: list[str],
+    judge: Judge,
+    identity: IdentityJudge | None,
 ) -> Faces:
     """The frames `rows` as faces to ask for a blend."""
-    other = bench.with_frames(frames, rows)
+    other = session.with_frames(frames, rows)
     images = other.sources.images
     people = torch.tensor([judge.identities.index(frames.identities[i]) for i in frames.identity[rows]])
-    landmarks = other.own("landmarks") if "landmarks" in bench.system.reads else None
+    landmarks = other.own("landmarks") if "landmarks" in session.system.reads else None
     ways = tuple(way_to(other, name) for name in names)
     return Faces(images, other.shown, ways, landmarks, None if identity is None else identity.embed(images), people)
 
 
 def _search(
-    bench: Workbench, aim: Aim, faces: Faces, names: list[str], options: LambdaOptions
+    session: GenerationSession, aim: Aim, faces: Faces, names: list[str], options: LambdaOptions
 ) -> tuple[Found, Found | None]:
     """The weights, and where asked for the weights with a shift."""
     from fexgan_lit.utils.console import stage_bar
 
-    seed = bench.settings.seed
-    with stage_bar(bench.console) as bar:
+    seed = session.settings.seed
+    with stage_bar(session.console) as bar:
         task = bar.add_task("searching lambda", total=options.steps * (options.restarts + options.shift))
 
         def told(steps: int) -> None:
@@ -213,18 +223,18 @@ def _search(
         found = search(aim, faces, [_PAPERS] * len(names), options.steps, options.restarts, seed, told)
         shifted = with_shift(aim, faces, found, options.steps, seed, told) if options.shift else None
     if float(found.weights.max()) >= LARGEST:
-        bench.say(f"a weight stands at its limit of {LARGEST:g}: the run hardly shows that affect beside the other")
+        session.say(f"a weight stands at its limit of {LARGEST:g}: the run hardly shows that affect beside the other")
     return found, shifted
 
 
-def _trial(bench: Workbench, aim: Aim, faces: Faces, names: list[str], name: str, found: Found) -> Trial:
-    index = [bench.system.affects.index(affect) for affect in names]
+def _trial(session: GenerationSession, aim: Aim, faces: Faces, names: list[str], name: str, found: Found) -> Trial:
+    index = [session.system.affects.index(affect) for affect in names]
     weights = {affect: round(float(w), 4) for affect, w in zip(names, found.weights, strict=True)}
     return Trial(name, Blend(weights, found.shift), read(aim, faces, index, found.weights, found.shift))
 
 
 def _report(
-    bench: Workbench, trials: list[Trial], names: list[str], shares: list[float], judge: Judge,
+    session: GenerationSession, trials: list[Trial], names: list[str], shares: list[float], judge: Judge,
     identity: IdentityJudge | None, counts: tuple[int, int],
 ) -> None:  # fmt: skip
     """The table on the terminal and as a file; everything in the record, with how to use what was found."""
@@ -240,14 +250,14 @@ def _report(
         judge.describe(), *([identity.describe()] if identity is not None else []),
     )  # fmt: skip
     table = TextTable(about, header, rows, notes=notes)
-    bench.console.print(table.rich())
-    bench.album.text(TABLE, table.markdown(), "the papers' lambda and the learnt one, as the judges see them")
+    session.console.print(table.rich())
+    session.output.text(TABLE, table.markdown(), "the papers' lambda and the learnt one, as the judges see them")
     best = trials[-1].blend
     use = f"'affects={{{', '.join(f'{name}: {weight:g}' for name, weight in best.weights.items())}}}'"
     if best.shift is not None:
-        use = f"affects={bench.album.folder / RECORD}"
-    bench.say(f"use it: mode=blend {use}")
-    bench.album.measured[LEARNT] = {
+        use = f"affects={session.output.folder / RECORD}"
+    session.say(f"use it: mode=blend {use}")
+    session.output.measured[LEARNT] = {
         "weights": best.weights, "shift": None if best.shift is None else best.shift.tolist(),
         "shares": dict(zip(names, shares, strict=True)), "judges": list(notes[2:]),
         "searched_on": counts[0], "measured_on": counts[1],
@@ -267,18 +277,18 @@ def _rounded(blend: Blend) -> str:
     return replace(blend, weights={name: round(w, 2) for name, w in blend.weights.items()}).label
 
 
-def _write_faces(bench: Workbench, trials: list[Trial], names: list[str]) -> None:
+def _write_faces(session: GenerationSession, trials: list[Trial], names: list[str]) -> None:
     """Reference faces with each affect alone, with the papers' lambda and with the learnt one."""
     alone = [Trial("", Blend({name: 1.0}), trials[0].reading) for name in names]
     columns = [*alone, *trials]
-    wanted: list[Expression] = [of_affects(bench, trial.blend.weights) for trial in columns]
-    labels = [_label(bench, trial) for trial in columns]
+    wanted: list[Expression] = [of_affects(session, trial.blend.weights) for trial in columns]
+    labels = [_label(session, trial) for trial in columns]
     places = [file_name(trial.name or trial.blend.label) for trial in columns]
-    makers = [painter(bench, trial.blend) for trial in columns]
-    write_columns(bench, wanted, places, labels, "each affect alone, both by the papers and as learnt", makers)
+    makers = [painter(session, trial.blend) for trial in columns]
+    write_columns(session, wanted, places, labels, "each affect alone, both by the papers and as learnt", makers)
 
 
-def _label(bench: Workbench, trial: Trial) -> str:
+def _label(session: GenerationSession, trial: Trial) -> str:
     """A label of the sheet, with two digits a weight."""
     text = f"{trial.name}: {_rounded(trial.blend)}" if trial.name else _rounded(trial.blend)
-    return bench.marked(text, max(trial.blend.weights.values()))
+    return session.marked(text, max(trial.blend.weights.values()))

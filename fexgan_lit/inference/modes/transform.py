@@ -17,7 +17,7 @@ from fexgan_lit.inference.faces import MOST_FACES
 from fexgan_lit.inference.output import file_name, sheet_of_identities
 
 if TYPE_CHECKING:
-    from fexgan_lit.inference.session import Painter, Workbench
+    from fexgan_lit.inference.session import GenerationSession, Painter
 
 #: A strength above this is a slip of the keyboard.
 STRONGEST = 10.0
@@ -46,52 +46,52 @@ def strength_problems(strength: float) -> list[str]:
     return [] if fine else [f"strength={strength:g}: expected 0..{STRONGEST:g}, 1 for the affect as the data show it"]
 
 
-def transform(bench: Workbench, options: TransformOptions) -> None:
+def transform(session: GenerationSession, options: TransformOptions) -> None:
     """Every face with every affect, as PNG and on a sheet; with `paste=true` also back in its picture."""
-    names = read_affects(options.affects, "affects", bench.system.affects)
-    wanted = [of_affects(bench, {name: options.strength}) for name in names]
+    names = read_affects(options.affects, "affects", session.system.affects)
+    wanted = [of_affects(session, {name: options.strength}) for name in names]
     labels = [name if options.strength == 1 else f"{name} {options.strength:g}" for name in names]
-    labels = [bench.marked(label, options.strength) for label in labels]
+    labels = [session.marked(label, options.strength) for label in labels]
     places = [f"{file_name(name)}_{options.strength:.2f}" for name in names]
-    write_columns(bench, wanted, places, labels, "affects on the faces that came in")
+    write_columns(session, wanted, places, labels, "affects on the faces that came in")
 
 
 def write_columns(
-    bench: Workbench, wanted: Sequence[Expression], places: Sequence[str], labels: Sequence[str], shows: str,
+    session: GenerationSession, wanted: Sequence[Expression], places: Sequence[str], labels: Sequence[str], shows: str,
     makers: Sequence[Painter | None] | None = None,
 ) -> None:  # fmt: skip
     """Give every face each of C expressions and write it as soon as it is painted; the first faces on a sheet.
 
     Args:
-        bench: with N faces.
+        session: with N faces.
         wanted: C expressions (N, ...).
         places: C names of files.
         labels: C labels of the sheet.
         shows: what the sheet shows, for the record.
         makers: C ways of painting; None is the system's own for all.
     """
-    sources = bench.sources
+    sources = session.sources
     inputs = to_uint8(sources.images)
     for i, name in enumerate(sources.names):
-        bench.album.face(f"faces/{file_name(name)}/input", inputs[i], name, None)
+        session.output.face(f"faces/{file_name(name)}/input", inputs[i], name, None)
     first = sources.select(range(min(len(sources), MOST_FACES)))
     cells = torch.empty(len(first), len(wanted), *sources.images.shape[1:])
     for c, column in enumerate(wanted):
         make = makers[c] if makers is not None else None
         what = f"painting {labels[c]} ({c + 1} of {len(wanted)})"
-        for rows, faces in bench.painted(np.arange(len(sources)), column, what, make):
-            _write(bench, faces, rows, column, places[c])
+        for rows, faces in session.painted(np.arange(len(sources)), column, what, make):
+            _write(session, faces, rows, column, places[c])
             on_sheet = max(0, min(rows.stop, len(first)) - rows.start)
             cells[rows.start : rows.start + on_sheet, c] = faces[:on_sheet]
     if len(first) < len(sources):
-        bench.say(f"the sheet shows the first {len(first)} of {len(sources)} faces")
-    sheet_of_identities(bench.album, first, cells, labels, shows)
-    if bench.placed is not None:
-        bench.placed.put_back(bench.album, sources.names, places, bench.console)
+        session.say(f"the sheet shows the first {len(first)} of {len(sources)} faces")
+    sheet_of_identities(session.output, first, cells, labels, shows)
+    if session.placed is not None:
+        session.placed.put_back(session.output, sources.names, places, session.console)
 
 
-def _write(bench: Workbench, faces: Tensor, rows: range, wanted: Expression, place: str) -> None:
+def _write(session: GenerationSession, faces: Tensor, rows: range, wanted: Expression, place: str) -> None:
     pixels = to_uint8(faces)
     for number, row in enumerate(rows):
-        name = bench.sources.names[row]
-        bench.album.face(f"faces/{file_name(name)}/{place}", pixels[number], name, wanted, row)
+        name = session.sources.names[row]
+        session.output.face(f"faces/{file_name(name)}/{place}", pixels[number], name, wanted, row)

@@ -21,7 +21,7 @@ SIDECARS = (".yaml", ".yml", ".json")
 
 
 @dataclass
-class OwnJudgeSettings:
+class ExternalJudgeSettings:
     """What a user says of a judge of theirs; a file of the same name ending in .yaml, .yml or .json may say it, too.
 
     Attributes:
@@ -80,7 +80,7 @@ class OwnJudgeSettings:
         return wrong
 
 
-def declared(settings: OwnJudgeSettings) -> OwnJudgeSettings:
+def declared(settings: ExternalJudgeSettings) -> ExternalJudgeSettings:
     """`settings` with what the file beside the judge says where they say nothing, and defaults where neither does.
 
     Raises:
@@ -89,7 +89,7 @@ def declared(settings: OwnJudgeSettings) -> OwnJudgeSettings:
     beside = _beside(Path(settings.path).expanduser()) if settings.path is not None else None
     said = _sidecar(beside) if beside is not None else {}
     given = {name: value for name, value in vars(settings).items() if value is not None}
-    return OwnJudgeSettings(**{"colour": "rgb", "output": "logits", "scale": 1.0, **said, **given})
+    return ExternalJudgeSettings(**{"colour": "rgb", "output": "logits", "scale": 1.0, **said, **given})
 
 
 def _beside(path: Path) -> Path | None:
@@ -101,7 +101,7 @@ def _sidecar(path: Path) -> dict[str, Any]:
     """What the file `path` declares."""
     import yaml
 
-    known = [name for name in vars(OwnJudgeSettings()) if name != "path"]
+    known = [name for name in vars(ExternalJudgeSettings()) if name != "path"]
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))  # every JSON file is YAML
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -117,7 +117,7 @@ def _typed(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    schema = OmegaConf.structured(OwnJudgeSettings)
+    schema = OmegaConf.structured(ExternalJudgeSettings)
     for name, value in content.items():
         try:
             schema[name] = value
@@ -142,7 +142,7 @@ class OwnReading(NamedTuple):
 
 
 @dataclass
-class OwnJudge:
+class ExternalJudge:
     """A user's network and what they declared of it.
 
     Attributes:
@@ -152,7 +152,7 @@ class OwnJudge:
     """
 
     network: Network
-    settings: OwnJudgeSettings
+    settings: ExternalJudgeSettings
     name: str
 
     def raw(self, images: Tensor, batch_size: int = 256) -> Tensor:
@@ -233,7 +233,7 @@ class OwnAffectJudge:
         n_held_out: frames behind it.
     """
 
-    judge: OwnJudge
+    judge: ExternalJudge
     affects: tuple[str, ...]
     columns: list[int]
     unused: tuple[str, ...] = ()
@@ -241,7 +241,7 @@ class OwnAffectJudge:
     n_held_out: int = 0
 
     @classmethod
-    def of(cls, judge: OwnJudge, affects: Sequence[str]) -> OwnAffectJudge:
+    def of(cls, judge: ExternalJudge, affects: Sequence[str]) -> OwnAffectJudge:
         """Match the declared classes to `affects` by name, built-in aliases included.
 
         Raises:
@@ -291,7 +291,7 @@ class OwnUnitJudge:
         n_held_out: frames behind them.
     """
 
-    judge: OwnJudge
+    judge: ExternalJudge
     columns: list[int]
     units: list[int]
     au_errors: list[float] | None = None
@@ -303,7 +303,7 @@ class OwnUnitJudge:
         self.missing = tuple(unit for i, unit in enumerate(ACTION_UNITS) if i not in self.units)
 
     @classmethod
-    def of(cls, judge: OwnJudge) -> OwnUnitJudge:
+    def of(cls, judge: ExternalJudge) -> OwnUnitJudge:
         """Match the declared classes, such as 12, AU12 or AU12_r, to `ACTION_UNITS`.
 
         Raises:
@@ -359,12 +359,12 @@ class OwnIdentityJudge:
         n_held_out: frames behind it.
     """
 
-    judge: OwnJudge
+    judge: ExternalJudge
     rank1: float | None = None
     n_held_out: int = 0
 
     @classmethod
-    def of(cls, judge: OwnJudge) -> OwnIdentityJudge:
+    def of(cls, judge: ExternalJudge) -> OwnIdentityJudge:
         """Check that it gives one vector a picture.
 
         Raises:

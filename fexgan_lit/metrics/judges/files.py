@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fexgan_lit.metrics.judges.external import COLOURS, Network, OwnJudge, OwnJudgeSettings, declared
+from fexgan_lit.metrics.judges.external import COLOURS, ExternalJudge, ExternalJudgeSettings, Network, declared
 from fexgan_lit.utils.errors import UserError
 
 HOW_TO_EXPORT = (
@@ -26,7 +26,7 @@ HOW_TO_EXPORT = (
 )
 
 
-def load_own_judge(settings: OwnJudgeSettings, section: str, needs_classes: bool = True) -> OwnJudge:
+def load_own_judge(settings: ExternalJudgeSettings, section: str, needs_classes: bool = True) -> ExternalJudge:
     """The judge `settings` declare, with what the file beside it says.
 
     Args:
@@ -45,10 +45,10 @@ def load_own_judge(settings: OwnJudgeSettings, section: str, needs_classes: bool
     path = Path(full.path or "").expanduser()
     if not path.is_file():
         raise UserError(f"{section}.path={full.path}: there is no such file")
-    return OwnJudge(_load(path, full, section), full, path.name)
+    return ExternalJudge(_load(path, full, section), full, path.name)
 
 
-def own_judge(module: nn.Module, settings: OwnJudgeSettings, needs_classes: bool = True) -> OwnJudge:
+def own_judge(module: nn.Module, settings: ExternalJudgeSettings, needs_classes: bool = True) -> ExternalJudge:
     """The judge made of a torch module in evaluation mode on the CPU, for use from Python.
 
     Raises:
@@ -58,10 +58,10 @@ def own_judge(module: nn.Module, settings: OwnJudgeSettings, needs_classes: bool
     problems = full.problems(type(module).__name__, needs_classes)
     if problems:
         raise UserError("the judge cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
-    return OwnJudge(module.cpu().eval(), full, type(module).__name__)
+    return ExternalJudge(module.cpu().eval(), full, type(module).__name__)
 
 
-def _load(path: Path, settings: OwnJudgeSettings, section: str) -> Network:
+def _load(path: Path, settings: ExternalJudgeSettings, section: str) -> Network:
     if path.suffix.lower() == ".onnx":
         return _onnx(path, settings, section)
     if not is_torchscript(path):
@@ -91,7 +91,7 @@ def is_torchscript(path: Path) -> bool:
     return any("/code/" in name for name in names) and any(name.endswith("/constants.pkl") for name in names)
 
 
-def _onnx(path: Path, settings: OwnJudgeSettings, section: str) -> Network:
+def _onnx(path: Path, settings: ExternalJudgeSettings, section: str) -> Network:
     try:
         import onnxruntime
     except ImportError as error:
@@ -117,7 +117,7 @@ def _onnx(path: Path, settings: OwnJudgeSettings, section: str) -> Network:
     return network
 
 
-def _check_ends(session: Any, path: Path, settings: OwnJudgeSettings, section: str) -> None:
+def _check_ends(session: Any, path: Path, settings: ExternalJudgeSettings, section: str) -> None:
     """Refuse a graph whose inputs and outputs are not those of a judge with this declaration."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(outputs) != 1:

@@ -17,10 +17,10 @@ from fexgan_lit.metrics.calibration import Calibration, calibration
 from fexgan_lit.metrics.judges.affect import Judge, JudgeRecipe
 from fexgan_lit.metrics.judges.cache import load_or_train_judge
 from fexgan_lit.metrics.judges.external import (
+    ExternalJudge,
+    ExternalJudgeSettings,
     OwnAffectJudge,
     OwnIdentityJudge,
-    OwnJudge,
-    OwnJudgeSettings,
     OwnUnitJudge,
 )
 from fexgan_lit.metrics.judges.files import load_own_judge
@@ -51,15 +51,15 @@ MOST_HELD_OUT = 4096
 class OwnJudges:
     """Networks of the user that take the place of those trained here; None: train ours."""
 
-    affect: OwnJudge | None = None
-    aus: OwnJudge | None = None
-    identity: OwnJudge | None = None
+    affect: ExternalJudge | None = None
+    aus: ExternalJudge | None = None
+    identity: ExternalJudge | None = None
 
 
 def load_own_judges(
-    affect: OwnJudgeSettings | None = None,
-    aus: OwnJudgeSettings | None = None,
-    identity: OwnJudgeSettings | None = None,
+    affect: ExternalJudgeSettings | None = None,
+    aus: ExternalJudgeSettings | None = None,
+    identity: ExternalJudgeSettings | None = None,
 ) -> OwnJudges:
     """The judges whose settings (`metrics.affect_judge`, `metrics.au_judge`, `metrics.identity_judge`) give a path.
 
@@ -76,7 +76,7 @@ def load_own_judges(
 
 
 @dataclass
-class JudgeBench:
+class JudgePanel:
     """All judges of a data set.
 
     Attributes:
@@ -116,7 +116,7 @@ class JudgeBench:
         """Unit embeddings (N, E); None without an identity judge."""
         return self.identity.embed(images) if self.identity is not None else None
 
-    def to(self, device: torch.device | str) -> JudgeBench:
+    def to(self, device: torch.device | str) -> JudgePanel:
         """Move the judges trained here; the user's own stay on the CPU. Returns the bench itself."""
         for judge in (self.affect, self.geometry, self.identity):
             if isinstance(judge, Judge | GeometryJudge | IdentityJudge):
@@ -223,7 +223,7 @@ def load_or_train_judges(
     own: OwnJudges | None = None,
     device: torch.device | str = "cpu",
     progress: BenchProgress | None = None,
-) -> JudgeBench:
+) -> JudgePanel:
     """Every judge this data allows, from the cache or trained; the user's own take their places.
 
     Args:
@@ -258,7 +258,7 @@ def load_or_train_judges(
             progress=told,
         )
 
-    bench = JudgeBench(affect or ready(load_or_train_judge, "affect"), identity=identity, units=units)
+    bench = JudgePanel(affect or ready(load_or_train_judge, "affect"), identity=identity, units=units)
     if can_read_geometry(train) and (units is None or train.landmarks is not None):
         bench.geometry = ready(load_or_train_geometry_judge, "geometry")
     if identity is None and can_tell_people(train):

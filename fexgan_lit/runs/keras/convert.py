@@ -79,7 +79,7 @@ def run_config(settings: ConvertSettings) -> DictConfig:
     dataset, size = settings.trained_on or TRAINED_ON[settings.name], settings.model.get("image_size", 128)
     overrides = [f"model={settings.name}", f"dataset={dataset}", f"dataset.image_size={size}"]
     try:
-        if GlobalHydra.instance().is_initialized():  # the door was composed by Hydra
+        if GlobalHydra.instance().is_initialized():  # the command was composed by Hydra
             cfg = compose("train", overrides)
         else:
             with initialize_config_dir(str(conf_folder()), version_base="1.3"):

@@ -32,7 +32,7 @@ _NAMED = 3
 
 
 @dataclass
-class Workshop:
+class SweepContext:
     """Hydra's pieces for one sweep.
 
     Attributes:
@@ -114,7 +114,7 @@ class Workshop:
         return max(1, cores() // workers)
 
 
-def check_settings(workshop: Workshop, settings: Sequence[Setting]) -> list[dict[str, Any]]:
+def check_settings(sweep_context: SweepContext, settings: Sequence[Setting]) -> list[dict[str, Any]]:
     """Compose every setting and check it as the run itself would, before the first one starts.
 
     Returns:
@@ -130,7 +130,7 @@ def check_settings(workshop: Workshop, settings: Sequence[Setting]) -> list[dict
     trees: list[dict[str, Any]] = []
     for setting in settings:
         try:
-            config = workshop.compose(setting.overrides)
+            config = sweep_context.compose(setting.overrides)
             tree: Any = OmegaConf.to_container(config, resolve=True)
             trust(foreign_packages(tree))  # of a command, which may name any class
             train_settings(config)

@@ -12,9 +12,9 @@ from filelock import FileLock
 
 from fexgan_lit.runs.result import RESULT
 from fexgan_lit.runs.sweeps.axes import Setting, combine, make_axis, split_overrides, sweep_name, values_of
-from fexgan_lit.runs.sweeps.compose import Workshop, check_settings
+from fexgan_lit.runs.sweeps.compose import SweepContext, check_settings
 from fexgan_lit.runs.sweeps.launcher import Launching
-from fexgan_lit.runs.sweeps.progress import ENDED, News, standing
+from fexgan_lit.runs.sweeps.progress import ENDED, SweepProgress, standing
 from fexgan_lit.runs.sweeps.record import SweepRecord, common_base, identity, join, read_record, runs_of
 from fexgan_lit.utils.errors import UserError
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 RECORD_LOCK = ".sweep.lock"
 
 
-def run_grid(workshop: Workshop, arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
+def run_grid(sweep_context: SweepContext, arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Run what is missing of the grid, report on all of it, and exit with 1 where a run failed.
 
     Raises:
@@ -36,25 +36,25 @@ def run_grid(workshop: Workshop, arguments: Sequence[str]) -> dict[str, dict[str
     from fexgan_lit.utils.console import train_console
 
     console = train_console()
-    constant, varying = split_overrides(arguments, workshop.parser)
-    axes = [make_axis(override, workshop.parser) for override in varying]
+    constant, varying = split_overrides(arguments, sweep_context.parser)
+    axes = [make_axis(override, sweep_context.parser) for override in varying]
     settings, doubles = combine(axes, constant)
-    base = common_base(check_settings(workshop, settings), [axis.key for axis in axes])
-    record = SweepRecord(workshop.command, values_of(axes), base, "grid", runs_of(settings))
-    folder, notes = open_folder(workshop, record)
+    base = common_base(check_settings(sweep_context, settings), [axis.key for axis in axes])
+    record = SweepRecord(sweep_context.command, values_of(axes), base, "grid", runs_of(settings))
+    folder, notes = open_folder(sweep_context, record)
     if doubles:
         notes.append(f"doubles    {doubles} of the {len(settings) + doubles} combinations came twice and run once")
-    return work(workshop, folder, settings, notes, console)
+    return work(sweep_context, folder, settings, notes, console)
 
 
-def open_folder(workshop: Workshop, record: SweepRecord) -> tuple[Path, list[str]]:
+def open_folder(sweep_context: SweepContext, record: SweepRecord) -> tuple[Path, list[str]]:
     """The folder of the sweep with its record written, and what there is to say of it.
 
     Raises:
         UserError: it holds another sweep, or cannot be written.
     """
-    name = workshop.config.name or sweep_name(record.axes, distinguishing(record))
-    folder = workshop.place(str(name)).resolve()
+    name = sweep_context.config.name or sweep_name(record.axes, distinguishing(record))
+    folder = sweep_context.place(str(name)).resolve()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / RECORD_LOCK):
@@ -79,20 +79,20 @@ def distinguishing(record: SweepRecord) -> list[Any]:
 
 
 def work(
-    workshop: Workshop, folder: Path, settings: Sequence[Setting], notes: Sequence[str], console: Console
+    sweep_context: SweepContext, folder: Path, settings: Sequence[Setting], notes: Sequence[str], console: Console
 ) -> dict[str, dict[str, Any]]:
     """Launch the runs that have not ended, and close the sweep."""
-    shown = [str(text).partition(":")[2] for text in workshop.config.sweep.objectives]
-    news = News(console, folder, len(settings), workshop.launcher_name == "basic", shown)
+    shown = [str(text).partition(":")[2] for text in sweep_context.config.sweep.objectives]
+    sweep_progress = SweepProgress(console, folder, len(settings), sweep_context.launcher_name == "basic", shown)
     standings = {setting.name: standing(folder / setting.name) for setting in settings}
-    news.opening(f"{len(settings)} runs", standings, notes)
+    sweep_progress.opening(f"{len(settings)} runs", standings, notes)
     missing = [setting for setting in settings if standings[setting.name] not in ENDED]
     results = {name: {"status": status, "error": None} for name, status in standings.items() if status in ENDED}
     if missing:
-        launching = Launching(workshop, workshop.make_launcher(folder), folder, news)
+        launching = Launching(sweep_context, sweep_context.make_launcher(folder), folder, sweep_progress)
         forget_failures(folder, missing)
         results |= attended(lambda launch: launch.run(missing), launching)
-    close(workshop, folder, news, results, console)
+    close(sweep_context, folder, sweep_progress, results, console)
     return results
 
 
@@ -101,7 +101,7 @@ def attended(work_off: Callable[[Launching], T], launching: Launching) -> T:
     try:
         return work_off(launching)
     except (KeyboardInterrupt, SystemExit):
-        launching.news.stopped()
+        launching.sweep_progress.stopped()
         sys.exit(130)
 
 
@@ -113,12 +113,13 @@ def forget_failures(folder: Path, settings: Sequence[Setting]) -> None:
 
 
 def close(
-    workshop: Workshop, folder: Path, news: News, results: dict[str, dict[str, Any]], console: Console
+    sweep_context: SweepContext, folder: Path, sweep_progress: SweepProgress, results: dict[str, dict[str, Any]],
+    console: Console,
 ) -> None:  # fmt: skip
     """Summary and report; exit code 1 where a run failed."""
-    good = news.closing(results)
+    good = sweep_progress.closing(results)
     try:
-        workshop.write_report(folder, console)
+        sweep_context.write_report(folder, console)
     except Exception as error:  # the runs are what counts, and they are on disk
         console.print(f"  no report: {error}; python -m fexgan_lit.report sweep={folder} tries again", markup=False)
     if not good:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
     from hydra.plugins.launcher import Launcher
 
-    from fexgan_lit.runs.sweeps.compose import Workshop
-    from fexgan_lit.runs.sweeps.progress import News
+    from fexgan_lit.runs.sweeps.compose import SweepContext
+    from fexgan_lit.runs.sweeps.progress import SweepProgress
 
 #: How submitit and Ray call the death of a worker; joblib raises a BrokenExecutor.
 _DEATHS = ("UncompletedJobError", "FailedJobError", "WorkerCrashedError", "RayActorError", "OutOfMemoryError")
@@ -42,16 +42,16 @@ class Launching:
     """Runs the settings of one sweep.
 
     Attributes:
-        workshop: of the sweep.
+        sweep_context: of the sweep.
         launcher: Hydra's.
         folder: of the sweep.
-        news: what the terminal says meanwhile.
+        sweep_progress: what the terminal says meanwhile.
     """
 
-    workshop: Workshop
+    sweep_context: SweepContext
     launcher: Launcher
     folder: Path
-    news: News
+    sweep_progress: SweepProgress
     deaths: Counter[str] = field(default_factory=Counter)
     started: int = 0
 
@@ -83,19 +83,19 @@ class Launching:
                     self.await_siblings(setting)
                     if (ended := read_result(self.folder / setting.name)) is not None:
                         results[setting.name] = vars(ended)
-                        self.news.look([setting.name])
+                        self.sweep_progress.look([setting.name])
                 waiting = [s for s in waiting if s.name not in results]
             together = [s for s in waiting if self.deaths[s.name] < _STARTS_TOGETHER]
-            if self.workshop.launcher_name == "basic":
+            if self.sweep_context.launcher_name == "basic":
                 together = together[:1]
             if waiting:
                 yield together or waiting[:1]
 
     def launch(self, batch: Sequence[Setting]) -> dict[str, dict[str, Any]]:
         """Hand the runs to the launcher and wait for them."""
-        overrides = [self.workshop.job(self.folder, setting) for setting in batch]
+        overrides = [self.sweep_context.job(self.folder, setting) for setting in batch]
         first, self.started = self.started, self.started + len(batch)
-        with self.news.during(batch):
+        with self.sweep_progress.during(batch):
             returns = self.launcher.launch(overrides, initial_job_idx=first)
         pairs = zip(batch, returns, strict=True)
         return {setting.name: self.result(setting, returned) for setting, returned in pairs}
@@ -118,7 +118,7 @@ class Launching:
             died = WorkerDiedError(f"the worker died: killed, or out of memory ({' '.join(str(error).split())[:300]})")
             record_failure(self.folder / batch[0].name, died)
         else:
-            self.news.death(begun)
+            self.sweep_progress.death(begun)
 
     def await_siblings(self, setting: Setting) -> None:
         """Wait while another worker of the broken launch still trains the run."""

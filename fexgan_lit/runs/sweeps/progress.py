@@ -34,7 +34,7 @@ def standing(folder: Path) -> str:
     return "half-done" if RunFolder(folder).last.is_file() else "not begun"
 
 
-class News:
+class SweepProgress:
     """Lines about the runs of one sweep.
 
     Args:

@@ -12,10 +12,10 @@ from filelock import FileLock
 from fexgan_lit.runs.config import SweepSettings
 from fexgan_lit.runs.result import RunResult, read_result
 from fexgan_lit.runs.sweeps.axes import Setting, short_keys, written
-from fexgan_lit.runs.sweeps.compose import Workshop, check_settings
+from fexgan_lit.runs.sweeps.compose import SweepContext, check_settings
 from fexgan_lit.runs.sweeps.grid import RECORD_LOCK, attended, close, forget_failures, open_folder
 from fexgan_lit.runs.sweeps.launcher import Launching
-from fexgan_lit.runs.sweeps.progress import News, standing
+from fexgan_lit.runs.sweeps.progress import SweepProgress, standing
 from fexgan_lit.runs.sweeps.record import SweepRecord, common_base, read_record, runs_of
 from fexgan_lit.utils.errors import UserError
 
@@ -33,27 +33,27 @@ class Search:
     """One search.
 
     Attributes:
-        workshop: Hydra's pieces.
+        sweep_context: Hydra's pieces.
         folder: of the sweep.
         settings: of the search.
         constant: overrides that are the same in every trial.
         space: what varies.
         study: Optuna's record of the trials.
-        news: what the terminal says.
+        sweep_progress: what the terminal says.
     """
 
-    workshop: Workshop
+    sweep_context: SweepContext
     folder: Path
     settings: SweepSettings
     constant: list[str]
     space: list[Dimension]
     study: optuna.Study
-    news: News
+    sweep_progress: SweepProgress
 
     def setting(self, number: int, params: Mapping[str, Any]) -> Setting:
         """The run of a trial; its number keeps its name apart where the rounded values are the same."""
         overrides = [dimension.override(params[dimension.option]) for dimension in self.space]
-        parsed = self.workshop.parser.parse_overrides(overrides)
+        parsed = self.sweep_context.parser.parse_overrides(overrides)
         values = {d.option: override.value() for d, override in zip(self.space, parsed, strict=True)}
         return Setting(trial_name(number, values), values, (*self.constant, *overrides))
 
@@ -110,7 +110,7 @@ class Search:
             tried |= set(batch)
 
 
-def run_search(workshop: Workshop, arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
+def run_search(sweep_context: SweepContext, arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Run the trials that are still to come, report on all of them, and exit with 1 where a run failed.
 
     Raises:
@@ -121,26 +121,30 @@ def run_search(workshop: Workshop, arguments: Sequence[str]) -> dict[str, dict[s
     from fexgan_lit.utils.console import train_console
 
     console = train_console()
-    constant, space = make_space(workshop.config, arguments, workshop.parser)
-    trees = check_settings(workshop, probe_settings(space, constant))
-    settings = search_settings(trees[0], workshop.launcher_name)
+    constant, space = make_space(sweep_context.config, arguments, sweep_context.parser)
+    trees = check_settings(sweep_context, probe_settings(space, constant))
+    settings = search_settings(trees[0], sweep_context.launcher_name)
     base = common_base(trees, [dimension.option for dimension in space])
     axes = {dimension.option: dimension.text for dimension in space}
-    folder, notes = open_folder(workshop, SweepRecord(workshop.command, axes, base, "optuna", {}, settings.directions))
+    folder, notes = open_folder(
+        sweep_context, SweepRecord(sweep_context.command, axes, base, "optuna", {}, settings.directions)
+    )
     study = open_study(folder, settings)
-    news = News(console, folder, settings.trials, workshop.launcher_name == "basic", list(settings.directions))
-    search = Search(workshop, folder, settings, constant, space, study, news)
+    sweep_progress = SweepProgress(
+        console, folder, settings.trials, sweep_context.launcher_name == "basic", list(settings.directions)
+    )
+    search = Search(sweep_context, folder, settings, constant, space, study, sweep_progress)
     known = {name: standing(folder / name) for name in recorded(folder)}
     fresh = max(0, settings.trials - len(known))
-    news.opening(
+    sweep_progress.opening(
         f"{settings.trials} trials",
         {**known, **{f"new {i}": "not begun" for i in range(fresh)}},
         [*search_notes(settings), *notes],
     )
-    attended(search.run, Launching(workshop, workshop.make_launcher(folder), folder, news))
+    attended(search.run, Launching(sweep_context, sweep_context.make_launcher(folder), folder, sweep_progress))
     results = {name: as_values(folder / name) for name in recorded(folder)}
     show_front(search, console)
-    close(workshop, folder, news, results, console)
+    close(sweep_context, folder, sweep_progress, results, console)
     return results
 
 

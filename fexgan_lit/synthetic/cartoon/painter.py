@@ -27,7 +27,7 @@ from fexgan_lit.synthetic.cartoon.identity import Identity
 from fexgan_lit.synthetic.cartoon.mouth import draw_mouth
 from fexgan_lit.synthetic.cartoon.rig import Face, pose_face
 from fexgan_lit.synthetic.cartoon.shading import light_face, ramp, tone
-from fexgan_lit.synthetic.takes import Performance
+from fexgan_lit.synthetic.takes import FaceState
 
 #: The head turns about the root of the neck (head units).
 _PIVOT = np.array([0.0, 1.1])
@@ -38,13 +38,13 @@ def canvas_size(size: int) -> int:
     return {32: 192, 64: 192, 128: 256}.get(size, 2 * size)
 
 
-def perform(who: Identity, act: Performance) -> Face:
+def perform(who: Identity, act: FaceState) -> Face:
     """The face of `who` in a performance, before the roll of the head."""
     yaw, pitch, _ = np.deg2rad(act.pose)
     return pose_face(who, act.units, act.gaze, (float(np.sin(yaw)), float(np.sin(pitch))))
 
 
-def _roll(act: Performance) -> tuple[Points, Points]:
+def _roll(act: FaceState) -> tuple[Points, Points]:
     """Rotation (2, 2) and shift (2,) that carry the head frame to the picture, in head units."""
     yaw, pitch, roll = np.deg2rad(act.pose)
     turn = np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
@@ -52,7 +52,7 @@ def _roll(act: Performance) -> tuple[Points, Points]:
     return turn, _PIVOT - turn @ _PIVOT + sway
 
 
-def landmarks(who: Identity, act: Performance, size: int) -> Points:
+def landmarks(who: Identity, act: FaceState, size: int) -> Points:
     """(68, 2) landmarks in pixels of a picture of `size`: 0 is its left or top edge, `size` the opposite one."""
     turn, shift = _roll(act)
     points = perform(who, act).landmarks() @ turn.T + shift
@@ -115,7 +115,7 @@ class Painter:
             "hair": ramp(who.hair_colour, 0.2, 0.3),
         }
 
-    def paint(self, act: Performance) -> Image:
+    def paint(self, act: FaceState) -> Image:
         """(size, size, 3) uint8 RGB of one frame."""
         face = perform(self.who, act)
         picture = self._lay(self._backdrop, self._hair[0], act, depth=-0.35)
@@ -124,7 +124,7 @@ class Painter:
         picture = self._lay(picture, self._hair[1], act, depth=0.4)
         return self._develop(picture, act)
 
-    def _lay(self, below: Image, layer: Layer | None, act: Performance, depth: float = 0.0) -> Image:
+    def _lay(self, below: Image, layer: Layer | None, act: FaceState, depth: float = 0.0) -> Image:
         """Put a layer of the head frame on the picture, rolled, and shifted as its depth moves when the head turns."""
         if layer is None:
             return below
@@ -141,7 +141,7 @@ class Painter:
         )
         return mix(below, colour, alpha)
 
-    def _face_layer(self, face: Face, act: Performance) -> Layer:
+    def _face_layer(self, face: Face, act: FaceState) -> Layer:
         view, who = self.view, self.who
         skin_mask = mask_of(view, face.outline)
         ears = ear_outlines(who)
@@ -159,7 +159,7 @@ class Painter:
         draw_earrings(image, alpha, view, who)
         return Layer(image, alpha)
 
-    def _shade(self, face: Face, act: Performance, skin_mask: Image, ears: tuple[Points, Points]) -> Image:
+    def _shade(self, face: Face, act: FaceState, skin_mask: Image, ears: tuple[Points, Points]) -> Image:
         """(n, n) uint8 light on skin, ears included."""
         light = light_face(self.view, self.who, face, act.light[1])
         light *= 1 - crease_map(self.view, self.who, face).astype(np.float32) * np.float32(0.62 / 255)
@@ -196,7 +196,7 @@ class Painter:
         if self.who.beard in ("full", "goatee"):
             np.maximum(alpha, mask, out=alpha)
 
-    def _develop(self, picture: Image, act: Performance) -> Image:
+    def _develop(self, picture: Image, act: FaceState) -> Image:
         """Exposure and warmth of the take, then down to the size asked for."""
         gain, _, warmth = act.light
         levels = np.arange(256)[:, None] * gain * np.array([1 + 0.015 * warmth, 1.0, 1 - 0.02 * warmth])

@@ -11,7 +11,7 @@ from fexgan_lit.synthetic.cartoon.canvas import Image, Points
 from fexgan_lit.synthetic.cartoon.cast import make_cast
 from fexgan_lit.synthetic.cartoon.identity import Identity
 from fexgan_lit.synthetic.cartoon.painter import Painter, landmarks
-from fexgan_lit.synthetic.takes import Performance
+from fexgan_lit.synthetic.takes import FaceState
 
 
 @lru_cache(maxsize=64)
@@ -36,10 +36,10 @@ class CartoonStudio(Studio):
         """Names of the characters in row order."""
         return tuple(who.name for who in self.cast)
 
-    def paint(self, person: int, act: Performance, size: int) -> Image:
+    def paint(self, person: int, act: FaceState, size: int) -> Image:
         """(size, size, 3) RGB of one character."""
         return _painter(self.cast[person], size).paint(act)
 
-    def landmarks(self, person: int, act: Performance, size: int) -> Points:
+    def landmarks(self, person: int, act: FaceState, size: int) -> Points:
         """(68, 2) Multi-PIE points in pixels."""
         return landmarks(self.cast[person], act, size)

@@ -28,7 +28,7 @@ from fexgan_lit.synthetic.human.raster import Buffers, close_holes, draw_lines, 
 from fexgan_lit.synthetic.human.shading import Gloss, Moved, Paint, Seen, Surface, shade
 from fexgan_lit.synthetic.human.skin import fold_strengths
 from fexgan_lit.synthetic.human.strands import Studio, Threads, shade_strands
-from fexgan_lit.synthetic.takes import Performance
+from fexgan_lit.synthetic.takes import FaceState
 
 #: Samples a side of a pixel at each size; the picture is drawn that much larger and averaged.
 _SAMPLES = {32: 8, 64: 4, 128: 4, 256: 3, 512: 2}
@@ -57,7 +57,7 @@ class Painter:
         self._surface = Surface(body.triangles, body.part, body.uv, body.rest, body.tint)
         self._noise = np.random.default_rng(77).random((256, 256), np.float32)
 
-    def paint(self, act: Performance, size: int) -> NDArray[np.uint8]:
+    def paint(self, act: FaceState, size: int) -> NDArray[np.uint8]:
         """(size, size, 3) RGB."""
         samples = size * _SAMPLES[size]
         light = lamps(*act.light)
@@ -77,7 +77,7 @@ class Painter:
         self._hair(act, light, buffers, image)
         return develop(image, _SAMPLES[size], _CURVE)
 
-    def move(self, act: Performance) -> Floats:
+    def move(self, act: FaceState) -> Floats:
         """(V, 3) all points of the body in cm."""
         body, model_points = self._person.body, self._offsets.shape[1]
         weights = rig.shape_weights(self._names, act, self._lids)
@@ -98,7 +98,7 @@ class Painter:
         spread(got, *self._person.ring, _BLUR_ROUNDS)
         return got, seen
 
-    def _paint(self, act: Performance, samples: int) -> Paint:
+    def _paint(self, act: FaceState, samples: int) -> Paint:
         skin = self._person.skin
         level = {512: 1, 256: 2}.get(samples, 0)  # about one texel a sample
         return Paint(
@@ -120,7 +120,7 @@ class Painter:
         starts = np.arange(0, count + 1, STEPS, dtype=np.int32)
         draw_lines(camera.project(placed, samples), starts, colour, widths, -0.06, buffers.depth, image)
 
-    def _hair(self, act: Performance, light: Lamps, buffers: Buffers, image: Floats) -> None:
+    def _hair(self, act: FaceState, light: Lamps, buffers: Buffers, image: Floats) -> None:
         mane, samples = self._person.mane, len(image)
         if mane is None:
             return
@@ -142,7 +142,7 @@ class Painter:
 
 @njit(cache=True)
 def backdrop(samples: int, gain: float, side: float) -> Floats:
-    """(S, S, 3) a light grey wall, brightest behind the head, in linear light; see `Performance.light`."""
+    """(S, S, 3) a light grey wall, brightest behind the head, in linear light; see `FaceState.light`."""
     out = np.empty((samples, samples, 3), np.float32)
     level = 0.80 * (0.85 + 0.15 * gain)
     for i in range(samples):
@@ -212,7 +212,7 @@ class Marker:
         self._eyes = eye_centres(model, points)
         self._lids = [np.flatnonzero(np.isin(chosen, near)) for near in near_eyes(model)]
 
-    def landmarks(self, act: Performance, size: int) -> NDArray[np.float64]:
+    def landmarks(self, act: FaceState, size: int) -> NDArray[np.float64]:
         """(68, 2) Multi-PIE points in pixels of a picture of `size`."""
         weights = rig.shape_weights(self._names, act, self._lids_hang)
         points = rig.blend(self._points, self._offsets, np.flatnonzero(weights), weights)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fexgan_lit.expression import ACTION_UNITS
 from fexgan_lit.synthetic.human.camera import rotation
 from fexgan_lit.synthetic.prototypes import AU_COLUMN
-from fexgan_lit.synthetic.takes import Performance
+from fexgan_lit.synthetic.takes import FaceState
 
 #: Blend shapes of each action unit at full activation. Names without a side get the mean of both sides.
 SHAPES_OF_UNIT: MappingProxyType[int, dict[str, float]] = MappingProxyType(
@@ -58,7 +58,7 @@ PIVOT = np.array([0.0, -8.0, -1.0], np.float32)
 FIXED, FREE = -16.5, -7.5
 
 
-def shape_weights(names: tuple[str, ...], act: Performance, lids: float = 0.0) -> NDArray[np.float32]:
+def shape_weights(names: tuple[str, ...], act: FaceState, lids: float = 0.0) -> NDArray[np.float32]:
     """(E,) weights of the blend shapes `names` for a performance by someone whose lids hang by `lids` at rest."""
     weights = dict.fromkeys(names, 0.0)
     for side, suffix in enumerate(SIDES):
@@ -78,7 +78,7 @@ def shape_weights(names: tuple[str, ...], act: Performance, lids: float = 0.0) -
     return np.array([weights[name] for name in names], np.float32)
 
 
-def _alone(act: Performance, side: int) -> float:
+def _alone(act: FaceState, side: int) -> float:
     """How far the inner brow rises without the outer one: grief slants the brow, its outer end sinks."""
     return float(act.units[side, AU_COLUMN[1]] * (1.0 - act.units[side, AU_COLUMN[2]]))
 

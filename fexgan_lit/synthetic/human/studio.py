@@ -13,7 +13,7 @@ from fexgan_lit.synthetic.base import Studio
 from fexgan_lit.synthetic.human.cast import make_cast
 from fexgan_lit.synthetic.human.identity import Identity
 from fexgan_lit.synthetic.human.model import content_hash, load_model
-from fexgan_lit.synthetic.takes import Performance
+from fexgan_lit.synthetic.takes import FaceState
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -80,10 +80,10 @@ class HumanStudio(Studio):
         """Names of the people in row order."""
         return tuple(who.name for who in self.cast)
 
-    def paint(self, person: int, act: Performance, size: int) -> NDArray[np.uint8]:
+    def paint(self, person: int, act: FaceState, size: int) -> NDArray[np.uint8]:
         """(size, size, 3) RGB of one person."""
         return _painter(self.facekit, self._key, self.cast[person], person).paint(act, size)
 
-    def landmarks(self, person: int, act: Performance, size: int) -> NDArray[np.float64]:
+    def landmarks(self, person: int, act: FaceState, size: int) -> NDArray[np.float64]:
         """(68, 2) Multi-PIE points in pixels, projected from fixed vertices of the moved head."""
         return _marker(self.facekit, self._key, self.cast[person]).landmarks(act, size)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fexgan_lit.systems.fexgan.networks import Latent, Verdict
+from fexgan_lit.systems.fexgan.networks import DiscriminatorOutput, Latent
 from fexgan_lit.systems.losses import absolute_difference, binary_cross_entropy, categorical_cross_entropy
 
 #: A loss as its total and its named parts (unweighted, detached from nothing: the caller logs them).
@@ -46,7 +46,7 @@ class FExGANLossSettings:
         return found + [f"loss.{name}={value}: expected one of mean, sum" for name, value in wrong.items()]
 
 
-def adversarial_loss(on_fake: Verdict, target: Tensor, binary: float = 1.0, classes: float = 1.0) -> Loss:
+def adversarial_loss(on_fake: DiscriminatorOutput, target: Tensor, binary: float = 1.0, classes: float = 1.0) -> Loss:
     """Equation 1: phi_b(1, y) + phi_m(A_t, y_m) on the generated image, each part weighted."""
     parts = {
         "binary": binary_cross_entropy(on_fake.realness, real=True),
@@ -73,8 +73,8 @@ def kl_divergence(latent: Latent, sigma: str = "log_sigma", reduction: str = "me
 
 
 def generator_loss(
-    on_fake: Verdict, generated: Tensor, wanted: Tensor, latent: Latent, target: Tensor, w: FExGANLossSettings,
-    sigma: str = "log_sigma", adversarial_binary: float | None = None,
+    on_fake: DiscriminatorOutput, generated: Tensor, wanted: Tensor, latent: Latent, target: Tensor,
+    w: FExGANLossSettings, sigma: str = "log_sigma", adversarial_binary: float | None = None,
 ) -> Loss:  # fmt: skip
     """Equation 4: alpha * adversarial + beta * KL + gamma * reconstruction.
 
@@ -96,7 +96,7 @@ def generator_loss(
     return total, {**parts, "reconstruction": reconstruction, "kl": kl}
 
 
-def real_loss(on_real: Verdict, source: Tensor) -> Loss:
+def real_loss(on_real: DiscriminatorOutput, source: Tensor) -> Loss:
     """Equation 5: phi_b(1, y) + phi_m(A_s, y_m) on the source image; `source` are class indices (B,)."""
     parts = {
         "d_real_binary": binary_cross_entropy(on_real.realness, real=True),
@@ -105,7 +105,7 @@ def real_loss(on_real: Verdict, source: Tensor) -> Loss:
     return parts["d_real_binary"] + parts["d_real_class"], parts
 
 
-def fake_loss(on_fake: Verdict, target: Tensor, classify_fakes: bool = True) -> Loss:
+def fake_loss(on_fake: DiscriminatorOutput, target: Tensor, classify_fakes: bool = True) -> Loss:
     """Equation 6: phi_b(0, y) + phi_m(A_t, y_m) on the generated image; the class part only if `classify_fakes`."""
     parts = {
         "d_fake_binary": binary_cross_entropy(on_fake.realness, real=False),
@@ -115,7 +115,11 @@ def fake_loss(on_fake: Verdict, target: Tensor, classify_fakes: bool = True) -> 
 
 
 def discriminator_loss(
-    on_real: Verdict, on_fake: Verdict, source: Tensor, target: Tensor, classify_fakes: bool = True
+    on_real: DiscriminatorOutput,
+    on_fake: DiscriminatorOutput,
+    source: Tensor,
+    target: Tensor,
+    classify_fakes: bool = True,
 ) -> Loss:
     """Equation 7: equation 5 on real and equation 6 on generated images."""
     real, real_parts = real_loss(on_real, source)

@@ -19,7 +19,7 @@ class Latent(NamedTuple):
     s: Tensor
 
 
-class Verdict(NamedTuple):
+class DiscriminatorOutput(NamedTuple):
     """What the discriminator says: `realness` (B,) and `affect` (B, K), both logits."""
 
     realness: Tensor
@@ -100,10 +100,10 @@ class Discriminator(nn.Module):
         self.affect = dense(features, affects, "glorot")
         self.apply(init_normal)
 
-    def forward(self, image: Tensor) -> Verdict:
+    def forward(self, image: Tensor) -> DiscriminatorOutput:
         """`image` (B, 3, S, S) in [-1, 1] -> logits of realness (B,) and affect (B, K)."""
         features = self.blocks(image).flatten(1)  # (B, c, s, s) -> (B, c*s*s)
-        return Verdict(self.realness(features).squeeze(1), self.affect(features))  # (B, 1) -> (B,)
+        return DiscriminatorOutput(self.realness(features).squeeze(1), self.affect(features))  # (B, 1) -> (B,)
 
 
 class Generator(nn.Module):

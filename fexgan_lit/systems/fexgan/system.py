@@ -1,4 +1,4 @@
-"""FExGAN and FExGAN-Meta as a system: the training algorithm and the doors to its parts."""
+"""FExGAN and FExGAN-Meta as a system: the training algorithm and the commands to its parts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from fexgan_lit.expression import Expression
-from fexgan_lit.metrics.suite import Outcome
+from fexgan_lit.metrics.suite import ValidationOutput
+from fexgan_lit.systems.base import full_precision
 from fexgan_lit.systems.export import Exported
 from fexgan_lit.systems.fexgan.config import FExGANSettings, fill_nulls
 from fexgan_lit.systems.fexgan.losses import FExGANLossSettings, discriminator_loss, generator_loss
-from fexgan_lit.systems.fexgan.networks import Discriminator, Generator, Latent, Verdict, fexgan_parts
-from fexgan_lit.systems.gan import AveragedSystem, frozen_copy
+from fexgan_lit.systems.fexgan.networks import Discriminator, DiscriminatorOutput, Generator, Latent, fexgan_parts
+from fexgan_lit.systems.gan import GANSystem, frozen_copy
 from fexgan_lit.systems.optimizers import DualOptimizerSettings, dual_adam
 from fexgan_lit.systems.prior import FittedPrior
 from fexgan_lit.utils.errors import UserError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from fexgan_lit.data.pairs import PairBatch
 
 
-class FExGAN(AveragedSystem):
+class FExGAN(GANSystem):
     """Variational encoder-decoder generator and auxiliary-classifier discriminator, trained on same-identity pairs.
 
     Args:
@@ -59,9 +60,9 @@ class FExGAN(AveragedSystem):
     ) -> None:
         super().__init__(model, loss, optimizer, affects, seed)
         self.settings = self.settings.resolve()
-        fill_nulls(self.weights, self.settings.preset_values)
+        fill_nulls(self.loss_weights, self.settings.preset_values)
         #: weight of phi_b in equation 1 now; a schedule may lower it (FExGAN after epoch 50)
-        self.adversarial_binary = self.weights.adversarial_binary
+        self.adversarial_binary = self.loss_weights.adversarial_binary
         self.generator_loss, self.discriminator_loss = generator_loss, discriminator_loss
         self.generator = Generator(self.settings, len(self.affects))
         self.discriminator = Discriminator(self.settings, len(self.affects))
@@ -102,11 +103,11 @@ class FExGAN(AveragedSystem):
 
         # Equations 4 and 7
         loss_g, parts_g = self.generator_loss(
-            on_fake, fake, batch.target, latent, batch.target_affect, self.weights,
+            on_fake, fake, batch.target, latent, batch.target_affect, self.loss_weights,
             str(self.settings.sigma), self.adversarial_binary,
         )  # fmt: skip
         loss_d, parts_d = self.discriminator_loss(
-            on_real, on_fake, batch.source_affect, batch.target_affect, self.weights.classify_fakes
+            on_real, on_fake, batch.source_affect, batch.target_affect, self.loss_weights.classify_fakes
         )
 
         # Each loss reaches its own network only
@@ -154,15 +155,15 @@ class FExGAN(AveragedSystem):
         return self.average.decoder(z, affect).float()
 
     @torch.no_grad()
-    def classify(self, image: Tensor) -> Verdict:
+    def classify(self, image: Tensor) -> DiscriminatorOutput:
         """The discriminator's logits on faces (B, 3, S, S), with its batch-norm statistics fixed."""
         training = self.discriminator.training
         self.discriminator.eval()
         verdict = self.discriminator(image)
         self.discriminator.train(training)
-        return Verdict(verdict.realness.float(), verdict.affect.float())
+        return DiscriminatorOutput(verdict.realness.float(), verdict.affect.float())
 
-    def read_faces(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def discriminate(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """See the base class."""
         return self.classify(image)
 
@@ -211,14 +212,14 @@ class FExGAN(AveragedSystem):
         z = self.draw_prior(n, prior, generator)
         return self.decode(z.to(self.device), self._affects(target).to(self.device))
 
-    @torch.no_grad()
-    def assess(self, batch: PairBatch) -> Outcome:
+    @full_precision
+    def validation_step(self, batch: PairBatch, batch_idx: int = 0) -> ValidationOutput:  # type: ignore[override]
         """See the base class."""
         generated = self.synthesize(
             batch.source, self.expression(batch.source_affect), self.expression(batch.target_affect)
         )
         on_real, on_fake = self.classify(batch.source), self.classify(generated)
-        return Outcome(generated, on_real.realness, on_real.affect, on_fake.realness, on_fake.affect)
+        return ValidationOutput(generated, on_real.realness, on_real.affect, on_fake.realness, on_fake.affect)
 
     @torch.no_grad()
     def draw_codes(
@@ -228,12 +229,12 @@ class FExGAN(AveragedSystem):
         mu, s = self.encode(image, self._told(target.affect, source.affect))  # type: ignore[arg-type]
         return self.generator.draw(Latent(mu.cpu().float(), s.cpu().float()), generator)
 
-    def portable_parts(self) -> dict[str, nn.Module]:
+    def saved_modules(self) -> dict[str, nn.Module]:
         """Encoder and decoder are the moving averages."""
         return {"encoder": self.average.encoder, "decoder": self.average.decoder,
                 "discriminator": self.discriminator, "prior": self.prior}  # fmt: skip
 
-    def export_parts(self) -> dict[str, Exported]:
+    def export_modules(self) -> dict[str, Exported]:
         """See the base class."""
         return fexgan_parts(self.average, self.discriminator, self.settings, self.affects)
 

@@ -12,13 +12,15 @@ from fexgan_lit.systems.losses import absolute_difference, total_variation
 #: A loss as its total and its named parts, unweighted.
 Loss = tuple[Tensor, dict[str, Tensor]]
 #: What the critic says: scores (B, 2, 2) and action units (B, 17).
-Verdict = tuple[Tensor, Tensor]
+DiscriminatorOutput = tuple[Tensor, Tensor]
 
 #: An attention above this keeps the pixel of the input for the eye.
 KEPT = 0.99
 
 
-def critic_loss(on_real: Verdict, on_fake: Verdict, shown: Tensor, w: GANimationLossSettings) -> Loss:
+def critic_loss(
+    on_real: DiscriminatorOutput, on_fake: DiscriminatorOutput, shown: Tensor, w: GANimationLossSettings
+) -> Loss:
     """-E D(real) + E D(fake), and the action units of real images only.
 
     Args:
@@ -36,8 +38,8 @@ def critic_loss(on_real: Verdict, on_fake: Verdict, shown: Tensor, w: GANimation
 
 
 def generator_loss(
-    on_fake: Verdict, wanted: Tensor, made: Painted, back: Painted, source: Tensor, w: GANimationLossSettings,
-    processes: int = 1,
+    on_fake: DiscriminatorOutput, wanted: Tensor, made: Painted, back: Painted, source: Tensor,
+    w: GANimationLossSettings, processes: int = 1,
 ) -> Loss:  # fmt: skip
     """-E D(fake), action units of the generated image, cycle, and both passes' attention.
 

@@ -80,7 +80,7 @@ class GANimation(WassersteinSystem):
     def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
         """One iteration: the critic learns from the batch; on every n-th the generator from the critic."""
         self.seed_iteration()
-        w, source, shown = self.weights, batch.source, self._units(batch.source_aus)
+        w, source, shown = self.loss_weights, batch.source, self._units(batch.source_aus)
         wanted = self.wanted_units(batch)
         with torch.set_grad_enabled(self.generator_is_due):
             made = self.generator(source, wanted)
@@ -108,7 +108,7 @@ class GANimation(WassersteinSystem):
         """Action units (B, 17) of random other frames, whoever they show, with uniform noise, not clipped."""
         others = self._units(batch.target_aus)
         others = self.noise.shuffled(others)
-        return others + self.weights.au_noise * (2 * self.noise.uniform(*others.shape, device=others.device) - 1)
+        return others + self.loss_weights.au_noise * (2 * self.noise.uniform(*others.shape, device=others.device) - 1)
 
     def _units(self, aus: Tensor | None) -> Tensor:
         if aus is None:
@@ -119,15 +119,19 @@ class GANimation(WassersteinSystem):
         """Learn what action units each affect means."""
         self.prototypes.learn(frames)
 
-    def facts(self) -> list[str]:
+    def summary_lines(self) -> list[str]:
         """What terminal and report say of this system besides its size."""
         if has_affects(self.affects):
             return []
         return ["the frames have no affects: faces are asked for by action units alone, and there are no prototypes"]
 
-    def concern(self, parts: Mapping[str, float]) -> str | None:
+    def diagnose(self, parts: Mapping[str, float]) -> str | None:
         """Whether the attention keeps everything or nothing."""
-        kept, mean, now = parts.get("attention_saturated"), parts.get("attention_mean"), self.weights.lambda_attention
+        kept, mean, now = (
+            parts.get("attention_saturated"),
+            parts.get("attention_mean"),
+            self.loss_weights.lambda_attention,
+        )
         if kept is None or mean is None:
             return None
         if kept > _ALL_KEPT:
@@ -177,7 +181,7 @@ class GANimation(WassersteinSystem):
         return self.paint(source, target).image.float()
 
     @torch.no_grad()
-    def sheets(
+    def sample_figures(
         self, references: Tensor, shown: Expression, wanted: Sequence[Expression], identities: Sequence[str]
     ) -> list[Sheet]:
         """Single action units at four strengths on the first face, and where the attention lies.
@@ -211,10 +215,10 @@ class GANimation(WassersteinSystem):
     def class_logits(self, answers: Tensor) -> None:
         """The critic answers with action units."""
 
-    def export_parts(self) -> dict[str, Exported]:
+    def export_modules(self) -> dict[str, Exported]:
         """See the base class."""
         return ganimation_parts(self.average, self.critic, self.image_size)
 
-    def portable_parts(self) -> dict[str, nn.Module]:
+    def saved_modules(self) -> dict[str, nn.Module]:
         """Generator, critic, and the action units of the affects."""
-        return {**super().portable_parts(), "prototypes": self.prototypes}
+        return {**super().saved_modules(), "prototypes": self.prototypes}

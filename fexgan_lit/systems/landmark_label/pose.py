@@ -90,7 +90,7 @@ class PoseRange(nn.Module):
             self._warned = True
             warnings.warn(self._sentence(which), stacklevel=4)
 
-    def notices(self) -> list[str]:
+    def condition_warnings(self) -> list[str]:
         """A sentence each for wanted and source faces that `look` found beyond the range; then they are forgotten."""
         found = [self._sentence(which) for which in ("wanted", "source") if len(self._seen.get(which, ()))]
         self._seen = {}

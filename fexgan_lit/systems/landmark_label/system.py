@@ -1,4 +1,4 @@
-"""Landmark-and-label guided synthesis as a system: the training algorithm and what the doors ask for."""
+"""Landmark-and-label guided synthesis as a system: the training algorithm and what the commands ask for."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from fexgan_lit.expression import Expression
-from fexgan_lit.metrics.suite import Outcome
+from fexgan_lit.metrics.suite import ValidationOutput
+from fexgan_lit.systems.base import full_precision
 from fexgan_lit.systems.export import Exported
-from fexgan_lit.systems.gan import AveragedSystem, frozen_copy
+from fexgan_lit.systems.gan import GANSystem, frozen_copy
 from fexgan_lit.systems.landmark_label.conditions import LANDMARKS, label_maps, landmark_heatmaps
 from fexgan_lit.systems.landmark_label.config import LandmarkLabelSettings
 from fexgan_lit.systems.landmark_label.losses import (
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from fexgan_lit.metrics.judges.affect import Judge
 
 
-class LandmarkLabel(AveragedSystem):
+class LandmarkLabel(GANSystem):
     """A generator that moves a face to given landmarks, an image and a geometry discriminator, a perceptual loss.
 
     Args:
@@ -94,8 +95,8 @@ class LandmarkLabel(AveragedSystem):
             UserError: the weights asked for are missing or those of another network.
         """
         wanted = self.settings.perceptual
-        if not self.weights.perceptual or wanted == "judge":
-            return not self.weights.perceptual
+        if not self.loss_weights.perceptual or wanted == "judge":
+            return not self.loss_weights.perceptual
         path = find_vgg19(self.settings.vgg_weights)
         if path is not None:
             self.set_perceptual(load_vgg19(path, self.settings.perceptual_layer), str(path))
@@ -110,22 +111,22 @@ class LandmarkLabel(AveragedSystem):
         """Take `module` for the perceptual loss, for example a judge's network; see `Perceptual`."""
         self.perceptual = Perceptual(module, origin).to(self.device)
 
-    def facts(self) -> list[str]:
+    def summary_lines(self) -> list[str]:
         """What terminal and report say of this system besides its size."""
-        if not self.weights.perceptual:
+        if not self.loss_weights.perceptual:
             return ["perceptual loss: none (loss.perceptual=0)"]
         return [f"perceptual loss: {self.perceptual.describe() if self.perceptual else 'its network is not set yet'}"]
 
-    def notices(self) -> list[str]:
+    def condition_warnings(self) -> list[str]:
         """Faces asked for that are turned or rolled further than the training frames."""
-        return self.pose_range.notices()
+        return self.pose_range.condition_warnings()
 
     # ------------------------------------------------------------------ training
 
     def on_train_start(self) -> None:
         """The perceptual network goes where the others are."""
         super().on_train_start()
-        if self.weights.perceptual:
+        if self.loss_weights.perceptual:
             self._phi().to(self.device)
 
     def _phi(self) -> Perceptual:
@@ -158,7 +159,7 @@ class LandmarkLabel(AveragedSystem):
 
     def _gradients(self, batch: PairBatch, share: float) -> dict[str, Tensor]:
         """Add the gradients of all three losses, times `share`, to the networks; the losses and their parts."""
-        w, K = self.weights, len(self.affects)
+        w, K = self.loss_weights, len(self.affects)
         update_generator = self.generator_is_due
         heatmaps, geometry, labels = self._conditions(batch.source_expression(K), batch.target_expression(K))
 
@@ -187,7 +188,7 @@ class LandmarkLabel(AveragedSystem):
 
     def _perceptual_loss(self, fake: Tensor, wanted: Tensor) -> Tensor:
         """Equation 6, or zero where it has no weight."""
-        if not self.weights.perceptual:
+        if not self.loss_weights.perceptual:
             return fake.new_zeros(())
         phi = self._phi()
         with torch.no_grad():
@@ -256,23 +257,23 @@ class LandmarkLabel(AveragedSystem):
             discriminator.train(training)
         return torch.stack(logits).mean(0)  # (2, B) -> (B,)
 
-    @torch.no_grad()
-    def assess(self, batch: PairBatch) -> Outcome:
+    @full_precision
+    def validation_step(self, batch: PairBatch, batch_idx: int = 0) -> ValidationOutput:  # type: ignore[override]
         """See the base class; real is the true target, which these discriminators see beside the source."""
         shown, wanted = (
             expression(len(self.affects)) for expression in (batch.source_expression, batch.target_expression)
         )
         generated = self.synthesize(batch.source, shown, wanted)
         on_real, on_fake = (self.realness(batch.source, wanted, image) for image in (batch.target, generated))
-        return Outcome(generated, on_real, None, on_fake, None)
+        return ValidationOutput(generated, on_real, None, on_fake, None)
 
-    def export_parts(self) -> dict[str, Exported]:
+    def export_modules(self) -> dict[str, Exported]:
         """See the base class."""
         return landmark_label_parts(
             self.average, self.image_discriminator, self.geometry_discriminator, self.settings, self.affects
         )
 
-    def portable_parts(self) -> dict[str, nn.Module]:
+    def saved_modules(self) -> dict[str, nn.Module]:
         """The generator is the moving average; beside the networks the range of head poses."""
         return {"generator": self.average, "image_discriminator": self.image_discriminator,
                 "geometry_discriminator": self.geometry_discriminator, "pose_range": self.pose_range}  # fmt: skip

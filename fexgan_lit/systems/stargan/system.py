@@ -64,7 +64,7 @@ class StarGAN(WassersteinSystem):
     def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
         """One iteration: the critic learns from the batch; on every n-th the generator from the critic."""
         self.seed_iteration()
-        w, K, source = self.weights, len(self.affects), batch.source
+        w, K, source = self.loss_weights, len(self.affects), batch.source
         shown, wanted = batch.source_expression(K).affect, batch.target_expression(K).affect
         with torch.set_grad_enabled(self.generator_is_due):
             made = self.generator(source, wanted)
@@ -101,7 +101,7 @@ class StarGAN(WassersteinSystem):
         self.check_reads(target)
         return self.average(source, target.affect)
 
-    def export_parts(self) -> dict[str, Exported]:
+    def export_modules(self) -> dict[str, Exported]:
         """See the base class."""
         return stargan_parts(self.average, self.critic, self.image_size, self.affects)
 

@@ -13,7 +13,7 @@ from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.data.datamodule import FrameDataModule
 from fexgan_lit.data.open import open_dataset
 from fexgan_lit.data.streaming.config import PackSettings
-from fexgan_lit.data.streaming.storage import place_of
+from fexgan_lit.data.streaming.storage import store_of
 from fexgan_lit.data.streaming.writer import Written, write_chunks
 from fexgan_lit.expression import AFFECTS
 from tests.data.conftest import FORMS, picture
@@ -24,7 +24,7 @@ CHUNK_MB = 10.5 * 32 * 32 * 3 / 1e6
 
 def write(config: DatasetConfig, to: str | Path, chunk_mb: float = CHUNK_MB) -> Written:
     """The pack of `config` as chunks at `to`."""
-    return write_chunks(open_dataset(config), config, place_of(str(to)), PackSettings("litdata", str(to), chunk_mb))
+    return write_chunks(open_dataset(config), config, store_of(str(to)), PackSettings("litdata", str(to), chunk_mb))
 
 
 def opened(config: DatasetConfig, seed: int = 0) -> FrameDataModule:
@@ -90,7 +90,7 @@ def copy_to_store(folder: Path, bucket: str) -> Callable[[str], str]:
     """Puts the chunks of `folder` under a prefix of the bucket, once; returns its URL."""
 
     def copy(prefix: str) -> str:
-        place = place_of(f"{bucket}/{prefix}")
+        place = store_of(f"{bucket}/{prefix}")
         if place.first() is None:
             for path in folder.iterdir():
                 place.write(path.name, path.read_bytes())

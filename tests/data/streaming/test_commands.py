@@ -17,14 +17,14 @@ from fexgan_lit.data.prepare import check_chunks, examine_dataset, streamed, tra
 from fexgan_lit.data.streaming.config import PackSettings
 from fexgan_lit.data.streaming.storage import absolute_root, holds_chunks
 from fexgan_lit.utils.errors import UserError
-from tests.commands import run_door
+from tests.commands import run_command
 from tests.conftest import TINY, run_train
 
 from .conftest import opened, write
 
 
 def run_prepare(folder: Path, *overrides: str) -> subprocess.CompletedProcess:
-    return run_door(folder, "prepare", *overrides, timeout=120)
+    return run_command(folder, "prepare", *overrides, timeout=120)
 
 
 #: The tiny studio, as it is drawn and as it is streamed.

@@ -17,7 +17,7 @@ from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.data.pairs import Share
 from fexgan_lit.data.streaming import chunks as chunks_module
 from fexgan_lit.data.streaming.format import FACTS, TABLE, chunk_name
-from fexgan_lit.data.streaming.storage import S3Place, place_of
+from fexgan_lit.data.streaming.storage import S3Store, store_of
 from fexgan_lit.utils.errors import UserError
 
 from .conftest import opened
@@ -27,9 +27,9 @@ from .conftest import opened
 def fetched(monkeypatch):
     """Names of the files that are fetched whole, as it happens; and how many frames one by one."""
     calls: dict[str, list] = {"whole": [], "parts": []}
-    fetch, part = S3Place.fetch, S3Place.read_part
-    monkeypatch.setattr(S3Place, "fetch", lambda self, file, to: (calls["whole"].append(file), fetch(self, file, to)))
-    monkeypatch.setattr(S3Place, "read_part", lambda *a: (calls["parts"].append(a[2]), part(*a))[1])
+    fetch, part = S3Store.fetch, S3Store.read_part
+    monkeypatch.setattr(S3Store, "fetch", lambda self, file, to: (calls["whole"].append(file), fetch(self, file, to)))
+    monkeypatch.setattr(S3Store, "read_part", lambda *a: (calls["parts"].append(a[2]), part(*a))[1])
     return calls
 
 
@@ -155,7 +155,7 @@ def test_a_chunk_that_disappears_from_the_cache_is_fetched_again(streamed):
     [(None, "is missing"), (b"short", "is not what was written"), (bytes(30_780), "is not what was written")],
 )
 def test_a_broken_chunk_is_named(spoilt, content, message):
-    place = place_of(spoilt.root)
+    place = store_of(spoilt.root)
     chunk = int(opened(spoilt).train_dataloader().pair_sampler.chunks(0)[0][0])
     place.remove(chunk_name(chunk))
     if content is not None:
@@ -166,7 +166,7 @@ def test_a_broken_chunk_is_named(spoilt, content, message):
 
 def test_a_store_that_fails_for_a_moment_is_asked_again(streamed, monkeypatch):
     monkeypatch.setattr(chunks_module, "_PAUSES_S", (0.01, 0.01))
-    fetch, failures = S3Place.fetch, [1, 1]
+    fetch, failures = S3Store.fetch, [1, 1]
 
     def fetch_in_the_end(self, file, to):
         if failures:
@@ -174,7 +174,7 @@ def test_a_store_that_fails_for_a_moment_is_asked_again(streamed, monkeypatch):
             raise UserError("the store cannot be reached")
         fetch(self, file, to)
 
-    monkeypatch.setattr(S3Place, "fetch", fetch_in_the_end)
+    monkeypatch.setattr(S3Store, "fetch", fetch_in_the_end)
     assert len(opened(streamed).train_dataloader().batch(0, 0)) == 8
     failures[:] = [1] * 1000
     with pytest.raises(UserError, match="cannot be reached"):
@@ -187,7 +187,7 @@ def test_a_full_disk_is_said_before_and_during(streamed, monkeypatch):
     def full(self, file, to: Path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(S3Place, "fetch", full)
+    monkeypatch.setattr(S3Store, "fetch", full)
     with pytest.raises(UserError, match=r"No space left on device.*make room.*dataset\.window_gb"):
         data.train_dataloader().batch(0, 0)
     monkeypatch.setattr(chunks_module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
@@ -202,10 +202,10 @@ def test_no_such_bucket_no_pack_and_other_tables(spoilt, bucket):
         opened(replace(spoilt, root=f"{bucket}/x"))
     with pytest.raises(UserError, match=r"found \w+/.* and no pack\.json"):
         opened(replace(spoilt, root=bucket))
-    place_of(spoilt.root).write(TABLE, b"another")
+    store_of(spoilt.root).write(TABLE, b"another")
     with pytest.raises(UserError, match=r"table\.parquet is not that of the pack"):
         opened(spoilt)
-    place_of(spoilt.root).write(FACTS, b'{"frames": 3}')
+    store_of(spoilt.root).write(FACTS, b'{"frames": 3}')
     with pytest.raises(UserError, match="not that of a pack in chunks"):
         opened(spoilt)
 

@@ -11,7 +11,7 @@ import pytest
 from fexgan_lit.data.streaming import writer as write_module
 from fexgan_lit.data.streaming.config import PackSettings
 from fexgan_lit.data.streaming.format import FACTS, INDEX, TABLE, WRITING, chunk_name
-from fexgan_lit.data.streaming.storage import FolderPlace, S3Place, place_of
+from fexgan_lit.data.streaming.storage import FolderStore, S3Store, store_of
 from fexgan_lit.utils.errors import UserError
 
 from .conftest import CHUNK_MB, opened, write
@@ -35,7 +35,7 @@ def to(request, tmp_path) -> str:
 def stop_after(monkeypatch, count: int) -> list[str]:
     """Sending a chunk fails after so many; returns the names that are really sent."""
     sent: list[str] = []
-    for kind in (FolderPlace, S3Place):
+    for kind in (FolderStore, S3Store):
         send = kind.send
 
         def send_some(self, path, file, check, send=send):
@@ -49,7 +49,7 @@ def stop_after(monkeypatch, count: int) -> list[str]:
 
 
 def test_a_write_that_was_stopped_does_not_look_whole_and_goes_on(config, to, monkeypatch):
-    place = place_of(to)
+    place = store_of(to)
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
         with pytest.raises(StoppedError):
@@ -84,8 +84,8 @@ def test_what_a_store_has_is_not_sent_again(config, bucket, tmp_path, monkeypatc
         with pytest.raises(StoppedError):
             write(config, to, LARGER)
     known = []
-    has = S3Place._has
-    monkeypatch.setattr(S3Place, "_has", lambda *a: known.append(has(*a)) or known[-1])
+    has = S3Store._has
+    monkeypatch.setattr(S3Store, "_has", lambda *a: known.append(has(*a)) or known[-1])
     write(config, to, LARGER)
     assert known == [True, True, True, False, False]
 

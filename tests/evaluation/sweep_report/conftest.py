@@ -75,7 +75,7 @@ def write_trained(folder: Path, cache: Path, *overrides: str, fd: float = 1.0) -
     data = FrameDataModule(settings.dataset, settings.seed)
     system = build_system(settings, data.affects)
     plain |= {"data": data_facts(data), "model": plain["model"] | asdict(system.settings)}
-    plain["loss"] |= asdict(system.weights)
+    plain["loss"] |= asdict(system.loss_weights)
     folder.mkdir(parents=True)
     OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
     save_weights(system, folder / "weights")

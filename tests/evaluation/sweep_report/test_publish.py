@@ -13,7 +13,7 @@ from hydra.initialize import initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
-from fexgan_lit.evaluation.publish.record import place_of, without_paths
+from fexgan_lit.evaluation.publish.record import store_of, without_paths
 from fexgan_lit.evaluation.publish.run import publish_run
 from fexgan_lit.evaluation.publish.sweep import again, publish_sweep
 from fexgan_lit.evaluation.sweep_report.read import Sweep
@@ -44,7 +44,7 @@ def options(name: str = "my_run", **more: Any) -> ReportSettings:
 
 
 def recomposed(conf: Path, *overrides: str) -> dict[str, Any]:
-    """What the train door composes with the overlay, as plain values."""
+    """What the train command composes with the overlay, as plain values."""
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         cfg = compose("train", [f"hydra.searchpath=[file://{conf.resolve()}]", *overrides])
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -237,7 +237,7 @@ def test_a_search_runs_again_with_the_arguments_it_was_given(place):
     )
     axes = {"loss.alpha": "interval(0.1, 1)", "optimizer.lr": "tag(log, interval(0.0001, 0.002))"}
     sweep = Sweep(Path("s"), axes, (), command, "optuna")
-    record = place_of(options("found"))
+    record = store_of(options("found"))
     expected = (
         "python -m fexgan_lit.train --config-dir conf -m experiment=found dataset.root=DIR sweep=optuna sweep.trials=4 "
         "'~sweep.space.model' 'loss.alpha=interval(0.1,1)' hydra/launcher=joblib"

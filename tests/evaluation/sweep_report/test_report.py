@@ -1,4 +1,4 @@
-"""The report door: its options, a run seen again, and mistakes that end in a message."""
+"""The report command: its options, a run seen again, and mistakes that end in a message."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fexgan_lit.runs.result import write_result
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hydra import conf_folder
 from fexgan_lit.utils.tables import TextTable
-from tests.commands import run_door
+from tests.commands import run_command
 from tests.evaluation.sweep_report.conftest import result
 
 
 def run_report(folder, *overrides):
-    return run_door(folder, "report", *overrides)
+    return run_command(folder, "report", *overrides)
 
 
 def composed_options(**values):
@@ -106,4 +106,4 @@ def test_a_mistake_ends_with_its_message_and_exit_code_2(tmp_path):
     assert done.returncode == 2
     assert "sweep=none: there is no such folder" in done.stderr
     assert "Traceback" not in done.stderr
-    assert tmp_path.is_dir(), "the folder the user stands in is not the door's to remove"
+    assert tmp_path.is_dir(), "the folder the user stands in is not the command's to remove"

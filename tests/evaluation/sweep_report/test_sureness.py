@@ -6,7 +6,7 @@ import pytest
 
 from fexgan_lit.evaluation.sweep_report.effects import effects
 from fexgan_lit.evaluation.sweep_report.settings import ranked, settings_of
-from fexgan_lit.evaluation.sweep_report.significance import deviation_between_seeds, lead, sureness
+from fexgan_lit.evaluation.sweep_report.significance import deviation_between_seeds, lead, significance
 from fexgan_lit.metrics.registry import metric_info
 from fexgan_lit.metrics.statistics import student_interval
 from tests.evaluation.sweep_report.conftest import FD, finished_run, sweep_of
@@ -40,7 +40,7 @@ def test_what_a_seed_does_to_both_cancels():
     assert step.ahead == pytest.approx(0.5)
     assert step.paired
     assert step.settled, "every seed says the same, however much seeds differ"
-    text = " ".join(sureness([best, second], BY))
+    text = " ".join(significance([best, second], BY))
     assert "no more than the deviation between seeds (4.000" in text
     assert "the sign is settled" in text
 
@@ -53,7 +53,7 @@ def test_different_seeds_are_compared_by_welch():
     # equal deviations and numbers: 4 degrees of freedom, error sqrt(1/3 + 1/3)
     assert step.interval.high == pytest.approx(1.0 + T4 * (2 / 3) ** 0.5, rel=1e-5)
     assert not step.settled
-    assert "not paired" in " ".join(sureness([best, second], BY))
+    assert "not paired" in " ".join(significance([best, second], BY))
 
 
 def test_the_deviation_is_pooled_over_settings():
@@ -62,18 +62,18 @@ def test_the_deviation_is_pooled_over_settings():
 
 
 def test_one_seed_says_that_nothing_can_be_said():
-    (line,) = sureness(settings({"a": {1: 1.0}, "b": {1: 2.0}}), BY)
+    (line,) = significance(settings({"a": {1: 1.0}, "b": {1: 2.0}}), BY)
     assert "nothing can be said" in line
     assert "x a is ahead of x b by 1.000" in line
-    assert sureness(settings({"a": {1: 1.0}}), BY) == ["One setting only: nothing to compare."]
+    assert significance(settings({"a": {1: 1.0}}), BY) == ["One setting only: nothing to compare."]
 
 
 def test_those_that_cannot_be_told_from_the_best_are_named():
     values = {"a": {1: 1.0, 2: 1.1, 3: 1.2}, "b": {1: 1.2, 2: 1.1, 3: 1.1}, "c": {1: 7.0, 2: 7.1, 3: 7.2}}
-    text = " ".join(sureness(settings(values), BY))
+    text = " ".join(significance(settings(values), BY))
     assert "Not told apart from the best (1 of 2): x b." in text
     clear = {"a": {1: 1.0, 2: 1.1}, "c": {1: 7.0, 2: 7.1}}
-    assert "All 1 others are told apart" in " ".join(sureness(settings(clear), BY))
+    assert "All 1 others are told apart" in " ".join(significance(settings(clear), BY))
 
 
 def test_an_axis_is_judged_by_runs_that_differ_in_it_alone():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fexgan_lit.inference.app.model import Easel
+from fexgan_lit.inference.app.model import AppModel
 from fexgan_lit.inference.app.session import Session
 from fexgan_lit.inference.loaded_system import load
 from fexgan_lit.runs.weights import load_system, save_weights
@@ -34,26 +34,26 @@ def liven(folder: Path) -> None:
     system = load_system(folder)
     torch.manual_seed(0)
     with torch.no_grad():
-        for part in system.portable_parts().values():
+        for part in system.saved_modules().values():
             for weights in (each for each in part.parameters() if each.ndim > 1):
                 torch.nn.init.kaiming_normal_(weights).mul_(1.7)
     save_weights(system, folder / "weights")
 
 
 @pytest.fixture(scope="session")
-def easel(runs) -> Callable[[str], Easel]:
+def app_model(runs) -> Callable[[str], AppModel]:
     """A system behind a page, loaded once."""
-    made: dict[str, Easel] = {}
+    made: dict[str, AppModel] = {}
 
-    def of(model: str) -> Easel:
+    def of(model: str) -> AppModel:
         if model not in made:
-            made[model] = Easel(load(runs(model)), f"run_{model}")
+            made[model] = AppModel(load(runs(model)), f"run_{model}")
         return made[model]
 
     return of
 
 
 @pytest.fixture
-def session(easel, tmp_path) -> Callable[..., Session]:
+def session(app_model, tmp_path) -> Callable[..., Session]:
     """A session of some systems."""
-    return lambda *models: Session([easel(model) for model in models], tmp_path)
+    return lambda *models: Session([app_model(model) for model in models], tmp_path)

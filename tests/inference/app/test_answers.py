@@ -13,7 +13,7 @@ from PIL import Image
 
 from fexgan_lit.data.frames import resize_batch, to_uint8
 from fexgan_lit.inference.app import handlers as answers
-from fexgan_lit.inference.app.requests import Asked
+from fexgan_lit.inference.app.requests import FaceRequest
 from fexgan_lit.inference.app.session import FaceName
 from fexgan_lit.utils.errors import UserError
 from tests.inference.app.pictures import encoded, halves
@@ -28,20 +28,20 @@ def decoded(address: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("model", ["fexgan", "ganimation", "stargan", "landmark_label"])
-def test_a_painted_face_is_what_the_system_gives(session, easel, model):
+def test_a_painted_face_is_what_the_system_gives(session, app_model, model):
     told = answers.paint(session(model), {**NORA, "weights": {"joy": 0.7, "neutral": 0.3}})["pictures"][0]
-    loaded = easel(model).loaded
+    loaded = app_model(model).loaded
     wanted = loaded.synthesize(loaded.faces["nora"], {"joy": 0.7, "neutral": 0.3})
     assert np.array_equal(decoded(told["file"]), np.asarray(wanted))
     assert decoded(told["file"]).std() > 5  # else the comparison would say nothing
     assert decoded(told["picture"]).shape == (256, 256, 3)  # enlarged to be looked at
 
 
-def test_what_the_networks_read(session, easel):
+def test_what_the_networks_read(session, app_model):
     one = session("fexgan")
     told = answers.paint(one, {**NORA, "weights": {"joy": 1}})["pictures"][0]
     reading = answers.read(one, {"keys": [told["key"]]})["readings"][0]
-    known = easel("fexgan").loaded.classify(Image.fromarray(decoded(told["file"])))
+    known = app_model("fexgan").loaded.classify(Image.fromarray(decoded(told["file"])))
     assert reading["realness"] == pytest.approx(known.realness, abs=1e-4)
     assert reading["affects"] == pytest.approx(known.affects, abs=1e-4)
     assert reading["judge"] is None
@@ -50,11 +50,11 @@ def test_what_the_networks_read(session, easel):
             answers.read(one, {"keys": keys})
 
 
-def test_a_critic_reads_units_and_the_judge_affects(session, easel, monkeypatch):
+def test_a_critic_reads_units_and_the_judge_affects(session, app_model, monkeypatch):
     pair = session("fexgan", "ganimation")
     logits = torch.zeros(1, 7).index_fill(1, torch.tensor([3]), 20.0)
     monkeypatch.setattr(
-        easel("ganimation"), "judge", SimpleNamespace(read=lambda face: SimpleNamespace(affect_logits=logits))
+        app_model("ganimation"), "judge", SimpleNamespace(read=lambda face: SimpleNamespace(affect_logits=logits))
     )
     told = answers.paint(pair, {**NORA, "weights": {"joy": 1}})["pictures"]
     first, second = answers.read(pair, {"keys": [None, told[1]["key"]]})["readings"]
@@ -64,10 +64,10 @@ def test_a_critic_reads_units_and_the_judge_affects(session, easel, monkeypatch)
     assert second["judge"]["joy"] == 1
 
 
-def test_units_follow_the_affects_unless_they_are_set(session, easel):
+def test_units_follow_the_affects_unless_they_are_set(session, app_model):
     pair = session("ganimation")
     follow = answers.paint(pair, {**NORA, "weights": {"joy": 1}})["pictures"][0]["units"]
-    known = easel("ganimation").loaded.system.expression([3]).aus[0]
+    known = app_model("ganimation").loaded.system.expression([3]).aus[0]
     assert list(follow.values()) == pytest.approx(known.tolist(), abs=1e-6)
     held = answers.paint(pair, {**NORA, "weights": {"joy": 1}, "units": {"45": 1}})["pictures"][0]
     assert held["units"] == {**follow, "45": 1.0}
@@ -80,22 +80,24 @@ def test_nothing_asked_for_is_weight_0(session):
 
 def test_a_random_character_keeps_its_face(session):
     one = session("fexgan")
-    sitter = one.sitter(0, FaceName.read("random:5"))
-    joy, anger = sitter.wanted(Asked({"joy": 1.0})), sitter.wanted(Asked({"anger": 1.0}))
+    source_face = one.source_face(0, FaceName.read("random:5"))
+    joy, anger = source_face.wanted(FaceRequest({"joy": 1.0})), source_face.wanted(FaceRequest({"anger": 1.0}))
     both = type(joy)(affect=torch.cat([joy.affect, anger.affect]))
-    system = one.easels[0].loaded.system
+    system = one.app_models[0].loaded.system
     drawn = system.sample(1, anger, "normal", torch.Generator().manual_seed(5))
-    assert torch.allclose(sitter.paint(both)[1:], drawn, atol=1e-5)
-    assert not torch.allclose(sitter.paint(joy), one.sitter(0, FaceName.read("random:6")).paint(joy), atol=1e-3)
+    assert torch.allclose(source_face.paint(both)[1:], drawn, atol=1e-5)
+    assert not torch.allclose(
+        source_face.paint(joy), one.source_face(0, FaceName.read("random:6")).paint(joy), atol=1e-3
+    )
 
 
-def test_the_second_system_gets_its_own_picture_or_the_firsts(session, easel):
+def test_the_second_system_gets_its_own_picture_or_the_firsts(session, app_model):
     pair = session("fexgan", "ganimation")
-    own = pair.sitter(1, FaceName.read("cast:nora")).face
-    assert torch.equal(own, easel("ganimation").cast["nora"])
-    drawn = pair.sitter(1, FaceName.read("random:5")).face
-    rest = pair.sitter(0, FaceName.read("random:5"))
-    assert np.array_equal(to_uint8(drawn), to_uint8(rest.paint(rest.wanted(Asked({"neutral": 1.0})))))
+    own = pair.source_face(1, FaceName.read("cast:nora")).face
+    assert torch.equal(own, app_model("ganimation").cast["nora"])
+    drawn = pair.source_face(1, FaceName.read("random:5")).face
+    rest = pair.source_face(0, FaceName.read("random:5"))
+    assert np.array_equal(to_uint8(drawn), to_uint8(rest.paint(rest.wanted(FaceRequest({"neutral": 1.0})))))
 
 
 def test_a_system_that_cannot_says_so_beside_one_that_can(session):

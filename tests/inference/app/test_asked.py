@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fexgan_lit.inference.app.requests import Asked, read_asked
+from fexgan_lit.inference.app.requests import FaceRequest, read_asked
 from fexgan_lit.inference.app.session import FaceName, uploads
 from fexgan_lit.utils.errors import UserError
 from tests.conftest import AFFECTS
@@ -12,8 +12,8 @@ from tests.conftest import AFFECTS
 
 def test_weights_and_units_by_name():
     tree = {"weights": {"joy": 1.5, "fear": 0}, "units": {"12": 0.5}}
-    assert read_asked(tree, AFFECTS) == Asked({"joy": 1.5, "fear": 0.0}, {12: 0.5})
-    assert read_asked({}, AFFECTS) == Asked()
+    assert read_asked(tree, AFFECTS) == FaceRequest({"joy": 1.5, "fear": 0.0}, {12: 0.5})
+    assert read_asked({}, AFFECTS) == FaceRequest()
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,12 @@ from fexgan_lit.inference.app.animation import (
     side_by_side,
     wanted_frames,
 )
-from fexgan_lit.inference.app.requests import Asked
+from fexgan_lit.inference.app.requests import FaceRequest
 from fexgan_lit.inference.app.session import Session
 from fexgan_lit.utils.errors import UserError
 from tests.conftest import AFFECTS
 
-JOY, ANGER = Asked({"joy": 1.0}), Asked({"anger": 1.0})
+JOY, ANGER = FaceRequest({"joy": 1.0}), FaceRequest({"anger": 1.0})
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Painter:
     size: int = 32
     batches: list[int] = field(default_factory=list)
 
-    def wanted(self, asked: Asked) -> Expression:
+    def wanted(self, asked: FaceRequest) -> Expression:
         return Expression.blend(asked.weights, AFFECTS)
 
     def paint(self, wanted: Expression) -> torch.Tensor:
@@ -150,11 +150,11 @@ def test_frames_as_the_systems_paint_them(shot):
 
 
 def test_keyframes_drive_the_command_line_too(tmp_path):
-    film = Film((0.0, 0.5), (Asked({"joy": 0.5, "fear": 0.25}), Asked(units={12: 0.75})), ease="linear")
+    film = Film((0.0, 0.5), (FaceRequest({"joy": 0.5, "fear": 0.25}), FaceRequest(units={12: 0.75})), ease="linear")
     (tmp_path / "film.yaml").write_text(driver(film))
     keys = read_keys(tmp_path / "film.yaml", AFFECTS)
     assert [(key.time, key.ease) for key in keys] == [(0, "linear"), (0.5, "linear")]
     assert keys[0].wish.affects == {"joy": 0.5, "fear": 0.25}
     assert keys[1].wish.units == {12: 0.75}
-    assert driver(Film((0.0, 1.0), (Asked({"joy": 1.0}, {12: 1.0}), JOY))) is None
-    assert driver(Film((0.0, 1.0), (Asked(), JOY))) is None
+    assert driver(Film((0.0, 1.0), (FaceRequest({"joy": 1.0}, {12: 1.0}), JOY))) is None
+    assert driver(Film((0.0, 1.0), (FaceRequest(), JOY))) is None

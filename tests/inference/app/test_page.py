@@ -31,10 +31,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(easel, folder) -> Iterator[str]:
+def address(app_model, folder) -> Iterator[str]:
     """Two systems side by side, one that draws characters and one that reads action units."""
     settings = ExploreSettings(port=0)
-    server = start(Session([easel("fexgan"), easel("ganimation")], folder), settings, free_port(settings))
+    server = start(Session([app_model("fexgan"), app_model("ganimation")], folder), settings, free_port(settings))
     yield server.local_url
     server.close(verbose=False)
 
@@ -186,10 +186,10 @@ def test_the_map_and_its_dot(visit):
     assert page.face() != face
 
 
-def test_saved_picture_is_the_systems_own(visit, easel):
+def test_saved_picture_is_the_systems_own(visit, app_model):
     page = visit("?w=joy:1")
     saved = Image.open(io.BytesIO(page.download("#save")))
-    loaded = easel("fexgan").loaded
+    loaded = app_model("fexgan").loaded
     assert np.array_equal(np.asarray(saved), np.asarray(loaded.synthesize(loaded.faces["nora"], "joy")))
 
 

@@ -84,7 +84,7 @@ def test_an_internal_error_says_nothing_of_the_machine(client, monkeypatch, capl
     def broken(self, *_):
         raise OSError("/home/me/secret")
 
-    monkeypatch.setattr(Session, "sitter", broken)
+    monkeypatch.setattr(Session, "source_face", broken)
     with caplog.at_level(logging.ERROR):
         answer = client.post("/api/paint", json={"face": "cast:nora"})
     assert answer.status_code == 500

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from fexgan_lit import export as door
+from fexgan_lit import export as command
 from fexgan_lit.inference.export import int8
 from fexgan_lit.inference.export.checks import accept, answers, greatest_difference
 from fexgan_lit.inference.export.config import ExportSettings
@@ -33,7 +33,7 @@ def silent(name: str) -> None:
 
 @pytest.fixture
 def call(tmp_path, monkeypatch, capsys):
-    """The door in this process: exit code, what it said, the folder."""
+    """The command in this process: exit code, what it said, the folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     monkeypatch.setenv("COLUMNS", "200")
@@ -42,7 +42,7 @@ def call(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["export.py", "out=result", *options])
         code = 0
         try:
-            door.main()
+            command.main()
         except SystemExit as end:
             code = int(end.code or 0)
         said = capsys.readouterr()
@@ -59,7 +59,7 @@ def test_the_generator_part_is_what_synthesize_does(loaded):
 
     for model in MODELS:
         system = loaded(model).system
-        part = system.export_parts()["generator"]
+        part = system.export_modules()["generator"]
         inputs = part.draw(3)
         if "landmarks" in inputs:
             inputs["landmarks"] = torch.from_numpy(loaded(model).references.frames.landmarks[:3])
@@ -70,9 +70,9 @@ def test_the_generator_part_is_what_synthesize_does(loaded):
 
 def test_discriminator_parts_say_what_the_system_says(loaded):
     system = loaded().system
-    part = system.export_parts()["discriminator"]
+    part = system.export_modules()["discriminator"]
     inputs = part.draw(2)
-    realness, affect = system.read_faces(inputs["image"])
+    realness, affect = system.discriminate(inputs["image"])
     assert torch.allclose(answers(part, inputs)[0], realness)
     assert torch.allclose(answers(part, inputs)[1], affect)
 
@@ -89,7 +89,7 @@ def test_other_encoders_of_fexgan(told, names):
 
     model = FExGANSettings(image_size=32, width=0.05, latent_size=8, encoder_label=told)
     system = FExGAN(model, FExGANLossSettings(), DualOptimizerSettings(), ["a", "b", "c"]).eval()
-    parts = system.export_parts()
+    parts = system.export_modules()
     assert list(parts["generator"].inputs) == names
     inputs = parts["generator"].draw(2)
     shown = Expression(affect=inputs["source_affect"]) if told == "source" else None
@@ -114,10 +114,10 @@ def test_torch_programs_of_every_system(loaded, tmp_path):
 
 @pytest.fixture(scope="module")
 def onnx_export(loaded, tmp_path_factory) -> tuple[str, Path]:
-    """What the door says and leaves for the whole of FExGAN."""
+    """What the command says and leaves for the whole of FExGAN."""
     folder, said = tmp_path_factory.mktemp("onnx"), io.StringIO()
     settings = ExportSettings(run=str(loaded().folder), opset=18)
-    door.export_run(settings, folder, Console(file=said, width=200, soft_wrap=True))
+    command.export_run(settings, folder, Console(file=said, width=200, soft_wrap=True))
     return said.getvalue(), folder
 
 

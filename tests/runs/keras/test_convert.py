@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from fexgan_lit import convert as door
+from fexgan_lit import convert as command
 from fexgan_lit import load
 from fexgan_lit.convert import convert_settings, write_run
 from fexgan_lit.runs.keras.convert import ConvertSettings
@@ -119,7 +119,7 @@ def test_converted_files_answer_as_the_official_networks_did(files, tmp_path):
     agree(latent.s[:, ::16], LOG_SIGMA)
     z = torch.from_numpy(np.sin(0.11 * np.arange(256)).reshape(2, 128).astype(np.float32))
     agree(system.decode(z, LABELS)[0, :, 5::40, 7::40].permute(1, 2, 0), IMAGE)
-    realness, affect = system.read_faces(formula_image())
+    realness, affect = system.discriminate(formula_image())
     agree(realness.sigmoid(), REAL)
     agree(affect.softmax(1), AFFECT)
     said = (tmp_path / "run" / "report.md").read_text()
@@ -131,10 +131,10 @@ def test_the_door_leaves_a_run_of_the_meta_networks_that_generate_takes(files, t
     from PIL import Image
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # the door sets it; put back after the test
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # the command sets it; put back after the test
     options = [f"{name}={path}" for name, path in files.items()]
     monkeypatch.setattr(sys, "argv", ["convert.py", *options, "model=fexgan_meta", "half=true", "out=meta"])
-    door.main()
+    command.main()
     assert "use it as run=" in capsys.readouterr().out
     assert sum(f.stat().st_size for f in (tmp_path / "meta" / "weights").iterdir()) < 80e6
     system = load(tmp_path / "meta")

@@ -42,7 +42,7 @@ def train(tmp_path, monkeypatch, capfd) -> Callable[..., Ended]:
         capfd.readouterr()
         code = 0
         with monkeypatch.context() as patch:
-            patch.setenv("HYDRA_FULL_ERROR", "0")  # the door sets it, and it is to be as before afterwards
+            patch.setenv("HYDRA_FULL_ERROR", "0")  # the command sets it, and it is to be as before afterwards
             patch.setattr(sys, "argv", ["train", "-m", *(without(overrides) if small else ()), *overrides])
             if not report:
                 patch.setattr("fexgan_lit.evaluation.sweep_report.report.write_sweep_report", lambda *_: None)

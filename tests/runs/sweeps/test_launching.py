@@ -19,7 +19,7 @@ from fexgan_lit.runs.result import make_result, now, read_result, write_result
 from fexgan_lit.runs.sweeps.axes import Setting
 from fexgan_lit.runs.sweeps.job import ELSEWHERE
 from fexgan_lit.runs.sweeps.launcher import Launching, is_death
-from fexgan_lit.runs.sweeps.progress import News
+from fexgan_lit.runs.sweeps.progress import SweepProgress
 
 SETTINGS = [Setting(f"seed-{i}", {"seed": i}, (f"seed={i}",)) for i in range(4)]
 
@@ -50,9 +50,9 @@ class Launcher:
 
 
 def launching(folder: Path, kills: dict[str, int], error: type[Exception] = BrokenExecutor) -> Launching:
-    workshop = SimpleNamespace(launcher_name="joblib", job=lambda folder, setting: [setting.name])
-    news = News(Console(quiet=True), folder, len(SETTINGS), in_turn=True)
-    return Launching(workshop, Launcher(folder, kills, error), folder, news)
+    sweep_context = SimpleNamespace(launcher_name="joblib", job=lambda folder, setting: [setting.name])
+    sweep_progress = SweepProgress(Console(quiet=True), folder, len(SETTINGS), in_turn=True)
+    return Launching(sweep_context, Launcher(folder, kills, error), folder, sweep_progress)
 
 
 def test_a_worker_that_dies_once_costs_nothing_but_time(tmp_path):

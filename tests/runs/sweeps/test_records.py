@@ -22,7 +22,7 @@ from fexgan_lit.runs.sweeps.axes import (
     values_of,
     written,
 )
-from fexgan_lit.runs.sweeps.compose import Workshop, quoted
+from fexgan_lit.runs.sweeps.compose import SweepContext, quoted
 from fexgan_lit.runs.sweeps.record import SweepRecord, common_base, differences, join, read_record
 from fexgan_lit.utils.errors import UserError
 
@@ -119,11 +119,11 @@ def test_runs_side_by_side_share_the_processor(workers, threads, monkeypatch):
     monkeypatch.setattr("fexgan_lit.utils.hardware.cores", lambda: 8)
     choices = {"hydra/launcher": "joblib"}
     config = {"hydra": {"runtime": {"choices": choices}, "launcher": {"n_jobs": workers}}, "trainer": {"threads": None}}
-    workshop = Workshop(None, None, OmegaConf.create(config))
+    sweep_context = SweepContext(None, None, OmegaConf.create(config))
     setting = combine(axes("seed=1,2"), [])[0][0]
-    assert workshop.job(SimpleNamespace(__str__=str), setting)[-1] == f"trainer.threads={threads}"
+    assert sweep_context.job(SimpleNamespace(__str__=str), setting)[-1] == f"trainer.threads={threads}"
     choices["hydra/launcher"] = "submitit_slurm"
-    assert Workshop(None, None, OmegaConf.create(config)).threads() is None
+    assert SweepContext(None, None, OmegaConf.create(config)).threads() is None
 
 
 def run(folder, training):

@@ -57,7 +57,7 @@ def test_without_a_key_or_package_the_door_says_what_to_do(tmp_path):
     assert done.returncode == 2
     assert "wandb login" in done.stderr or "fexgan_lit[dashboard]" in done.stderr
     assert not (tmp_path / "outputs").exists()
-    assert tmp_path.is_dir(), "the empty folder that the user stands in is not the door's to remove"
+    assert tmp_path.is_dir(), "the empty folder that the user stands in is not the command's to remove"
 
 
 def test_the_sweep_of_wandb_starts_our_door():
