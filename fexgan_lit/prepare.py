@@ -21,7 +21,7 @@ from fexgan_lit.data.prepare import (
     write_pack,
 )
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hydra import no_stray_folder, out_trouble, run_command, stamp
+from fexgan_lit.utils.hydra import leave_out, no_stray_folder, out_trouble, run_command, stamp
 
 NOT_TRAINABLE = 1
 
@@ -43,6 +43,7 @@ def prepare(cfg: DictConfig) -> None:
     with no_stray_folder(folder):
         if cfg.out and (trouble := out_trouble(str(cfg.out))):
             raise UserError(trouble)
+        leave_out(cfg, "trainer", "callbacks")
         settings = dataset_settings(cfg)
         chunks = checked_options(PackSettings, dict(cfg.pack), "pack")
         check_files_option(cfg.files, settings)

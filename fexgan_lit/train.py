@@ -10,16 +10,19 @@ from fexgan_lit.runs.folder import register_resolver
 from fexgan_lit.training.fit import is_started_among_several, train_run
 from fexgan_lit.utils.console import train_console
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hydra import fail, run_command
+from fexgan_lit.utils.hydra import check_tuning, fail, run_command
 
 
 def train(cfg: DictConfig) -> Any:
     """Train the run that `cfg` describes, go on with the one `cfg.run` names, or work off a run of a sweep."""
+    from hydra.core.hydra_config import HydraConfig
+
     from fexgan_lit.runs.sweeps.job import is_sweep_job, work_off
     from fexgan_lit.utils.trust import foreign_packages, trust
 
     if not cfg.run:  # composed here and now, so it is the user's own and may name any class
         trust(foreign_packages(OmegaConf.to_container(cfg)))
+    check_tuning(HydraConfig.get())
     if is_sweep_job():
         return work_off(cfg, train_run)
     place = None

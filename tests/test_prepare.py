@@ -286,3 +286,11 @@ def test_a_studio_writes_its_frames_as_files_and_reads_them_back(prepare) -> Non
     refused = prepare(*read_back, "files=other")
     assert refused.code == 2
     assert "are files already" in refused.err
+
+
+def test_values_of_training_are_refused(prepare):
+    """A file of a data set has them, but they change nothing here."""
+    done = prepare("trainer.max_steps=3", "out=report")
+    assert done.code == 2
+    assert "trainer.max_steps=3: there is no such value here" in done.err
+    assert not Path("report").exists()

@@ -149,7 +149,7 @@ def test_training_on_frames_from_disk_and_empty_validation_is_said(tmp_path):
 
 def test_a_run_does_not_go_on_with_other_data(tmp_path):
     root = write_frames(tmp_path / "data", frames=2)
-    mhfed = ("dataset=mhfed", f"dataset.root={root}", "recipe=studio_cartoon")
+    mhfed = ("dataset=mhfed", f"dataset.root={root}")
     run_train(tmp_path, *mhfed, *TINY, "trainer.max_steps=2")
     run = newest_run(tmp_path)
     (root / "p0" / "joy" / "p0_joy_000.png").unlink()
@@ -161,7 +161,18 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path):
 MISTAKES = {
     "unknown override": (["loss.alfa=1"], ["loss.alfa", "Did you mean loss.alpha?"]),
     "several at once": (["loss.alfa=1", "model.depth=2"], ["loss.alfa", "model.depth"]),
-    "misspelt option": (["dataset=mhfedd"], ["mhfedd", "mhfed"]),
+    "misspelt option": (["dataset=mhfedd"], ["dataset=mhfedd: there is no such file in conf/dataset", "mhfed, mug"]),
+    "misspelt model": (["model=stargun"], ["model=stargun", "expected one of fexgan, fexgan_meta, ganimation"]),
+    "misspelt experiment": (
+        ["experiment=nosuch"],
+        ["experiment=nosuch: there is no such file in conf/experiment; expected one of", "cartoon_model, demo"],
+    ),
+    "misspelt tuning": (["tuning=nosuch"], ["tuning=nosuch: there is no such file in conf/tuning", "fexgan/ferg"]),
+    "groups that are gone": (
+        ["recipe=mhfed", "schedule=stargan", "optimizer=adam", "loss.alfa=1"],
+        ["recipe=mhfed: the group is gone", "schedule=stargan: the", "optimizer=adam: the", "Did you mean loss.alpha?"],
+    ),
+    "optimizer as a group": (["optimizer=adam"], ["optimizer=adam: the group is gone", "conf/model/NAME.yaml"]),
     "wrong type": (["loss.alpha=many", "trainer.max_steps=0"], ["loss.alpha=many"]),
     "several values": (["loss.alpha=-1", "trainer.max_steps=0", "model.sigma=x"], ["loss.alpha", "max_steps", "sigma"]),
     "image size": (["dataset.image_size=100"], ["image_size=100", "128"]),
@@ -207,8 +218,9 @@ def test_an_output_folder_that_is_a_file(tmp_path):
 
 def test_help_explains_every_group(tmp_path):
     done = run_train(tmp_path, "--help")
-    groups = ("dataset", "model", "loss", "optimizer", "trainer", "logger", "callbacks", "recipe", "experiment")
+    groups = ("dataset", "model", "loss", "trainer", "metrics", "logger", "callbacks", "tuning", "experiment", "sweep")
     assert [g for g in groups if f"\n  {g} " not in done.stdout] == []
+    assert [g for g in ("optimizer", "schedule", "recipe") if f"\n  {g} " in done.stdout] == []
     assert "dataset=ferg" in done.stdout
 
 

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hardware import PRECISIONS
+from fexgan_lit.utils.hydra import MOVED
 from fexgan_lit.utils.options import typed
 from fexgan_lit.utils.trust import ALIASES, load_target, targets_in
 
@@ -298,10 +299,21 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
 
 def check_sections(tree: Mapping[str, Any]) -> None:
     """Raise a UserError if a section of a training configuration is not there, as in a file from elsewhere."""
+    for group, moved in MOVED.items():
+        if isinstance(tree.get(group), str):
+            raise UserError(f"{group}={tree[group]}: {moved}")
+    for group in ("dataset", "model"):
+        section = tree.get(group)
+        if isinstance(section, dict) and isinstance(section.get(group), dict):
+            raise UserError(
+                f"{group}.{group}: a file in conf/{group} that has sections begins with the line # @package _global_"
+            )
     sections = ("dataset", "model", "loss", "optimizer", "trainer", "metrics", "logger")
     missing = [name for name in sections if not isinstance(tree.get(name), dict)]
     if missing or "seed" not in tree:
-        raise UserError(f"the configuration lacks {', '.join(missing) or 'seed'}; expected one that training wrote")
+        hint = ", or a file of the model with a section optimizer" if missing == ["optimizer"] else ""
+        lacking = ", ".join(missing) or "seed"
+        raise UserError(f"the configuration lacks {lacking}; expected one that training wrote{hint}")
 
 
 def load_system_class(name: str) -> Any:

@@ -10,6 +10,8 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
+from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,7 +21,17 @@ from fexgan_lit.utils.errors import UserError
 
 USER_MISTAKE = 2
 
+#: Groups of earlier versions and where their values stand now.
+MOVED = {
+    "optimizer": "the group is gone. The optimizer of a model stands in conf/model/NAME.yaml; give its values one by "
+    "one, such as optimizer.lr=1e-4",
+    "schedule": "the group is gone. Batch and fall of the rate of a model stand in conf/model/NAME.yaml; give them one "
+    "by one, such as dataset.batch_size=16 callbacks.linear_decay.start=0.5",
+    "recipe": "the group is gone. The budget of a data set stands in conf/dataset/NAME.yaml; give its values one by "
+    "one, such as trainer.max_steps=1000",
+}
 
+_SEARCHPATH = "hydra.searchpath="
 #: a full disk, a used-up quota, a read-only file system
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -73,6 +85,44 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         if message is None:
             raise
         fail(message)
+
+
+def check_tuning(hydra: Any) -> None:
+    """Refuse a `tuning=NAME` that is not there; Hydra passes over it, since the one that applies by itself is optional.
+
+    Args:
+        hydra: the section `hydra` of a composed configuration.
+
+    Raises:
+        UserError: with the names that are there.
+    """
+    given = [o.lstrip("+").partition("=")[2] for o in hydra.overrides.task if o.lstrip("+").startswith("tuning=")]
+    names = [name.strip(" '\"") for value in given for name in value.strip("[]").split(",")]
+    if not names:
+        return
+    places = [source for source in hydra.runtime.config_sources if source.schema in ("file", "pkg")]
+    folders = [Path(s.path if s.schema == "file" else str(resources.files(s.path))) / "tuning" for s in places]
+    files = [file.relative_to(folder) for folder in folders for file in folder.rglob("*.yaml")]
+    known = sorted({file.with_suffix("").as_posix() for file in files})
+    for name in names:
+        if name not in known:
+            raise UserError(f"tuning={name}: {_no_such_file('tuning', known)}")
+
+
+def leave_out(cfg: DictConfig, *sections: str) -> None:
+    """Take out of `cfg` what a file of a group says of training, where a command does not train.
+
+    Raises:
+        UserError: the command line gives a value there.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    given = [o for o in HydraConfig.get().overrides.task if o.lstrip("+~").partition(".")[0] in sections]
+    if given:
+        raise UserError(f"{', '.join(given)}: there is no such value here; python -m fexgan_lit.train reads it")
+    with open_dict(cfg):
+        for section in sections:
+            cfg.pop(section, None)
 
 
 def user_message(error: Exception, config_name: str) -> str | None:
@@ -163,17 +213,20 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        given = [a for a in arguments if not a.startswith("-") and "=" in a]
+        given = [a for a in arguments if not a.startswith(("-", _SEARCHPATH)) and "=" in a]
         if {"-m", "--multirun", "sweep=optuna"} & set(arguments):
             given = [value for override in given for value in _one_by_one(override)]
         # what a group offers (loss.lambda_cycle) is there only once it is chosen (model=ganimation)
-        chosen: list[str] = []
+        chosen = _searched(sys.argv[1:])
+        moved = [override for override in given if override.lstrip("+").partition("=")[0] in MOVED]
+        given = [override for override in given if override not in moved]
         for override in given:
             if "." not in override.partition("=")[0] and trouble([*chosen, override]) is None:
                 chosen.append(override)
         known = _keys(compose(config_name, chosen))
-        problems = [
-            f"{override}: {_unknown(override, known) or _short(single)}"
+        problems = [f"{override}: {MOVED[override.lstrip('+').partition('=')[0]]}" for override in moved]
+        problems += [
+            f"{override}: {_why(override, single, known)}"
             for override in given
             if override not in chosen and (single := trouble([*chosen, override])) is not None
         ]
@@ -183,6 +236,16 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
     if any(problem.startswith("hydra/launcher=") for problem in problems):
         hint = "pip install 'fexgan_lit[sweeps]' brings joblib and submitit, 'fexgan_lit[ray]' brings ray"
     return "\n".join(["these options cannot be used:", *(f"  - {p}" for p in problems), hint])
+
+
+def _searched(arguments: Sequence[str]) -> list[str]:
+    """The folders that a command adds to conf/ (`hydra.searchpath=`, `--config-dir`), as an override."""
+    given = [a.partition("=")[2].strip("[]") for a in arguments if a.startswith(_SEARCHPATH)]
+    for flag, value in pairwise([*arguments, ""]):
+        name, _, joined = flag.partition("=")
+        if name in ("--config-dir", "-cd"):
+            given.append(f"file://{Path(joined or value).resolve()}")
+    return [f"{_SEARCHPATH}[{','.join(given)}]"] if given else []
 
 
 def _one_by_one(override: str) -> list[str]:
@@ -211,6 +274,11 @@ def _keys(config: DictConfig, prefix: str = "") -> list[str]:
     return found
 
 
+def _why(override: str, error: Exception, known: Sequence[str]) -> str:
+    """Why `override` does not compose, where the values are named `known`."""
+    return _missing_file(error, override) or _unknown(override, known) or _short(error)
+
+
 def _unknown(override: str, known: Sequence[str]) -> str | None:
     """What to say of an override whose name does not exist; None where it does."""
     name = override.lstrip("+~").partition("=")[0].partition("@")[0]
@@ -220,8 +288,25 @@ def _unknown(override: str, known: Sequence[str]) -> str | None:
     return "there is no such value." + (f" Did you mean {near[0]}?" if near else "")
 
 
+def _no_such_file(group: str, known: Sequence[str]) -> str:
+    return f"there is no such file in conf/{group}; expected one of {', '.join(known)}"
+
+
+def _missing_file(error: BaseException, override: str = "") -> str | None:
+    """What to say where a group has no file of the wanted name; None where the error is another."""
+    from hydra.errors import MissingConfigException
+
+    if not (isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options):
+        return None
+    group, _, name = error.missing_cfg_file.rpartition("/")
+    asked = "" if override.lstrip("+").startswith(f"{group}=") else f"{group}={name}: "  # by another file
+    return asked + _no_such_file(group, error.options)
+
+
 def _short(error: BaseException) -> str:
     """The lines of a Hydra message that say something to a user."""
+    if missing := _missing_file(error):
+        return missing
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     noise = ("full_key", "object_type", "Set the environment variable", "See https://hydra.cc", "reference_type",
              "In '", "Config search path", "provider=")  # fmt: skip

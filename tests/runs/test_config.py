@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import re
 from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -31,27 +35,33 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
 
 
+def written(path: str) -> dict[str, Any]:
+    """What a file says; `model/fexgan:optimizer` is one section of it."""
+    name, _, section = path.partition(":")
+    tree: Any = OmegaConf.to_container(OmegaConf.load(conf_folder() / f"{name}.yaml"), resolve=False)
+    return tree[section] if section else tree
+
+
 @pytest.mark.parametrize(
     ("path", "schema"),
     [
         ("loss/fexgan", FExGANLossSettings),
-        ("optimizer/adam", DualOptimizerSettings),
         ("trainer/default", TrainerSettings),
         ("metrics/default", MetricsSettings),
         ("base/dataset", DatasetConfig),
-        ("model/fexgan", FExGANSettings),
-        ("model/ganimation", GANimationSettings),
+        ("model/fexgan:model", FExGANSettings),
+        ("model/fexgan:optimizer", DualOptimizerSettings),
+        ("model/landmark_label:optimizer", DualOptimizerSettings),
+        ("model/ganimation:model", GANimationSettings),
+        ("model/ganimation:optimizer", GANimationOptimizerSettings),
         ("loss/ganimation", GANimationLossSettings),
-        ("optimizer/ganimation", GANimationOptimizerSettings),
-        ("model/stargan", StarGANSettings),
+        ("model/stargan:model", StarGANSettings),
+        ("model/stargan:optimizer", WassersteinOptimizerSettings),
         ("loss/stargan", StarGANLossSettings),
-        ("optimizer/stargan", WassersteinOptimizerSettings),
     ],
 )
 def test_every_field_is_in_the_yaml_and_the_other_way_round(path, schema):
-    names = {f.name for f in fields(schema)}
-    written = OmegaConf.to_container(OmegaConf.load(conf_folder() / f"{path}.yaml"), resolve=False)
-    assert set(written) - {"_target_"} == names
+    assert set(written(path)) - {"_target_"} == {f.name for f in fields(schema)}
 
 
 @pytest.mark.parametrize(
@@ -59,17 +69,17 @@ def test_every_field_is_in_the_yaml_and_the_other_way_round(path, schema):
     [
         ("metrics/default", MetricsSettings()),
         ("loss/fexgan", FExGANLossSettings()),
-        ("optimizer/adam", DualOptimizerSettings()),
+        ("model/fexgan:optimizer", DualOptimizerSettings()),
+        ("model/landmark_label:optimizer", DualOptimizerSettings()),
         ("trainer/default", TrainerSettings()),
         ("loss/ganimation", GANimationLossSettings()),
-        ("optimizer/ganimation", GANimationOptimizerSettings()),
+        ("model/ganimation:optimizer", GANimationOptimizerSettings()),
         ("loss/stargan", StarGANLossSettings()),
-        ("optimizer/stargan", WassersteinOptimizerSettings()),
+        ("model/stargan:optimizer", WassersteinOptimizerSettings()),
     ],
 )
 def test_yaml_and_dataclass_have_the_same_defaults(path, defaults):
-    written = OmegaConf.to_container(OmegaConf.load(conf_folder() / f"{path}.yaml"))
-    assert written == {f.name: getattr(defaults, f.name) for f in fields(defaults)}
+    assert written(path) == {f.name: getattr(defaults, f.name) for f in fields(defaults)}
 
 
 @pytest.mark.parametrize("group", ["dataset", "trainer", "logger", "callbacks"])
@@ -80,18 +90,45 @@ def test_every_shipped_option_makes_usable_settings(group):
         assert settings.system.__name__ == "FExGAN"
 
 
+#: The values that several files give, for every model and data set.
+TABLE = {
+    (row["model"], row["dataset"]): row
+    for row in csv.DictReader((Path(__file__).parent / "defaults.csv").read_text().splitlines())
+}
+
+
 @pytest.mark.parametrize("model", options("model"))
-def test_every_model_makes_usable_settings_on_every_data_set(model):
+def test_every_model_makes_the_settings_of_the_table_on_every_data_set(model):
     for dataset in options("dataset"):
-        settings = train_settings(composed(f"model={model}", f"dataset={dataset}"))
-        assert settings.model.name == model
+        cfg = composed(f"model={model}", f"dataset={dataset}")
+        assert train_settings(cfg).model.name == model
+        found = {"model": model, "dataset": dataset}
+        for name in list(TABLE[model, dataset])[2:-1]:
+            value = OmegaConf.select(cfg, name)
+            found[name] = "" if value is None else str(value)
+        found["loss"] = " ".join(f"{name}={value}" for name, value in sorted(cfg.loss.items()))
+        assert found == TABLE[model, dataset]
 
 
-def test_losses_and_optimizers_belong_to_models():
+def test_what_the_command_line_gives_counts_wherever_a_value_stands():
+    given = ("optimizer.lr=1e-4", "callbacks.linear_decay.start=0.25", "trainer.max_steps=7", "dataset.batch_size=6")
+    for groups in (("model=ganimation", "dataset=rafd"), ("model=stargan", "trainer=gpu"), ("loss=fexgan_meta",)):
+        cfg = composed(*groups, *given)
+        assert (cfg.optimizer.lr, cfg.callbacks.linear_decay.start) == (1e-4, 0.25)
+        assert (cfg.trainer.max_steps, cfg.dataset.batch_size) == (7, 6)
+
+
+def test_the_groups_are_those_of_the_help():
+    groups = ["dataset", "model", "loss", "trainer", "callbacks", "logger", "metrics", "sweep", "tuning", "experiment"]
+    assert {path.name for path in conf_folder().iterdir() if path.is_dir()} == {*groups, "base", "hydra"}
+    for name in ("dataset", "model"):
+        for option in options(name):
+            text = (conf_folder() / name / f"{option}.yaml").read_text()
+            assert text.startswith("# @package _global_\n"), f"{name}/{option} gives values of several sections"
+
+
+def test_losses_and_tunings_belong_to_models():
     assert set(options("loss")) == set(options("model"))
-    assert set(options("optimizer")) == {*options("model"), "adam"}
-    assert train_settings(composed("optimizer=adam", "dataset=folder")).optimizer == DualOptimizerSettings()
-    assert set(options("schedule")) <= set(options("model"))
     for model in (conf_folder() / "tuning").iterdir():
         assert model.name in options("model")
         assert {path.stem for path in model.glob("*.yaml")} <= set(options("dataset"))
@@ -133,6 +170,39 @@ def test_all_problems_come_in_one_message():
         train_settings(cfg)
     for name in ("loss.alpha=-1", "trainer.precision=float8", "dataset.batch_size=0", "model.preset=book"):
         assert name in str(error.value)
+
+
+@pytest.mark.parametrize("override", ["optimizer=adam", "+recipe=mhfed", "+schedule=stargan"])
+def test_a_group_that_is_gone_is_refused_with_where_its_values_stand(override):
+    with pytest.raises(UserError, match=r"the group is gone\. .* conf/(model|dataset)/NAME\.yaml"):
+        train_settings(composed(override))
+
+
+def test_the_data_set_of_the_page_composes(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    text = re.search(r"```yaml\n(# @package _global_\n# conf/dataset/mine\.yaml\n.*?)```", page, re.DOTALL)[1]
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "mine.yaml").write_text(text)
+    settings = train_settings(composed(f"hydra.searchpath=[file://{tmp_path}]", "dataset=mine", "model=stargan"))
+    assert (settings.dataset.name, settings.dataset.layout_name) == ("mine", "folder")
+    assert (settings.trainer.max_steps, settings.dataset.batch_size) == (50_000, 16), (
+        "the length of the file, the model's batch"
+    )
+
+
+@pytest.mark.parametrize("group", ["dataset", "model"])
+def test_a_file_with_sections_that_lacks_its_first_line_is_told_so(group, tmp_path):
+    (tmp_path / group).mkdir()
+    (tmp_path / group / "mine.yaml").write_text(f"# mine\n# @package _global_\n{group}:\n  name: mine\n")
+    with pytest.raises(UserError, match=f"conf/{group} that has sections begins with the line # @package _global_"):
+        train_settings(composed(f"hydra.searchpath=[file://{tmp_path}]", f"{group}=mine", "loss=fexgan"))
+
+
+def test_a_model_of_ones_own_without_an_optimizer_is_told_where_it_goes(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("name: mine\n")
+    with pytest.raises(UserError, match=r"lacks optimizer.*a file of the model with a section optimizer"):
+        train_settings(composed(f"hydra.searchpath=[file://{tmp_path}]", "model=mine", "loss=fexgan"))
 
 
 def test_image_size_is_said_once():

@@ -29,7 +29,7 @@ def trained(tmp_path_factory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("page")
     (folder / "painter.py").write_text(blocks("python")[0])
     for text in blocks("yaml"):
-        path = folder / re.match(r"# (\S+)", text)[1]
+        path = folder / re.search(r"^# (conf/\S+)", text, re.MULTILINE)[1]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     (command,) = blocks("bash")

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fexgan_lit.runs.sweeps.axes import Setting
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.hydra import check_tuning
 
 if TYPE_CHECKING:
     from hydra.plugins.launcher import Launcher
@@ -65,8 +66,13 @@ class SweepContext:
         return " ".join(["python -m fexgan_lit.train -m", *(shlex.quote(text) for text in kept)])
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """The configuration of one run, without Hydra's part."""
+        """The configuration of one run, without Hydra's part.
+
+        Raises:
+            UserError: it names a tuning that is not there.
+        """
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        check_tuning(config.hydra)
         with open_dict(config):
             config.pop("hydra")
         return config
@@ -160,7 +166,8 @@ def explain(error: Exception, settings: Iterable[Setting]) -> str:
     lines: dict[tuple[str, str], str] = {}
     for line in message.splitlines():
         given, _, reason = line.partition(": ")
-        lines.setdefault((given.partition("=")[0], reason), line)
+        # a file that is not there is another one for every value
+        lines.setdefault((given if "no such file" in reason else given.partition("=")[0], reason), line)
     return "\n".join(lines.values())
 
 

@@ -121,6 +121,15 @@ with held(pathlib.Path({str(folder / "seed-1")!r})):
 REFUSED = {
     "misspelt key": (["loss.alfa=0.5,1", "seed=1,2"], ["loss.alfa", "Did you mean loss.alpha?"]),
     "misspelt group": (["model=fexgan,stargun"], ["model=stargun", "stargan"]),
+    "misspelt experiments": (
+        ["experiment=nosuch,demo,neither"],
+        ["experiment=nosuch: there is no such file in conf/experiment; expected one of", "experiment=neither: there"],
+    ),
+    "misspelt tuning": (
+        ["tuning=nosuch,fexgan/ferg"],
+        ["tuning=nosuch: there is no such file in conf/tuning", "1 of 2 runs: tuning-nosuch"],
+    ),
+    "a group that is gone": (["optimizer=adam,stargan"], ["optimizer=adam: the group is gone", "optimizer=stargan"]),
     "impossible values": (
         ["loss.alpha=1,-1", "trainer.log_every=0", "seed=1,2"],
         ["loss.alpha=-1", "2 of 4 runs: alpha--1_seed-1, alpha--1_seed-2", "trainer.log_every=0", "every run"],
