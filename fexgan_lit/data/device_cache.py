@@ -1,4 +1,4 @@
-"""The training frames on the device, where batches are cut out of them: per batch one small copy leaves the host."""
+"""Training frames kept on the device: whether they fit, how they get there, and batches cut out of them there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One split of a data set as arrays, and the two ways between stored pixels and what networks see."""
+"""One split of a data set as arrays, with its annotations; conversion between stored pixels and tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which `Expression` an affect means, taken from true frames: their labels, action units and landmarks."""
+"""Reference frames, and the `Expression` that an affect means for an identity, taken from true frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one method's answers are worth: values pair by pair, and numbers of the whole set."""
+"""What the answers of one method are worth: values pair by pair, numbers of the whole set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an evaluation leaves: evaluation.json, evaluation.md, the table as CSV and LaTeX, pictures."""
+"""What an evaluation writes: evaluation.json, evaluation.md, the table as CSV and LaTeX, figures, rows of loggers."""
 
 from __future__ import annotations
 

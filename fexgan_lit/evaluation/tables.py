@@ -1,4 +1,4 @@
-"""Standings as tables: Markdown and terminal, CSV, LaTeX."""
+"""The tables of an evaluation in Markdown, CSV and LaTeX: metrics, Table 1, breakdowns, figures of the papers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loss curves and confusion matrices, drawn with matplotlib without its global state."""
+"""Loss curves, confusion matrices and accuracies, drawn with matplotlib without its global state."""
 
 from __future__ import annotations
 

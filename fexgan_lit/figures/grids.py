@@ -1,4 +1,4 @@
-"""The papers' sheets: references turned into affects, random samples, complex expressions, truth and result."""
+"""The papers' sheets: references turned into affects, random samples, complex expressions, truth and result, strips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sheet of faces: cells of equal size in rows and columns, with labels, a rule and marks; where everything stands."""
+"""A sheet of faces: cells of equal size in rows and columns, with labels, a rule and marks, and its units."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Panels of dots: several methods, several seeds, intervals, and lines for the best and the least possible."""
+"""Panels of dots with intervals over several methods and seeds, and maps of embeddings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parallel coordinates: a line a setting through its values and its scores."""
+"""The figures of a sweep: parallel coordinates and main effects, with their scales."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user may say of a wanted face (an affect, action units, the source itself), and what it means to a run."""
+"""Target expressions from words: affects with strengths, action units, or the source itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The faces that are changed: a reference frame of each identity of the run's data, or pictures of the user's."""
+"""The faces that are changed: reference frames of the identities of a run, or images of the user."""
 
 from __future__ import annotations
 

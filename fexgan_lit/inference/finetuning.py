@@ -1,4 +1,4 @@
-"""A few hundred steps on a handful of images, beside the data of the run so that these are not forgotten."""
+"""A few hundred steps on a few images of the user, mixed with the data of the run so that it does not forget them."""
 
 from __future__ import annotations
 

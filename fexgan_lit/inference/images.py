@@ -1,4 +1,4 @@
-"""Pictures as a user holds them (Pillow, a file, NumPy, a tensor) to what systems see, and back to the same kind."""
+"""Images of any kind (Pillow, a file, NumPy, a tensor) to the tensors of the systems, and back to files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder that a call of `generate` leaves: faces, sheets, films, and generation.json with what was asked for."""
+"""The folder that a call of `generate` writes: faces, sheets, films, and generation.json with how each was made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`paste=true`: faces found in pictures of any kind, cut as the run's data were, and put back in full resolution."""
+"""`paste=true`: faces found in photographs, cropped as the data of the run were, and put back in full resolution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trained run at work: its system, its data, the faces to change, and painting in batches."""
+"""A trained run at work for `generate`: its system, its data, the faces to change, and generation in batches."""
 
 from __future__ import annotations
 

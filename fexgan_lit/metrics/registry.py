@@ -1,4 +1,4 @@
-"""Every number a table can show: its label, its digits and which way is better."""
+"""Every number that a table can show: its label, its digits and which way is better."""
 
 from __future__ import annotations
 

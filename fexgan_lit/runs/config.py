@@ -1,4 +1,4 @@
-"""From a composed configuration to typed settings and objects; every problem of a config in one message."""
+"""From a composed configuration to typed settings and objects; every problem of a configuration in one message."""
 
 from __future__ import annotations
 

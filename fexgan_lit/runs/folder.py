@@ -1,4 +1,4 @@
-"""The run folder: what every training run leaves, and all that the other commands need."""
+"""The run folder: what every training run writes, and where the other commands find it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every published system promises to the commands: an expression system turns (source, expression) into a face."""
+"""The base class of all systems: what a system must implement, what it may offer, and what it gets."""
 
 from __future__ import annotations
 

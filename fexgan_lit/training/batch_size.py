@@ -1,4 +1,4 @@
-"""`trainer.auto_batch`: the largest part of a batch that fits into memory, found by trying."""
+"""`trainer.auto_batch`: the largest part of a batch that fits into memory, found by trials in other processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames per identity and affect: what is missing, what is uneven."""
+"""Checks of the labels: frames per identity and affect, the split, and which systems the data can train."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report folder: report.md for people, report.json and CSV files for programs, two pictures."""
+"""The report of the checks: report.md, report.json, CSV files, two pictures, and the summary on the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Joining a CSV of intensity, action units, landmarks and pose to the frames of any layout."""
+"""CSV files of annotations (intensity, action units, landmarks, pose): how they are read, checked, joined to frames."""
 
 from __future__ import annotations
 

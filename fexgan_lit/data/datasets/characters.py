@@ -1,4 +1,4 @@
-"""FERG-DB and MH-FED, the sets of characters of the two FExGAN papers, and the user's own by a pattern."""
+"""FERG-DB and MH-FED, the characters of the two FExGAN papers, and folders of the user, read by a pattern."""
 
 from __future__ import annotations
 

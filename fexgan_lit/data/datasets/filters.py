@@ -1,4 +1,4 @@
-"""`dataset.only`: keep the frames of some cameras, spectra, takes or the like."""
+"""Frames that are left out: by `dataset.only`, and duplicates of the same picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From `dataset=` to the table of its frames: root, layout, choice, labels, checks. No picture is decoded."""
+"""From `dataset=` to the table of its frames: root, layout, filters, labels, checks. No image is decoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Squares around faces from the 68 landmarks, and landmarks in the pixels of such a square."""
+"""Squares around faces from the 68 landmarks, landmarks in the pixels of such a square, and the face mesh."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decode and resize every frame once into one raw file of uint8 pixels, memory-mapped from then on."""
+"""Decode and resize every frame once into one raw file of uint8 pixels, memory-mapped; a killed build goes on."""
 
 from __future__ import annotations
 

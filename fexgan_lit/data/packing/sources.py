@@ -1,4 +1,4 @@
-"""Where a frame's pixels come from: a file or the studio; and what identifies them, for the key of the pack."""
+"""Where the pixels of a frame come from (a file, a synthetic character), its crop, and what identifies it in a pack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What generated frames are worth as training data (Li et al., Table 4): a fixed classifier with more and more."""
+"""`protocol=augmentation`: what generated frames are worth as training data (Li et al., Table 4), and its report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an evaluation of clips says: standings with intervals over clips, every clip, strips of frames."""
+"""The report of an evaluation of clips: figures with intervals over clips, every clip, strips of frames, films."""
 
 from __future__ import annotations
 

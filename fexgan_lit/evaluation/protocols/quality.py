@@ -1,4 +1,4 @@
-"""`protocol=quality`: every metric of every run on the same pairs, side by side."""
+"""`protocol=quality`: every metric of every run on the same pairs, side by side, and how well strengths are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record of a single run."""
+"""The record of a single run, and `report run=`."""
 
 from __future__ import annotations
 

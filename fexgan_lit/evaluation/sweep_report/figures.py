@@ -1,4 +1,4 @@
-"""The pictures of a sweep: parallel coordinates, main effects, the contact sheet."""
+"""The figures of a sweep: parallel coordinates, main effects, and the contact sheet of all settings."""
 
 from __future__ import annotations
 

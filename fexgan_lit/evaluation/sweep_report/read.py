@@ -1,4 +1,4 @@
-"""A sweep as it lies on disk: its axes and its runs, finished or not; nothing of it is dropped silently."""
+"""A sweep as it lies on disk, of this version or older: its axes and its runs, finished or not."""
 
 from __future__ import annotations
 

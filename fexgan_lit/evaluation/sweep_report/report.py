@@ -1,4 +1,4 @@
-"""The report of a sweep: report.md with pictures, table.csv, settings.csv, and the same on the terminal."""
+"""The report of a sweep: report.md with figures, table.csv, settings.csv, and the same on the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What drives an animation: the expressions of a clip from moment to moment, wherever they come from."""
+"""What drives an animation: the expressions of a clip over time, from a CSV, a video or frames of a data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From time stamps as a driver has them to a steady rate, which films need."""
+"""From the time stamps of a driver to the steady rate of a film, forwards or there and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One system at work for the page: faces and wishes in, pictures and readings out."""
+"""One system behind the page: faces and targets in, images and readings of discriminator and judge out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page asks for, read from JSON that anybody may have written."""
+"""Requests of the page: JSON and uploads that anybody may have written, read and checked."""
 
 from __future__ import annotations
 

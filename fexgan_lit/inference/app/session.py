@@ -1,4 +1,4 @@
-"""All that stands behind one page: the systems, the faces, and who may paint when."""
+"""The state behind one page: the systems, the faces they show, and the lock around generation."""
 
 from __future__ import annotations
 

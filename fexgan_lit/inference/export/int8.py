@@ -1,4 +1,4 @@
-"""The whole generator in 8 bits for the CPU, and what that costs and gains, measured on real faces."""
+"""The generator in 8 bits for the CPU, calibrated and measured on real faces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ONNX files by torch's exporter, with a dynamic batch, run by onnxruntime."""
+"""ONNX files with a dynamic batch by torch's exporter, run by onnxruntime, and files of `torch.export`."""
 
 from __future__ import annotations
 

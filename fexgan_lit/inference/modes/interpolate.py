@@ -1,4 +1,4 @@
-"""`mode=interpolate`: in equal steps from one expression, face or latent code to another."""
+"""`mode=interpolate`: equal steps from one expression, identity or latent code to another."""
 
 from __future__ import annotations
 

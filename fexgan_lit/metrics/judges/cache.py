@@ -1,4 +1,4 @@
-"""Judges on disk: found again by the data and options they were trained with, checked before they are trusted."""
+"""Judges on disk: found again by the data and the options that they were trained with, checked before they are used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user's own judges in place of the trained ones: what their networks make of pictures, in the data set's terms."""
+"""Judges of the user's own in place of the trained ones: their declaration, and what their networks read in images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The places that the official weights go to, in the order of the official files, and how Keras lays them out."""
+"""Which tensor of the official Keras files goes into which parameter, and how Keras lays tensors out."""
 
 from __future__ import annotations
 

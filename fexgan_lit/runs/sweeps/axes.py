@@ -1,4 +1,4 @@
-"""The axes of a grid: what varies on the command line, and every combination of it."""
+"""The axes of a grid: what varies on the command line, every combination of it, and the names of the combinations."""
 
 from __future__ import annotations
 

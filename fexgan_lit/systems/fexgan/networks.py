@@ -1,4 +1,4 @@
-"""Encoder, decoder and discriminator of FExGAN, layer by layer as in the published networks."""
+"""Encoder, decoder and discriminator of FExGAN, layer by layer as in the published networks, and their export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generator of GANimation and its two masks."""
+"""The generator of GANimation with its two masks, and its export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generator and discriminators, layer by layer as in Tables 1 to 3 of the paper."""
+"""Generator and discriminators, layer by layer as in Tables 1 to 3 of the paper, and their export."""
 
 from __future__ import annotations
 
