@@ -1,8 +1,8 @@
 """Where the chunks of a pack lie: a folder, or a prefix of an S3-compatible store.
 
 Requests go through boto3: a chunk is one call of `download_file`, a frame one of `get_object` with a range. LitData's
-downloaders would replace these two calls; writing, checksums and the messages of refused credentials would stay, and
-reading a pack would need LitData, which `pip` installs with torchvision. They would remove no code, so they are not used.
+downloaders would replace these two calls; writing, checksums and the messages about credentials would stay, and reading
+a pack would need LitData, which `pip` installs with torchvision. They would remove no code, so they are not used.
 """
 
 from __future__ import annotations
