@@ -56,7 +56,7 @@ def test_affects_of_a_take_share_everything_but_the_muscles():
 
 
 def test_the_blink_shuts_the_eyes_for_a_moment():
-    frame = CartoonStudio(4, 12, None, 32).table()
+    frame = CartoonStudio(2, 8, None, 32).table()
     blinks = frame.groupby(["identity", "affect", "take"])["au45"].max() > 0.9
     assert 0.15 < blinks.mean() < 0.6
     shut = frame[frame["au45"] > 0.5].groupby(["identity", "affect", "take"]).size() / 60

@@ -246,7 +246,7 @@ def write(folder, *options):
 
 def test_every_record_is_on_disk_when_a_run_has_closed(tmp_path):
     # W&B's `finish` alone comes back before its process has written them
-    assert [write(tmp_path / str(turn))[-1] for turn in range(3)] == ["20"] * 3
+    assert [write(tmp_path / str(turn))[-1] for turn in range(2)] == ["20"] * 2
 
 
 def test_where_the_process_of_wandb_dies_the_run_goes_on_in_a_second_part(tmp_path):
