@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format wheel clean
+.PHONY: help install demo test lint docs format wheel clean
 
 help:            ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -30,6 +30,10 @@ lint: $(STAMP)   ## style, names, types, the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+docs: $(STAMP)   ## the documentation as a site in site/; a broken link or anything fetched from elsewhere ends it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "site/index.html"
+
 format: $(STAMP) ## apply the style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -38,4 +42,4 @@ wheel: $(STAMP)  ## dist/*.whl with the configuration inside
 	$(BIN)/python -m build --wheel
 
 clean:           ## remove what was made here, but for outputs/
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache

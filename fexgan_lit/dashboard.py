@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hydra import run_command
+from fexgan_lit.utils.hydra import name_sweep_folder, run_command
 
 
 def dashboard(cfg: DictConfig) -> None:
@@ -18,7 +19,7 @@ def dashboard(cfg: DictConfig) -> None:
 
     from fexgan_lit.training.loggers.dashboard import LOSS_WEIGHTS, build_workspace, sections
 
-    axes, group = swept(cfg.sweep) if cfg.sweep else (LOSS_WEIGHTS, None)
+    axes, group = swept(cfg.sweep_dir) if cfg.sweep_dir else (LOSS_WEIGHTS, None)
     require_packages()
     entity = require_entity(cfg.entity)
 
@@ -81,6 +82,7 @@ def require_entity(entity: str | None) -> str:
 
 def main() -> None:
     """The command."""
+    sys.argv[1:] = name_sweep_folder(sys.argv[1:])
     run_command(dashboard, "dashboard")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from fexgan_lit.utils.hydra import run_command
+from fexgan_lit.utils.hydra import name_sweep_folder, run_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,8 +65,7 @@ def _run(settings: ReportSettings, console: Console) -> None:
 
 def main() -> None:
     """The command."""
-    # conf/sweep is a group of the training options: Hydra would look there for a file of the folder's name
-    sys.argv[1:] = [f"sweep_dir={a.removeprefix('sweep=')}" if a.startswith("sweep=") else a for a in sys.argv[1:]]
+    sys.argv[1:] = name_sweep_folder(sys.argv[1:])
     run_command(report, "report")
 
 

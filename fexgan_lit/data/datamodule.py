@@ -63,7 +63,8 @@ class FrameDataModule(LightningDataModule):
         has_truth: whether a true frame of the same identity is known for what is asked; else generated faces cannot be
             compared with one.
         labelled: whether the frames have affects.
-        affects, identities: names in index order.
+        affects: names in index order.
+        identities: names in index order.
         summary: DataSummary for the terminal.
         stages: shows how far packing and the judge's training are; set it before `setup()`.
     """

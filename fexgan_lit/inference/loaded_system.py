@@ -93,8 +93,9 @@ class LoadedSystem(ModelHubMixin):
     def affects(self) -> tuple[str, ...]:
         """Names of the affects, in index order.
 
-        >>> "joy" in system.affects
-        True
+        Examples:
+            >>> "joy" in system.affects
+            True
         """
         return self.system.affects
 
@@ -152,9 +153,10 @@ class LoadedSystem(ModelHubMixin):
     ) -> Any:
         """Give the face in `image` another expression.
 
-        >>> blend = system.synthesize(image, {"anger": 0.6, "sadness": 0.8})
-        >>> blend.mode
-        'RGB'
+        Examples:
+            >>> blend = system.synthesize(image, {"anger": 0.6, "sadness": 0.8})
+            >>> blend.mode
+            'RGB'
 
         Args:
             image: a file, a Pillow image, uint8 RGB (H, W, 3) or (N, H, W, 3) of any size, or a float tensor in
@@ -237,9 +239,10 @@ class LoadedSystem(ModelHubMixin):
     def classify(self, image: ImageLike) -> Any:
         """What the discriminator says of the face in `image`.
 
-        >>> reading = system.classify(image)
-        >>> abs(sum(reading.affects.values()) - 1) < 1e-4
-        True
+        Examples:
+            >>> reading = system.classify(image)
+            >>> abs(sum(reading.affects.values()) - 1) < 1e-4
+            True
 
         Args:
             image: as for `synthesize`.

@@ -317,6 +317,14 @@ def _short(error: BaseException) -> str:
     return text
 
 
+def name_sweep_folder(arguments: Sequence[str]) -> list[str]:
+    """Arguments of a command in which `sweep=DIR` means a folder, as Hydra can take them: with `sweep_dir=DIR`.
+
+    conf/sweep is a group of the training options, so Hydra would look there for a file of the folder's name.
+    """
+    return [f"sweep_dir={a.removeprefix('sweep=')}" if a.startswith("sweep=") else a for a in arguments]
+
+
 def conf_folder() -> Path:
     """The folder `conf/`: inside the package in a wheel, beside it in a checkout."""
     package = Path(__file__).parents[1]

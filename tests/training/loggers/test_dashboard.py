@@ -79,3 +79,13 @@ def test_the_sweep_of_wandb_starts_our_door():
         [values[f"loss.{name}"] for name in ("alpha", "beta", "gamma")]
     )
     assert direction(sweep["metric"]["name"]) == sweep["metric"]["goal"]
+
+
+def test_the_command_takes_the_folder_of_a_sweep(tmp_path):
+    (tmp_path / "mine").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "fexgan_lit.dashboard", "sweep=mine"], cwd=tmp_path, capture_output=True, text=True,
+        timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "sweep=mine: expected the folder of a sweep" in done.stderr
