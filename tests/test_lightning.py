@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import functools
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from safetensors.torch import load_file
 from fexgan_lit import load
 from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.data.datamodule import FrameDataModule
+from fexgan_lit.metrics.judges.affect import JudgeRecipe
 from fexgan_lit.runs.config import train_settings
 from fexgan_lit.systems.base import ExpressionSystem
 from fexgan_lit.systems.checkpoints import WholeCheckpointIO, read_checkpoint
@@ -114,7 +116,9 @@ def test_the_notebook_of_the_documentation(tmp_path, monkeypatch):
     assert list(tmp_path.glob("lightning_logs/version_0/checkpoints/last.ckpt"))
 
 
-def test_a_judge_is_trained_where_a_validation_or_a_loss_wants_it(tmp_path):
+def test_a_judge_is_trained_where_a_validation_or_a_loss_wants_it(tmp_path, monkeypatch):
+    brief = functools.partial(JudgeRecipe, min_images=640, max_images=640)
+    monkeypatch.setattr("fexgan_lit.metrics.judges.cache.JudgeRecipe", brief)
     data = make_data(judge=True)
     system = make_system("landmark_label", data.affects, perceptual=1.0)
     stop = EarlyStopping("val/fd_judge", patience=1)
