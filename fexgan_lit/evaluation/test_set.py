@@ -1,4 +1,4 @@
-"""The common test_set of a comparison: the frames all methods were trained on, the pairs they answer, the judges."""
+"""The common test set of a comparison: the frames all methods were trained on, the pairs they answer, the judges."""
 
 from __future__ import annotations
 

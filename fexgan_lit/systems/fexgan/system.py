@@ -1,4 +1,4 @@
-"""FExGAN and FExGAN-Meta as a system: the training algorithm and the commands to its parts."""
+"""FExGAN and FExGAN-Meta as a system: the training algorithm, and its parts for other uses."""
 
 from __future__ import annotations
 
