@@ -145,12 +145,15 @@ class FrameDataModule(LightningDataModule):
         return f"{self.summary.pack.name}/{c.split}/{c.val_fraction}/{c.split_seed}/{','.join(self.affects)}"
 
     @property
+    def reference_frames(self) -> FrameSet:
+        """The split that reference faces come from: validation, unless an identity is missing there."""
+        complete = self.val is not None and len(set(self.val.identity.tolist())) == len(self.identities)
+        return self.val if self.val is not None and complete else self.train
+
+    @property
     def shown_frames(self) -> FrameSet:
-        """The split that pictures start from: validation, unless an identity is missing there that has an affect."""
-        if self.val is None:
-            return self.train
-        complete = len(set(self.val.identity.tolist())) == len(self.identities)
-        return self.val if complete or not self.labelled else self.train
+        """The split of the figures of a training: `reference_frames`, or validation where nothing has affects."""
+        return self.val if self.val is not None and not self.labelled else self.reference_frames
 
     def everything(self) -> FrameSet:
         """All frames in use, whatever the split; row i is that of `table`."""

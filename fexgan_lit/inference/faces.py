@@ -313,8 +313,7 @@ def faces_of_data(run: TrainSettings, size: int) -> ReferenceFaces:
     then = tuple((run.data or {}).get("affects", data.affects))
     if tuple(data.affects) != then:
         raise UserError(f"the data of the run have other affects now: {', '.join(data.affects)}, not {', '.join(then)}")
-    complete = data.val is not None and len(set(data.val.identity.tolist())) == len(data.identities)
-    frames = data.val if data.val is not None and complete else data.train
+    frames = data.reference_frames
     rows = np.asarray(reference_rows(frames))
     names = tuple(frames.identities[i] for i in frames.identity[rows])
     return ReferenceFaces(names, frames.floats(rows, size).contiguous(), rows, frames, data)

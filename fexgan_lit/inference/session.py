@@ -113,12 +113,10 @@ class GenerationSession:
             )
         return data
 
-    @cached_property
+    @property
     def frames(self) -> FrameSet:
-        """The split that faces come from: validation, unless an identity is missing there."""
-        train, val = self.data.train, self.data.val
-        complete = val is not None and len(set(val.identity.tolist())) == len(self.data.identities)
-        return val if val is not None and complete else train
+        """The split that faces come from."""
+        return self.data.reference_frames
 
     @cached_property
     def placed(self) -> Placed | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fexgan_lit.evaluation.publish.overlay import GIVEN_BY_HAND, Tree
 from fexgan_lit.utils.errors import UserError
@@ -189,11 +187,6 @@ def store_of(settings: ReportSettings) -> Place:
     checkout = (conf_folder().parent / "pyproject.toml").is_file()
     home = Path(settings.conf).expanduser() if settings.conf else conf_folder() if checkout else folder / "conf"
     return Place(name, folder, home / "experiment" / f"{name}.yaml")
-
-
-def digest(values: Any) -> str:
-    """A short name for plain values: the same for the same, whatever the order of keys."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def check_free(place: Place, made: str, regenerates: bool | None, overwrite: bool) -> None:

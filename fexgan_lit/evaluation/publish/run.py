@@ -14,7 +14,6 @@ from fexgan_lit.evaluation.publish.record import (
     check_free,
     command_text,
     data_text,
-    digest,
     given_by_hand,
     machine_text,
     pictures_text,
@@ -25,6 +24,7 @@ from fexgan_lit.evaluation.publish.record import (
 )
 from fexgan_lit.evaluation.sweep_report.read import SweepRun, flat, incidental, read_run
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import digest
 from fexgan_lit.utils.tables import TextTable
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def places_of_run(run: RunFolder, config: Tree) -> dict[str, str]:
 
 def made_of_config(config: Tree) -> str:
     """A short name for what decides what a run learns, its seed included."""
-    return digest({key: value for key, value in flat(config).items() if not incidental(key, UNPUBLISHED)})
+    return digest({key: value for key, value in flat(config).items() if not incidental(key, UNPUBLISHED)}, 12)
 
 
 def run_overlay(config: Tree, place: Place) -> str:

@@ -12,7 +12,6 @@ from fexgan_lit.evaluation.publish.record import (
     Publication,
     check_free,
     data_text,
-    digest,
     given_by_hand,
     machine_text,
     pictures_text,
@@ -30,6 +29,7 @@ from fexgan_lit.evaluation.sweep_report.tables import effects_table, settings_ta
 from fexgan_lit.runs.folder import RunFolder
 from fexgan_lit.runs.sweeps.record import unflatten
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import digest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +51,7 @@ def publish_sweep(findings: SweepFindings, settings: ReportSettings, console: Co
     sweep, place = findings.sweep, store_of(settings)
     configs = [plain_config(RunFolder(run.path)) for run in sweep.finished]
     groups, values = shared_options(configs, list(sweep.axes))
-    made = digest([groups, flat(values), {axis: str(value) for axis, value in sweep.axes.items()}])
+    made = digest([groups, flat(values), {axis: str(value) for axis, value in sweep.axes.items()}], 12)
     about = [
         "Made by python -m fexgan_lit.report: what the runs of a sweep share; it runs again with",
         f"  {again(sweep, configs[0], place)}",

@@ -59,12 +59,6 @@ class ShownFrames:
             self._known[key] = data
         return self._known[key]
 
-    @staticmethod
-    def split(data: FrameDataModule) -> FrameSet:
-        """The validation frames, or all training frames where someone is missing there."""
-        complete = data.val is not None and len(set(data.val.identity.tolist())) == len(data.identities)
-        return data.val if data.val is not None and complete else data.train
-
 
 def contact_sheet(settings: Sequence[Setting]) -> tuple[Image.Image | None, list[str]]:
     """The same faces for the best `MOST_ROWS` settings that have a finished run.
@@ -86,8 +80,8 @@ def contact_sheet(settings: Sequence[Setting]) -> tuple[Image.Image | None, list
             trained = train_settings(RunFolder(run.path).read_config())
             data = frames.data(trained)
             columns = columns or chosen_cells(data)
-            faces = answers(run, ShownFrames.split(data), columns)
-            above = above if above is not None else sources_and_truth(ShownFrames.split(data), columns, trained)
+            faces = answers(run, data.reference_frames, columns)
+            above = above if above is not None else sources_and_truth(data.reference_frames, columns, trained)
         except Exception as error:  # a picture is no reason to lose the tables
             notes.append(f"no faces of {setting.label}: {one_line(error)}")
             continue
@@ -118,7 +112,7 @@ def chosen_cells(data: FrameDataModule) -> list[Cell]:
     """
     if not data.labelled:
         raise UserError("the frames have no affects, so there is none to ask for")
-    frames = ShownFrames.split(data)
+    frames = data.reference_frames
     present = [i for i in range(len(frames.identities)) if reference_row(frames, i) is not None]
     people = [present[i] for i in np.unique(np.linspace(0, len(present) - 1, min(3, len(present))).astype(int))]
     wanted = [affect for affect in data.affects if affect != "neutral"] or list(data.affects)

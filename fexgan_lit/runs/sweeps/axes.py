@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import digest
 
 #: Longest name of a folder.
 _LONGEST = 100
@@ -30,12 +29,6 @@ def written(value: Any) -> str:
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     return str(value)
-
-
-def digest(content: Any) -> str:
-    """Eight hexadecimal digits that follow from plain content."""
-    text = json.dumps(content, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]
 
 
 def short_keys(keys: Iterable[str]) -> dict[str, str]:
@@ -65,14 +58,14 @@ def sweep_name(axes: Iterable[str], base: Any) -> str:
     """The folder of a sweep: what varies, and a digest of everything that does not."""
     keys = sorted(axes)
     words = "_".join(short_keys(keys).values()) or "single"
-    return f"{words[: _LONGEST - _DIGEST - 1]}_{digest([keys, base])}"
+    return f"{words[: _LONGEST - _DIGEST - 1]}_{digest([keys, base], _DIGEST)}"
 
 
 def _word(value: Any) -> str:
     """A value as part of a folder name; one with other characters gets a digest, so that no two share it."""
     text = written(value)
     plain = _plain(text)
-    return plain if plain == text else f"{plain[:40]}-{digest(text)}"
+    return plain if plain == text else f"{plain[:40]}-{digest(text, _DIGEST)}"
 
 
 def _plain(text: str) -> str:
@@ -83,7 +76,7 @@ def _fitting(name: str, setting: Mapping[str, Any]) -> str:
     """The name, cut where it is too long and then told apart by a digest of the values."""
     if len(name) <= _LONGEST:
         return name
-    return f"{name[: _LONGEST - _DIGEST - 1]}-{digest({k: written(v) for k, v in setting.items()})}"
+    return f"{name[: _LONGEST - _DIGEST - 1]}-{digest({k: written(v) for k, v in setting.items()}, _DIGEST)}"
 
 
 @dataclass(frozen=True)

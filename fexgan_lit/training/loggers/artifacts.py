@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from fexgan_lit.utils.files import digest
 from fexgan_lit.utils.version import __version__
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def swept_setting(sweep: Path, run: str) -> str | None:
     values = {key: value for key, value in plan.get("runs", {}).get(run, {}).items() if key != "seed"}
     text = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in values.items())
     if len(text) > _LONGEST:
-        text = f"{text[: _LONGEST - 9]}_{_digest(values)}"
+        text = f"{text[: _LONGEST - 9]}_{digest(values, 8)}"
     return text or None
 
 
@@ -76,11 +77,7 @@ def setting_digest(config: Mapping[str, Any]) -> str:
         if name not in _ASIDE:
             aside = _ASIDE_IN.get(name, ())
             kept[name] = {k: v for k, v in part.items() if k not in aside} if isinstance(part, Mapping) else part
-    return _digest(kept)
-
-
-def _digest(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return digest(kept, 8)
 
 
 def log_model(

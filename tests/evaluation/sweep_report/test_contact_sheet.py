@@ -42,7 +42,7 @@ def test_rows_are_settings_best_first_and_cells_what_their_runs_make(settings, m
     ]  # fmt: skip
     run = settings[1].finished[0]
     system = load_system(run.path)
-    frames = sheets.ShownFrames.split(sheets.ShownFrames().data(train_settings(RunFolder(run.path).read_config())))
+    frames = sheets.ShownFrames().data(train_settings(RunFolder(run.path).read_config())).reference_frames
     row = reference_row(frames, frames.identities.index("tariq"))
     source = frames.floats(np.array([row]), 32)
     wanted = affect_expression(frames, row, frames.affects.index("disgust"))
