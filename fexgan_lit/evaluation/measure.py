@@ -178,7 +178,7 @@ def score(
     """Let a method answer every batch and measure it.
 
     Raises:
-        UserError: its faces have values that are no numbers, or there is no pair.
+        UserError: its faces have values that are not finite, or there is no pair.
     """
     device = method.system.device if isinstance(method, Trained) else torch.device("cpu")
     suite.to(device)
@@ -205,7 +205,7 @@ def score(
 
 
 def check_finite(images: Tensor, name: str) -> None:
-    """Refuse faces with values that are no numbers: a mean over them would be none either.
+    """Refuse faces with values that are not finite: their mean is not finite either.
 
     Raises:
         UserError: naming how many there are.

@@ -46,7 +46,7 @@ class RealImages:
 
 @dataclass(frozen=True)
 class SourceCopy:
-    """The sources, passed off as the answer: what doing nothing is worth."""
+    """The sources returned as they are: the baseline that does nothing."""
 
     name: str = FLOOR
 

@@ -208,7 +208,7 @@ def weights_of(affect: Affect | None, strength: float, affects: tuple[str, ...])
     """Weights of the affects that are asked for, times `strength`; empty for None.
 
     Raises:
-        UserError: an unknown affect, a weight below 0, or a strength that is no number.
+        UserError: an unknown affect, a weight below 0, or a strength that is not finite.
     """
     if not -1e6 < strength < 1e6:  # NaN is neither
         raise UserError(f"strength={strength}: expected a number; 1 is the affect as the data show it")

@@ -341,7 +341,7 @@ def _chosen(path: Path, count: int, which: Any) -> list[int]:
 def run_framing(session: GenerationSession) -> Framing:
     """How the frames of the run lie around their faces: by its crop, else as its landmarks tell.
 
-    Where neither is known, the square is taken that `dataset.crop=face` takes, which is said.
+    Where neither is known, the square of `dataset.crop=face` is used, with a note.
     """
     config = session.run.dataset
     around_faces = Framing(0.0, 0.0, 1 + 2 * config.crop_margin)

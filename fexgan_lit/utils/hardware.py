@@ -74,7 +74,7 @@ def precision_note(wanted: str, accelerator: str) -> str | None:
     """What the user is told where the precision is not the one asked for."""
     if wanted != "bf16" or native_bf16(accelerator):
         return None
-    return "trainer.precision=bf16 would be slower than float32 here, the device has it not natively: float32 instead"
+    return "trainer.precision=bf16: this device has no native bf16, so float32 is faster; using float32"
 
 
 def native_bf16(accelerator: str) -> bool:

@@ -27,7 +27,7 @@ def test_bf16_is_used_where_the_processor_has_it_and_its_absence_is_said(native)
     assert precision_note("auto", "cpu") is None
     assert precision_note("float32", "cpu") is None
     note = precision_note("bf16", "cpu")
-    assert note is None if native else "trainer.precision=bf16" in note and "float32 instead" in note
+    assert note is None if native else "trainer.precision=bf16" in note and "using float32" in note
 
 
 @pytest.mark.parametrize("has", [True, False])

@@ -107,7 +107,7 @@ def measure_accuracies(
         stage: begins a bar on the terminal.
 
     Raises:
-        UserError: a system gives values that are no numbers.
+        UserError: a system gives values that are not finite.
     """
     asked = settings.augmentation
     times = tuple(sorted(asked.times))

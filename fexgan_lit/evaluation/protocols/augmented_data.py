@@ -125,7 +125,7 @@ def generate_pool(
         progress: told of the faces done.
 
     Raises:
-        UserError: the system gives values that are no numbers.
+        UserError: the system gives values that are not finite.
     """
     system, count = method.system, len(requests)
     with path.open("wb") as out:  # written, not mapped: a full disk is then an error with a name

@@ -104,7 +104,7 @@ def answer(method: Method, batch: PairBatch, frames: FrameSet, strength: str) ->
     """Frames (B, 3, S, S) in [-1, 1] of a method for the sources and targets of `batch`.
 
     Raises:
-        UserError: they hold values that are no numbers.
+        UserError: they hold values that are not finite.
     """
     if isinstance(method, Trained):
         system = method.system
