@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fexgan_lit.runs.config import TrainerSettings, train_settings
-from fexgan_lit.training import trainer
 from fexgan_lit.training.trainer import build_trainer, check_trainer
+from fexgan_lit.utils import hardware
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hardware import precision_note, resolve_precision, root_device
 from tests.runs.test_config import composed
@@ -15,7 +15,7 @@ from tests.runs.test_config import composed
 
 @pytest.fixture(params=[True, False], ids=["native", "emulated"])
 def native(request, monkeypatch):
-    monkeypatch.setattr(trainer, "native_cpu_bf16", lambda: request.param)
+    monkeypatch.setattr(hardware, "native_cpu_bf16", lambda: request.param)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     return request.param
 
