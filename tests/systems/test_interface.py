@@ -179,12 +179,12 @@ def test_scores_without_threshold_and_missing_heads_stay_out_of_table_1():
     assert set(suite.compute()) == {"ssim", "psnr"}
 
 
-def test_a_concern_is_said_once_and_only_when_it_stays():
+def test_a_diagnosis_is_said_once_and_only_when_it_stays():
     said = []
     trainer = SimpleNamespace(global_step=0, log_every_n_steps=10, train_dataloader=None)
     system = SimpleNamespace(
         device=torch.device("cpu"), log_dict=lambda _: None,
-        concern=lambda parts: "turn it down" if parts["trouble"] else None,
+        diagnose=lambda parts: "turn it down" if parts["trouble"] else None,
     )  # fmt: skip
     monitor = LossMonitor(None, SimpleNamespace(print=lambda text, **_: said.append(text)), patience=3)
 
