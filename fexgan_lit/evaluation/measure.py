@@ -71,7 +71,7 @@ class MetricModels:
         return MetricSuite(groups, where)
 
 
-def make_instruments(test_set: TestSet, settings: EvaluationSettings, stage: Stages) -> MetricModels:
+def make_metric_models(test_set: TestSet, settings: EvaluationSettings, stage: Stages) -> MetricModels:
     """Train or find the judges, look for weights, and read the true frames once.
 
     Raises:

@@ -50,7 +50,7 @@ def loss_curves(history: pd.DataFrame | Curves, *, title: str | None = None) -> 
 
 
 def confusion_figure(matrix: Any, affects: Sequence[str], *, title: str | None = None) -> Image.Image:
-    """FaceRequest affect (rows) against the judge's reading (columns): shares of the row as colour, counts as numbers.
+    """Requested affect (rows) against the judge's reading (columns): shares of the row as colour, counts as numbers.
 
     Args:
         matrix: (K, K) counts, a tensor or an array.

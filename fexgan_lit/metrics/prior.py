@@ -58,7 +58,7 @@ class SamplingReport:
 
 
 def cycling_affects(n: int, affects: int) -> Tensor:
-    """FaceRequest affects 0, 1, ..., K-1, 0, 1, ... for `n` samples, (n,) int64."""
+    """Requested affects 0, 1, ..., K-1, 0, 1, ... for `n` samples, (n,) int64."""
     return torch.arange(n) % affects
 
 

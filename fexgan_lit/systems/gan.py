@@ -57,8 +57,8 @@ def update_ema(average: nn.Module, network: nn.Module, decay: float | Tensor) ->
         torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - decay)
     buffers = list(zip(average.buffers(), network.buffers(), strict=True))
     for kind in {old.dtype for old, _ in buffers}:  # one kernel copies them all if they are of one kind
-        olds, sweep_progress = apart([pair for pair in buffers if pair[0].dtype == kind])
-        torch._foreach_copy_(olds, sweep_progress)
+        olds, latest = apart([pair for pair in buffers if pair[0].dtype == kind])
+        torch._foreach_copy_(olds, latest)
 
 
 def lerp_by(pairs: list[tuple[Tensor, Tensor]], weight: Tensor) -> None:
@@ -71,8 +71,8 @@ def lerp_by(pairs: list[tuple[Tensor, Tensor]], weight: Tensor) -> None:
         if old.numel() > SMALL:
             old.lerp_(new, weight)
     if small := [pair for pair in pairs if pair[0].numel() <= SMALL]:
-        olds, sweep_progress = apart(small)
-        steps = torch._foreach_sub(sweep_progress, olds)
+        olds, latest = apart(small)
+        steps = torch._foreach_sub(latest, olds)
         torch._foreach_mul_(steps, weight)
         torch._foreach_add_(olds, steps)
 

@@ -188,7 +188,7 @@ def score_clips(
     methods: Sequence[Trained], clips: Sequence[Clip], test_set: TestSet, judges: JudgePanel,
     settings: EvaluationSettings, stage: Stages,
 ) -> list[Scores]:  # fmt: skip
-    """RealImages, floor, then every run."""
+    """The real images, the copied sources, then every run."""
     from fexgan_lit.metrics.judges.identity import embed_rows
 
     frames, size = test_set.frames, test_set.image_size

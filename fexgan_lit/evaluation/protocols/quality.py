@@ -11,7 +11,7 @@ from torch import Tensor
 from fexgan_lit import figures
 from fexgan_lit.evaluation.config import EvaluationSettings
 from fexgan_lit.evaluation.figures import comparison_sheet, identity_sheet, standings_figure
-from fexgan_lit.evaluation.measure import MetricModels, Scores, make_instruments, score
+from fexgan_lit.evaluation.measure import MetricModels, Scores, make_metric_models, score
 from fexgan_lit.evaluation.methods import Method, RealImages, SourceCopy, Trained
 from fexgan_lit.evaluation.report import Findings
 from fexgan_lit.evaluation.summary import differences, standings
@@ -97,7 +97,7 @@ def find_quality(
     methods: Sequence[Trained], test_set: TestSet, settings: EvaluationSettings, command: str, stage: Stages
 ) -> Findings:
     """Let everyone answer the same pairs, measure, and put them side by side."""
-    tools = make_instruments(test_set, settings, stage)
+    tools = make_metric_models(test_set, settings, stage)
     judges = tools.judges
     scores = score_all(methods, test_set, tools, stage)
     add_strengths(scores, methods, test_set, judges, stage("asking for rising strengths"))
@@ -126,7 +126,7 @@ def find_quality(
 
 
 def score_all(methods: Sequence[Trained], test_set: TestSet, tools: MetricModels, stage: Stages) -> list[Scores]:
-    """RealImages, floor, then every run."""
+    """The real images, the copied sources, then every run."""
     found = []
     everyone: list[Method] = [RealImages(), SourceCopy(), *methods]
     for method in everyone:

@@ -38,7 +38,7 @@ class FaceRequest:
 
 
 def read_asked(tree: Any, affects: Sequence[str]) -> FaceRequest:
-    """An `FaceRequest` from ``{"weights": {"joy": 0.7}, "units": {"12": 0.5}}``.
+    """A `FaceRequest` from ``{"weights": {"joy": 0.7}, "units": {"12": 0.5}}``.
 
     Args:
         tree: parsed JSON.
