@@ -200,7 +200,7 @@ def score(
     identity = [group for group in suite.groups if isinstance(group, IdentityMetrics)]
     made.embeddings = identity[0].embeddings if identity else None
     if isinstance(method, Trained):
-        made.run, made.seed = str(method.run.path), method.settings.seed
+        made.run, made.seed = str(method.loaded.folder), method.loaded.run.seed
     return made
 
 

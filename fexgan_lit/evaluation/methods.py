@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
@@ -13,9 +12,9 @@ if TYPE_CHECKING:
 
     from fexgan_lit.data.pairs import PairBatch
     from fexgan_lit.evaluation.config import EvaluationSettings
+    from fexgan_lit.inference.loaded_system import LoadedSystem
     from fexgan_lit.metrics.suite import ValidationOutput
     from fexgan_lit.runs.config import TrainSettings
-    from fexgan_lit.runs.folder import RunFolder
     from fexgan_lit.systems.base import ExpressionSystem
 
 #: Names of the rows that no system made.
@@ -61,49 +60,37 @@ class Trained:
 
     Attributes:
         name: of its row.
-        run: its folder.
-        settings: what it was trained with.
-        system: in evaluation mode.
+        loaded: the opened run.
     """
 
     name: str
-    run: RunFolder
-    settings: TrainSettings
-    system: ExpressionSystem
+    loaded: LoadedSystem
+
+    @property
+    def system(self) -> ExpressionSystem:
+        """The system, in evaluation mode."""
+        return self.loaded.system
 
     def answer(self, batch: PairBatch) -> ValidationOutput:
         """What the system makes of a batch, and what its discriminator says of it."""
         return self.system.validation_step(batch)
 
 
-def open_method(place: str | Path, name: str | None = None, device: str = "cpu") -> Trained:
-    """The trained system of a run folder, or of a checkpoint in one.
+def open_methods(settings: EvaluationSettings, progress: Callable[[int, int], None]) -> list[Trained]:
+    """The systems of every run that was named; a run without a name of its own is called by its model.
 
     Raises:
         UserError: there is no run, or its weights do not fit.
     """
-    from fexgan_lit.runs.config import train_settings
-    from fexgan_lit.runs.folder import RunFolder
-    from fexgan_lit.runs.weights import load_system
+    from fexgan_lit.inference.loaded_system import load
 
-    run = RunFolder.at(place)
-    settings = train_settings(run.read_config())
-    return Trained(name or configuration_name(settings), run, settings, load_system(place, device))
-
-
-def open_methods(settings: EvaluationSettings, progress: Callable[[int, int], None]) -> list[Trained]:
-    """The systems of every run that was named."""
     names: list[str | None] = [*settings.names] or [None] * len(settings.places)
     opened = []
     for number, (place, name) in enumerate(zip(settings.places, names, strict=True)):
         progress(number, len(settings.places))
-        opened.append(open_method(place, name, settings.device))
+        loaded = load(place, settings.device)
+        opened.append(Trained(name or loaded.name, loaded))
     return opened if settings.names else tell_apart(opened)
-
-
-def configuration_name(settings: TrainSettings) -> str:
-    """What a run is called in a table: its model."""
-    return str(settings.model.name)
 
 
 def configuration(settings: TrainSettings) -> dict[str, Any]:
@@ -130,7 +117,7 @@ def tell_apart(methods: list[Trained]) -> list[Trained]:
     groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     named = []
     for method in methods:
-        flat = _flat(configuration(method.settings))
+        flat = _flat(configuration(method.loaded.run))
         known = groups.setdefault(method.name, [])
         label = next((label for label, other in known if other == flat), None)
         if label is None:

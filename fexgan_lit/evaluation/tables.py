@@ -258,10 +258,10 @@ def discriminator_table(
     there = {s.run: s for s in scores}
     for number, method in enumerate(methods):
         progress(number, len(methods))
-        measured = there[str(method.run.path)]
+        measured = there[str(method.loaded.folder)]
         if not any(name in measured.columns for name in DISCRIMINATOR_METRICS):
             continue
-        label = method.name if len(methods) == 1 else f"{method.name}, seed {method.settings.seed}"
+        label = method.name if len(methods) == 1 else f"{method.name}, seed {method.loaded.run.seed}"
         splits = {"train": measured} if test_set.split == "train" else {
             "train": train_scores(method, test_set, judge), test_set.split: measured,
         }  # fmt: skip

@@ -73,17 +73,17 @@ def common_ground(methods: Sequence[Trained], settings: EvaluationSettings, prog
     from fexgan_lit.data.datamodule import FrameDataModule
 
     check_comparable(methods)
-    config = moved(methods[0].settings.dataset, settings.dataset)
-    first = methods[0].settings
+    config = moved(methods[0].loaded.run.dataset, settings.dataset)
+    first = methods[0].loaded.run
     data = FrameDataModule(config, first.seed, first.system.pairing)
     data.stages = lambda: nullcontext(lambda _: progress)
     data.setup()
     check_unchanged(methods[0], data)
     if not data.has_truth:
         raise UserError(
-            f"{methods[0].run.path}: {config.name} has no second frame of a person with another affect, so there is "
-            "no true frame to hold generated ones against. The report.md of the run has what can be measured without "
-            "(there and back, action units, FID where its weights are)."
+            f"{methods[0].loaded.folder}: {config.name} has no second frame of a person with another affect, so there "
+            "is no true frame to hold generated ones against. The report.md of the run has what can be measured "
+            "without (there and back, action units, FID where its weights are)."
         )
     frames = data.train if settings.split == "train" else data.val
     if frames is None:
@@ -118,18 +118,18 @@ def check_comparable(methods: Sequence[Trained]) -> None:
         ours, theirs = _trained_on(first), _trained_on(other)
         differing = [f"{key} {theirs[key]} instead of {ours[key]}" for key in ours if ours[key] != theirs[key]]
         if differing:
-            problems.append(f"{other.run.path}: {'; '.join(differing)}")
+            problems.append(f"{other.loaded.folder}: {'; '.join(differing)}")
     if problems:
         raise UserError(
-            f"runs on different data cannot stand in one table. Against {first.run.path}:\n"
+            f"runs on different data cannot stand in one table. Against {first.loaded.folder}:\n"
             + "\n".join(f"  - {problem}" for problem in problems)
             + "\nEvaluate them one by one, or train them on the same frames and split."
         )
 
 
 def _trained_on(method: Trained) -> dict[str, Any]:
-    frames = {f"dataset.{name}": getattr(method.settings.dataset, name) for name in _FRAMES}
-    return frames | {f"data.{name}": value for name, value in (method.settings.data or {}).items()}
+    frames = {f"dataset.{name}": getattr(method.loaded.run.dataset, name) for name in _FRAMES}
+    return frames | {f"data.{name}": value for name, value in (method.loaded.run.data or {}).items()}
 
 
 def check_unchanged(method: Trained, data: FrameDataModule) -> None:
@@ -140,8 +140,8 @@ def check_unchanged(method: Trained, data: FrameDataModule) -> None:
     """
     from fexgan_lit.data.datamodule import changed_facts
 
-    if differing := changed_facts(data, method.settings.data):
+    if differing := changed_facts(data, method.loaded.run.data):
         raise UserError(
-            f"{method.run.path} was trained on other data than lie at {data.table.root or 'the studio'} now: "
+            f"{method.loaded.folder} was trained on other data than lie at {data.table.root or 'the studio'} now: "
             f"{differing}. Name the folder it was trained on with dataset.root=DIR."
         )

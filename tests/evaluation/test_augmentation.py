@@ -83,9 +83,9 @@ class Copies:
 
 def run(name: str, system=None, seed: int = 0, folder: str = "outputs/a"):
     from fexgan_lit.evaluation.methods import Trained
-    from fexgan_lit.runs.folder import RunFolder
+    from fexgan_lit.inference.loaded_system import LoadedSystem
 
-    return Trained(name, RunFolder(Path(folder)), SimpleNamespace(seed=seed), system)  # type: ignore[arg-type]
+    return Trained(name, LoadedSystem(system, SimpleNamespace(seed=seed), Path(folder)))  # type: ignore[arg-type]
 
 
 def make_ground(train, cache: Path):

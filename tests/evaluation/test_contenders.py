@@ -14,8 +14,8 @@ from fexgan_lit.evaluation.config import EvaluationSettings
 from fexgan_lit.evaluation.measure import check_finite
 from fexgan_lit.evaluation.methods import Trained, tell_apart
 from fexgan_lit.evaluation.test_set import check_comparable
+from fexgan_lit.inference.loaded_system import LoadedSystem
 from fexgan_lit.runs.config import TrainerSettings
-from fexgan_lit.runs.folder import RunFolder
 from fexgan_lit.systems.fexgan.config import FExGANSettings
 from fexgan_lit.systems.fexgan.losses import FExGANLossSettings
 from fexgan_lit.systems.optimizers import DualOptimizerSettings
@@ -33,7 +33,7 @@ def method(
         trainer=TrainerSettings(max_steps=10, precision=precision), callbacks={}, seed=seed,
         data=data.get("facts", FACTS),
     )  # fmt: skip
-    return Trained(name, RunFolder(Path(f"outputs/{name}_{seed}")), settings, None)  # type: ignore[arg-type]
+    return Trained(name, LoadedSystem(None, settings, Path(f"outputs/{name}_{seed}")))  # type: ignore[arg-type]
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_row():

@@ -72,7 +72,7 @@ def test_every_metric_has_its_recipe(found):
 def test_the_report_of_the_training_says_the_same_digit_for_digit(panel, monkeypatch, tmp_path):
     run_train(tmp_path, *TINY, "metrics.judge=true", "trainer.max_steps=4", f"hydra.run.dir={tmp_path / 'run'}")
     (trained,) = open_methods(EvaluationSettings(runs=[str(tmp_path / "run")]), lambda done, total: None)
-    data = FrameDataModule(trained.settings.dataset, trained.settings.seed)
+    data = FrameDataModule(trained.loaded.run.dataset, trained.loaded.run.seed)
     data.setup()
     found = findings_of([tmp_path / "run"], replace(panel, affect=judge_of(data)), monkeypatch)
     final = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]

@@ -82,8 +82,8 @@ def one_name_a_run(runs: Sequence[Trained]) -> list[Trained]:
     """A name of its own for every run: where several have one, the seed is added, then the folder, then a number."""
     names = [run.name for run in runs]
     for endings in (
-        [f", seed {run.settings.seed}" for run in runs],
-        [f" ({run.run.path.name})" for run in runs],
+        [f", seed {run.loaded.run.seed}" for run in runs],
+        [f" ({run.loaded.folder.name})" for run in runs],
         [f" {number}" for number in range(len(runs))],
     ):
         names = [
@@ -235,7 +235,7 @@ def find_augmentation(
 def _row(run: Trained, found: Accuracies) -> Row:
     values = found.by_run[run.name]
     cells = {augmented(k): _figure(values[:, i]) for i, k in enumerate(found.times)}
-    return Row(run.name, cells, (str(run.run.path),), (run.settings.seed,), {})
+    return Row(run.name, cells, (str(run.loaded.folder),), (run.loaded.run.seed,), {})
 
 
 def _figure(values: np.ndarray) -> Figure:

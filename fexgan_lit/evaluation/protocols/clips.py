@@ -191,7 +191,7 @@ def clip_scores(method: Method, filmed: Filmed, clips: Sequence[Clip], frames: F
         },
     )
     if isinstance(method, Trained):
-        made.run, made.seed = str(method.run.path), method.settings.seed
+        made.run, made.seed = str(method.loaded.folder), method.loaded.run.seed
     return made
 
 

@@ -160,7 +160,7 @@ def add_strengths(
         found = measure_strength(method, test_set, judges)
         if found is None:
             continue
-        mine = there[str(method.run.path)]
+        mine = there[str(method.loaded.folder)]
         mine.numbers["strength_rho"] = found.rho
         mine.recipes["strength_rho"] = (
             f"Spearman's rho between the strengths {', '.join(map(str, ASKED))} asked for and those shown, mean over "

@@ -18,10 +18,10 @@ from fexgan_lit.evaluation.sweep_report.settings import Setting, short_names
 from fexgan_lit.evaluation.sweep_report.summary import SweepFindings
 from fexgan_lit.figures import face_sheet
 from fexgan_lit.figures.sweeps import Coordinate, main_effects, parallel_coordinates
+from fexgan_lit.inference.loaded_system import load
 from fexgan_lit.runs.config import TrainSettings, train_settings
 from fexgan_lit.runs.folder import RunFolder
 from fexgan_lit.runs.result import one_line
-from fexgan_lit.runs.weights import load_system
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def answers(run: SweepRun, frames: FrameSet, columns: Sequence[Cell]) -> Tensor:
     Raises:
         UserError: its weights are missing or do not fit.
     """
-    system: Any = load_system(run.path)
+    system: Any = load(run.path).system
     made = torch.full((len(columns), 3, system.image_size, system.image_size), float("nan"))
     for column, (row, affect) in enumerate(_rows(frames, columns)):
         if row is not None and affect is not None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.expression import Expression, between, rows_of
-from fexgan_lit.inference.conditions import SOURCE, TargetSpec, read_target, resolve_target
+from fexgan_lit.inference.conditions import SOURCE, TargetSpec, read_target, target_expression
 from fexgan_lit.inference.modes.random import check_prior, prior_problems
 from fexgan_lit.inference.output import file_name
 from fexgan_lit.utils.errors import UserError
@@ -91,7 +91,7 @@ def between_identities(session: GenerationSession, options: InterpolateOptions) 
             f"between=identities: one face ({session.sources.names[0]}); expected two, such as who=[NAME,NAME]"
         )
     start, end = _wishes(session, options)
-    first, last = resolve_target(session, start), resolve_target(session, end)
+    first, last = target_expression(session, start), target_expression(session, end)
     count = len(session.sources)
     here, there = range(count - 1), range(1, count)
     system: Any = session.system
@@ -236,7 +236,7 @@ def between_expressions(session: GenerationSession, options: InterpolateOptions)
 
 def _columns(session: GenerationSession, start: TargetSpec, end: TargetSpec, steps: int) -> list[Expression]:
     """`steps` expressions (N, ...) in equal distances."""
-    first, last = resolve_target(session, start), resolve_target(session, end)
+    first, last = target_expression(session, start), target_expression(session, end)
     columns = [between(first, last, step / (steps - 1)) for step in range(steps)]
     session.check(columns[0], _INSTEAD)
     return columns
