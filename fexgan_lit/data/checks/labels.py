@@ -9,6 +9,7 @@ import numpy as np
 
 from fexgan_lit.data.checks.finding import Finding, counted, first_few
 from fexgan_lit.data.config import DatasetConfig
+from fexgan_lit.data.frames import take_numbers
 from fexgan_lit.data.splits import Split
 from fexgan_lit.data.table import FrameTable
 from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS, POSE_COLUMNS
@@ -141,20 +142,9 @@ def split_findings(table: FrameTable, split: Split, config: DatasetConfig, takes
     return [*findings, *(_takes(table, split, config) if takes else []), *_people(table, split)]
 
 
-def take_numbers(table: FrameTable) -> np.ndarray | None:
-    """(N,) int64, the same for frames of one take (or clip) of an identity; None where takes are not known."""
-    if "clip" in table.frame:
-        return np.unique(table.frame["clip"].to_numpy(str), return_inverse=True)[1]
-    if "take" not in table.frame or table.frame["take"].isna().any():
-        return None
-    take = table.frame["take"].to_numpy(np.int64)
-    unit = np.stack([table.identity_index, table.affect_index, take], axis=1)  # (N, 3)
-    return np.unique(unit, axis=0, return_inverse=True)[1].reshape(-1)
-
-
 def _takes(table: FrameTable, split: Split, config: DatasetConfig) -> list[Finding]:
     """Neighbouring frames of a take in both halves."""
-    number = take_numbers(table)
+    number = take_numbers(table.frame)
     if config.split != "frame" or number is None:
         return []
     both = len(np.intersect1d(number[split.train], number[split.val]))

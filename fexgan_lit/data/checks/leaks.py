@@ -9,7 +9,7 @@ import numpy as np
 from fexgan_lit.data.checks.duplicates import Lookalikes, Pairs, exact_groups
 from fexgan_lit.data.checks.finding import Finding
 from fexgan_lit.data.checks.images import PixelScan
-from fexgan_lit.data.checks.labels import take_numbers
+from fexgan_lit.data.frames import take_numbers
 from fexgan_lit.data.splits import Split
 from fexgan_lit.data.table import FrameTable
 
@@ -155,7 +155,7 @@ def leak_findings(repeats: Repeats, table: FrameTable, split: Split, by: str) ->
     found += f"; {exact} have one pixel for pixel" if exact else ""
     severity = "warning" if exact or (twins > _LEAKY * asked and by == "frame") else "info"
     advice = "Validation figures flatter, as they are partly on frames that were trained on."
-    if by == "frame" and take_numbers(table) is not None:
+    if by == "frame" and take_numbers(table.frame) is not None:
         advice += " The papers split so; dataset.split=take holds out whole takes."
     shown = repeats.leaks.where(~faint[repeats.leaks.a] | repeats.leaks.exact)
     examples = _equations(table, shown.a[:1], shown.b[:1])
@@ -183,7 +183,7 @@ def _by_cell(rows: np.ndarray, cell: np.ndarray) -> list[np.ndarray]:
 
 def _neighbours(table: FrameTable, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows (M,) and the rows (M,) that follow them, in the same cell and take."""
-    takes = take_numbers(table)
+    takes = take_numbers(table.frame)
     take = np.zeros(len(table), np.int64) if takes is None else takes
     number = table.frame["frame"].fillna(-1).to_numpy(np.int64) if "frame" in table.frame else np.arange(len(table))
     order = np.lexsort((np.arange(len(table)), number, take, cell))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fexgan_lit.evaluation.publish.overlay import GIVEN_BY_HAND, Tree
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.files import write_atomic
+from fexgan_lit.utils.files import without_paths, write_atomic
 from fexgan_lit.utils.hydra import conf_folder
 
 if TYPE_CHECKING:
@@ -19,23 +19,6 @@ if TYPE_CHECKING:
 
     from fexgan_lit.evaluation.sweep_report.report import ReportSettings
     from fexgan_lit.runs.folder import RunFolder
-
-
-#: An absolute path of two parts or more that is no part of a web address or of a relative path.
-_ABSOLUTE = re.compile(r"(?<![\w./:~-])/(?:[\w.@+=,-]+/)+[\w.@+=,-]*|\b[A-Za-z]:\\(?:[\w.@+=, -]+\\)*[\w.@+=,-]*")
-
-
-def without_paths(text: str, known: Mapping[str, str]) -> str:
-    """`text` with places replaced by names.
-
-    Args:
-        text: that may hold absolute paths.
-        known: the name for each place, such as ``RUN_DIR``; what lies below keeps its relative part. The longest
-            place counts. Any other absolute path is cut to its last part after ``.../``.
-    """
-    for place in sorted((place for place in known if len(place) > 1), key=len, reverse=True):
-        text = re.sub(re.escape(place) + r"(?![\w.-])", known[place].replace("\\", r"\\"), text)
-    return _ABSOLUTE.sub(lambda found: ".../" + re.split(r"[/\\]", found.group().rstrip("/\\"))[-1], text)
 
 
 def places_of(run: Path, dataset_root: str | None, cache: str | None) -> dict[str, str]:

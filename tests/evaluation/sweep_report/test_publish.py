@@ -13,7 +13,7 @@ from hydra.initialize import initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
-from fexgan_lit.evaluation.publish.record import store_of, without_paths
+from fexgan_lit.evaluation.publish.record import store_of
 from fexgan_lit.evaluation.publish.run import publish_run
 from fexgan_lit.evaluation.publish.sweep import again, publish_sweep
 from fexgan_lit.evaluation.sweep_report.read import Sweep
@@ -22,6 +22,7 @@ from fexgan_lit.evaluation.sweep_report.summary import find_sweep
 from fexgan_lit.runs.folder import RunFolder
 from fexgan_lit.runs.result import write_result
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import without_paths
 from fexgan_lit.utils.hydra import conf_folder
 from tests.evaluation.sweep_report.conftest import FD, result, write_trained
 
@@ -260,7 +261,9 @@ def find_sweep_with_report(folder, console):
         ("/home/me/runsaway/x", ".../x"),
         ("error in /opt/lib/python3/site.py, line 3", "error in .../site.py, line 3"),
         ("https://a.org/b/c and figures/x.png and 1/2 and ~/.cache/a/b", None),
-        (r"C:\Users\me\x.png", ".../x.png"),
+        (r"C:\Users\me\x.png is gone", ".../x.png is gone"),
+        ("cannot open '/x/my dir%1/z.png'", "cannot open '.../my dir%1/z.png'"),
+        ("1/2 of a/b, at 3/s", None),
     ],
 )
 def test_places_lose_their_machine(text, expected):
