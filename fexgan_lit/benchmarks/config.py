@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fexgan_lit.data.config import SIZES
+from fexgan_lit.data.config import IMAGE_SIZES
 from fexgan_lit.utils.hardware import cores
 
 SUITES = ("data", "inference", "startup", "train")
@@ -58,7 +58,7 @@ class BenchmarkSettings:
     def problems(self) -> list[str]:
         """Return a sentence for every value that cannot be used, with what was expected."""
         choices: dict[str, tuple[Any, ...]] = {
-            "suite": SUITES, "image_size": SIZES, "precision": ("auto", "float32", "bf16"),
+            "suite": SUITES, "image_size": IMAGE_SIZES, "precision": ("auto", "float32", "bf16"),
         }  # fmt: skip
         least = {"batch_size": 2, "frames": 100, "stored": 50, "rounds": 1, "workers": 1}
         if self.suite == "data":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-SIZES = (32, 64, 128, 256, 512)
+IMAGE_SIZES = (32, 64, 128, 256, 512)
 
 #: Rows whose truth one process computes at a time.
 _CHUNK = 4096
@@ -189,8 +189,8 @@ class Studio(ABC):
         count = len(ACTION_UNITS)
         sides = np.clip(np.broadcast_to(_units(aus, ((count,), (2, count))), (2, count)), 0.0, 1.0)
         size = self.size if size is None else size
-        if size not in SIZES:
-            raise UserError(f"size: found {size!r}, expected one of {', '.join(map(str, SIZES))} pixels.")
+        if size not in IMAGE_SIZES:
+            raise UserError(f"size: found {size!r}, expected one of {', '.join(map(str, IMAGE_SIZES))} pixels.")
         return self.paint(self._person(identity), FaceState(sides, gaze, pose), size)
 
     def table(self, workers: int = 1) -> pd.DataFrame:
@@ -302,8 +302,8 @@ def _check(studio: Studio) -> None:
         allowed = isinstance(value, int) and not isinstance(value, bool) and value >= least
         if not allowed and not (name == "frames" and value is None):
             wrong.append(f"{name}: found {value!r}, expected a whole number of at least {least}.")
-    if studio.size not in SIZES:
-        wrong.append(f"size: found {studio.size!r}, expected one of {', '.join(map(str, SIZES))} pixels.")
+    if studio.size not in IMAGE_SIZES:
+        wrong.append(f"size: found {studio.size!r}, expected one of {', '.join(map(str, IMAGE_SIZES))} pixels.")
     if not isinstance(studio.head_motion, (int, float)) or not 0 <= studio.head_motion <= 15:
         wrong.append(f"head_motion: found {studio.head_motion!r}, expected degrees from 0 to 15.")
     if not 0.1 <= studio.take_seconds <= 600:

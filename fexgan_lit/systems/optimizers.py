@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.optim import Adam, Optimizer
 
+from fexgan_lit.utils.options import Options, option
+
 if TYPE_CHECKING:
     from torch import nn
 
 
 @dataclass
-class DualOptimizerSettings:
+class DualOptimizerSettings(Options):
     """Adam for both networks.
 
     Attributes:
@@ -27,32 +29,15 @@ class DualOptimizerSettings:
         ema_half_life_images: half-life of the generator's moving average, in images; 0 turns averaging off.
     """
 
-    lr: float = 2e-4
-    lr_discriminator: float | None = None
-    beta1: float = 0.5
-    beta2: float = 0.999
-    n_critic: int = 1
-    clip_norm: float | None = None
-    ema_half_life_images: float = 10_000
+    section = "optimizer"
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        positive = {"lr": self.lr, "lr_discriminator": self.lr_discriminator, "clip_norm": self.clip_norm}
-        found = [
-            f"optimizer.{name}={value}: expected a positive number"
-            for name, value in positive.items()
-            if value is not None and not value > 0
-        ]
-        found += [
-            f"optimizer.{name}={value}: expected a number in [0, 1)"
-            for name, value in (("beta1", self.beta1), ("beta2", self.beta2))
-            if not 0 <= value < 1
-        ]
-        if self.n_critic < 1:
-            found.append(f"optimizer.n_critic={self.n_critic}: expected 1 or more iterations a generator step")
-        if not self.ema_half_life_images >= 0:
-            found.append(f"optimizer.ema_half_life_images={self.ema_half_life_images}: expected zero or more images")
-        return found
+    lr: float = option(2e-4, above=0)
+    lr_discriminator: float | None = option(None, above=0)
+    beta1: float = option(0.5, at_least=0, below=1)
+    beta2: float = option(0.999, at_least=0, below=1)
+    n_critic: int = option(1, "1 or more iterations a generator step", at_least=1)
+    clip_norm: float | None = option(None, above=0)
+    ema_half_life_images: float = option(10_000, "zero or more images", at_least=0)
 
 
 def dual_adam(

@@ -5,28 +5,27 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from fexgan_lit.data.config import IMAGE_SIZES
 from fexgan_lit.metrics.suite import ValidationOutput
 from fexgan_lit.systems.base import full_precision
 from fexgan_lit.systems.gan import GANSystem, frozen_copy
 from fexgan_lit.systems.layers import PatchCritic, init_normal
 from fexgan_lit.systems.optimizers import DualOptimizerSettings, dual_adam
+from fexgan_lit.utils.options import Options, option
 
 if TYPE_CHECKING:
     from fexgan_lit.data.pairs import PairBatch
 
 
-IMAGE_SIZES = (32, 64, 128, 256, 512)
-
-
 @dataclass
-class TranslationSettings:
+class TranslationSettings(Options):
     """The networks.
 
     Attributes:
@@ -36,36 +35,21 @@ class TranslationSettings:
         residual_blocks: of the generator.
     """
 
-    name: str
-    image_size: int = 128
-    width: float = 1.0
-    residual_blocks: int = 6
+    section = "model"
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        found = []
-        if self.image_size not in IMAGE_SIZES:
-            found.append(f"model.image_size={self.image_size}: expected one of {', '.join(map(str, IMAGE_SIZES))}")
-        if not self.width > 0:
-            found.append(f"model.width={self.width}: expected a positive factor, 1 for the paper's channels")
-        if self.residual_blocks < 0:
-            found.append(f"model.residual_blocks={self.residual_blocks}: expected zero or more")
-        return found
+    name: str
+    image_size: int = option(128, choices=IMAGE_SIZES)
+    width: float = option(1.0, "a positive factor, 1 for the paper's channels", above=0)
+    residual_blocks: int = option(6, at_least=0)
 
 
 @dataclass
 class WassersteinOptimizerSettings(DualOptimizerSettings):
     """Adam as StarGAN and GANimation use it; see `DualOptimizerSettings`."""
 
-    lr: float = 1e-4
-    n_critic: int = 5
-    ema_half_life_images: float = 0.0
-
-
-def negative_weights(loss: Any) -> list[str]:
-    """A sentence for each field of a dataclass of weights that is below zero."""
-    values = {field.name: getattr(loss, field.name) for field in fields(loss)}
-    return [f"loss.{name}={value}: expected zero or more" for name, value in values.items() if not value >= 0]
+    lr: float = option(1e-4, above=0)
+    n_critic: int = option(5, "1 or more iterations a generator step", at_least=1)
+    ema_half_life_images: float = option(0.0, "zero or more images", at_least=0)
 
 
 class WassersteinSystem(GANSystem):

@@ -16,7 +16,7 @@ from fexgan_lit.evaluation.sweep_report.summary import SweepFindings, counts, fi
 from fexgan_lit.evaluation.sweep_report.tables import effects_table, runs_csv, settings_csv, settings_table
 from fexgan_lit.runs.folder import RunFolder
 from fexgan_lit.utils.files import write_atomic
-from fexgan_lit.utils.options import checked_options
+from fexgan_lit.utils.options import Options, checked_options
 from fexgan_lit.utils.version import __version__
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _NEEDS_PUBLISH = ("title", "question", "learnt")
 
 
 @dataclass
-class ReportSettings:
+class ReportSettings(Options):
     """What is reported, and where a record goes; `conf/report.yaml` explains each field."""
 
     sweep_dir: str | None = None
@@ -46,8 +46,8 @@ class ReportSettings:
     learnt: str | None = None
     overwrite: bool = False
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
         found = []
         if (self.sweep_dir is None) == (self.run is None):
             which = "neither is given" if self.run is None else f"sweep={self.sweep_dir} and run={self.run}"

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fexgan_lit.expression import AFFECTS, normalise_affect
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.options import Options
 
 if TYPE_CHECKING:
     from fexgan_lit.runs.keras.mapping import Slot
@@ -22,7 +23,7 @@ TRAINED_ON = {"fexgan": "ferg", "fexgan_meta": "mhfed"}
 
 
 @dataclass
-class ConvertSettings:
+class ConvertSettings(Options):
     """What is converted; `conf/convert.yaml` explains each field."""
 
     keras_encoder: str | None = None
@@ -50,8 +51,8 @@ class ConvertSettings:
         """The affects in index order; by default those of the official networks."""
         return list(AFFECTS) if self.affects is None else [normalise_affect(name) for name in self.affects]
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
         found = [
             f"keras_{name} is missing; expected the .h5 file of the {name}"
             for name in NETWORKS

@@ -8,13 +8,14 @@ from torch import Tensor
 
 from fexgan_lit.systems.fexgan.networks import DiscriminatorOutput, Latent
 from fexgan_lit.systems.losses import absolute_difference, binary_cross_entropy, categorical_cross_entropy
+from fexgan_lit.utils.options import Options, option
 
 #: A loss as its total and its named parts (unweighted, detached from nothing: the caller logs them).
 Loss = tuple[Tensor, dict[str, Tensor]]
 
 
 @dataclass
-class FExGANLossSettings:
+class FExGANLossSettings(Options):
     """Weights and readings of the losses. No paper states the weights.
 
     Attributes:
@@ -28,22 +29,16 @@ class FExGANLossSettings:
         l1_reduction: `mean` over the pixels or `sum` (both papers); null takes the model's preset.
     """
 
-    alpha: float = 1.0
-    beta: float = 1.0
-    gamma: float = 100.0
-    adversarial_binary: float = 1.0
-    adversarial_class: float = 1.0
-    classify_fakes: bool = True
-    kl_reduction: str | None = None
-    l1_reduction: str | None = None
+    section = "loss"
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        weights = ("alpha", "beta", "gamma", "adversarial_binary", "adversarial_class")
-        found = [f"loss.{w}={getattr(self, w)}: expected zero or more" for w in weights if not getattr(self, w) >= 0]
-        readings = {"kl_reduction": self.kl_reduction, "l1_reduction": self.l1_reduction}
-        wrong = {name: value for name, value in readings.items() if value not in (None, "mean", "sum")}
-        return found + [f"loss.{name}={value}: expected one of mean, sum" for name, value in wrong.items()]
+    alpha: float = option(1.0, at_least=0)
+    beta: float = option(1.0, at_least=0)
+    gamma: float = option(100.0, at_least=0)
+    adversarial_binary: float = option(1.0, at_least=0)
+    adversarial_class: float = option(1.0, at_least=0)
+    classify_fakes: bool = True
+    kl_reduction: str | None = option(None, choices=("mean", "sum"))
+    l1_reduction: str | None = option(None, choices=("mean", "sum"))
 
 
 def adversarial_loss(on_fake: DiscriminatorOutput, target: Tensor, binary: float = 1.0, classes: float = 1.0) -> Loss:

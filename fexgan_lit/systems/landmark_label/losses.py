@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fexgan_lit.systems.losses import absolute_difference, binary_cross_entropy
+from fexgan_lit.utils.options import Options, option
 
 #: A loss as its total and its named, unweighted parts.
 Loss = tuple[Tensor, dict[str, Tensor]]
 
 
 @dataclass
-class LandmarkLabelLossSettings:
+class LandmarkLabelLossSettings(Options):
     """Weights of equation 7, which the paper chose from {1, 5, 10}.
 
     Attributes:
@@ -23,18 +24,12 @@ class LandmarkLabelLossSettings:
         pixel_channels: `sum`: equation 5 divides by height and width alone; `mean`: by the three colours too.
     """
 
-    adversarial: float = 5.0
-    perceptual: float = 10.0
-    pixel: float = 10.0
-    pixel_channels: str = "sum"
+    section = "loss"
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        weights = ("adversarial", "perceptual", "pixel")
-        found = [f"loss.{w}={getattr(self, w)}: expected zero or more" for w in weights if not getattr(self, w) >= 0]
-        if self.pixel_channels not in ("sum", "mean"):
-            found.append(f"loss.pixel_channels={self.pixel_channels}: expected one of sum, mean")
-        return found
+    adversarial: float = option(5.0, at_least=0)
+    perceptual: float = option(10.0, at_least=0)
+    pixel: float = option(10.0, at_least=0)
+    pixel_channels: str = option("sum", choices=("sum", "mean"))
 
 
 def adversarial_loss(image_on_fake: Tensor, geometry_on_fake: Tensor) -> Loss:
