@@ -313,6 +313,7 @@ main()
 """
 
 
+@pytest.mark.fault
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_run_killed_in_its_final_metrics_ends_as_if_it_was_not(tmp_path):
     options = [*TINY, "trainer.max_steps=4", "metrics.judge=true", "metrics.samples=20"]

@@ -37,7 +37,7 @@ def kill_when(happened: Callable[[], bool], folder: Path) -> None:
     assert process.wait() == -signal.SIGKILL  # it had not ended by itself
 
 
-@pytest.mark.slow
+@pytest.mark.fault
 def test_a_sweep_killed_twice_gives_the_numbers_of_an_uninterrupted_one(tmp_path, train):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     killed.mkdir()
