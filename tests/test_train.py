@@ -168,6 +168,7 @@ MISTAKES = {
         ["experiment=nosuch: there is no such file in conf/experiment; expected one of", "cartoon_model, demo"],
     ),
     "misspelt tuning": (["tuning=nosuch"], ["tuning=nosuch: there is no such file in conf/tuning", "fexgan/ferg"]),
+    "misspelt loss": (["loss=nosuch"], ["loss=nosuch: there is no such file in conf/loss", "stargan"]),
     "groups that are gone": (
         ["recipe=mhfed", "schedule=stargan", "optimizer=adam", "loss.alfa=1"],
         ["recipe=mhfed: the group is gone", "schedule=stargan: the", "optimizer=adam: the", "Did you mean loss.alpha?"],

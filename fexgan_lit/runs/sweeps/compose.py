@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fexgan_lit.runs.sweeps.axes import Setting
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hydra import check_tuning
+from fexgan_lit.utils.hydra import check_optional_groups
 
 if TYPE_CHECKING:
     from hydra.plugins.launcher import Launcher
@@ -72,7 +72,7 @@ class SweepContext:
             UserError: it names a tuning that is not there.
         """
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
-        check_tuning(config.hydra)
+        check_optional_groups(config.hydra)
         with open_dict(config):
             config.pop("hydra")
         return config
