@@ -62,18 +62,20 @@ class PixelMetrics(MetricGroup):
         self.lpips = lpips if isinstance(lpips, Lpips) else None
         self.lpips_missing = lpips.reason if isinstance(lpips, Unavailable) else None
         self.image_size = 0
+        self.torchmetrics: tuple[str, ...] = ()
 
     def update(self, answer: Answer) -> None:
         """Add a batch."""
         made, true = answer.generated, answer.batch.target.float()
-        if not self.per_pair:
+        if not self.torchmetrics:
             self.image_size = made.shape[-1]
-            for name, metric in pixels.pixel_metrics(self.image_size, self.multiscale).items():
+            metrics = pixels.pixel_metrics(self.image_size, self.multiscale)
+            self.torchmetrics = tuple(metrics)
+            for name, metric in metrics.items():
                 metric.sync_on_compute = False
                 self.per_pair[name] = metric.to(made.device)
-        for name, module in self.per_pair.items():
-            if name != "lpips":
-                cast(Metric, module).update(pixels.to_unit(made), pixels.to_unit(true))
+        for name in self.torchmetrics:
+            cast(Metric, self.per_pair[name]).update(pixels.to_unit(made), pixels.to_unit(true))
         if self.lpips is not None:
             device = self.lpips.shift.device
             self.keep("lpips", self.lpips(made.to(device), true.to(device)))

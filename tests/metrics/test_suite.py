@@ -363,3 +363,17 @@ def test_no_frames_and_no_place_are_the_users(extractor, frames, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="cannot be stored"):
         real_features(extractor, frames, np.arange(48), 32, tmp_path / "file", "pack")
+
+
+class OneMore(PixelMetrics):
+    def update(self, answer):
+        self.keep("grey_levels", (answer.generated - answer.batch.target).abs().mean(dim=(1, 2, 3)) * 127.5)
+        super().update(answer)
+
+
+def test_a_group_of_pixels_keeps_further_values(frames):
+    suite = MetricSuite([OneMore()])
+    feed(feed(suite, frames), frames, lambda images: images - 2 / 255)
+    values = suite.per_pair()["grey_levels"].reshape(2, -1)
+    torch.testing.assert_close(values, torch.tensor([0.0, 1.0]).unsqueeze(1).expand_as(values), atol=1e-4, rtol=0)
+    assert len(suite.per_pair()["ssim"]) == values.numel()
