@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fexgan_lit.data.config import SIZES
 from fexgan_lit.utils.hardware import cores
@@ -17,6 +17,10 @@ SYSTEMS = ("fexgan", "fexgan_meta", "ganimation", "stargan", "landmark_label")
 @dataclass
 class BenchmarkSettings:
     """Which suite and how much of it; `conf/benchmark.yaml` explains each field."""
+
+    MOST: ClassVar = {
+        "batch_size": 65536, "frames": 1_000_000, "stored": 1_000_000, "rounds": 10_000, "workers": 1024, "width": 16,
+    }  # fmt: skip
 
     suite: str = "data"
     quick: bool = False

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 from fexgan_lit.utils.errors import UserError
 
@@ -70,6 +71,10 @@ class DatasetConfig:
         studio_seed: seed of the studio's characters and takes.
     """
 
+    MOST: ClassVar = {
+        "batch_size": 65536, "val_batch": 65536, "workers": 1024, "identities": 10_000, "takes": 1000, "frames": 10_000,
+    }  # fmt: skip
+
     name: str = "studio_cartoon"
     layout: str | None = None
     root: str | None = None
@@ -122,7 +127,7 @@ class DatasetConfig:
 
     def problems(self) -> list[str]:
         """Every value that cannot be used, as a sentence with what was expected."""
-        return [*_choice_problems(self), *_count_problems(self), *_range_problems(self)]
+        return [*_choice_problems(self), *_place_problems(self), *_count_problems(self), *_range_problems(self)]
 
 
 def check_settings(config: DatasetConfig) -> None:
@@ -184,6 +189,15 @@ def _augmentation_problems(config: DatasetConfig) -> list[str]:
         expected = f"one of {', '.join(AUGMENTATIONS)}, or a list of albumentations transforms"
         return [f"dataset.augmentation={config.augmentation}: expected {expected}."]
     return []
+
+
+def _place_problems(config: DatasetConfig) -> list[str]:
+    places = {name: Path(getattr(config, name) or "").expanduser() for name in ("manifest", "annotations")}
+    return [
+        f"dataset.{name}={place}: expected a file; reading this would wait for ever."
+        for name, place in places.items()
+        if place.exists() and not (place.is_file() or place.is_dir())
+    ]
 
 
 def _count_problems(config: DatasetConfig) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from omegaconf import DictConfig, OmegaConf
 
 from fexgan_lit.metrics.judges.external import ExternalJudgeSettings
 from fexgan_lit.runs.config import LoggerSettings
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.hardware import device_problems, pick_device
 from fexgan_lit.utils.options import typed
 
 SPLITS = ("val", "train")
@@ -35,6 +36,8 @@ class PlaceSettings:
         workers: threads that decode; None: as the run had it.
     """
 
+    MOST: ClassVar = {"workers": 1024}
+
     root: str | None = None
     cache_dir: str | None = None
     workers: int | None = None
@@ -56,6 +59,8 @@ class MetricSettings:
 @dataclass
 class AugmentationSettings:
     """How the worth of generated frames as training data is measured; `conf/evaluate.yaml` explains each field."""
+
+    MOST: ClassVar = {"times": 1000, "seeds": 1000}
 
     times: list[int] = field(default_factory=lambda: [0, 1, 5, 10])
     seeds: int = 3
@@ -100,6 +105,8 @@ class ClipSettings:
 class EvaluationSettings:
     """What is measured, on how many pairs; `conf/evaluate.yaml` explains each field."""
 
+    MOST: ClassVar = {"batch_size": 65536, "bootstrap": 1_000_000, "shown": 1000}
+
     run: str | None = None
     runs: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
@@ -136,7 +143,7 @@ class EvaluationSettings:
                 f"split={self.split}: the classifiers learn from the training frames, so expected split=val to test on "
                 "with protocol=augmentation."
             )
-        found += [*self.augmentation.problems(), *self.clips.problems()]
+        found += [*self.augmentation.problems(), *self.clips.problems(), *device_problems(self.device)]
         found += [
             f"runs: {place}: no run folder of that pattern; expected folders with a config.yaml."
             for place in self.places
@@ -193,4 +200,5 @@ def evaluation_settings(cfg: DictConfig) -> tuple[EvaluationSettings, LoggerSett
     problems += [] if problems else [*settings.problems(), *logger.problems()]
     if problems:
         raise UserError("the configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
+    settings.device = pick_device(settings.device)
     return settings, logger

@@ -6,19 +6,21 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.hardware import device_problems
 from fexgan_lit.utils.options import typed
 
 #: Modes whose faces can be pasted back into the pictures they come from.
 PASTING = ("transform", "blend")
-DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 @dataclass
 class GenerateSettings:
     """What every mode understands; `conf/generate.yaml` explains each field."""
+
+    MOST: ClassVar = {"batch_size": 65536}
 
     run: str | None = None
     mode: str = "transform"
@@ -46,7 +48,8 @@ class GenerateSettings:
         found = []
         for name in ("images", "annotations", "root"):
             place = getattr(self, name)
-            if place is not None and not Path(place).expanduser().exists():
+            path = Path(place or "").expanduser()
+            if place is not None and not path.is_file() and not path.is_dir():  # reading a pipe would wait for ever
                 found.append(f"{name}={place}: there is no such file or folder")
         if self.annotations is not None and self.images is None:
             found.append(f"annotations={self.annotations}: it describes the pictures of images=FILE|DIR; give those")
@@ -55,9 +58,7 @@ class GenerateSettings:
         found += self._paste_problems()
         if self.batch_size < 1:
             found.append(f"batch_size={self.batch_size}: expected 1 or more")
-        if self.device not in DEVICES:
-            found.append(f"device={self.device}: expected one of {', '.join(DEVICES)}")
-        return found
+        return [*found, *device_problems(self.device)]
 
     def _paste_problems(self) -> list[str]:
         found = []

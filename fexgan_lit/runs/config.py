@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,7 +15,7 @@ from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hardware import PRECISIONS
 from fexgan_lit.utils.hydra import MOVED
-from fexgan_lit.utils.options import typed
+from fexgan_lit.utils.options import argument_problems, number_problems, typed
 from fexgan_lit.utils.trust import ALIASES, load_target, targets_in
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class PruningSettings:
 @dataclass
 class SweepSettings:
     """A grid reads `objectives` and `pruning`, a search all of it."""
+
+    MOST: ClassVar = {"trials": 1_000_000, "jobs": 4096}
 
     objectives: list[str] = field(default_factory=list)
     pruning: PruningSettings | None = None
@@ -102,6 +104,8 @@ class TrainerSettings:
     Attributes:
         lightning: further arguments of Lightning's `Trainer`, as given (`+trainer.limit_train_batches=3`).
     """
+
+    MOST: ClassVar = {"threads": 1024, "devices": 4096, "num_nodes": 65536, "profile_iterations": 100_000}
 
     max_steps: int = 100_000
     max_minutes: float | None = None
@@ -183,6 +187,8 @@ class TrainerSettings:
 @dataclass
 class MetricsSettings:
     """What is measured; `conf/metrics/default.yaml` explains each field."""
+
+    MOST: ClassVar = {"samples": 1_000_000}
 
     judge: bool = True
     samples: int = 210
@@ -289,8 +295,9 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
         for part in parts.values():
             problems.extend(part.problems())
         problems.extend(_mismatches(system, parts))
-    if not isinstance(tree["seed"], int):
+    if type(tree["seed"]) is not int:
         problems.append(f"seed={tree['seed']}: expected a whole number")
+    problems += number_problems("seed", tree["seed"])
     callbacks = build_callbacks(tree.get("callbacks") or {}, problems)
     if problems:
         raise UserError("the configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
@@ -368,9 +375,12 @@ def build_callbacks(options: Mapping[str, Any], problems: list[str]) -> dict[str
         if values is None:
             continue
         try:
-            for target in targets_in(values):
-                load_target(target)
+            for found in targets_in(values):
+                load_target(found)
             target = str(values.get("_target_"))
+            if wrong := argument_problems(f"callbacks.{name}", load_target(target), values):
+                problems += wrong
+                continue
             built[name] = instantiate({**values, "_target_": ALIASES.get(target, target)})
         except (TypeError, HydraException, UserError) as error:
             cause = error if isinstance(error, UserError) else error.__cause__ or error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch.optim import Adam, Optimizer
@@ -26,6 +26,8 @@ class DualOptimizerSettings:
         clip_norm: largest gradient norm of each network; null does not clip.
         ema_half_life_images: half-life of the generator's moving average, in images; 0 turns averaging off.
     """
+
+    MOST: ClassVar = {"n_critic": 1000}
 
     lr: float = 2e-4
     lr_discriminator: float | None = None

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,8 @@ class TranslationSettings:
         width: factor on every channel count; 1 is the paper's size.
         residual_blocks: of the generator.
     """
+
+    MOST: ClassVar = {"width": 16, "residual_blocks": 256}
 
     name: str
     image_size: int = 128

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from typing import Any
 
-from fexgan_lit.inference.config import DEVICES
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.hardware import device_problems
 from fexgan_lit.utils.options import typed
 
 #: Hosts that nobody else on the network can reach.
@@ -38,8 +38,7 @@ class ExploreSettings:
             found.append(f"port={self.port}: expected a number from 1 to 65535, or 0 for any that is free")
         if not self.host.strip():
             found.append("host is empty: expected 127.0.0.1 for this machine alone, 0.0.0.0 for the whole network")
-        if self.device not in DEVICES:
-            found.append(f"device={self.device}: expected one of {', '.join(DEVICES)}")
+        found += device_problems(self.device)
         if self.share and find_spec("gradio") is None:
             found.append(
                 "share=true: Gradio is not installed; pip install 'fexgan_lit[share]', or leave share=false and open "

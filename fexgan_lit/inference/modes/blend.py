@@ -128,6 +128,8 @@ def read_blends(value: Any, affects: tuple[str, ...]) -> list[Blend]:
 
 def _learnt(path: Path, affects: tuple[str, ...]) -> Blend:
     """The blend in a record of `mode=lambda`, with its shift where there is one."""
+    if not path.is_file():
+        raise UserError(f"affects={path}: there is no such file")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["measured"][LEARNT]
         weights = read_target(dict(found["weights"]), "affects", affects).affects

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -190,6 +190,8 @@ class InterpolateOptions:
         n: ways between latents.
         prior: what latents are drawn from, `fitted` or `normal`.
     """
+
+    MOST: ClassVar = {"steps": 1000, "n": 1000}
 
     start: Any = SOURCE
     end: Any = None

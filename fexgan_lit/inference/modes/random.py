@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -35,6 +35,8 @@ class RandomOptions:
         strength: of each.
         prior: `fitted`, the mixture fitted to the training codes, or `normal`, N(0, I).
     """
+
+    MOST: ClassVar = {"n": 100_000}
 
     n: int = 64
     affects: Any = "all"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -44,6 +44,8 @@ class LambdaOptions:
         faces: neutral frames of the training split to search on, and of the validation split to measure on.
         keep_identity: weight of the likeness to the source in the loss.
     """
+
+    MOST: ClassVar = {"steps": 100_000, "restarts": 1000, "faces": 10_000}
 
     affects: Any = None
     shares: list[float] | None = None

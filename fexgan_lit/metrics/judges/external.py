@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,8 @@ class ExternalJudgeSettings:
         output: of an affect judge: logits or probabilities; None is logits.
         scale: of an action-unit judge: its value for full intensity, 5 for OpenFace's scale; None is 1.
     """
+
+    MOST: ClassVar = {"input_size": 4096}
 
     path: str | None = None
     classes: list[str] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 IMAGE_SIZES = (32, 64, 128, 256, 512)
 
@@ -58,6 +58,8 @@ class FExGANSettings:
         encoder_label: which affect the encoder is told: `target` (FExGAN), `source` (FExGAN-Meta) or `none`.
         lambda_mode: scale of the affect in training: `one`, `abs_normal` (|N(0, 1)|) or `normal` (N(0, 1)) a sample.
     """
+
+    MOST: ClassVar = {"width": 16, "latent_size": 65536}
 
     name: str = "fexgan"
     preset: str = "code"

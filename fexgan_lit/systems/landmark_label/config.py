@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from fexgan_lit.systems.layers import scaled
 
@@ -33,6 +34,8 @@ class LandmarkLabelSettings:
         perceptual_layer: `conv1_2`, before its ReLU, or `relu1_2`, after it.
         vgg_weights: state dict of torchvision's vgg19; null looks in torch hub's cache.
     """
+
+    MOST: ClassVar = {"width": 16, "blocks": 256}
 
     name: str = "landmark_label"
     image_size: int = 128
