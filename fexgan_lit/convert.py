@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fexgan_lit.utils.hydra import leave_out, no_stray_folder, out_trouble, run_command, stamp
+from fexgan_lit.utils.hydra import leave_out, out_trouble, run_command, stamp
 
 if TYPE_CHECKING:
     from fexgan_lit.runs.keras.convert import ConvertSettings
@@ -24,12 +24,11 @@ def convert(cfg: DictConfig) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    with no_stray_folder(folder):
-        check_out(cfg.out, folder)
-        leave_out(cfg, "optimizer", "dataset", "callbacks")
-        settings = convert_settings(cfg)
-        console.print(f"[bold]fexgan_lit {__version__}[/]  convert {settings.name}\n")
-        write_run(settings, folder)
+    check_out(cfg.out, folder)
+    leave_out(cfg, "optimizer", "dataset", "callbacks")
+    settings = convert_settings(cfg)
+    console.print(f"[bold]fexgan_lit {__version__}[/]  convert {settings.name}\n")
+    write_run(settings, folder)
     console.print(f"  affects  {', '.join(settings.classes)}", markup=False)
     console.print(f"  written to {folder}; use it as run={folder}", markup=False)
 

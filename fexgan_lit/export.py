@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hydra import no_stray_folder, results_folder, run_command
+from fexgan_lit.utils.hydra import results_folder, run_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,11 +30,10 @@ def export(cfg: DictConfig) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    with no_stray_folder(folder):
-        check_out(cfg.out, folder)
-        settings = export_settings(cfg)
-        console.print(f"[bold]fexgan_lit {__version__}[/]  export {settings.format}\n")
-        export_run(settings, folder, console)
+    check_out(cfg.out, folder)
+    settings = export_settings(cfg)
+    console.print(f"[bold]fexgan_lit {__version__}[/]  export {settings.format}\n")
+    export_run(settings, folder, console)
     console.print(f"\n  written to {folder}, with export.md and export.json", markup=False)
 
 

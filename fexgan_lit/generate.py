@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from fexgan_lit.inference.output import check_out
 from fexgan_lit.inference.session import about, open_run
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hydra import no_stray_folder, results_folder, run_command
+from fexgan_lit.utils.hydra import results_folder, run_command
 
 if TYPE_CHECKING:
     from fexgan_lit.inference.config import GenerateSettings
@@ -25,15 +25,14 @@ def generate(cfg: DictConfig) -> None:
     if not console.is_terminal:
         console.width = 120
     folder = Path(HydraConfig.get().runtime.output_dir)
-    with no_stray_folder(folder):
-        check_out(cfg.out, folder)
-        settings, options = checked(cfg)
-        session = open_run(settings, folder, console)
+    check_out(cfg.out, folder)
+    settings, options = checked(cfg)
+    session = open_run(settings, folder, console)
 
-        from fexgan_lit.inference.modes import MODES
+    from fexgan_lit.inference.modes import MODES
 
-        MODES[settings.mode].make(session, options)
-        session.output.close(about(session, options))
+    MODES[settings.mode].make(session, options)
+    session.output.close(about(session, options))
     console.print(f"\n  {len(session.output.pictures)} pictures", markup=False)
     for name, shows in session.output.files.items():
         console.print(f"  {name:<16} {shows}", markup=False)

@@ -21,7 +21,7 @@ from fexgan_lit.data.prepare import (
     write_pack,
 )
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hydra import leave_out, no_stray_folder, out_trouble, run_command, stamp
+from fexgan_lit.utils.hydra import leave_out, out_trouble, run_command, stamp
 
 NOT_TRAINABLE = 1
 
@@ -40,21 +40,20 @@ def prepare(cfg: DictConfig) -> None:
         console.width = 120
     folder = Path(HydraConfig.get().runtime.output_dir)
     overrides = list(HydraConfig.get().overrides.task)
-    with no_stray_folder(folder):
-        if cfg.out and (trouble := out_trouble(str(cfg.out))):
-            raise UserError(trouble)
-        leave_out(cfg, "trainer", "callbacks")
-        settings = dataset_settings(cfg)
-        chunks = checked_options(PackSettings, dict(cfg.pack), "pack")
-        check_files_option(cfg.files, settings)
-        check_chunks(chunks, settings)
-        console.print(f"[bold]fexgan_lit {__version__}[/]  prepare {settings.name}\n")
-        diagnosis = examine_dataset(settings, folder, overrides, console)
-        if cfg.files:
-            write_files(Path(cfg.files).expanduser(), settings, console)
-        if chunks.format == "litdata":
-            command = train_command(overrides, settings, streamed(diagnosis.config, chunks))
-            write_pack(diagnosis, chunks, command, console)
+    if cfg.out and (trouble := out_trouble(str(cfg.out))):
+        raise UserError(trouble)
+    leave_out(cfg, "trainer", "callbacks")
+    settings = dataset_settings(cfg)
+    chunks = checked_options(PackSettings, dict(cfg.pack), "pack")
+    check_files_option(cfg.files, settings)
+    check_chunks(chunks, settings)
+    console.print(f"[bold]fexgan_lit {__version__}[/]  prepare {settings.name}\n")
+    diagnosis = examine_dataset(settings, folder, overrides, console)
+    if cfg.files:
+        write_files(Path(cfg.files).expanduser(), settings, console)
+    if chunks.format == "litdata":
+        command = train_command(overrides, settings, streamed(diagnosis.config, chunks))
+        write_pack(diagnosis, chunks, command, console)
     if not diagnosis.trainable:
         raise SystemExit(NOT_TRAINABLE)
 

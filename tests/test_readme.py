@@ -1,4 +1,4 @@
-"""The commands of README and docs are real: each composes, each make target exists, each file they show is there."""
+"""The commands of README, docs and --help are real: each composes and is what the command takes, make targets exist."""
 
 from __future__ import annotations
 
@@ -10,8 +10,19 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
 
+from fexgan_lit import convert, export, generate
+from fexgan_lit.benchmarks.config import BenchmarkSettings
+from fexgan_lit.data.prepare import dataset_settings
+from fexgan_lit.data.streaming.config import PackSettings
+from fexgan_lit.evaluation.config import evaluation_settings
+from fexgan_lit.evaluation.sweep_report.report import report_settings
+from fexgan_lit.inference.app.config import explore_settings
+from fexgan_lit.runs.config import train_settings
+from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hydra import conf_folder, name_sweep_folder
+from fexgan_lit.utils.options import checked_options
 from tests.runs.test_config import composed
 
 REPO = Path(__file__).parents[1]
@@ -20,9 +31,20 @@ PAGES = {
     for path in [REPO / "README.md", REPO / "CONTRIBUTING.md", *sorted((REPO / "docs").rglob("*.md"))]
 }
 README = PAGES["README.md"]
+#: The examples that `--help` of a command shows; what they are for stands behind two blanks.
+HELP = {path.stem: path.read_text() for path in conf_folder().glob("*.yaml")}
 #: Begins a command of ours, whoever starts it.
 OURS = re.compile(r"(?:python|torchrun .*|srun .*) -m fexgan_lit\.(\w+)(?: |$)")
 #: What `train` would ask other packages for, and what no grid can be made of: searches have intervals.
+#: What a command makes of its options before any work.
+OPTIONS = {
+    "train": train_settings, "generate": generate.checked, "evaluate": evaluation_settings,
+    "prepare": lambda cfg: (dataset_settings(cfg), checked_options(PackSettings, dict(cfg.pack), "pack")),
+    "export": export.export_settings, "convert": convert.convert_settings, "report": report_settings,
+    "explore": lambda cfg: explore_settings(OmegaConf.to_container(cfg)), "dashboard": dict,
+    "benchmark": lambda cfg: checked_options(BenchmarkSettings, OmegaConf.to_container(cfg), "benchmark"),
+}  # fmt: skip
+NOT_HERE = re.compile("no such (file|folder)|not installed|no run folder of that pattern|torch can use|has no run")
 LEFT_OUT = ("hydra.searchpath=", "dataset.layout=jaffe", "interval(", "--help", " ... ")
 
 
@@ -41,6 +63,13 @@ def commands() -> list[tuple[str, str]]:
             match = OURS.match(line)
             if match and not any(word in line for word in LEFT_OUT):
                 found[match[1], line[match.end() :]] = None
+        for match in re.finditer(r"`python -m fexgan_lit\.(\w+)(?: ([^`]*))?`", text):
+            if not any(word in match[0] for word in (*LEFT_OUT, "...")):
+                found[match[1], match[2] or ""] = None
+    for text in HELP.values():
+        for match in re.finditer(r"^ +python -m fexgan_lit\.(\w+)(?: (\S.*?))?(?:  .*)?$", text, re.MULTILINE):
+            if not any(word in match[0] for word in LEFT_OUT):
+                found[match[1], match[2] or ""] = None
     return list(found)
 
 
@@ -65,7 +94,22 @@ def test_there_are_commands():
 @pytest.mark.parametrize("line", train_commands())
 def test_train_commands_compose(line):
     for overrides in runs_of(shlex.split(line, comments=True)):
-        composed(*overrides)
+        accept("train", composed(*overrides))
+
+
+def accept(command: str, cfg: DictConfig) -> None:
+    """Check the options as the command does; that a file of an example is not here is no mistake."""
+    if command != "train":  # as `run_command` does
+        OmegaConf.set_struct(cfg, False)
+        for section in ("trust", *(("optimizer", "dataset", "callbacks") if command == "convert" else ())):
+            cfg.pop(section, None)
+    try:
+        OPTIONS[command](cfg)
+        said = ""
+    except UserError as error:
+        said = str(error)
+    mistakes = [line for line in said.splitlines() if line.startswith("  - ")] or [said]
+    assert not [line for line in mistakes if line and not NOT_HERE.search(line)], said
 
 
 def runs_of(arguments: list[str]) -> list[list[str]]:
@@ -91,7 +135,7 @@ def test_commands_of_the_other_doors_compose(command, line):
     if command in ("report", "dashboard"):
         overrides = name_sweep_folder(overrides)
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        compose(command, overrides)
+        accept(command, compose(command, overrides))
 
 
 @pytest.mark.parametrize("page", PAGES)

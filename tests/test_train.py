@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from fexgan_lit.runs.weights import load_system
+from fexgan_lit.utils.hydra import user_message
 from tests.conftest import TINY, run_train, write_frames
 
 
@@ -184,6 +185,20 @@ MISTAKES = {
     "batch of one": ([*TINY, "dataset.batch_size=1"], ["dataset.batch_size"]),
     "no such run": (["run=no/such/run"], ["run=no/such/run", "no such folder"]),
     "code in a config": (["model._target_=os.system"], ["os.system", "refused"]),
+    "paths that mean something to Hydra": (
+        ["dataset.root=a/b=c", "dataset.manifest=a#1", "dataset.videos=it's"],
+        ["""'dataset.root="a/b=c"'""", """'dataset.manifest="a#1"'""", """dataset.videos="it'"'"'s"'"""],
+    ),
+    "Python's word for nothing": (
+        ["dataset.root=None"],
+        ["dataset.root=None: None is a word here", "dataset.root=null"],
+    ),
+    "a sweep with -m in the middle": (["seed=1", "-m", "loss.alpha=1,-1"], ["nothing was started", "loss.alpha=-1"]),
+    "a number nobody can count to": (["seed=" + 5000 * "9"], ["a number of thousands of digits"]),
+    "a pipe": (
+        ["dataset=folder", "dataset.root=.", "dataset.manifest=pipe"],
+        ["dataset.manifest=pipe: expected a file"],
+    ),
     "gpu where none is": ([*TINY, "trainer.accelerator=gpu"], ["trainer.accelerator=gpu", "no GPU"]),
 }
 
@@ -193,12 +208,16 @@ def test_mistakes_end_with_exit_code_2_and_a_message(mistake, tmp_path):
     if mistake == "gpu where none is" and torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     overrides, named = MISTAKES[mistake]
+    if mistake == "a pipe":
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("this system has no named pipes")
+        os.mkfifo(tmp_path / "pipe")
+    before = list(tmp_path.iterdir())
     done = run_train(tmp_path, *overrides, check=False)
     assert done.returncode == 2, done.stderr
     assert [word for word in named if word not in done.stderr] == []
     assert "Traceback" not in done.stderr
-    assert list(tmp_path.rglob("config.yaml")) == []
-    assert not (tmp_path / "no").exists()
+    assert list(tmp_path.iterdir()) == before, "nothing is left, no empty outputs/ either"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
@@ -223,6 +242,25 @@ def test_help_explains_every_group(tmp_path):
     assert [g for g in groups if f"\n  {g} " not in done.stdout] == []
     assert [g for g in ("optimizer", "schedule", "recipe") if f"\n  {g} " in done.stdout] == []
     assert "dataset=ferg" in done.stdout
+
+
+def test_help_ends_quietly_where_nobody_reads_on(tmp_path):
+    command = [sys.executable, "-m", "fexgan_lit.train", "--help"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as run:
+        run.stdout.close()
+        assert run.stderr.read() == b""
+
+
+def test_memory_that_is_not_there_is_a_message_and_not_a_traceback():
+    for error in (
+        MemoryError("Unable to allocate 182. TiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ):
+        assert "there is not enough memory: " in user_message(error, "train")
+    assert user_message(RuntimeError("a fault of ours"), "train") is None
 
 
 def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fexgan_lit.utils.errors import UserError
@@ -92,7 +93,7 @@ class DatasetConfig(Options):
         128, f"one of {', '.join(map(str, IMAGE_SIZES))}, since every block of the networks halves the image",
         choices=IMAGE_SIZES,
     )  # fmt: skip
-    batch_size: int = option(32, at_least=1)
+    batch_size: int = option(32, at_least=1, at_most=65536)
     val_fraction: float = option(0.2, "0 (no validation) or more, below 1", at_least=0, below=1)
     split: str = option("frame", choices=SPLITS)
     split_seed: int = 0
@@ -105,13 +106,13 @@ class DatasetConfig(Options):
     jitter: float = option(0.0, at_least=0, at_most=1)
     cache_dir: str | None = None
     window_gb: float = option(4.0, above=0)
-    val_batch: int | None = option(None, at_least=1)
+    val_batch: int | None = option(None, at_least=1, at_most=65536)
     val_limit: int | None = option(512, at_least=1)
-    workers: int | None = option(None, at_least=1)
+    workers: int | None = option(None, at_least=1, at_most=1024)
     facekit: str | None = None
-    identities: int = option(8, at_least=1)
-    takes: int = option(5, at_least=1)
-    frames: int | None = option(12, at_least=1)
+    identities: int = option(8, at_least=1, at_most=10_000)
+    takes: int = option(5, at_least=1, at_most=1000)
+    frames: int | None = option(12, at_least=1, at_most=10_000)
     take_seconds: float = 1.2
     head_motion: float = 1.0
     studio_seed: int = 0
@@ -129,6 +130,10 @@ class DatasetConfig(Options):
     def conflicts(self) -> list[str]:
         """Return a sentence for each rule that is broken by values that are allowed by themselves."""
         found = self._augmentation_problems()
+        for name in ("manifest", "annotations"):
+            place = Path(getattr(self, name) or "").expanduser()
+            if place.exists() and not (place.is_file() or place.is_dir()):
+                found.append(f"dataset.{name}={place}: expected a file; reading this would wait for ever")
         if self.targets == "exact" and self.layout_name not in STUDIOS:
             found.append(
                 f"dataset.targets=exact: frames of dataset={self.name} have no counterpart that differs in the "

@@ -15,6 +15,7 @@ from fexgan_lit.utils.console import Stages, stages
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import write_atomic
 from fexgan_lit.utils.hardware import cores
+from fexgan_lit.utils.hydra import out_trouble
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,12 +44,18 @@ class Material:
 
 
 def check_files_option(files: str | None, settings: DatasetConfig) -> None:
-    """Refuse `files=DIR` where the frames are files already."""
+    """Refuse `files=DIR` where the frames are files already, and before the work begins a place where none can lie."""
     if files and settings.layout_name not in STUDIOS:
         raise UserError(
             f"files={files}: the frames of dataset={settings.name} are files already; only the frames of a studio "
             f"({', '.join(STUDIOS)}) can be written."
         )
+    if files:
+        from fexgan_lit.data.datasets.synthetic import check_export, make_studio
+
+        if trouble := out_trouble(files, "files"):
+            raise UserError(trouble)
+        check_export(make_studio(settings), Path(files).expanduser())
 
 
 def check_chunks(chunks: PackSettings, settings: DatasetConfig) -> None:

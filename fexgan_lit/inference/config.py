@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.options import typed
+from fexgan_lit.utils.hardware import device_problems
+from fexgan_lit.utils.options import Options, option, typed
 
 #: Modes whose faces can be pasted back into the pictures they come from.
 PASTING = ("transform", "blend")
-DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 @dataclass
-class GenerateSettings:
+class GenerateSettings(Options):
     """What every mode understands; `conf/generate.yaml` explains each field."""
 
     run: str | None = None
@@ -30,7 +30,7 @@ class GenerateSettings:
     which: Any = None
     root: str | None = None
     seed: int = 0
-    batch_size: int = 32
+    batch_size: int = option(32, at_least=1, at_most=65536)
     device: str = "auto"
 
     @property
@@ -41,23 +41,20 @@ class GenerateSettings:
         chosen = self.who if isinstance(self.who, list) else [self.who]
         return tuple(str(name) for name in chosen)
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
         found = []
         for name in ("images", "annotations", "root"):
             place = getattr(self, name)
-            if place is not None and not Path(place).expanduser().exists():
+            path = Path(place or "").expanduser()
+            if place is not None and not path.is_file() and not path.is_dir():  # reading a pipe would wait for ever
                 found.append(f"{name}={place}: there is no such file or folder")
         if self.annotations is not None and self.images is None:
             found.append(f"annotations={self.annotations}: it describes the pictures of images=FILE|DIR; give those")
         if isinstance(self.who, Mapping) or self.who == []:
             found.append(f"who={self.who}: expected a name or a list of names")
         found += self._paste_problems()
-        if self.batch_size < 1:
-            found.append(f"batch_size={self.batch_size}: expected 1 or more")
-        if self.device not in DEVICES:
-            found.append(f"device={self.device}: expected one of {', '.join(DEVICES)}")
-        return found
+        return [*found, *device_problems(self.device)]
 
     def _paste_problems(self) -> list[str]:
         found = []
@@ -112,8 +109,7 @@ def _typed(cls: type, values: Mapping[str, Any], problems: list[str]) -> Any:
     """The dataclass `cls` filled, its own checks included."""
     wrong: list[str] = []
     settings: Any = typed(cls, values, "", wrong)
-    wrong = [problem.removeprefix(".") for problem in wrong] or settings.problems()
-    problems += wrong
+    problems += wrong or settings.problems()
     return settings
 
 

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 #: Faces made at once where more are given.
 BATCH = 32
-DEVICES = ("cpu", "cuda", "mps", "auto")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -307,11 +306,11 @@ def load(place: str | Path | None = None, device: str = "cpu", trust: Sequence[s
     Raises:
         UserError: no run there, weights that are missing or do not fit, or a device that is not there.
     """
-    if device not in DEVICES:
-        raise UserError(f"device={device}: expected one of {', '.join(DEVICES)}")
     from fexgan_lit.runs.folder import RunFolder
     from fexgan_lit.utils import trust as allowed
+    from fexgan_lit.utils.hardware import pick_device
 
+    device = pick_device(device)  # before anything is fetched
     allowed.trust(trust)
     if place is None:
         return _open(RunFolder.shipped().path, device)

@@ -35,7 +35,7 @@ class DualOptimizerSettings(Options):
     lr_discriminator: float | None = option(None, above=0)
     beta1: float = option(0.5, at_least=0, below=1)
     beta2: float = option(0.999, at_least=0, below=1)
-    n_critic: int = option(1, "1 or more iterations a generator step", at_least=1)
+    n_critic: int = option(1, at_least=1, at_most=1000)
     clip_norm: float | None = option(None, above=0)
     ema_half_life_images: float = option(10_000, "zero or more images", at_least=0)
 

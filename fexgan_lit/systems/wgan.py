@@ -39,8 +39,8 @@ class TranslationSettings(Options):
 
     name: str
     image_size: int = option(128, choices=IMAGE_SIZES)
-    width: float = option(1.0, "a positive factor, 1 for the paper's channels", above=0)
-    residual_blocks: int = option(6, at_least=0)
+    width: float = option(1.0, "a positive factor, 1 for the paper's channels", above=0, at_most=16)
+    residual_blocks: int = option(6, at_least=0, at_most=256)
 
 
 @dataclass
@@ -48,7 +48,7 @@ class WassersteinOptimizerSettings(DualOptimizerSettings):
     """Adam as StarGAN and GANimation use it; see `DualOptimizerSettings`."""
 
     lr: float = option(1e-4, above=0)
-    n_critic: int = option(5, "1 or more iterations a generator step", at_least=1)
+    n_critic: int = option(5, at_least=1, at_most=1000)
     ema_half_life_images: float = option(0.0, "zero or more images", at_least=0)
 
 

@@ -43,6 +43,8 @@ class AdversarialCut(Callback):
     """
 
     def __init__(self, epoch: int | None = 50, to: float = 0.1) -> None:
+        if (epoch is not None and epoch < 0) or not to >= 0:
+            raise UserError(f"epoch={epoch}, to={to}: expected an epoch from 0 or null, and a weight, 0 or more")
         self.epoch = epoch
         self.to = to
 

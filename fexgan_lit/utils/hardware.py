@@ -45,22 +45,29 @@ def peak_bytes(process: int | str = "self") -> int:
 
 #: Lightning's own words for precisions; float16 needs scaled losses, which two optimizers do not share.
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "64-true")
+#: What `device=` may say.
+DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def pick_device(name: str) -> str:
     """The device `name` means; `auto` takes the graphics processor where there is one.
 
     Raises:
-        UserError: it is not there.
+        UserError: it is none of `DEVICES`, or not there.
     """
-    import torch
-
+    if problems := device_problems(name):
+        raise UserError(problems[0])
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return next(kind for kind in ("cuda", "mps", "cpu") if there[kind])
     if not there[name]:
         raise UserError(f"device={name}: this machine has none that torch can use; expected device=cpu or auto")
     return name
+
+
+def device_problems(name: str) -> list[str]:
+    """A sentence where `device=name` is none of `DEVICES`."""
+    return [] if name in DEVICES else [f"device={name}: expected one of {', '.join(DEVICES)}"]
 
 
 def resolve_precision(wanted: str, accelerator: str) -> str:

@@ -7,6 +7,7 @@ import difflib
 import errno
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
@@ -34,6 +35,10 @@ MOVED = {
 _SEARCHPATH = "hydra.searchpath="
 #: a full disk, a used-up quota, a read-only file system
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+#: as numpy, torch on a processor and torch on a GPU say it
+_NO_MEMORY = re.compile("allocate|out of memory")
+#: what Hydra's parser says of a character that means something to it
+_NO_GRAMMAR = ("no viable alternative", "extraneous input", "mismatched input", "LexerNoViableAlt", "token recognition")
 
 
 def stamp() -> str:
@@ -60,19 +65,22 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
 
     from fexgan_lit.utils.trust import trust
 
+    # Hydra takes options in front of or behind all overrides, not between them
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra otherwise prints composition errors its own way and exits with 1
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
     def guarded(cfg: DictConfig) -> Any:
         try:
-            trust(cfg.get("trust") or ())
-            if config_name != "train":  # it keeps the request of its run folder there
-                with open_dict(cfg):
-                    cfg.pop("trust", None)
-            return task(cfg)
+            with no_stray_folder():
+                check_nulls()
+                trust(cfg.get("trust") or ())
+                if config_name != "train":  # it keeps the request of its run folder there
+                    with open_dict(cfg):
+                        cfg.pop("trust", None)
+                return task(cfg)
         except UserError as error:
-            remove_if_empty()
             # a sweep has other runs to go on with; Hydra hands the error on when they are done
             if full or _is_sweep():
                 raise
@@ -80,11 +88,29 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
 
     try:
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(guarded)()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read along (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
     except Exception as error:
         message = None if full else user_message(error, config_name)
         if message is None:
             raise
         fail(message)
+
+
+def check_nulls() -> None:
+    """Refuse `NAME=None` on the command line, which Hydra takes for a word.
+
+    Raises:
+        UserError: names every such override.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    given = [override for override in HydraConfig.get().overrides.task if override.endswith("=None")]
+    if given:
+        cure = " ".join(f"{override.removesuffix('None')}null" for override in given)
+        raise UserError(f"{', '.join(given)}: None is a word here, expected {cure}")
 
 
 def check_optional_groups(hydra: Any, groups: Sequence[str] = ("loss", "tuning")) -> None:
@@ -140,6 +166,13 @@ def user_message(error: Exception, config_name: str) -> str | None:
         return explain_composition(error, config_name, sys.argv[1:])
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):  # logger=null
         return f"{error}; expected the name of a group's file, such as logger=csv"
+    if isinstance(error, ValueError) and "integer string conversion" in str(error):
+        return "a number of thousands of digits is among the options; expected one that can be counted to"
+    if isinstance(error, MemoryError | RuntimeError) and _NO_MEMORY.search(str(error)):
+        return (
+            f"there is not enough memory: {str(error).splitlines()[0]}. A smaller batch_size, width or image_size, or "
+            "fewer frames need less."
+        )
     if isinstance(error, OSError) and (error.filename or error.errno in _NO_ROOM):
         where = f"{error.filename}: " if error.filename else ""
         way_on = "run=RUN_DIR goes on" if config_name == "train" else "the same command goes on"
@@ -147,36 +180,31 @@ def user_message(error: Exception, config_name: str) -> str | None:
     return None
 
 
-def remove_if_empty() -> None:
-    """Leave no empty run folder behind a run that never started."""
-    from hydra.core.hydra_config import HydraConfig
-
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    if folder.resolve() != Path.cwd():  # where the user stands, for commands that have no folder of their own
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-
-def out_trouble(out: str) -> str | None:
-    """Why nothing can be written to the folder `out`; None if it can."""
+def out_trouble(out: str, option: str = "out") -> str | None:
+    """Why nothing can be written to the folder `out`, which `option` names; None if it can."""
     folder = Path(out).expanduser()
     if folder.exists() and not folder.is_dir():
-        return f"out={out} is a file; expected a folder, or a name that is free."
-    if folder.is_dir() and not os.access(folder, os.W_OK):
-        return f"out={out} cannot be written; choose another folder."
+        return f"{option}={out} is a file; expected a folder, or a name that is free."
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        return f"{option}={out} cannot be written; choose another folder."
     return None
 
 
 @contextlib.contextmanager
-def no_stray_folder(folder: Path) -> Iterator[None]:
-    """Remove `folder`, made by Hydra, and its parent if they are still empty when the work inside fails."""
+def no_stray_folder() -> Iterator[None]:
+    """Where the work inside fails, remove the folder that Hydra made, and those above it, if they are still empty."""
+    from hydra.core.hydra_config import HydraConfig
+
     try:
         yield
     except BaseException:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-            if folder.parent.name == "outputs":
-                folder.parent.rmdir()
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        if folder.resolve() != Path.cwd():  # where the user stands, for commands that have no folder of their own
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+                while (folder := folder.parent).name in ("outputs", "multirun"):
+                    folder.rmdir()
         raise
 
 
@@ -277,7 +305,7 @@ def _keys(config: DictConfig, prefix: str = "") -> list[str]:
 
 def _why(override: str, error: Exception, known: Sequence[str]) -> str:
     """Why `override` does not compose, where the values are named `known`."""
-    return _missing_file(error, override) or _unknown(override, known) or _short(error)
+    return _missing_file(error, override) or _unknown(override, known) or _unquoted(override, error) or _short(error)
 
 
 def _unknown(override: str, known: Sequence[str]) -> str | None:
@@ -312,10 +340,19 @@ def _short(error: BaseException) -> str:
     noise = ("full_key", "object_type", "Set the environment variable", "See https://hydra.cc", "reference_type",
              "In '", "Config search path", "provider=")  # fmt: skip
     kept = [line for line in lines if not line.startswith(noise)] or lines
-    text = ", ".join(line.rstrip(";") for line in kept).replace(":, ", ": ")
-    if "no viable alternative" in text or "extraneous input" in text:
-        text += " (put a value with braces or blanks in double quotes inside single ones: 'a.b=\"{c}\"')"
-    return text
+    return ", ".join(line.rstrip(";") for line in kept).replace(":, ", ": ")
+
+
+def _unquoted(override: str, error: BaseException) -> str | None:
+    """How to write an override whose value has a character that means something to Hydra; None for other errors."""
+    name, _, value = override.partition("=")
+    if not any(words in str(error) for words in _NO_GRAMMAR):
+        return None
+    cure = f'{name}="{value}"' if '"' not in value else f"{name}='{value}'"
+    return (
+        "characters such as = # ' , ( [ { and blanks mean something to Hydra. Put the value in quotes, and all of it "
+        f"in quotes for the shell: {shlex.quote(cure)}"
+    )
 
 
 def name_sweep_folder(arguments: Sequence[str]) -> list[str]:

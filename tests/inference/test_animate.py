@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS
 from fexgan_lit.inference.animation.video import gif_durations, write_gif, write_mp4
-from fexgan_lit.inference.modes.animate import carried_over
+from fexgan_lit.inference.modes.animate import AnimateOptions, carried_over
 from tests.inference.conftest import WHO
 from tests.inference.opened import open_data
 
@@ -114,19 +115,36 @@ def test_units_that_a_csv_lacks_stay_those_of_the_face(generate, runs, tmp_path,
     ("driver", "message"),
     [
         ("zoe/joy", "neither a file nor one of nora, tariq"),
-        ("nora", "expected a take of the run's data as IDENTITY/AFFECT"),
         ("nora/joi", "Did you mean 'joy'?"),
         ("nora/joy/7", "expected one of the takes 0, 1"),
-        ("no_such.csv", "driver=no_such.csv: there is no such file"),
-        ("clip.mp4", "there is no such file"),
-        (None, "driver= is missing"),
     ],
 )
 def test_drivers_that_are_not_there(generate, runs, driver, message):
-    done = generate(f"run={runs('ganimation')}", "mode=animate", *([f"driver={driver}"] if driver else []))
+    done = generate(f"run={runs('ganimation')}", "mode=animate", f"driver={driver}")
     assert done.code == 2
     assert message in done.err
     assert not done.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("driver", "message"),
+    [
+        ("nora", "expected a take of the run's data as IDENTITY/AFFECT"),
+        ("no_such.csv", "driver=no_such.csv: there is no such file"),
+        ("clip.mp4", "driver=clip.mp4: there is no such file"),
+        ("keys.yaml", "driver=keys.yaml: there is no such file"),
+        (None, "driver= is missing"),
+    ],
+)
+def test_a_driver_is_looked_for_before_a_run_is_opened(driver, message):
+    assert any(message in problem for problem in AnimateOptions(driver=driver).problems())
+
+
+def test_what_a_driver_cannot_tell_is_missed_before_it_is_read(generate, runs):
+    Path("film.mp4").write_bytes(b"a film that would take minutes")
+    done = generate(f"run={runs('fexgan')}", "mode=animate", "driver=film.mp4")
+    assert done.code == 2
+    assert "fexgan reads affects; the wanted expression has none" in done.err
 
 
 def test_a_film_keeps_its_frames_and_rate(tmp_path):

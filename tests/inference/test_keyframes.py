@@ -52,6 +52,11 @@ def test_keys_are_read_as_written(tmp_path):
         (KEYS + "- {time: 2, expression: joy, ease: bouncy}\n", r"line 7: ease is bouncy; expected one of linear"),
         (KEYS + "- {time: soon, expression: joy}\n", r"line 7: time is soon; expected seconds"),
         (KEYS + "- {time: -1, expression: joy}\n", r"line 7: time is -1"),
+        (KEYS + "- {time: 2020-13-45, expression: joy}\n", r"line 7: time is 2020-13-45; expected seconds, 0 to 18000"),
+        (KEYS + "- {time: 1.0e+308, expression: joy}\n", r"line 7: time is 1e\+308; expected seconds, 0 to 18000"),
+        (KEYS + "- {time: 1000000000000, expression: joy}\n", r"line 7: time is 1000000000000; expected seconds"),
+        (KEYS + "- {time: " + 5000 * "9" + ", expression: joy}\n", "cannot be read .*expected a list such as"),
+        (KEYS + "- " + 5000 * "[" + "\n", "cannot be read .*expected a list such as"),
         (KEYS + "- {time: 2}\n", r"line 7: no expression"),
         (KEYS + "- joy\n", r"line 7: 'joy'; expected a list such as"),
         (KEYS + "- {time: [2, expression: joy}\n", r"line 7: no YAML"),
@@ -139,3 +144,10 @@ def test_what_a_gif_makes_of_a_rate():
     assert sum(gif_durations(24, Fraction(24))) == 1000
     assert "frames last 40 or 50 ms" in gif_note(24, Fraction(24))
     assert "one frame in 2 is kept, frames last 30 or 40 ms" in gif_note(60, Fraction(60))
+
+
+def test_a_film_has_a_longest_length(tmp_path):
+    keys = read_keys(written(tmp_path, KEYS + "- {time: 1000, expression: fear}\n"), AFFECTS)
+    assert len(keyed_beat(keys, 10).times) == 10_001
+    with pytest.raises(UserError, match="1000 s at 25 frames a second; expected at most 18000 frames, 720 s"):
+        keyed_beat(keys, None)

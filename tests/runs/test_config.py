@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import importlib
+import pkgutil
 import re
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+import fexgan_lit
 from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.runs.config import MetricsSettings, TrainerSettings, train_settings
 from fexgan_lit.runs.folder import run_folder_name
@@ -23,6 +26,7 @@ from fexgan_lit.systems.stargan.config import StarGANLossSettings, StarGANSettin
 from fexgan_lit.systems.wgan import WassersteinOptimizerSettings
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hydra import conf_folder
+from fexgan_lit.utils.options import Options, typed
 from fexgan_lit.utils.trust import TARGETS, load_target
 
 
@@ -170,6 +174,49 @@ def test_all_problems_come_in_one_message():
         train_settings(cfg)
     for name in ("loss.alpha=-1", "trainer.precision=float8", "dataset.batch_size=0", "model.preset=book"):
         assert name in str(error.value)
+
+
+def option_classes() -> list[type]:
+    """Every dataclass of options with a default for every field."""
+    found: list[Any] = []
+    for module in pkgutil.walk_packages(fexgan_lit.__path__, "fexgan_lit."):
+        if "plain_loops" not in module.name:
+            found += vars(importlib.import_module(module.name)).values()
+    classes = {one for one in found if isinstance(one, type) and issubclass(one, Options)}
+    return [one for one in classes if not any(f.default is f.default_factory for f in fields(one))]
+
+
+def test_every_number_has_bounds():
+    numbers = 0
+    for cls in option_classes():
+        hints = get_type_hints(cls)
+        for kind, wrong in (int, 10**12), (int, 10**5000), (int, -(10**12)), (float, 1e12), (float, float("nan")):
+            names = [field.name for field in fields(cls) if kind in (hint := hints[field.name], *get_args(hint))]
+            problems: list[str] = []
+            values = {name: [wrong] if hints[name] == list[kind] else wrong for name in names}
+            problems += typed(cls, values, "it", problems).problems()
+            refused = {problem.partition("=")[0].rpartition(".")[2] for problem in problems}
+            assert refused >= set(names), cls
+            numbers += len(names)
+    assert numbers > 250
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=-1", "seed=-1: expected 0 to 4294967295"),
+        ("seed=true", "seed=True: expected a whole number"),
+        ("trainer.threads=1000000", "trainer.threads=1000000: expected 1 to 1024"),
+        ("model.width=100000", "model.width=100000.0: expected a positive factor"),
+        ("callbacks.adversarial_cut.epoch=abc", "callbacks.adversarial_cut.epoch=abc: expected int or null"),
+        ("callbacks.adversarial_cut.epoch=-1", "epoch=-1, to=0.1: expected an epoch from 0"),
+        ("callbacks.adversarial_cut.to=nan", "callbacks.adversarial_cut.to=nan: expected a number"),
+        ("callbacks.linear_decay.start=[1]", "callbacks.linear_decay.start=[1]: expected float or null"),
+    ],
+)
+def test_values_that_no_run_can_have(override, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        train_settings(composed(override))
 
 
 @pytest.mark.parametrize("override", ["optimizer=adam", "+recipe=mhfed", "+schedule=stargan"])

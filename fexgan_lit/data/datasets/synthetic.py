@@ -51,11 +51,7 @@ def export_studio(
         UserError: the folder holds frames of another studio.
     """
     folder = folder.absolute()  # workers may have been started elsewhere
-    folder.mkdir(parents=True, exist_ok=True)
-    recipe = folder / "studio.json"
-    text = json.dumps(studio.recipe, sort_keys=True, indent=1)
-    if recipe.exists() and recipe.read_text(encoding="utf-8") != text:
-        raise UserError(f"{folder} holds the frames of a studio with other settings; choose another folder.")
+    recipe, text = check_export(studio, folder)
     write_atomic(recipe, text)
     table = studio.table()
     paths = _file_names(table)
@@ -68,6 +64,18 @@ def export_studio(
     rows = _annotations(table, paths)
     write_atomic(csv, rows.to_csv(index=False))
     return csv
+
+
+def check_export(studio: Studio, folder: Path) -> tuple[Path, str]:
+    """The file that says which studio's frames a folder holds, and its content.
+
+    Raises:
+        UserError: the folder holds frames of another studio.
+    """
+    recipe, text = folder / "studio.json", json.dumps(studio.recipe, sort_keys=True, indent=1)
+    if recipe.is_file() and recipe.read_text(encoding="utf-8") != text:
+        raise UserError(f"{folder} holds the frames of a studio with other settings; choose another folder.")
+    return recipe, text
 
 
 def _file_names(table: pd.DataFrame) -> list[str]:

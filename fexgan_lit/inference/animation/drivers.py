@@ -63,22 +63,35 @@ class Driver:
         return self.landmarks[0] if self.rest is None and self.landmarks is not None else self.rest
 
 
+def driver_problem(text: str) -> str | None:
+    """What is wrong with `driver=text` before a run is opened and its data are: no such file, or no form of a take."""
+    from fexgan_lit.data.videos.read import VIDEO_EXTENSIONS
+    from fexgan_lit.inference.animation.keyframes import EXTENSIONS
+
+    path = Path(text).expanduser()
+    if path.suffix.lower() in (".csv", *EXTENSIONS, *VIDEO_EXTENSIONS):
+        return None if path.is_file() else f"driver={text}: there is no such file"
+    if len(text.split("/")) in (2, 3):
+        return None
+    return (
+        f"driver={text}: expected a take of the run's data as IDENTITY/AFFECT or IDENTITY/AFFECT/TAKE, a CSV, a video "
+        "file, or keyframes in YAML"
+    )
+
+
 def read_driver(session: GenerationSession, text: str, fps: float | None, au_scale: float | None) -> Driver:
     """What `driver=text` means: a CSV, a video, or a take of the run's data as IDENTITY/AFFECT[/TAKE].
 
     Raises:
-        UserError: there is no such file or take, or it cannot be used.
+        UserError: there is no such take, or it cannot be used.
     """
     from fexgan_lit.data.videos.read import VIDEO_EXTENSIONS
 
     path = Path(text).expanduser()
     kind = path.suffix.lower()
-    if kind == ".csv" or kind in VIDEO_EXTENSIONS:
-        if not path.is_file():
-            raise UserError(f"driver={text}: there is no such file")
-        if kind == ".csv":
-            return csv_driver(path, fps, au_scale)
-
+    if kind == ".csv":
+        return csv_driver(path, fps, au_scale)
+    if kind in VIDEO_EXTENSIONS:
         return video_driver(path, session)
     return take_driver(session, text, fps)
 
@@ -110,11 +123,6 @@ def take_driver(session: GenerationSession, text: str, fps: float | None) -> Dri
 def _take_name(text: str, identities: tuple[str, ...], affects: tuple[str, ...]) -> tuple[str, str, str | None]:
     """Identity, affect and number of the take, where it has one."""
     parts = text.split("/")
-    if len(parts) not in (2, 3):
-        raise UserError(
-            f"driver={text}: expected a take of the run's data as IDENTITY/AFFECT or IDENTITY/AFFECT/TAKE, a CSV, or a "
-            "video file"
-        )
     if parts[0] not in identities:
         near = difflib.get_close_matches(parts[0], identities, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""

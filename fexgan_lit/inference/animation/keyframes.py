@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from fexgan_lit.expression import Expression, rows_of
-from fexgan_lit.inference.animation.timeline import Beat
+from fexgan_lit.inference.animation.timeline import MOST_FRAMES, SLOWEST, Beat, check_length
 from fexgan_lit.inference.conditions import TargetSpec, read_target, target_expression
 from fexgan_lit.utils.errors import UserError
 
@@ -53,15 +53,25 @@ def read_keys(path: Path, affects: tuple[str, ...]) -> list[Key]:
     """
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """No word is a date, which might not exist."""
+
+        yaml_implicit_resolvers = {  # noqa: RUF012
+            first: [(tag, words) for tag, words in known if not tag.endswith(":timestamp")]
+            for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
     try:
         text = path.read_text(encoding="utf-8")
-        entries, node = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
+        node, entries = yaml.compose(text, Loader=Loader), yaml.load(text, Loader=Loader)  # noqa: S506 (a safe one)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"driver={path}: cannot be read as text ({error})") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}:" if mark is not None else ""
         raise UserError(f"driver={path}:{where} no YAML ({getattr(error, 'problem', error)})") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, nested ever deeper
+        raise UserError(f"driver={path}: cannot be read ({error}); expected {_EXAMPLE}") from error
     if not isinstance(entries, list) or not isinstance(node, yaml.SequenceNode):
         raise UserError(f"driver={path}: expected {_EXAMPLE}")
     if len(entries) < 2:
@@ -83,8 +93,8 @@ def _key(entry: Any, line: str, affects: tuple[str, ...]) -> Key:
             hint = f" Did you mean {near[0]}?" if near else ""
             raise UserError(f"{line}: {name}; expected {', '.join(_FIELDS)}.{hint}")
     time, ease = entry.get("time"), entry.get("ease", "smooth")
-    if isinstance(time, bool) or not isinstance(time, int | float) or not 0 <= time < math.inf:
-        raise UserError(f"{line}: time is {time}; expected seconds, 0 or more")
+    if isinstance(time, bool) or not isinstance(time, int | float) or not 0 <= time <= MOST_FRAMES / SLOWEST:
+        raise UserError(f"{line}: time is {time}; expected seconds, 0 to {MOST_FRAMES / SLOWEST:g}")
     if ease not in EASES:
         raise UserError(f"{line}: ease is {ease}; expected one of {', '.join(EASES)}")
     if "expression" not in entry:
@@ -99,6 +109,7 @@ def _key(entry: Any, line: str, affects: tuple[str, ...]) -> Key:
 def keyed_beat(keys: Sequence[Key], fps: float | None) -> Beat:
     """From 0 to the last key, which the last frame shows."""
     rate = fps or FPS
+    check_length(keys[-1].time, rate)
     count = math.ceil(keys[-1].time * rate - 1e-6) + 1
     return Beat(np.arange(count) / rate, Fraction(rate).limit_denominator(1001))
 

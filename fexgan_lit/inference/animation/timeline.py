@@ -15,6 +15,8 @@ from fexgan_lit.utils.errors import UserError
 
 #: Frames a second that a film may have.
 SLOWEST, FASTEST = 1.0, 240.0
+#: Frames of a film, all of which are held in memory: ten minutes at 30 a second.
+MOST_FRAMES = 18_000
 
 
 #: Steps that differ by no more than this share of the usual one, or than the rounding of time stamps to milliseconds.
@@ -69,11 +71,25 @@ def beat(times: np.ndarray, fps: float | None = None) -> Beat:
             f"driver: {rate:.4g} frames a second, expected {SLOWEST:g} to {FASTEST:g}; times are in seconds (are these "
             "milliseconds?), and fps= sets another rate"
         )
+    check_length(times[-1] - times[0], rate)
     exact = Fraction(rate).limit_denominator(1001)
     if steady and abs(rate - own) <= _STEADY * own:
         return Beat(np.arange(len(times)) * (times[-1] - times[0]) / (len(times) - 1), exact)
     count = int((times[-1] - times[0]) * rate + 1e-6) + 1
     return Beat(np.arange(count) / rate, exact, _note(steps, usual, len(times), count, rate))
+
+
+def check_length(seconds: float, rate: float) -> None:
+    """Refuse a film of more than `MOST_FRAMES` frames.
+
+    Raises:
+        UserError: with how many there may be.
+    """
+    if not seconds * rate < MOST_FRAMES:
+        raise UserError(
+            f"driver: {seconds:g} s at {rate:.4g} frames a second; expected at most {MOST_FRAMES} frames, "
+            f"{MOST_FRAMES / rate:g} s at this rate. A lower fps= or a shorter driver has fewer"
+        )
 
 
 def _usual_rate(steps: np.ndarray, usual: float) -> float:

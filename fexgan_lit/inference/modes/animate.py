@@ -13,12 +13,13 @@ from torch import Tensor
 
 from fexgan_lit.data.frames import resize_batch, to_float, to_uint8
 from fexgan_lit.expression import ACTION_UNITS, Expression, resolve_affect
-from fexgan_lit.inference.animation.drivers import Driver, read_driver
+from fexgan_lit.inference.animation.drivers import Driver, driver_problem, read_driver
 from fexgan_lit.inference.animation.keyframes import EXTENSIONS, keyed_beat, keyed_expressions, read_keys
 from fexgan_lit.inference.animation.timeline import FASTEST, SLOWEST, Play, beat, cards, value_cards
 from fexgan_lit.inference.animation.video import enlarged, gif_note, write_gif, write_mp4
 from fexgan_lit.inference.output import file_name
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.options import Options, option
 
 if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession
@@ -34,7 +35,7 @@ _EYE_CORNERS = (36, 45)
 
 
 @dataclass
-class AnimateOptions:
+class AnimateOptions(Options):
     """What drives the faces.
 
     Attributes:
@@ -45,20 +46,16 @@ class AnimateOptions:
     """
 
     driver: str | None = None
-    fps: float | None = None
-    au_scale: float | None = None
+    fps: float | None = option(None, f"{SLOWEST:g} to {FASTEST:g} frames a second", at_least=SLOWEST, at_most=FASTEST)
+    au_scale: float | None = option(None, "1 or 5", choices=(1.0, 5.0))
     affect: str | None = None
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        found = []
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
         if not self.driver:
-            found.append("driver= is missing: IDENTITY/AFFECT[/TAKE] of the run's data, a CSV, a video, or keys.yaml")
-        if self.fps is not None and not SLOWEST <= self.fps <= FASTEST:
-            found.append(f"fps={self.fps}: expected {SLOWEST:g} to {FASTEST:g} frames a second")
-        if self.au_scale not in (None, 1.0, 5.0):
-            found.append(f"au_scale={self.au_scale}: expected 1 or 5")
-        return found
+            return ["driver= is missing: IDENTITY/AFFECT[/TAKE] of the run's data, a CSV, a video, or keys.yaml"]
+        problem = driver_problem(self.driver)
+        return [problem] if problem else []
 
 
 def animate(session: GenerationSession, options: AnimateOptions) -> None:
@@ -79,6 +76,9 @@ def animate(session: GenerationSession, options: AnimateOptions) -> None:
 
 def _driven(session: GenerationSession, options: AnimateOptions) -> Play:
     """Another clip, table or film."""
+    if Path(str(options.driver)).expanduser().is_file():  # what no file tells is missed before minutes of a film
+        told = ["aus", "landmarks", *(["affect"] if options.affect is not None else [])]
+        session.check(Expression(**dict.fromkeys(told, torch.zeros(1))), _INSTEAD)
     given = read_driver(session, str(options.driver), options.fps, options.au_scale)
     for note in given.notes:
         session.say(note)
@@ -95,10 +95,8 @@ def _keyed(session: GenerationSession, path: Path, options: AnimateOptions) -> P
     """Keyframes.
 
     Raises:
-        UserError: no such file, keys that cannot be used, or options that belong to other drivers.
+        UserError: keys that cannot be used, or options that belong to other drivers.
     """
-    if not path.is_file():
-        raise UserError(f"driver={options.driver}: there is no such file")
     for name in ("affect", "au_scale"):
         if getattr(options, name) is not None:
             raise UserError(f"{name}={getattr(options, name)}: keyframes say themselves what is shown; leave it out")

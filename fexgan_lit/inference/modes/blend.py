@@ -13,9 +13,10 @@ from torch import Tensor
 
 from fexgan_lit.expression import COMPLEX_PAIRS, Expression
 from fexgan_lit.inference.conditions import TargetSpec, of_affects, read_target
-from fexgan_lit.inference.modes.transform import strength_problems, write_columns
+from fexgan_lit.inference.modes.transform import STRENGTH, STRONGEST, write_columns
 from fexgan_lit.inference.output import RECORD, file_name
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.options import Options, option
 
 if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession, Painter
@@ -26,7 +27,7 @@ LEARNT = "lambda"
 
 
 @dataclass
-class BlendOptions:
+class BlendOptions(Options):
     """Which affects at once.
 
     Attributes:
@@ -36,11 +37,7 @@ class BlendOptions:
     """
 
     affects: Any = COMPLEX
-    strength: float = 1.0
-
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        return strength_problems(self.strength)
+    strength: float = option(1.0, STRENGTH, at_least=0, at_most=STRONGEST)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +125,8 @@ def read_blends(value: Any, affects: tuple[str, ...]) -> list[Blend]:
 
 def _learnt(path: Path, affects: tuple[str, ...]) -> Blend:
     """The blend in a record of `mode=lambda`, with its shift where there is one."""
+    if not path.is_file():
+        raise UserError(f"affects={path}: there is no such file")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["measured"][LEARNT]
         weights = read_target(dict(found["weights"]), "affects", affects).affects

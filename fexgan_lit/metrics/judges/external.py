@@ -65,8 +65,8 @@ class ExternalJudgeSettings:
         wrong = [] if channels else [("colour", f"{self.colour!r}; expected one of {', '.join(COLOURS)}")]
         if self.output not in (None, "logits", "probabilities"):
             wrong.append(("output", f"{self.output!r}; expected logits or probabilities"))
-        if self.input_size is not None and self.input_size < 8:
-            wrong.append(("input_size", f"{self.input_size}; expected 8 or more"))
+        if self.input_size is not None and not 8 <= self.input_size <= 4096:
+            wrong.append(("input_size", f"{self.input_size}; expected 8 to 4096"))
         if self.range is not None and not (len(self.range) == 2 and self.range[0] < self.range[1]):
             wrong.append(("range", f"{self.range}; expected two rising numbers"))
         for name in ("mean", "std"):

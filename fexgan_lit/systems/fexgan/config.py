@@ -57,8 +57,8 @@ class FExGANSettings(Options):
     name: str = "fexgan"
     preset: str = option("code", choices=("code", "paper"))
     image_size: int = option(128, choices=IMAGE_SIZES)
-    width: float = option(1.0, "a positive factor, 1 for the papers' channels", above=0)
-    latent_size: int = option(128, "a positive whole number", at_least=1)
+    width: float = option(1.0, "a positive factor, 1 for the papers' channels", above=0, at_most=16)
+    latent_size: int = option(128, at_least=1, at_most=65536)
     dropout: float = option(0.5, "a rate in [0, 1)", at_least=0, below=1)
     encoder_activation: str | None = option(None, choices=ACTIVATIONS)
     decoder_activation: str | None = option(None, choices=ACTIVATIONS)

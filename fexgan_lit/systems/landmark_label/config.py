@@ -39,8 +39,8 @@ class LandmarkLabelSettings(Options):
 
     name: str = "landmark_label"
     image_size: int = option(128, choices=IMAGE_SIZES)
-    width: float = option(1.0, "a positive factor, 1 for the paper's channels", above=0)
-    blocks: int = option(9, "1 or more migration blocks", at_least=1)
+    width: float = option(1.0, "a positive factor, 1 for the paper's channels", above=0, at_most=16)
+    blocks: int = option(9, at_least=1, at_most=256)
     dropout: float = option(0.5, "a rate in [0, 1)", at_least=0, below=1)
     initialise: bool = True
     label_maps: bool = True
