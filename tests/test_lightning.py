@@ -296,7 +296,7 @@ def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
     path = tmp_path / "last.ckpt"
     WholeCheckpointIO().save_checkpoint({"state_dict": {}, "iteration": 3}, path)
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(UserError, match=r"No space left.*still holds the one before"):
+    with pytest.raises(UserError, match=r"No space left.*still holds the previous checkpoint"):
         WholeCheckpointIO().save_checkpoint({"state_dict": {}, "iteration": 4}, path)
     assert read_checkpoint(path)["iteration"] == 3
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]

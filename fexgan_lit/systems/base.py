@@ -275,7 +275,7 @@ class ExpressionSystem(LightningModule):
         """Raise a UserError if `wanted` lacks a field this system reads."""
         lacking = [FIELD_NAMES[name] for name in sorted(self.reads) if getattr(wanted, name) is None]
         if lacking:
-            raise UserError(f"{self.settings.name} reads {' and '.join(lacking)}; the wanted expression has none")
+            raise UserError(f"{self.settings.name} reads {' and '.join(lacking)}; the target expression has none")
 
     def expression(self, indices: Tensor | Sequence[int], strength: float = 1.0) -> Expression:
         """Return one affect per row on this system's device: `indices` (B,) -> affect (B, K)."""

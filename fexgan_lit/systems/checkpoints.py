@@ -51,7 +51,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 os.close(folder)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             partial.unlink(missing_ok=True)
-            kept = f"{path} still holds the one before" if path.exists() else "nothing was kept"
+            kept = f"{path} still holds the previous checkpoint" if path.exists() else "no checkpoint was saved"
             raise UserError(f"cannot write the checkpoint {path}: {error}; {kept}") from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
@@ -68,20 +68,20 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as parts:
             if damaged := parts.testzip():
-                raise UserError(f"its part {damaged} is damaged, the checksum differs")
+                raise UserError(f"the checksum of its part {damaged} differs; the file is damaged")
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if not {"state_dict", "iteration"} <= set(checkpoint):
-            raise UserError("it lacks weights or the count of iterations")
+            raise UserError("the weights or the iteration count are missing")
         counts = [checkpoint["iteration"]]
         if "loops" in checkpoint:
             counts.append(checkpoint["loops"]["fit_loop"][_COUNTED]["total"]["completed"])
         if any(type(count) is not int or count < 0 for count in counts):
-            raise UserError(f"it counts {counts[0]!r} iterations, expected a whole number of 0 or more")
+            raise UserError(f"its iteration count is {counts[0]!r}, expected a whole number of 0 or more")
         if len(set(counts)) > 1:
-            raise UserError(f"it counts {counts[0]} iterations, Lightning counted {counts[1]}; expected the same")
+            raise UserError(f"its iteration count is {counts[0]}, expected Lightning's count of {counts[1]}")
     except Exception as error:  # torch.load raises many kinds of exceptions for a damaged file
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is no checkpoint of a training run: {first}") from error
+        raise UserError(f"{path} is not a training checkpoint: {first}") from error
     return checkpoint
 
 
@@ -122,7 +122,7 @@ def check_optimizers(checkpoint: Mapping[str, Any], system: ExpressionSystem, pa
     states = checkpoint.get("optimizer_states") or []
     if len(states) != len(optimizers):
         raise UserError(
-            f"{path} holds the states of {len(states)} optimizers, expected {len(optimizers)}; no training can go on"
+            f"{path} holds the states of {len(states)} optimizers, expected {len(optimizers)}; cannot resume"
         )
     for number, (state, optimizer) in enumerate(zip(states, optimizers, strict=True)):
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -130,13 +130,13 @@ def check_optimizers(checkpoint: Mapping[str, Any], system: ExpressionSystem, pa
         kept = state["state"]  # empty before the first step of the optimizer
         if len(numbers) != len(parameters) or (kept and set(kept) != set(numbers)):
             raise UserError(
-                f"{path}: the state of optimizer {number} is of {len(kept or numbers)} parameters, expected "
+                f"{path}: the state of optimizer {number} has {len(kept or numbers)} parameters, expected "
                 f"{len(parameters)}; the file was changed or belongs to other networks"
             )
         for key, parameter in zip(numbers, parameters, strict=True):
             shapes = {v.shape for v in kept.get(key, {}).values() if torch.is_tensor(v) and v.ndim}
             if shapes - {parameter.shape}:
-                raise UserError(f"{path}: moments of optimizer {number} have another shape than the weights")
+                raise UserError(f"{path}: the moments of optimizer {number} do not have the shapes of the weights")
 
 
 def add_loops(checkpoint: dict[str, Any], trainer: Trainer) -> None:

@@ -64,7 +64,7 @@ class FittedPrior(nn.Module):
             UserError: the mixture is not fitted.
         """
         if not self.fitted:
-            raise UserError("prior=fitted: this model holds no fitted prior; it is made at the end of training")
+            raise UserError("prior=fitted: this model has no fitted prior; training fits one at its end")
         component = torch.multinomial(self.shares.cpu(), n, replacement=True, generator=generator)
         noise = torch.randn(n, self.latent_size, 1, generator=generator)
         # (n, L, L) @ (n, L, 1) -> (n, L)

@@ -79,8 +79,8 @@ class WassersteinSystem(GANSystem):
 
     critic: PatchCritic
     whole_batch_reason = (
-        "its critic steps in the middle of an iteration, and the generator learns from the stepped critic by the same "
-        "pass; that pass would have to be kept for the whole batch"
+        "its critic steps in the middle of an iteration, and the generator learns from the updated critic in the same "
+        "forward pass, which would have to be stored for the whole batch"
     )
 
     def __init__(self, model: Any, loss: Any, optimizer: Any, affects: Sequence[str], seed: int = 0) -> None:

@@ -69,8 +69,8 @@ def test_vgg19_is_read_and_computed_up_to_conv1_2(tmp_path):
         ({"conv1.weight": zeros(64, 3, 7, 7)}, "is missing"),
         ({"model": vgg_state()}, "not a state dict"),
         ([1, 2], "not a state dict of tensors but a list"),
-        (nn.Conv2d(1, 1, 1), "holds no weights"),
-        (b"not torch at all", "holds no weights"),
+        (nn.Conv2d(1, 1, 1), "does not contain weights"),
+        (b"not torch at all", "does not contain weights"),
     ],
 )
 def test_weights_of_another_net_are_refused(tmp_path, content, match):

@@ -46,7 +46,7 @@ class Encoder(nn.Module):
         """Map `image` (B, 3, S, S) in [-1, 1] and `affect` (B, K) weights (unused without a label) to mu, s (B, n)."""
         if self.label is not None:
             if affect is None:
-                raise ValueError("this encoder is told an affect (model.encoder_label), but none was given")
+                raise ValueError("this encoder reads an affect (model.encoder_label), but none was given")
             # (B, K) -> (B, S*S) -> (B, 1, S, S)
             plane = torch.relu(self.label(affect)).view(-1, 1, self.size, self.size)
             image = torch.cat((image, plane.to(image.dtype)), dim=1)  # (B, 4, S, S)

@@ -46,7 +46,7 @@ class FExGAN(GANSystem):
     whole_batch_reason = ""
     min_batch = 2
     min_batch_reason = (
-        "BatchNorm cannot train on a batch of 1, at 1 x 1 pixel it would see a single value a channel; "
+        "BatchNorm cannot train on a batch of 1: at 1 x 1 pixel each channel would have a single value; "
         "expected dataset.batch_size=2 or more"
     )
 
@@ -139,7 +139,7 @@ class FExGAN(GANSystem):
         """Return the affect (B, K) that the encoder reads, selected by `encoder_label`."""
         told = {"target": wanted, "source": source, "none": None}[self.settings.encoder_label]
         if told is None and self.settings.encoder_label == "source":
-            raise UserError("this FExGAN was trained with model.encoder_label=source: give the affect of the source")
+            raise UserError("this FExGAN was trained with model.encoder_label=source: give the source's affect")
         return told
 
     # ------------------------------------------------------------------ use
@@ -182,7 +182,7 @@ class FExGAN(GANSystem):
 
     def _affects(self, target: Expression) -> Tensor:
         if target.affect is None:
-            raise UserError("FExGAN reads affects; the wanted expression has none")
+            raise UserError("FExGAN reads affects; the target expression has none")
         return target.affect
 
     def draw_prior(self, n: int, prior: str = "normal", generator: torch.Generator | None = None) -> Tensor:

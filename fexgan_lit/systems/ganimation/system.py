@@ -123,7 +123,7 @@ class GANimation(WassersteinSystem):
         """See the base class."""
         if has_affects(self.affects):
             return []
-        return ["the frames have no affects: faces are asked for by action units alone, and there are no prototypes"]
+        return ["the frames have no affects: targets are action units alone, and there are no prototypes"]
 
     def diagnose(self, parts: Mapping[str, float]) -> str | None:
         """Return advice if the attention keeps everything or nothing; see the base class."""
@@ -137,12 +137,12 @@ class GANimation(WassersteinSystem):
         if kept > _ALL_KEPT:
             return (
                 f"the attention is saturated: {kept:.1%} of the pixels keep the input, so faces hardly change. Raise "
-                f"loss.lambda_attention gently (it is {now:g}, try {2 * now or 0.1:g}), and look at the action units: "
-                "wrong ones give the generator nothing to change for"
+                f"loss.lambda_attention gently (it is {now:g}, try {2 * now or 0.1:g}), and check the action units: "
+                "if they are wrong, the generator has no reason to change anything"
             )
         if mean < _NOTHING_KEPT:
             return (
-                f"the attention is {mean:.3f} on average: all pixels are painted anew, which blurs the input. Lower "
+                f"the attention is {mean:.3f} on average: all pixels are redrawn, which blurs the input. Lower "
                 f"loss.lambda_attention (it is {now:g}, try {now / 2:g})"
             )
         return None
@@ -157,8 +157,8 @@ class GANimation(WassersteinSystem):
         """
         if not has_affects(self.affects):
             raise UserError(
-                f"this {self.settings.name} was trained on frames without affects, so no affect means anything to it; "
-                "ask for action units (`Expression(aus=...)`, (B, 17) in 0..1)"
+                f"this {self.settings.name} was trained on frames without affects and cannot read affects; "
+                "expected action units (`Expression(aus=...)`, (B, 17) in 0..1)"
             )
         wanted = super().expression(indices, strength)
         known = self.prototypes.known and wanted.affect is not None
@@ -173,7 +173,7 @@ class GANimation(WassersteinSystem):
         self.check_reads(target)
         aus = self._units(target.aus)
         low, high = aus.detach().aminmax()
-        check_units(float(low), float(high), f"{self.settings.name}: the wanted expression")
+        check_units(float(low), float(high), f"{self.settings.name}: the target expression")
         return self.average(source, aus)
 
     def forward(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
@@ -203,7 +203,7 @@ class GANimation(WassersteinSystem):
             Sheet("action_units", "Single action units at four strengths; 0 gives the input back.",
                   references[:1].expand(len(rows), -1, -1, -1), torch.stack(rows), names,
                   tuple(f"{strength:g}" for strength in STRENGTHS)),
-            Sheet("attention", "Where the input is kept (white) and where it is painted anew (black).",
+            Sheet("attention", "Where the input is kept (white) and where it is redrawn (black).",
                   references, masks.expand(-1, -1, 3, -1, -1), tuple(identities), columns),
         ]  # fmt: skip
 

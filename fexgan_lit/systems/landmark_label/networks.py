@@ -109,7 +109,7 @@ class Generator(nn.Module):
             face, geometry = block(face, geometry)
         if self.label_maps:
             if labels is None:
-                raise ValueError("this generator is told an affect (model.label_maps), but none was given")
+                raise ValueError("this generator reads an affect (model.label_maps), but none was given")
             face = torch.cat((face, labels.to(face.dtype)), dim=1)  # (B, 256 + K, S/4, S/4)
         return self.decoder(face)
 

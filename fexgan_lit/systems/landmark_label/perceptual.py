@@ -123,7 +123,7 @@ def load_vgg19(path: Path, layer: str = "conv1_2") -> VGG19Start:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds of exceptions for a damaged or foreign file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"model.vgg_weights={path} holds no weights: {reason}; {_how_to_get()}") from error
+        raise UserError(f"model.vgg_weights={path} does not contain weights: {reason}; {_how_to_get()}") from error
     problem = _not_vgg19(state)
     if problem:
         raise UserError(f"model.vgg_weights={path} holds {_looks_like(state)}, not VGG19: {problem}; {_how_to_get()}")
@@ -137,7 +137,7 @@ def load_vgg19(path: Path, layer: str = "conv1_2") -> VGG19Start:
 def _not_vgg19(state: Any) -> str | None:
     """Return why a state dict is not VGG19's; all convolutions are compared, since VGG16 has the same first layers."""
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        return f"it is not a state dict of tensors but a {type(state).__name__}"
+        return f"expected a state dict of tensors, found a {type(state).__name__}"
     shapes = {str(name): tuple(value.shape) for name, value in state.items() if str(name).startswith("features.")}
     expected: dict[str, tuple[int, ...]] = {}
     expected |= {f"features.{n}.weight": (o, i, 3, 3) for n, (i, o) in VGG19_CONVOLUTIONS.items()}
@@ -146,7 +146,7 @@ def _not_vgg19(state: Any) -> str | None:
         if name not in shapes:
             return f"{name} is missing"
         if name not in expected:
-            return f"{name} does not belong to it"
+            return f"{name} is unexpected"
         if shapes[name] != expected[name]:
             return f"{name} is {shapes[name]}, expected {expected[name]}"
     return None
@@ -173,5 +173,5 @@ def _how_to_get() -> str:
     return (
         f"expected torchvision's {VGG19_FILE} "
         '(torch.save(torchvision.models.vgg19(weights="IMAGENET1K_V1").state_dict(), FILE) writes one); '
-        "model.vgg_weights=null takes it from torch hub's cache or lets the judge stand in"
+        "model.vgg_weights=null uses the file in torch hub's cache or else the judge"
     )

@@ -101,9 +101,9 @@ class PoseRange(nn.Module):
         found, asked = self._seen[which], int(self._seen[f"{which} in all"])
         shown, trained = _span(torch.stack((found.amin(0), found.amax(0)))), _span(self.limits)
         return (
-            f"{len(found)} of {asked} {which} faces are turned or rolled further than the training frames "
-            f"({shown} degrees by their landmarks; trained on {trained}): such heads were never learned, so expect "
-            "distortion"
+            f"{len(found)} of {asked} {which} faces have a stronger yaw or roll than the training frames "
+            f"({shown} degrees by their landmarks; trained on {trained}): the system never learned such heads, so "
+            "expect distortion"
         )
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

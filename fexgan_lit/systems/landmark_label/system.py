@@ -103,7 +103,7 @@ class LandmarkLabel(GANSystem):
         elif wanted == "vgg19":
             raise UserError(
                 "model.perceptual=vgg19: torch hub's cache has no weights of VGG19; give model.vgg_weights=FILE, or "
-                "model.perceptual=auto to let the judge stand in"
+                "model.perceptual=auto to use the judge instead"
             )
         return self.perceptual is not None
 
@@ -114,7 +114,7 @@ class LandmarkLabel(GANSystem):
     def summary_lines(self) -> list[str]:
         """See the base class."""
         if not self.loss_weights.perceptual:
-            return ["perceptual loss: none (loss.perceptual=0)"]
+            return ["perceptual loss: off (loss.perceptual=0)"]
         return [f"perceptual loss: {self.perceptual.describe() if self.perceptual else 'its network is not set yet'}"]
 
     def condition_warnings(self) -> list[str]:
@@ -132,8 +132,8 @@ class LandmarkLabel(GANSystem):
     def _phi(self) -> Perceptual:
         if self.perceptual is None:
             raise UserError(
-                "the perceptual loss has no network: no weights of VGG19 were found and there is no judge. Give "
-                "model.vgg_weights=FILE, or metrics.judge=true, or loss.perceptual=0"
+                "the perceptual loss has no network: found neither weights of VGG19 nor a judge. Give "
+                "model.vgg_weights=FILE, metrics.judge=true or loss.perceptual=0"
             )
         return self.perceptual
 
@@ -214,7 +214,7 @@ class LandmarkLabel(GANSystem):
         heatmaps = geometry = landmark_heatmaps(known["landmarks"], s.image_size, s.sigma)
         if s.source_heatmaps:
             if source is None or source.landmarks is None:
-                raise UserError("this model was trained with model.source_heatmaps: give the landmarks of the source")
+                raise UserError("this model was trained with model.source_heatmaps: give the source's landmarks")
             own = landmark_heatmaps(source.landmarks, s.image_size, s.sigma)
             geometry = torch.cat((own, heatmaps), dim=1)  # (B, 136, S, S)
         if s.label_maps:
@@ -293,7 +293,7 @@ class LandmarkLabel(GANSystem):
         then, now = checkpoint.get("perceptual"), self.perceptual.kind if self.perceptual else None
         if then and now and then != now:
             raise UserError(
-                f"the run was trained with {then} as its perceptual network, now {now} was found: the loss would be "
-                "another. Put the weights of VGG19 back where they were (or, where the judge stood in, out of torch "
+                f"the run was trained with {then} as its perceptual network, but {now} was found now, which would "
+                "change the loss. Restore the weights of VGG19 (or, if the run used the judge, remove them from torch "
                 "hub's cache), or start a new run"
             )
