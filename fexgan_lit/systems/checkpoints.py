@@ -68,7 +68,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as parts:
             if damaged := parts.testzip():
-                raise UserError(f"the checksum of its part {damaged} differs; the file is damaged")
+                raise UserError(f"its part {damaged} is damaged: the checksum differs")
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if not {"state_dict", "iteration"} <= set(checkpoint):
             raise UserError("the weights or the iteration count are missing")

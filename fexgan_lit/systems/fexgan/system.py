@@ -139,7 +139,7 @@ class FExGAN(GANSystem):
         """Return the affect (B, K) that the encoder reads, selected by `encoder_label`."""
         told = {"target": wanted, "source": source, "none": None}[self.settings.encoder_label]
         if told is None and self.settings.encoder_label == "source":
-            raise UserError("this FExGAN was trained with model.encoder_label=source: give the source's affect")
+            raise UserError("this FExGAN was trained with model.encoder_label=source: give the affect of the source")
         return told
 
     # ------------------------------------------------------------------ use

@@ -137,7 +137,7 @@ def load_vgg19(path: Path, layer: str = "conv1_2") -> VGG19Start:
 def _not_vgg19(state: Any) -> str | None:
     """Return why a state dict is not VGG19's; all convolutions are compared, since VGG16 has the same first layers."""
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        return f"expected a state dict of tensors, found a {type(state).__name__}"
+        return f"it is not a state dict of tensors but a {type(state).__name__}"
     shapes = {str(name): tuple(value.shape) for name, value in state.items() if str(name).startswith("features.")}
     expected: dict[str, tuple[int, ...]] = {}
     expected |= {f"features.{n}.weight": (o, i, 3, 3) for n, (i, o) in VGG19_CONVOLUTIONS.items()}

@@ -214,7 +214,7 @@ class LandmarkLabel(GANSystem):
         heatmaps = geometry = landmark_heatmaps(known["landmarks"], s.image_size, s.sigma)
         if s.source_heatmaps:
             if source is None or source.landmarks is None:
-                raise UserError("this model was trained with model.source_heatmaps: give the source's landmarks")
+                raise UserError("this model was trained with model.source_heatmaps: give the landmarks of the source")
             own = landmark_heatmaps(source.landmarks, s.image_size, s.sigma)
             geometry = torch.cat((own, heatmaps), dim=1)  # (B, 136, S, S)
         if s.label_maps:
