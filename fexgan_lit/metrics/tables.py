@@ -1,4 +1,4 @@
-"""The papers' Table 1 and the table of image quality."""
+"""Table 1 of the FExGAN papers, and the table of image quality."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ABSENT = "-"
 
 
 def table1(train: Mapping[str, float] | None, val: Mapping[str, float] | None, *, classes: int = 7) -> TextTable:
-    """Table 1 of the papers: how often the discriminator is right about real and generated frames.
+    """Return Table 1 of the papers: the discriminator's accuracy on real and generated frames.
 
     Args:
-        train: what `MetricSuite.compute` gave for the training split, or None.
+        train: result of `MetricSuite.compute` for the training split, or None.
         val: the same for the validation split, or None where there is none.
-        classes: K.
+        classes: number of affects K.
     """
     header = ("", "Real binary", f"Real {classes}-way", "Fake binary", f"Fake {classes}-way")
     rows = [
@@ -58,13 +58,13 @@ def quality_table(
     *,
     notes: Mapping[str, str] | None = None,
 ) -> TextTable:
-    """Distances to the true frames and the judge's verdict, generated frames above the real ones (the ceiling).
+    """Return image quality and the judge's results, generated frames above real frames (the ceiling).
 
     Args:
-        train: what `MetricSuite.compute` gave for the training split, or None.
+        train: result of `MetricSuite.compute` for the training split, or None.
         val: the same for the validation split, or None.
-        judge: whose verdict it is, or None.
-        notes: what `MetricSuite.notes` gave.
+        judge: the judge, or None.
+        notes: result of `MetricSuite.notes`.
     """
     names = ["ssim", "psnr", "fd_judge", "judge_affect_accuracy", "judge_identity_accuracy"]
     if any("fid" in (values or {}) for values in (train, val)):
