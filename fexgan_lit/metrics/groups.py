@@ -1,4 +1,4 @@
-"""The groups of a metric suite: pixels, distributions, judge, discriminator, geometry, identity, the way back."""
+"""The groups of a metric suite: pixels, distributions, judge, discriminator, geometry, identity, cycle."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ if TYPE_CHECKING:
     from fexgan_lit.metrics.judges.identity import IdentityJudge
     from fexgan_lit.metrics.judges.panel import JudgePanel
 
-#: Neighbourhoods of precision, recall, density and coverage reach to this neighbour; images a side at most.
+#: Neighbour that bounds the neighbourhoods of precision, recall, density and coverage; most images per side.
 NEIGHBOURS, MOST_NEIGHBOURS = 5, 10_000
-#: Metric -> its name on Inception, which is that of the literature, and the stem of its name on another extractor.
+#: Metric -> its name on Inception, as in the literature, and its prefix on other extractors.
 _NAMES = {"frechet": ("fid", "fd"), "kid": ("kid", "kid"), "score": ("inception_score", "is")}
-#: By false accept rate.
+#: Metric names by false accept rate.
 _TAR = {0.01: "tar_far1", 0.001: "tar_far01"}
 
 
 class PixelMetrics(MetricGroup):
-    """SSIM and PSNR against the true frame; on request MS-SSIM and LPIPS.
+    """SSIM and PSNR against the target, and optionally MS-SSIM and LPIPS.
 
     Args:
-        multiscale: whether MS-SSIM is among them.
-        lpips: what `make_lpips` gave; None where it is not wanted.
+        multiscale: whether to compute MS-SSIM.
+        lpips: result of `make_lpips`; None for no LPIPS.
     """
 
     def __init__(self, multiscale: bool = False, lpips: Lpips | Unavailable | None = None) -> None:
@@ -79,26 +79,27 @@ class PixelMetrics(MetricGroup):
             self.keep("lpips", self.lpips(made.to(device), true.to(device)))
 
     def recipes(self) -> dict[str, str]:
-        """At which size, on which range."""
+        """Return image size and value range of each metric."""
         lines = pixels.recipes(self.image_size) if self.image_size else {}
         lines |= {"lpips": self.lpips.recipe(self.image_size)} if self.lpips is not None else {}
         return {name: line for name, line in lines.items() if name in self.per_pair}
 
     def notes(self) -> dict[str, str]:
-        """Why there is no LPIPS."""
+        """Return the reason for an absent LPIPS."""
         return {"lpips": f"absent: {self.lpips_missing}"} if self.lpips_missing is not None else {}
 
 
 class DistributionMetrics(MetricGroup):
-    """Distances between the distributions of generated and real images, on the features of one or more networks.
+    """Distances between the distributions of generated and real images in the features of one or more networks.
 
-    On Inception they have the names of the literature (`fid`), on another network its name behind them (`fd_judge`).
+    Metrics on Inception have the names of the literature (`fid`); on other networks the network's name follows
+    (`fd_judge`).
 
     Args:
-        extractors: by name, or why there is none.
-        real: the features (n, F) of the real frames, of each of them.
-        full: KID, inception score, precision, recall, density and coverage, too.
-        seed: of KID's subsets and the score's shuffle.
+        extractors: extractors by name, or the reasons for their absence.
+        real: features (n, F) of the real frames by extractor name.
+        full: whether to add KID, inception score, precision, recall, density and coverage.
+        seed: seed of KID's subsets and the inception score's shuffle.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class DistributionMetrics(MetricGroup):
         self._notes: dict[str, str] = {}
 
     def called(self, extractor: str) -> dict[str, str]:
-        """Metric -> its name on the features of `extractor`, the Fréchet distance first."""
+        """Return the name of each metric on the features of `extractor`, the Fréchet distance first."""
         if extractor == "inception":
             return {m: _NAMES[m][0] if m in _NAMES else m for m in (*_NAMES, *PRDC._fields)}
         return {m: f"{_NAMES[m][1] if m in _NAMES else m}_{extractor}" for m in (*_NAMES, *PRDC._fields)}
@@ -146,7 +147,7 @@ class DistributionMetrics(MetricGroup):
                     cast(SeededInceptionScore, self.scores[name]).update(probabilities.cpu())
 
     def numbers(self) -> dict[str, float]:
-        """Every figure that can be had."""
+        """Return every metric that can be computed."""
         self._notes = {}
         values: dict[str, float] = {}
         for name in self.extractors:
@@ -185,7 +186,7 @@ class DistributionMetrics(MetricGroup):
         return values
 
     def recipes(self) -> dict[str, str]:
-        """On which features, against how many real frames."""
+        """Return the features and the number of real frames of each metric."""
         lines = {}
         for name, extractor in self.extractors.items():
             called = self.called(name)
@@ -209,7 +210,7 @@ class DistributionMetrics(MetricGroup):
         return lines
 
     def notes(self) -> dict[str, str]:
-        """Few images, and which network is not there."""
+        """Return warnings about small samples, and the reasons for absent metrics."""
         absent = {}
         for name, reason in self.absent.items():
             first, *others = self.called(name).values()
@@ -219,18 +220,18 @@ class DistributionMetrics(MetricGroup):
 
 
 class JudgeMetrics(MetricGroup):
-    """What the judge reads: the affect against the asked one, and the identity where it knows the people.
+    """Affect and, if the judge knows the identities, identity of the generated frames in the judge's eyes.
 
     Args:
-        judge: ours, trained on the training split only, or the user's own.
-        ceiling: also what it reads in the true frames.
-        f1: also the F1 of every affect.
+        judge: a judge trained on the training split only, or the user's own.
+        ceiling: whether to evaluate the real target frames too.
+        f1: whether to compute the F1 score of every affect.
     """
 
     def __init__(self, judge: Judge | OwnAffectJudge, ceiling: bool = False, f1: bool = False) -> None:
         super().__init__()
         self.judge, self.ceiling, self.f1 = judge, ceiling, f1
-        self.net = judge.net if isinstance(judge, Judge) else None  # registered, so that it moves with the suite
+        self.net = judge.net if isinstance(judge, Judge) else None  # a submodule moves with the suite
         self.counts = MulticlassConfusionMatrix(max(2, len(judge.affects)), validate_args=False)
 
     def update(self, answer: Answer) -> None:
@@ -246,16 +247,16 @@ class JudgeMetrics(MetricGroup):
 
     def _read(self, prefix: str, reading: JudgeReading | OwnReading, affect: Tensor, identity: Tensor) -> None:
         self.keep(f"{prefix}judge_affect_accuracy", (reading.affect == affect).float())
-        if isinstance(reading, JudgeReading):  # a judge of the user's own knows no identities
+        if isinstance(reading, JudgeReading):  # a user's own judge has no identities
             self.keep(f"{prefix}judge_identity_accuracy", (reading.identity == identity).float())
 
     def confusion(self) -> Tensor | None:
-        """(K, K) counts."""
+        """Return the counts (K, K)."""
         K = len(self.judge.affects)
         return self.counts.compute().cpu()[:K, :K] if self.counts.update_called else None
 
     def numbers(self) -> dict[str, float]:
-        """F1 of every affect that was asked for, and their mean."""
+        """Return the F1 score of every target affect, and their mean."""
         counts = self.confusion() if self.f1 else None
         if counts is None or not counts.sum():
             return {}
@@ -264,7 +265,7 @@ class JudgeMetrics(MetricGroup):
         return {"macro_f1": float(scores.nanmean())} | {name: v for name, v in found.items() if not np.isnan(v)}
 
     def recipes(self) -> dict[str, str]:
-        """Who judges, and what."""
+        """Return the judge's description for each metric."""
         seen = self.judge.describe()
         lines = {
             "judge_affect_accuracy": f"share of generated frames whose affect the judge reads as asked; {seen}",
@@ -279,10 +280,10 @@ class JudgeMetrics(MetricGroup):
 
 
 class DiscriminatorMetrics(MetricGroup):
-    """The columns of the papers' Table 1, where the system's discriminator has them: whether it is right, 0 or 1."""
+    """The columns of the papers' Table 1 that the system's discriminator provides: correct or not, 0 or 1."""
 
     def update(self, answer: Answer) -> None:
-        """Add a batch; faces that no system made are passed over."""
+        """Add a batch; batches without a discriminator output are skipped."""
         outcome, batch = answer.outcome, answer.batch
         if outcome is None:
             return
@@ -297,7 +298,7 @@ class DiscriminatorMetrics(MetricGroup):
                 self.keep(f"d_{side}_affect", (logits.argmax(1) == affect).float())
 
     def recipes(self) -> dict[str, str]:
-        """What counts as right."""
+        """Return the criterion of each metric."""
         told = "argmax of the discriminator's class head"
         lines = {
             "d_real_binary": "share of sources the discriminator takes for real (logit above 0)",
@@ -308,17 +309,17 @@ class DiscriminatorMetrics(MetricGroup):
         return {name: line for name, line in lines.items() if name in self.per_pair}
 
     def notes(self) -> dict[str, str]:
-        """Why columns are missing."""
+        """Return the reason for absent metrics."""
         if self.per_pair and "d_real_binary" not in self.per_pair:
             return {"discriminator": "a critic's score has no threshold, so it takes no share of faces for real"}
         return {}
 
 
 class GeometryMetrics(MetricGroup):
-    """Action units and landmarks read from the generated face, against those of the true frame.
+    """Errors of action units and landmarks in the generated images, relative to the target frames.
 
     Args:
-        judges: who reads them.
+        judges: the judges that estimate action units and landmarks.
     """
 
     def __init__(self, judges: JudgePanel) -> None:
@@ -337,7 +338,7 @@ class GeometryMetrics(MetricGroup):
             self.keep("landmark_error", landmark_distances(points, batch.target_landmarks.cpu()))
 
     def numbers(self) -> dict[str, float]:
-        """Mean absolute error of every action unit."""
+        """Return the mean absolute error of every action unit."""
         if not self.units.update_called:
             return {}
         means = self.units.compute().nanmean(dim=0).tolist()
@@ -345,7 +346,7 @@ class GeometryMetrics(MetricGroup):
         return {name: error for name, error in units.items() if not np.isnan(error)}
 
     def recipes(self) -> dict[str, str]:
-        """Who reads."""
+        """Return the judge's description for each metric."""
         lines = {}
         geometry = self.judges.units or self.judges.geometry
         if "au_error" in self.per_pair and geometry is not None:
@@ -363,13 +364,13 @@ class GeometryMetrics(MetricGroup):
 
 @dataclass(frozen=True, eq=False)
 class SourceEmbeddings:
-    """Untouched frames as an identity judge sees them.
+    """Embeddings of real frames from an identity judge.
 
     Attributes:
-        judge: who embeds.
-        frames: every frame of the split, (n, E).
-        gallery: rows of the split that others are recognised from.
-        identity: of every frame, (n,) int64.
+        judge: the identity judge.
+        frames: embeddings of every frame of the split, (n, E).
+        gallery: rows of the split in the gallery.
+        identity: identity of every frame, (n,) int64.
     """
 
     judge: IdentityJudge | OwnIdentityJudge
@@ -379,7 +380,7 @@ class SourceEmbeddings:
 
     @classmethod
     def of(cls, judge: IdentityJudge | OwnIdentityJudge, frames: FrameSet, size: int) -> SourceEmbeddings | None:
-        """Embed a split once; None where it has no gallery."""
+        """Embed all frames of a split; return None where the split has no gallery."""
         from fexgan_lit.metrics.judges.identity import embed_rows, gallery_and_probes
 
         gallery, _ = gallery_and_probes(frames)
@@ -390,10 +391,10 @@ class SourceEmbeddings:
 
 
 class IdentityMetrics(MetricGroup):
-    """Rank-1, true accepts at given false accepts, similarity to the source; probes are the generated faces.
+    """Rank-1, true accept rates at given false accept rates, and cosine to the source; probes are the generated images.
 
     Args:
-        sources: the gallery (Li et al., Table 6).
+        sources: embeddings of the split, with the gallery (Li et al., Table 6).
     """
 
     def __init__(self, sources: SourceEmbeddings) -> None:
@@ -414,18 +415,18 @@ class IdentityMetrics(MetricGroup):
 
     @property
     def embeddings(self) -> tuple[Tensor, Tensor]:
-        """Of the generated faces, (N, E), and who their sources are, (N,) int64."""
+        """Embeddings (N, E) of the generated images, and identities (N,) int64 of their sources."""
         return self._embeddings.compute(), self.sources.identity[self._rows.compute().long()]
 
     def numbers(self) -> dict[str, float]:
-        """True accept rates; one that cannot be told has its reason in `notes`."""
+        """Return the true accept rates; `notes` has the reasons for absent rates."""
         s = self.sources
         points = tar_at_far(s.frames[s.gallery], s.identity[s.gallery], *self.embeddings)
         self._notes = {_TAR[p.far]: p.note for p in points if p.note is not None}
         return {_TAR[p.far]: p.tar for p in points if p.tar is not None}
 
     def recipes(self) -> dict[str, str]:
-        """Who is recognised from what."""
+        """Return gallery, probes and judge of each metric."""
         s = self.sources
         seen = (
             f"gallery {len(s.gallery)} untouched frames (the first of every take at rest), probes the generated faces; "
@@ -439,11 +440,11 @@ class IdentityMetrics(MetricGroup):
         return lines
 
     def notes(self) -> dict[str, str]:
-        """Rates that too few pairs decide."""
+        """Return remarks on rates that rest on few pairs."""
         return self._notes
 
 
-#: What to say of the figures that are missing where no true frame of what is asked for is known.
+#: Note on the metrics that are absent without real frames of the target expression.
 UNPAIRED = (
     "SSIM and PSNR against a true frame, affects as asked, identity kept and fd_judge: no identity is known with two "
     "affects, so there is no true frame to compare with and nothing to train a judge on"
@@ -451,9 +452,9 @@ UNPAIRED = (
 
 
 class UnpairedMetrics(MetricGroup):
-    """Where no true frame of what is asked for is known: the way back, the own expression, the critic's reading.
+    """Metrics without real frames of the target: cycle, own expression, and the critic's estimate of action units.
 
-    The critic's reading is left out where the system has no `read_units`, images (B, 3, S, S) -> units (B, 17).
+    The critic's estimate is left out where the system has no `read_units`, images (B, 3, S, S) -> units (B, 17).
     """
 
     def update(self, answer: Answer) -> None:
@@ -473,7 +474,7 @@ class UnpairedMetrics(MetricGroup):
             self.keep("real_units_error", (read(batch.source) - shown.aus).abs().mean(1))
 
     def recipes(self) -> dict[str, str]:
-        """What is compared with what."""
+        """Return the definition of each metric."""
         lines = {
             "back_ssim": "SSIM of the source against itself turned into a random other frame's expression and back",
             "own_ssim": "SSIM of the source against itself asked for what it shows already; 1 is best",
@@ -485,5 +486,5 @@ class UnpairedMetrics(MetricGroup):
         return {name: line for name, line in lines.items() if name in self.per_pair}
 
     def notes(self) -> dict[str, str]:
-        """What is missing, and why."""
+        """Return the absent metrics with the reason."""
         return {"absent": UNPAIRED}
