@@ -102,4 +102,4 @@ def _check(probabilities: Tensor, truth: Tensor) -> None:
         raise ValueError(f"{found}: expected (N, K) and (N,)")
     sums = probabilities.double().sum(dim=1)
     if (probabilities < 0).any() or not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
-        raise ValueError("rows must be probabilities: none negative, sum 1; take the softmax of logits first")
+        raise ValueError("rows must be probabilities (non-negative, sum 1); apply softmax to logits first")

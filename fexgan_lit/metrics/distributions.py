@@ -124,7 +124,7 @@ def small_sample_note(n: int, features: int) -> str | None:
     """Return a warning if `n` images are too few for a covariance of `features` dimensions, otherwise None."""
     if n > features:
         return None
-    return f"only {n} images for {features} feature dimensions: the distance is biased upwards, compare at equal n only"
+    return f"only {n} images for {features} feature dimensions: the distance is biased upwards; compare only at equal n"
 
 
 class PRDC(NamedTuple):
@@ -218,7 +218,7 @@ def real_features(
     from safetensors.torch import save
 
     if not len(rows):
-        raise UserError(f"there are no real frames to compare with (split {key}); choose a split that has some")
+        raise UserError(f"split {key} has no real frames to compare with; choose a split with frames")
     if len(rows) > most:
         rows = rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]
     which = hashlib.sha256(np.ascontiguousarray(frames.rows[rows], dtype=np.int64).tobytes()).hexdigest()
@@ -240,7 +240,7 @@ def real_features(
     except OSError as error:
         raise UserError(
             f"The features of the real frames cannot be stored in {path.parent}: {error.strerror or error}. "
-            "Choose a cache folder that can be written and has 100 MB free."
+            "Choose a writable cache folder with 100 MB of free space."
         ) from error
     return features
 

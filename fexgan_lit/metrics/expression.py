@@ -96,8 +96,8 @@ def landmark_distances(measured: Tensor, wanted: Tensor) -> Tensor:
     if (eyes < 1e-6).any():
         raise UserError(
             f"in {int((eyes < 1e-6).sum())} of {len(eyes)} faces the outer corners of both eyes (landmarks 37 and 46, "
-            "counted from 1) are one point, so there is no eye distance to measure by; expected 68 points in the "
-            "Multi-PIE order. Correct the landmarks or leave those frames out."
+            "counted from 1) coincide, so the eye distance is zero; expected 68 points in the Multi-PIE order. "
+            "Correct the landmarks or leave those frames out."
         )
     return (measured - wanted).norm(dim=2).mean(dim=1) / eyes
 
@@ -138,7 +138,7 @@ def strength_follows(asked: Tensor, measured: Tensor) -> StrengthScore:
         raise ValueError("strengths must be finite")
     first, second = (values.reshape(-1, values.shape[-1]).double().numpy() for values in (asked, measured))
     if (first == first[:, :1]).all(axis=1).any():
-        raise ValueError("a series asks for one strength only; nothing can follow it")
+        raise ValueError("a series has a single target strength; expected at least two")
     ranks = [rankdata(values, axis=1) for values in (first, second)]  # (G, L), ties share their mean rank
     x, y = (r - r.mean(axis=1, keepdims=True) for r in ranks)
     flat = (y == 0).all(axis=1)

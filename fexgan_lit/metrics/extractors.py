@@ -189,7 +189,7 @@ def find_inception(weights_path: str | Path | None = None) -> Path | Unavailable
     cached = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
     if cached.is_file():
         return cached
-    return Unavailable(f"Inception weights are not at {from_home(cached)}; give metrics.inception_weights=PATH")
+    return Unavailable(f"found no Inception weights at {from_home(cached)}; give metrics.inception_weights=PATH")
 
 
 def to_bytes(images: Tensor) -> Tensor:

@@ -159,7 +159,7 @@ class DistributionMetrics(MetricGroup):
         called, real_n, n = self.called(name), self.real_n[name], int(distance.fake_features_num_samples)
         fewer = min(n, real_n)
         if fewer < 2:
-            few = f"absent: it needs two images a side; there are {real_n} real and {n} generated"
+            few = f"absent: needs at least two images per side; found {real_n} real and {n} generated"
             self._notes |= {called["frechet"]: few} | ({called["kid"]: few} if self.full else {})
             return {}
         values = {called["frechet"]: float(distance.compute())}
@@ -170,18 +170,18 @@ class DistributionMetrics(MetricGroup):
         kid = cast(KID, self.kids[name])
         values |= dict(zip((called["kid"], f"{called['kid']}_std"), map(float, kid.compute()), strict=True))
         if fewer < SUBSET_SIZE:
-            few = f"subsets of {fewer} in place of {SUBSET_SIZE}: there are no more images a side"
+            few = f"subsets of {fewer} in place of {SUBSET_SIZE}, the number of images per side"
             self._notes[called["kid"]] = few
         if name in self.scores:
             score, spread = map(float, cast(SeededInceptionScore, self.scores[name]).compute())
             values |= {called["score"]: score} | ({f"{called['score']}_std": spread} if spread == spread else {})
             if n < SPLITS:
-                self._notes[called["score"]] = f"{n} splits in place of {SPLITS}: there are no more images"
+                self._notes[called["score"]] = f"{n} splits in place of {SPLITS}, the number of images"
         if fewer > NEIGHBOURS:
             real, fake = (torch.cat(side)[:MOST_NEIGHBOURS] for side in (kid.real_features, kid.fake_features))
             values |= {called[metric]: value for metric, value in prdc(real, fake, NEIGHBOURS)._asdict().items()}
         else:
-            few = f"absent: neighbourhoods of {NEIGHBOURS} need {NEIGHBOURS + 1} images a side; there are {fewer}"
+            few = f"absent: neighbourhoods of {NEIGHBOURS} need {NEIGHBOURS + 1} images per side; found {fewer}"
             self._notes |= {called[metric]: few for metric in PRDC._fields}
         return values
 
@@ -202,10 +202,10 @@ class DistributionMetrics(MetricGroup):
                     f"standard deviation, seed {self.seed}, {seen}"
                 )
                 lines[called["score"]] = (
-                    f"exponential of the mean KL of the classes' probabilities, {SPLITS} shuffled splits, mean and "
+                    f"exponential of the mean KL divergence of class probabilities, {SPLITS} shuffled splits, mean and "
                     f"standard deviation, seed {self.seed}; {seen.partition('; ')[2]}"
                 )
-                first = f"first {MOST_NEIGHBOURS} images a side"
+                first = f"first {MOST_NEIGHBOURS} images per side"
                 lines |= {called[m]: f"{m} by neighbourhoods of k={NEIGHBOURS}, {first}, {seen}" for m in PRDC._fields}
         return lines
 
@@ -268,14 +268,14 @@ class JudgeMetrics(MetricGroup):
         """Return the judge's description for each metric."""
         seen = self.judge.describe()
         lines = {
-            "judge_affect_accuracy": f"share of generated frames whose affect the judge reads as asked; {seen}",
-            "judge_identity_accuracy": f"share of generated frames whose identity the judge reads as the source's; "
+            "judge_affect_accuracy": f"fraction of generated frames the judge classifies as the target affect; {seen}",
+            "judge_identity_accuracy": "fraction of generated frames that the judge classifies as the source's person; "
             f"{seen}",
-            "real_judge_affect_accuracy": f"ceiling: the same of the true target frames; {seen}",
-            "real_judge_identity_accuracy": f"ceiling: the same of the true target frames; {seen}",
+            "real_judge_affect_accuracy": f"ceiling: the same for the real target frames; {seen}",
+            "real_judge_identity_accuracy": f"ceiling: the same for the real target frames; {seen}",
         }
         lines = {name: line for name, line in lines.items() if name in self.per_pair}
-        f1 = f"F1 of the judge's verdicts, mean over the affects asked for (f1_*: each affect); {seen}"
+        f1 = f"F1 of the judge's predictions, mean over the target affects (f1_*: each affect); {seen}"
         return lines | ({"macro_f1": f1} if self.f1 else {})
 
 
@@ -301,17 +301,17 @@ class DiscriminatorMetrics(MetricGroup):
         """Return the criterion of each metric."""
         told = "argmax of the discriminator's class head"
         lines = {
-            "d_real_binary": "share of sources the discriminator takes for real (logit above 0)",
-            "d_real_affect": f"share of sources whose affect it names; {told}",
-            "d_fake_binary": "share of generated faces it takes for generated (logit 0 or less)",
-            "d_fake_affect": f"share of generated faces it names as asked, as equation 6 trains it to; {told}",
+            "d_real_binary": "fraction of sources that the discriminator classifies as real (logit above 0)",
+            "d_real_affect": f"fraction of sources whose affect it classifies correctly; {told}",
+            "d_fake_binary": "fraction of generated faces it classifies as generated (logit 0 or less)",
+            "d_fake_affect": f"fraction of generated faces it classifies as the target, as equation 6 trains; {told}",
         }
         return {name: line for name, line in lines.items() if name in self.per_pair}
 
     def notes(self) -> dict[str, str]:
         """Return the reason for absent metrics."""
         if self.per_pair and "d_real_binary" not in self.per_pair:
-            return {"discriminator": "a critic's score has no threshold, so it takes no share of faces for real"}
+            return {"discriminator": "a critic's score has no threshold, so no fraction of faces counts as real"}
         return {}
 
 
@@ -351,13 +351,13 @@ class GeometryMetrics(MetricGroup):
         geometry = self.judges.units or self.judges.geometry
         if "au_error" in self.per_pair and geometry is not None:
             lines["au_error"] = (
-                "mean absolute difference of 17 action units in 0..1, read from the generated face, to those of the "
-                f"true frame; {geometry.describe()}"
+                "mean absolute difference of 17 action units in 0..1 between the generated face, as estimated, and the "
+                f"real frame; {geometry.describe()}"
             )
         if "landmark_error" in self.per_pair and self.judges.geometry is not None:
             lines["landmark_error"] = (
-                "mean distance of 68 landmarks read from the generated face to those of the true frame, by the "
-                f"distance of the outer eye corners; {self.judges.geometry.describe()}"
+                "mean distance of 68 landmarks between the generated face, as estimated, and the real frame, divided "
+                f"by the distance of the outer eye corners; {self.judges.geometry.describe()}"
             )
         return lines
 
@@ -429,14 +429,12 @@ class IdentityMetrics(MetricGroup):
         """Return gallery, probes and judge of each metric."""
         s = self.sources
         seen = (
-            f"gallery {len(s.gallery)} untouched frames (the first of every take at rest), probes the generated faces; "
+            f"gallery {len(s.gallery)} real frames (first neutral frame of every take), probes the generated faces; "
             f"{s.judge.describe()}"
         )
-        lines = {
-            _TAR[far]: f"share of pairs of one person accepted at FAR {far:g}; {seen}" for far in FALSE_ACCEPT_RATES
-        }
-        lines["rank1"] = f"share of probes whose nearest gallery frame shows the source's person; {seen}"
-        lines["identity_cosine"] = f"cosine of the embeddings of face and source, mean; {seen}"
+        lines = {_TAR[far]: f"fraction of genuine pairs accepted at FAR {far:g}; {seen}" for far in FALSE_ACCEPT_RATES}
+        lines["rank1"] = f"fraction of probes whose nearest gallery frame shows the source's person; {seen}"
+        lines["identity_cosine"] = f"mean cosine of the embeddings of face and source; {seen}"
         return lines
 
     def notes(self) -> dict[str, str]:
@@ -446,8 +444,8 @@ class IdentityMetrics(MetricGroup):
 
 #: Note on the metrics that are absent without real frames of the target expression.
 UNPAIRED = (
-    "SSIM and PSNR against a true frame, affects as asked, identity kept and fd_judge: no identity is known with two "
-    "affects, so there is no true frame to compare with and nothing to train a judge on"
+    "SSIM and PSNR against a real frame, affect as asked, identity kept and fd_judge: no identity has frames of two "
+    "affects, so there are no real target frames to compare with or to train a judge on"
 )
 
 
@@ -461,7 +459,7 @@ class UnpairedMetrics(MetricGroup):
         """Add a batch."""
         batch, made, system = answer.batch, answer.generated, answer.system
         if system is None:
-            raise ValueError("the way back needs the system that made the faces")
+            raise ValueError("the cycle metrics need the system that generated the images")
         K = len(system.affects)
         shown, wanted = batch.source_expression(K), batch.target_expression(K)
         own, back = system.synthesize(batch.source, shown, shown), system.synthesize(made, wanted, shown)
@@ -476,12 +474,12 @@ class UnpairedMetrics(MetricGroup):
     def recipes(self) -> dict[str, str]:
         """Return the definition of each metric."""
         lines = {
-            "back_ssim": "SSIM of the source against itself turned into a random other frame's expression and back",
-            "own_ssim": "SSIM of the source against itself asked for what it shows already; 1 is best",
-            "change": "mean absolute difference between source and result in [-1, 1]; 0 says that nothing is changed",
-            "units_error": "mean absolute error of the action units (0..1) that the system's own critic reads in the "
-            "result, against those asked for",
-            "real_units_error": "ceiling: the same of the real sources, against theirs",
+            "back_ssim": "SSIM between the source and its translation to a random other frame's expression and back",
+            "own_ssim": "SSIM between the source and its translation to its own expression; 1 is best",
+            "change": "mean absolute difference between source and generated image in [-1, 1]; 0 means no change",
+            "units_error": "mean absolute error of the action units (0..1) that the system's critic estimates in the "
+            "generated image, against the target",
+            "real_units_error": "ceiling: the same for the real sources, against their own action units",
         }
         return {name: line for name, line in lines.items() if name in self.per_pair}
 

@@ -118,7 +118,7 @@ def tar_at_far(
     genuine, impostors = torch.cat(own), torch.cat(strangers).sort(descending=True).values
     if not len(genuine) or not len(impostors):
         raise UserError(
-            f"verification needs pairs of one person and pairs of two; found {len(genuine)} and {len(impostors)}. "
+            f"verification needs genuine and impostor pairs; found {len(genuine)} and {len(impostors)}. "
             "Give frames of at least two people, each in gallery and probes."
         )
     return [_verification(genuine, impostors, far) for far in fars]
@@ -140,7 +140,9 @@ def _verification(genuine: Tensor, impostors: Tensor, far: float) -> Verificatio
 def cosine_to_source(embeddings: Tensor, sources: Tensor) -> Tensor:
     """Return the cosine similarity of each image (N, E) to its source (N, E): (N,) float64 in [-1, 1]."""
     if embeddings.shape != sources.shape:
-        raise ValueError(f"embeddings {tuple(embeddings.shape)} and sources {tuple(sources.shape)} must be alike")
+        raise ValueError(
+            f"embeddings {tuple(embeddings.shape)} and sources {tuple(sources.shape)} must have equal shapes"
+        )
     return F.cosine_similarity(embeddings.double(), sources.double(), dim=1)
 
 
@@ -198,7 +200,10 @@ def identity_map(
         ValueError: there are too few faces, the method is unknown, or features are not finite.
     """
     if method not in ("mds", "tsne") or len(features) < 4 or len(features) != len(labels):
-        raise ValueError(f"identity_map: {len(features)} faces, {len(labels)} labels, method={method!r}; expected 4 up")
+        raise ValueError(
+            f"identity_map: {len(features)} faces, {len(labels)} labels, method={method!r}; expected 4 or more "
+            "labelled faces, and mds or tsne"
+        )
     rows = _spread_over_labels(labels.cpu().numpy(), most, seed)
     chosen = features.detach().cpu().double().numpy()[rows]
     if not np.isfinite(chosen).all():
@@ -242,7 +247,7 @@ def _check_enrolled(gallery_ids: Tensor, probe_ids: Tensor) -> None:
     strangers = sorted(set(probe_ids.tolist()) - set(gallery_ids.tolist()))
     if strangers:
         raise UserError(
-            f"{len(strangers)} of the people to be recognised have no frame in the gallery (numbers "
+            f"{len(strangers)} of the people among the probes have no frame in the gallery (numbers "
             f"{', '.join(map(str, strangers[:5]))}); add a frame of each, or leave them out of the probes."
         )
 
@@ -252,6 +257,6 @@ def _blocks(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the scores and whether each pair is of one person, (b, G) each, for `size` probes at a time."""
     if len(gallery) != len(gallery_ids) or len(probes) != len(probe_ids):
-        raise ValueError("every embedding needs the number of its person")
+        raise ValueError("expected one identity per embedding")
     for some, ids in zip(probes.split(size), probe_ids.split(size), strict=True):
         yield cosine_scores(gallery, some), ids[:, None] == gallery_ids[None, :]

@@ -81,7 +81,7 @@ def make_lpips(
     cached = Path(torch.hub.get_dir()) / "checkpoints" / BACKBONE_FILES[net]
     body = cached if backbone is None else Path(backbone).expanduser()
     if backbone is None and not cached.is_file():
-        return Unavailable(f"the weights of LPIPS's network are not at {from_home(cached)}; give {_BACKBONE}=PATH")
+        return Unavailable(f"found no weights of LPIPS's network at {from_home(cached)}; give {_BACKBONE}=PATH")
     shipped = shipped_heads(net)
     if heads is None and shipped is None:
         return Unavailable(f"torchmetrics ships no heads of LPIPS for {net}; give {_HEADS}=PATH")

@@ -67,7 +67,7 @@ def scales(size: int) -> int:
         UserError: the images are smaller than SSIM's window.
     """
     if size < WINDOW:
-        raise UserError(f"SSIM needs images of {WINDOW} px or more, as large as its window; these have {size} px")
+        raise UserError(f"SSIM needs images at least as large as its window of {WINDOW} px; these have {size} px")
     return max(m for m in range(1, len(SCALE_WEIGHTS) + 1) if (WINDOW - 1) * 2 ** (m - 1) < size)
 
 

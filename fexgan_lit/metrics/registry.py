@@ -193,11 +193,11 @@ def find_measure(asked: str, there: Collection[str]) -> MetricInfo:
         known = sorted(there)
         near = difflib.get_close_matches(f"final/val/{asked}", known, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(f"by={asked}: no run has it.{hint} They have {', '.join(known)}.")
+        raise UserError(f"by={asked}: no run has this metric.{hint} The runs have {', '.join(known)}.")
     found = metric_info(name)
     if found.higher_is_better is None:
         ranked = ", ".join(sorted(other for other in there if metric_info(other).higher_is_better is not None))
-        raise UserError(f"by={asked}: neither way is better, so nothing can be ranked by it; expected one of {ranked}.")
+        raise UserError(f"by={asked}: this metric cannot rank runs: no direction is better; expected one of {ranked}.")
     return found
 
 
@@ -225,7 +225,7 @@ def objectives(there: Collection[str], asked: str | None, declared: Mapping[str,
         first = next((known for known in chosen if known.name == first.name), first)
         chosen = [first, *(known for known in chosen if known.name != first.name)]
     if not chosen:
-        raise UserError(f"the runs have no number to rank them by; they have {', '.join(sorted(there)) or 'none'}.")
+        raise UserError(f"the runs have no metric to rank them by; they have {', '.join(sorted(there)) or 'none'}.")
     return chosen
 
 

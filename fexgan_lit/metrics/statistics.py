@@ -77,7 +77,7 @@ def student_interval(values: Sequence[float]) -> Interval:
         ValueError: there are fewer than two values.
     """
     if len(values) < 2:
-        raise ValueError("a deviation takes two values or more")
+        raise ValueError("a standard deviation needs at least two values")
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5
     reach = _quantile(len(values) - 1) * error
     return Interval(mean, mean - reach, mean + reach, len(values))

@@ -39,15 +39,15 @@ def table1(train: Mapping[str, float] | None, val: Mapping[str, float] | None, *
         if values is not None
     ]
     papers = [(f"{name} (paper)", *(f"{value:.3f}" for value in row)) for name, row in PAPERS_TABLE1.items()]
-    notes = ["Rows in italics are the papers' own figures, on their data."]
+    notes = ["Rows in italics are the papers' results on their own data."]
     if any("d_fake_affect" in (values or {}) for values in (train, val)):
         flattery = (
-            "The discriminator learns to name generated frames as asked (equation 6), so its own "
-            f"{classes}-way accuracy on them flatters; the judge's verdict stands in the next table."
+            "The discriminator is trained to classify generated frames as their target (equation 6), so its own "
+            f"{classes}-way accuracy on them is too high; the next table has the judge's accuracy."
         )
         notes.insert(0, flattery)
     if val is None:
-        notes.insert(0, "No validation frames, so no validation row.")
+        notes.insert(0, "There are no validation frames, so the validation row is missing.")
     return TextTable("Discriminator accuracy (Table 1)", header, (*rows, *papers), len(papers), tuple(notes))
 
 

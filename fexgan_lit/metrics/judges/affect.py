@@ -124,8 +124,8 @@ class Judge:
         """Return one line for reports, with the judge's accuracies."""
         if self.affect_accuracy is None or self.identity_accuracy is None:
             return (
-                f"judge trained on {self.n_train} frames (seed {self.seed}); no held-out frames, so its accuracy is "
-                f"unknown; on its own training frames: affect {self.train_affect_accuracy:.1%}, "
+                f"judge trained on {self.n_train} frames (seed {self.seed}); its accuracy is unknown without held-out "
+                f"frames; on its own training frames: affect {self.train_affect_accuracy:.1%}, "
                 f"identity {self.train_identity_accuracy:.1%}"
             )
         return (

@@ -60,7 +60,7 @@ class Shelf:
         except OSError as error:
             raise UserError(
                 f"The judge cannot be stored in the cache folder {self.folder}: {error.strerror or error}. "
-                "Choose a cache folder that can be written and has a few MB free."
+                "Choose a writable cache folder with a few MB of free space."
             ) from error
         return trained
 

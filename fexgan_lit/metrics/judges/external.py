@@ -106,9 +106,11 @@ def _sidecar(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is a subset of YAML
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read: {error}. Expected a judge's declaration in YAML or JSON.") from error
-    wrong = [str(key) for key in content if key not in known] if isinstance(content, Mapping) else ["no mapping"]
+    wrong = (
+        [str(key) for key in content if key not in known] if isinstance(content, Mapping) else ["expected a mapping"]
+    )
     if wrong:
-        raise UserError(f"{path} is no declaration of a judge ({', '.join(wrong)}); it may say: {', '.join(known)}.")
+        raise UserError(f"{path} is not a declaration of a judge ({', '.join(wrong)}); expected {', '.join(known)}.")
     return {name: value for name, value in _typed(path, content).items() if value is not None}
 
 
@@ -169,20 +171,20 @@ class ExternalJudge:
             answer = self.network(pictures)
         except RuntimeError as error:
             raise UserError(
-                f"{self.name} fails on pictures {tuple(pictures.shape)}: {str(error).strip().splitlines()[-1]}. "
-                "Check input_size and colour of its declaration."
+                f"{self.name} fails on images {tuple(pictures.shape)}: {str(error).strip().splitlines()[-1]}. "
+                "Check input_size and colour in its declaration."
             ) from error
         if not isinstance(answer, Tensor):
-            raise UserError(f"{self.name} gives a {type(answer).__name__}; expected one tensor (B, D)")
+            raise UserError(f"{self.name} returns a {type(answer).__name__}; expected one tensor (B, D)")
         answer = answer.detach().float().cpu()
         answer = answer.flatten(1) if answer.ndim > 2 and answer.shape[2:].numel() == 1 else answer  # (B, D, 1, 1)
         if answer.ndim != 2 or len(answer) != len(pictures):
             raise UserError(
-                f"{self.name} gives numbers of shape {tuple(answer.shape)} for {len(pictures)} pictures; expected "
+                f"{self.name} returns the shape {tuple(answer.shape)} for {len(pictures)} images; expected "
                 f"({len(pictures)}, D)"
             )
         if not answer.isfinite().all():
-            raise UserError(f"{self.name} gives numbers that are not finite; check range, mean and std")
+            raise UserError(f"{self.name} returns numbers that are not finite; check range, mean and std")
         return answer
 
     def _as_declared(self, images: Tensor) -> Tensor:
@@ -215,8 +217,8 @@ class ExternalJudge:
         found = self.raw(torch.zeros(2, 3, 64, 64)).shape[1]
         if count is not None and found != count:
             raise UserError(
-                f"{self.name} gives {found} numbers a picture, but its declaration names {count} classes; "
-                "expected one class an output, in order"
+                f"{self.name} returns {found} numbers per image, but its declaration has {count} classes; "
+                "expected one class per output, in order"
             )
 
 
@@ -251,7 +253,7 @@ class OwnAffectJudge:
         judge.check_outputs(len(names))
         lacking = [affect for affect in affects if affect not in names]
         if lacking or len(set(names)) < len(names):
-            problem = f"does not know {', '.join(lacking)}" if lacking else "names one affect twice"
+            problem = f"does not know {', '.join(lacking)}" if lacking else "has one affect twice"
             raise UserError(
                 f"{judge.name} {problem}: its classes are {', '.join(names)}; the data set has {', '.join(affects)}. "
                 "Correct classes= (names in the order of its outputs), use a judge of these affects, or narrow the "
@@ -271,7 +273,7 @@ class OwnAffectJudge:
         """Return one line for reports."""
         left_out = f"; its classes {', '.join(self.unused)} are left out" if self.unused else ""
         if self.affect_accuracy is None:
-            return f"{self.judge.name}, your own affect judge{left_out}; no held-out frames, its accuracy is unknown"
+            return f"{self.judge.name}, your own affect judge{left_out}; its accuracy is unknown"
         return (
             f"{self.judge.name}, your own affect judge{left_out}; on {self.n_held_out} held-out frames: "
             f"affect {self.affect_accuracy:.1%}"
@@ -344,7 +346,7 @@ class OwnUnitJudge:
         if self.au_error is None:
             return f"{self.judge.name}, your own action-unit judge{lacking}; its error on this data is unknown"
         constant = self.au_error_of_constant
-        than = "" if constant is None else f" ({constant:.3f} by the best constant answers)"
+        than = "" if constant is None else f" ({constant:.3f} for the best constant)"
         return (
             f"{self.judge.name}, your own action-unit judge{lacking}; on {self.n_held_out} held-out frames: "
             f"off by {self.au_error:.3f} of 1 on average{than}"
@@ -384,7 +386,7 @@ class OwnIdentityJudge:
         if self.rank1 is None:
             return f"{self.judge.name}, your own identity judge; not measured on this data"
         return (
-            f"{self.judge.name}, your own identity judge; on {self.n_held_out} held-out true frames: "
+            f"{self.judge.name}, your own identity judge; on {self.n_held_out} held-out real frames: "
             f"Rank-1 {self.rank1:.1%}"
         )
 
@@ -392,5 +394,5 @@ class OwnIdentityJudge:
 def _unit_number(name: str, judge: str) -> int:
     word = str(name).strip().lower().removeprefix("au").split("_")[0]
     if not word.isdigit():
-        raise UserError(f"{judge}: class {name!r} is no action unit; expected a number such as 12 or AU12")
+        raise UserError(f"{judge}: class {name!r} is not an action unit; expected a number such as 12 or AU12")
     return int(word)

@@ -66,8 +66,8 @@ def _load(path: Path, settings: ExternalJudgeSettings, section: str) -> Network:
         return _onnx(path, settings, section)
     if not is_torchscript(path):
         raise UserError(
-            f"{section}.path={path}: neither TorchScript nor ONNX. Weights alone, and pickles, which can run anything "
-            f"while they are read, are refused. {HOW_TO_EXPORT}"
+            f"{section}.path={path}: this file is neither TorchScript nor ONNX. State dicts have no network, and "
+            f"pickles can run code while being read; both are rejected. {HOW_TO_EXPORT}"
         )
     try:
         with warnings.catch_warnings():
@@ -133,8 +133,8 @@ def _check_ends(session: Any, path: Path, settings: ExternalJudgeSettings, secti
     )
     if not fits or kind != "tensor(float)" or (isinstance(shape[0], int) and shape[0] != 1):
         raise UserError(
-            f"{section}.path={path}: takes {kind} of shape {shape}; expected tensor(float) of shape (batch, "
-            f"{wanted[1]}, {size}, {size}) as input_size and colour say, the batch free or 1"
+            f"{section}.path={path}: the input is {kind} of shape {shape}; expected tensor(float) of shape (batch, "
+            f"{wanted[1]}, {size}, {size}) as declared by input_size and colour, with a free batch size or 1"
         )
 
 
@@ -162,7 +162,7 @@ def read_state(path: Path, option: str, expected: str) -> dict[str, Tensor]:
         state: Any = _read_state(path)
     except Exception as error:  # torch.load raises many kinds of exceptions for a damaged or foreign file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{option}={path} holds no weights: {reason}; expected {expected}") from error
+        raise UserError(f"{option}={path} does not contain weights: {reason}; expected {expected}") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         kind = type(state).__name__
         raise UserError(f"{option}={path} is not a dictionary of tensors but a {kind}; expected {expected}")
@@ -182,7 +182,7 @@ def check_shapes(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], wher
         if name not in found:
             problem = f"{name} is missing among {', '.join(list(found)[:3]) or 'nothing'}, ..."
         elif name not in wanted:
-            problem = f"{name} does not belong to it"
+            problem = f"{name} is unexpected"
         elif found[name].shape != wanted[name].shape:
             problem = f"{name} is {tuple(found[name].shape)}, expected {tuple(wanted[name].shape)}"
         else:

@@ -158,22 +158,22 @@ class GeometryJudge:
     def describe(self) -> str:
         """Return one line for reports, with the held-out errors."""
         what = " and ".join([*["action units"] * self.has_aus, *["landmarks"] * self.has_landmarks])
-        start = f"reader of {what} trained on {self.n_train} frames (seed {self.seed})"
+        start = f"judge of {what} trained on {self.n_train} frames (seed {self.seed})"
         if not self.n_held_out:
-            return f"{start}; no held-out frames, so its errors are unknown"
+            return f"{start}; its errors are unknown without held-out frames"
         return f"{start}; on {self.n_held_out} held-out frames: {'; '.join(self._errors())}"
 
     def _errors(self) -> list[str]:
         found = []
         if self.au_error is not None:
             found.append(
-                f"action units off by {self.au_error:.3f} of 1 on average ({_mean(self.au_errors_of_mean):.3f} when "
-                f"always answering the training mean, {_mean(self.au_errors_of_median):.3f} the median)"
+                f"action units off by {self.au_error:.3f} of 1 on average ({_mean(self.au_errors_of_mean):.3f} for the "
+                f"constant training mean, {_mean(self.au_errors_of_median):.3f} for the median)"
             )
         if self.landmark_error is not None:
             found.append(
                 f"landmarks off by {self.landmark_error:.1%} of the eye distance "
-                f"({self.landmark_error_of_mean:.1%} when always answering the training mean)"
+                f"({self.landmark_error_of_mean:.1%} for the constant training mean)"
             )
         return found
 

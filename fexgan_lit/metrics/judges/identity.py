@@ -106,14 +106,14 @@ class IdentityJudge:
         """Return one line for reports, with training set and recognition rates."""
         start = f"identity embedding trained on {self.n_train} frames of {len(self.people)} people (seed {self.seed})"
         if self.rank1 is None:
-            return f"{start}; not measured on held-out frames, so its worth is unknown"
-        who = f", {self.strangers} of their people unknown to it" if self.strangers else ""
+            return f"{start}; its Rank-1 is unknown without held-out frames"
+        who = f", {self.strangers} of their people outside its training" if self.strangers else ""
         rates = "".join(
             f", TAR at FAR {float(far):.1%} {f'{tar:.1%}' if tar is not None else 'not measurable'}"
             for far, tar in self.tar.items()
         )
         return (
-            f"{start}; on {self.n_held_out} held-out true frames against a gallery of {self.n_gallery}{who}: "
+            f"{start}; on {self.n_held_out} held-out real frames against a gallery of {self.n_gallery}{who}: "
             f"Rank-1 {self.rank1:.1%}{rates} ({self.impostors} impostor pairs)"
         )
 

@@ -133,10 +133,10 @@ class JudgePanel:
         if self.geometry is not None:
             lines.append(f"{what}: {self.geometry.describe()}")
         elif self.units is None:
-            lines.append("geometry: no judge, the training split knows neither action units nor landmarks")
+            lines.append("geometry: no judge, the training split has neither action units nor landmarks")
         if self.identity is not None:
             return [*lines, f"identity: {self.identity.describe()}"]
-        return [*lines, "identity: no judge, the training split shows one person only"]
+        return [*lines, "identity: no judge, the training split shows only one person"]
 
     def warnings(self, floor: float = FLOOR) -> list[str]:
         """Return the warnings to print beside the metrics, one sentence each; empty if every judge is good enough.
@@ -150,19 +150,17 @@ class JudgePanel:
         found = []
         accuracy = self.affect.affect_accuracy
         if accuracy is None:
-            found.append(
-                "The affect judge was measured on no held-out frame: nobody knows what its verdicts are worth."
-            )
+            found.append("The affect judge was not evaluated on held-out frames: its accuracy is unknown.")
         elif accuracy < floor:
             found.append(
-                f"The affect judge names {accuracy:.1%} of true held-out frames rightly, less than {floor:.0%}: "
-                "accuracy, F1 and confusion of generated faces hold its mistakes as well; compare them only with the "
-                "true frames' row."
+                f"The affect judge classifies {accuracy:.1%} of real held-out frames correctly, less than {floor:.0%}: "
+                "accuracy, F1 and confusion of generated faces include its mistakes; compare them only with the "
+                "real frames' row."
             )
         if self.absent and isinstance(self.affect, Judge):
-            found.append(f"No training frame shows {', '.join(self.absent)}: the affect judge cannot name it.")
+            found.append(f"No training frame shows {', '.join(self.absent)}: the affect judge cannot predict it.")
         if self.unseen and accuracy is not None:
-            found.append(f"No held-out frame shows {', '.join(self.unseen)}: the judges' evidence says nothing of it.")
+            found.append(f"No held-out frame shows {', '.join(self.unseen)}: the judges were not evaluated on it.")
         return found
 
     def _unit_warnings(self) -> list[str]:
@@ -171,30 +169,30 @@ class JudgePanel:
             return []
         if judge.au_error >= judge.au_error_of_constant:
             return [
-                f"The judge of action units is off by {judge.au_error:.3f}, a constant answer by "
-                f"{judge.au_error_of_constant:.3f}: its readings, and every error and strength from them, are worth "
-                "nothing."
+                f"The judge of action units is off by {judge.au_error:.3f}, a constant by "
+                f"{judge.au_error_of_constant:.3f}: its estimates, and every error and strength from them, are "
+                "meaningless."
             ]
         unlearnt = judge.unlearnt_units if isinstance(judge, GeometryJudge) else ()
         names = ", ".join(f"AU{unit}" for unit in unlearnt)
-        return [f"{names}: read no better than by a constant answer; their errors are worth nothing."] * bool(names)
+        return [f"{names}: the judge is no better than a constant; their errors are meaningless."] * bool(names)
 
     def _geometry_warnings(self) -> list[str]:
         judge, found = self.geometry, self._unit_warnings()
         if self.units is not None and self.units.au_error is None:
-            found.append("Your action-unit judge was measured on no held-out frame: its worth on this data is unknown.")
+            found.append("Your action-unit judge was not evaluated on held-out frames: its error is unknown.")
         if judge is None:
             return found
         if not judge.n_held_out:
             return [
                 *found,
-                "The geometry judge was measured on no held-out frame: nobody knows what its readings are worth.",
+                "The geometry judge was not evaluated on held-out frames: its errors are unknown.",
             ]
         error, constant = judge.landmark_error, judge.landmark_error_of_mean
         if error is not None and constant is not None and error >= constant:
             found.append(
                 f"The judge of landmarks is off by {error:.1%} of the eye distance, the training mean by "
-                f"{constant:.1%}: landmark errors are worth nothing."
+                f"{constant:.1%}: landmark errors are meaningless."
             )
         return found
 
@@ -202,12 +200,12 @@ class JudgePanel:
         if self.identity is None:
             return []
         if self.identity.rank1 is None:
-            return ["The identity judge was not measured on held-out frames: nobody knows what its scores are worth."]
+            return ["The identity judge was not evaluated on held-out frames: its Rank-1 is unknown."]
         if self.identity.rank1 < floor:
             return [
-                f"The identity judge recognises {self.identity.rank1:.1%} of true held-out frames, less than "
-                f"{floor:.0%}: Rank-1, TAR and similarities of generated faces hold its mistakes as well; compare them "
-                "only with the true frames' row."
+                f"The identity judge recognises {self.identity.rank1:.1%} of real held-out frames, less than "
+                f"{floor:.0%}: Rank-1, TAR and similarities of generated faces include its mistakes; compare them "
+                "only with the real frames' row."
             ]
         return []
 
