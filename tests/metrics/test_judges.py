@@ -109,7 +109,7 @@ def test_data_without_geometry_or_with_one_person(tmp_path):
     images = frames.floats(np.arange(2), 32)
     assert (bench.aus(images), bench.landmarks(images), bench.embed(images)) == (None, None, None)
     assert "neither action units nor landmarks" in bench.describe()[1]
-    assert "one person only" in bench.describe()[2]
+    assert "only one person" in bench.describe()[2]
 
 
 def test_an_affect_without_frames_is_named(tmp_path):

@@ -154,7 +154,7 @@ def test_action_units_by_number_on_their_scale_others_unknown():
     assert (known[12], known[1], known[45]) == (0.5, 1.0, 0.0)
     assert aus[0].isnan().sum() == 14
     assert 2 in own.missing
-    with pytest.raises(UserError, match="'smile' is no action unit"):
+    with pytest.raises(UserError, match="'smile' is not an action unit"):
         OwnUnitJudge.of(own_judge(Units(), settings(classes=["smile", "1", "2"])))
     with pytest.raises(UserError, match="none of the action units"):
         OwnUnitJudge.of(own_judge(Units(), settings(classes=["27", "28", "43"])))
@@ -292,7 +292,7 @@ def test_onnx_files_answer_as_declared(tmp_path, batch):
 def test_onnx_files_that_do_not_fit_are_said(tmp_path):
     cases = {
         "2 outputs": {"outputs": 2},
-        "takes tensor\\(float\\) of shape": {"size": 48},
+        "the input is tensor\\(float\\) of shape": {"size": 48},
         "expected tensor\\(float\\) of shape \\(batch, 3, 32, 32\\)": {"channels": 1},
         "with a free batch size or 1": {"batch": 4},
     }

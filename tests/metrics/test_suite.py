@@ -301,7 +301,7 @@ def test_a_system_without_a_reader_of_units_has_no_such_figure(extractor):
     suite = unpaired(Mute(), DistributionMetrics({"inception": Unavailable("no weights here")}, {}))
     assert set(suite.compute()) == {"back_ssim", "own_ssim", "change"} == set(suite.recipes())
     assert "n=3, split=train, seed=4" in suite.recipes()["change"]
-    assert "no true frame" in suite.notes()["absent"]
+    assert "no real target frames" in suite.notes()["absent"]
     assert suite.notes()["fid"] == "absent: no weights here"
 
 

@@ -118,7 +118,7 @@ def test_measuring_a_system_counts_the_faces_it_was_asked_for():
     )
     with pytest.warns(UserWarning, match="1 of 3 wanted faces"):
         system.validation_step(batch)
-    assert [notice[:22] for notice in system.condition_warnings()] == ["1 of 3 wanted faces ar"]
+    assert [notice[:22] for notice in system.condition_warnings()] == ["1 of 3 wanted faces ha"]
 
 
 def test_the_yaw_of_drawn_heads_follows_the_true_one():
