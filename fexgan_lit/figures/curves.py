@@ -69,7 +69,7 @@ def confusion_figure(matrix: Any, affects: Sequence[str], *, title: str | None =
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
     axes.set_xticks(range(len(affects)), affects, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(affects)), affects)
-    axes.set(xlabel="judged", ylabel="asked")
+    axes.set(xlabel="judge's prediction", ylabel="target")
     axes.tick_params(length=0, colors=INK)
     axes.spines[:].set_visible(False)
     for (row, column), count in np.ndenumerate(counts):
@@ -77,7 +77,7 @@ def confusion_figure(matrix: Any, affects: Sequence[str], *, title: str | None =
             colour = "#ffffff" if shares[row, column] > 0.55 else INK
             axes.text(column, row, f"{int(count)}", ha="center", va="center", color=colour, fontsize=9)
     accuracy = np.trace(counts) / max(1, counts.sum())
-    axes.set_title(title or f"{accuracy:.1%} of {int(counts.sum())} judged as asked", fontsize=11, color=INK)
+    axes.set_title(title or f"{accuracy:.1%} of {int(counts.sum())} classified as the target", fontsize=11, color=INK)
     return _picture(figure)
 
 
@@ -185,10 +185,10 @@ def accuracy_curves(times: Sequence[int], by_run: Mapping[str, np.ndarray]) -> I
         ValueError: there is no run, or an array has another shape.
     """
     if not by_run or any(values.ndim != 2 or values.shape[1] != len(times) for values in by_run.values()):
-        raise ValueError(f"accuracies must be (seeds, {len(times)}) for one run at least")
+        raise ValueError(f"accuracies must be (seeds, {len(times)}) for at least one run")
     figure = _figure(6.6, 4.2 + 0.2 * len(by_run))
     axes = figure.add_subplot(1, 1, 1)
-    _style(axes, "accuracy on held-out true frames", "generated frames for every true one", "")
+    _style(axes, "accuracy on held-out real frames", "generated frames per real frame", "")
     for number, (name, values) in enumerate(by_run.items()):
         nudge = 0.12 * (number - (len(by_run) - 1) / 2)  # keeps the seeds of two runs from covering one another
         _draw(axes, np.arange(len(times)) + nudge, values, COLOURS[number % len(COLOURS)], name)

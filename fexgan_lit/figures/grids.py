@@ -233,9 +233,9 @@ def _mark(
 ) -> None:
     for (row, column), verdict in wrong.items():
         draw_verdict(draw, layout, row, column + int(reference), verdict)
-    text = f"judge reads {count - len(wrong)} of {count} as asked"
+    text = f"the judge classifies {count - len(wrong)} of {count} as the target"
     if wrong:
-        text += "; red: what it reads instead"
+        text += "; red: other predictions"
     place = (layout.columns[0], layout.size[1] - MARGIN)
     draw.text(place, text, FAINT_INK, font(round(text_size(layout.cell) * 0.85)), anchor="ld")
 

@@ -116,7 +116,7 @@ def main_effects(choices: Mapping[str, Sequence[Any]], scores: Mapping[str, Sequ
     """
     lengths = {len(values) for values in (*choices.values(), *scores.values())}
     if not choices or not scores or len(lengths) != 1:
-        raise ValueError("expected one axis and one score or more, with a value for every run")
+        raise ValueError("expected at least one axis and one score, with a value for every run")
     columns = min(_COLUMNS, len(choices))
     lines = math.ceil(len(choices) / columns)  # rows of panels per score
     figure = _figure(2.5 * columns + 0.8, 2.15 * lines * len(scores) + 0.2)
@@ -224,7 +224,7 @@ def parallel_coordinates(coordinates: Sequence[Coordinate], by: int, best: int |
         ValueError: there are fewer than two axes, or their lengths differ.
     """
     if len(coordinates) < 2 or len({len(axis.values) for axis in coordinates}) != 1:
-        raise ValueError("expected two axes or more, with a value for every setting")
+        raise ValueError("expected at least two axes, with a value for every setting")
     scales = [scale(axis.values, axis.flip, 1 if axis.score else MOST_TICKS) for axis in coordinates]
     figure = _figure(max(6.0, 1.5 * len(coordinates) + 1.2), 4.4)
     axes = figure.add_subplot(1, 1, 1)
@@ -276,7 +276,9 @@ def _draw_axes(axes: Axes, coordinates: Sequence[Coordinate], scales: Sequence[S
     axes.set(xlim=(-0.55, len(coordinates) - 0.85), ylim=(-0.07, 1.07), yticks=[])
     axes.tick_params(length=0, colors=INK, labelsize=10)
     axes.spines[:].set_visible(False)
-    axes.set_title("a line a setting; of scores (bold) the better end is on top", fontsize=10, color=INK, loc="left")
+    axes.set_title(
+        "one line per setting; the better end of the scores (bold) is on top", fontsize=10, color=INK, loc="left"
+    )
 
 
 def _draw_colours(axes: Axes, coordinate: Coordinate, known: Scale) -> None:

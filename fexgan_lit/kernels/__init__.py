@@ -61,5 +61,5 @@ def _load_loops() -> ModuleType | None:
     try:
         return importlib.import_module(f"{__name__}.loops")
     except Exception as error:  # an incomplete numba or OpenMP must not end a run
-        logging.getLogger(__name__).warning("training goes on without compiled loops: %s", error)
+        logging.getLogger(__name__).warning("training continues without compiled loops: %s", error)
         return None
