@@ -17,10 +17,10 @@ class ObjMesh:
 
     Attributes:
         vertices: (V, 3) positions.
-        uv: (U, 2) texture coordinates; empty without any.
-        faces: (F, 4) vertex numbers, -1 in the fourth place of a triangle.
-        face_uv: (F, 4) numbers into `uv`; -1 where a corner has none.
-        face_material: (F,) numbers into `materials`.
+        uv: (U, 2) texture coordinates; may be empty.
+        faces: (F, 4) vertex indices, -1 in the fourth place of a triangle.
+        face_uv: (F, 4) indices into `uv`; -1 where a corner has none.
+        face_material: (F,) indices into `materials`.
         materials: names in order of first use.
     """
 
@@ -52,16 +52,16 @@ def _numbers(path: Path, rows: list[list[str]], width: int) -> NDArray[np.float3
 
 
 def read_vertices(path: Path) -> NDArray[np.float32]:
-    """(V, 3) positions of an OBJ file, without its faces.
+    """Read the positions (V, 3) of an OBJ file, without its faces.
 
     Raises:
-        UserError: the file cannot be read or a line of it is broken.
+        UserError: the file cannot be read or has an invalid line.
     """
     return _numbers(path, [words for words in _lines(path) if words[0] == "v"], 3)
 
 
 def _corner(word: str, counts: tuple[int, int]) -> tuple[int, int]:
-    """Vertex and texture number, from 0, of a corner written `v`, `v/t`, `v/t/n` or `v//n`; -1 is no texture."""
+    """Return vertex and texture index, from 0, of a corner written `v`, `v/t`, `v/t/n` or `v//n`; -1 is no texture."""
     parts = [int(part) if part else 0 for part in word.split("/")[:2]]
     v, t = parts[0], parts[1] if len(parts) > 1 else 0
     if v == 0 or abs(v) > counts[0] or abs(t) > counts[1]:
@@ -73,7 +73,7 @@ def read_obj(path: Path) -> ObjMesh:
     """Read triangles and quads with texture coordinates and material names.
 
     Raises:
-        UserError: the file cannot be read, a line is broken, or a face has other than three or four corners.
+        UserError: the file cannot be read, a line is invalid, or a face has other than three or four corners.
     """
     rows = _lines(path)
     vertices = _numbers(path, [row for row in rows if row[0] == "v"], 3)
