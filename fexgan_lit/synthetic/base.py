@@ -318,4 +318,4 @@ def _check(studio: Studio) -> None:
     if studio.exact is not None and not 0 <= studio.exact <= 1:
         wrong.append(f"exact: found {studio.exact!r}, expected a strength in 0..1 or None.")
     if wrong:
-        raise UserError("The studio cannot be set up. " + " ".join(wrong))
+        raise UserError("The studio has invalid settings. " + " ".join(wrong))

@@ -104,7 +104,7 @@ def checked(arrays: dict[str, NDArray[Any]], origin: Path) -> FaceModel:
     if not wrong:
         wrong = _out_of_range(arrays)
     if wrong:
-        raise UserError(f"dataset.facekit: {origin} is not a whole ICT-FaceKit model: {'; '.join(wrong)}. {_WHERE}")
+        raise UserError(f"dataset.facekit: {origin} is not a complete ICT-FaceKit model: {'; '.join(wrong)}. {_WHERE}")
     return FaceModel(**{field.name: arrays[field.name] for field in fields(FaceModel)})
 
 
@@ -140,7 +140,7 @@ def model_files(path: Path) -> tuple[Path, ...]:
         raise UserError(f"dataset.facekit: {path} does not exist. {_WHERE}")
     folder = next((f for f in (path / "FaceXModel", path) if (f / "generic_neutral_mesh.obj").is_file()), None)
     if folder is None:
-        raise UserError(f"dataset.facekit: {path} holds no FaceXModel/generic_neutral_mesh.obj. {_WHERE}")
+        raise UserError(f"dataset.facekit: {path} does not contain FaceXModel/generic_neutral_mesh.obj. {_WHERE}")
     identities = [folder / f"identity{k:03d}.obj" for k in range(IDENTITY_MODES)]
     missing = [file.name for file in identities if not file.is_file()]
     if missing:
@@ -174,8 +174,8 @@ def _offsets(mean: NDArray[np.float32], files: tuple[Path, ...]) -> NDArray[np.f
         vertices = read_vertices(file)
         if vertices.shape != mean.shape:
             raise UserError(
-                f"dataset.facekit: {file} has {len(vertices)} vertices, the neutral mesh {len(mean)}; all files must "
-                f"come from one release. {_WHERE}"
+                f"dataset.facekit: {file} has {len(vertices)} vertices, the neutral mesh has {len(mean)}; all files "
+                f"must come from one release. {_WHERE}"
             )
         out[k] = vertices - mean
     return out

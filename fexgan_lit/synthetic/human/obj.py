@@ -44,10 +44,10 @@ def _numbers(path: Path, rows: list[list[str]], width: int) -> NDArray[np.float3
     try:
         values = np.array([row[1 : 1 + width] for row in rows], dtype=np.float32)
     except ValueError as error:
-        raise UserError(f"dataset.facekit: {path} holds a line that is not {width} numbers; fetch it anew.") from error
+        raise UserError(f"dataset.facekit: {path} has a line without {width} numbers; download it again.") from error
     values = values.reshape(-1, width)  # also (0, width) of an empty list
     if not np.isfinite(values).all():
-        raise UserError(f"dataset.facekit: {path} holds numbers that are not finite; fetch it anew.")
+        raise UserError(f"dataset.facekit: {path} has numbers that are not finite; download it again.")
     return values
 
 
@@ -65,7 +65,7 @@ def _corner(word: str, counts: tuple[int, int]) -> tuple[int, int]:
     parts = [int(part) if part else 0 for part in word.split("/")[:2]]
     v, t = parts[0], parts[1] if len(parts) > 1 else 0
     if v == 0 or abs(v) > counts[0] or abs(t) > counts[1]:
-        raise ValueError(f"corner {word} points nowhere")
+        raise ValueError(f"corner {word} has an index out of range")
     return (v - 1 if v > 0 else v + counts[0]), (t - 1 if t > 0 else t + counts[1] if t < 0 else -1)
 
 
@@ -96,5 +96,5 @@ def _face(path: Path, row: list[str], counts: tuple[int, int]) -> list[tuple[int
         if len(corners) not in (3, 4):
             raise ValueError(f"{len(corners)} corners, expected 3 or 4")
     except ValueError as error:
-        raise UserError(f"dataset.facekit: {path} has a broken face '{' '.join(row)}' ({error}).") from error
+        raise UserError(f"dataset.facekit: {path} has an invalid face '{' '.join(row)}' ({error}).") from error
     return corners + [(-1, -1)] * (4 - len(corners))
