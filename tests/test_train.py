@@ -145,7 +145,7 @@ def test_training_on_frames_from_disk_and_empty_validation_is_said(tmp_path):
         "model=fexgan_meta", "metrics.judge=true",
     )  # fmt: skip
     assert "no validation set" in done.stdout
-    assert "No validation frames" in (newest_run(tmp_path) / "report.md").read_text()
+    assert "no validation frames" in (newest_run(tmp_path) / "report.md").read_text()
 
 
 def test_a_run_does_not_go_on_with_other_data(tmp_path):

@@ -34,7 +34,7 @@ def test_the_run_says_what_is_absent_and_measures_the_rest(finished):
     run, printed = finished
     report = (run / "report.md").read_text()
     for text in (printed, report):
-        assert "no true frame to compare with" in text
+        assert "no real target frames to compare with" in text
         assert "there and back: SSIM" in text
         assert "no affects" in text
         assert "random frames of anyone" in text

@@ -1,4 +1,4 @@
-"""Adam for a generator and its discriminator, as every system here trains them."""
+"""Adam for a generator and its discriminator, as all systems here use it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def dual_adam(
     generator: nn.Module, discriminator: nn.Module, settings: DualOptimizerSettings, fused: bool,
     adam: type[Adam] = Adam,
 ) -> list[Optimizer]:  # fmt: skip
-    """Adam for the generator, Adam for the discriminator; `fused` where the device has the fused kernel."""
+    """Return Adam for the generator and Adam for the discriminator; `fused` if the device has the fused kernel."""
     betas = (settings.beta1, settings.beta2)
     return [
         adam(generator.parameters(), settings.lr, betas, fused=fused),
@@ -53,11 +53,10 @@ def dual_adam(
 
 
 def lay_out_like(networks: nn.Module, optimizer_states: Sequence[dict[str, Any]]) -> None:
-    """Give the moments of saved optimizers the memory format that the weights of `networks` have now, in place.
+    """Convert the moments of saved optimizers, in place, to the memory format of the weights of `networks`.
 
-    Fused Adam walks over weights, gradients and moments as they lie in memory without comparing their strides. A run
-    saved with `trainer.channels_last` and resumed without it (or the other way round) would get the moments of other
-    weights.
+    Fused Adam reads weights, gradients and moments in memory order and does not compare their strides. Without the
+    conversion, a run saved with `trainer.channels_last` and resumed without it (or vice versa) would mix up moments.
     """
     kernels = [parameter for parameter in networks.parameters() if parameter.ndim == 4]
     last = any(not kernel.is_contiguous() for kernel in kernels)
@@ -69,7 +68,7 @@ def lay_out_like(networks: nn.Module, optimizer_states: Sequence[dict[str, Any]]
 
 
 def plain_groups(states: list[dict[str, Any]]) -> None:
-    """Make saved states of optimizers what they would be without recordings, in place: any run can go on with them."""
+    """Remove what CUDA graphs changed in saved optimizer states, in place, so that any run can load them."""
     for state in states:
         for group in state["param_groups"]:
             group["lr"] = float(group["lr"])

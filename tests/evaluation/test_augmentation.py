@@ -320,7 +320,7 @@ def test_options_that_cannot_be_used(asked, words):
 def test_the_plot_wants_a_value_for_every_multiple():
     picture = figures.accuracy_curves((0, 1), {"a": np.array([[0.5, 0.6]]), "b": np.array([[0.5, 0.4], [0.6, 0.7]])})
     assert picture.mode == "RGB"
-    with pytest.raises(ValueError, match="one run at least"):
+    with pytest.raises(ValueError, match="at least one run"):
         figures.accuracy_curves((0, 1), {})
     with pytest.raises(ValueError, match="must be"):
         figures.accuracy_curves((0, 1), {"a": np.zeros((2, 3))})

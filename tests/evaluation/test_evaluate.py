@@ -168,7 +168,7 @@ def test_a_configuration_that_names_foreign_code_is_refused(runs, tmp_path):
 def test_a_checkpoint_that_is_none_is_refused(runs, tmp_path):
     fake = runs[0] / "checkpoints" / "fake.ckpt"
     fake.write_bytes(b"nothing")
-    with pytest.raises(UserError, match=r"fake\.ckpt is no checkpoint"):
+    with pytest.raises(UserError, match=r"fake\.ckpt is not a training checkpoint"):
         open_methods(EvaluationSettings(run=str(fake)), lambda *_: None)
 
 

@@ -79,7 +79,7 @@ def test_affects_can_be_mixed(generate, runs):
 
 
 REFUSED = {
-    "units of a run that reads affects": ("fexgan", "end={AU12: 1}", "fexgan reads affects; the wanted expression"),
+    "units of a run that reads affects": ("fexgan", "end={AU12: 1}", "fexgan reads affects; the target expression"),
     "no end": ("fexgan", "steps=3", "end= is missing"),
     "one step": ("fexgan", "steps=1", "steps=1: expected 2 or more"),
     "misspelt affect": ("fexgan", "end=joi", "Did you mean 'joy'?"),

@@ -1,4 +1,4 @@
-"""Every choice FExGAN and FExGAN-Meta leave open, with the preset each default comes from."""
+"""Options of FExGAN and FExGAN-Meta; each default comes from a preset."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from fexgan_lit.data.config import IMAGE_SIZES
 from fexgan_lit.utils.options import Options, option
 
-#: What papers and published networks say where they disagree. `code` is checkable against the released weights.
-#: paper_s1 is the FExGAN text (2201.09061), paper_s0 the FExGAN-Meta text (2203.05975).
+#: Values on which papers and published networks disagree. `code` can be checked against the released weights.
+#: paper_s1 is the text of FExGAN (2201.09061), paper_s0 the text of FExGAN-Meta (2203.05975).
 PRESETS: dict[str, dict[str, str]] = {
     "code": {"encoder_activation": "leaky_relu", "decoder_activation": "relu", "discriminator_activation": "leaky_relu",
              "sigma": "log_sigma", "lambda_mode": "one", "kl_reduction": "mean", "l1_reduction": "mean"},
@@ -26,7 +26,7 @@ ACTIVATIONS = ("leaky_relu", "relu", "linear")
 
 
 def fill_nulls(settings: Any, values: Mapping[str, str]) -> None:
-    """Give every field of the dataclass `settings` that is null its value of `values`, if there is one."""
+    """Set every null field of the dataclass `settings` to its value in `values`, if there is one."""
     for field in fields(settings):
         if getattr(settings, field.name) is None and field.name in values:
             setattr(settings, field.name, values[field.name])

@@ -1,4 +1,4 @@
-"""What can be chosen of GANimation; the defaults are the published values."""
+"""Options of GANimation; the defaults are the published values."""
 
 from __future__ import annotations
 

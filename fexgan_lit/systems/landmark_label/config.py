@@ -1,4 +1,4 @@
-"""Every choice the paper leaves open, with the reading that is the default."""
+"""Options of the networks, including every choice that the paper leaves open."""
 
 from __future__ import annotations
 

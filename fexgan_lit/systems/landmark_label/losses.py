@@ -33,7 +33,7 @@ class LandmarkLabelLossSettings(Options):
 
 
 def adversarial_loss(image_on_fake: Tensor, geometry_on_fake: Tensor) -> Loss:
-    """Equation 4 for the generator, not saturating: -log D(fake), averaged over the two discriminators.
+    """Return the non-saturating equation 4 for the generator: -log D(fake), averaged over the two discriminators.
 
     Both arguments are patch logits (B, 1, p, p) of the generated images.
     """
@@ -45,23 +45,23 @@ def adversarial_loss(image_on_fake: Tensor, geometry_on_fake: Tensor) -> Loss:
 
 
 def discriminator_loss(on_real: Tensor, on_fake: Tensor) -> Tensor:
-    """Equation 4 for one discriminator: -log D(real) - log(1 - D(fake)), means over patches and batch."""
+    """Return equation 4 for one discriminator: -log D(real) - log(1 - D(fake)), averaged over patches and batch."""
     return binary_cross_entropy(on_real, real=True) + binary_cross_entropy(on_fake, real=False)
 
 
 def pixel_loss(generated: Tensor, wanted: Tensor, channels: str = "sum") -> Tensor:
-    """Equation 5: 1 / (H W) sum |P^ - P| of images (B, 3, H, W), mean over the batch.
+    """Return equation 5: 1 / (H W) sum |P^ - P| of images (B, 3, H, W), averaged over the batch.
 
-    `channels` = `mean` divides by the three colours as well.
+    `channels="mean"` also divides by the three colours.
     """
     return absolute_difference(generated, wanted) * (generated.shape[1] if channels == "sum" else 1)
 
 
 def perceptual_loss(generated: Tensor, wanted: Tensor) -> Tensor:
-    """Equation 6: 1 / (W_l H_l C_l) sum |phi(P^) - phi(P)| of feature maps (B, C_l, H_l, W_l), mean over the batch."""
+    """Return equation 6: 1 / (W_l H_l C_l) sum |phi(P^) - phi(P)| of features (B, C_l, H_l, W_l), mean over B."""
     return absolute_difference(generated, wanted)
 
 
 def generator_loss(adversarial: Tensor, perceptual: Tensor, pixel: Tensor, w: LandmarkLabelLossSettings) -> Tensor:
-    """Equation 7: the weighted sum of equations 4, 6 and 5."""
+    """Return equation 7: the weighted sum of equations 4, 6 and 5."""
     return w.adversarial * adversarial + w.perceptual * perceptual + w.pixel * pixel

@@ -1,4 +1,4 @@
-"""What can be chosen of StarGAN; the defaults are the published values."""
+"""Options of StarGAN; the defaults are the published values."""
 
 from __future__ import annotations
 
