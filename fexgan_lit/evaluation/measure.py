@@ -1,4 +1,4 @@
-"""What the answers of one method are worth: values pair by pair, numbers of the whole set."""
+"""Score one method: metrics per pair and metrics of the whole test set."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class MetricModels:
-    """What measures, made once for all methods.
+    """The networks and reference features that the metrics use, loaded once for all methods.
 
     Attributes:
-        judges: of affect, geometry and identity.
-        extractors: of features for distances between distributions, by name.
-        lpips: or why there is none.
-        real: features (n, F) of the true frames of the split, by extractor.
-        sources: embeddings of the untouched sources, or None where nobody can tell people apart.
-        seed: of subsets and shuffles.
+        judges: the judges of affect, geometry and identity.
+        extractors: feature extractors for distances between distributions, by name.
+        lpips: the LPIPS network, or the reason why it is unavailable.
+        real: features (n, F) of the real images of the split, by extractor.
+        sources: identity embeddings of the sources; None without an identity judge.
+        seed: seed of subsets and shuffles.
     """
 
     judges: JudgePanel
@@ -57,7 +57,7 @@ class MetricModels:
     seed: int
 
     def suite(self, where: str) -> MetricSuite:
-        """A fresh suite for one method."""
+        """Return a new metric suite for one method; `where` names the pairs in the recipes."""
         groups: list[MetricGroup] = [
             PixelMetrics(multiscale=True, lpips=self.lpips),
             JudgeMetrics(self.judges.affect, f1=True),
@@ -72,10 +72,10 @@ class MetricModels:
 
 
 def make_metric_models(test_set: TestSet, settings: EvaluationSettings, stage: Stages) -> MetricModels:
-    """Train or find the judges, look for weights, and read the true frames once.
+    """Train or load the judges, load pretrained weights and compute the features of the real images.
 
     Raises:
-        UserError: weights or judges that were named cannot be used.
+        UserError: weights or judges that the settings name cannot be used.
     """
     from fexgan_lit.metrics.distributions import real_features
     from fexgan_lit.metrics.extractors import JudgeExtractor, make_inception
@@ -111,7 +111,7 @@ def make_metric_models(test_set: TestSet, settings: EvaluationSettings, stage: S
 
 
 def judge_bench(test_set: TestSet, asked: MetricSettings, stage: Stages) -> JudgePanel:
-    """Every judge the data allow; the user's own take their places."""
+    """Load or train every judge that the data allow; judges supplied by the user replace them."""
     from fexgan_lit.metrics.judges.panel import load_or_train_judges, load_own_judges
     from fexgan_lit.utils.cache import cache_root
 
@@ -131,18 +131,19 @@ def judge_bench(test_set: TestSet, asked: MetricSettings, stage: Stages) -> Judg
 
 @dataclass
 class Scores:
-    """Everything measured of one method.
+    """All metrics of one method.
 
     Attributes:
-        name: of the method.
-        columns: values pair by pair, (N,).
-        numbers: metrics of the whole set.
-        recipes: by metric.
-        notes: by subject.
-        confusion: (K, K) counts, row the asked affect, column the judge's verdict; None without a judge.
-        embeddings: of the generated faces, (N, E), and who they should show, (N,); None without an identity judge.
-        run: folder of the run, or None for ceiling and floor.
-        seed: of the run.
+        name: name of the method.
+        columns: values per pair, (N,), by metric.
+        numbers: metrics of the whole test set, by name.
+        recipes: how each metric was computed, by metric.
+        notes: remarks, by subject.
+        confusion: (K, K) counts, rows are target affects, columns the judge's predictions; None without a judge.
+        embeddings: identity embeddings of the generated images, (N, E), and the identity labels, (N,); None without an
+            identity judge.
+        run: the run folder; None for ceiling and floor.
+        seed: seed of the run.
     """
 
     name: str
@@ -156,14 +157,14 @@ class Scores:
     seed: int | None = None
 
     def value(self, metric: str) -> float | None:
-        """The metric as one number; None where it was not measured."""
+        """Return a metric of the whole set, or the mean over the pairs; None if it was not measured."""
         if metric in self.columns:
             known = self.columns[metric][~np.isnan(self.columns[metric])]
             return float(known.mean()) if len(known) else None
         return self.numbers.get(metric)
 
     def metrics(self) -> dict[str, float]:
-        """All of them."""
+        """Return all measured metrics by name."""
         found = {name: self.value(name) for name in (*self.columns, *self.numbers)}
         return {name: value for name, value in found.items() if value is not None}
 
@@ -175,10 +176,10 @@ def score(
     suite: MetricSuite,
     progress: Callable[[int], None] | None = None,
 ) -> Scores:
-    """Let a method answer every batch and measure it.
+    """Generate the images of every batch with a method and compute all metrics.
 
     Raises:
-        UserError: its faces have values that are not finite, or there is no pair.
+        UserError: a generated image has values that are not finite, or there is no pair.
     """
     device = method.system.device if isinstance(method, Trained) else torch.device("cpu")
     suite.to(device)
@@ -205,10 +206,10 @@ def score(
 
 
 def check_finite(images: Tensor, name: str) -> None:
-    """Refuse faces with values that are not finite: their mean is not finite either.
+    """Check that all images (B, 3, S, S) are finite.
 
     Raises:
-        UserError: naming how many there are.
+        UserError: some are not; the message counts them.
     """
     broken = ~images.isfinite().flatten(1).all(1)  # (B, 3, S, S) -> (B,)
     if broken.any():

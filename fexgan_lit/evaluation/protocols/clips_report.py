@@ -1,4 +1,4 @@
-"""The report of an evaluation of clips: figures with intervals over clips, every clip, strips of frames, films."""
+"""The report of `protocol=clips`: metrics with intervals over clips, a table of all clips, frame strips and films."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ if TYPE_CHECKING:
     from fexgan_lit.utils.console import Stages
 
 
-#: Frames of a strip, and of a film, at most.
+#: The most frames of a strip and of a film.
 _MOMENTS, _FILMED = 8, 60
 
 
-#: Frames a second where the data do not know.
+#: Frames per second if the data have no times.
 _UNKNOWN_RATE = Fraction(10)
 
 
 def clip_name(clip: Clip, frames: FrameSet) -> str:
-    """Who, which affect and which take, as in ``nora, joy, take 3``."""
+    """Return identity, affect and take of a clip, such as ``nora, joy, take 3``."""
     take = "" if frames.take is None else f", take {int(frames.take[clip.rows[0]])}"
     return f"{frames.identities[frames.identity[clip.rows[0]]]}, {frames.affects[affect_of(clip, frames)]}{take}"
 
 
 def affect_of(clip: Clip, frames: FrameSet) -> int:
-    """What a take is of: the affect of its first frame that is not neutral, as filmed takes begin so; else neutral."""
+    """Return the affect of the first non-neutral frame, since takes begin neutral; neutral if there is none."""
     neutral = frames.affects.index("neutral") if "neutral" in frames.affects else -1
     shown = frames.affect[clip.rows]
     other = shown[shown != neutral]
@@ -60,7 +60,7 @@ def draw_clips(
     findings: Findings, methods: Sequence[Trained], clips: Sequence[Clip], test_set: TestSet,
     settings: EvaluationSettings,
 ) -> None:  # fmt: skip
-    """Put the strips and the standings into `findings`."""
+    """Add the strips, the film and the standings figure to `findings`."""
     firsts = list({method.name: method for method in reversed(methods)}.values())[::-1]
     count = max(1, settings.shown // (1 + len(firsts)))
     shown = shown_clips(clips, test_set.frames, count, settings.seed)
@@ -80,7 +80,7 @@ def draw_clips(
 
 
 def shown_clips(clips: Sequence[Clip], frames: FrameSet, count: int, seed: int) -> list[Clip]:
-    """`count` clips at random, as many affects and people among them as can be; neutral takes come last."""
+    """Choose `count` random clips that cover many affects and identities; neutral takes come last."""
     affect = [affect_of(clip, frames) for clip in clips]
     person = [int(frames.identity[clip.rows[0]]) for clip in clips]
     dull = [frames.affects[k] == "neutral" for k in affect]
@@ -94,13 +94,13 @@ def shown_clips(clips: Sequence[Clip], frames: FrameSet, count: int, seed: int) 
 
 
 class Strips(NamedTuple):
-    """Some clips at even distances in time, by everyone.
+    """Evenly spaced frames of some clips, real and generated.
 
     Attributes:
         sources: (C, 3, S, S) in [-1, 1].
-        frames: (C, M, T, 3, S, S) in [-1, 1]; the first of the M makers is the truth.
-        clips: C names.
-        makers: M names.
+        frames: (C, M, T, 3, S, S) in [-1, 1]; the first of the M methods is the real clip.
+        clips: names of the C clips.
+        makers: names of the M methods.
     """
 
     sources: Tensor
@@ -112,7 +112,7 @@ class Strips(NamedTuple):
     def of(
         cls, systems: Sequence[Trained], clips: Sequence[Clip], test_set: TestSet, strength: str, moments: int
     ) -> Strips:  # fmt: skip
-        """Let everyone make `moments` frames of every clip; shorter takes show a frame more than once."""
+        """Generate `moments` frames of every clip with every system; shorter takes repeat frames."""
         frames = test_set.frames
         chosen = [Clip(c.source, c.rows[np.rint(np.linspace(0, len(c.rows) - 1, moments)).astype(int)]) for c in clips]
         batches = list(FixedPairLoader(frames, pairs_of(chosen), test_set.batch_size, test_set.image_size))
@@ -126,14 +126,14 @@ class Strips(NamedTuple):
 
 
 def strip_sheet(strips: Strips) -> Image.Image:
-    """The true frames above what each system makes, time from left to right."""
+    """Draw the real frames above those of each system, time from left to right."""
     moments = strips.frames.shape[2]
     labels = [f"{100 * i / (moments - 1):.0f}%" for i in range(moments)]
     return figures.clip_strips(strips.sources, strips.frames, strips.clips, strips.makers, labels)
 
 
 def strip_film(strips: Strips) -> np.ndarray:
-    """The same side by side and moving, (T, H, W, 3) uint8 RGB: a row a clip, a column a maker."""
+    """Return the strips as a film, (T, H, W, 3) uint8 RGB, with a row per clip and a column per method."""
     pages = [
         figures.complex_grid(
             strips.sources, strips.frames[:, :, t], strips.clips, strips.makers, reference_label="source"
@@ -144,7 +144,7 @@ def strip_film(strips: Strips) -> np.ndarray:
 
 
 def film_rate(clips: Sequence[Clip], frames: FrameSet, moments: int) -> Fraction:
-    """Frames a second at which `moments` frames last as long as the true takes do on average, else 10."""
+    """Return the frame rate at which `moments` frames last as long as the real takes on average; 10 without times."""
     if frames.time_s is None:
         return _UNKNOWN_RATE
     seconds = float(np.mean([frames.time_s[clip.rows[-1]] - frames.time_s[clip.rows[0]] for clip in clips]))
@@ -154,7 +154,7 @@ def film_rate(clips: Sequence[Clip], frames: FrameSet, moments: int) -> Fraction
 def find_clips(
     methods: Sequence[Trained], test_set: TestSet, settings: EvaluationSettings, command: str, stage: Stages
 ) -> Findings:
-    """Let everyone make the clips of the split and put them side by side."""
+    """Generate the clips of the split with every system, score and compare them."""
     clips, single = clips_of(test_set.frames, settings.clips.most, settings.seed)
     judges = judge_bench(test_set, settings.metrics, stage).to(settings.device)
     scores = score_clips(methods, clips, test_set, judges, settings, stage)
@@ -176,7 +176,7 @@ def find_clips(
     )
     findings.warnings = [*judges.warnings(), *torn_takes(test_set)]
     findings.tables.append(clips_reference())
-    moving = [row for row in rows if row.name != FLOOR]  # its distances are 0 everywhere
+    moving = [row for row in rows if row.name != FLOOR]  # all its distances are 0
     findings.breakdowns += [_by_affect(row, clips, test_set.frames) for row in moving]
     findings.breakdowns.append(every_clip(moving, clips, test_set.frames))
     stage("drawing")
@@ -188,7 +188,7 @@ def score_clips(
     methods: Sequence[Trained], clips: Sequence[Clip], test_set: TestSet, judges: JudgePanel,
     settings: EvaluationSettings, stage: Stages,
 ) -> list[Scores]:  # fmt: skip
-    """The real images, the copied sources, then every run."""
+    """Score the real images, the unchanged sources, then every run."""
     from fexgan_lit.metrics.judges.identity import embed_rows
 
     frames, size = test_set.frames, test_set.image_size
@@ -205,7 +205,7 @@ def score_clips(
 
 
 def every_clip(rows: Sequence[Row], clips: Sequence[Clip], frames: FrameSet) -> TextTable:
-    """ACD and ACD-I of every clip for everyone, a line a clip."""
+    """Build a table of ACD and ACD-I for every clip and method."""
     shown = ("acd", "acd_i")
     header = ("clip", "frames", *(f"{row.name}, {metric_info(metric).arrow}" for row in rows for metric in shown))
     lines = [
@@ -259,7 +259,7 @@ def _notes(
 
 
 def torn_takes(test_set: TestSet) -> list[str]:
-    """A warning where the split holds parts of takes."""
+    """Return a warning if the split holds parts of takes."""
     if test_set.data.config.split != "frame" or test_set.data.val is None:
         return []
     return [

@@ -1,4 +1,4 @@
-"""The report of a sweep: report.md with figures, table.csv, settings.csv, and the same on the terminal."""
+"""Write the report of a sweep: report.md with figures, table.csv and settings.csv; print its tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-#: A folder, a file and an option of a group at once, on every system.
+#: Names that are valid as folder, file and config group option on every operating system.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -33,7 +33,7 @@ _NEEDS_PUBLISH = ("title", "question", "learnt")
 
 @dataclass
 class ReportSettings:
-    """What is reported, and where a record goes; `conf/report.yaml` explains each field."""
+    """The options of `report`; `conf/report.yaml` explains each field."""
 
     sweep_dir: str | None = None
     run: str | None = None
@@ -47,7 +47,7 @@ class ReportSettings:
     overwrite: bool = False
 
     def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
+        """Return a sentence for every invalid value, with what was expected."""
         found = []
         if (self.sweep_dir is None) == (self.run is None):
             which = "neither is given" if self.run is None else f"sweep={self.sweep_dir} and run={self.run}"
@@ -69,20 +69,20 @@ class ReportSettings:
 
 
 def report_settings(cfg: DictConfig) -> ReportSettings:
-    """The typed options.
+    """Convert the configuration to typed options.
 
     Raises:
-        UserError: one message with every value that cannot be used.
+        UserError: some values are invalid; the message lists them all.
     """
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
     return checked_options(ReportSettings, tree, "report")
 
 
-#: What the report leaves beside figures/.
+#: Files of the report, besides figures/.
 FILES = ("report.md", "table.csv", "settings.csv")
 
 
-#: Runs that are not finished and named on the terminal; report.md names all.
+#: The most unfinished runs listed on the terminal; report.md lists all.
 _PRINTED = 12
 
 
@@ -90,12 +90,12 @@ def write_sweep_report(folder: Path, console: Console, by: str | None = None) ->
     """Write report.md, table.csv, settings.csv and figures/ into a sweep folder, and print the tables.
 
     Args:
-        folder: of the sweep.
+        folder: folder of the sweep.
         console: the terminal.
-        by: final number the settings are put in order of; None for the usual.
+        by: final metric that ranks the settings; None takes the default.
 
     Raises:
-        UserError: it is no sweep, none of its runs is finished, or they have no number `by`.
+        UserError: `folder` is not a sweep, no run is finished, or no finished run has the metric `by`.
     """
     findings = find_sweep(folder, by)
     folder = findings.sweep.folder
@@ -114,7 +114,7 @@ def write_sweep_report(folder: Path, console: Console, by: str | None = None) ->
 
 
 def report_text(findings: SweepFindings, pictures: Mapping[str, Image.Image], missing: Sequence[str]) -> str:
-    """report.md."""
+    """Return the text of report.md."""
     axes = effects_table(findings)
     every_run = (
         "How each number was made stands in `report.md` of every run; all numbers in [table.csv](table.csv), a row a "
@@ -138,7 +138,7 @@ def _listed(lines: Sequence[str]) -> str:
 
 
 def facts(findings: SweepFindings) -> list[str]:
-    """What was run, where and for how long."""
+    """Return command, counts, duration, machines and versions of a sweep, one line each."""
     sweep = findings.sweep
     results = [run.result for run in sweep.runs if run.result is not None]
     machines = list(dict.fromkeys(result.machine for result in results if result.machine))
@@ -154,7 +154,7 @@ def facts(findings: SweepFindings) -> list[str]:
 
 
 def not_finished(findings: SweepFindings) -> list[str]:
-    """The section of report.md that names every run that does not count; nothing where there is none."""
+    """Return the section of report.md that lists every unfinished run; empty if there is none."""
     if not findings.unfinished:
         return []
     lines = [unfinished_line(run) for run in findings.unfinished]
@@ -162,7 +162,7 @@ def not_finished(findings: SweepFindings) -> list[str]:
 
 
 def print_report(findings: SweepFindings, missing: Sequence[str], console: Console) -> None:
-    """The tables, how sure they are, what is not finished, and where the files lie."""
+    """Print the tables, the significance of the order, the unfinished runs and the file paths."""
     folder = findings.sweep.folder
     for fact in facts(findings):
         console.print(f"  {fact.replace('`', '')}", markup=False, soft_wrap=True)

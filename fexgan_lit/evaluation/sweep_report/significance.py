@@ -1,4 +1,4 @@
-"""How sure an order of settings is: differences between runs of the same seed, with their intervals."""
+"""Significance of the order of settings: differences between runs of the same seed, with intervals."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fexgan_lit.metrics.statistics import CONFIDENCE, Interval, _quantile, stude
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How far a setting is ahead of another in one measure.
+    """How far one setting is ahead of another in one metric.
 
     Attributes:
-        ahead: mean of the one less mean of the other, positive where the first is better.
-        interval: of that difference, over the seeds; None where they cannot give one.
-        paired: whether both were run with the same seeds, so that what a seed does to both cancels.
+        ahead: difference of the means, positive if the first setting is better.
+        interval: interval of that difference over the seeds; None with too few seeds.
+        paired: whether the settings share seeds, so that the effect of a seed on both cancels.
     """
 
     ahead: float
@@ -28,12 +28,12 @@ class PairedDifference:
 
     @property
     def settled(self) -> bool:
-        """Whether the sign of the difference is."""
+        """Whether the sign of the difference is settled."""
         return self.interval is not None and self.interval.excludes_zero
 
 
 def lead(first: Setting, second: Setting, by: MetricInfo) -> PairedDifference:
-    """How far `first` is ahead of `second`: paired by the seeds both have, else by Welch's interval."""
+    """Return how far `first` is ahead of `second`: paired by shared seeds, or else with Welch's interval."""
     a, b = (setting.figures[by.name] for setting in (first, second))
     ahead = by.sign * (a.mean - b.mean)
     shared = [seed for seed in a.by_seed if seed in b.by_seed]
@@ -46,7 +46,7 @@ def lead(first: Setting, second: Setting, by: MetricInfo) -> PairedDifference:
 
 
 def _welch(a: Sequence[float], b: Sequence[float], sign: int) -> Interval:
-    """Difference of two means of unequal deviations, with the degrees of freedom of Welch and Satterthwaite."""
+    """Return Welch's interval of the difference of two means, with Satterthwaite's degrees of freedom."""
     parts = [float(np.var(values, ddof=1)) / len(values) for values in (a, b)]
     error = sum(parts) ** 0.5
     mean = sign * float(np.mean(a) - np.mean(b))
@@ -56,7 +56,7 @@ def _welch(a: Sequence[float], b: Sequence[float], sign: int) -> Interval:
 
 
 def deviation_between_seeds(settings: Sequence[Setting], by: MetricInfo) -> float | None:
-    """The deviation pooled over all settings with two seeds or more; None where there is none."""
+    """Return the deviation pooled over all settings with two seeds or more; None if there is no such setting."""
     figures = [setting.figures[by.name] for setting in settings if by.name in setting.figures]
     parts = [(len(f.by_seed) - 1, f.deviation**2) for f in figures if f.deviation is not None]
     freedom = sum(n for n, _ in parts)
@@ -64,7 +64,7 @@ def deviation_between_seeds(settings: Sequence[Setting], by: MetricInfo) -> floa
 
 
 def significance(settings: Sequence[Setting], by: MetricInfo) -> list[str]:
-    """How sure it is that the first of `settings`, best first, is the best, in sentences."""
+    """Describe in sentences how sure it is that the first of `settings` (best first) is the best."""
     known = [setting for setting in settings if by.name in setting.figures]
     if len(known) < 2:
         return ["One setting only: nothing to compare."]
