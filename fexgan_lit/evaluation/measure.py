@@ -90,20 +90,20 @@ def make_metric_models(test_set: TestSet, settings: EvaluationSettings, stage: S
     extractors["judge"] = (
         JudgeExtractor(judges.affect.net)
         if isinstance(judges.affect, Judge)
-        else Unavailable("metrics.affect_judge is a network of your own, whose features are not known")
+        else Unavailable("metrics.affect_judge is a user-supplied network, whose features are not known")
     )
     lpips = make_lpips(asked.lpips_net, asked.lpips_backbone, asked.lpips_heads)
     real = {
         name: real_features(
             extractor.to(settings.device), test_set.frames, test_set.data.target_rows(test_set.frames),
             test_set.image_size, cache, f"{test_set.data.key}/{test_set.split}",
-            stage(f"reading true frames with {name}"),
+            stage(f"computing {name} features of the true frames"),
         )
         for name, extractor in extractors.items() if not isinstance(extractor, Unavailable)
     }  # fmt: skip
     sources = None
     if judges.identity is not None:
-        stage("embedding true frames")
+        stage("computing identity embeddings of the true frames")
         sources = SourceEmbeddings.of(judges.identity, test_set.frames, test_set.image_size)
     if not isinstance(lpips, Unavailable):
         lpips.to(settings.device)
@@ -120,7 +120,7 @@ def judge_bench(test_set: TestSet, asked: MetricSettings, stage: Stages) -> Judg
 
     def told(name: str, done: int, total: int) -> None:
         if running.get("name") != name:
-            running.update(name=name, progress=stage(f"training the judge of {name}"))
+            running.update(name=name, progress=stage(f"training the {name} judge"))
         running["progress"](done, total)  # type: ignore[operator]
 
     return load_or_train_judges(
@@ -193,7 +193,7 @@ def score(
         if progress is not None:
             progress(len(batch))
     if not suite.n:
-        raise UserError("there is nothing to measure: no image was generated; is the split empty?")
+        raise UserError("no image was generated, so there is nothing to measure. Check that the split is not empty.")
     columns = {name: column.double().numpy() for name, column in suite.per_pair().items()}
     made = Scores(method.name, columns, suite.numbers(), suite.recipes(), suite.notes())
     confusion = suite.confusion()
@@ -214,7 +214,7 @@ def check_finite(images: Tensor, name: str) -> None:
     broken = ~images.isfinite().flatten(1).all(1)  # (B, 3, S, S) -> (B,)
     if broken.any():
         raise UserError(
-            f"{name}: {int(broken.sum())} of {len(images)} faces in a batch hold values that are no finite numbers, so "
-            "nothing can be measured. The training of this run diverged; take an earlier checkpoint "
+            f"{name}: {int(broken.sum())} of {len(images)} generated images in a batch have values that are not "
+            "finite, so they cannot be measured. The training of this run diverged. Use an earlier checkpoint "
             "(run=RUN_DIR/checkpoints/best.ckpt) or train again with a lower optimizer.lr."
         )

@@ -68,7 +68,7 @@ class Findings:
     recipes: dict[str, str]
     notes: dict[str, str]
     seed: int
-    reading: str = f"{CONFIDENCE:.0%} intervals over the pairs in brackets; ± is the deviation between seeds."
+    reading: str = f"In brackets: {CONFIDENCE:.0%} intervals over the pairs. ± is the standard deviation between seeds."
     pictures: dict[str, Image.Image] = field(default_factory=dict)
     films: dict[str, tuple[np.ndarray, Fraction]] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
@@ -146,7 +146,7 @@ class Findings:
             *(f"- {line}" for line in self.judges),
             "",
             *(table.markdown() for table in self.all_tables()),
-            *(["## What to know\n", *notes, ""] if notes else []),
+            *(["## Notes\n", *notes, ""] if notes else []),
             *pictures,
             "## How each number was made\n",
             *recipes,

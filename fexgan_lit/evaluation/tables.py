@@ -88,7 +88,7 @@ def differences_table(found: Sequence[Difference], metrics: Sequence[str]) -> Te
             text = ABSENT if interval is None else f"{interval.mean:+.{digits}f}"
             cells.append(text if interval is None or interval.excludes_zero else f"({text})")
         body.append((f"{first} - {second}", *cells))
-    note = "Differences on the same pairs; in brackets where the 95% interval holds zero."
+    note = "Mean differences on the same pairs; in brackets if the 95% interval contains zero."
     return TextTable("Paired differences", ("", *(metric_info(m).arrow for m in metrics)), tuple(body), 0, (note,))
 
 
@@ -135,7 +135,7 @@ def breakdown_tables(row: Row, test_set: TestSet) -> list[TextTable]:
     """Build one table by target affect and one by identity; a note names classes without pairs."""
     frames, pairs = test_set.frames, test_set.pairs
     groups = {
-        "asked affect": (frames.affects, frames.affect[pairs.target]),
+        "target affect": (frames.affects, frames.affect[pairs.target]),
         "identity": (frames.identities, frames.identity[pairs.source]),
     }
     return [class_table(row, name, classes, index) for name, (classes, index) in groups.items()]
@@ -159,7 +159,7 @@ def class_table(row: Row, name: str, classes: Sequence[str], index: np.ndarray, 
         cells = [_mean(row.columns[metric][chosen], metric_info(metric).digits) for metric in metrics]
         rows.append((label, str(int(chosen.sum())), *cells))
     empty = [label for number, label in enumerate(classes) if not (index == number).any()]
-    notes = (f"no {counted}, so nothing to measure: {', '.join(empty)}",) if empty else ()
+    notes = (f"not measured, since there are no {counted}: {', '.join(empty)}",) if empty else ()
     header = (name, counted, *(metric_info(metric).arrow for metric in metrics))
     return TextTable(f"{row.name} by {name}", header, tuple(rows), 0, notes)
 
@@ -217,14 +217,14 @@ def reference_table() -> TextTable:
     for judge, table in (("VGG-Face", LI_TABLE6_VGG), ("Light CNN", LI_TABLE6_LIGHT)):
         for name, values in table.items():
             rows.append((f"{name}, by {judge}", "-", "-", "-", *(f"{value / 100:.4f}" for value in values)))
-    note = "Printed by Li et al. (Tables 5 and 6) on their data and splits; not to be held against ours as equals."
+    note = "Published by Li et al. (Tables 5 and 6) on their own data and splits, so not directly comparable with ours."
     return TextTable("The papers' own figures", header, tuple(rows), len(rows), (note,))
 
 
 def augmentation_reference() -> TextTable:
     """Return the accuracies with augmentation as published by Li et al. (Table 4)."""
     row = ("Li et al., Oulu-CASIA", *(f"{value / 100:.3f}" for value in LI_TABLE4.values()))
-    note = "Printed by Li et al. (Table 4); their classifier and its training are not stated."
+    note = "Published by Li et al. (Table 4), who do not describe their classifier and its training."
     return TextTable("The paper's own figures", ("", *(f"×{times}" for times in LI_TABLE4)), (row,), 1, (note,))
 
 
@@ -232,8 +232,8 @@ def clips_reference() -> TextTable:
     """Return ACD as published for MoCoGAN (Tulyakov et al., Table 1)."""
     rows = tuple((f"{name}, MUG", f"{value:.3f}") for name, value in MOCOGAN_ACD.items())
     note = (
-        "Printed by Tulyakov et al. (MoCoGAN, Table 1): clips made out of noise, by features of another recogniser "
-        "(OpenFace); the scale is another one than ours."
+        "Published by Tulyakov et al. (MoCoGAN, Table 1): clips generated from noise, measured with another face "
+        "recogniser (OpenFace), so the scale differs from ours."
     )
     return TextTable("The paper's own figures", ("", "ACD"), rows, len(rows), (note,))
 
@@ -277,9 +277,9 @@ def discriminator_table(
     K = len(judge.affects)
     header = ("", "Real binary", f"Real {K}-way", "Fake binary", f"Fake {K}-way", "Judge on the same fakes")
     notes = (
-        "The discriminator learns to name generated frames as asked (equation 6), so its own verdict on them flatters; "
-        "the judge never saw a generated frame.",
-        "Rows in italics are the papers' own figures, on their data.",
+        "The discriminator is trained to classify generated frames as their target affect (equation 6), so its own "
+        "accuracy on them is too high; the judge never saw a generated frame.",
+        "Rows in italics are the figures published in the papers, on their own data.",
     )
     return [TextTable("Discriminator accuracy (Table 1), and the judge", header, (*rows, *papers), len(papers), notes)]
 

@@ -81,21 +81,21 @@ def common_ground(methods: Sequence[Trained], settings: EvaluationSettings, prog
     check_unchanged(methods[0], data)
     if not data.has_truth:
         raise UserError(
-            f"{methods[0].loaded.folder}: {config.name} has no second frame of a person with another affect, so there "
-            "is no true frame to hold generated ones against. The report.md of the run has what can be measured "
-            "without (there and back, action units, FID where its weights are)."
+            f"{methods[0].loaded.folder}: {config.name} has only one affect per person, so there is no true frame to "
+            "compare generated ones with. The report.md of the run has the metrics that need none (there and back, "
+            "action units, and FID if its weights are there)."
         )
     frames = data.train if settings.split == "train" else data.val
     if frames is None:
         raise UserError(
-            "split=val: this run held no frames back (dataset.val_fraction=0), so there is nothing it has not seen. "
-            "Measure on what it was trained on with split=train, and say so where you quote the figures."
+            "split=val: this run has no validation split (dataset.val_fraction=0), so it has seen all frames. "
+            "Evaluate on the training frames with split=train, and say so when you quote the figures."
         )
     pairs = data.measured_pairs(frames, settings.pairs)
     if len(pairs) < 2:
         raise UserError(
-            f"split={settings.split}: {len(pairs)} pairs of one identity and two affects in {len(frames)} frames; two "
-            "are needed at least. Hold more frames back with dataset.val_fraction."
+            f"split={settings.split}: found {len(pairs)} pairs of one identity with two affects in {len(frames)} "
+            "frames; expected at least two. Hold out more frames with a larger dataset.val_fraction."
         )
     return TestSet(data, frames, pairs, settings.split, settings.batch_size)
 
@@ -121,7 +121,7 @@ def check_comparable(methods: Sequence[Trained]) -> None:
             problems.append(f"{other.loaded.folder}: {'; '.join(differing)}")
     if problems:
         raise UserError(
-            f"runs on different data cannot stand in one table. Against {first.loaded.folder}:\n"
+            f"runs on different data cannot be compared in one table. Differences from {first.loaded.folder}:\n"
             + "\n".join(f"  - {problem}" for problem in problems)
             + "\nEvaluate them one by one, or train them on the same frames and split."
         )
@@ -142,6 +142,6 @@ def check_unchanged(method: Trained, data: FrameDataModule) -> None:
 
     if differing := changed_facts(data, method.loaded.run.data):
         raise UserError(
-            f"{method.loaded.folder} was trained on other data than lie at {data.table.root or 'the studio'} now: "
-            f"{differing}. Name the folder it was trained on with dataset.root=DIR."
+            f"{method.loaded.folder} was trained on other data than those now at {data.table.root or 'the studio'}: "
+            f"{differing}. Give the folder of its training data with dataset.root=DIR."
         )

@@ -220,14 +220,15 @@ def find_augmentation(
         recipes=_recipes(found, settings),
         notes=_notes(found, settings),
         seed=settings.seed,
-        reading="Share of held-out true frames named rightly by a classifier trained on the true frames (×0) and on so "
-        "many times as many generated ones besides; ± is the deviation between its seeds. All took the same number of "
-        "steps.",
+        reading="Accuracy on held-out true frames of a classifier trained on the true frames alone (×0) or with k "
+        "generated frames for each true one (×k); ± is the standard deviation between its seeds. All classifiers take "
+        "the same number of steps.",
     )
     findings.tables = [seeds_table(found, settings.seed), augmentation_reference()]
     findings.pictures["augmentation"] = figures.accuracy_curves(found.times, found.by_run)
     findings.captions["augmentation"] = (
-        "A dot a seed, the line their mean, the band one deviation to either side; ×0 is the true frames alone."
+        "One dot per seed; the line is their mean, the band one standard deviation to either side. ×0 is training on "
+        "the true frames alone."
     )
     return findings
 
@@ -253,7 +254,7 @@ def seeds_table(found: Accuracies, first_seed: int = 0) -> TextTable:
             alone = values[:, found.times.index(0)] if 0 in found.times and k else None
             gain = ABSENT if alone is None else _signed(values[:, i] - alone)
             rows.append((f"{name}, ×{k}", *(f"{value:.3f}" for value in values[:, i]), gain))
-    note = "A gain is the mean over the seeds of the difference to ×0 of the same seed, ± its deviation."
+    note = "The gain is the difference from ×0 of the same seed: mean over the seeds ± standard deviation."
     return TextTable("Accuracy of every seed", header, tuple(rows), 0, (note,))
 
 
@@ -266,12 +267,12 @@ def _recipes(found: Accuracies, settings: EvaluationSettings) -> dict[str, str]:
     asked, bounds, recipe = settings.augmentation, JudgeRecipe(), found.recipe
     network = {"judge": "the residual trunk of the judges", "resnet18": "torchvision's ResNet-18"}[asked.network]
     line = (
-        f"share of {found.n_test} held-out true frames named rightly; classifier: {network}, from random weights, "
-        f"{found.steps} steps of {recipe.batch_size} images by AdamW (one cycle up to {recipe.learning_rate:g}), label "
-        f"smoothing {recipe.label_smoothing:g}, shifts, light, blur and noise as for the judges; trained on "
-        f"{found.n_real} true frames (of {found.n_train}) and the generated ones, in shuffled passes; frames count "
-        f"whose affect shows (intensity {bounds.min_intensity:g} in training, {bounds.held_out_intensity:g} in the "
-        "test, or not known, or neutral)"
+        f"accuracy on {found.n_test} held-out true frames; classifier: {network}, from random weights, {found.steps} "
+        f"steps of {recipe.batch_size} images with AdamW (one cycle up to {recipe.learning_rate:g}), label smoothing "
+        f"{recipe.label_smoothing:g}, and the judges' augmentation (shifts, light, blur, noise); trained on "
+        f"{found.n_real} true frames (of {found.n_train}) and the generated ones, in shuffled passes; only frames with "
+        f"intensity {bounds.min_intensity:g} or more in training and {bounds.held_out_intensity:g} or more in the "
+        "test, with unknown intensity or neutral"
     )
     return {augmented(k): line if k else f"{line}; no generated frames" for k in found.times}
 
@@ -281,23 +282,23 @@ def _notes(found: Accuracies, settings: EvaluationSettings) -> dict[str, str]:
     largest = max(found.times)
     alone, with_most = (_often(seen / (found.n_real * (1 + times))) for times in (0, largest))
     notes = {
-        "seeds": "each draws the true frames (where real_share is below 1), sources, targets and weights anew; in one "
-        "seed all runs are asked for the same faces",
-        "labels": "the affect asked for, drawn uniformly over the affects of the true frames; the expression is that "
-        "of a true frame of the source's person, or of another person moved onto it where that person never shows it; "
-        "true frames the classifier does not have are neither sources nor targets",
-        "steps": f"{found.steps} for every classifier, so {seen} images seen; with ×{largest} a frame is seen "
-        f"{with_most} times, without generated frames {alone} times (augmentation.images)",
+        "seeds": "each seed samples the true frames (if real_share is below 1), sources, targets and weights; within a "
+        "seed all runs generate the same pairs of source and target",
+        "labels": "target affects, drawn uniformly over the affects of the true frames; the target expression is that "
+        "of a true frame of the same person, or is transferred from another person if the person never shows the "
+        "affect; true frames that the classifier does not have are neither sources nor targets",
+        "steps": f"{found.steps} for every classifier, which sees {seen} images (augmentation.images); with "
+        f"×{largest} it sees each frame {with_most} times, without generated frames {alone} times",
     }
     if asked.real_share < 1:
         notes["real share"] = (
-            f"{asked.real_share:g} of the true training frames of every affect; the systems themselves were trained on "
-            "all of them, so a gain may be what they remember of the others"
+            f"the classifiers have {asked.real_share:g} of the true training frames of every affect; the systems were "
+            "trained on all of them, so a gain may come from frames that the systems remember"
         )
     repeated = [k for k in found.times if k * found.n_real > found.n_pool]
     if repeated:
         notes["repeated faces"] = (
-            f"{', '.join(f'×{k}' for k in repeated)}: {found.n_pool} different faces that come again and again "
+            f"{', '.join(f'×{k}' for k in repeated)}: the {found.n_pool} generated faces are repeated "
             "(augmentation.most_generated)"
         )
     return notes

@@ -81,8 +81,8 @@ def _resnet18() -> Callable[..., nn.Module]:
         from torchvision.models import resnet18
     except (ImportError, RuntimeError) as error:  # torchvision built for another torch raises RuntimeError
         raise UserError(
-            f"augmentation.network=resnet18 needs torchvision, which cannot be used here ({error}); expected the build "
-            "that belongs to the installed torch: pip install 'fexgan_lit[fid]', or use augmentation.network=judge."
+            f"augmentation.network=resnet18 needs torchvision, which cannot be imported ({error}). Install the build "
+            "for the installed torch with pip install 'fexgan_lit[fid]', or use augmentation.network=judge."
         ) from error
     return resnet18
 
@@ -132,7 +132,7 @@ def accuracy(net: nn.Module, frames: FrameSet, rows: np.ndarray, size: int) -> f
         ValueError: `rows` is empty.
     """
     if not len(rows):
-        raise ValueError("accuracy of no frames")
+        raise ValueError("rows is empty, so there is no accuracy")
     device = next(net.parameters()).device
     hits = 0
     for chunk in np.array_split(rows, -(-len(rows) // 256)):

@@ -63,9 +63,9 @@ def clips_of(frames: FrameSet, most: int | None = None, seed: int = 0) -> Clips:
     long = [rows for rows in takes if len(rows) > 1]
     if len(long) < 2:
         raise UserError(
-            f"protocol=clips: {len(long)} of {len(takes)} takes in this split have two frames or more; expected two "
-            "at least. Hold more back with dataset.val_fraction, whole takes with dataset.split=take, or measure on "
-            "split=train."
+            f"protocol=clips: {len(long)} of {len(takes)} takes in this split have two frames or more; expected at "
+            "least two such takes. Hold out more takes with dataset.split=take and a larger dataset.val_fraction, or "
+            "evaluate on split=train."
         )
     if most is not None and most < len(long):
         chosen = np.sort(np.random.default_rng(seed).choice(len(long), most, replace=False))
@@ -161,8 +161,8 @@ def identity_judge(judges: JudgePanel) -> IdentityJudge | OwnIdentityJudge:
     """
     if judges.identity is None:
         raise UserError(
-            "protocol=clips: ACD is a distance between identity features, and the training split shows one person "
-            "only, from which none can be learnt. Give a face recogniser with metrics.identity_judge.path=FILE."
+            "protocol=clips: ACD is a distance between identity features, but no identity judge can be trained, since "
+            "the training split has only one person. Give a face recogniser with metrics.identity_judge.path=FILE."
         )
     return judges.identity
 

@@ -69,13 +69,13 @@ def draw_clips(
     moments = min(_FILMED, length)
     film = strip_film(Strips.of(firsts, shown, test_set, strength, moments))
     findings.films["clips_moving"] = film, film_rate(shown, test_set.frames, moments)
-    findings.captions["clips_moving"] = "The same clips moving, each over the whole of its take."
+    findings.captions["clips_moving"] = "The same clips as a film, each over its whole take."
     findings.captions["clips"] = (
-        "True clips and what each system (first seed) makes of their source, at the same moments."
+        "True clips, and the clips that each system (first seed) generates from their source, at the same moments."
     )
     findings.pictures["standings"] = standings_figure(findings.rows, findings.headline_metrics())
     findings.captions["standings"] = (
-        "A dot a seed, a bar the interval over the clips; green the true clips, dotted the source as a still picture."
+        "One dot per seed; bars are intervals over the clips. Green: the true clips; dotted: the source as still image."
     )
 
 
@@ -172,7 +172,7 @@ def find_clips(
         recipes=_recipes(judges),
         notes=_notes(methods, test_set, settings, single),
         seed=settings.seed,
-        reading=f"{CONFIDENCE:.0%} intervals over the clips in brackets; ± is the deviation between seeds.",
+        reading=f"In brackets: {CONFIDENCE:.0%} intervals over the clips. ± is the standard deviation between seeds.",
     )
     findings.warnings = [*judges.warnings(), *torn_takes(test_set)]
     findings.tables.append(clips_reference())
@@ -196,7 +196,7 @@ def score_clips(
     everyone: list[Method] = [RealImages(), SourceCopy(), *methods]
     found = []
     for method in everyone:
-        progress = stage(f"filming {method.name}")
+        progress = stage(f"generating clips: {method.name}")
         filmed = film(
             method, clips, frames, judges, size, settings.batch_size, settings.clips.strength, progress
         )  # fmt: skip
@@ -226,11 +226,10 @@ def _recipes(judges: JudgePanel) -> dict[str, str]:
     return {
         "acd": f"mean Euclidean distance between the identity features (length 1, so 0 to 2) of all pairs of frames of "
         f"a clip, mean over the clips; {who}",
-        "acd_i": f"mean Euclidean distance of a clip's frames to the picture it was made from, mean over the clips; "
-        f"{who}",
-        "judge_affect_accuracy": "share of a clip's frames whose affect the judge reads as the true frame's label, "
-        f"frames counting where the true one shows it (intensity {bound:g}, not known, or neutral), mean over the "
-        "clips; "
+        "acd_i": f"mean Euclidean distance between the identity features of a clip's frames and of its source, mean "
+        f"over the clips; {who}",
+        "judge_affect_accuracy": "share of a clip's frames that the judge classifies as the true frame's label, over "
+        f"frames with a true intensity of {bound:g} or more, unknown intensity or neutral, mean over the clips; "
         f"{judges.affect.describe()}",
     }
 
@@ -239,22 +238,22 @@ def _notes(
     methods: Sequence[Trained], test_set: TestSet, settings: EvaluationSettings, single: int
 ) -> dict[str, str]:  # fmt: skip
     notes = {
-        "source": "the first neutral frame of the person in the split, else the first frame of the take; every frame "
-        "of a clip is made from it alone",
-        "floor": "the source as a still picture: it keeps its person perfectly, so its ACD and ACD-I are 0. A low ACD "
-        "says nothing of a clip that does not move; read it beside the affect, and hold it against the true clips', "
-        "which is what a moving face costs by this judge",
-        "intervals": "clips of one person are alike, so the intervals hold for other takes of these people",
+        "source": "the first neutral frame of the person in the split, or else the first frame of the take; every "
+        "frame of a clip is generated from it",
+        "floor": "the source as a still image: it preserves identity perfectly, so its ACD and ACD-I are 0. A low ACD "
+        "means little for a clip that does not move: read it together with the affect, and compare it with the ACD of "
+        "the true clips, which is that of a moving face by this judge",
+        "intervals": "clips of one person are similar, so the intervals hold for other takes of these people only",
     }
     labels = [c.name for c in methods if c.system.reads == {"affect"}]
     if labels and settings.clips.strength == "full":
-        notes["strength"] = f"{', '.join(dict.fromkeys(labels))}: told the label alone, so such a clip stands still"
+        notes["strength"] = f"{', '.join(dict.fromkeys(labels))}: gets only the label, so its clips do not move"
     elif labels:
         known = test_set.frames.intensity is not None
-        how = "the label times the true frame's intensity" if known else "the label alone, as intensities are not known"
-        notes["strength"] = f"{', '.join(dict.fromkeys(labels))}: told {how} (clips.strength)"
+        how = "the label times the true frame's intensity" if known else "only the label, as intensities are not known"
+        notes["strength"] = f"{', '.join(dict.fromkeys(labels))}: gets {how} (clips.strength)"
     if single:
-        notes["left out"] = f"{single} takes with a single frame in this split"
+        notes["left out"] = f"{single} takes that have a single frame in this split"
     return notes
 
 
@@ -263,6 +262,6 @@ def torn_takes(test_set: TestSet) -> list[str]:
     if test_set.data.config.split != "frame" or test_set.data.val is None:
         return []
     return [
-        "dataset.split=frame tore the takes apart: a clip here holds the frames of a take that fell into this split, "
-        "and the systems have seen its neighbours. Train with dataset.split=take for whole clips nobody has seen."
+        "dataset.split=frame divides takes between the splits: a clip has only the frames of its take in this split, "
+        "and the systems were trained on the others. Train with dataset.split=take to hold out whole clips."
     ]

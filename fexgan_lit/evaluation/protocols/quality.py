@@ -93,8 +93,8 @@ def intensities(faces: Tensor, affect: Tensor, test_set: TestSet, judges: JudgeP
         known = ~aus.isnan().any(0)  # a user's judge may not read all units
         values = au_intensity(aus[:, known], rest[known], directions[affect][:, known])
         if values.isfinite().all():
-            return values, "action units read from the face, along the affect's direction in the training frames"
-    return affect_margin(judges.affect_logits(faces), affect), "the judge's logit of the affect less the next one"
+            return values, "the action units of the face, projected on the affect's direction in the training frames"
+    return affect_margin(judges.affect_logits(faces), affect), "the judge's logit of the affect minus the next highest"
 
 
 def find_quality(
@@ -104,7 +104,7 @@ def find_quality(
     tools = make_metric_models(test_set, settings, stage)
     judges = tools.judges
     scores = score_all(methods, test_set, tools, stage)
-    add_strengths(scores, methods, test_set, judges, stage("asking for rising strengths"))
+    add_strengths(scores, methods, test_set, judges, stage("generating rising strengths"))
     resamples = draw_resamples(len(test_set.pairs), settings.bootstrap, settings.seed)
     rows = standings(scores, resamples)
     findings = Findings(
@@ -167,8 +167,8 @@ def add_strengths(
         mine = there[str(method.loaded.folder)]
         mine.numbers["strength_rho"] = found.rho
         mine.recipes["strength_rho"] = (
-            f"Spearman's rho between the strengths {', '.join(map(str, ASKED))} asked for and those shown, mean over "
-            f"{found.series} series (one identity, one affect); strength is {found.how}"
+            f"Spearman's rho between the target strengths {', '.join(map(str, ASKED))} and the measured ones, mean "
+            f"over {found.series} series (one identity, one affect); strength is measured by {found.how}"
         )
         if found.flat:
             mine.notes[f"strength of {method.name}"] = f"{found.flat} of {found.series} series did not change at all"
@@ -181,18 +181,18 @@ def draw(
     """Add the comparison sheet, the standings, the identity map and the confusion matrices to `findings`."""
     pictures, captions = findings.pictures, findings.captions
     pictures["comparison"] = comparison_sheet(test_set, methods, settings.shown, settings.seed)
-    captions["comparison"] = "The same sources, their true targets, and what each system makes of them (first seed)."
+    captions["comparison"] = "Sources, their true targets, and the image that each system (first seed) generates."
     table = findings.headline_metrics()
     pictures["standings"] = standings_figure(findings.rows, table)
     captions["standings"] = (
-        "A dot a seed, a bar the interval over the pairs; green the true frames, dotted the untouched sources."
+        "One dot per seed; bars are intervals over the pairs. Green: the true frames; dotted: the untouched sources."
     )
     if tools.sources is not None and (drawn := identity_sheet(scores, tools.sources, test_set, settings.seed)):
         pictures["identity_map"], note = drawn
         captions["identity_map"] = (
-            f"Identity features of generated faces over those of untouched frames (faint): {note}. Axes mean nothing."
+            f"Identity features of generated faces, and of untouched frames (faint): {note}. The axes have no meaning."
         )
     for s in scores:
         if s.confusion is not None and s.run is not None and f"confusion_{s.name}" not in pictures:
             pictures[f"confusion_{s.name}"] = figures.confusion_figure(s.confusion, test_set.data.affects)
-            captions[f"confusion_{s.name}"] = f"What was asked of {s.name} against what the judge reads."
+            captions[f"confusion_{s.name}"] = f"Target affects of {s.name} against the judge's predictions."

@@ -73,7 +73,7 @@ def has_generated_part(text: str) -> bool:
 def generated_part(record: Record) -> str:
     """Return the generated sections between the begin and end marks."""
     sections = "\n".join(f"## {name}\n\n{body.strip()}\n" for name, body in record.sections.items())
-    note = "by python -m fexgan_lit.report publish=..., which replaces what stands up to the next mark;"
+    note = "by python -m fexgan_lit.report publish=..., which replaces the text up to the next mark;"
     return f"{BEGIN} {note} of {record.made_of} -->\n\n{sections}\n{END}"
 
 
@@ -187,18 +187,18 @@ def check_free(place: Place, made: str, regenerates: bool | None, overwrite: boo
     """
     if overwrite:
         return
-    hint = "Choose another name with publish=..., or say overwrite=true."
+    hint = "Choose another name with publish=..., or give overwrite=true."
     if regenerates is False:
-        raise UserError(f"publish={place.name}: {place.overlay} is there and makes other runs than these. {hint}")
+        raise UserError(f"publish={place.name}: {place.overlay} exists and makes other runs than these. {hint}")
     if not place.readme.is_file():
         return
     there = made_of(place.readme.read_text(encoding="utf-8"))
     if there is not None and there != made:
-        raise UserError(f"publish={place.name}: {place.readme} is of other runs ({there}, these are {made}). {hint}")
+        raise UserError(f"publish={place.name}: {place.readme} is of other runs ({there}; these are {made}). {hint}")
     if there is None and regenerates is None:
         raise UserError(
-            f"publish={place.name}: {place.readme} is there, and nothing tells that it is of these runs. {hint} "
-            "overwrite=true keeps its text and adds to it."
+            f"publish={place.name}: {place.readme} exists and does not say which runs it is of. {hint} "
+            "overwrite=true keeps its text and adds the generated part."
         )
 
 
@@ -217,7 +217,7 @@ def write_record(publication: Publication, place: Place, settings: ReportSetting
     )  # fmt: skip
     there = place.readme.read_text(encoding="utf-8") if place.readme.is_file() else None
     if there is not None and settings.overwrite and not has_generated_part(there):
-        console.print(f"  {place.readme}: its text was kept, the generated part added at its end", markup=False)
+        console.print(f"  {place.readme}: kept its text and added the generated part at its end", markup=False)
     write_atomic(place.readme, new_readme(record) if there is None else updated_readme(there, record))
     for name, text in publication.texts.items():
         write_atomic(place.folder / name, public(text))
@@ -231,7 +231,7 @@ def _say(place: Place, publication: Publication, console: Console) -> None:
     lines += [f"overlay    {place.overlay}"] if publication.overlay is not None else []
     lines.append(f"again      {publication.command}")
     if UNWRITTEN in place.readme.read_text(encoding="utf-8"):
-        lines.append("to write   the question and what was learnt: in README.md, or with question=... learnt=...")
+        lines.append("to write   add the question and what was learnt in README.md, or with question=... learnt=...")
     console.print()
     for line in lines:
         console.print(f"  {line}", markup=False, soft_wrap=True)

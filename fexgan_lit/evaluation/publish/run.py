@@ -127,7 +127,7 @@ def publish_run(run: RunFolder, settings: ReportSettings, console: Console) -> N
     """
     state = read_run(run.path, {}, old=True)
     if not state.finished:
-        raise UserError(f"run={run.path} is {state.status}; expected a finished one to publish.")
+        raise UserError(f"run={run.path} is {state.status}; only a finished run can be published.")
     config = plain_config(run)
     place, made = store_of(settings), made_of_config(config)
     overlay = run_overlay(config, place)
@@ -157,7 +157,7 @@ def plain_config(run: RunFolder) -> Tree:
     """
     config: Any = OmegaConf.to_container(run.read_config(), resolve=True)
     if not config.get("data"):
-        raise UserError(f"{run.config} does not say what was trained on (data); it was not written by a training run")
+        raise UserError(f"{run.config} has no section data; expected a config.yaml that a training run wrote.")
     return config
 
 
@@ -182,7 +182,7 @@ def run_overlay(config: Tree, place: Place) -> str:
     text = overlay_text(place.name, choices(config), difference(config, affects), about)
     if wrong := disagreements(text, config, affects):
         listed = "\n".join(f"  - {line}" for line in wrong[:8])
-        raise UserError(f"publish={place.name}: no overlay of this version gives the run's configuration:\n{listed}")
+        raise UserError(f"publish={place.name}: no overlay of this version composes to the run's config:\n{listed}")
     return text
 
 
@@ -208,12 +208,12 @@ def run_sections(run: RunFolder, state: SweepRun, config: Tree, place: Place) ->
     tables = "\n".join(table.markdown() for table in tables_of(report))
     machines = [result.machine] if result is not None and result.machine else []
     return {
-        "Command": f"{command_text(again(config, place).split(' '))}\n\nIts options stand in "
+        "Command": f"{command_text(again(config, place).split(' '))}\n\nIts options are in "
         f"`conf/experiment/{place.name}.yaml`.",
         "Data": data_text(facts),
         "Seed": f"{config['seed']}; split {config['dataset'].get('split_seed', 0)}",
         "Machine": machine_text(facts, machines, result.seconds / 60 if result is not None else 0),
-        "Results": f"{tables}\nHow each number was made: [report.md](report.md). Every logged number: "
-        "[metrics.csv](metrics.csv).",
+        "Results": f"{tables}\n[report.md](report.md) says how each metric was computed. [metrics.csv](metrics.csv) "
+        "has all logged values.",
         "Pictures": pictures_text(report) or "none",
     }

@@ -53,7 +53,7 @@ def publish_sweep(findings: SweepFindings, settings: ReportSettings, console: Co
     groups, values = shared_options(configs, list(sweep.axes))
     made = digest([groups, flat(values), {axis: str(value) for axis, value in sweep.axes.items()}], 12)
     about = [
-        "Made by python -m fexgan_lit.report: what the runs of a sweep share; it runs again with",
+        "Made by python -m fexgan_lit.report: the options that the runs of a sweep share. Run the sweep again with",
         f"  {again(sweep, configs[0], place)}",
     ]
     text = overlay_text(place.name, groups, values, about)
@@ -62,7 +62,7 @@ def publish_sweep(findings: SweepFindings, settings: ReportSettings, console: Co
     check_free(place, made, same, settings.overwrite)
     wrong = [] if same else tried(text, sweep.finished, configs)
     for line in wrong[:8]:
-        console.print(f"  no overlay gives the runs again with these axes: {line}", markup=False, soft_wrap=True)
+        console.print(f"  no overlay reproduces the runs with these axes: {line}", markup=False, soft_wrap=True)
     command = sweep.command if wrong and sweep.command else again(sweep, configs[0], place)
     publication = Publication(
         made, command, None if wrong or same else text, sweep_sections(findings, configs[0], command, not wrong),
@@ -136,7 +136,7 @@ def _kept_arguments(sweep: Sweep) -> list[str]:
 def sweep_sections(findings: SweepFindings, config: Tree, command: str, overlay: bool) -> Mapping[str, str]:
     """Return the generated sections of the README."""
     sweep = findings.sweep
-    where = "\n\nWhat the runs share stands in the overlay that `experiment=` names." if overlay else ""
+    where = "\n\nThe overlay that `experiment=` names has the options that the runs share." if overlay else ""
     axes = effects_table(findings)
     tables = [settings_table(findings, [*findings.objectives, *findings.further]), *([axes] if axes else [])]
     sure = "\n".join(f"- {line}" for line in findings.sure)
@@ -150,8 +150,8 @@ def sweep_sections(findings: SweepFindings, config: Tree, command: str, overlay:
         "Seed": _seeds(sweep, config),
         "Machine": machine_text(facts, machines, sum(result.seconds for result in results) / 60),
         "Results": f"{counts}.\n\n" + "\n".join(table.markdown() for table in tables)
-        + f"\n**How sure is the order?**\n\n{sure}\n\nEverything: [report.md](report.md), a row a run "
-        "[table.csv](table.csv), a row a setting [settings.csv](settings.csv).",
+        + f"\n**How sure is the order?**\n\n{sure}\n\nThe whole report is in [report.md](report.md); "
+        "[table.csv](table.csv) has a row per run, [settings.csv](settings.csv) a row per setting.",
         "Pictures": pictures_text((sweep.folder / "report.md").read_text(encoding="utf-8")) or "none",
     }  # fmt: skip
 

@@ -55,7 +55,7 @@ class ShownFrames:
             data = FrameDataModule(settings.dataset, settings.seed, settings.system.pairing)
             data.setup()
             if differing := changed_facts(data, settings.data):
-                raise UserError(f"the data changed since the run: {differing}")
+                raise UserError(f"the data changed since the training: {differing}")
             self._known[key] = data
         return self._known[key]
 
@@ -111,7 +111,7 @@ def chosen_cells(data: FrameDataModule) -> list[Cell]:
         UserError: the frames have no affects.
     """
     if not data.labelled:
-        raise UserError("the frames have no affects, so there is none to ask for")
+        raise UserError("the frames have no affects, so there is no target affect")
     frames = data.reference_frames
     present = [i for i in range(len(frames.identities)) if reference_row(frames, i) is not None]
     people = [present[i] for i in np.unique(np.linspace(0, len(present) - 1, min(3, len(present))).astype(int))]
@@ -171,10 +171,11 @@ def same_size(rows: Sequence[Tensor]) -> Tensor:
 
 
 CAPTIONS = {
-    "parallel_coordinates": "A line a setting through its values and its mean scores, coloured by the first score; the "
-    "best setting is thick.",
-    "main_effects": "What each axis does to each score: a dot a run, a diamond the mean of runs that share a value.",
-    "contact_sheet": "The same faces asked for the same expressions, a row a setting, best first.",
+    "parallel_coordinates": "One line per setting through its values and its mean scores, coloured by the first score. "
+    "The best setting is thick.",
+    "main_effects": "The effect of each axis on each score: one dot per run, a diamond for the mean of runs with the "
+    "same value.",
+    "contact_sheet": "The same sources and target expressions, one row per setting, best first.",
 }
 
 
@@ -185,7 +186,7 @@ def draw_sweep(findings: SweepFindings) -> tuple[dict[str, Image.Image], list[st
         pictures["parallel_coordinates"] = draw_parallel(findings)
         pictures["main_effects"] = draw_effects(findings)
     else:
-        notes.append("no plots: fewer than two settings are finished, so there is nothing to compare")
+        notes.append("no plots, since fewer than two settings are finished")
     sheet, missing = contact_sheet(findings.settings)
     if sheet is not None:
         pictures["contact_sheet"] = sheet

@@ -196,12 +196,12 @@ def read_sweep(place: str | Path) -> Sweep:
     folder = Path(place).expanduser()
     if not folder.is_dir():
         raise UserError(
-            f"sweep={place}: there is no such folder; expected one that a sweep wrote, such as multirun/NAME."
+            f"sweep={place}: there is no such folder; expected a folder that a sweep wrote, such as multirun/NAME."
         )
     if (folder / SWEEP).is_file():
         return _declared(folder)
     if (folder / "config.yaml").is_file():
-        raise UserError(f"sweep={place} is the folder of a single run; say run={place}.")
+        raise UserError(f"sweep={place} is the folder of a single run; use run={place}.")
     return _undeclared(folder)
 
 
@@ -210,12 +210,12 @@ def _declared(folder: Path) -> Sweep:
     planned = tree.get("runs") or {}
     if not isinstance(planned, dict) or not all(isinstance(values, dict) for values in planned.values()):
         raise UserError(
-            f"{folder / SWEEP}: runs should map the folder of every run to its values; start the sweep anew."
+            f"{folder / SWEEP}: expected runs to map the folder of every run to its values; start the sweep anew."
         )
     runs = tuple(read_run(folder / name, values) for name, values in planned.items())
     wanted = {"minimize": False, "maximize": True}
     strangers = sorted(path.parent.name for path in folder.glob("*/config.yaml") if path.parent.name not in planned)
-    notes = (f"left out, no run of this sweep: {', '.join(strangers)}",) if strangers else ()
+    notes = (f"left out, not a run of this sweep: {', '.join(strangers)}",) if strangers else ()
     return Sweep(
         folder, tree.get("axes") or {}, runs, tree.get("command"), tree.get("kind") or "grid", tree.get("base") or {},
         {name: wanted[way] for name, way in (tree.get("objectives") or {}).items() if way in wanted}, notes,
@@ -227,13 +227,13 @@ def _undeclared(folder: Path) -> Sweep:
     places = sorted((path.parent for path in folder.glob("*/config.yaml")), key=_natural)
     if not places:
         raise UserError(
-            f"sweep={folder} is no sweep: it has neither sweep.yaml nor run folders. Expected a folder that "
+            f"sweep={folder} is not a sweep: it has neither sweep.yaml nor run folders. Expected a folder that "
             "python -m fexgan_lit.train -m ... wrote."
         )
     configs = {path.name: _mapping(path / "config.yaml") for path in places}
     axes, values = axes_of_configs(configs)
     runs = tuple(read_run(path, values[path.name], old=True) for path in places)
-    notes = (f"without {SWEEP}: the axes are what differs between the config.yaml of the runs",)
+    notes = (f"there is no {SWEEP}, so the axes are the differences between the config.yaml of the runs",)
     return Sweep(folder, axes, runs, base=shared_part(list(configs.values())), notes=notes)
 
 
@@ -261,7 +261,7 @@ def read_run(path: Path, values: Mapping[str, Any], old: bool = False) -> SweepR
 def _trouble(result: RunResult | None) -> str | None:
     """Return what is wrong with the metrics of a result; None if they are valid."""
     wrong = [name for name, value in (result.metrics if result else {}).items() if not _is_finite(value)]
-    return f"result.json holds no number for {', '.join(wrong)}" if wrong else None
+    return f"result.json has no finite number for {', '.join(wrong)}" if wrong else None
 
 
 def _is_finite(value: Any) -> bool:

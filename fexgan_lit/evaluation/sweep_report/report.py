@@ -53,15 +53,15 @@ class ReportSettings:
             which = "neither is given" if self.run is None else f"sweep={self.sweep_dir} and run={self.run}"
             found.append(f"{which}: expected one of sweep=SWEEP_DIR and run=RUN_DIR.")
         if self.run is not None and self.by is not None:
-            found.append(f"by={self.by}: a single run has nothing to be put in order; it goes with sweep=SWEEP_DIR.")
+            found.append(f"by={self.by}: by ranks the settings of a sweep; give it with sweep=SWEEP_DIR only.")
         if self.publish is not None and not _NAME.fullmatch(self.publish):
             found.append(
-                f"publish={self.publish}: expected a name of small letters, digits, _ and -, 64 at most, that begins "
-                "with a letter or digit."
+                f"publish={self.publish}: expected a name of at most 64 lower-case letters, digits, _ and - that "
+                "begins with a letter or digit."
             )
         if self.publish is None:
             found += [
-                f"{name}=...: belongs to a record; say publish=NAME, too."
+                f"{name}=...: this option is for records; give publish=NAME, too."
                 for name in _NEEDS_PUBLISH
                 if getattr(self, name) is not None
             ]
@@ -117,7 +117,7 @@ def report_text(findings: SweepFindings, pictures: Mapping[str, Image.Image], mi
     """Return the text of report.md."""
     axes = effects_table(findings)
     every_run = (
-        "How each number was made stands in `report.md` of every run; all numbers in [table.csv](table.csv), a row a "
+        "The `report.md` of every run says how each number was made. [table.csv](table.csv) has all numbers of every "
     )
     return "\n".join([
         f"# Sweep {findings.sweep.folder.resolve().name}\n",
@@ -129,7 +129,7 @@ def report_text(findings: SweepFindings, pictures: Mapping[str, Image.Image], mi
         *not_finished(findings),
         *([_listed([*findings.notes(), *missing])] if findings.notes() or missing else []),
         *(f"## {name.replace('_', ' ')}\n\n{CAPTIONS[name]}\n\n![{name}](figures/{name}.png)\n" for name in pictures),
-        f"## Numbers\n\n{every_run}run, and in [settings.csv](settings.csv), a row a setting.\n",
+        f"## Numbers\n\n{every_run}run, [settings.csv](settings.csv) those of every setting.\n",
     ])  # fmt: skip
 
 
@@ -147,7 +147,7 @@ def facts(findings: SweepFindings) -> list[str]:
     return [
         *([f"command: `{sweep.command}`"] if sweep.command else []),
         f"{len(findings.settings)} settings, {len(sweep.runs)} runs: {counts(sweep.runs)}",
-        *([f"{minutes:.1f} minutes of runs, added up"] if minutes else []),
+        *([f"{minutes:.1f} minutes, the sum of all runs"] if minutes else []),
         *([f"machine: {'; '.join(machines)}"] if machines else []),
         ", ".join([f"fexgan_lit {__version__}", *known]),
     ]

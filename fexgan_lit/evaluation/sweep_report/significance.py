@@ -67,33 +67,33 @@ def significance(settings: Sequence[Setting], by: MetricInfo) -> list[str]:
     """Describe in sentences how sure it is that the first of `settings` (best first) is the best."""
     known = [setting for setting in settings if by.name in setting.figures]
     if len(known) < 2:
-        return ["One setting only: nothing to compare."]
+        return ["There is only one setting, so there is nothing to compare."]
     first, second = known[:2]
     step = lead(first, second, by)
     ahead = f"{first.label} is ahead of {second.label} by {by.gap(step.ahead)} in {by.label}"
     spread = deviation_between_seeds(known, by)
     if spread is None:
-        return [f"{ahead}. One seed a setting: nothing can be said of how sure that is."]
+        return [f"{ahead}. With one seed per setting the significance is unknown."]
     lines = [_beside_spread(ahead, step, spread, by), _interval_line(step, by)]
     open_ = [setting for setting in known[1:] if not lead(first, setting, by).settled]
     if open_:
         names = "; ".join(setting.label for setting in open_[:5])
         more = f" and {len(open_) - 5} more" if len(open_) > 5 else ""
-        lines.append(f"Not told apart from the best ({len(open_)} of {len(known) - 1}): {names}{more}.")
+        lines.append(f"Not significantly worse than the best ({len(open_)} of {len(known) - 1}): {names}{more}.")
     else:
-        lines.append(f"All {len(known) - 1} others are told apart from it, each comparison taken alone.")
+        lines.append(f"All {len(known) - 1} others are significantly worse, each comparison taken alone.")
     return lines
 
 
 def _beside_spread(ahead: str, step: PairedDifference, spread: float, by: MetricInfo) -> str:
-    way = "more" if step.ahead > spread else "no more"
-    return f"{ahead}: {way} than the deviation between seeds ({by.gap(spread)}, over all settings)."
+    way = "more" if step.ahead > spread else "not more"
+    return f"{ahead}, {way} than the standard deviation between seeds ({by.gap(spread)}, over all settings)."
 
 
 def _interval_line(step: PairedDifference, by: MetricInfo) -> str:
     if step.interval is None:
         return "One of the two has one seed, so their difference has no interval."
     low, high = by.gap(step.interval.low), by.gap(step.interval.high)
-    how = f"paired by {step.interval.n} seeds" if step.paired else "not paired, they share no two seeds"
-    verdict = "the sign is settled" if step.settled else "the interval holds 0, so the order of the two is open"
+    how = f"paired by {step.interval.n} seeds" if step.paired else "not paired, since they do not share two seeds"
+    verdict = "its sign is settled" if step.settled else "the interval contains 0, so the order of the two is open"
     return f"The difference is {by.gap(step.interval.mean)} [{low}, {high}] ({CONFIDENCE:.0%}, {how}): {verdict}."

@@ -56,7 +56,7 @@ class SweepFindings:
         incomplete = (setting for setting in self.settings if setting.lacking)
         return [
             *self.sweep.notes,
-            *(f"{s.label}: some of its runs have no {', '.join(s.lacking)}, so it has no mean" for s in incomplete),
+            *(f"{s.label}: some of its runs lack {', '.join(s.lacking)}, so it has no mean" for s in incomplete),
         ]
 
 

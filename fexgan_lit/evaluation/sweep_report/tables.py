@@ -38,14 +38,14 @@ def settings_table(findings: SweepFindings, measures: Sequence[MetricInfo]) -> T
 
 def _reading(findings: SweepFindings) -> list[str]:
     goals = ", ".join(measure.arrow for measure in findings.objectives)
-    lines = ["mean ± deviation between seeds (n - 1); - where there is one seed" if _has_seeds(findings) else
-             "one seed a setting, so there is no deviation between seeds"]  # fmt: skip
+    lines = ["mean ± standard deviation between seeds (n - 1); - with a single seed" if _has_seeds(findings) else
+             "each setting has one seed, so there is no deviation between seeds"]  # fmt: skip
     lines.append(
-        f"front: the Pareto front of {goals}: no other setting is better in one without being worse in another"
+        f"front: the Pareto front of {goals}; no other setting is better in one of them without being worse in another"
     )
     short = [setting for setting in findings.settings if len(setting.finished) < len(setting.runs)]
     if short:
-        lines.append("a setting with fewer finished seeds than planned stands on what it has")
+        lines.append("a setting with fewer finished seeds than planned has the mean of those that finished")
     return lines
 
 
@@ -98,13 +98,13 @@ def effects_table(findings: SweepFindings) -> TextTable | None:
             ABSENT if gap is None else str(gap.n),
         ))  # fmt: skip
     notes = [
-        "behind the best value of the axis: over pairs of runs that differ in this axis alone, with the "
-        f"{CONFIDENCE:.0%} interval over those pairs; an interval that holds 0 leaves the order open"
+        "behind the best value of the axis: mean difference of pairs of runs that differ only in this axis, with its "
+        f"{CONFIDENCE:.0%} interval over the pairs; if the interval contains 0, the order is open"
     ]
     if any(len({e.runs for e in findings.effects if e.axis == axis}) > 1 for axis in names) or findings.unfinished:
-        notes.append("runs are missing, so the means are over different runs; the pairs compare like with like")
+        notes.append("some runs are missing, so the means are over different runs; only the pairs are comparable")
     header = ("", by.arrow, "runs", "behind the best value", "pairs")
-    return TextTable(f"What each axis does to {by.label}", header, tuple(rows), 0, tuple(notes))
+    return TextTable(f"Effect of each axis on {by.label}", header, tuple(rows), 0, tuple(notes))
 
 
 def runs_csv(findings: SweepFindings) -> str:

@@ -49,7 +49,7 @@ def test_objectives_of_a_search_keep_their_directions(tmp_path):
 def test_wrong_folders_are_told_apart(tmp_path):
     with pytest.raises(UserError, match="there is no such folder"):
         read_sweep(tmp_path / "none")
-    with pytest.raises(UserError, match="single run; say run="):
+    with pytest.raises(UserError, match="single run; use run="):
         read_sweep(write_run(tmp_path / "run", {FD: 1.0}))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"neither sweep\.yaml nor run folders"):
