@@ -1,4 +1,4 @@
-"""Going on with a run: one that `run=` names, or the one that the same command began (`trainer.go_on=true`)."""
+"""Resume a run: the one that `run=` names, or the one that the same command started (`trainer.go_on=true`)."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from fexgan_lit.runs.lock import InWorkError, in_work
 from fexgan_lit.runs.sweeps.job import clear
 from fexgan_lit.utils.errors import UserError
 
-#: What may change when a run goes on: how long and how it is watched, never what is trained.
+#: Options that may change when a run is resumed: its length, logging and paths, but not what it learns.
 RESUMABLE = (
     "trainer.", "metrics.", "logger", "run=", "trust=", "hydra",
     "dataset.root=", "dataset.cache_dir=", "dataset.workers=",
 )  # fmt: skip
-#: What says what is trained; the rest may differ from one start to the next.
+#: Sections that determine what a run learns; the others may differ from one start to the next.
 _TRAINED = ("seed", "dataset", "model", "loss", "optimizer", "callbacks")
-#: Parts of `dataset` that say where and how fast, not what.
+#: Options of `dataset` that do not change what a run learns.
 _PLACES = ("root", "cache_dir", "workers")
-#: What a run that goes on takes from the command.
+#: Sections that a resumed run takes from the command.
 _TAKEN = ("trainer", "metrics", "logger")
 
 
 def named_run(cfg: DictConfig) -> tuple[DictConfig, tuple[RunFolder, Path]]:
-    """The configuration of the run that `run=` names, changed by what the user may change, its folder and checkpoint.
+    """Return the configuration of the run that `run=` names, with allowed overrides applied, its folder and checkpoint.
 
     Raises:
-        UserError: there is no such run, or an option would change what is trained.
+        UserError: there is no such run, or an override would change what the run learns.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -53,14 +53,14 @@ def named_run(cfg: DictConfig) -> tuple[DictConfig, tuple[RunFolder, Path]]:
 
 
 def find_resumable_run(cfg: DictConfig, folder: Path | None = None) -> tuple[DictConfig, tuple[RunFolder, Path] | None]:
-    """The configuration to train with, and the run and checkpoint to go on from; None where there is none yet.
+    """Return the configuration to train with, and the run and checkpoint to resume; None if there is no checkpoint.
 
     Args:
-        cfg: of the command.
-        folder: of the run; None takes Hydra's.
+        cfg: configuration of the command.
+        folder: folder of the run; None takes Hydra's output folder.
 
     Raises:
-        UserError: `folder` holds a run of another configuration, or one that is in work.
+        UserError: `folder` holds a run with another configuration, or another process trains in it.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -78,7 +78,7 @@ def find_resumable_run(cfg: DictConfig, folder: Path | None = None) -> tuple[Dic
             "command as then, or another hydra.run.dir"
         )
     if not run.last.is_file():
-        clear(run)  # it was ended before its first checkpoint
+        clear(run)  # the run ended before its first checkpoint
         return cfg, None
     for key in _TAKEN:
         OmegaConf.update(kept, key, given[key], merge=False)
@@ -86,7 +86,7 @@ def find_resumable_run(cfg: DictConfig, folder: Path | None = None) -> tuple[Dic
 
 
 def differences(given: Mapping[str, Any], kept: Any) -> list[str]:
-    """Names of what is trained in which `given` says another value than a run kept; null is filled in by the run."""
+    """Return the options that determine learning and differ between `given` and `kept`; null in `given` is ignored."""
     found = []
     for section in _TRAINED:
         ours, theirs = given.get(section), kept.get(section)
