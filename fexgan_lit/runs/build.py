@@ -51,9 +51,9 @@ def check_reads(settings: TrainSettings, frames: FrameSet) -> None:
         raise UserError(
             f"{found} for every frame. Add {_listed(lacking)} with dataset.annotations=FILE.csv, "
             f"{'; '.join(_ADD[name] for name in lacking)}; "
-            f"or have them estimated: python -m fexgan_lit.prepare dataset={data} dataset.root=DIR "
-            f"dataset.detector=mediapipe. Where only some frames lack it, dataset.require=[{','.join(lacking)}] leaves "
-            "those out."
+            f"or estimate them with python -m fexgan_lit.prepare dataset={data} dataset.root=DIR "
+            f"dataset.detector=mediapipe. If only some frames lack them, leave those out with "
+            f"dataset.require=[{','.join(lacking)}]."
         )
     if "aus" in settings.system.reads and frames.aus is not None:
         check_units(float(frames.aus.min()), float(frames.aus.max()), f"dataset={data}")

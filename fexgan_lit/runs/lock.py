@@ -30,7 +30,7 @@ def held(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
     try:
         lock.acquire(timeout=patience_s)
     except Timeout as error:
-        raise InWorkError(f"{folder} is in work: another process trains in it. Wait for it, or end it.") from error
+        raise InWorkError(f"another process trains in {folder}. Wait for it to end, or stop it.") from error
     try:
         os.utime(folder / LOCK)
         yield

@@ -117,14 +117,14 @@ def read_result(folder: Path) -> RunResult | None:
     except FileNotFoundError:
         return None
     except (ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be read: {error}. Delete it, and the run goes on or starts again.") from error
+        raise UserError(f"{path} cannot be read: {error}. Delete it to resume or restart the run.") from error
     known = {f.name for f in fields(RunResult)}
     if not isinstance(content, dict) or content.get("status") not in STATUSES or not isinstance(
         content.get("metrics", {}), dict
     ):  # fmt: skip
         raise UserError(
-            f"{path} is no result of a run: expected a mapping with status one of {', '.join(STATUSES)} and metrics. "
-            "Delete it, and the run goes on or starts again."
+            f"{path} is not the result of a run: expected a mapping with metrics and a status of "
+            f"{', '.join(STATUSES)}. Delete it to resume or restart the run."
         )
     return RunResult(**{name: value for name, value in content.items() if name in known})
 
@@ -141,7 +141,7 @@ def record_failure(folder: Path, error: Exception | str, iteration: int = 0, clo
         write_atomic(folder / ERROR, line if isinstance(error, str) else "".join(traceback.format_exception(error)))
         write_result(folder, result)
     except OSError as full:
-        print(f"{folder}: the error could not be kept ({full.strerror}): {line}", file=sys.stderr)  # noqa: T201
+        print(f"{folder}: cannot write the error of the run ({full.strerror}): {line}", file=sys.stderr)  # noqa: T201
     return result
 
 

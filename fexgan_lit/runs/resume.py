@@ -39,9 +39,9 @@ def named_run(cfg: DictConfig) -> tuple[DictConfig, tuple[RunFolder, Path]]:
     foreign = [o for o in overrides if not o.lstrip("+").startswith(RESUMABLE)]
     if foreign:
         raise UserError(
-            f"run={cfg.run} goes on with the configuration it was started with; {', '.join(foreign)} would change "
-            "what is trained. Only trainer.*, metrics.*, logger and the place of the data may change; start a new run "
-            "for the rest."
+            f"run={cfg.run} is resumed with its own configuration; {', '.join(foreign)} would change what it learns. "
+            "Only trainer.*, metrics.*, logger and the folders of the data may change; start a new run to change the "
+            "rest."
         )
     kept = run.read_config()
     for override in overrides:
@@ -69,13 +69,13 @@ def find_resumable_run(cfg: DictConfig, folder: Path | None = None) -> tuple[Dic
     if not run.config.is_file():
         return cfg, None
     if in_work(folder):
-        raise InWorkError(f"{folder} is in work: another process trains in it. Wait for it, or end it.")
+        raise InWorkError(f"another process trains in {folder}. Wait for it to end, or stop it.")
     kept = run.read_config()
     given: Any = OmegaConf.to_container(cfg, resolve=True)
     if differing := differences(given, OmegaConf.to_container(kept, resolve=True)):
         raise UserError(
-            f"trainer.go_on=true: {folder} holds a run with other values of {', '.join(differing)}; expected the same "
-            "command as then, or another hydra.run.dir"
+            f"trainer.go_on=true: {folder} holds a run with other values of {', '.join(differing)}; expected the "
+            "command that started it, or another hydra.run.dir"
         )
     if not run.last.is_file():
         clear(run)  # the run ended before its first checkpoint

@@ -36,7 +36,7 @@ class Slot:
 def encoder_slots(encoder: Encoder) -> list[Slot]:
     """Return the slots of the encoder: label, convolutions, the two heads."""
     if encoder.label is None:
-        raise ValueError("the official encoders are told an affect")
+        raise ValueError("the encoder has no label input; the official encoders have one")
     return [
         dense_slot("label Dense", encoder.label),
         *_block_slots(encoder.blocks, "convolution"),
@@ -77,7 +77,7 @@ def dense_slot(name: str, layer: nn.Module, channels: int | None = None) -> Slot
             (channel, h, w); None if its input is not a flattened map.
     """
     if not isinstance(layer, nn.Linear):
-        raise TypeError(f"{name}: {type(layer).__name__} is no linear layer")
+        raise TypeError(f"{name}: {type(layer).__name__} is not a linear layer")
     inputs, outputs = layer.in_features, layer.out_features
 
     def fill(arrays: tuple[np.ndarray, ...]) -> None:
@@ -135,7 +135,7 @@ def _tensor(array: np.ndarray) -> Tensor:
 @torch.no_grad()
 def _put(ours: Tensor | None, theirs: Tensor) -> None:
     if ours is None or ours.shape != theirs.shape:
-        raise ValueError(f"{theirs.shape} cannot go into {None if ours is None else ours.shape}")
+        raise ValueError(f"cannot copy {theirs.shape} to {None if ours is None else ours.shape}")
     ours.copy_(theirs)
 
 
@@ -190,8 +190,8 @@ def _whose(units: Sequence[Unit], others: Mapping[str, Sequence[Slot]]) -> str |
 
 def _trouble(missing: Sequence[Slot], surplus: Sequence[Unit], path: Path, what: str, whose: str | None) -> str:
     if whose:
-        return f"{path} holds the {whose}; expected the {what}. Give it as keras_{whose}="
-    lines = [f"{path} does not hold the {what} of the official networks:"]
+        return f"{path} holds the {whose}; expected the {what}. Give the file as keras_{whose}="
+    lines = [f"{path} does not fit the {what} of the official networks:"]
     lines += [f"  - {slot.name}: missing; expected {_shapes(slot.shapes)}" for slot in missing[:_SHOWN]]
     lines += [f"  - {unit.name}: {_shapes(unit.shapes)} fits nowhere" for unit in surplus[:_SHOWN]]
     hidden = max(0, len(missing) - _SHOWN) + max(0, len(surplus) - _SHOWN)

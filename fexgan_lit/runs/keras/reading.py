@@ -53,7 +53,7 @@ def read_units(path: Path) -> list[Unit]:
         with h5py.File(path, "r") as file:
             return _units(_arrays(_layers(file, path), path))
     except OSError as error:
-        raise UserError(f"{path} is no whole HDF5 file, as Keras writes with the ending .h5 ({error})") from error
+        raise UserError(f"{path} is not a complete HDF5 file; expected a Keras .h5 file ({error})") from error
 
 
 def _layers(file: h5py.File, path: Path) -> h5py.Group:
@@ -63,9 +63,9 @@ def _layers(file: h5py.File, path: Path) -> h5py.Group:
     group = _inside(file, "model_weights") or file
     if isinstance(group, h5py.Group) and _listed(group, "layer_names"):
         return group
-    newer = " It looks like one of Keras 3, which is laid out in another way." if "layers" in file else ""
+    newer = " It seems to be a file of Keras 3, whose layout differs." if "layers" in file else ""
     raise UserError(
-        f"{path} lists no layers (attribute layer_names); expected a file that Keras 2 wrote with model.save or "
+        f"{path} has no list of layers (attribute layer_names); expected a file that Keras 2 wrote with model.save or "
         f"save_weights.{newer}"
     )
 
@@ -109,7 +109,7 @@ def _arrays(layers: h5py.Group, path: Path) -> list[tuple[str, np.ndarray]]:
                 found.append((name, _values(node, name, path)))
     if missing:
         more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
-        raise UserError(f"{path} lists these, but does not hold them: {', '.join(missing[:4])}{more}; it is damaged")
+        raise UserError(f"{path} is damaged: it lists weights that are missing: {', '.join(missing[:4])}{more}")
     return found
 
 
@@ -122,12 +122,12 @@ def _values(node: Any, name: str, path: Path) -> np.ndarray:
     import h5py
 
     if not isinstance(node, h5py.Dataset):
-        raise UserError(f"{path}: {name} is no array; expected floats")
+        raise UserError(f"{path}: {name} is not an array; expected an array of floats")
     if node.dtype.kind != "f" or node.size > _MOST_VALUES or node.is_virtual or node.external:
-        raise UserError(f"{path}: {name} is {node.dtype} of shape {node.shape}; expected floats kept in this file")
+        raise UserError(f"{path}: {name} is {node.dtype} of shape {node.shape}; expected floats stored in this file")
     array = np.asarray(node[()], np.float32)
     if not np.isfinite(array).all():
-        raise UserError(f"{path}: {name} holds values that are not finite; the file is damaged or training diverged")
+        raise UserError(f"{path}: {name} has values that are not finite; the file is damaged or training diverged")
     return array
 
 

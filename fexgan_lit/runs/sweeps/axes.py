@@ -124,7 +124,7 @@ def split_overrides(arguments: Sequence[str], parser: OverridesParser) -> tuple[
         raise UserError(f"{', '.join(twice)}: given more than once; give all values in one option (loss.alpha=0.5,1)")
     if any(override.key_or_group == "run" for override in parsed):
         raise UserError(
-            "run=... goes on with one run and has no place in a sweep; a stopped sweep goes on with the command that "
+            "run=... resumes a single run and cannot be used in a sweep; to resume a sweep, give the command that "
             "started it"
         )
     constant = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
@@ -140,13 +140,13 @@ def make_axis(override: Override, parser: OverridesParser) -> Axis:
     given = str(override.input_line)
     if not override.is_discrete_sweep():
         raise UserError(
-            f"{given}: a grid takes values (loss.alpha=0.5,1 or range(1,4)); intervals are searched with sweep=optuna"
+            f"{given}: expected values (loss.alpha=0.5,1 or range(1,4)) for a grid; search intervals with sweep=optuna"
         )
     key = override.get_key_element()
     single = tuple(f"{key}={text}" for text in override.sweep_string_iterator())
     values = tuple(parsed.value() for parsed in parser.parse_overrides(list(single)))
     if not values:
-        raise UserError(f"{given}: no value at all, the grid would have 0 runs")
+        raise UserError(f"{given}: the option has no value, so the grid would have 0 runs")
     return Axis(key.lstrip("+"), values, single, given)
 
 

@@ -98,7 +98,7 @@ class SweepContext:
         except (ImportError, RuntimeError) as error:
             raise UserError(
                 f"hydra/launcher={self.launcher_name} cannot be used: {' '.join(str(error).split())}. "
-                "pip install 'fexgan_lit[sweeps]' brings joblib and submitit, 'fexgan_lit[ray]' brings Ray."
+                "Install joblib and submitit with pip install 'fexgan_lit[sweeps]', or Ray with 'fexgan_lit[ray]'."
             ) from error
 
     def job(self, folder: Path, setting: Setting) -> list[str]:
@@ -148,7 +148,7 @@ def check_settings(sweep_context: SweepContext, settings: Sequence[Setting]) -> 
             raise UserError(explain(error, settings)) from error
     if problems:
         lines = [f"  - {line} ({_which(names, len(settings))})" for line, names in problems.items()]
-        raise UserError("\n".join(["the sweep cannot be used, nothing was started:", *lines]))
+        raise UserError("\n".join(["the sweep has invalid settings, so nothing was started:", *lines]))
     return trees
 
 

@@ -43,7 +43,7 @@ def run_grid(sweep_context: SweepContext, arguments: Sequence[str]) -> dict[str,
     record = SweepRecord(sweep_context.command, values_of(axes), base, "grid", runs_of(settings))
     folder, notes = open_folder(sweep_context, record)
     if doubles:
-        notes.append(f"doubles    {doubles} of the {len(settings) + doubles} combinations came twice and run once")
+        notes.append(f"doubles    {doubles} of the {len(settings) + doubles} combinations are duplicates and run once")
     return work(sweep_context, folder, settings, notes, console)
 
 
@@ -68,7 +68,7 @@ def open_folder(sweep_context: SweepContext, record: SweepRecord) -> tuple[Path,
         raise UserError(f"cannot write the sweep folder {folder}: {error.strerror}") from error
     notes = [f"new        {len(fresh)} runs are added to the {len(there.runs)} of the folder"] if fresh else []
     if record.kind == "grid" and (other := len(set(joined.runs) - set(record.runs))):
-        notes.append(f"others     {other} runs of the folder are not asked for now and stay as they are")
+        notes.append(f"others     {other} runs of the folder are not in this command and stay as they are")
     return folder, notes
 
 
@@ -121,6 +121,9 @@ def close(
     try:
         sweep_context.write_report(folder, console)
     except Exception as error:  # a failed report must not hide the runs, which are on disk
-        console.print(f"  no report: {error}; python -m fexgan_lit.report sweep={folder} tries again", markup=False)
+        console.print(
+            f"  cannot write the report: {error}. Try again with python -m fexgan_lit.report sweep={folder}",
+            markup=False,
+        )
     if not good:
         sys.exit(1)

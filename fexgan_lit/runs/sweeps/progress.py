@@ -57,8 +57,8 @@ class SweepProgress:
         """Print how many runs are finished, will be resumed and will be started."""
         counts = Counter(standings.values())
         words = {
-            "finished": "finished before", "pruned": "stopped early before", "half-done": "go on from their checkpoint",
-            "failed": "failed before and are tried again", "not begun": "to begin",
+            "finished": "finished before", "pruned": "stopped early before", "half-done": "resume from a checkpoint",
+            "failed": "failed before and are tried again", "not begun": "to start",
         }  # fmt: skip
         parts = [f"{counts[status]} {text}" for status, text in words.items() if counts[status]]
         self.done = sum(counts[status] for status in ENDED)
@@ -105,11 +105,11 @@ class SweepProgress:
     def death(self, begun: Sequence[Setting]) -> None:
         """Print that a worker died and that its runs are started again."""
         names = ", ".join(setting.name for setting in begun)
-        self.console.print(f"  a worker died (killed, or out of memory); started again: {names}", markup=False)
+        self.console.print(f"  a worker died (killed, or out of memory); starting again: {names}", markup=False)
 
     def stopped(self) -> None:
         """Print that the sweep was stopped by Ctrl-C and can be resumed."""
-        self.console.print("\n  the sweep is stopped; the same command goes on where it was", markup=False)
+        self.console.print("\n  the sweep was stopped; the same command resumes it", markup=False)
 
     def closing(self, results: Mapping[str, Mapping[str, Any]]) -> bool:
         """Print the summary; list failed runs in a table and in failures.txt. Return True if no run failed."""
@@ -122,7 +122,7 @@ class SweepProgress:
         if failed:
             self._failures(failed)
         if counts[ELSEWHERE]:
-            self.console.print("  another process has those in work elsewhere; this command has left them to it")
+            self.console.print("  another process trains the runs in work elsewhere; this command left them to it")
         return not failed
 
     def _failures(self, failed: Mapping[str, Mapping[str, Any]]) -> None:

@@ -53,8 +53,8 @@ class SweepRecord:
             write_atomic(folder / RECORD, text)
         except OSError as error:
             raise UserError(
-                f"cannot write {folder / RECORD}: {error.strerror}. Choose another place with hydra.sweep.dir=DIR, "
-                "or make room."
+                f"cannot write {folder / RECORD}: {error.strerror}. Choose another folder with hydra.sweep.dir=DIR, "
+                "or free disk space."
             ) from error
 
 
@@ -67,13 +67,13 @@ def read_record(folder: Path) -> SweepRecord | None:
     path = folder / RECORD
     if not path.is_file():
         if folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
-            raise UserError(f"{folder} holds something else than a sweep; choose another with hydra.sweep.dir=DIR")
+            raise UserError(f"{folder} is not empty and not a sweep; choose another folder with hydra.sweep.dir=DIR")
         return None
     try:
         content: Any = OmegaConf.to_container(OmegaConf.load(path))
         return SweepRecord(**content)
     except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"{path} is no record of a sweep: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path} is not the record of a sweep: {' '.join(str(error).split())}") from error
 
 
 def common_base(trees: Iterable[Mapping[str, Any]], axes: Iterable[str]) -> dict[str, Any]:

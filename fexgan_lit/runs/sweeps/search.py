@@ -177,11 +177,11 @@ def search_settings(tree: Mapping[str, Any], launcher: str) -> SweepSettings:
 
     settings = typed(SweepSettings, tree["sweep"], "sweep", [])
     if not settings.objectives:
-        raise UserError("sweep.objectives: a search needs one or more, such as [minimize:fd_judge]")
+        raise UserError("sweep.objectives is empty; expected one or more objectives, such as [minimize:fd_judge]")
     if settings.jobs > 1 and launcher == "basic":
         raise UserError(
-            f"sweep.jobs={settings.jobs}: hydra/launcher=basic runs one trial after the other; add "
-            "hydra/launcher=joblib (or submitit_slurm, ray), or leave sweep.jobs=1"
+            f"sweep.jobs={settings.jobs}: hydra/launcher=basic runs one trial at a time. Add hydra/launcher=joblib (or "
+            "submitit_slurm, ray), or use sweep.jobs=1."
         )
     if not tree["metrics"]["judge"] and (judged := [name for name in settings.directions if "judge" in name]):
         raise UserError(
@@ -195,11 +195,11 @@ def search_notes(settings: SweepSettings) -> list[str]:
     """Describe objectives and pruning, one line each."""
     goals = ", ".join(f"{way} {name}" for name, way in settings.directions.items())
     pruning = settings.pruning
-    stops = "none is stopped early"
+    stops = "off, no trial is stopped early"
     if pruning is not None:
         stops = (
-            f"after {pruning.warmup} iterations, a trial stops where more than {pruning.quantile:.0%} of at least "
-            f"{pruning.min_runs} others are better in every objective"
+            f"after {pruning.warmup} iterations, a trial stops if more than {pruning.quantile:.0%} of at least "
+            f"{pruning.min_runs} other trials are better in every objective"
         )
     return [f"objectives {goals}", f"pruning    {stops}"]
 
@@ -247,9 +247,9 @@ def objective_values(result: RunResult, directions: Mapping[str, str], name: str
     """
     if absent := [metric for metric in directions if metric not in result.metrics]:
         raise UserError(
-            f"sweep.objectives: {', '.join(absent)} not among what {name} measured: "
+            f"sweep.objectives: {', '.join(absent)} not among the metrics of {name}: "
             f"{', '.join(sorted(result.metrics))}. "
-            "Choose among these with sweep.objectives=[minimize:METRIC,maximize:METRIC]; the search then begins anew."
+            "Choose among these with sweep.objectives=[minimize:METRIC,maximize:METRIC]; the search then starts anew."
         )
     return [result.metrics[metric] for metric in directions]
 

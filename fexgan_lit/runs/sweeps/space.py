@@ -68,9 +68,9 @@ def make_space(
     fixed = {text.partition("=")[0] for text in constant}
     if both := sorted(fixed & set(texts)):
         drop = " ".join(f"'~{SPACE}{key}'" for key in both)
-        raise UserError(f"{', '.join(both)}: given one value, but searched; leave it out of the search with {drop}")
+        raise UserError(f"{', '.join(both)}: given one value, but in the search space; remove it there with {drop}")
     if not texts:
-        raise UserError("sweep=optuna: the space is empty; give axes such as loss.alpha='tag(log,interval(0.01,10))'")
+        raise UserError("sweep=optuna: the space is empty; add axes such as loss.alpha='tag(log,interval(0.01,10))'")
     return constant, [make_dimension(text, parser) for _, text in sorted(texts.items())]
 
 
@@ -85,8 +85,8 @@ def check_known(config: DictConfig, keys: Mapping[str, str]) -> None:
         drop = " ".join(f"'~{SPACE}{key}'" for key in unknown)
         has = ", ".join(f"loss.{name}" for name, value in config.loss.items() if isinstance(value, float))
         raise UserError(
-            f"sweep.space: model={config.model.name} has no {', '.join(unknown)}. Leave out what it lacks with {drop}, "
-            f"and add axes of its own (it has {has}), such as loss.NAME='tag(log,interval(1,100))'."
+            f"sweep.space: model={config.model.name} has no {', '.join(unknown)}. Remove these options with {drop}, "
+            f"and add options that it has ({has}), such as loss.NAME='tag(log,interval(1,100))'."
         )
 
 
@@ -128,7 +128,7 @@ def steps(sweep: RangeSweep) -> BaseDistribution:
     """Convert a range, which excludes its end, to choices."""
     values = list(sweep.range())
     if not values:
-        raise ValueError("no value at all")
+        raise ValueError("the range has no value")
     return CategoricalDistribution([str(value) for value in values])
 
 
