@@ -79,7 +79,7 @@ def test_old_sweeps_give_axes_and_numbers(tmp_path):
     assert found.runs[1].result is not None
     assert found.runs[1].result.iteration == 10
     assert found.base["loss"] == {"beta": 1.0}
-    assert "without sweep.yaml" in found.notes[0]
+    assert "there is no sweep.yaml" in found.notes[0]
 
 
 def test_values_that_follow_from_another_are_no_axes():
