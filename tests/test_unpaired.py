@@ -71,7 +71,7 @@ def test_the_other_doors_take_the_run_or_say_why_not(finished, tmp_path):
 
     refused = command("evaluate")
     assert refused.returncode == 2
-    assert "no true frame to hold generated ones against" in " ".join(refused.stderr.split())
+    assert "no true frame to compare generated ones with" in " ".join(refused.stderr.split())
     made = command("generate", "mode=action_units", "units=[12]", "strengths=[0,1]", f"out={tmp_path / 'faces'}")
     assert made.returncode == 0, made.stderr
     assert (tmp_path / "faces/sheet.png").is_file()

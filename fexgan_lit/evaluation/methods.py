@@ -1,4 +1,4 @@
-"""Who is measured: trained systems, and beside them the true frames (ceiling) and the untouched sources (floor)."""
+"""The methods under test: trained systems, the real images (ceiling) and the unchanged sources (floor)."""
 
 from __future__ import annotations
 
@@ -17,50 +17,50 @@ if TYPE_CHECKING:
     from fexgan_lit.runs.config import TrainSettings
     from fexgan_lit.systems.base import ExpressionSystem
 
-#: Names of the rows that no system made.
+#: Names of the rows of the two baselines.
 CEILING, FLOOR = "true frames (ceiling)", "untouched sources (floor)"
 
 
 class Method(Protocol):
-    """Something that answers pairs with faces."""
+    """A method that generates an image for each pair."""
 
     @property
     def name(self) -> str:
-        """Of its row; methods of one name are seeds of one configuration."""
+        """Name of its table row; methods with the same name are seeds of one configuration."""
 
     def answer(self, batch: PairBatch) -> Tensor | ValidationOutput:
-        """Faces (B, 3, S, S) in [-1, 1] for the targets of a batch."""
+        """Return images (B, 3, S, S) in [-1, 1] for the targets of a batch."""
 
 
 @dataclass(frozen=True)
 class RealImages:
-    """The true target frames: what no system can beat."""
+    """The real target frames: the best that a system can reach."""
 
     name: str = CEILING
 
     def answer(self, batch: PairBatch) -> Tensor:
-        """The targets."""
+        """Return the targets."""
         return batch.target
 
 
 @dataclass(frozen=True)
 class SourceCopy:
-    """The sources returned as they are: the baseline that does nothing."""
+    """The baseline that returns the sources unchanged."""
 
     name: str = FLOOR
 
     def answer(self, batch: PairBatch) -> Tensor:
-        """The sources."""
+        """Return the sources."""
         return batch.source
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained system out of its run folder.
+    """A trained system loaded from its run folder.
 
     Attributes:
-        name: of its row.
-        loaded: the opened run.
+        name: name of its table row.
+        loaded: the loaded run.
     """
 
     name: str
@@ -72,15 +72,15 @@ class Trained:
         return self.loaded.system
 
     def answer(self, batch: PairBatch) -> ValidationOutput:
-        """What the system makes of a batch, and what its discriminator says of it."""
+        """Return the generated images and the outputs of the discriminator."""
         return self.system.validation_step(batch)
 
 
 def open_methods(settings: EvaluationSettings, progress: Callable[[int, int], None]) -> list[Trained]:
-    """The systems of every run that was named; a run without a name of its own is called by its model.
+    """Load the system of every run in the settings; a run without a name is named after its model.
 
     Raises:
-        UserError: there is no run, or its weights do not fit.
+        UserError: a run does not exist, or its weights do not fit.
     """
     from fexgan_lit.inference.loaded_system import load
 
@@ -94,7 +94,10 @@ def open_methods(settings: EvaluationSettings, progress: Callable[[int, int], No
 
 
 def configuration(settings: TrainSettings) -> dict[str, Any]:
-    """Everything that decides what a run learns, but for its seed: runs that agree in it are seeds of one another."""
+    """Return the options that determine what a run learns, except the seed.
+
+    Runs with equal configurations are seeds of one another.
+    """
     from dataclasses import asdict
 
     parts: dict[str, Any] = {name: asdict(getattr(settings, name)) for name in ("model", "loss", "optimizer")}
@@ -108,9 +111,9 @@ def configuration(settings: TrainSettings) -> dict[str, Any]:
 
 
 def tell_apart(methods: list[Trained]) -> list[Trained]:
-    """Give runs of different configurations different names, those of one configuration the same.
+    """Give runs of different configurations different names, and runs of one configuration the same name.
 
-    The first configuration of a name keeps it; the others get the options in which they differ from it.
+    The first configuration keeps its name; the names of the others list the options that differ from it.
     """
     from dataclasses import replace
 
@@ -128,7 +131,7 @@ def tell_apart(methods: list[Trained]) -> list[Trained]:
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Every value as text, by its full name."""
+    """Return every value as text by its dotted name."""
     found: dict[str, str] = {}
     for key, value in tree.items():
         if isinstance(value, dict):

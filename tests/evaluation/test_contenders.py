@@ -70,7 +70,7 @@ def test_faces_that_are_no_numbers_are_named():
     images = torch.zeros(4, 3, 8, 8)
     images[1, 0, 0, 0] = torch.nan
     images[3] = torch.inf
-    with pytest.raises(UserError, match="fexgan: 2 of 4 faces"):
+    with pytest.raises(UserError, match="fexgan: 2 of 4 generated images"):
         check_finite(images, "fexgan")
     check_finite(torch.zeros(2, 3, 8, 8), "fexgan")
 

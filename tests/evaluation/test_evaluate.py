@@ -93,7 +93,7 @@ def test_the_same_runs_give_the_same_file(runs, panel, monkeypatch, tmp_path):
 
 
 def test_breakdowns_count_every_pair_once(found):
-    by_affect = next(t for t in found.breakdowns if t.title == "fexgan by asked affect")
+    by_affect = next(t for t in found.breakdowns if t.title == "fexgan by target affect")
     counts = [int(row[1]) for row in by_affect.rows]
     assert sum(counts) == int(re.match(r"\d+", found.where)[0])
 

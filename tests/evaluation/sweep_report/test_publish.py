@@ -167,7 +167,7 @@ def test_a_readme_that_nothing_tells_of_is_refused_and_its_text_kept(run, place,
     readme = place / "experiments" / "my_run" / "README.md"
     readme.parent.mkdir(parents=True)
     readme.write_text("# By hand\n")
-    with pytest.raises(UserError, match="nothing tells that it is of these runs"):
+    with pytest.raises(UserError, match="does not say which runs it is of"):
         publish_run(run, options(), quiet)
     publish_run(run, options(overwrite=True), quiet)
     assert readme.read_text().startswith("# By hand\n")
@@ -176,7 +176,7 @@ def test_a_readme_that_nothing_tells_of_is_refused_and_its_text_kept(run, place,
 def test_only_finished_runs_are_published(run, place, quiet):
     shutil.copytree(run.path, place / "failed")
     write_result(place / "failed", result({}, status="failed", error="x"))
-    with pytest.raises(UserError, match="is failed; expected a finished one"):
+    with pytest.raises(UserError, match="is failed; only a finished run"):
         publish_run(RunFolder(place / "failed"), options(), quiet)
     assert not (place / "experiments").exists()
 
