@@ -70,7 +70,7 @@ def detect_landmarks(table: FrameTable, config: DatasetConfig, progress: Progres
         progress: called with (frames done, total), from this thread.
 
     Raises:
-        UserError: the detector is unknown, not installed or broken, no frame shows a face, or the cache is not writable.
+        UserError: the detector is unknown, not installed or broken, no frame shows a face, or the cache is read-only.
     """
     if table.root is None:
         raise UserError("dataset.detector: the frames of a studio are drawn with exact landmarks; leave it out.")
