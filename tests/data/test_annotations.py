@@ -122,8 +122,9 @@ def test_files_that_are_no_csv(write_cast):
     root = write_cast()
     (root / "a.csv").write_bytes(b"\xff\xfe\x00,\x80\n\x81")
     (root / "latin.csv").write_bytes("path,intensity\nJürgen,1\n".encode("latin1"))
+    (root / "wide.csv").write_bytes("path,intensity\n".encode("utf-16-le"))
     (root / "empty.csv").write_bytes(b"\n")
-    for name in ("a.csv", "missing.csv", "latin.csv", "empty.csv"):
+    for name in ("a.csv", "missing.csv", "latin.csv", "wide.csv", "empty.csv"):
         with pytest.raises(UserError, match="cannot be read as CSV"):
             joined(root, root / name)
 

@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +29,7 @@ _MEASURED = re.compile(
 )
 #: How programs write a number that there is not.
 _NO_NUMBER = ("", "nan", "NaN", "-nan", "nan(ind)", "-nan(ind)", "-1.#IND", "1.#QNAN", "1.#INF", "NA", "N/A")
+_AS_UTF8 = "Save it as UTF-8, which a spreadsheet calls 'CSV UTF-8'."
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 
@@ -110,27 +111,29 @@ def _form(path: Path, option: str) -> _Form:
         encoding = "utf-16" if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
         with path.open(encoding=encoding, newline="") as file:
             header = re.sub(r'"[^"]*"', "", next((line for line in file if line.strip()), ""))
+            if "\0" in header:
+                raise UserError(f"{option}={path} cannot be read as CSV: it holds bytes of zero. {_AS_UTF8}")
             separator = max(_SEPARATORS, key=header.count)
             file.seek(0)
-            names = _checked(csv.reader(file, delimiter=separator, skipinitialspace=True), separator, path, option)
+            names = _checked(file, separator, path, option)
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"{option}={path} cannot be read as CSV: it is not UTF-8 text. Save it as UTF-8, which a spreadsheet "
-            "calls 'CSV UTF-8'."
-        ) from error
+        raise UserError(f"{option}={path} cannot be read as CSV: it is not UTF-8 text. {_AS_UTF8}") from error
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{option}={path} cannot be read as CSV ({error}).") from error
     return _Form(encoding, separator, names)
 
 
-def _checked(lines: Iterator[list[str]], separator: str, path: Path, option: str) -> tuple[str, ...]:
+def _checked(lines: Iterable[str], separator: str, path: Path, option: str) -> tuple[str, ...]:
     """The names in the first line, after a look at all others."""
     names: list[str] = []
-    before = 0
-    for fields in lines:
-        number, before = before + 1, lines.line_num  # type: ignore[attr-defined]
-        if before > number:
-            raise UserError(f'{option}={path}: line {number} opens a quote (") that it does not close; correct it.')
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        fields = line.split(separator)  # many times faster than the module csv, and enough where nothing is quoted
+        if '"' in line:
+            fields = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+            if fields[-1].endswith(("\n", "\r")):
+                raise UserError(f'{option}={path}: line {number} opens a quote (") that it does not close; correct it.')
         if not names:
             names = [field.strip().lower() for field in fields]
             while names and not names[-1]:  # a comma at the end of the line
