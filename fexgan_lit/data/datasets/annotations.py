@@ -16,10 +16,9 @@ from fexgan_lit.data.datasets.openface import (
     name_pictures,
     one_row_each,
     read_annotations,
-    some,
 )
 from fexgan_lit.data.images import FrameError, open_image
-from fexgan_lit.data.table import Drop, FrameTable
+from fexgan_lit.data.table import Drop, FrameTable, some
 from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS, POSE_COLUMNS
 from fexgan_lit.utils.errors import UserError
 

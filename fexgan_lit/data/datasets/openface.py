@@ -13,7 +13,7 @@ import numpy as np
 
 from fexgan_lit.data.datasets.csv_files import check_scales, read_csv, to_numbers
 from fexgan_lit.data.datasets.scan import list_images
-from fexgan_lit.data.table import FrameTable
+from fexgan_lit.data.table import FrameTable, some
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -80,11 +80,6 @@ def lost_faces(rows: pd.DataFrame, csv: Path, option: str) -> tuple[np.ndarray, 
         f"{csv.name}: {int(lost.sum())} of {len(rows)} rows are of lost faces and left out ({', '.join(reasons)}): "
         f"{some(rows.loc[lost, 'path'].tolist())}"
     ]
-
-
-def some(names: Sequence[str], limit: int = 5) -> str:
-    """The first names, and how many there are besides."""
-    return f"{', '.join(names[:limit])}{f' +{len(names) - limit} more' if len(names) > limit else ''}"
 
 
 def one_row_each(rows: pd.DataFrame, lost: np.ndarray, csv: Path, option: str) -> pd.DataFrame:

@@ -14,7 +14,8 @@ import numpy as np
 
 from fexgan_lit.data.datasets.annotations import AU_SCALE
 from fexgan_lit.data.datasets.csv_files import check_scales, read_csv, to_numbers
-from fexgan_lit.data.datasets.openface import FACES, lost_faces, own_names, some
+from fexgan_lit.data.datasets.openface import FACES, lost_faces, own_names
+from fexgan_lit.data.table import some
 from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS, resolve_affect
 from fexgan_lit.inference.animation.timeline import Beat, follow, nearest
 from fexgan_lit.utils.errors import UserError
