@@ -156,7 +156,9 @@ def is_own_file(path: str, config: DatasetConfig) -> bool:
         return False
     root = Path(config.root).expanduser()
     kept_by_splitting = (RECORDS, ANNOTATIONS) if (root / RECORDS).is_dir() else ()
-    return path in kept_by_splitting or (root / path).resolve() == Path(config.annotations).expanduser().resolve()
+    return path in kept_by_splitting or (root / path).resolve().is_relative_to(
+        Path(config.annotations).expanduser().resolve()
+    )
 
 
 def from_videos(material: Material, stage: Stages) -> Material:
@@ -208,10 +210,10 @@ def merge_annotations(table: FrameTable, found: Path) -> Path:
     rows = pd.read_csv(found, dtype={"path": str})
     columns = ("take", "frame", "time_s", "intensity", *POSE_COLUMNS, *AU_COLUMNS)
     there = {name.lower() for name in rows}
-    own = table.frame[["path", *(name for name in columns if name in table.frame and name not in there)]].dropna()
+    own = table.frame[["path", *(name for name in columns if name in table.frame and name not in there)]]
     units = [name for name in AU_COLUMNS if name in own]
     own = own.assign(**{name: own[name] * AU_SCALE for name in units})
-    text = rows.merge(own, on="path").to_csv(index=False)
+    text = rows.merge(own, on="path", how="left").to_csv(index=False)
     merged = found.with_name(f"{found.stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.csv")
     write_atomic(merged, text)
     return merged

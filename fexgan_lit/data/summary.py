@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fexgan_lit.data.table import Drop
-
-_NAMED = 5
+from fexgan_lit.data.table import Drop, some
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ class DataSummary:
         return [
             f"data       {self.name}{f' in {self.root}' if self.root else ''}: {self.frames} frames, "
             f"{len(self.identities)} identities, {self._affects()}",
-            f"identities {_some(self.identities, 12)}",
+            f"identities {some(self.identities, 12)}",
             *[f"note       {note}" for note in self.notes],
             *self._drop_lines(),
             *self._size_lines(),
@@ -93,7 +90,7 @@ class DataSummary:
 
     def _drop_lines(self) -> list[str]:
         groups = self.dropped_by_reason()
-        lines = [f"dropped    {len(paths)} {reason}: {_some(paths)}" for reason, paths in list(groups.items())[:10]]
+        lines = [f"dropped    {len(paths)} {reason}: {some(paths)}" for reason, paths in list(groups.items())[:10]]
         rest = list(groups.values())[10:]
         return [*lines, f"dropped    {sum(map(len, rest))} for {len(rest)} other reasons"] if rest else lines
 
@@ -101,7 +98,7 @@ class DataSummary:
         lines = []
         if len(self.sizes) > 1:
             counts = sorted(self.sizes.items(), key=lambda item: -item[1])
-            lines.append(f"sizes      mixed: {_some([f'{count} of {size}' for size, count in counts])}")
+            lines.append(f"sizes      mixed: {some([f'{count} of {size}' for size, count in counts])}")
         if self.cropped and not self.faces:
             lines.append(f"sizes      {self.cropped} frames are not square; their central square is used")
         return lines
@@ -126,15 +123,8 @@ class DataSummary:
             lines.append(f"split      {self.val_unpaired} validation frames have no partner of another affect")
         if self.unsplit:
             lines.append(
-                f"split      {len(self.unsplit)} cells too small to split, in training only: {_some(self.unsplit)}"
+                f"split      {len(self.unsplit)} cells too small to split, in training only: {some(self.unsplit)}"
             )
         if self.relaxed:
-            lines.append(f"targets    {len(self.relaxed)} cells use their strongest frames: {_some(self.relaxed)}")
+            lines.append(f"targets    {len(self.relaxed)} cells use their strongest frames: {some(self.relaxed)}")
         return lines
-
-
-def _some(names: Iterable[str], limit: int = _NAMED) -> str:
-    """List the first `limit` names and the number of the others."""
-    listed: Sequence[str] = list(names)
-    more = f" +{len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,13 @@ class Drop:
 
     path: str
     reason: str
+
+
+def some(names: Iterable[str], limit: int = 5) -> str:
+    """The first `limit` names, and how many there are besides."""
+    listed = list(names)
+    more = f" +{len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more
 
 
 @dataclass(frozen=True, eq=False)
