@@ -15,7 +15,7 @@ import torch
 from fexgan_lit.benchmarks.config import BenchmarkSettings
 from fexgan_lit.benchmarks.inputs import pictures
 from fexgan_lit.benchmarks.report import Progress, Result, Table, number, quartiles
-from fexgan_lit.inference.export.checks import answers
+from fexgan_lit.inference.export.write import answers
 from fexgan_lit.systems.base import exportable
 from fexgan_lit.systems.export import Exported
 from fexgan_lit.utils.timing import Timing, take_turns
