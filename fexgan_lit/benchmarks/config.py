@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from fexgan_lit.data.config import SIZES
 from fexgan_lit.utils.hardware import cores
 
-SUITES = ("data", "inference", "startup", "train")
+SUITES = ("data", "inference", "page", "startup", "train")
 #: The systems of the train suite.
 SYSTEMS = ("fexgan", "fexgan_meta", "ganimation", "stargan", "landmark_label")
 
