@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint docs format wheel clean
+.PHONY: help install demo test faults lint docs format wheel clean
 
 help:            ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -23,6 +23,9 @@ demo: $(STAMP)   ## train on the embedded cartoon cast and show where the pictur
 
 test: $(STAMP)   ## every test, two files at a time
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+faults: $(STAMP) ## what happens when a run, a worker or a logger is killed; CI runs it after the tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m fault
 
 lint: $(STAMP)   ## style, names, types, the direction of imports
 	$(BIN)/ruff check .

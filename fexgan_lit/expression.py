@@ -1,4 +1,4 @@
-"""The one way to say what face is wanted: affects, action units and landmarks of a batch."""
+"""Target expressions: affects, action units and landmarks of a batch."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from fexgan_lit.utils.errors import UserError
 AFFECTS = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
 
 
-#: Every affect name the framework knows how to order: the seven and contempt (CK+, RaFD).
+#: Every affect name with a fixed position: the seven and contempt (CK+, RaFD).
 KNOWN_AFFECTS = (*AFFECTS[:1], "contempt", *AFFECTS[1:])
 
 
-#: Other words data sets use for the same affect.
+#: Other names that data sets use for the same affects.
 AFFECT_ALIASES = {
     "angry": "anger",
     "contemptuous": "contempt",
@@ -34,21 +34,21 @@ AFFECT_ALIASES = {
 }
 
 
-#: The complex expressions both FExGAN papers show: two affects asked for at once.
+#: The complex expressions that both FExGAN papers show: two affects at once.
 COMPLEX_PAIRS = (("anger", "sadness"), ("joy", "disgust"), ("fear", "surprise"))
 
 
-#: Action units in OpenFace's order (GANimation's condition); fields of `Expression.aus`.
+#: Action units in OpenFace's order (GANimation's condition): the columns of `Expression.aus`.
 ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 
 
-#: What the fields of `Expression` are called in messages.
+#: Names of the fields of `Expression` in messages.
 FIELD_NAMES = {"affect": "affects", "aus": "action units", "landmarks": "landmarks"}
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A batch of wanted faces; each field is optional and a system declares which it reads.
+    """The expressions of a batch; each field is optional, and a system declares the fields it reads.
 
     Attributes:
         affect: (B, K) weights; one-hot for one affect, several entries for a complex one, scaled by lambda.
@@ -62,13 +62,13 @@ class Expression:
 
     @classmethod
     def of_affects(cls, indices: Tensor | Sequence[int], count: int, strength: float = 1.0) -> Expression:
-        """One affect a row: `indices` (B,) in 0..count-1 becomes a (B, count) one-hot scaled by `strength`."""
+        """Return one affect per row: `indices` (B,) in 0..count-1 become one-hot (B, count), scaled by `strength`."""
         index = torch.as_tensor(indices, dtype=torch.long)
         return cls(affect=torch.nn.functional.one_hot(index, count).float() * strength)
 
     @classmethod
     def blend(cls, weights: Mapping[str, float], affects: Sequence[str], batch: int = 1) -> Expression:
-        """A complex expression, for example ``{"anger": 1, "sadness": 1}``, the same for `batch` rows."""
+        """Return a complex expression, for example ``{"anger": 1, "sadness": 1}``, repeated for `batch` rows."""
         row = torch.zeros(len(affects))
         for name, weight in weights.items():
             row[affects.index(resolve_affect(name, affects))] = weight
@@ -76,59 +76,59 @@ class Expression:
 
     @property
     def known(self) -> dict[str, Tensor]:
-        """The fields that are given, by name."""
+        """Return the fields that are set, by name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
 
     def to(self, device: torch.device | str) -> Expression:
-        """The same expression with every field on `device`."""
+        """Return the same expression with every field on `device`."""
         return replace(self, **{name: value.to(device) for name, value in self.known.items()})
 
     @classmethod
     def stack(cls, rows: Sequence[Expression]) -> Expression:
-        """Batches below one another; a field that one of them lacks is left out."""
+        """Concatenate batches; a field that one of the batches lacks is left out."""
         shared = set.intersection(*(set(row.known) for row in rows))
         return cls(**{name: torch.cat([getattr(row, name) for row in rows]) for name in shared})
 
 
-def normalise_affect(name: str, aliases: Mapping[str, str] | None = None) -> str:
-    """Lower-case `name`, strip it, and follow the user's aliases, then the built-in ones."""
-    word = name.strip().lower()
+def normalise_affect(name: str | int, aliases: Mapping[str, str] | None = None) -> str:
+    """Lower-case and strip `name` as text, then apply the user's aliases and the built-in ones."""
+    word = str(name).strip().lower()
     own = {key.strip().lower(): value.strip().lower() for key, value in (aliases or {}).items()}
     word = own.get(word, word)
     return AFFECT_ALIASES.get(word, word)
 
 
-def resolve_affect(name: str, affects: Sequence[str], aliases: Mapping[str, str] | None = None) -> str:
-    """The entry of `affects` that `name` means.
+def resolve_affect(name: str | int, affects: Sequence[str], aliases: Mapping[str, str] | None = None) -> str:
+    """Return the entry of `affects` that `name` means.
 
     Raises:
-        UserError: the name is none of them; the message suggests the nearest.
+        UserError: no entry has this name; the message suggests the nearest one.
     """
     word = normalise_affect(name, aliases)
     if word in affects:
         return word
-    if name in affects:
-        return name
+    if str(name) in affects:
+        return str(name)
     near = difflib.get_close_matches(word, [*affects, *AFFECT_ALIASES], n=1)
     hint = f" Did you mean '{AFFECT_ALIASES.get(near[0], near[0])}'?" if near else ""
     raise UserError(f"'{name}' is not an affect of this data set; it has: {', '.join(affects)}.{hint}")
 
 
 def order_affects(names: Iterable[str]) -> tuple[str, ...]:
-    """Known affects in the official order, then the others alphabetically; no duplicates."""
+    """Sort affects without duplicates: known affects in the official order, then the others alphabetically."""
     found = set(names)
     known = [name for name in KNOWN_AFFECTS if name in found]
     return (*known, *sorted(found - set(known)))
 
 
 def rows_of(expression: Expression, index: Sequence[int] | Tensor) -> Expression:
-    """The rows at `index` (M,) of a batch (N, ...), repeated where an index is."""
+    """Return the rows of a batch (N, ...) at `index` (M,), which may repeat rows."""
     chosen = torch.as_tensor(index, dtype=torch.long)
     return Expression(**{name: value[chosen] for name, value in expression.known.items()})
 
 
 def between(start: Expression, end: Expression, share: float) -> Expression:
-    """(1 - share) start + share end, for every field that both have; action units stay in 0..1."""
+    """Return (1 - share) start + share end for every field that both have, with action units clamped to 0..1."""
     shared = [name for name in start.known if name in end.known]
     mixed = {name: torch.lerp(start.known[name], end.known[name], share) for name in shared}
     if "aus" in mixed:
@@ -137,7 +137,7 @@ def between(start: Expression, end: Expression, share: float) -> Expression:
 
 
 def with_units(aus: Tensor, values: Mapping[int, float]) -> Tensor:
-    """Action units (N, 17) with those named in `values` (unit -> 0..1) set, the others as they are."""
+    """Return action units (N, 17) with the values from `values` (unit -> 0..1), the others unchanged."""
     changed = aus.clone()
     for unit, value in values.items():
         changed[:, ACTION_UNITS.index(unit)] = value
@@ -145,9 +145,9 @@ def with_units(aus: Tensor, values: Mapping[int, float]) -> Tensor:
 
 
 def raised(aus: Tensor, unit: int, strength: float) -> Tensor:
-    """Action units (N, 17) with `unit` at `strength` or, where it is stronger already, as it is.
+    """Return action units (N, 17) with `unit` raised to at least `strength`.
 
-    Strength 0 so changes nothing, whatever the face shows.
+    A strength of 0 therefore changes nothing.
     """
     column = ACTION_UNITS.index(unit)
     changed = aus.clone()

@@ -10,7 +10,7 @@ from fexgan_lit.runs.folder import register_resolver
 from fexgan_lit.training.fit import is_started_among_several, train_run
 from fexgan_lit.utils.console import train_console
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hydra import check_tuning, fail, run_command
+from fexgan_lit.utils.hydra import check_optional_groups, fail, run_command
 
 
 def train(cfg: DictConfig) -> Any:
@@ -22,7 +22,7 @@ def train(cfg: DictConfig) -> Any:
 
     if not cfg.run:  # composed here and now, so it is the user's own and may name any class
         trust(foreign_packages(OmegaConf.to_container(cfg)))
-    check_tuning(HydraConfig.get())
+    check_optional_groups(HydraConfig.get())
     if is_sweep_job():
         return work_off(cfg, train_run)
     place = None

@@ -34,10 +34,10 @@ def test_the_run_says_what_is_absent_and_measures_the_rest(finished):
     run, printed = finished
     report = (run / "report.md").read_text()
     for text in (printed, report):
-        assert "no true frame to compare with" in text
+        assert "no real target frames to compare with" in text
         assert "there and back: SSIM" in text
         assert "no affects" in text
-        assert "random frames of anyone" in text
+        assert "random frames of any identity" in text
         assert "Table 1" not in text
         assert "unlabelled" not in text
     assert "the grid of affects: the frames have none" in printed
@@ -71,7 +71,7 @@ def test_the_other_doors_take_the_run_or_say_why_not(finished, tmp_path):
 
     refused = command("evaluate")
     assert refused.returncode == 2
-    assert "no true frame to hold generated ones against" in " ".join(refused.stderr.split())
+    assert "no true frame to compare generated ones with" in " ".join(refused.stderr.split())
     made = command("generate", "mode=action_units", "units=[12]", "strengths=[0,1]", f"out={tmp_path / 'faces'}")
     assert made.returncode == 0, made.stderr
     assert (tmp_path / "faces/sheet.png").is_file()

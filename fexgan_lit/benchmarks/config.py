@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
 
-from fexgan_lit.data.config import SIZES
+from fexgan_lit.data.config import IMAGE_SIZES
 from fexgan_lit.utils.hardware import cores
+from fexgan_lit.utils.options import Options, option
 
 SUITES = ("data", "inference", "page", "startup", "train")
 #: The systems of the train suite.
@@ -15,26 +15,22 @@ SYSTEMS = ("fexgan", "fexgan_meta", "ganimation", "stargan", "landmark_label")
 
 
 @dataclass
-class BenchmarkSettings:
+class BenchmarkSettings(Options):
     """Which suite and how much of it; `conf/benchmark.yaml` explains each field."""
 
-    MOST: ClassVar = {
-        "batch_size": 65536, "frames": 1_000_000, "stored": 1_000_000, "rounds": 10_000, "workers": 1024, "width": 16,
-    }  # fmt: skip
-
-    suite: str = "data"
+    suite: str = option("data", choices=SUITES)
     quick: bool = False
-    image_size: int = 128
-    batch_size: int = 32
-    frames: int = 20000
-    stored: int = 400
-    rounds: int = 15
-    workers: int | None = None
+    image_size: int = option(128, choices=IMAGE_SIZES)
+    batch_size: int = option(32, at_least=2, at_most=65536)
+    frames: int = option(20000, at_least=100, at_most=1_000_000)
+    stored: int = option(400, at_least=50, at_most=1_000_000)
+    rounds: int = option(15, at_least=1, at_most=10_000)
+    workers: int | None = option(None, at_least=1, at_most=1024)
     facekit: str | None = None
     scratch: str | None = None
-    systems: list[str] = field(default_factory=lambda: list(SYSTEMS))
-    width: float = 0.25
-    precision: str = "auto"
+    systems: list[str] = option(list(SYSTEMS), f"one or more of {', '.join(SYSTEMS)}", choices=SYSTEMS, empty=False)
+    width: float = option(0.25, "a positive factor, 1 for the papers' channels", above=0, at_most=16)
+    precision: str = option("auto", choices=("auto", "float32", "bf16"))
     compile: bool = False
     cuda_graphs: bool = False
     run: str | None = None
@@ -59,31 +55,13 @@ class BenchmarkSettings:
         few = replace(self, frames=min(self.frames, 200), stored=min(self.stored, 64), rounds=2)
         return replace(few, image_size=32, batch_size=2, width=0.07) if self.suite in ("train", "inference") else few
 
-    def problems(self) -> list[str]:
-        """Return a sentence for every value that cannot be used, with what was expected."""
-        choices: dict[str, tuple[Any, ...]] = {
-            "suite": SUITES, "image_size": SIZES, "precision": ("auto", "float32", "bf16"),
-        }  # fmt: skip
-        least = {"batch_size": 2, "frames": 100, "stored": 50, "rounds": 1, "workers": 1}
-        if self.suite == "data":
-            least["stored"] = max(50, 2 * self.batch_size)
-        found = [
-            f"{name}={getattr(self, name)}: expected one of {', '.join(map(str, known))}."
-            for name, known in choices.items()
-            if getattr(self, name) not in known
-        ]
-        found += [
-            f"{name}={getattr(self, name)}: expected {smallest} or more."
-            for name, smallest in least.items()
-            if getattr(self, name) is not None and getattr(self, name) < smallest
-        ]
-        unknown = [name for name in self.systems if name not in SYSTEMS]
-        if unknown or not self.systems:
-            found.append(f"systems=[{','.join(unknown)}]: expected one or more of {', '.join(SYSTEMS)}.")
-        if not self.width > 0:
-            found.append(f"width={self.width}: expected a positive factor, 1 for the papers' channels.")
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
+        found = []
+        if self.suite == "data" and self.stored < 2 * self.batch_size:
+            found.append(f"stored={self.stored}: expected {2 * self.batch_size} or more, two a pair of a batch")
         if self.facekit is not None and not Path(self.facekit).exists():
-            found.append(f"facekit={self.facekit}: there is no such file or folder.")
+            found.append(f"facekit={self.facekit}: there is no such file or folder")
         if self.scratch is not None and not Path(self.scratch).is_dir():
-            found.append(f"scratch={self.scratch}: there is no such folder.")
+            found.append(f"scratch={self.scratch}: there is no such folder")
         return found

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.options import Options, option
 
-SIZES = (32, 64, 128, 256, 512)
+IMAGE_SIZES = (32, 64, 128, 256, 512)
 AUGMENTATIONS = ("none", "flip", "fexgan")
 SPLITS = ("frame", "take", "identity")
 TARGETS = ("random", "exact")
@@ -19,7 +20,7 @@ STUDIOS = ("studio_cartoon", "studio_human")
 
 
 @dataclass
-class DatasetConfig:
+class DatasetConfig(Options):
     """The options of `dataset=`; every field can be set as `dataset.<field>=...`.
 
     Attributes:
@@ -71,9 +72,7 @@ class DatasetConfig:
         studio_seed: seed of the studio's characters and takes.
     """
 
-    MOST: ClassVar = {
-        "batch_size": 65536, "val_batch": 65536, "workers": 1024, "identities": 10_000, "takes": 1000, "frames": 10_000,
-    }  # fmt: skip
+    section = "dataset"
 
     name: str = "studio_cartoon"
     layout: str | None = None
@@ -84,33 +83,36 @@ class DatasetConfig:
     aliases: dict[str, str] = field(default_factory=dict)
     affects: list[str] | None = None
     only: dict[str, list[Any]] = field(default_factory=dict)
-    sequence_ends: int | None = None
+    sequence_ends: int | None = option(None, at_least=1)
     annotations: str | None = None
-    require: list[str] = field(default_factory=list)
-    crop: str = "centre"
-    crop_margin: float = 0.25
+    require: list[str] = option([], f"some of {', '.join(KNOWLEDGE)}", choices=KNOWLEDGE)
+    crop: str = option("centre", choices=CROPS)
+    crop_margin: float = option(0.25, at_least=0, at_most=2)
     detector: str | None = None
-    image_size: int = 128
-    batch_size: int = 32
-    val_fraction: float = 0.2
-    split: str = "frame"
+    image_size: int = option(
+        128, f"one of {', '.join(map(str, IMAGE_SIZES))}, since every block of the networks halves the image",
+        choices=IMAGE_SIZES,
+    )  # fmt: skip
+    batch_size: int = option(32, at_least=1, at_most=65536)
+    val_fraction: float = option(0.2, "0 (no validation) or more, below 1", at_least=0, below=1)
+    split: str = option("frame", choices=SPLITS)
     split_seed: int = 0
-    targets: str = "random"
+    targets: str = option("random", choices=TARGETS)
     unpaired: bool | None = None
     uniform_affects: bool = True
-    min_target_intensity: float = 0.0
+    min_target_intensity: float = option(0.0, at_least=0, at_most=1)
     augmentation: Any = "none"
-    flip: float = 0.5
-    jitter: float = 0.0
+    flip: float = option(0.5, at_least=0, at_most=1)
+    jitter: float = option(0.0, at_least=0, at_most=1)
     cache_dir: str | None = None
-    window_gb: float = 4.0
-    val_batch: int | None = None
-    val_limit: int | None = 512
-    workers: int | None = None
+    window_gb: float = option(4.0, above=0)
+    val_batch: int | None = option(None, at_least=1, at_most=65536)
+    val_limit: int | None = option(512, at_least=1)
+    workers: int | None = option(None, at_least=1, at_most=1024)
     facekit: str | None = None
-    identities: int = 8
-    takes: int = 5
-    frames: int | None = 12
+    identities: int = option(8, at_least=1, at_most=10_000)
+    takes: int = option(5, at_least=1, at_most=1000)
+    frames: int | None = option(12, at_least=1, at_most=10_000)
     take_seconds: float = 1.2
     head_motion: float = 1.0
     studio_seed: int = 0
@@ -125,9 +127,44 @@ class DatasetConfig:
         """Side of the packed frames in pixels: `image_size`, or 143/128 of it where a random crop follows."""
         return int(self.image_size * 143 / 128 + 0.5) if self.augmentation == "fexgan" else self.image_size
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        return [*_choice_problems(self), *_place_problems(self), *_count_problems(self), *_range_problems(self)]
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
+        found = self._augmentation_problems()
+        for name in ("manifest", "annotations"):
+            place = Path(getattr(self, name) or "").expanduser()
+            if place.exists() and not (place.is_file() or place.is_dir()):
+                found.append(f"dataset.{name}={place}: expected a file; reading this would wait for ever")
+        if self.targets == "exact" and self.layout_name not in STUDIOS:
+            found.append(
+                f"dataset.targets=exact: frames of dataset={self.name} have no counterpart that differs in the "
+                f"expression alone; expected one of the studios ({', '.join(STUDIOS)}), or dataset.targets=random"
+            )
+        elif self.targets == "exact" and self.unpaired:
+            found.append(
+                "dataset.unpaired=true: a random frame of anyone is no exact target; expected dataset.unpaired=null "
+                "with dataset.targets=exact"
+            )
+        elif self.targets == "exact" and self.split == "frame" and self.val_fraction > 0:
+            found.append(
+                "dataset.split=frame: it would tear exact source/target pairs apart; with dataset.targets=exact "
+                "expected dataset.split=take or identity"
+            )
+        if self.affects is not None and len(set(self.affects)) < 2:
+            found.append(f"dataset.affects={list(self.affects)}: expected two affects or more, a pair needs both")
+        return found
+
+    def _augmentation_problems(self) -> list[str]:
+        if not isinstance(self.augmentation, (str, Mapping)) and self.image_size in IMAGE_SIZES:
+            from fexgan_lit.data.transforms import PairPipeline
+
+            try:
+                PairPipeline(self.augmentation, self.image_size)
+            except UserError as error:
+                return [str(error)]
+        elif self.augmentation not in AUGMENTATIONS:
+            expected = f"one of {', '.join(AUGMENTATIONS)}, or a list of albumentations transforms"
+            return [f"dataset.augmentation={self.augmentation}: expected {expected}"]
+        return []
 
 
 def check_settings(config: DatasetConfig) -> None:
@@ -135,93 +172,3 @@ def check_settings(config: DatasetConfig) -> None:
     problems = config.problems()
     if problems:
         raise UserError("\n".join(problems))
-
-
-def _choice_problems(config: DatasetConfig) -> list[str]:
-    problems = []
-    if config.image_size not in SIZES:
-        expected = ", ".join(map(str, SIZES))
-        near = min(SIZES, key=lambda size: abs(size - config.image_size))
-        problems.append(
-            f"dataset.image_size={config.image_size}: expected a power of two, one of {expected}, "
-            f"because every block of the networks halves the image; the nearest is {near}."
-        )
-    for option, value, allowed in (
-        ("split", config.split, SPLITS),
-        ("targets", config.targets, TARGETS),
-        ("crop", config.crop, CROPS),
-    ):
-        if value not in allowed:
-            problems.append(f"dataset.{option}={value}: expected one of {', '.join(allowed)}.")
-    problems += _augmentation_problems(config)
-    unknown = [name for name in config.require if name not in KNOWLEDGE]
-    if unknown:
-        problems.append(f"dataset.require={list(config.require)}: expected some of {', '.join(KNOWLEDGE)}.")
-    if config.targets == "exact" and config.layout_name not in STUDIOS:
-        problems.append(
-            f"dataset.targets=exact: frames of dataset={config.name} have no counterpart that differs in the "
-            f"expression alone; expected one of the studios ({', '.join(STUDIOS)}), or dataset.targets=random."
-        )
-    elif config.targets == "exact" and config.unpaired:
-        problems.append(
-            "dataset.unpaired=true: a random frame of anyone is no exact target; expected dataset.unpaired=null with "
-            "dataset.targets=exact."
-        )
-    elif config.targets == "exact" and config.split == "frame" and config.val_fraction > 0:
-        problems.append(
-            "dataset.split=frame: it would tear exact source/target pairs apart; with dataset.targets=exact expected "
-            "dataset.split=take or identity."
-        )
-    if config.affects is not None and len(set(config.affects)) < 2:
-        problems.append(f"dataset.affects={list(config.affects)}: expected two affects or more, a pair needs both.")
-    return problems
-
-
-def _augmentation_problems(config: DatasetConfig) -> list[str]:
-    if not isinstance(config.augmentation, (str, Mapping)) and config.image_size in SIZES:
-        from fexgan_lit.data.transforms import PairPipeline
-
-        try:
-            PairPipeline(config.augmentation, config.image_size)
-        except UserError as error:
-            return [str(error)]
-    elif config.augmentation not in AUGMENTATIONS:
-        expected = f"one of {', '.join(AUGMENTATIONS)}, or a list of albumentations transforms"
-        return [f"dataset.augmentation={config.augmentation}: expected {expected}."]
-    return []
-
-
-def _place_problems(config: DatasetConfig) -> list[str]:
-    places = {name: Path(getattr(config, name) or "").expanduser() for name in ("manifest", "annotations")}
-    return [
-        f"dataset.{name}={place}: expected a file; reading this would wait for ever."
-        for name, place in places.items()
-        if place.exists() and not (place.is_file() or place.is_dir())
-    ]
-
-
-def _count_problems(config: DatasetConfig) -> list[str]:
-    counts = (
-        "batch_size", "val_batch", "val_limit", "workers", "sequence_ends", "identities", "takes", "frames",
-    )  # fmt: skip
-    found = {name: getattr(config, name) for name in counts}
-    return [
-        f"dataset.{name}={value}: expected a whole number of at least 1."
-        for name, value in found.items()
-        if value is not None and value < 1
-    ]
-
-
-def _range_problems(config: DatasetConfig) -> list[str]:
-    problems = []
-    if not 0 <= config.val_fraction < 1:
-        problems.append(f"dataset.val_fraction={config.val_fraction}: expected 0 (no validation) or more, below 1.")
-    if not config.window_gb > 0:
-        problems.append(f"dataset.window_gb={config.window_gb}: expected more than 0.")
-    if not 0 <= config.crop_margin <= 2:
-        problems.append(f"dataset.crop_margin={config.crop_margin}: expected a number in 0..2.")
-    for name in ("min_target_intensity", "flip", "jitter"):
-        value = getattr(config, name)
-        if not 0 <= value <= 1:
-            problems.append(f"dataset.{name}={value}: expected a number in 0..1.")
-    return problems

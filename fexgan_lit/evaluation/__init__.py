@@ -1,1 +1,1 @@
-"""Measuring trained systems on the same frames: methods, scores, intervals, tables and pictures."""
+"""Evaluate trained systems on the same frames: methods, scores, intervals, tables and figures."""

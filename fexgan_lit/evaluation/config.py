@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -12,7 +12,7 @@ from fexgan_lit.metrics.judges.external import ExternalJudgeSettings
 from fexgan_lit.runs.config import LoggerSettings
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hardware import device_problems, pick_device
-from fexgan_lit.utils.options import typed
+from fexgan_lit.utils.options import Options, option, typed
 
 SPLITS = ("val", "train")
 
@@ -27,7 +27,7 @@ STRENGTHS = ("follow", "full")
 
 
 @dataclass
-class PlaceSettings:
+class PlaceSettings(Options):
     """Where the data are now; what a run was trained on stays as it was.
 
     Attributes:
@@ -36,11 +36,11 @@ class PlaceSettings:
         workers: threads that decode; None: as the run had it.
     """
 
-    MOST: ClassVar = {"workers": 1024}
+    section = "dataset"
 
     root: str | None = None
     cache_dir: str | None = None
-    workers: int | None = None
+    workers: int | None = option(None, at_least=1, at_most=1024)
 
 
 @dataclass
@@ -57,66 +57,51 @@ class MetricSettings:
 
 
 @dataclass
-class AugmentationSettings:
+class AugmentationSettings(Options):
     """How the worth of generated frames as training data is measured; `conf/evaluate.yaml` explains each field."""
 
-    MOST: ClassVar = {"times": 1000, "seeds": 1000}
+    section = "augmentation"
 
-    times: list[int] = field(default_factory=lambda: [0, 1, 5, 10])
-    seeds: int = 3
-    real_share: float = 1.0
-    network: str = "judge"
-    images: int = 12_000
-    most_generated: int = 100_000
+    times: list[int] = option(
+        [0, 1, 5, 10], "different whole numbers, 0 or more", at_least=0, at_most=1000, empty=False
+    )
+    seeds: int = option(3, at_least=1, at_most=1000)
+    real_share: float = option(1.0, "a share above 0 and up to 1", above=0, at_most=1)
+    network: str = option("judge", choices=NETWORKS)
+    images: int = option(12_000, at_least=640)  # ten steps at least
+    most_generated: int = option(100_000, at_least=1)
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        found = []
-        if not self.times or min(self.times) < 0 or len(set(self.times)) < len(self.times):
-            found.append(f"augmentation.times={list(self.times)}: expected different whole numbers of 0 or more.")
-        if not 0 < self.real_share <= 1:
-            found.append(f"augmentation.real_share={self.real_share}: expected a share above 0 and up to 1.")
-        if self.network not in NETWORKS:
-            found.append(f"augmentation.network={self.network}: expected one of {', '.join(NETWORKS)}.")
-        for name, least in {"seeds": 1, "images": 640, "most_generated": 1}.items():  # ten steps at least
-            if getattr(self, name) < least:
-                found.append(f"augmentation.{name}={getattr(self, name)}: expected {least} or more.")
-        return found
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
+        if len(set(self.times)) < len(self.times):
+            return [f"augmentation.times={list(self.times)}: expected different whole numbers"]
+        return []
 
 
 @dataclass
-class ClipSettings:
+class ClipSettings(Options):
     """Which clips are made and what is asked for; `conf/evaluate.yaml` explains each field."""
 
-    most: int | None = None
-    strength: str = "follow"
+    section = "clips"
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        found = []
-        if self.strength not in STRENGTHS:
-            found.append(f"clips.strength={self.strength}: expected one of {', '.join(STRENGTHS)}.")
-        if self.most is not None and self.most < 2:
-            found.append(f"clips.most={self.most}: expected 2 or more.")
-        return found
+    most: int | None = option(None, at_least=2)
+    strength: str = option("follow", choices=STRENGTHS)
 
 
 @dataclass
-class EvaluationSettings:
+class EvaluationSettings(Options):
     """What is measured, on how many pairs; `conf/evaluate.yaml` explains each field."""
-
-    MOST: ClassVar = {"batch_size": 65536, "bootstrap": 1_000_000, "shown": 1000}
 
     run: str | None = None
     runs: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
-    protocol: str = "quality"
-    split: str = "val"
-    pairs: int | None = None
-    batch_size: int = 64
-    bootstrap: int = 2000
+    protocol: str = option("quality", choices=PROTOCOLS)
+    split: str = option("val", choices=SPLITS)
+    pairs: int | None = option(None, at_least=2)
+    batch_size: int = option(64, at_least=1, at_most=65536)
+    bootstrap: int = option(2000, at_least=100, at_most=1_000_000)
     seed: int = 0
-    shown: int = 8
+    shown: int = option(8, at_least=1, at_most=1000)
     device: str = "cpu"
     dataset: PlaceSettings = field(default_factory=PlaceSettings)
     metrics: MetricSettings = field(default_factory=MetricSettings)
@@ -129,35 +114,25 @@ class EvaluationSettings:
         named = [*([self.run] if self.run else []), *self.runs]
         return [place for name in named for place in _matches(name)]
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        found = []
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
+        found = device_problems(self.device)
         if not self.places:
-            found.append("run=null: name a run folder with run=RUN_DIR, or several with runs=[A,B,C].")
-        if self.protocol not in PROTOCOLS:
-            found.append(f"protocol={self.protocol}: expected one of {', '.join(PROTOCOLS)}.")
-        if self.split not in SPLITS:
-            found.append(f"split={self.split}: expected one of {', '.join(SPLITS)}.")
-        elif self.split != "val" and self.protocol == "augmentation":
+            found.append("run=null: name a run folder with run=RUN_DIR, or several with runs=[A,B,C]")
+        if self.split != "val" and self.protocol == "augmentation":
             found.append(
                 f"split={self.split}: the classifiers learn from the training frames, so expected split=val to test on "
-                "with protocol=augmentation."
+                "with protocol=augmentation"
             )
-        found += [*self.augmentation.problems(), *self.clips.problems(), *device_problems(self.device)]
         found += [
-            f"runs: {place}: no run folder of that pattern; expected folders with a config.yaml."
+            f"runs: {place}: no run folder of that pattern; expected folders with a config.yaml"
             for place in self.places
             if _is_pattern(place)
         ]
-        for name, least in {"batch_size": 1, "bootstrap": 100, "shown": 1, "seed": 0}.items():
-            if getattr(self, name) < least:
-                found.append(f"{name}={getattr(self, name)}: expected {least} or more.")
-        if self.pairs is not None and self.pairs < 2:
-            found.append(f"pairs={self.pairs}: expected 2 or more.")
         if self.names and len(self.names) != len(self.places):
             found.append(
                 f"names has {len(self.names)} entries for {len(self.places)} runs: give one a run, runs of one name "
-                "are taken for seeds of one configuration."
+                "are taken for seeds of one configuration"
             )
         return found
 

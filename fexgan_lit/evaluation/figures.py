@@ -1,4 +1,4 @@
-"""Pictures of a comparison: the same sources and targets row by row, and where everyone stands."""
+"""Figures of a comparison: generated images for the same pairs, metric panels and the identity map."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fexgan_lit.metrics.suite import ValidationOutput
 
 
 def shown_pairs(test_set: TestSet, count: int, seed: int) -> np.ndarray:
-    """Numbers of `count` pairs that go through identities and wanted affects alike, (count,) int64."""
+    """Return the indices of `count` pairs that cover identities and target affects evenly, (count,) int64."""
     frames, pairs = test_set.frames, test_set.pairs
     order = np.random.default_rng(seed).permutation(len(pairs))
     identity, affect = frames.identity[pairs.source[order]], frames.affect[pairs.target[order]]
@@ -39,7 +39,7 @@ def shown_pairs(test_set: TestSet, count: int, seed: int) -> np.ndarray:
 
 @torch.no_grad()
 def comparison_sheet(test_set: TestSet, methods: Sequence[Trained], count: int, seed: int) -> Image.Image:
-    """Sources in rows; beside each the true frame and what each system makes of it (its first seed)."""
+    """Draw a row per source: the source, the real target and the generated image of each system (its first seed)."""
     from fexgan_lit.data.pairs import FixedPairLoader, FixedPairs
 
     rows = shown_pairs(test_set, count, seed)
@@ -63,14 +63,14 @@ def _faces(method: Trained, batch: object) -> Tensor:
 
 
 def standings_figure(rows: Sequence[Row], metrics: Sequence[str]) -> Image.Image:
-    """A panel a metric: every seed a dot, the interval a bar, ceiling and floor as lines."""
+    """Draw one panel per metric: a dot per seed, a bar for the interval, lines for ceiling and floor."""
     systems = [row for row in rows if row.runs]
     lines = {row.name: row for row in rows if row.name in (CEILING, FLOOR)}
     panels = {}
     for metric in metrics:
         dots = {row.name: row.figures[metric].seeds for row in systems if metric in row.figures}
         if dots:
-            # a frame against itself has no PSNR; the cap in its place would leave the systems in a corner
+            # the PSNR of an image with itself is infinite; drawing its cap would squeeze the systems into a corner
             drawn = {name: row for name, row in lines.items() if not (metric == "psnr" and name == CEILING)}
             bounds = {name: row.figures[metric].mean for name, row in drawn.items() if metric in row.figures}
             bars: Mapping[str, tuple[float, float]] = {
@@ -85,14 +85,17 @@ def standings_figure(rows: Sequence[Row], metrics: Sequence[str]) -> Image.Image
 def identity_sheet(
     scores: Sequence[Scores], sources: SourceEmbeddings, test_set: TestSet, seed: int, most: int = 160
 ) -> tuple[Image.Image, str] | None:
-    """Where the identity judge puts untouched and generated faces, by multidimensional scaling, and how it was made.
+    """Map the identity embeddings of source and generated images to 2D by multidimensional scaling.
 
     Args:
-        scores: of systems; of several seeds the first is drawn.
-        sources: the untouched frames.
-        test_set: what was measured on.
-        seed: of the scaling and the choice of faces.
-        most: faces of every group.
+        scores: scores of the systems; only the first seed of each system is drawn.
+        sources: embeddings of the unchanged sources.
+        test_set: the test set that the scores belong to.
+        seed: seed of the scaling and of the choice of faces.
+        most: the most faces drawn per group.
+
+    Returns:
+        The figure and a note on how the map was made; None if no system has embeddings.
     """
     from fexgan_lit.metrics.identity import identity_map
 

@@ -1,4 +1,4 @@
-"""What the answers of one method are worth: values pair by pair, numbers of the whole set."""
+"""Score one method: metrics per pair and metrics of the whole test set."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class MetricModels:
-    """What measures, made once for all methods.
+    """The networks and reference features that the metrics use, loaded once for all methods.
 
     Attributes:
-        judges: of affect, geometry and identity.
-        extractors: of features for distances between distributions, by name.
-        lpips: or why there is none.
-        real: features (n, F) of the true frames of the split, by extractor.
-        sources: embeddings of the untouched sources, or None where nobody can tell people apart.
-        seed: of subsets and shuffles.
+        judges: the judges of affect, geometry and identity.
+        extractors: feature extractors for distances between distributions, by name.
+        lpips: the LPIPS network, or the reason why it is unavailable.
+        real: features (n, F) of the real images of the split, by extractor.
+        sources: identity embeddings of the sources; None without an identity judge.
+        seed: seed of subsets and shuffles.
     """
 
     judges: JudgePanel
@@ -57,7 +57,7 @@ class MetricModels:
     seed: int
 
     def suite(self, where: str) -> MetricSuite:
-        """A fresh suite for one method."""
+        """Return a new metric suite for one method; `where` names the pairs in the recipes."""
         groups: list[MetricGroup] = [
             PixelMetrics(multiscale=True, lpips=self.lpips),
             JudgeMetrics(self.judges.affect, f1=True),
@@ -72,10 +72,10 @@ class MetricModels:
 
 
 def make_metric_models(test_set: TestSet, settings: EvaluationSettings, stage: Stages) -> MetricModels:
-    """Train or find the judges, look for weights, and read the true frames once.
+    """Train or load the judges, load pretrained weights and compute the features of the real images.
 
     Raises:
-        UserError: weights or judges that were named cannot be used.
+        UserError: weights or judges that the settings name cannot be used.
     """
     from fexgan_lit.metrics.distributions import real_features
     from fexgan_lit.metrics.extractors import JudgeExtractor, make_inception
@@ -90,20 +90,20 @@ def make_metric_models(test_set: TestSet, settings: EvaluationSettings, stage: S
     extractors["judge"] = (
         JudgeExtractor(judges.affect.net)
         if isinstance(judges.affect, Judge)
-        else Unavailable("metrics.affect_judge is a network of your own, whose features are not known")
+        else Unavailable("metrics.affect_judge is a user-supplied network, whose features are not known")
     )
     lpips = make_lpips(asked.lpips_net, asked.lpips_backbone, asked.lpips_heads)
     real = {
         name: real_features(
             extractor.to(settings.device), test_set.frames, test_set.data.target_rows(test_set.frames),
             test_set.image_size, cache, f"{test_set.data.key}/{test_set.split}",
-            stage(f"reading true frames with {name}"),
+            stage(f"computing {name} features of the true frames"),
         )
         for name, extractor in extractors.items() if not isinstance(extractor, Unavailable)
     }  # fmt: skip
     sources = None
     if judges.identity is not None:
-        stage("embedding true frames")
+        stage("computing identity embeddings of the true frames")
         sources = SourceEmbeddings.of(judges.identity, test_set.frames, test_set.image_size)
     if not isinstance(lpips, Unavailable):
         lpips.to(settings.device)
@@ -111,7 +111,7 @@ def make_metric_models(test_set: TestSet, settings: EvaluationSettings, stage: S
 
 
 def judge_bench(test_set: TestSet, asked: MetricSettings, stage: Stages) -> JudgePanel:
-    """Every judge the data allow; the user's own take their places."""
+    """Load or train every judge that the data allow; judges supplied by the user replace them."""
     from fexgan_lit.metrics.judges.panel import load_or_train_judges, load_own_judges
     from fexgan_lit.utils.cache import cache_root
 
@@ -120,7 +120,7 @@ def judge_bench(test_set: TestSet, asked: MetricSettings, stage: Stages) -> Judg
 
     def told(name: str, done: int, total: int) -> None:
         if running.get("name") != name:
-            running.update(name=name, progress=stage(f"training the judge of {name}"))
+            running.update(name=name, progress=stage(f"training the {name} judge"))
         running["progress"](done, total)  # type: ignore[operator]
 
     return load_or_train_judges(
@@ -131,18 +131,19 @@ def judge_bench(test_set: TestSet, asked: MetricSettings, stage: Stages) -> Judg
 
 @dataclass
 class Scores:
-    """Everything measured of one method.
+    """All metrics of one method.
 
     Attributes:
-        name: of the method.
-        columns: values pair by pair, (N,).
-        numbers: metrics of the whole set.
-        recipes: by metric.
-        notes: by subject.
-        confusion: (K, K) counts, row the asked affect, column the judge's verdict; None without a judge.
-        embeddings: of the generated faces, (N, E), and who they should show, (N,); None without an identity judge.
-        run: folder of the run, or None for ceiling and floor.
-        seed: of the run.
+        name: name of the method.
+        columns: values per pair, (N,), by metric.
+        numbers: metrics of the whole test set, by name.
+        recipes: how each metric was computed, by metric.
+        notes: remarks, by subject.
+        confusion: (K, K) counts, rows are target affects, columns the judge's predictions; None without a judge.
+        embeddings: identity embeddings of the generated images, (N, E), and the identity labels, (N,); None without an
+            identity judge.
+        run: the run folder; None for ceiling and floor.
+        seed: seed of the run.
     """
 
     name: str
@@ -156,14 +157,14 @@ class Scores:
     seed: int | None = None
 
     def value(self, metric: str) -> float | None:
-        """The metric as one number; None where it was not measured."""
+        """Return a metric of the whole set, or the mean over the pairs; None if it was not measured."""
         if metric in self.columns:
             known = self.columns[metric][~np.isnan(self.columns[metric])]
             return float(known.mean()) if len(known) else None
         return self.numbers.get(metric)
 
     def metrics(self) -> dict[str, float]:
-        """All of them."""
+        """Return all measured metrics by name."""
         found = {name: self.value(name) for name in (*self.columns, *self.numbers)}
         return {name: value for name, value in found.items() if value is not None}
 
@@ -175,10 +176,10 @@ def score(
     suite: MetricSuite,
     progress: Callable[[int], None] | None = None,
 ) -> Scores:
-    """Let a method answer every batch and measure it.
+    """Generate the images of every batch with a method and compute all metrics.
 
     Raises:
-        UserError: its faces have values that are not finite, or there is no pair.
+        UserError: a generated image has values that are not finite, or there is no pair.
     """
     device = method.system.device if isinstance(method, Trained) else torch.device("cpu")
     suite.to(device)
@@ -192,7 +193,7 @@ def score(
         if progress is not None:
             progress(len(batch))
     if not suite.n:
-        raise UserError("there is nothing to measure: no image was generated; is the split empty?")
+        raise UserError("no image was generated, so there is nothing to measure. Check that the split is not empty.")
     columns = {name: column.double().numpy() for name, column in suite.per_pair().items()}
     made = Scores(method.name, columns, suite.numbers(), suite.recipes(), suite.notes())
     confusion = suite.confusion()
@@ -200,20 +201,20 @@ def score(
     identity = [group for group in suite.groups if isinstance(group, IdentityMetrics)]
     made.embeddings = identity[0].embeddings if identity else None
     if isinstance(method, Trained):
-        made.run, made.seed = str(method.run.path), method.settings.seed
+        made.run, made.seed = str(method.loaded.folder), method.loaded.run.seed
     return made
 
 
 def check_finite(images: Tensor, name: str) -> None:
-    """Refuse faces with values that are not finite: their mean is not finite either.
+    """Check that all images (B, 3, S, S) are finite.
 
     Raises:
-        UserError: naming how many there are.
+        UserError: some are not; the message counts them.
     """
     broken = ~images.isfinite().flatten(1).all(1)  # (B, 3, S, S) -> (B,)
     if broken.any():
         raise UserError(
-            f"{name}: {int(broken.sum())} of {len(images)} faces in a batch hold values that are no finite numbers, so "
-            "nothing can be measured. The training of this run diverged; take an earlier checkpoint "
+            f"{name}: {int(broken.sum())} of {len(images)} generated images in a batch have values that are not "
+            "finite, so they cannot be measured. The training of this run diverged. Use an earlier checkpoint "
             "(run=RUN_DIR/checkpoints/best.ckpt) or train again with a lower optimizer.lr."
         )

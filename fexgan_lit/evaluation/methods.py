@@ -1,9 +1,8 @@
-"""Who is measured: trained systems, and beside them the true frames (ceiling) and the untouched sources (floor)."""
+"""The methods under test: trained systems, the real images (ceiling) and the unchanged sources (floor)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
@@ -13,101 +12,92 @@ if TYPE_CHECKING:
 
     from fexgan_lit.data.pairs import PairBatch
     from fexgan_lit.evaluation.config import EvaluationSettings
+    from fexgan_lit.inference.loaded_system import LoadedSystem
     from fexgan_lit.metrics.suite import ValidationOutput
     from fexgan_lit.runs.config import TrainSettings
-    from fexgan_lit.runs.folder import RunFolder
     from fexgan_lit.systems.base import ExpressionSystem
 
-#: Names of the rows that no system made.
+#: Names of the rows of the two baselines.
 CEILING, FLOOR = "true frames (ceiling)", "untouched sources (floor)"
 
 
 class Method(Protocol):
-    """Something that answers pairs with faces."""
+    """A method that generates an image for each pair."""
 
     @property
     def name(self) -> str:
-        """Of its row; methods of one name are seeds of one configuration."""
+        """Name of its table row; methods with the same name are seeds of one configuration."""
 
     def answer(self, batch: PairBatch) -> Tensor | ValidationOutput:
-        """Faces (B, 3, S, S) in [-1, 1] for the targets of a batch."""
+        """Return images (B, 3, S, S) in [-1, 1] for the targets of a batch."""
 
 
 @dataclass(frozen=True)
 class RealImages:
-    """The true target frames: what no system can beat."""
+    """The real target frames: the best that a system can reach."""
 
     name: str = CEILING
 
     def answer(self, batch: PairBatch) -> Tensor:
-        """The targets."""
+        """Return the targets."""
         return batch.target
 
 
 @dataclass(frozen=True)
 class SourceCopy:
-    """The sources returned as they are: the baseline that does nothing."""
+    """The baseline that returns the sources unchanged."""
 
     name: str = FLOOR
 
     def answer(self, batch: PairBatch) -> Tensor:
-        """The sources."""
+        """Return the sources."""
         return batch.source
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained system out of its run folder.
+    """A trained system loaded from its run folder.
 
     Attributes:
-        name: of its row.
-        run: its folder.
-        settings: what it was trained with.
-        system: in evaluation mode.
+        name: name of its table row.
+        loaded: the loaded run.
     """
 
     name: str
-    run: RunFolder
-    settings: TrainSettings
-    system: ExpressionSystem
+    loaded: LoadedSystem
+
+    @property
+    def system(self) -> ExpressionSystem:
+        """The system, in evaluation mode."""
+        return self.loaded.system
 
     def answer(self, batch: PairBatch) -> ValidationOutput:
-        """What the system makes of a batch, and what its discriminator says of it."""
+        """Return the generated images and the outputs of the discriminator."""
         return self.system.validation_step(batch)
 
 
-def open_method(place: str | Path, name: str | None = None, device: str = "cpu") -> Trained:
-    """The trained system of a run folder, or of a checkpoint in one.
+def open_methods(settings: EvaluationSettings, progress: Callable[[int, int], None]) -> list[Trained]:
+    """Load the system of every run in the settings; a run without a name is named after its model.
 
     Raises:
-        UserError: there is no run, or its weights do not fit.
+        UserError: a run does not exist, or its weights do not fit.
     """
-    from fexgan_lit.runs.config import train_settings
-    from fexgan_lit.runs.folder import RunFolder
-    from fexgan_lit.runs.weights import load_system
+    from fexgan_lit.inference.loaded_system import load
 
-    run = RunFolder.at(place)
-    settings = train_settings(run.read_config())
-    return Trained(name or configuration_name(settings), run, settings, load_system(place, device))
-
-
-def open_methods(settings: EvaluationSettings, progress: Callable[[int, int], None]) -> list[Trained]:
-    """The systems of every run that was named."""
     names: list[str | None] = [*settings.names] or [None] * len(settings.places)
     opened = []
     for number, (place, name) in enumerate(zip(settings.places, names, strict=True)):
         progress(number, len(settings.places))
-        opened.append(open_method(place, name, settings.device))
+        loaded = load(place, settings.device)
+        opened.append(Trained(name or loaded.name, loaded))
     return opened if settings.names else tell_apart(opened)
 
 
-def configuration_name(settings: TrainSettings) -> str:
-    """What a run is called in a table: its model."""
-    return str(settings.model.name)
-
-
 def configuration(settings: TrainSettings) -> dict[str, Any]:
-    """Everything that decides what a run learns, but for its seed: runs that agree in it are seeds of one another."""
+    """Return the options that determine what a run learns, except the seed.
+
+    Runs with equal configurations are seeds of one another.
+    """
     from dataclasses import asdict
 
     parts: dict[str, Any] = {name: asdict(getattr(settings, name)) for name in ("model", "loss", "optimizer")}
@@ -121,16 +111,16 @@ def configuration(settings: TrainSettings) -> dict[str, Any]:
 
 
 def tell_apart(methods: list[Trained]) -> list[Trained]:
-    """Give runs of different configurations different names, those of one configuration the same.
+    """Give runs of different configurations different names, and runs of one configuration the same name.
 
-    The first configuration of a name keeps it; the others get the options in which they differ from it.
+    The first configuration keeps its name; the names of the others list the options that differ from it.
     """
     from dataclasses import replace
 
     groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     named = []
     for method in methods:
-        flat = _flat(configuration(method.settings))
+        flat = _flat(configuration(method.loaded.run))
         known = groups.setdefault(method.name, [])
         label = next((label for label, other in known if other == flat), None)
         if label is None:
@@ -141,7 +131,7 @@ def tell_apart(methods: list[Trained]) -> list[Trained]:
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Every value as text, by its full name."""
+    """Return every value as text by its dotted name."""
     found: dict[str, str] = {}
     for key, value in tree.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What an evaluation writes: evaluation.json, evaluation.md, the table as CSV and LaTeX, figures, rows of loggers."""
+"""Write an evaluation: evaluation.json, evaluation.md, the table as CSV and LaTeX, figures and logger tables."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fexgan_lit.runs.config import LoggerSettings
 
 
-#: Columns of the printed table; the rest stands in the files. Fewer are shown where they were not measured.
+#: Columns of the printed table, as far as they were measured; the files hold all metrics.
 HEADLINE = (
     "ssim", "psnr", "lpips", "fid", "fd_judge", "acd", "acd_i", "judge_affect_accuracy", "au_error",
     "judge_identity_accuracy",
@@ -38,25 +38,25 @@ HEADLINE = (
 
 @dataclass
 class Findings:
-    """Everything an evaluation says.
+    """The results of an evaluation.
 
     Attributes:
-        title: of the report.
-        command: that made it.
-        where: the pairs, in words.
+        title: title of the report.
+        command: the command that made the evaluation.
+        where: description of the pairs.
         rows: standings, ceiling first, floor second.
-        differences: between systems.
-        judges: a line each.
-        recipes: by metric.
-        notes: what to know.
-        seed: of pairs and resamples.
-        reading: how the cells of the standings are read.
-        pictures: by name.
-        films: by name, frames (T, H, W, 3) uint8 RGB and how many there are a second.
-        captions: of pictures and films, by name.
-        tables: further tables, under the standings.
-        breakdowns: the metrics by affect and by identity, and what else stands in the files alone.
-        warnings: what the figures are worth where a judge is weak.
+        differences: paired differences between systems.
+        judges: one line per judge.
+        recipes: how each metric was computed, by metric.
+        notes: remarks, by subject.
+        seed: seed of pairs and resamples.
+        reading: how to read the cells of the standings.
+        pictures: figures, by name.
+        films: frames (T, H, W, 3) uint8 RGB and frames per second, by name.
+        captions: captions of pictures and films, by name.
+        tables: further tables, shown below the standings.
+        breakdowns: tables for the files only, such as metrics by affect and by identity.
+        warnings: warnings about weak judges.
     """
 
     title: str
@@ -68,7 +68,7 @@ class Findings:
     recipes: dict[str, str]
     notes: dict[str, str]
     seed: int
-    reading: str = f"{CONFIDENCE:.0%} intervals over the pairs in brackets; ± is the deviation between seeds."
+    reading: str = f"In brackets: {CONFIDENCE:.0%} intervals over the pairs. ± is the standard deviation between seeds."
     pictures: dict[str, Image.Image] = field(default_factory=dict)
     films: dict[str, tuple[np.ndarray, Fraction]] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
@@ -77,18 +77,18 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
 
     def headline_metrics(self) -> list[str]:
-        """Columns of the printed table that were measured."""
+        """Return the columns of the printed table that were measured."""
         there = metrics_of(self.rows)
         enlarged = [metric for metric in there if metric_info(metric).group == AUGMENTATION]
         return [*(metric for metric in HEADLINE if metric in there), *enlarged]
 
     def headline(self) -> TextTable:
-        """The table that is printed first."""
+        """Return the table that is printed first."""
         lines = [self.reading, *self.judges, *(f"warning: {warning}" for warning in self.warnings)]
         return standings_table(self.rows, self.headline_metrics(), "Standings", lines)
 
     def printed(self) -> list[TextTable]:
-        """What the terminal shows: the headline, the differences, and what a protocol found; files hold the rest."""
+        """Return the tables for the terminal: the headline, the differences and the tables of the protocol."""
         found = [self.headline()]
         if self.differences:
             shown = [m for m in self.headline_metrics() if any(d.metric == m for d in self.differences)]
@@ -96,7 +96,7 @@ class Findings:
         return [*found, *self.tables]
 
     def all_tables(self) -> list[TextTable]:
-        """Everything: the printed tables, then a table a group of metrics, then affects and identities alone."""
+        """Return the printed tables, one table per group of metrics, and the breakdowns."""
         there = metrics_of(self.rows)
         found = self.printed()
         for group in GROUPS:
@@ -108,7 +108,7 @@ class Findings:
         return [*found, *self.breakdowns]
 
     def as_dict(self) -> dict[str, Any]:
-        """For evaluation.json."""
+        """Return the content of evaluation.json."""
         differences = [
             {"metric": d.metric, "first": d.first, "second": d.second, **vars(d.interval)} for d in self.differences
         ]
@@ -130,7 +130,7 @@ class Findings:
         }
 
     def markdown(self) -> str:
-        """evaluation.md."""
+        """Return the text of evaluation.md."""
         notes = [f"- {subject}: {note}" for subject, note in self.notes.items()]
         recipes = [f"- `{name}`: {recipe}" for name, recipe in self.recipes.items()]
         files = [*(f"{name}.png" for name in self.pictures), *(f"{name}.gif" for name in self.films)]
@@ -146,7 +146,7 @@ class Findings:
             *(f"- {line}" for line in self.judges),
             "",
             *(table.markdown() for table in self.all_tables()),
-            *(["## What to know\n", *notes, ""] if notes else []),
+            *(["## Notes\n", *notes, ""] if notes else []),
             *pictures,
             "## How each number was made\n",
             *recipes,
@@ -155,7 +155,7 @@ class Findings:
 
 
 def write_findings(findings: Findings, folder: Path) -> None:
-    """Write all files of `findings` to `folder`; each whole or not at all."""
+    """Write all files of `findings` to `folder`; the text files are written atomically."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for name, picture in findings.pictures.items():
         picture.save(folder / "figures" / f"{name}.png")
@@ -173,10 +173,10 @@ _COLUMNS = ["method", "metric", "mean", "deviation", "low", "high", "seeds"]
 def log_findings(
     findings: Findings, settings: EvaluationSettings, logger: LoggerSettings, folder: Path, console: Console
 ) -> list[str]:
-    """Send everything to the logger that was asked for besides the files; `csv` asks for none.
+    """Send everything to the loggers in the settings; `logger=csv` writes the files only.
 
     Returns:
-        The commands that are left to the user, such as the one that uploads an offline run.
+        Commands that the user still has to run, such as the upload of an offline run.
 
     Raises:
         UserError: the logger's package or key is missing.
@@ -203,7 +203,7 @@ def log_findings(
 
 
 def standings_rows(findings: Findings) -> list[list[Any]]:
-    """A line a method and metric, as in evaluation.csv."""
+    """Return one row per method and metric, as in evaluation.csv."""
     rows: list[list[Any]] = []
     for row in findings.rows:
         for metric in in_order(row.figures):

@@ -1,4 +1,4 @@
-"""Where each method stands: seeds of one configuration together, with intervals, and paired differences."""
+"""Aggregate scores: seeds of one configuration in one row, with intervals, and paired differences."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Figure:
     """One metric of one row.
 
     Attributes:
-        mean: over the seeds.
-        deviation: between the seeds (n - 1 in the denominator); None for one seed.
-        interval: of the mean over the seeds when other pairs had been drawn; None for a metric of the whole set.
-        seeds: values that went into the mean.
+        mean: mean over the seeds.
+        deviation: standard deviation between the seeds (n - 1 in the denominator); None for one seed.
+        interval: bootstrap interval over the pairs of the mean over the seeds; None for a metric of the whole set.
+        seeds: the value of each seed.
     """
 
     mean: float
@@ -32,14 +32,14 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
-    """One method, all its seeds.
+    """One method with all its seeds.
 
     Attributes:
-        name: of the method.
-        figures: by metric.
-        runs: folders behind it, empty for ceiling and floor.
-        seeds: of those runs.
-        columns: values pair by pair, averaged over the seeds, (N,) by metric.
+        name: name of the method.
+        figures: one `Figure` per metric.
+        runs: run folders; empty for ceiling and floor.
+        seeds: seeds of those runs.
+        columns: values per pair, averaged over the seeds, (N,) by metric.
     """
 
     name: str
@@ -49,20 +49,20 @@ class Row:
     columns: dict[str, np.ndarray]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the row as JSON-serializable values."""
         figures = {name: _figure_dict(figure) for name, figure in self.figures.items()}
         return {"name": self.name, "runs": list(self.runs), "seeds": list(self.seeds), "metrics": figures}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One metric of two rows, pair by pair.
+    """The paired difference of two rows in one metric.
 
     Attributes:
-        metric: which.
-        first: name of a row.
-        second: name of another.
-        interval: of `first` minus `second`.
+        metric: name of the metric.
+        first: name of the first row.
+        second: name of the second row.
+        interval: interval of `first` minus `second` over the pairs.
     """
 
     metric: str
@@ -72,7 +72,7 @@ class Difference:
 
 
 def standings(scores: Sequence[Scores], resamples: Resamples) -> list[Row]:
-    """A row for each name in `scores`, in order of appearance."""
+    """Return one row for each name in `scores`, in order of appearance."""
     names = list(dict.fromkeys(s.name for s in scores))
     return [_row([s for s in scores if s.name == name], resamples) for name in names]
 
@@ -102,7 +102,10 @@ def _figure_dict(figure: Figure) -> dict[str, Any]:
 
 
 def differences(rows: Sequence[Row], resamples: Resamples) -> list[Difference]:
-    """Every pair of systems in every metric that has a value a pair and a better side; ceiling and floor left out."""
+    """Compare every two systems in every metric that has values per pair and a direction.
+
+    Ceiling and floor are left out.
+    """
     systems = [row for row in rows if row.runs]
     found = []
     for number, first in enumerate(systems):
@@ -115,7 +118,7 @@ def differences(rows: Sequence[Row], resamples: Resamples) -> list[Difference]:
 
 
 def best(rows: Sequence[Row], metric: str) -> str | None:
-    """The name of the system that stands best in `metric`; None where it has no better side or nobody has it."""
+    """Return the name of the best system in `metric`; None if the metric has no direction or no system has it."""
     way = metric_info(metric).higher_is_better
     known = [row for row in rows if row.runs and metric in row.figures]
     if way is None or not known:

@@ -1,4 +1,4 @@
-"""The tables of an evaluation in Markdown, CSV and LaTeX: metrics, Table 1, breakdowns, figures of the papers."""
+"""The tables of an evaluation in Markdown, CSV and LaTeX: metrics, Table 1, breakdowns, published results."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 
 def standings_table(rows: Sequence[Row], metrics: Sequence[str], title: str, notes: Sequence[str] = ()) -> TextTable:
-    """A row a method, a column a metric: mean, deviation between seeds, interval over the pairs.
+    """Build a table with a row per method and a column per metric.
 
-    The best system of a column is in bold.
+    A cell holds the mean, the deviation between seeds and the interval over the pairs. The best system of a column is
+    in bold.
     """
     header = ("", *(metric_info(metric).arrow for metric in metrics))
     body = []
@@ -42,7 +43,7 @@ def standings_table(rows: Sequence[Row], metrics: Sequence[str], title: str, not
 
 
 def leads(rows: Sequence[Row], row: Row, metric: str) -> bool:
-    """Whether no system stands better than this one in the digits that are shown; never where there is only one."""
+    """Return whether `row` is best or ties with the best in the digits shown; False if there is only one system."""
     leader = best(rows, metric)
     if leader is None or not row.runs or metric not in row.figures or sum(bool(other.runs) for other in rows) < 2:
         return False
@@ -56,26 +57,26 @@ def _name(row: Row) -> str:
 
 
 def cell(metric: str, figure: Figure | None) -> str:
-    """``0.951 ± 0.003 [0.948, 0.954]``, or a dash."""
+    """Format a figure, such as ``0.951 ± 0.003 [0.948, 0.954]``; a dash if it was not measured."""
     if figure is None:
         return ABSENT
     digits = metric_info(metric).digits
     text = f"{figure.mean:.{digits}f}"
     if figure.deviation is not None:
         text += f" ± {figure.deviation:.{digits}f}"
-    # an interval of no width says nothing: every pair has the same value
+    # an interval of width 0 is omitted: every pair has the same value
     if figure.interval is not None and figure.interval.high > figure.interval.low:
         text += f" [{figure.interval.low:.{digits}f}, {figure.interval.high:.{digits}f}]"
     return text
 
 
 def metrics_of(rows: Sequence[Row]) -> list[str]:
-    """Every metric that some row has, in the order of the tables."""
+    """Return every metric that at least one row has, in table order."""
     return in_order({name for row in rows for name in row.figures})
 
 
 def differences_table(found: Sequence[Difference], metrics: Sequence[str]) -> TextTable:
-    """First minus second, pair by pair; what could as well be nothing stands in brackets."""
+    """Build the table of paired differences, first minus second; differences that may be zero are in brackets."""
     pairs = list(dict.fromkeys((d.first, d.second) for d in found))
     by_key = {(d.first, d.second, d.metric): d.interval for d in found}
     body = []
@@ -87,12 +88,12 @@ def differences_table(found: Sequence[Difference], metrics: Sequence[str]) -> Te
             text = ABSENT if interval is None else f"{interval.mean:+.{digits}f}"
             cells.append(text if interval is None or interval.excludes_zero else f"({text})")
         body.append((f"{first} - {second}", *cells))
-    note = "Differences on the same pairs; in brackets where the 95% interval holds zero."
+    note = "Mean differences on the same pairs; in brackets if the 95% interval contains zero."
     return TextTable("Paired differences", ("", *(metric_info(m).arrow for m in metrics)), tuple(body), 0, (note,))
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """One line a method and metric."""
+    """Return CSV with one line per method and metric."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["method", "metric", "mean", "deviation", "low", "high", "pairs", "seeds"])
@@ -110,7 +111,7 @@ _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "↑":
 
 
 def as_latex(rows: Sequence[Row], metrics: Sequence[str]) -> str:
-    """A booktabs table: mean and deviation, without intervals, the best system of a column in bold."""
+    """Return a LaTeX booktabs table of means and deviations, the best system of a column in bold."""
     lines = [rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}", r"\toprule"]
     lines.append(" & ".join(["", *(_tex(metric_info(metric).arrow) for metric in metrics)]) + r" \\")
     lines.append(r"\midrule")
@@ -131,26 +132,26 @@ def _tex(text: str) -> str:
 
 
 def breakdown_tables(row: Row, test_set: TestSet) -> list[TextTable]:
-    """One table by the asked affect, one by the identity; a class without pairs says so instead of a number."""
+    """Build one table by target affect and one by identity; a note names classes without pairs."""
     frames, pairs = test_set.frames, test_set.pairs
     groups = {
-        "asked affect": (frames.affects, frames.affect[pairs.target]),
+        "target affect": (frames.affects, frames.affect[pairs.target]),
         "identity": (frames.identities, frames.identity[pairs.source]),
     }
     return [class_table(row, name, classes, index) for name, (classes, index) in groups.items()]
 
 
 def class_table(row: Row, name: str, classes: Sequence[str], index: np.ndarray, counted: str = "pairs") -> TextTable:
-    """The means of one row for every class alone.
+    """Build a table of the means of one row for each class.
 
     Args:
-        row: whose columns hold N values each.
+        row: the row, whose columns hold N values each.
         name: what the classes are, such as `identity`.
-        classes: their names.
-        index: (N,) the class of each value.
-        counted: what the N values belong to.
+        classes: names of the classes.
+        index: (N,) class index of each value.
+        counted: what the N values belong to, such as `pairs`.
     """
-    # what the discriminator says of sources has no asked affect
+    # some discriminator metrics are of sources, which have no target affect
     metrics = [metric for metric in in_order(row.columns) if metric not in DISCRIMINATOR_METRICS]
     rows = []
     for number, label in enumerate(classes):
@@ -158,7 +159,7 @@ def class_table(row: Row, name: str, classes: Sequence[str], index: np.ndarray, 
         cells = [_mean(row.columns[metric][chosen], metric_info(metric).digits) for metric in metrics]
         rows.append((label, str(int(chosen.sum())), *cells))
     empty = [label for number, label in enumerate(classes) if not (index == number).any()]
-    notes = (f"no {counted}, so nothing to measure: {', '.join(empty)}",) if empty else ()
+    notes = (f"not measured, since there are no {counted}: {', '.join(empty)}",) if empty else ()
     header = (name, counted, *(metric_info(metric).arrow for metric in metrics))
     return TextTable(f"{row.name} by {name}", header, tuple(rows), 0, notes)
 
@@ -186,7 +187,7 @@ LI_TABLE6_VGG = {
 }
 
 
-#: The same by Light CNN.
+#: The same metrics by Light CNN.
 LI_TABLE6_LIGHT = {
     "untouched images": (100.0, 79.86, 59.57),
     "C-GAN": (75.21, 48.45, 36.91),
@@ -199,16 +200,16 @@ LI_TABLE6_LIGHT = {
 LI_TABLE4 = {0: 67.3, 1: 68.6, 5: 71.4, 10: 76.2, 100: 76.2}
 
 
-#: Li et al., Table 7: FID without the initialise networks, without label maps, and in full.
+#: Li et al., Table 7: FID without the initialise networks, without label maps, and of the full system.
 LI_TABLE7 = {"no initialise network": 76.85, "no label maps": 69.48, "full": 67.69}
 
 
-#: Tulyakov et al., MoCoGAN, Table 1, MUG: ACD on features of OpenFace, of true clips and of clips out of noise.
+#: Tulyakov et al., MoCoGAN, Table 1, MUG: ACD on OpenFace features, of real clips and of clips generated from noise.
 MOCOGAN_ACD = {"true clips": 0.116, "VGAN": 0.322, "TGAN": 0.305, "MoCoGAN": 0.201}
 
 
 def reference_table() -> TextTable:
-    """Image quality and identity as Li et al. print them."""
+    """Return image quality and identity as published by Li et al. (Tables 5 and 6)."""
     header = ("", "PSNR (dB)", "SSIM", "FID", "Rank-1", "TAR at FAR 1%", "TAR at FAR 0.1%")
     rows: list[tuple[str, ...]] = [
         (f"{name}, CK+", f"{p:.3f}", f"{s:.3f}", f"{f:.2f}", "-", "-", "-") for name, (p, s, f) in LI_TABLE5.items()
@@ -216,28 +217,28 @@ def reference_table() -> TextTable:
     for judge, table in (("VGG-Face", LI_TABLE6_VGG), ("Light CNN", LI_TABLE6_LIGHT)):
         for name, values in table.items():
             rows.append((f"{name}, by {judge}", "-", "-", "-", *(f"{value / 100:.4f}" for value in values)))
-    note = "Printed by Li et al. (Tables 5 and 6) on their data and splits; not to be held against ours as equals."
+    note = "Published by Li et al. (Tables 5 and 6) on their own data and splits, so not directly comparable with ours."
     return TextTable("The papers' own figures", header, tuple(rows), len(rows), (note,))
 
 
 def augmentation_reference() -> TextTable:
-    """What generated frames were worth to Li et al."""
+    """Return the accuracies with augmentation as published by Li et al. (Table 4)."""
     row = ("Li et al., Oulu-CASIA", *(f"{value / 100:.3f}" for value in LI_TABLE4.values()))
-    note = "Printed by Li et al. (Table 4); their classifier and its training are not stated."
+    note = "Published by Li et al. (Table 4), who do not describe their classifier and its training."
     return TextTable("The paper's own figures", ("", *(f"×{times}" for times in LI_TABLE4)), (row,), 1, (note,))
 
 
 def clips_reference() -> TextTable:
-    """ACD as MoCoGAN prints it."""
+    """Return ACD as published for MoCoGAN (Tulyakov et al., Table 1)."""
     rows = tuple((f"{name}, MUG", f"{value:.3f}") for name, value in MOCOGAN_ACD.items())
     note = (
-        "Printed by Tulyakov et al. (MoCoGAN, Table 1): clips made out of noise, by features of another recogniser "
-        "(OpenFace); the scale is another one than ours."
+        "Published by Tulyakov et al. (MoCoGAN, Table 1): clips generated from noise, measured with another face "
+        "recogniser (OpenFace), so the scale differs from ours."
     )
     return TextTable("The paper's own figures", ("", "ACD"), rows, len(rows), (note,))
 
 
-#: Pairs of the training split that are measured.
+#: Number of training pairs on which the discriminator is measured.
 TRAIN_PAIRS = 512
 
 
@@ -245,23 +246,26 @@ def discriminator_table(
     methods: Sequence[Trained], scores: Sequence[Scores], test_set: TestSet, judge: Judge | OwnAffectJudge,
     progress: Callable[[int, int], None],
 ) -> list[TextTable]:  # fmt: skip
-    """How often each discriminator is right, on training and validation pairs; empty where none has a verdict.
+    """Build the table of discriminator accuracies on training and validation pairs (Table 1 of the paper).
 
     Args:
         methods: the systems.
-        scores: of the measured split, one of each method among them.
-        test_set: what they were measured on.
-        judge: whose verdict stands beside.
-        progress: told of methods done and in all.
+        scores: scores on the measured split, one of each method among them.
+        test_set: the test set of the scores.
+        judge: the affect judge, whose accuracy is shown for comparison.
+        progress: called with the number of methods done and their total.
+
+    Returns:
+        One table; an empty list if no system has discriminator metrics.
     """
     rows = []
     there = {s.run: s for s in scores}
     for number, method in enumerate(methods):
         progress(number, len(methods))
-        measured = there[str(method.run.path)]
+        measured = there[str(method.loaded.folder)]
         if not any(name in measured.columns for name in DISCRIMINATOR_METRICS):
             continue
-        label = method.name if len(methods) == 1 else f"{method.name}, seed {method.settings.seed}"
+        label = method.name if len(methods) == 1 else f"{method.name}, seed {method.loaded.run.seed}"
         splits = {"train": measured} if test_set.split == "train" else {
             "train": train_scores(method, test_set, judge), test_set.split: measured,
         }  # fmt: skip
@@ -273,15 +277,15 @@ def discriminator_table(
     K = len(judge.affects)
     header = ("", "Real binary", f"Real {K}-way", "Fake binary", f"Fake {K}-way", "Judge on the same fakes")
     notes = (
-        "The discriminator learns to name generated frames as asked (equation 6), so its own verdict on them flatters; "
-        "the judge never saw a generated frame.",
-        "Rows in italics are the papers' own figures, on their data.",
+        "The discriminator is trained to classify generated frames as their target affect (equation 6), so its own "
+        "accuracy on them is too high; the judge never saw a generated frame.",
+        "Rows in italics are the figures published in the papers, on their own data.",
     )
     return [TextTable("Discriminator accuracy (Table 1), and the judge", header, (*rows, *papers), len(papers), notes)]
 
 
 def train_scores(method: Trained, test_set: TestSet, judge: Judge | OwnAffectJudge) -> Scores:
-    """The verdicts on pairs of the training split."""
+    """Score judge and discriminator on pairs of the training split."""
     train = test_set.data.train
     pairs = test_set.data.measured_pairs(train, TRAIN_PAIRS)
     there = replace(test_set, frames=train, pairs=pairs, split="train")

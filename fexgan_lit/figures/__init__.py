@@ -1,4 +1,4 @@
-"""Pure functions: tensors in [-1, 1] in, pictures out; used by callbacks and by commands alike."""
+"""Figures as pure functions from tensors in [-1, 1] to pictures, used by callbacks and commands."""
 
 from fexgan_lit.figures.curves import accuracy_curves, confusion_figure, loss_curves
 from fexgan_lit.figures.grids import affect_grid, clip_strips, complex_grid, face_sheet, sample_grid, truth_grid

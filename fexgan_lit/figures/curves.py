@@ -1,4 +1,4 @@
-"""Loss curves, confusion matrices and accuracies, drawn with matplotlib without its global state."""
+"""Loss curves, confusion matrices and accuracy curves, drawn with matplotlib without its global state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-#: Curves by name: iterations and values, of equal length.
+#: Curves by name: iterations and values of equal length.
 Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
@@ -26,13 +26,13 @@ INK, FAINT = "#1f2328", "#d9dde3"
 
 
 def loss_curves(history: pd.DataFrame | Curves, *, title: str | None = None) -> Image.Image:
-    """Generator and discriminator losses against iterations, smoothed lines over the raw ones.
+    """Plot generator and discriminator losses against iterations, smoothed lines over the raw values.
 
     Args:
-        history: name -> (iterations, values), or a table with a column ``step`` (or ``iteration``) and a column a loss,
-            empty where a row has no value. What belongs to the discriminator is told by its name: ``discriminator``,
-            ``d``, or a last part that starts with ``d_``, ``d/``, ``real_`` or ``fake_``.
-        title: above both panels.
+        history: name -> (iterations, values), or a table with a column ``step`` (or ``iteration``) and one column per
+            loss, empty where a row has no value. Losses of the discriminator are named ``discriminator`` or ``d``, or
+            the last part of their names starts with ``d_``, ``d/``, ``real_`` or ``fake_``.
+        title: title above both panels.
     """
     curves = _curves(history)
     panels = {
@@ -50,12 +50,14 @@ def loss_curves(history: pd.DataFrame | Curves, *, title: str | None = None) -> 
 
 
 def confusion_figure(matrix: Any, affects: Sequence[str], *, title: str | None = None) -> Image.Image:
-    """Requested affect (rows) against the judge's reading (columns): shares of the row as colour, counts as numbers.
+    """Plot a confusion matrix of target affects (rows) and the judge's predictions (columns).
+
+    Colours show the fractions of a row, numbers the counts.
 
     Args:
         matrix: (K, K) counts, a tensor or an array.
         affects: K names.
-        title: above the matrix.
+        title: title above the matrix.
     """
     counts = np.asarray(matrix)
     if counts.shape != (len(affects), len(affects)):
@@ -67,7 +69,7 @@ def confusion_figure(matrix: Any, affects: Sequence[str], *, title: str | None =
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
     axes.set_xticks(range(len(affects)), affects, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(affects)), affects)
-    axes.set(xlabel="judged", ylabel="asked")
+    axes.set(xlabel="judge's prediction", ylabel="target")
     axes.tick_params(length=0, colors=INK)
     axes.spines[:].set_visible(False)
     for (row, column), count in np.ndenumerate(counts):
@@ -75,12 +77,12 @@ def confusion_figure(matrix: Any, affects: Sequence[str], *, title: str | None =
             colour = "#ffffff" if shares[row, column] > 0.55 else INK
             axes.text(column, row, f"{int(count)}", ha="center", va="center", color=colour, fontsize=9)
     accuracy = np.trace(counts) / max(1, counts.sum())
-    axes.set_title(title or f"{accuracy:.1%} of {int(counts.sum())} judged as asked", fontsize=11, color=INK)
+    axes.set_title(title or f"{accuracy:.1%} of {int(counts.sum())} classified as the target", fontsize=11, color=INK)
     return _picture(figure)
 
 
 def _curves(history: pd.DataFrame | Curves) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Finite points of every curve that has any."""
+    """Return the finite points of every curve that has any."""
     if isinstance(history, Mapping):
         raw = {name: (np.asarray(x, float), np.asarray(y, float)) for name, (x, y) in history.items()}
     else:
@@ -99,7 +101,7 @@ def _of_discriminator(name: str) -> bool:
 
 
 def _label(name: str) -> str:
-    """The last part of a name without what its panel says already; the sum of a panel is its total."""
+    """Return the last part of a name without the prefix in the panel's title; the sum of a panel is "total"."""
     last = name.split("/")[-1]
     if last in {"generator", "discriminator", "g", "d"}:
         return "total"
@@ -109,7 +111,7 @@ def _label(name: str) -> str:
 
 
 def _thinned(steps: np.ndarray, values: np.ndarray, most: int = 2000) -> tuple[np.ndarray, np.ndarray]:
-    """At most `most` points, each the mean of its neighbours: 100,000 iterations are no more pixels than 2,000."""
+    """Reduce to at most `most` points, each the mean of its neighbours; a figure cannot show more."""
     if len(values) <= most:
         return steps, values
     edges = np.linspace(0, len(values), most + 1).astype(int)[:-1]
@@ -118,7 +120,7 @@ def _thinned(steps: np.ndarray, values: np.ndarray, most: int = 2000) -> tuple[n
 
 
 def smoothed(values: np.ndarray, width: int) -> np.ndarray:
-    """Centred moving mean over `width` points, narrower at both ends; same length."""
+    """Return the centred moving mean over `width` points, narrower at both ends, with the same length."""
     if width < 2:
         return values
     sums = np.concatenate([[0.0], np.cumsum(values)])
@@ -173,22 +175,22 @@ def _picture(figure: Figure) -> Image.Image:
 
 
 def accuracy_curves(times: Sequence[int], by_run: Mapping[str, np.ndarray]) -> Image.Image:
-    """Mean, deviation and every seed of each run, at even distances for the T multiples.
+    """Plot mean, deviation and every seed of each run at equal distances for the T multiples.
 
     Args:
-        times: T multiples of the true frames, ascending.
-        by_run: accuracies (seeds, T) in 0..1 by the name of a run.
+        times: T multiples of the real frames, ascending.
+        by_run: accuracies (seeds, T) in 0..1 by name of the run.
 
     Raises:
-        ValueError: an array of another shape than the multiples ask for, or no run.
+        ValueError: there is no run, or an array has another shape.
     """
     if not by_run or any(values.ndim != 2 or values.shape[1] != len(times) for values in by_run.values()):
-        raise ValueError(f"accuracies must be (seeds, {len(times)}) for one run at least")
+        raise ValueError(f"accuracies must be (seeds, {len(times)}) for at least one run")
     figure = _figure(6.6, 4.2 + 0.2 * len(by_run))
     axes = figure.add_subplot(1, 1, 1)
-    _style(axes, "accuracy on held-out true frames", "generated frames for every true one", "")
+    _style(axes, "accuracy on held-out real frames", "generated frames per real frame", "")
     for number, (name, values) in enumerate(by_run.items()):
-        nudge = 0.12 * (number - (len(by_run) - 1) / 2)  # the seeds of two runs do not cover one another
+        nudge = 0.12 * (number - (len(by_run) - 1) / 2)  # keeps the seeds of two runs from covering one another
         _draw(axes, np.arange(len(times)) + nudge, values, COLOURS[number % len(COLOURS)], name)
     axes.set_xticks(range(len(times)), [f"×{k}" for k in times])
     axes.set_xlim(-0.5, len(times) - 0.5)

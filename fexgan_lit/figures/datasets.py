@@ -1,4 +1,4 @@
-"""A data set at a glance: frames of every identity and affect as a heat map, and one frame of each as a sheet."""
+"""Figures of a data set: a heat map of its frame counts and a contact sheet with one frame per identity and affect."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from fexgan_lit.figures.layout import (
     wrap,
 )
 
-#: Rows of identities that a picture shows one by one; a heat map of more has no numbers in its cells.
+#: Most identities with a row each; a heat map of more has no numbers in its cells.
 MOST_ROWS = 40
 
 
 def cell_heatmap(
     counts: np.ndarray, identities: Sequence[str], affects: Sequence[str], *, title: str | None = None
 ) -> Image.Image:
-    """How many frames every identity (rows) has of every affect (columns); empty cells are marked.
+    """Plot the number of frames per identity (rows) and affect (columns); empty cells are marked.
 
     Args:
         counts: (I, K) int.
         identities: I names.
         affects: K names.
-        title: above the map; None names the number of frames.
+        title: title above the map; None shows the number of frames.
     """
     if counts.shape != (len(identities), len(affects)):
         raise ValueError(f"counts must be {(len(identities), len(affects))}, got {counts.shape}")
@@ -65,15 +65,15 @@ def contact_sheet(
     frames: np.ndarray, present: np.ndarray, identities: Sequence[str], affects: Sequence[str], *,
     title: str | None = None, footnote: str = "",
 ) -> Image.Image:  # fmt: skip
-    """One frame of every identity and affect; cells without one stay blank.
+    """Draw one frame of every identity and affect; cells without a frame stay blank.
 
     Args:
         frames: (I, K, S, S, 3) uint8 RGB.
-        present: (I, K) bool, which cells hold a frame.
+        present: (I, K) bool, cells with a frame.
         identities: I row labels.
         affects: K column labels.
-        title: above everything.
-        footnote: below everything.
+        title: title above the sheet.
+        footnote: text below the sheet.
     """
     if frames.shape[:2] != (len(identities), len(affects)) or present.shape != frames.shape[:2]:
         raise ValueError(f"frames must be {(len(identities), len(affects), 'S', 'S', 3)}, got {frames.shape}")

@@ -1,4 +1,4 @@
-"""The papers' sheets: references turned into affects, random samples, complex expressions, truth and result, strips."""
+"""Image grids of the papers: affects of references, prior samples, complex expressions, targets, clips."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def affect_grid(
     reference_label: str = "reference",
     title: str | None = None,
 ) -> Image.Image:
-    """Each identity's reference frame turned into every affect (the papers' Figures 5 and 7).
+    """Draw each identity's reference frame with every affect (Figures 5 and 7 of the papers).
 
     Args:
         references: (I, 3, S, S) in [-1, 1].
         generated: (I, K, 3, S, S) in [-1, 1].
         identities: I row labels.
         affects: K column labels.
-        verdicts: (I, K) int64, the judge's reading of each cell; others than the column's are marked.
-        reference_label: over the first column.
-        title: above everything.
+        verdicts: (I, K) int64, the judge's predictions; cells with another affect than their column are marked.
+        reference_label: label of the reference column.
+        title: title above the grid.
     """
     _expect(generated, (len(identities), len(affects)), "generated")
     asked = torch.arange(len(affects)).expand(len(identities), -1)
@@ -63,15 +63,15 @@ def complex_grid(
     reference_label: str = "reference",
     title: str | None = None,
 ) -> Image.Image:
-    """Reference frames turned into complex expressions (Figures 6 and 8).
+    """Draw reference frames with complex expressions (Figures 6 and 8 of the papers).
 
     Args:
         references: (I, 3, S, S) in [-1, 1].
         generated: (I, P, 3, S, S) in [-1, 1].
         identities: I row labels.
         pair_names: P column labels, for example ``anger + sadness``.
-        reference_label: over the first column.
-        title: above everything.
+        reference_label: label of the reference column.
+        title: title above the grid.
     """
     _expect(generated, (len(identities), len(pair_names)), "generated")
     return _sheet(generated, identities, pair_names, references, reference_label, title)
@@ -80,13 +80,13 @@ def complex_grid(
 def sample_grid(
     samples: Tensor, affects: Sequence[str], *, verdicts: Tensor | None = None, title: str | None = None
 ) -> Image.Image:
-    """Draws from the prior: a column an affect, a row a draw (Figures 4 and 6).
+    """Draw samples from the prior, one column per affect (Figures 4 and 6 of the papers).
 
     Args:
         samples: (R, K, 3, S, S) in [-1, 1].
         affects: K column labels.
-        verdicts: (R, K) int64, the judge's reading; see `affect_grid`.
-        title: above everything.
+        verdicts: (R, K) int64, the judge's predictions; see `affect_grid`.
+        title: title above the grid.
     """
     _expect(samples, (len(samples), len(affects)), "samples")
     asked = torch.arange(len(affects)).expand(len(samples), -1)
@@ -102,15 +102,15 @@ def face_sheet(
     reference_label: str = "input",
     title: str | None = None,
 ) -> Image.Image:
-    """Faces in labelled rows and columns, beside the faces they come from where there are any.
+    """Draw images in labelled rows and columns, optionally beside their references.
 
     Args:
         cells: (R, C, 3, S, S) in [-1, 1]; a cell with NaN stays blank.
         rows: R labels.
         columns: C labels.
         references: (R, 3, S, S) in [-1, 1], before the first column; None leaves the column out.
-        reference_label: over them.
-        title: above everything.
+        reference_label: label of the reference column.
+        title: title above the grid.
     """
     _expect(cells, (len(rows), len(columns)), "cells")
     return _sheet(cells, rows, columns, references, reference_label, title)
@@ -126,16 +126,16 @@ def truth_grid(
     reference_label: str = "reference",
     title: str | None = None,
 ) -> Image.Image:
-    """Generated frames over the true ones, two rows an identity.
+    """Draw generated frames above the real ones, two rows per identity.
 
     Args:
         references: (I, 3, S, S) in [-1, 1], beside the generated rows; None leaves the column out.
         generated: (I, K, 3, S, S) in [-1, 1].
-        truth: the same shape and range; a cell with NaN is one the data does not have and stays blank.
+        truth: real frames, (I, K, 3, S, S) in [-1, 1]; a cell with NaN has no real frame and stays blank.
         identities: I names.
         affects: K column labels.
-        reference_label: over the first column.
-        title: above everything.
+        reference_label: label of the reference column.
+        title: title above the grid.
     """
     _expect(generated, (len(identities), len(affects)), "generated")
     _expect(truth, (len(identities), len(affects)), "truth")
@@ -145,7 +145,7 @@ def truth_grid(
 
 
 def _wrong(verdicts: Tensor | None, asked: Tensor, affects: Sequence[str]) -> dict[tuple[int, int], str] | None:
-    """Cells the judge reads otherwise than asked, with what it reads; None without verdicts."""
+    """Return the judge's prediction for each cell where it is not the target; None without `verdicts`."""
     if verdicts is None:
         return None
     verdicts = verdicts.cpu()
@@ -167,7 +167,7 @@ def _sheet(
     wrong: dict[tuple[int, int], str] | None = None,
     group: int = 1,
 ) -> Image.Image:
-    """Put cells (R, C, 3, S, S) on paper; references (R / group, 3, S, S) stand before the first row of each group."""
+    """Draw cells (R, C, 3, S, S); references (R / group, 3, S, S) stand before the first row of each group."""
     side = cell_side(cells.shape[-1])
     headers = [*([reference_label] if references is not None else []), *column_labels]
     lines = max(len(wrap(text, side, text_size(side))) for text in headers)
@@ -233,9 +233,9 @@ def _mark(
 ) -> None:
     for (row, column), verdict in wrong.items():
         draw_verdict(draw, layout, row, column + int(reference), verdict)
-    text = f"judge reads {count - len(wrong)} of {count} as asked"
+    text = f"the judge classifies {count - len(wrong)} of {count} as the target"
     if wrong:
-        text += "; red: what it reads instead"
+        text += "; red: other predictions"
     place = (layout.columns[0], layout.size[1] - MARGIN)
     draw.text(place, text, FAINT_INK, font(round(text_size(layout.cell) * 0.85)), anchor="ld")
 
@@ -243,17 +243,17 @@ def _mark(
 def clip_strips(
     sources: Tensor, strips: Tensor, clips: Sequence[str], makers: Sequence[str], moments: Sequence[str]
 ) -> Image.Image:
-    """For every clip its source, then a row a maker: the true frames first, those of systems below.
+    """Draw the source of every clip and one row per method: the real frames first, then the systems.
 
     Args:
-        sources: (C, 3, S, S) in [-1, 1], what the clips are made from.
+        sources: source images of the clips, (C, 3, S, S) in [-1, 1].
         strips: (C, M, T, 3, S, S) in [-1, 1].
         clips: C names.
-        makers: M names.
+        makers: M names of the methods.
         moments: T labels of the columns.
 
     Raises:
-        ValueError: names and pictures do not agree in number.
+        ValueError: the numbers of names and images differ.
     """
     if strips.ndim != 6 or strips.shape[:3] != (len(clips), len(makers), len(moments)) or len(sources) != len(clips):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A sheet of faces: cells of equal size in rows and columns, with labels, a rule and marks, and its units."""
+"""Layout and drawing of a sheet of images: cells in rows and columns, labels, a rule and marks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Box = tuple[int, int, int, int]
 
 
-#: Smaller faces are enlarged to this side, larger ones reduced to the second, so that a sheet is legible and not huge.
+#: Side of a cell in pixels: smaller images are enlarged, larger images are reduced.
 MIN_CELL, MAX_CELL = 128, 256
 
 
@@ -28,14 +28,14 @@ PAPER, INK, FAINT_INK, RULE, BLANK, ALARM = "#ffffff", "#1f2328", "#6b7280", "#c
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the cells of a sheet stand, in pixels.
+    """Positions on a sheet in pixels.
 
     Attributes:
         cell: side of a cell.
         columns: left edge of each column.
         rows: top edge of each row.
         size: width and height of the sheet.
-        header_bottom: baseline area of the column labels ends here.
+        header_bottom: lower end of the column labels.
         rule: x of the vertical rule after the reference column, or None.
     """
 
@@ -47,24 +47,24 @@ class Layout:
     rule: int | None
 
     def box(self, row: int, column: int) -> Box:
-        """Left, top, right, bottom of a cell."""
+        """Return left, top, right and bottom of a cell."""
         left, top = self.columns[column], self.rows[row]
         return left, top, left + self.cell, top + self.cell
 
 
 @lru_cache(maxsize=32)
 def font(size: int) -> Font:
-    """Pillow's own sans serif at `size` pixels: nothing to install, the same on every machine."""
+    """Return Pillow's built-in sans serif font at `size` pixels, which is the same on every machine."""
     return ImageFont.load_default(size)
 
 
 def cell_side(image_size: int) -> int:
-    """Side of a cell for images of `image_size` pixels."""
+    """Return the side of a cell for images of `image_size` pixels."""
     return max(MIN_CELL, min(MAX_CELL, image_size))
 
 
 def to_picture(image: Tensor, side: int) -> Image.Image:
-    """One image (3, S, S) in [-1, 1] as an RGB picture of `side` pixels."""
+    """Convert an image (3, S, S) in [-1, 1] to an RGB picture of `side` pixels."""
     pixels = ((image.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())  # (3, S, S) -> (S, S, 3)
     return picture if picture.width == side else picture.resize((side, side), Image.Resampling.LANCZOS)
@@ -81,7 +81,7 @@ def plan(
     footnote: bool,
     group: int = 1,
 ) -> Layout:
-    """Place `columns` cells a row; the first is the reference column when `reference`; `group` rows stand together."""
+    """Place `columns` cells per row, the first as reference column if `reference`; `group` rows are close together."""
     label_size = text_size(cell)
     label_width = max((int(font(label_size).getlength(label)) for label in row_labels), default=0)
     left = MARGIN + (label_width + 12 if label_width else 0)
@@ -104,12 +104,12 @@ def plan(
 
 
 def text_size(cell: int) -> int:
-    """Label size in pixels that suits a cell."""
+    """Return the label size in pixels for a cell."""
     return max(14, round(cell * 0.125))
 
 
 def wrap(text: str, width: int, size: int) -> list[str]:
-    """`text` in lines of at most `width` pixels, broken at spaces; a longer word is cut with an ellipsis."""
+    """Break `text` at spaces into lines of at most `width` pixels; cut longer words with an ellipsis."""
     lines: list[str] = []
     for word in text.split():
         joined = f"{lines[-1]} {word}" if lines else word
@@ -129,7 +129,7 @@ def _shortened(word: str, width: int, size: int) -> str:
 
 
 def draw_header(draw: ImageDraw.ImageDraw, layout: Layout, column: int, text: str, colour: str = INK) -> None:
-    """A column label, centred over its cells and standing on the header's bottom line."""
+    """Draw a column label, centred over its cells, with its last line at the header's bottom."""
     size = text_size(layout.cell)
     lines = wrap(text, layout.cell, size)
     centre = layout.columns[column] + layout.cell // 2
@@ -138,13 +138,13 @@ def draw_header(draw: ImageDraw.ImageDraw, layout: Layout, column: int, text: st
 
 
 def draw_row_label(draw: ImageDraw.ImageDraw, layout: Layout, row: int, text: str, colour: str = INK) -> None:
-    """A row label, right-aligned before the first cell and centred on the row."""
+    """Draw a row label, right-aligned before the first cell and vertically centred."""
     middle = layout.rows[row] + layout.cell // 2
     draw.text((layout.columns[0] - 12, middle), text, colour, font(text_size(layout.cell)), anchor="rm")
 
 
 def draw_verdict(draw: ImageDraw.ImageDraw, layout: Layout, row: int, column: int, verdict: str) -> None:
-    """Mark a cell whose expression the judge reads as `verdict`, not as asked."""
+    """Mark a cell where the judge predicts `verdict` instead of the target affect."""
     left, top, right, bottom = layout.box(row, column)
     size = max(11, round(layout.cell * 0.09))
     width = int(font(size).getlength(verdict)) + 10
@@ -157,7 +157,7 @@ _BAR = "#1f77b4"
 
 
 def unit_card(units: Mapping[str, float], side: int) -> Image.Image:
-    """Bars for `units` (name -> 0..1), one below the other, on a square of `side` pixels."""
+    """Draw bars for `units` (name -> 0..1), one below the other, on a square of `side` pixels."""
     card = Image.new("RGB", (side, side), BLANK)
     draw = ImageDraw.Draw(card)
     size = max(9, round(side * 0.09))

@@ -1,4 +1,4 @@
-"""Panels of dots with intervals over several methods and seeds, and maps of embeddings."""
+"""Dot plots with intervals for several methods and seeds, and maps of embeddings."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _COLUMNS = 3
 
 @dataclass(frozen=True)
 class DotPanel:
-    """One metric.
+    """Data of one panel, which shows one metric.
 
     Attributes:
-        dots: values of the seeds, by method.
-        bars: ends of an interval, by method.
-        lines: other values to hold them against, by name.
+        dots: values of the seeds by method.
+        bars: ends of an interval by method.
+        lines: reference values by name.
     """
 
     dots: Mapping[str, Sequence[float]]
@@ -34,13 +34,13 @@ class DotPanel:
 
 
 def dot_panels(panels: Mapping[str, DotPanel]) -> Image.Image:
-    """A panel a metric, three in a row; methods from top to bottom in the order of the first panel.
+    """Plot one panel per metric, three in a row; methods run from top to bottom in the order of the first panel.
 
     Args:
-        panels: by the title over each.
+        panels: panels by title.
 
     Raises:
-        ValueError: no panel.
+        ValueError: there is no panel.
     """
     if not panels:
         raise ValueError("nothing to draw: no metric has a value")
@@ -76,14 +76,14 @@ def _draw(axes: Axes, panel: DotPanel, names: Sequence[str], labelled: bool) -> 
 def people_map(
     points: np.ndarray, people: np.ndarray, names: Sequence[str], groups: np.ndarray, group_names: Sequence[str]
 ) -> Image.Image:
-    """Identity features in the plane: a colour a person, a panel a group, the untouched frames faint in every panel.
+    """Plot identity features with one colour per person and one panel per group, real frames pale in every panel.
 
     Args:
         points: (n, 2).
-        people: (n,) int, who each face shows.
-        names: of the people.
-        groups: (n,) int; 0 the untouched frames, 1 up those of each system.
-        group_names: of the groups from 1 on.
+        people: (n,) int, index of the person on each face.
+        names: names of the people.
+        groups: (n,) int; 0 for real frames, from 1 on the index of a system.
+        group_names: names of the groups from 1 on.
     """
     figure = _figure(4.2 * len(group_names) + 0.6, 4.6)
     reach = np.abs(points).max() * 1.08
@@ -101,7 +101,7 @@ def _panel(
 ) -> None:
     for person in np.unique(people):
         colour = COLOURS[person % len(COLOURS)]
-        shape = "ovs^D"[person // len(COLOURS) % 5]  # more people than colours
+        shape = "ovs^D"[person // len(COLOURS) % 5]  # marker shapes distinguish more people than colours
         real = points[(groups == 0) & (people == person)]
         made = points[(groups == group) & (people == person)]
         axes.plot(*real.T, shape, color=colour, alpha=0.18, markersize=7, markeredgewidth=0)

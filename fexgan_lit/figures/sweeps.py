@@ -1,4 +1,4 @@
-"""The figures of a sweep: parallel coordinates and main effects, with their scales."""
+"""Figures of a sweep: parallel coordinates and main effects, with their scales."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-#: As many different values get a tick each.
+#: Largest number of different values that each get a tick.
 MOST_TICKS = 8
 
 
-#: A larger ratio of the largest to the smallest value makes the axis logarithmic.
+#: Ratio of the largest to the smallest value above which an axis is logarithmic.
 _DECADE = 9.9
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Places of values on an axis from 0 to 1.
+    """Positions of values on an axis from 0 to 1.
 
     Attributes:
         places: (N,), NaN where there is no value.
-        ticks: places and their labels.
-        logarithmic: whether equal steps are equal ratios.
-        named: whether the values are names, which have no size.
+        ticks: positions and labels of the ticks.
+        logarithmic: whether the axis is logarithmic.
+        named: whether the values are names without an order.
     """
 
     places: np.ndarray
@@ -43,12 +43,12 @@ class Scale:
 
 
 def scale(values: Sequence[Any], flip: bool = False, most_ticks: int = MOST_TICKS) -> Scale:
-    """The scale of `values`: numbers by their size, anything else by name in order of appearance.
+    """Return the scale of `values`: numbers by size, anything else by name in order of appearance.
 
     Args:
-        values: N; among numbers None and NaN are no value.
-        flip: the smallest number at 1.
-        most_ticks: as many different numbers get a tick each; of more, a few round places do.
+        values: N values; among numbers, None and NaN are missing values.
+        flip: whether the smallest number is at 1.
+        most_ticks: largest number of different values that each get a tick; more values get a few round ticks.
     """
     if not all(value is None or _is_number(value) for value in values) or not any(map(_is_number, values)):
         return _by_name(values)
@@ -89,36 +89,36 @@ def _name(value: Any) -> str:
 
 
 def _round_ticks(low: float, high: float, powers: bool) -> list[float]:
-    """The ends, and between them the powers of ten, or three more at even distances."""
+    """Return the ends, and between them the powers of ten or three more ticks at equal distances."""
     if powers:
         first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
         inner = [10.0**power for power in range(first, last + 1)]
-        # a power beside an end would have its label on the other's
+        # the label of a power close to an end would cover the end's label
         return [low, *(tick for tick in inner if tick / low > 2 and high / tick > 2), high]
     return [float(value) for value in np.linspace(low, high, 5)]
 
 
-#: Panels in a row; more axes go on in the next.
+#: Panels per row.
 _COLUMNS = 4
 
 
 def main_effects(choices: Mapping[str, Sequence[Any]], scores: Mapping[str, Sequence[float]]) -> Image.Image:
-    """A panel a score and axis: a dot a run, a line through the means of the runs that share a value.
+    """Plot one panel per score and axis: one dot per run, and a line through the means of runs with equal values.
 
-    Where hardly two runs share one, the line goes through the means of groups of neighbours.
+    If few runs have equal values, the line connects the means of groups of neighbours.
 
     Args:
-        choices: by the name of the axis, the values of N runs.
-        scores: by the label of the score, N numbers, NaN where a run has none.
+        choices: values of N runs by name of the axis.
+        scores: N numbers by label of the score, NaN where a run has none.
 
     Raises:
-        ValueError: no axis, no score, or lists of different length.
+        ValueError: there is no axis or no score, or the lengths differ.
     """
     lengths = {len(values) for values in (*choices.values(), *scores.values())}
     if not choices or not scores or len(lengths) != 1:
-        raise ValueError("expected one axis and one score or more, with a value for every run")
+        raise ValueError("expected at least one axis and one score, with a value for every run")
     columns = min(_COLUMNS, len(choices))
-    lines = math.ceil(len(choices) / columns)  # rows of panels a score
+    lines = math.ceil(len(choices) / columns)  # rows of panels per score
     figure = _figure(2.5 * columns + 0.8, 2.15 * lines * len(scores) + 0.2)
     for row, (score, numbers) in enumerate(scores.items()):
         for number, (axis, values) in enumerate(choices.items()):
@@ -145,7 +145,7 @@ def _draw(axes: Axes, values: Sequence[Any], scores: np.ndarray, colour: str) ->
 
 
 def _means(known: Scale, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places and mean scores of groups: runs that share a value, or neighbours where the values are many."""
+    """Return positions and mean scores of groups: runs with equal values, or neighbours if there are many values."""
     usable = np.isfinite(known.places) & np.isfinite(scores)
     places, scores = known.places[usable], scores[usable]
     distinct = np.unique(places)
@@ -171,7 +171,7 @@ def _label_axes(axes: Axes, axis: str, score: str | None) -> None:
 
 
 def _same_heights(figure: Figure, scores: Mapping[str, Sequence[float]], axes_a_score: int) -> None:
-    """Panels of one score share their range, so that slopes can be compared; the numbers stand on the first."""
+    """Give all panels of a score the same range, so that slopes are comparable; only the first shows numbers."""
     for row, numbers in enumerate(scores.values()):
         panels = figure.axes[row * axes_a_score : (row + 1) * axes_a_score]
         finite = [number for number in numbers if math.isfinite(number)]
@@ -184,11 +184,11 @@ def _same_heights(figure: Figure, scores: Mapping[str, Sequence[float]], axes_a_
                 panel.tick_params(labelleft=False)
 
 
-#: Readable without telling red from green, and in grey.
+#: A colour map for colour-blind readers and grey print.
 _COLOURS = "cividis_r"
 
 
-#: Share of an axis over which lines through one value are spread, so that they can be told apart.
+#: Width, as a fraction of the axis, over which lines through one value are spread apart.
 _SPREAD = 0.05
 
 
@@ -197,13 +197,13 @@ _BEHIND_TEXT = {"boxstyle": "square,pad=0.1", "facecolor": "white", "alpha": 0.8
 
 @dataclass(frozen=True)
 class Coordinate:
-    """One upright axis.
+    """One vertical axis.
 
     Attributes:
-        label: below it.
-        values: of N settings, numbers or names; None where a setting has none.
-        flip: smallest at the top, for scores of which less is better.
-        score: whether it is a result, not a choice.
+        label: label below the axis.
+        values: numbers or names of N settings; None where a setting has none.
+        flip: whether the smallest value is at the top, for scores where smaller is better.
+        score: whether the axis is a result and not a choice.
     """
 
     label: str
@@ -213,18 +213,18 @@ class Coordinate:
 
 
 def parallel_coordinates(coordinates: Sequence[Coordinate], by: int, best: int | None = None) -> Image.Image:
-    """A line a setting, coloured by one of the axes; the best one drawn thick and last.
+    """Plot one line per setting, coloured by one of the axes, with the best setting thick and on top.
 
     Args:
-        coordinates: the axes from left to right, of N values each.
-        by: which of them gives the colour; it holds numbers.
-        best: the setting to stress; None stresses none.
+        coordinates: the axes from left to right, with N values each.
+        by: index of the axis for the colour; its values must be numbers.
+        best: index of the highlighted setting, or None.
 
     Raises:
-        ValueError: fewer than two axes, or axes of different length.
+        ValueError: there are fewer than two axes, or their lengths differ.
     """
     if len(coordinates) < 2 or len({len(axis.values) for axis in coordinates}) != 1:
-        raise ValueError("expected two axes or more, with a value for every setting")
+        raise ValueError("expected at least two axes, with a value for every setting")
     scales = [scale(axis.values, axis.flip, 1 if axis.score else MOST_TICKS) for axis in coordinates]
     figure = _figure(max(6.0, 1.5 * len(coordinates) + 1.2), 4.4)
     axes = figure.add_subplot(1, 1, 1)
@@ -236,7 +236,7 @@ def parallel_coordinates(coordinates: Sequence[Coordinate], by: int, best: int |
 
 
 def _spread(known: Scale) -> np.ndarray:
-    """Places with those that coincide moved apart a little, in order of their settings."""
+    """Return the positions, with coinciding ones moved slightly apart in the order of their settings."""
     places = known.places.copy()
     for place in np.unique(places[np.isfinite(places)]):
         same = np.flatnonzero(places == place)
@@ -246,7 +246,7 @@ def _spread(known: Scale) -> np.ndarray:
 
 
 def _draw_lines(axes: Axes, heights: np.ndarray, shares: np.ndarray, best: int | None) -> None:
-    """Lines (A, N) from worst to best, so that the good ones lie on top; `shares` (N,) in 0..1, 1 is best."""
+    """Draw lines (A, N) from worst to best, so that good ones are on top; `shares` (N,) in 0..1, 1 is best."""
     import matplotlib as mpl
 
     colours = mpl.colormaps[_COLOURS]
@@ -276,11 +276,13 @@ def _draw_axes(axes: Axes, coordinates: Sequence[Coordinate], scales: Sequence[S
     axes.set(xlim=(-0.55, len(coordinates) - 0.85), ylim=(-0.07, 1.07), yticks=[])
     axes.tick_params(length=0, colors=INK, labelsize=10)
     axes.spines[:].set_visible(False)
-    axes.set_title("a line a setting; of scores (bold) the better end is on top", fontsize=10, color=INK, loc="left")
+    axes.set_title(
+        "one line per setting; the better end of the scores (bold) is on top", fontsize=10, color=INK, loc="left"
+    )
 
 
 def _draw_colours(axes: Axes, coordinate: Coordinate, known: Scale) -> None:
-    """The bar that says which colour is which score, with the ticks of its axis."""
+    """Draw the colour bar with the ticks of its axis."""
     from matplotlib.cm import ScalarMappable
 
     bar = axes.figure.colorbar(ScalarMappable(cmap=_COLOURS), ax=axes, pad=0.02, aspect=30)

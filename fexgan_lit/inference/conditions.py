@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fexgan_lit.expression import ACTION_UNITS, Expression, resolve_affect, with_units
+from fexgan_lit.data.reference import affect_expression, frame_expression
+from fexgan_lit.expression import ACTION_UNITS, FIELD_NAMES, Expression, resolve_affect, with_units
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from fexgan_lit.inference.faces import ReferenceFaces
-    from fexgan_lit.inference.session import GenerationSession
+    from fexgan_lit.data.frames import FrameSet
+    from fexgan_lit.inference.loaded_system import LoadedSystem
     from fexgan_lit.systems.base import ExpressionSystem
 
 
@@ -52,12 +55,17 @@ def read_target(value: Any, option: str, affects: tuple[str, ...]) -> TargetSpec
         return TargetSpec()
     if isinstance(value, Mapping) and value:
         return _mapping(value, option, affects)
-    if not isinstance(value, str):
+    if not _is_name(value, affects):
         raise UserError(
             f"{option}={value}: expected `source`, an affect ({', '.join(affects)}), or action units such as "
             f"'{option}={{AU12: 0.8, AU25: 0.4}}'"
         )
     return TargetSpec(affects={_affect(value, option, affects): 1.0})
+
+
+def _is_name(value: Any, affects: tuple[str, ...]) -> bool:
+    """Whether `value` is a name; classes such as RAF-DB's are numbers, which YAML reads as such."""
+    return isinstance(value, str) or (isinstance(value, int) and str(value) in affects)
 
 
 def _mapping(value: Mapping[Any, Any], option: str, affects: tuple[str, ...]) -> TargetSpec:
@@ -66,7 +74,7 @@ def _mapping(value: Mapping[Any, Any], option: str, affects: tuple[str, ...]) ->
         if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number) or number < 0:
             raise UserError(f"{option}: {key} is {number}, expected a number, 0 or more")
         match = _UNIT.fullmatch(str(key))
-        if match is None:
+        if match is None or str(key) in affects:  # an affect of the run, before an action unit of the same number
             weights[_affect(str(key), option, affects)] = float(number)
             continue
         unit = int(match.group(1))
@@ -81,7 +89,7 @@ def _mapping(value: Mapping[Any, Any], option: str, affects: tuple[str, ...]) ->
     return TargetSpec(weights, units)
 
 
-def _affect(name: str, option: str, affects: tuple[str, ...]) -> str:
+def _affect(name: str | int, option: str, affects: tuple[str, ...]) -> str:
     try:
         return resolve_affect(name, affects)
     except UserError as error:
@@ -96,25 +104,47 @@ def read_affects(value: Any, option: str, affects: tuple[str, ...]) -> list[str]
     """
     if value is None or value == "all":
         return list(affects)
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+    names = [value] if _is_name(value, affects) else value
+    if not isinstance(names, list) or not names or not all(_is_name(name, affects) for name in names):
         raise UserError(f"{option}={value}: expected `all`, or some of [{','.join(affects)}]")
     return list(dict.fromkeys(_affect(name, option, affects) for name in names))
 
 
-def resolve_target(session: GenerationSession, wish: TargetSpec) -> Expression:
-    """The expressions (N, ...) that give each of the faces what is wished, in the fields the run reads.
+class KnownFaces(Protocol):
+    """N faces and what is known of them: a `GenerationSession`, or `GivenFaces` for images from Python."""
 
-    Action units that a wish does not name stay as the face has them.
+    @property
+    def system(self) -> ExpressionSystem:
+        """That is to change them."""
+
+    @property
+    def count(self) -> int:
+        """N."""
+
+    def own(self, field: str) -> Tensor:
+        """(N, ...) what the faces show of a field of `Expression`."""
+
+    def own_expression(self) -> Expression:
+        """(N, ...) what the faces show, in the fields that the system reads."""
+
+    def true_expression(self, affect: int) -> Expression:
+        """(N, ...) what the same identities' true frames show of an affect."""
+
+
+def target_expression(faces: KnownFaces, target: TargetSpec) -> Expression:
+    """The expressions (N, ...) that give each of the faces the target, in the fields that the system reads.
+
+    Affects are blended (`along`). Action units that are named replace those of the blend or, without an affect, those
+    of the face.
 
     Raises:
-        UserError: what the run reads is not known of the faces.
+        UserError: what the system reads is not known of the faces.
     """
-    if wish.units:
-        return Expression(aus=with_units(session.own("aus"), wish.units))
-    if wish.affects:
-        return of_affects(session, wish.affects)
-    return session.own_expression()
+    wanted = of_affects(faces, target.affects) if target.affects else None
+    if target.units:
+        start = faces.own("aus") if wanted is None else known(wanted.aus, "action units")
+        return replace(wanted or Expression(), aus=with_units(start, target.units))
+    return faces.own_expression() if wanted is None else wanted
 
 
 @dataclass(frozen=True)
@@ -132,17 +162,25 @@ class Direction:
     motion: Tensor | None = None
 
 
-def way_to(session: GenerationSession, name: str) -> Direction:
-    """What the affect `name` means to the run and each of its N faces.
+def way_to(faces: KnownFaces, name: str) -> Direction:
+    """What the affect `name` means to the system for each of N faces.
+
+    Action units are the prototype that came with the weights, else those of the true frames; landmarks are those of
+    each identity's strongest true frame.
 
     Raises:
         UserError: the data of the run are needed for that and lack it.
     """
-    k, reads = session.system.affects.index(name), session.system.reads
-    label = Expression.blend({name: 1.0}, session.system.affects, len(session.sources)).affect
-    units = _units(session, k) if "aus" in reads else None
-    motion = _landmarks(session, k) - session.own("landmarks") if "landmarks" in reads else None
-    return Direction(_known(label, "affects"), units, motion)
+    system = faces.system
+    k = system.affects.index(name)
+    label = known(Expression.blend({name: 1.0}, system.affects, faces.count).affect, "affects")
+    units = motion = None
+    if "aus" in system.reads:
+        prototype = system.expression([k]).aus
+        units = faces.true_expression(k).aus if prototype is None else prototype.cpu().expand(faces.count, -1)
+    if "landmarks" in system.reads:
+        motion = known(faces.true_expression(k).landmarks, "landmarks") - faces.own("landmarks")
+    return Direction(label, units, motion)
 
 
 def along(ways: Sequence[Direction], weights: Sequence[float] | Tensor, landmarks: Tensor | None = None) -> Expression:
@@ -162,42 +200,28 @@ def along(ways: Sequence[Direction], weights: Sequence[float] | Tensor, landmark
     label = sum((w * way.label for w, way in zip(weights, ways, strict=True)), torch.zeros_like(ways[0].label))
     aus = moved = None
     if ways[0].units is not None:
-        aus = sum(
-            (w * _known(way.units, "action units") for w, way in zip(weights, ways, strict=True)), torch.zeros(())
-        )
+        aus = sum((w * known(way.units, "action units") for w, way in zip(weights, ways, strict=True)), torch.zeros(()))
         aus = aus.clamp(0, 1)
     if landmarks is not None and ways[0].motion is not None:
-        moved = sum((w * _known(way.motion, "landmarks") for w, way in zip(weights, ways, strict=True)), landmarks)
+        moved = sum((w * known(way.motion, "landmarks") for w, way in zip(weights, ways, strict=True)), landmarks)
     return Expression(label, aus, moved)
 
 
-def of_affects(session: GenerationSession, weights: Mapping[str, float]) -> Expression:
+def of_affects(faces: KnownFaces, weights: Mapping[str, float]) -> Expression:
     """Affects with weights (1 is the affect as the data show it), as labels, action units and landmarks, (N, ...)."""
-    own = session.own("landmarks") if "landmarks" in session.system.reads else None
-    return along([way_to(session, name) for name in weights], list(weights.values()), own)
+    own = faces.own("landmarks") if "landmarks" in faces.system.reads else None
+    return along([way_to(faces, name) for name in weights], list(weights.values()), own)
 
 
-def _units(session: GenerationSession, affect: int) -> Tensor:
-    """(N, 17) what an affect means: the prototype that came with the weights, else the true frames' units."""
-    prototype = session.system.expression([affect]).aus
-    if prototype is not None:
-        return prototype.cpu().expand(len(session.sources), -1)
-    return _known(session.true_expression(affect).aus, "action units")
-
-
-def _landmarks(session: GenerationSession, affect: int) -> Tensor:
-    """(N, 68, 2) of each identity's strongest true frame."""
-    return _known(session.true_expression(affect).landmarks, "landmarks")
-
-
-def _known(values: Tensor | None, what: str) -> Tensor:
+def known(values: Tensor | None, what: str) -> Tensor:
+    """`values`, which the run's data must have."""
     if values is None:
         raise UserError(f"the data of the run have no {what} for every frame any more; put them back as they were")
     return values
 
 
 #: A name, or weights of several.
-Affect: TypeAlias = str | Mapping[str, float]
+Affect: TypeAlias = str | int | Mapping[str | int, float]
 
 
 #: Action units by number or name (12, "AU12") at 0..1.
@@ -228,67 +252,50 @@ def units_of(units: Units | None, affects: tuple[str, ...]) -> dict[int, float]:
     """
     if not units:
         return {}
-    wish = read_target(dict(units), "units", affects)
+    named = tuple(name for name in affects if not _UNIT.fullmatch(name))  # a number is a unit here
+    wish = read_target(dict(units), "units", named)
     if wish.affects:
         raise UserError(f"units={dict(units)}: expected action units such as {{12: 0.8}}; affects go in affect=")
     return wish.units
 
 
-def wanted_expression(
-    system: ExpressionSystem,
-    images: Tensor,
-    weights: Mapping[str, float],
-    units: Mapping[int, float],
-    references: Callable[[], ReferenceFaces],
-) -> Expression:
-    """The expressions (N, ...) that give the faces `images` (N, 3, S, S) what is wished, in the fields `system` reads.
+class GivenFaces:
+    """Images from Python as `KnownFaces`: what is known of them is known of the run's reference faces alone.
 
-    Action units are the weighted sum of the affects' prototypes, at most 1, with those of `units` set; of a face
-    without a wished affect they start from rest. Landmarks move from those of the face by the weighted sum of the ways
-    to the same identity's true frames, which are known of reference faces alone.
-
-    Raises:
-        UserError: the system does not read what is wished, or what it reads is not known of the faces.
+    Args:
+        loaded: the run.
+        images: (N, 3, S, S) in [-1, 1].
     """
-    if units and "aus" not in system.reads:
-        raise UserError(f"{system.settings.name} reads no action units; expected units=None and an affect")
-    if not weights and not units:
-        raise UserError(f"nothing is asked for: expected affect=, one of {', '.join(system.affects)}, or units=")
-    wanted = Expression.blend(weights, system.affects, len(images))
-    if "aus" in system.reads:
-        wanted = replace(wanted, aus=with_units(_blended_units(system, weights, len(images)), units))
-    if "landmarks" in system.reads:
-        wanted = replace(wanted, landmarks=_moved_landmarks(system, images, weights, references()))
-    return wanted
 
+    def __init__(self, loaded: LoadedSystem, images: Tensor) -> None:
+        self.loaded, self.images = loaded, images
+        self.system, self.count = loaded.system, len(images)
 
-def _blended_units(system: ExpressionSystem, weights: Mapping[str, float], count: int) -> Tensor:
-    """(count, 17): what the affects mean, each at its weight."""
-    total = torch.zeros(1, len(ACTION_UNITS))
-    for name, weight in weights.items():
-        prototype = system.expression([system.affects.index(name)]).aus
-        if prototype is None:
-            raise UserError(f"these weights of {system.settings.name} do not say what {name} means; give units=")
-        total = total + weight * prototype.cpu()
-    return total.clamp(0, 1).expand(count, -1)
+    @cached_property
+    def _frames(self) -> tuple[FrameSet, list[int]]:
+        """The run's frames, and the row of each image."""
+        references = self.loaded.references
+        rows = [row for image in self.images if (row := references.row_of(image)) is not None]
+        if references.frames is None or len(rows) < self.count:
+            raise UserError(
+                f"{self.loaded.name} is told {' and '.join(FIELD_NAMES[name] for name in sorted(self.system.reads))}, "
+                "and those of this image are not known. Give one of the run's own faces (system.faces[NAME]), or use "
+                "python -m fexgan_lit.generate with annotations=CSV"
+            )
+        return references.frames, rows
 
+    def own(self, field: str) -> Tensor:
+        """What the images show of a field; action units are those of a face at rest, without looking at the data."""
+        if field == "aus":
+            return torch.zeros(self.count, len(ACTION_UNITS))
+        frames, rows = self._frames
+        return known(frame_expression(frames, np.array(rows)).known.get(field), FIELD_NAMES[field])
 
-def _moved_landmarks(
-    system: ExpressionSystem, images: Tensor, weights: Mapping[str, float], references: ReferenceFaces
-) -> Tensor:
-    """(N, 68, 2) of reference faces, moved towards the affects."""
-    from fexgan_lit.data.reference import affect_expression
+    def own_expression(self) -> Expression:
+        """What the images show, in the fields that the system reads."""
+        return Expression(**{name: self.own(name) for name in self.system.reads})
 
-    found, frames = [references.row_of(image) for image in images], references.frames
-    rows = [row for row in found if row is not None]
-    if frames is None or frames.landmarks is None or len(rows) < len(found):
-        raise UserError(
-            f"{system.settings.name} is told landmarks, and those of this image are not known. Give one of the run's "
-            "own faces (system.faces[NAME]), or use python -m fexgan_lit.generate with annotations=CSV"
-        )
-    own = torch.from_numpy(frames.landmarks[rows])
-    moved = own.clone()
-    for name, weight in weights.items():
-        shown = Expression.stack([affect_expression(frames, row, system.affects.index(name)) for row in rows])
-        moved += weight * (shown.known["landmarks"] - own)
-    return moved
+    def true_expression(self, affect: int) -> Expression:
+        """What the strongest true frame of each image's identity shows of an affect."""
+        frames, rows = self._frames
+        return Expression.stack([affect_expression(frames, row, affect) for row in rows])

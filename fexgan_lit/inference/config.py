@@ -6,21 +6,19 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hardware import device_problems
-from fexgan_lit.utils.options import typed
+from fexgan_lit.utils.options import Options, option, typed
 
 #: Modes whose faces can be pasted back into the pictures they come from.
 PASTING = ("transform", "blend")
 
 
 @dataclass
-class GenerateSettings:
+class GenerateSettings(Options):
     """What every mode understands; `conf/generate.yaml` explains each field."""
-
-    MOST: ClassVar = {"batch_size": 65536}
 
     run: str | None = None
     mode: str = "transform"
@@ -32,7 +30,7 @@ class GenerateSettings:
     which: Any = None
     root: str | None = None
     seed: int = 0
-    batch_size: int = 32
+    batch_size: int = option(32, at_least=1, at_most=65536)
     device: str = "auto"
 
     @property
@@ -43,8 +41,8 @@ class GenerateSettings:
         chosen = self.who if isinstance(self.who, list) else [self.who]
         return tuple(str(name) for name in chosen)
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
         found = []
         for name in ("images", "annotations", "root"):
             place = getattr(self, name)
@@ -56,8 +54,6 @@ class GenerateSettings:
         if isinstance(self.who, Mapping) or self.who == []:
             found.append(f"who={self.who}: expected a name or a list of names")
         found += self._paste_problems()
-        if self.batch_size < 1:
-            found.append(f"batch_size={self.batch_size}: expected 1 or more")
         return [*found, *device_problems(self.device)]
 
     def _paste_problems(self) -> list[str]:
@@ -113,8 +109,7 @@ def _typed(cls: type, values: Mapping[str, Any], problems: list[str]) -> Any:
     """The dataclass `cls` filled, its own checks included."""
     wrong: list[str] = []
     settings: Any = typed(cls, values, "", wrong)
-    wrong = [problem.removeprefix(".") for problem in wrong] or settings.problems()
-    problems += wrong
+    problems += wrong or settings.problems()
     return settings
 
 

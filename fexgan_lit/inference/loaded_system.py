@@ -22,7 +22,15 @@ from PIL import Image
 from torch import Tensor
 
 from fexgan_lit.expression import Expression, resolve_affect
-from fexgan_lit.inference.conditions import Affect, Units, units_of, wanted_expression, weights_of
+from fexgan_lit.inference.conditions import (
+    Affect,
+    GivenFaces,
+    TargetSpec,
+    Units,
+    target_expression,
+    units_of,
+    weights_of,
+)
 from fexgan_lit.inference.faces import ReferenceFaces, faces_of_data, kept_faces
 from fexgan_lit.inference.images import ImageLike, as_batch, batches, to_images
 from fexgan_lit.utils.errors import UserError
@@ -174,8 +182,12 @@ class LoadedSystem(ModelHubMixin):
                 image.
         """
         images, back = as_batch(image, self.image_size)
-        weights, chosen = weights_of(affect, strength, self.affects), units_of(units, self.affects)
-        wanted = wanted_expression(self.system, images, weights, chosen, lambda: self.references)
+        target = TargetSpec(weights_of(affect, strength, self.affects), units_of(units, self.affects))
+        if target.units and "aus" not in self.reads:
+            raise UserError(f"{self.name} reads no action units; expected units=None and an affect")
+        if not target.affects and not target.units:
+            raise UserError(f"nothing is asked for: expected affect=, one of {', '.join(self.affects)}, or units=")
+        wanted = target_expression(GivenFaces(self, images), target)
         return back(self.paint(images, wanted, self._shown(source_affect, len(images)), seed))
 
     @torch.inference_mode()

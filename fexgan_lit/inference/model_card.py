@@ -40,14 +40,14 @@ def model_card(
         library_name=LIBRARY,
         pipeline_tag="image-to-image",
         tags=sorted({*_TAGS, loaded.name, *(tags or [])}),
-        metrics=sorted(short_names(result)) or None,
+        metrics=sorted(final_metrics(result)) or None,
         model_name=name,
         eval_results=_results(loaded, result) or None,
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_body(loaded, name, result)}")
 
 
-def short_names(result: RunResult | None) -> dict[str, float]:
+def final_metrics(result: RunResult | None) -> dict[str, float]:
     """The final numbers without the stage they were logged under: `ssim`, not `final/val/ssim`."""
     return {} if result is None else {key.rpartition("/")[2]: value for key, value in result.metrics.items()}
 
@@ -81,7 +81,7 @@ def _results(loaded: LoadedSystem, result: RunResult | None) -> list[EvalResult]
         EvalResult(
             task_type="image-to-image", dataset_type=data, dataset_name=data, metric_type=key, metric_value=value
         )
-        for key, value in short_names(result).items()
+        for key, value in final_metrics(result).items()
     ]
 
 

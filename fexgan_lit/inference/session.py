@@ -18,9 +18,7 @@ from torch import Tensor
 
 from fexgan_lit.expression import FIELD_NAMES, Expression, rows_of
 from fexgan_lit.inference.faces import MOST_FACES, Sources, at_rest, choose, from_files, from_frames, from_shipped
-from fexgan_lit.runs.folder import RunFolder
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hardware import pick_device
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,9 +26,9 @@ if TYPE_CHECKING:
     from fexgan_lit.data.datamodule import FrameDataModule
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.inference.config import GenerateSettings
+    from fexgan_lit.inference.loaded_system import LoadedSystem
     from fexgan_lit.inference.output import OutputFolder
     from fexgan_lit.inference.paste import Placed
-    from fexgan_lit.runs.config import TrainSettings
     from fexgan_lit.systems.base import ExpressionSystem
 
 
@@ -50,26 +48,23 @@ class GenerationSession:
     """What every mode works with.
 
     Args:
-        system: with its trained weights, on its device.
-        run: the settings it was trained with.
+        loaded: the run.
         settings: options of this call.
         output: where results go.
         console: the terminal.
 
     Attributes:
+        system: of the run, on its device.
+        run: the settings it was trained with.
         notes: what was said to the user, for the record.
     """
 
     def __init__(
-        self,
-        system: ExpressionSystem,
-        run: TrainSettings,
-        settings: GenerateSettings,
-        output: OutputFolder,
-        console: Console,
+        self, loaded: LoadedSystem, settings: GenerateSettings, output: OutputFolder, console: Console
     ) -> None:
-        self.system = system
-        self.run = run
+        self.loaded = loaded
+        self.system = loaded.system
+        self.run = loaded.run
         self.settings = settings
         self.output = output
         self.console = console
@@ -150,7 +145,7 @@ class GenerationSession:
             if self.run.dataset.crop == "face":
                 self.say("the run was trained on squares around faces; paste=true finds and cuts them alike")
             return from_files(Path(s.images).expanduser(), size, csv, self.system.affects)
-        folder = RunFolder.at(str(s.run)).path
+        folder = self.loaded.folder
         if self.system.reads == {"affect"} and (folder / "faces").is_dir() and "neutral" in self.system.affects:
             return from_shipped(folder, size, self.system.affects)
         return from_frames(self.frames, size, f"the data of the run ({self.run.dataset.name})")
@@ -169,6 +164,11 @@ class GenerationSession:
         return other
 
     # ------------------------------------------------------------------ what the faces show
+
+    @property
+    def count(self) -> int:
+        """N, the number of faces."""
+        return len(self.sources)
 
     def own(self, field: str) -> Tensor:
         """What the faces show of a field of `Expression`, (N, ...).
@@ -299,25 +299,20 @@ def open_run(settings: GenerateSettings, folder: Path, console: Console) -> Gene
     Raises:
         UserError: no run there, weights that are missing or do not fit, or a device that is not there.
     """
+    from fexgan_lit.inference.loaded_system import load
     from fexgan_lit.inference.output import OutputFolder
-    from fexgan_lit.runs.config import train_settings
-    from fexgan_lit.runs.folder import RunFolder
-    from fexgan_lit.runs.weights import load_system
     from fexgan_lit.utils.version import __version__
 
-    run = RunFolder.at(str(settings.run)) if settings.run else RunFolder.shipped()
-    settings = replace(settings, run=str(settings.run or run.path))
     console.print(f"[bold]fexgan_lit {__version__}[/]  generate {settings.mode}\n")
-    trained = train_settings(run.read_config())
-    system = load_system(str(settings.run), pick_device(settings.device))
+    loaded = load(settings.run, settings.device)
+    system = loaded.system
+    settings = replace(settings, run=str(settings.run or loaded.folder))
     console.print(
-        f"  run: {run.path}, {trained.model.name} trained on {trained.dataset.name} at {system.image_size} px; device: "
-        f"{system.device}",
+        f"  run: {loaded.folder}, {loaded.name} trained on {loaded.run.dataset.name} at {loaded.image_size} px; "
+        f"device: {system.device}",
         markup=False,
     )
-    return GenerationSession(
-        system, trained, settings, OutputFolder(folder, system.affects, trained_strength(system)), console
-    )
+    return GenerationSession(loaded, settings, OutputFolder(folder, system.affects, trained_strength(system)), console)
 
 
 def trained_strength(system: ExpressionSystem) -> float:

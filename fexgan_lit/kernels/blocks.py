@@ -1,20 +1,21 @@
-"""Blocks of layers: batch norm and its activation as one operation in bf16, and dropout that draws 16 bits a value.
+"""Fused layers: batch norm with its activation in one operation (bf16), and dropout with 16 random bits per value.
 
 Forward, with r rows (pixels) of a channel, their mean m and variance v:
 
     z = s x + t,  s = weight / sqrt(v + epsilon),  t = bias - m s;    y = z where z > 0, else slope z
 
-Back, with g the gradient of y, times the slope where z <= 0:
+Backward, with g the gradient of y, multiplied by the slope where z <= 0:
 
     to bias: sum g,   to weight: sum g (x - m) / sqrt(v + epsilon),
     to x:  s (g - sum g / r) - s (x - m) / (v + epsilon) * sum g (x - m) / r
 
-(S. Ioffe and C. Szegedy, Batch normalization, ICML 2015, section 3.) torch goes through a map four times forward
-(mean, variance, result, activation) and three times back; the compiled loops go through it twice each way and keep the
-input map, nothing else. They compute in float32 and round once, to the precision of the map.
+(S. Ioffe and C. Szegedy, Batch normalization, ICML 2015, section 3.) torch reads a map four times in the forward pass
+(mean, variance, result, activation) and three times in the backward pass. The compiled loops read it twice in each pass
+and store only the input map. They compute in float32 and round once, to the precision of the map.
 
 Measured on two cores of an AMD EPYC with AVX-512 BF16 (experiments/speed/README.md): batch norm with its activation
-takes an iteration of FExGAN in bf16 to 0.97 at 128 px and full width, to 0.93 at 64 px and half width.
+reduces the time of an iteration of FExGAN in bf16 to 0.97 at 128 px and full width, and to 0.93 at 64 px and half
+width.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ from fexgan_lit.kernels.memory import channels_last
 
 
 class FusedBlock(nn.Sequential):
-    """An `nn.Sequential` in which a batch norm and the activation right after it are one operation in training."""
+    """An `nn.Sequential` that fuses a batch norm with the activation after it during training."""
 
     @classmethod
     def replaces(cls, module: nn.Module) -> bool:
-        """Whether a module may become one by assigning `__class__`."""
+        """Return whether a module can become this class by assigning `__class__`."""
         return type(module) is nn.Sequential and any(type(layer) is nn.BatchNorm2d for layer in module)
 
     def forward(self, x: Tensor) -> Tensor:
-        """A map (B, C, H, W) through all layers."""
+        """Apply all layers to a map (B, C, H, W)."""
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return super().forward(x)
         layers = list(self)
@@ -56,9 +57,9 @@ class FusedBlock(nn.Sequential):
 
 
 def is_fusable(layer: nn.Module, x: Tensor) -> TypeGuard[nn.BatchNorm2d]:
-    """Whether a layer is a batch norm that the compiled loops compute on a map `x`: trained in bf16 on a CPU.
+    """Return whether the compiled loops can compute a layer on a map `x`: a batch norm trained in bf16 on a CPU.
 
-    A synchronised one, one without statistics or without weights, and every one in inference is torch's.
+    torch computes synchronised batch norms, those without statistics or weights, and all batch norms in inference.
     """
     return (
         type(layer) is nn.BatchNorm2d
@@ -77,14 +78,14 @@ def is_fusable(layer: nn.Module, x: Tensor) -> TypeGuard[nn.BatchNorm2d]:
 
 
 def slope_of(activation: nn.Module | None) -> float | None:
-    """What an activation multiplies negative values by; None for any other module."""
+    """Return the slope of an activation for negative values, or None for other modules."""
     if isinstance(activation, nn.LeakyReLU):
         return float(activation.negative_slope)
     return {nn.ReLU: 0.0, nn.Identity: 1.0}.get(type(activation))
 
 
 def norm_activation(x: Tensor, norm: nn.BatchNorm2d, slope: float = 1.0) -> Tensor:
-    """A map (B, C, H, W) through a batch norm in training and a leaky ReLU of that slope."""
+    """Apply a batch norm in training mode and a leaky ReLU with `slope` to a map (B, C, H, W)."""
     if norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
     options = _options(norm.eps, norm.momentum, slope)
@@ -93,8 +94,8 @@ def norm_activation(x: Tensor, norm: nn.BatchNorm2d, slope: float = 1.0) -> Tens
 
 @functools.cache
 def _options(epsilon: float, momentum: float, slope: float) -> Tensor:
-    """The numbers of a layer as the loops read them."""
-    with torch.inference_mode(False):  # the first caller may need no gradients, the next one may
+    """Return the options of a layer in the format of the loops."""
+    with torch.inference_mode(False):  # the cached tensor must also work for callers with gradients
         return torch.tensor([epsilon, momentum, slope])
 
 
@@ -126,30 +127,30 @@ class _NormActivation(torch.autograd.Function):
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout` of maps (B, C, S, S) whose random numbers cost little on a CPU.
+    """`nn.Dropout` for maps (B, C, S, S) with cheap random numbers on a CPU.
 
-    torch draws a double for every value, one after the other: 13 ms in an iteration of FExGAN at 64 px and half width,
-    which takes 70 ms in bf16; this class takes 4. Here 16 bits decide on a value, so `p` holds to 1/65536. They are
-    drawn pixel by pixel, so that they do not depend on how a map lies in memory.
+    torch draws one double per value, sequentially: 13 ms of the 70 ms that an iteration of FExGAN takes at 64 px and
+    half width in bf16; this class takes 4. It decides each value with 16 random bits, so `p` is exact to 1/65536. The
+    bits are drawn per pixel, so that they do not depend on the memory layout of the map.
     """
 
     @classmethod
     def replaces(cls, module: nn.Module) -> bool:
-        """Whether a module may become one by assigning `__class__`."""
+        """Return whether a module can become this class by assigning `__class__`."""
         return type(module) is nn.Dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class; the same shape."""
+        """Apply dropout to `x`; the shape stays the same."""
         if not self.training or x.device.type != "cpu" or x.ndim != 4 or self.p == 1:
             return super().forward(x)
         scale = kept_values(x, self.p).to(x.dtype) * (1 / (1 - self.p))
         return x * scale.permute(0, 3, 1, 2)  # (B, S, S, C) -> (B, C, S, S)
 
 
-@torch.compiler.disable  # a compiler that draws otherwise or in another order would train another network
+@torch.compiler.disable  # other random numbers in compiled code would train another network
 def kept_values(x: Tensor, p: float) -> Tensor:
-    """(B, S, S, C) bool: which values of maps (B, C, S, S) are kept, each with the chance 1 - `p`."""
+    """Return (B, S, S, C) bool: which values of maps (B, C, S, S) are kept, each with probability 1 - `p`."""
     b, c, height, width = x.shape
     words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    bits = words.view(torch.int16)[: x.numel()]  # four numbers a word, each equally likely in -32768..32767
+    bits = words.view(torch.int16)[: x.numel()]  # four numbers per word, uniform in -32768..32767
     return (bits < round((1 - p) * 65536) - 32768).view(b, height, width, c)

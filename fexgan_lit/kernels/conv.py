@@ -1,17 +1,18 @@
-"""4x4 convolutions of stride 2, up and down, with fewer operations where a CPU is faster with them.
+"""4x4 convolutions of stride 2, up and down, with fewer operations where this is faster on a CPU.
 
-- Inner layers hold millions of weights and see maps of a few pixels. A CPU's convolution kernels rearrange the weights
-  in every pass; a matrix product reads them once. Between 2x2 pixels and one a layer is a dense one, on every device.
-- Wide layers on larger maps take most of an iteration. Trained in bf16 they are computed by minimal filtering
-  (`fexgan_lit.kernels.winograd`); in inference and in float32 they are torch's kernels.
-- A layer that paints an image gives three channels, which kernels fill up to sixteen. Here it gives the twelve channels
+- Inner layers have millions of weights and maps of a few pixels. A CPU's convolution kernels rearrange the weights in
+  every pass; a matrix product reads them once. A layer between 2x2 pixels and one pixel is a dense layer on every
+  device.
+- Wide layers on larger maps take most of an iteration. In bf16 training they use Winograd filtering
+  (`fexgan_lit.kernels.winograd`); in inference and in float32 they use torch's kernels.
+- A layer with an image as output has three channels, which kernels pad to sixteen. Here it computes the twelve channels
   of 2x2 pixels.
 
 Measured with FExGAN at 128 px and full width, and at 64 px and half width (experiments/speed/README.md). On two cores
-of an AMD EPYC with AVX-512 BF16 an iteration in bf16, of 681 and 70 ms, takes 0.95 and 0.96 of the time with small
-maps as products, 0.99 and 0.96 with images as stacked pixels; the compiled sum of patches saves 7 and 2 ms. On one
-without AVX-512 small maps as products give 0.97 at 64 px in float32; dense layers for a pixel save some 25 and 8 ms
-beside products of windows.
+of an AMD EPYC with AVX-512 BF16, an iteration in bf16 takes 681 and 70 ms. Matrix products for small maps reduce this
+to 0.95 and 0.96, stacked pixels for images to 0.99 and 0.96; the compiled sum of patches saves 7 and 2 ms. On a CPU
+without AVX-512, matrix products for small maps reduce the time to 0.97 at 64 px in float32; dense layers for single
+pixels save some 25 and 8 ms over products of windows.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from torch.nn.functional import pad, pixel_shuffle
 from fexgan_lit.kernels import CHANNELS, compiled_loops, winograd
 from fexgan_lit.kernels.memory import channels_last, new_map
 
-#: Channels from which a pass over a map, forward or back to its input, is a matrix product where pixels are few.
+#: Channels from which a forward or input-gradient pass is a matrix product if there are few pixels.
 MATMUL_CHANNELS = 256
-#: Pixels a channel up to which the gradient of the weights is one; there the convolution kernels are slowest.
+#: Pixels per channel up to which the weight gradient is a matrix product; there the convolution kernels are slowest.
 MATMUL_WEIGHT_PIXELS = 4
-#: Channels, of either side and multiplied, from which minimal filtering is faster.
+#: Smallest channel count of either side, and smallest product of both, for which Winograd filtering is faster.
 WINOGRAD_CHANNELS, WINOGRAD_CHANNEL_PRODUCT = 32, 32 * 64
-#: Channels up to which a map is painted as 2x2 stacked pixels.
+#: Largest number of output channels that are computed as 2x2 stacked pixels.
 IMAGE_CHANNELS = 4
 
 _OPTIONS: dict[str, Any] = {
@@ -44,17 +45,17 @@ _OPTIONS: dict[str, Any] = {
 class DownConv(nn.Conv2d):
     """`nn.Conv2d(C, O, 4, stride=2, padding=1, bias=False)`: (B, C, 2h, 2w) -> (B, O, h, w).
 
-    Its gradient has no gradient of its own, so it does not suit a gradient penalty.
+    The gradient cannot be differentiated again, so this class does not work under a gradient penalty.
     """
 
     @classmethod
     def replaces(cls, module: nn.Module) -> bool:
-        """Whether a module may become one by assigning `__class__`."""
+        """Return whether a module can become this class by assigning `__class__`."""
         same = all(getattr(module, name, None) == value for name, value in _OPTIONS.items())
         return type(module) is nn.Conv2d and same and module.bias is None
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Compute the convolution; see the class for shapes."""
         if x.shape[2:] == (2, 2):
             pixel = x.permute(0, 2, 3, 1).flatten(1) @ inner_weight(self.weight).T  # (B, 4C) -> (B, O)
             return pixel[:, :, None, None]  # (B, O) -> (B, O, 1, 1)
@@ -65,17 +66,17 @@ class DownConv(nn.Conv2d):
 class UpConv(nn.ConvTranspose2d):
     """`nn.ConvTranspose2d(O, C, 4, stride=2, padding=1)`: (B, O, h, w) -> (B, C, 2h, 2w).
 
-    Its gradient has no gradient of its own, so it does not suit a gradient penalty.
+    The gradient cannot be differentiated again, so this class does not work under a gradient penalty.
     """
 
     @classmethod
     def replaces(cls, module: nn.Module) -> bool:
-        """Whether a module may become one by assigning `__class__`."""
+        """Return whether a module can become this class by assigning `__class__`."""
         same = all(getattr(module, name, None) == value for name, value in _OPTIONS.items())
         return type(module) is nn.ConvTranspose2d and same and module.output_padding == (0, 0)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """See the class."""
+        """Compute the transposed convolution; see the class for shapes."""
         if x.shape[2:] == (1, 1) and self.bias is None:
             pixels = x.flatten(1) @ inner_weight(self.weight)  # (B, O) -> (B, 4C)
             return pixels.unflatten(1, (2, 2, -1)).permute(0, 3, 1, 2)  # (B, 2, 2, C) -> (B, C, 2, 2)
@@ -84,18 +85,18 @@ class UpConv(nn.ConvTranspose2d):
 
 
 def inner_weight(weight: Tensor) -> Tensor:
-    """Weights (O, C, 4, 4) -> (O, 4C), channels last: the inner 2x2, all of a kernel that is not on the padding."""
+    """Return the inner 2x2 taps of weights (O, C, 4, 4) as (O, 4C), channels last; the other taps only see padding."""
     return weight.permute(0, 2, 3, 1)[:, 1:3, 1:3].flatten(1)  # (O, C, 4, 4) -> (O, 2, 2, C) -> (O, 4C)
 
 
 def strided_conv(x: Tensor, weight: Tensor, bias: Tensor | None, is_down: bool) -> Tensor | None:
-    """The output of a layer, or None where every pass of it is a convolution of torch's.
+    """Return the output of a layer, or None where torch's convolutions should compute every pass.
 
-    It is None on other devices, for weights in contiguous format, which would be copied in every pass, and in a graph
-    that is compiled or exported.
+    The result is None on other devices, for weights in contiguous format (every pass would copy them), and in compiled
+    or exported graphs.
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return None  # asked first: a graph for any batch must not look at this one
+        return None  # checked first, since a graph for any batch size must not depend on this batch
     if weight.device.type != "cpu" or not weight.is_contiguous(memory_format=torch.channels_last):
         return None
     if torch.is_autocast_enabled("cpu"):
@@ -110,20 +111,20 @@ def strided_conv(x: Tensor, weight: Tensor, bias: Tensor | None, is_down: bool) 
 
 
 def use_matmul(weight: Tensor, pixels: int) -> bool:
-    """Whether a pass over a map of so many pixels is faster as a matrix product: the weights outweigh it by far."""
+    """Return whether a pass over a map of `pixels` pixels is faster as a matrix product (few pixels)."""
     return MATMUL_CHANNELS <= min(weight.shape[:2]) >= pixels
 
 
 def use_matmul_for_weight_gradient(weight: Tensor, pixels: int) -> bool:
-    """Whether the gradient of the weights is faster as one matrix product, given the pixels of the smaller map."""
+    """Return whether the weight gradient is faster as one matrix product; `pixels` counts the smaller map."""
     return pixels <= MATMUL_WEIGHT_PIXELS * min(weight.shape[:2])
 
 
 def use_winograd(x: Tensor, weight: Tensor, h: int, w: int) -> bool:
-    """Whether training is faster by minimal filtering, the smaller map being (B, O, h, w).
+    """Return whether Winograd filtering makes training faster; the smaller map is (B, O, h, w).
 
-    In bf16 only: torch's convolutions in float32 are up to 1.7 times as fast as its matrix products. The sums of parts
-    must not outweigh the products that they spare.
+    It is faster only in bf16, since torch's float32 convolutions are up to 1.7 times as fast as its matrix products.
+    The extra additions must cost less than the multiplications they save.
     """
     o, c = weight.shape[:2]
     return (
@@ -138,9 +139,9 @@ def use_winograd(x: Tensor, weight: Tensor, h: int, w: int) -> bool:
 
 
 class _StridedConv(torch.autograd.Function):
-    """`DownConv`, or `UpConv` where not `is_down`: the gradient of each is computed with the other.
+    """`DownConv`, or `UpConv` if not `is_down`; each computes its gradient with the other.
 
-    It computes in the precision of the map; the gradient of the weights comes back in that of the weights.
+    The computation is in the precision of the map; the weight gradient has the precision of the weights.
     """
 
     @staticmethod
@@ -174,26 +175,27 @@ class _StridedConv(torch.autograd.Function):
 
 
 def needed_gradients(ctx: Any) -> list[bool]:
-    """Whether this backward pass asks for the gradients of the input and of the weights.
+    """Return whether this backward pass needs the gradients of the input and of the weights.
 
-    `needs_input_grad` only says what could be asked for. A discriminator that is walked back for its generator's loss
-    is asked for the input's alone. torch tells its own operations by a private function; without it both are computed.
+    `needs_input_grad` only says which gradients are possible. In the generator's step, for example, a discriminator
+    needs only the gradient of its input. torch itself checks this with a private function; without it both are
+    computed.
     """
 
     def is_needed(node: Any) -> bool:
         try:
             return bool(torch._C._will_engine_execute_node(node))
-        except (AttributeError, RuntimeError):  # another torch; or torch.autograd.grad, which does not tell of weights
+        except (AttributeError, RuntimeError):  # another torch version, or torch.autograd.grad
             return True
 
     return [may and is_needed(ctx.next_functions[i][0]) for i, may in enumerate(ctx.needs_input_grad[:2])]
 
 
-# ---------------------------------------------------------------------- passes
+# ---------------------------------------------------------------------- forward and gradient passes
 
 
 def down(large: Tensor, weight: Tensor) -> Tensor:
-    """(B, C, 2h, 2w) and weights (O, C, 4, 4) -> (B, O, h, w)."""
+    """Convolve (B, C, 2h, 2w) with weights (O, C, 4, 4) to (B, O, h, w)."""
     b, _, height, width = large.shape
     h, w = height // 2, width // 2
     if not use_matmul(weight, b * h * w):
@@ -204,7 +206,7 @@ def down(large: Tensor, weight: Tensor) -> Tensor:
 
 
 def up(small: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """(B, O, h, w) and weights (O, C, 4, 4) -> (B, C, 2h, 2w), plus bias (C,): the transpose of `down`."""
+    """Apply the transpose of `down` to (B, O, h, w) with weights (O, C, 4, 4), plus bias (C,): (B, C, 2h, 2w)."""
     b, o, h, w = small.shape
     bias = None if bias is None else bias.to(small.dtype)
     if weight.shape[1] <= IMAGE_CHANNELS:
@@ -216,9 +218,9 @@ def up(small: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def sum_patches(patches: Tensor) -> Tensor:
-    """(B, h, w, 4, 4, C) -> (B, C, 2h, 2w): overlapping patches, summed in float32 as a convolution kernel would.
+    """Sum overlapping patches (B, h, w, 4, 4, C) to (B, C, 2h, 2w), in float32 as a convolution kernel would.
 
-    In bf16 a compiled loop sums them, to the same bits.
+    In bf16 a compiled loop computes the bitwise same sums.
     """
     b, h, w, _, _, c = patches.shape
     large = new_map(patches, torch.Size((b, c, 2 * h, 2 * w)))
@@ -235,9 +237,9 @@ def sum_patches(patches: Tensor) -> Tensor:
 
 
 def paint(small: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`up` to few channels C: a convolution to 2x2 stacked pixels, which are then laid out."""
+    """Compute `up` for few output channels C as a convolution to 2x2 stacked pixels."""
     o, c = weight.shape[:2]
-    # (O, C, tap, row, tap, column); a transposed convolution turns the taps
+    # (O, C, tap, row, tap, column); a transposed convolution flips the taps
     taps = weight.view(o, c, 2, 2, 2, 2).flip(2, 4)
     kernel = channels_last(taps.permute(1, 3, 5, 0, 2, 4).reshape(4 * c, o, 2, 2))
     bias = None if bias is None else bias.repeat_interleave(4)
@@ -247,7 +249,7 @@ def paint(small: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def weight_gradient(small: Tensor, large: Tensor, weight: Tensor) -> Tensor:
-    """(B, O, h, w) and (B, C, 2h, 2w), one of them a gradient -> the gradient (O, C, 4, 4) of the weights."""
+    """Return the weight gradient (O, C, 4, 4) from (B, O, h, w) and (B, C, 2h, 2w), one of which is a gradient."""
     b, o, h, w = small.shape
     if not use_matmul_for_weight_gradient(weight, b * h * w):
         mask = (False, True, False)  # input, weights, bias
@@ -260,7 +262,7 @@ def weight_gradient(small: Tensor, large: Tensor, weight: Tensor) -> Tensor:
 
 
 def windows(large: Tensor) -> Tensor:
-    """(B, C, 2h, 2w) -> (B*h*w, 16C): for every pixel of the halved map the 4x4 pixels it sees, channels last."""
+    """Return the 4x4 input pixels of every output pixel, channels last: (B, C, 2h, 2w) -> (B*h*w, 16C)."""
     b, c, height, width = large.shape
     framed = pad(large.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))  # (B, 2h+2, 2w+2, C)
     per_image, per_row, per_pixel, _ = framed.stride()
@@ -269,5 +271,5 @@ def windows(large: Tensor) -> Tensor:
 
 
 def as_matrix(weight: Tensor) -> Tensor:
-    """(O, C, 4, 4) -> (O, 16C) in the order of `windows`, without a copy where it lies channels last."""
+    """Reshape (O, C, 4, 4) to (O, 16C) in the order of `windows`, without a copy for channels-last weights."""
     return weight.permute(0, 2, 3, 1).reshape(len(weight), -1)

@@ -1,12 +1,12 @@
-"""The compiled loops: parts and sums of minimal filtering, sums of patches, batch norm with its activation, in bf16.
+"""The compiled loops in bf16: Winograd parts and sums, sums of patches, batch norm with its activation.
 
-Maps are channels last, two values of bf16 in one uint32; n are the pairs of channels of a pixel, a multiple of sixteen.
-torch's own threads run a loop, sixteen lanes at once whatever the CPU's width (`fexgan_lit.kernels.simd`,
-`fexgan_lit.kernels.threads`). Every loop gives the bits that torch's operations give for the same formula, however many
-threads share it.
+Maps are channels last, with two bf16 values in one uint32; n is the number of channel pairs of a pixel, a multiple of
+sixteen. torch's own threads run a loop on sixteen lanes at once, whatever the CPU's vector width
+(`fexgan_lit.kernels.simd`, `fexgan_lit.kernels.threads`). Every loop gives the same bits as torch's operations for the
+same formula, with any number of threads.
 
-Importing this module compiles the loops, or loads what an earlier process compiled. numba compares what it kept with
-this file alone: whoever changes `simd` or `threads` removes `__pycache__/*.nb*`.
+Importing this module compiles the loops or loads them from numba's cache. numba compares its cache with this file only:
+after a change of `simd` or `threads`, delete `__pycache__/*.nb*`.
 """
 
 from __future__ import annotations
@@ -63,16 +63,16 @@ _UINTS, _FLOATS, _ROWS = uint32[::1], float32[::1], float32[:, ::1]
 _PLACES, _MASKS = types.UniTuple(int64, 3), types.UniTuple(uint32, 2)
 _ALL, _NONE = np.uint32(0xFFFFFFFF), np.uint32(0)
 _ZERO, _ONE = np.float32(0), np.float32(1)
-#: Rows (pixels) that are added up at a time, and rows in a chunk, which is what threads share.
+#: Rows (pixels) that are summed at a time, and rows in a chunk, the unit of work of a thread.
 BLOCK = 16
 CHUNK = BLOCK * 16
 
-# ---------------------------------------------------------------------- minimal filtering: a tile
+# ---------------------------------------------------------------------- Winograd filtering: one tile
 
 
 @jit(_UINTS, int64, int64, int64, int64, _UINTS, int64, int64)
 def _cut_pairs(x: np.ndarray, a: int, b: int, c: int, d: int, out: np.ndarray, o: int, part: int) -> None:
-    """Parts of 2x2 values at a, b and (below) c, d: each row, and the sum of both, gives left, sum, right."""
+    """Compute the parts of 2x2 values at a, b and (below) c, d: each row, and their sum, gives left, sum, right."""
     upper_left, upper_right, lower_left, lower_right = take(x, a), take(x, b), take(x, c), take(x, d)
     left, right = upper_left + lower_left, upper_right + lower_right
     put(upper_left, out, o)
@@ -91,9 +91,9 @@ def _cut_triples(
     x: np.ndarray, rows: tuple[int, int, int], shown: tuple[int, int], columns: tuple[int, int, int],
     seen: tuple[int, int], out: np.ndarray, o: int, part: int,
 ) -> None:  # fmt: skip
-    """Parts of 3x3 values: first less middle, middle, last less middle, down and across.
+    """Compute the parts of 3x3 values, vertically and horizontally: first minus middle, middle, last minus middle.
 
-    The first and the last of the `rows` (`columns`) are zero where `shown` (`seen`) is.
+    The first and the last of the `rows` (`columns`) count as zero where `shown` (`seen`) is zero.
     """
     middle = rows[1]
     for a in range(3):
@@ -113,10 +113,10 @@ def _cut_triples(
 
 @numba.njit(inline="always")
 def _across(parts: np.ndarray, p: int, part: int, n: int, column: int, left: bool, right: bool) -> Any:
-    """One of a tile's four columns, out of three parts of two stacked pixels each, the first of them at p.
+    """Return one of a tile's four columns from three parts of two stacked pixels each, the first of them at p.
 
-    The two in the middle come of this tile alone. The others also get what the tile beside it gives them, unless there
-    is none (`left`, `right`).
+    The two middle columns depend on this tile alone. The outer columns also get a contribution from the neighbouring
+    tile if it exists (`left`, `right`).
     """
     if column == 0:
         mine = take(parts, p + n)
@@ -128,12 +128,12 @@ def _across(parts: np.ndarray, p: int, part: int, n: int, column: int, left: boo
     return (take(parts, p + part) - take(parts, p)) - take(parts, p + 2 * part)
 
 
-# ---------------------------------------------------------------------- minimal filtering: maps and weights
+# ---------------------------------------------------------------------- Winograd filtering: maps and weights
 
 
 @parallel
 def cut_small(addresses: Any) -> None:
-    """(count, 2 * heights, 2 * widths, n) -> (9, count, heights, widths, n)."""
+    """Compute parts of small maps: (count, 2 * heights, 2 * widths, n) -> (9, count, heights, widths, n)."""
     count, heights, widths, n = sizes(addresses)[:4]
     x, out = uints(addresses, 1), uints(addresses, 2)
     first, last = thread_range(count * heights)
@@ -147,7 +147,7 @@ def cut_small(addresses: Any) -> None:
 
 @parallel
 def cut_weight(addresses: Any) -> None:
-    """(outputs, 4, 4, 2n) in float32 -> (9, outputs, 2, 2, n): of weights rounded to bf16."""
+    """Compute parts of weights, rounded to bf16: (outputs, 4, 4, 2n) in float32 -> (9, outputs, 2, 2, n)."""
     outputs, n = sizes(addresses)[:2]
     x, out = floats(addresses, 1), uints(addresses, 2)
     first, last = thread_range(outputs)
@@ -163,7 +163,7 @@ def cut_weight(addresses: Any) -> None:
 
 @parallel
 def cut_large(addresses: Any) -> None:
-    """(count, height, width, n) -> (9, count, height/4, width/4, 2, 2, n): of framed triples of pixels."""
+    """Compute parts of padded large maps: (count, height, width, n) -> (9, count, height/4, width/4, 2, 2, n)."""
     count, height, width, n = sizes(addresses)[:4]
     x, out = uints(addresses, 1), uints(addresses, 2)
     heights, widths, line = height // 4, width // 4, width * n
@@ -194,7 +194,7 @@ def cut_large(addresses: Any) -> None:
 
 @parallel
 def sum_small(addresses: Any) -> None:
-    """(9, count, heights, widths, n) -> (count, 2 * heights, 2 * widths, n)."""
+    """Sum parts to small maps: (9, count, heights, widths, n) -> (count, 2 * heights, 2 * widths, n)."""
     count, heights, widths, n = sizes(addresses)[:4]
     parts, out = uints(addresses, 1), uints(addresses, 2)
     first, last = thread_range(count * heights)
@@ -216,7 +216,7 @@ def sum_small(addresses: Any) -> None:
 
 @parallel
 def sum_weight(addresses: Any) -> None:
-    """(9, pieces, outputs, 2, 2, n) -> (outputs, 4, 4, 2n) in float32, in which they are summed."""
+    """Sum parts to weights in float32: (9, pieces, outputs, 2, 2, n) -> (outputs, 4, 4, 2n)."""
     outputs, n, pieces = sizes(addresses)[:3]
     parts, out = uints(addresses, 1), floats(addresses, 2)
     first, last = thread_range(outputs)
@@ -238,7 +238,7 @@ def sum_weight(addresses: Any) -> None:
 
 @parallel
 def sum_large(addresses: Any) -> None:
-    """(9, count, height/4, width/4, 2, 2, n) -> (count, height, width, n): overlapping triples without their frame."""
+    """Sum parts to large maps without padding: (9, count, height/4, width/4, 2, 2, n) -> (count, height, width, n)."""
     count, height, width, n = sizes(addresses)[:4]
     parts, out = uints(addresses, 1), uints(addresses, 2)
     heights, widths, line = height // 4, width // 4, width * n
@@ -257,7 +257,7 @@ def sum_large(addresses: Any) -> None:
                         m2 = _across(parts, p + 6 * part, part, n, column, left, right)
                         o = 4 * tile * line + x
                         put((m1 - m0) - m2, out, o + (1 + i) * line)
-                        if above or i == 1:  # a line that two tiles share, the first of them that of the tile above
+                        if above or i == 1:  # a line that two tiles share, the first time with the tile above
                             put(either(above, m0 + take(before, i * line + x), m0), out, o + (i - 1) * line)
                         put(m2, before, i * line + x)
         if tile % heights == heights - 1:
@@ -270,7 +270,7 @@ def sum_large(addresses: Any) -> None:
 
 @parallel
 def sum_patches(addresses: Any) -> None:
-    """(count, h, w, 4, 4, n) -> (count, 2h, 2w, n): patches of 4x4 pixels, two apart, summed in float32."""
+    """Sum 4x4 patches at distance 2 in float32: (count, h, w, 4, 4, n) -> (count, 2h, 2w, n)."""
     count, h, w, n = sizes(addresses)[:4]
     patches, out = uints(addresses, 1), uints(addresses, 2)
     first, last = thread_range(count * 2 * h)
@@ -279,7 +279,7 @@ def sum_patches(addresses: Any) -> None:
         for x in range(2 * w):
             for k in range(0, n, LANES):
                 even = odd = full(np.float32(0))
-                for i in range((y + 1) % 2, 4, 2):  # rows and columns of the patches that this pixel lies in
+                for i in range((y + 1) % 2, 4, 2):  # rows and columns of the patches that contain this pixel
                     for j in range((x + 1) % 2, 4, 2):
                         down, across = (y + 1 - i) // 2, (x + 1 - j) // 2
                         if 0 <= down < h and 0 <= across < w:
@@ -294,7 +294,7 @@ def sum_patches(addresses: Any) -> None:
 
 @jit(_FLOATS, int64, _FLOATS, int64)
 def _halves(values: np.ndarray, start: int, out: np.ndarray, n: int) -> None:
-    """2n values -> those of even channels, then those of odd ones."""
+    """Copy 2n values in the order even channels, odd channels."""
     for k in range(n):
         out[k], out[n + k] = values[start + 2 * k], values[start + 2 * k + 1]
 
@@ -306,7 +306,7 @@ def _add(vector: Any, out: np.ndarray, place: int) -> None:
 
 @jit(_UINTS, int64, int64, int64, _FLOATS, _FLOATS)
 def _add_moments(x: np.ndarray, start: int, rows: int, n: int, first: np.ndarray, out: np.ndarray) -> None:
-    """Add the sums of x - first and of its square over some rows to out, of even and odd channels each."""
+    """Add the sums of x - first and of its square over some rows to `out`, separately for even and odd channels."""
     for k in range(0, n, LANES):
         first_even, first_odd = load(first, k), load(first, n + k)
         even = odd = even_square = odd_square = full(_ZERO)
@@ -322,7 +322,7 @@ def _add_moments(x: np.ndarray, start: int, rows: int, n: int, first: np.ndarray
 
 @numba.njit(inline="always")
 def _through(z: Any, gradient: Any, slope: Any) -> Any:
-    """The gradient of what went into a leaky ReLU."""
+    """Return the gradient of a leaky ReLU's input."""
     return where_positive(z, gradient, gradient * slope)
 
 
@@ -330,7 +330,7 @@ def _through(z: Any, gradient: Any, slope: Any) -> Any:
 def _add_gradients(
     g: np.ndarray, x: np.ndarray, start: int, rows: int, n: int, stats: np.ndarray, slope: float, out: np.ndarray
 ) -> None:
-    """Add the sums of the gradient before the activation, and of its product with x - mean, to out."""
+    """Add the sums of the gradient before the activation, and of its product with x - mean, to `out`."""
     mean, scale, shift, leak = stats[0], stats[2], stats[3], full(slope)
     for k in range(0, n, LANES):
         o = n + k
@@ -353,7 +353,7 @@ def _add_gradients(
 
 @jit(_FLOATS, int64, int64, _FLOATS)
 def _add_chunks(sums: np.ndarray, chunks: int, n: int, out: np.ndarray) -> None:
-    """The sums of all chunks (chunks, 4n) -> (4n)."""
+    """Sum the chunks: (chunks, 4n) -> (4n)."""
     for k in range(0, 4 * n, LANES):
         total = full(_ZERO)
         for chunk in range(chunks):
@@ -363,7 +363,7 @@ def _add_chunks(sums: np.ndarray, chunks: int, n: int, out: np.ndarray) -> None:
 
 @jit(_UINTS, _UINTS, int64, int64, int64, _ROWS, float32)
 def _apply(x: np.ndarray, out: np.ndarray, first: int, last: int, n: int, stats: np.ndarray, slope: float) -> None:
-    """Scale, shift and activation of rows."""
+    """Apply scale, shift and activation to rows."""
     scale, shift, leak = stats[2], stats[3], full(slope)
     for row in range(first, last):
         for k in range(0, n, LANES):
@@ -377,7 +377,7 @@ def _apply_back(
     g: np.ndarray, x: np.ndarray, out: np.ndarray, first: int, last: int, n: int, stats: np.ndarray,
     means: np.ndarray, slope: float,
 ) -> None:  # fmt: skip
-    """The gradient of rows of x, given the mean gradient and what x - mean takes of it."""
+    """Compute the gradient of rows of x from the mean gradient and the mean of its product with x - mean."""
     mean, scale, shift, leak = stats[0], stats[2], stats[3], full(slope)
     gradient, along = means[0], means[1]
     for row in range(first, last):
@@ -394,7 +394,7 @@ def _apply_back(
 
 @parallel
 def norm_activation(addresses: Any) -> None:
-    """Rows (rows, n) -> the same, normalised and activated; see `fexgan_lit.kernels.blocks`."""
+    """Normalise and activate rows (rows, n); see `fexgan_lit.kernels.blocks`."""
     rows, n = sizes(addresses)[:2]
     x, out, sums = uints(addresses, 1), uints(addresses, 2), floats(addresses, 3)
     weight, bias, running_mean, running_var = (
@@ -436,7 +436,7 @@ def norm_activation(addresses: Any) -> None:
 
 @parallel
 def norm_activation_backward(addresses: Any) -> None:
-    """The gradient of rows; see `fexgan_lit.kernels.blocks`."""
+    """Compute the gradient of rows; see `fexgan_lit.kernels.blocks`."""
     rows, n = sizes(addresses)[:2]
     g, x, out, sums = uints(addresses, 1), uints(addresses, 2), uints(addresses, 3), floats(addresses, 4)
     options, saved, made = floats(addresses, 5), floats(addresses, 6), floats(addresses, 7)

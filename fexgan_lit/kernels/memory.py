@@ -1,9 +1,9 @@
-"""How tensors lie in memory: freed blocks kept by the process, operations without copies in channels-last format.
+"""Memory of tensors: freed blocks that the process keeps, and operations without copies in channels-last format.
 
 Measured with FExGAN at 128 px and full width, and at 64 px and half width (experiments/speed/README.md). On two cores
-of an AMD EPYC with AVX-512 BF16 an iteration in bf16, of 681 and 70 ms, takes 0.92 and 0.95 of the time with freed
-memory kept, 0.98 and 0.96 with linear layers on maps. On one without AVX-512 the first gives 0.94 at 64 px in float32
-as well; Adam without copies saves 35 and 7.5 ms.
+of an AMD EPYC with AVX-512 BF16, an iteration in bf16 takes 681 and 70 ms. Keeping freed memory reduces this to 0.92
+and 0.95, linear layers on maps to 0.98 and 0.96. On a CPU without AVX-512, keeping freed memory reduces the time to
+0.94 at 64 px in float32; Adam without copies saves 35 and 7.5 ms.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-#: Names of glibc's options in <malloc.h>, and what they are set to.
+#: Numbers of glibc's options in <malloc.h>, and their new values.
 _MMAP_MAX, _TRIM_THRESHOLD, _TOP_PAD = -4, -1, -2
 _NEVER, _STEP = 2**31 - 1, 64 << 20
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory it frees, instead of giving it back to the system at once.
+    """Let this process keep freed memory instead of returning it to the system at once.
 
-    glibc takes every large block from the system anew and gives it back when it is freed. The system hands out each
-    page when it is first written to, zeroed: some 80,000 pages in an iteration of a full-width FExGAN. The option holds
-    for the rest of this process; the most it holds grows by some percent.
+    glibc requests every large block from the system and returns it when it is freed. The system zeroes each page at its
+    first write: some 80,000 pages in an iteration of a full-width FExGAN. The option holds for the rest of the process;
+    its peak memory grows by a few percent.
 
     Returns:
-        whether the allocator has this option: glibc's has, others are left alone.
+        Whether the allocator has this option: glibc has it, other allocators are left unchanged.
     """
     if sys.platform != "linux":
         return False
@@ -40,27 +40,27 @@ def keep_freed_memory() -> bool:
 
 
 def new_map(like: Tensor, shape: torch.Size) -> Tensor:
-    """An empty map (B, C, H, W) in channels-last format, no view: an autograd function must not return one."""
+    """Return an empty map (B, C, H, W) in channels-last format that is not a view, as autograd functions require."""
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """A map or weights (B, C, H, W) in channels-last format, copied where they lie otherwise."""
+    """Convert a map or weights (B, C, H, W) to channels-last format, with a copy only where necessary."""
     return x.contiguous(memory_format=torch.channels_last)
 
 
 def linear_on_map(x: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
-    """What linear layers make of a flattened map, in one product and without flattening it.
+    """Apply linear layers to a flattened map in one product, without flattening the map.
 
-    A channels-last map is copied to be flattened in the order of its channels, and its gradient then comes back in
-    contiguous format, in which the layers before take several times as long. Here the weights are copied, not the map.
+    Flattening copies a channels-last map to contiguous channel order, and its gradient then comes back in contiguous
+    format, in which the preceding layers take several times as long. This function copies the weights instead.
 
     Args:
         x: (B, C, H, W).
-        layers: with C * H * W inputs and a bias.
+        layers: layers with C * H * W inputs and a bias.
 
     Returns:
-        the output of each layer, (B, outputs).
+        The output of each layer, (B, outputs).
     """
     weight = torch.cat([layer.weight for layer in layers]).view(-1, *x.shape[1:])  # (N, C, H, W)
     bias = torch.cat([layer.bias for layer in layers])
@@ -69,11 +69,11 @@ def linear_on_map(x: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
 
 
 class Adam(torch.optim.Adam):
-    """Fused Adam that takes weights in channels-last format without copying their gradients.
+    """Fused Adam that does not copy the gradients of channels-last weights.
 
-    torch's fused kernel copies the gradient of such a weight, which takes longer than the step. Here weight, gradient
-    and moments are permuted to (O, 4, 4, C), which is contiguous. On a GPU it is torch's. The class has torch's name
-    because Lightning's `LearningRateMonitor` names its columns by it.
+    torch's fused kernel copies the gradient of such a weight, which takes longer than the step. This class permutes
+    weight, gradient and moments to the contiguous (O, 4, 4, C). On a GPU it is torch's Adam. The class has torch's name
+    because Lightning's `LearningRateMonitor` uses it for its columns.
     """
 
     def _init_group(self, group: dict[str, Any], params: list[Any], grads: list[Any], *lists: list[Any]) -> bool:
@@ -91,5 +91,5 @@ class Adam(torch.optim.Adam):
 
 
 def _is_channels_last(x: Tensor) -> bool:
-    """Whether a tensor is in channels-last format and not contiguous as well."""
+    """Return whether a tensor is in channels-last format and not also contiguous."""
     return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()

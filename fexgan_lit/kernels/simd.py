@@ -1,8 +1,8 @@
-"""Sixteen lanes at once in loops that numba compiles.
+"""Vectors of sixteen lanes for loops that numba compiles.
 
-numba makes scalar code of a loop over more than a few arrays, since any of them might overlap. These types are vectors
-of LLVM's, which become whatever registers the processor has: sixteen pairs of bf16 (`pairs`), or sixteen float32
-(`lanes`), the lower or upper half of every pair. Nothing is contracted or reordered: each operation rounds once.
+numba does not vectorise a loop over more than a few arrays, since any of them might overlap. These types are LLVM
+vectors, which map to the registers of the processor: sixteen pairs of bf16 (`pairs`), or sixteen float32 (`lanes`), the
+lower or upper half of every pair. Operations are neither contracted nor reordered: each one rounds once.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, models, overload, register_model
 
-#: uint32, or float32, of a vector; a loop over n of them asks for a multiple.
+#: Number of uint32 or float32 in a vector; loop lengths n must be a multiple of it.
 LANES = 16
 _FLOATS, _BITS = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.IntType(32), LANES)
 _HIGH, _HALF = 0xFFFF0000, 0x7FFF
 
 
 class _Vector(types.Type):
-    """The type of a vector in compiled code."""
+    """Type of a vector in compiled code."""
 
 
 class _Pairs(_Vector):
@@ -49,7 +49,7 @@ pairs, lanes = _Pairs("pairs"), _Lanes("lanes")
 
 
 def _operation(result: Any, arguments: tuple[Any, ...], emit: Callable[..., Any]) -> Any:
-    """A function of compiled code: `emit` is given the builder and the values, arrays as pointers to their data."""
+    """Return a function for compiled code; `emit` gets the builder and the values, with arrays as pointers to data."""
 
     def body(typing: Any, *given: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -62,7 +62,7 @@ def _operation(result: Any, arguments: tuple[Any, ...], emit: Callable[..., Any]
 
         return result(*arguments), generate
 
-    with_arguments = {  # numba asks for as many as there are
+    with_arguments = {  # numba requires the exact number of arguments
         1: lambda typing, a: body(typing, a),
         2: lambda typing, a, b: body(typing, a, b),
         3: lambda typing, a, b, c: body(typing, a, b, c),
@@ -103,7 +103,7 @@ def _high(builder: Any, bits: Any) -> Any:
 
 
 def _rounded(builder: Any, floats: Any) -> Any:
-    """Bits whose upper half is the value in bf16, rounded to nearest even as torch does."""
+    """Return bits whose upper half is the value in bf16, rounded to nearest even as in torch."""
     bits = builder.bitcast(floats, _BITS)
     odd = builder.and_(builder.lshr(bits, _constant(16)), _constant(1))
     return builder.add(bits, builder.add(odd, _constant(_HALF)))
@@ -144,14 +144,14 @@ def _where_positive(builder: Any, z: Any, a: Any, b: Any) -> Any:
     return builder.select(builder.fcmp_ordered(">", z, ir.Constant(_FLOATS, [0.0] * LANES)), a, b)
 
 
-# ---------------------------------------------------------------------- what loops call
+# ---------------------------------------------------------------------- operations for loops
 
 _UINTS, _FLOAT_ARRAY, _INDEX = types.uint32[::1], types.float32[::1], types.int64
 
-#: take(array, index), put(vector, array, index): of uint32.
+#: take(array, index) and put(vector, array, index): access to uint32.
 take = _operation(pairs, (_UINTS, _INDEX), _load)
 put = _operation(types.void, (pairs, _UINTS, _INDEX), _store)
-#: take_masked(array, index, mask): every uint32 of the vector and the mask.
+#: take_masked(array, index, mask): each uint32 of the vector AND the mask.
 take_masked = _operation(
     pairs, (_UINTS, _INDEX, types.uint32),
     lambda builder, data, index, mask: builder.and_(_load(builder, data, index), _broadcast(builder, mask, _BITS)),
@@ -163,7 +163,7 @@ either = _operation(pairs, (types.boolean, pairs, pairs), lambda builder, which,
 #: low(pairs), high(pairs), and packed(low, high), which rounds.
 low, high = _operation(lanes, (pairs,), _low), _operation(lanes, (pairs,), _high)
 packed = _operation(pairs, (lanes, lanes), _packed)
-#: load(array, index), store(lanes, array, index): of float32; store_in_turn(low, high, array, index): 32 of them.
+#: load(array, index) and store(lanes, array, index): float32; store_in_turn(low, high, array, index): 32 of them.
 load = _operation(lanes, (_FLOAT_ARRAY, _INDEX), lambda builder, data, index: _load(builder, data, index, _FLOATS))
 store = _operation(types.void, (lanes, _FLOAT_ARRAY, _INDEX), _store)
 store_in_turn = _operation(types.void, (lanes, lanes, _FLOAT_ARRAY, _INDEX), _store_in_turn)
@@ -173,7 +173,7 @@ where_positive = _operation(lanes, (lanes, lanes, lanes), _where_positive)
 
 
 def _operator(symbol: Any, in_lanes: str) -> None:
-    """Let compiled code write `a + b` for vectors: of pairs, in bf16; of lanes, in float32."""
+    """Define `a + b` for vectors in compiled code: pairs in bf16, lanes in float32."""
     of_pairs = _operation(pairs, (pairs, pairs), _in_pairs(in_lanes))
     of_lanes = _operation(lanes, (lanes, lanes), lambda builder, a, b: getattr(builder, in_lanes)(a, b))
 

@@ -1,22 +1,22 @@
-"""Winograd's minimal filtering F(2 x 2, 2 x 2) for 4x4 convolutions of stride 2, in bf16: nine products for sixteen.
+"""Winograd's minimal filtering F(2 x 2, 2 x 2) for 4x4 convolutions of stride 2, in bf16: 9 instead of 16 products.
 
-A 4x4 kernel of stride 2 is a 2x2 kernel on the map whose 2x2 pixels are stacked as channels. In one dimension, with
-stacked pixels s0, s1, s2 and taps w0, w1, two neighbouring outputs ask for four products, and three give them both:
+A 4x4 kernel of stride 2 is a 2x2 kernel on a map whose 2x2 pixels are stacked as channels. In one dimension, with
+stacked pixels s0, s1, s2 and taps w0, w1, two neighbouring outputs need four products, or three with
 
     m0 = w0 (s0 - s1),  m1 = (w0 + w1) s1,  m2 = w1 (s2 - s1);    w0 s0 + w1 s1 = m0 + m1,  w0 s1 + w1 s2 = m1 + m2
 
 (S. Winograd, Arithmetic complexity of computations, SIAM 1980; A. Lavin and S. Gray, Fast algorithms for convolutional
-neural networks, CVPR 2016, section 4.) In two dimensions that is nine for sixteen. What is multiplied is called the
-*parts* of the large map, of the weights and, for gradients, of the small map. With those parts S (9, T, 4C),
-W (9, O, 4C) and Y (9, T, O), the products S W^T, Y W and Y^T S are parts of the small map, the large map and the
-weights, out of which the three are summed up.
+neural networks, CVPR 2016, section 4.) In two dimensions, nine products replace sixteen. The factors are called the
+*parts* of the large map, of the weights and, for gradients, of the small map. With the parts S (9, T, 4C), W (9, O, 4C)
+and Y (9, T, O), the products S W^T, Y W and Y^T S are parts of the small map, the large map and the weights, which are
+sums of these parts.
 
-A tile is 2x2 pixels of the small map; B maps of (h, w) pixels have T = B * h/2 * w/2 of them. Parts in bf16 are rounded
-once more: a result lies 0.7% of its norm from the exact one, by torch's kernels 0.2%. All channels are multiples of 32,
-h and w are even; compiled loops (`fexgan_lit.kernels.loops`) make the parts and the sums.
+A tile is 2x2 pixels of the small map; B maps of (h, w) pixels have T = B * h/2 * w/2 tiles. Parts are rounded to bf16
+once more: the relative error of a result is 0.7% of its norm, with torch's kernels 0.2%. All channel counts are
+multiples of 32, h and w are even; compiled loops (`fexgan_lit.kernels.loops`) compute the parts and the sums.
 
-This kernel gains where the CPU multiplies bf16 in hardware (AVX-512 BF16, AMX): with its loops an iteration of FExGAN
-takes 0.70 of the time at 128 px and full width, 0.80 at 64 px and half width (experiments/speed/README.md).
+This kernel is faster on CPUs that multiply bf16 in hardware (AVX-512 BF16, AMX): an iteration of FExGAN takes 0.70 of
+the time at 128 px and full width, and 0.80 at 64 px and half width (experiments/speed/README.md).
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from fexgan_lit.kernels.memory import channels_last, new_map
 
 
 def down(large: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, C, 2h, 2w) in bf16 and weights (O, C, 4, 4) in float32 -> (B, O, h, w), and the parts S and W."""
+    """Convolve (B, C, 2h, 2w) in bf16 with weights (O, C, 4, 4) in float32; return (B, O, h, w), S and W."""
     b, _, height, width = large.shape
     s, w = parts_of_large(large), parts_of_weight(weight)  # (9, T, 4C), (9, O, 4C)
     return sum_small(torch.bmm(s, w.mT), torch.Size((b, len(weight), height // 2, width // 2))), s, w
 
 
 def up(small: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, O, h, w) in bf16 and weights (O, C, 4, 4) in float32 -> (B, C, 2h, 2w), and the parts Y and W."""
+    """Transpose-convolve (B, O, h, w) in bf16 with weights (O, C, 4, 4) in float32; return (B, C, 2h, 2w), Y and W."""
     b, _, h, w = small.shape
     y, parts = parts_of_small(small), parts_of_weight(weight)  # (9, T, O), (9, O, 4C)
     return sum_large(torch.bmm(y, parts), torch.Size((b, weight.shape[1], 2 * h, 2 * w))), y, parts
@@ -47,16 +47,16 @@ def up(small: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def gradients(
     grad: Tensor, x_parts: Tensor, weight_parts: Tensor, shape: torch.Size, is_down: bool, to_x: bool, to_weight: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of a layer's input and weights, each only where it is asked for.
+    """Return the requested gradients of a layer's input and weights.
 
     Args:
         grad: gradient of the output, a map in bf16.
-        x_parts: parts of the input, as `down` or `up` gave them.
-        weight_parts: parts of the weights, likewise.
-        shape: of the input.
-        is_down: whether the layer is `down`, not `up`.
-        to_x: whether the gradient of the input is asked for.
-        to_weight: whether that of the weights is, (O, C, 4, 4) in float32.
+        x_parts: parts of the input from `down` or `up`.
+        weight_parts: parts of the weights from `down` or `up`.
+        shape: shape of the input.
+        is_down: whether the layer is `down` and not `up`.
+        to_x: whether to compute the gradient of the input.
+        to_weight: whether to compute the gradient of the weights, (O, C, 4, 4) in float32.
     """
     y = parts_of_small(grad) if is_down else x_parts  # (9, T, O)
     s = x_parts if is_down else parts_of_large(grad)  # (9, T, 4C)
@@ -69,10 +69,10 @@ def gradients(
 
 
 def weight_products(y: Tensor, s: Tensor) -> Tensor:
-    """Y^T S in pieces: (9, T, O) and (9, T, 4C) -> (9 * pieces, O, 4C).
+    """Return Y^T S in pieces: (9, T, O) and (9, T, 4C) -> (9 * pieces, O, 4C).
 
-    Each half of the tiles has products of its own, which `sum_weight` adds up in float32. Nine products over all tiles
-    are no even work for two threads, which both prepare the operands of the fifth.
+    The two halves of the tiles have separate products, which `sum_weight` adds in float32. Nine products over all tiles
+    would be uneven work for two threads, which would both prepare the operands of the fifth.
     """
     _, tiles, o = y.shape
     pieces = 2 if tiles % 2 == 0 else 1
@@ -84,7 +84,7 @@ def weight_products(y: Tensor, s: Tensor) -> Tensor:
 
 
 def parts_of_weight(weight: Tensor) -> Tensor:
-    """(O, C, 4, 4) in float32 -> W (9, O, 4C)."""
+    """Transform weights (O, C, 4, 4) in float32 to W (9, O, 4C)."""
     o, c = weight.shape[:2]
     parts = weight.new_empty(9, o, 4 * c, dtype=torch.bfloat16)
     _run("cut_weight", channels_last(weight), parts, o, c // 2)
@@ -92,7 +92,7 @@ def parts_of_weight(weight: Tensor) -> Tensor:
 
 
 def parts_of_small(small: Tensor) -> Tensor:
-    """(B, O, h, w) -> Y (9, T, O)."""
+    """Transform (B, O, h, w) to Y (9, T, O)."""
     b, o, h, w = small.shape
     parts = small.new_empty(9, b * (h // 2) * (w // 2), o)
     _run("cut_small", channels_last(small), parts, b, h // 2, w // 2, o // 2)
@@ -100,7 +100,7 @@ def parts_of_small(small: Tensor) -> Tensor:
 
 
 def parts_of_large(large: Tensor) -> Tensor:
-    """(B, C, 2h, 2w) -> S (9, T, 4C)."""
+    """Transform (B, C, 2h, 2w) to S (9, T, 4C)."""
     b, c, height, width = large.shape
     parts = large.new_empty(9, b * (height // 4) * (width // 4), 4 * c)
     _run("cut_large", channels_last(large), parts, b, height, width, c // 2)
@@ -108,7 +108,7 @@ def parts_of_large(large: Tensor) -> Tensor:
 
 
 def sum_small(parts: Tensor, shape: torch.Size) -> Tensor:
-    """Parts (9, T, O) -> (B, O, h, w) of that shape."""
+    """Sum parts (9, T, O) to a map (B, O, h, w) of the given shape."""
     b, o, h, w = shape
     small = new_map(parts, shape)
     _run("sum_small", parts.contiguous(), small, b, h // 2, w // 2, o // 2)
@@ -116,7 +116,7 @@ def sum_small(parts: Tensor, shape: torch.Size) -> Tensor:
 
 
 def sum_weight(parts: Tensor) -> Tensor:
-    """Parts (9 * pieces, O, 4C) -> (O, C, 4, 4) in float32, channels last."""
+    """Sum parts (9 * pieces, O, 4C) to weights (O, C, 4, 4) in float32, channels last."""
     o, c = parts.shape[1], parts.shape[2] // 4
     weight = torch.empty(o, 4, 4, c)
     _run("sum_weight", parts.contiguous(), weight, o, c // 2, len(parts) // 9)
@@ -124,7 +124,7 @@ def sum_weight(parts: Tensor) -> Tensor:
 
 
 def sum_large(parts: Tensor, shape: torch.Size) -> Tensor:
-    """Parts (9, T, 4C) -> (B, C, 2h, 2w) of that shape."""
+    """Sum parts (9, T, 4C) to a map (B, C, 2h, 2w) of the given shape."""
     b, c, height, width = shape
     large = new_map(parts, shape)
     _run("sum_large", parts.contiguous(), large, b, height, width, c // 2)

@@ -1,1 +1,1 @@
-"""Judges and the metric suite."""
+"""Metrics, the metric suite and the judges."""

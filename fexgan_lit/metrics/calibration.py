@@ -1,4 +1,4 @@
-"""Whether a judge is as sure as it is right: expected calibration error, Brier score, and the bins of a diagram."""
+"""Calibration of a judge: expected calibration error, Brier score and reliability diagram."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-#: Equal bins of confidence, as in Guo et al. (2017).
+#: Number of equal confidence bins, as in Guo et al. (2017).
 BINS = 15
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far confidence and accuracy of a judge are apart.
+    """Calibration of a judge: how much its confidence differs from its accuracy.
 
     Attributes:
         ece: expected calibration error: mean of |accuracy - confidence| over bins, weighted by their frames, in [0, 1].
-        brier: mean squared distance of the probabilities from the truth, summed over classes, in [0, 2].
-        accuracy: share of frames named rightly.
-        confidence: mean probability of the verdict.
-        n: frames.
-        bins: equal bins of confidence behind `ece`.
+        brier: mean squared distance of the probabilities to the one-hot truth, summed over classes, in [0, 2].
+        accuracy: fraction of correctly classified frames.
+        confidence: mean probability of the predicted class.
+        n: number of frames.
+        bins: number of equal confidence bins for `ece`.
     """
 
     ece: float
@@ -33,7 +33,7 @@ class Calibration:
     bins: int = BINS
 
     def describe(self) -> str:
-        """Half a line for reports, with the direction of the error."""
+        """Return the calibration for reports, with the direction of the error."""
         way = "too sure" if self.confidence > self.accuracy else "not sure enough"
         return (
             f"calibration error {self.ece:.3f} ({self.bins} bins, n={self.n}, {way}: confidence "
@@ -42,15 +42,15 @@ class Calibration:
 
 
 def calibration(probabilities: Tensor, truth: Tensor, bins: int = BINS) -> Calibration:
-    """Expected calibration error and Brier score of a judge (Guo et al., 2017; Brier, 1950).
+    """Return expected calibration error and Brier score of a judge (Guo et al., 2017; Brier, 1950).
 
     Args:
-        probabilities: (N, K), each row summing to 1.
+        probabilities: (N, K), rows sum to 1.
         truth: (N,) int64 in 0..K-1.
-        bins: of equal width on [0, 1].
+        bins: number of bins of equal width on [0, 1].
 
     Raises:
-        ValueError: no frames, or rows that are no probabilities.
+        ValueError: there are no frames, or rows are not probabilities.
     """
     from torchmetrics.functional.classification import multiclass_calibration_error
 
@@ -69,13 +69,13 @@ def calibration(probabilities: Tensor, truth: Tensor, bins: int = BINS) -> Calib
 
 @dataclass(frozen=True)
 class Reliability:
-    """The bars of a reliability diagram, one a bin of confidence.
+    """The bars of a reliability diagram, one per confidence bin.
 
     Attributes:
         edges: (bins + 1,) float64, 0..1.
-        count: (bins,) int64 frames.
-        confidence: (bins,) mean probability of the verdict; NaN in an empty bin.
-        accuracy: (bins,) share named rightly; NaN in an empty bin.
+        count: (bins,) int64, number of frames.
+        confidence: (bins,) mean probability of the predicted class; NaN in an empty bin.
+        accuracy: (bins,) fraction of correctly classified frames; NaN in an empty bin.
     """
 
     edges: Tensor
@@ -85,7 +85,7 @@ class Reliability:
 
 
 def reliability(probabilities: Tensor, truth: Tensor, bins: int = BINS) -> Reliability:
-    """Confidence and accuracy bin by bin; a bin holds its upper edge. The arguments are those of `calibration`."""
+    """Return confidence and accuracy per bin; a bin includes its upper edge. See `calibration` for the arguments."""
     _check(probabilities, truth)
     confidence, verdict = probabilities.double().max(dim=1)
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
@@ -102,4 +102,4 @@ def _check(probabilities: Tensor, truth: Tensor) -> None:
         raise ValueError(f"{found}: expected (N, K) and (N,)")
     sums = probabilities.double().sum(dim=1)
     if (probabilities < 0).any() or not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
-        raise ValueError("rows must be probabilities: none negative, sum 1; take the softmax of logits first")
+        raise ValueError("rows must be probabilities (non-negative, sum 1); apply softmax to logits first")

@@ -1,7 +1,7 @@
-"""How two sets of feature vectors differ as distributions, and the real images' side of the comparison.
+"""Metrics that compare two sets of feature vectors as distributions, and the cached features of real images.
 
-The Fréchet distance, KID and the inception score are torchmetrics'; precision, recall, density and coverage, which it
-does not have, are here.
+The Fréchet distance, KID and the inception score come from torchmetrics. Precision, recall, density and coverage, which
+torchmetrics does not have, are implemented here.
 """
 
 from __future__ import annotations
@@ -27,59 +27,59 @@ if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.metrics.extractors import FeatureExtractor
 
-#: Real images of a comparison at most, spread evenly over the split.
+#: Most real images in a comparison, evenly spaced over the split.
 MOST_REAL = 10_000
-#: Subsets of KID and their size; parts of the inception score.
+#: Number and size of KID's subsets; number of splits of the inception score.
 SUBSETS, SUBSET_SIZE, SPLITS = 100, 1000, 10
-#: Rows of a distance matrix that are held at once.
+#: Rows of a distance matrix that are in memory at once.
 _BLOCK = 1024
-#: Images read at once.
+#: Batch size of the feature extraction.
 _BATCH = 64
 
 
 class Given(nn.Module):
-    """Takes the place of the network of a torchmetrics metric: what `update` is given are features already.
+    """Replace the feature network of a torchmetrics metric where `update` already gets features.
 
     Args:
-        size: F, the length of a feature vector.
+        size: length F of a feature vector.
     """
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.num_features = size  # where torchmetrics looks for it
+        self.num_features = size  # torchmetrics reads this attribute
 
     def forward(self, features: Tensor) -> Tensor:
-        """The features (B, F)."""
+        """Return the features (B, F) unchanged."""
         return features
 
 
 class FrechetDistance(FrechetInceptionDistance):
-    """torchmetrics' Fréchet distance of features (B, F), zero or more; `reset` keeps the real side."""
+    """The Fréchet distance of torchmetrics for features (B, F), clamped at 0; `reset` keeps the real features."""
 
     def __init__(self, size: int) -> None:
         super().__init__(feature=Given(size), reset_real_features=False)
 
     def compute(self) -> Tensor:
-        """A scalar; the eigenvalues of a singular covariance may leave it a rounding error below zero."""
+        """Return the distance; with a singular covariance, rounding may make the unclamped value slightly negative."""
         return super().compute().clamp(min=0)
 
 
 class KID(KernelInceptionDistance):
-    """torchmetrics' KID (Binkowski et al. 2018) of features (B, F), with smaller subsets where there are fewer images.
+    """KID (Binkowski et al. 2018) of torchmetrics for features (B, F), with smaller subsets if there are few images.
 
     Args:
-        size: F.
-        seed: of the draws.
+        size: length F of a feature vector.
+        seed: seed of the random subsets.
     """
 
     def __init__(self, size: int, seed: int) -> None:
-        with warnings.catch_warnings():  # that features are kept
+        with warnings.catch_warnings():  # torchmetrics warns about its memory use
             warnings.simplefilter("ignore", UserWarning)
             super().__init__(feature=Given(size), subsets=SUBSETS, reset_real_features=False)
         self.seed = seed
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation over the subsets."""
+        """Return mean and standard deviation over the subsets."""
         self.subset_size = min(SUBSET_SIZE, len(torch.cat(self.real_features)), len(torch.cat(self.fake_features)))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -87,33 +87,33 @@ class KID(KernelInceptionDistance):
 
 
 class SeededInceptionScore(InceptionScore):
-    """torchmetrics' inception score (Salimans et al. 2016) of class probabilities (B, C).
+    """The inception score (Salimans et al. 2016) of torchmetrics for class probabilities (B, C).
 
     Args:
-        classes: C.
-        seed: of the shuffle.
+        classes: number of classes C.
+        seed: seed of the shuffle.
     """
 
     def __init__(self, classes: int, seed: int) -> None:
-        with warnings.catch_warnings():  # that features are kept
+        with warnings.catch_warnings():  # torchmetrics warns about its memory use
             warnings.simplefilter("ignore", UserWarning)
             super().__init__(feature=Given(classes), splits=SPLITS)
         self.seed = seed
 
     def update(self, imgs: Tensor) -> None:
-        """Add probabilities; torchmetrics takes logits, and the softmax of their logarithms is they themselves."""
+        """Add probabilities; torchmetrics takes logits, and the softmax of log-probabilities is the probabilities."""
         super().update(imgs.clamp(min=torch.finfo(imgs.dtype).tiny).log())
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation over the parts."""
+        """Return mean and standard deviation over the splits."""
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the deviation of a single part
+            warnings.simplefilter("ignore", UserWarning)  # a single split has no deviation
             torch.manual_seed(self.seed)
             return super().compute()
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
-    """Fréchet distance of two sets of feature vectors, (N, F) and (M, F), N and M at least 2."""
+    """Return the Fréchet distance of two sets of feature vectors, (N, F) and (M, F); N and M are at least 2."""
     metric = FrechetDistance(real.shape[1]).to(real.device)
     metric.update(real, real=True)
     metric.update(fake, real=False)
@@ -121,20 +121,20 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
 
 
 def small_sample_note(n: int, features: int) -> str | None:
-    """What to say when a covariance of `features` dimensions was estimated from `n` images, or None when it is fine."""
+    """Return a warning if `n` images are too few for a covariance of `features` dimensions, otherwise None."""
     if n > features:
         return None
-    return f"only {n} images for {features} feature dimensions: the distance is biased upwards, compare at equal n only"
+    return f"only {n} images for {features} feature dimensions: the distance is biased upwards; compare only at equal n"
 
 
 class PRDC(NamedTuple):
     """Precision, recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
     Attributes:
-        precision: share of generated images within the real manifold.
-        recall: share of real images within the generated manifold.
-        density: real neighbourhoods a generated image lies in, relative to k; may exceed 1.
-        coverage: share of real images with a generated one in their neighbourhood.
+        precision: fraction of generated images inside the real manifold.
+        recall: fraction of real images inside the generated manifold.
+        density: mean number of real neighbourhoods around a generated image, divided by k; may exceed 1.
+        coverage: fraction of real images with a generated image in their neighbourhood.
     """
 
     precision: float
@@ -144,21 +144,21 @@ class PRDC(NamedTuple):
 
 
 def prdc(real: Tensor, fake: Tensor, k: int = 5) -> PRDC:
-    """Precision, recall, density and coverage by neighbourhoods reaching to the k-th neighbour.
+    """Return precision, recall, density and coverage for neighbourhoods up to the k-th neighbour.
 
-    Distances come in blocks of rows, so that memory grows with the number of vectors and not with its square.
+    Distances are computed in blocks of rows, so memory grows linearly with the number of vectors.
 
     Args:
         real: (N, F).
         fake: (M, F).
-        k: which neighbour on its own side ends the neighbourhood of a vector, itself not counted.
+        k: the radius of a vector's neighbourhood is the distance to its k-th nearest other vector of the same set.
 
     Raises:
-        ValueError: a side has not more than k vectors.
+        ValueError: a set has k or fewer vectors.
     """
     if min(len(real), len(fake)) <= k:
         raise ValueError(f"neighbourhoods of {k} need {k + 1} images a side; got {len(real)} real, {len(fake)} fake")
-    # Distances do not change when both sides are moved, and small numbers lose less in the squares.
+    # Centring does not change the distances, and smaller numbers lose less precision in the squares.
     centre = real.double().mean(dim=0)
     real, fake = (real.double() - centre).float(), (fake.double() - centre).float()
     real_radii, fake_radii = neighbour_radii(real, k), neighbour_radii(fake, k)
@@ -175,17 +175,17 @@ def prdc(real: Tensor, fake: Tensor, k: int = 5) -> PRDC:
 
 
 def neighbour_radii(x: Tensor, k: int) -> Tensor:
-    """Squared distance (N,) of every row of `x` (N, F) to its k-th nearest other row."""
+    """Return the squared distance (N,) of every row of `x` (N, F) to its k-th nearest other row."""
     radii = []
     for rows in torch.arange(len(x), device=x.device).split(_BLOCK):
         distances = _squared_distances(x[rows], x)
-        distances[torch.arange(len(rows), device=x.device), rows] = torch.inf  # not itself
+        distances[torch.arange(len(rows), device=x.device), rows] = torch.inf  # exclude the vector itself
         radii.append(distances.topk(k, dim=1, largest=False).values[:, -1])
     return torch.cat(radii)
 
 
 def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """(N, F), (M, F) -> (N, M), zero or more."""
+    """Return the squared distances (N, M), at least 0, of (N, F) and (M, F)."""
     squares = x.square().sum(dim=1)[:, None] + y.square().sum(dim=1)
     return torch.addmm(squares, x, y.mT, alpha=-2).clamp_(min=0)
 
@@ -200,35 +200,35 @@ def real_features(
     progress: Callable[[int, int], None] | None = None,
     most: int = MOST_REAL,
 ) -> Tensor:
-    """The features (n, F) float32 of `rows` of `frames`, from ``cache_dir/statistics`` or read and stored there.
+    """Return the features (n, F) float32 of `rows` of `frames`, cached in ``cache_dir/statistics``.
 
     Args:
-        extractor: the network.
+        extractor: the feature extractor.
         frames: a split.
         rows: (n,) rows of the split, at least one.
-        size: pixels the frames are resized to first, as large as the generated ones they are compared with.
-        cache_dir: folder of the cache; made when missing. At 2048 features a file takes up to 82 MB.
-        key: names the data and the split, for example the pack's folder and the split's key.
-        progress: told of every batch (done, in all); never called when the features are found.
-        most: frames read, spread evenly over `rows`.
+        size: size in pixels that the frames are resized to first; it must equal the size of the generated images.
+        cache_dir: folder of the cache; created if missing. With 2048 features a file takes up to 82 MB.
+        key: identifies the data and the split, for example the pack's folder and the split's key.
+        progress: called after every batch with (frames done, total); never called if the features are cached.
+        most: most frames to read, evenly spaced over `rows`.
 
     Raises:
-        UserError: there are no frames, or the cache folder cannot be written.
+        UserError: there are no frames, or the cache folder is not writable.
     """
     from safetensors.torch import save
 
     if not len(rows):
-        raise UserError(f"there are no real frames to compare with (split {key}); choose a split that has some")
+        raise UserError(f"split {key} has no real frames to compare with; choose a split with frames")
     if len(rows) > most:
         rows = rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]
     which = hashlib.sha256(np.ascontiguousarray(frames.rows[rows], dtype=np.int64).tobytes()).hexdigest()
-    parts = [2, key, which, size, extractor.name, extractor.resizer, extractor.fingerprint]  # 2: of the file's form
+    parts = [2, key, which, size, extractor.name, extractor.resizer, extractor.fingerprint]  # 2: file format
     identity = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     path = Path(cache_dir) / "statistics" / f"{identity[:20]}.safetensors"
     if (found := _stored(path, identity, (len(rows), extractor.feature_size))) is not None:
         return found
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)  # before the work: a read-only cache is said at once
+        path.parent.mkdir(parents=True, exist_ok=True)  # before the work, so that a read-only cache fails at once
         read = []
         for start in range(0, len(rows), _BATCH):
             images = frames.floats(rows[start : start + _BATCH], size).to(extractor.device)
@@ -240,13 +240,13 @@ def real_features(
     except OSError as error:
         raise UserError(
             f"The features of the real frames cannot be stored in {path.parent}: {error.strerror or error}. "
-            "Choose a cache folder that can be written and has 100 MB free."
+            "Choose a writable cache folder with 100 MB of free space."
         ) from error
     return features
 
 
 def _stored(path: Path, identity: str, shape: tuple[int, int]) -> Tensor | None:
-    """The stored features; None where they are missing, broken, or not those of `identity`: reading them mends it."""
+    """Return the stored features, or None where they are missing, broken or belong to another `identity`."""
     from safetensors import SafetensorError, safe_open
 
     try:

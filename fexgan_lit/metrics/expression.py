@@ -1,4 +1,4 @@
-"""Whether a face shows what was asked: per affect, per action unit, per landmark, and in strength."""
+"""Metrics of the generated expression: affects, action units, landmarks and strength."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from fexgan_lit.utils.errors import UserError
 if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
 
-#: Numbers, from 0, of the outer corners of both eyes among the 68 landmarks.
+#: Indices, from 0, of the outer corners of both eyes among the 68 landmarks.
 OUTER_EYE_CORNERS = (36, 45)
 
 
 def f1_per_affect(confusion: Tensor) -> Tensor:
-    """F1 of every affect, (K,) float64 in [0, 1]: 2 TP / (2 TP + FP + FN).
+    """Return the F1 score of every affect, (K,) float64 in [0, 1]: 2 TP / (2 TP + FP + FN).
 
-    NaN for an affect that was never asked for: nothing can be said of it, and a mean over affects must leave it out
-    and say so.
+    The score is NaN for an affect that was never a target; a mean over affects must leave it out and report this.
 
     Args:
-        confusion: (K, K) counts, row the asked affect, column the verdict.
+        confusion: (K, K) counts; rows are target affects, columns the judge's predictions.
     """
     counts = confusion.double()
     asked, named = counts.sum(dim=1), counts.sum(dim=0)
@@ -37,13 +36,13 @@ def f1_per_affect(confusion: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class UnitErrors:
-    """How far action units are from the wanted ones, on the scale of [0, 1].
+    """Errors of action units relative to their targets, on the scale of [0, 1].
 
     Attributes:
-        per_unit: mean absolute error by number of the action unit; NaN when `n` is 0.
-        mean: over the 17 units; NaN when `n` is 0.
-        n: frames whose wanted action units are known.
-        unknown: frames left out, since theirs are not.
+        per_unit: mean absolute error by number of the action unit; NaN if `n` is 0.
+        mean: mean over the 17 units; NaN if `n` is 0.
+        n: number of frames with known targets.
+        unknown: number of frames without known targets, which are left out.
     """
 
     per_unit: dict[int, float]
@@ -53,11 +52,11 @@ class UnitErrors:
 
 
 def au_error(measured: Tensor, wanted: Tensor) -> UnitErrors:
-    """Mean absolute error of action units, each and over all.
+    """Return the mean absolute error of each action unit and of all.
 
     Args:
         measured: (N, 17) in [0, 1].
-        wanted: (N, 17) in [0, 1]; a frame with a NaN is left out and counted.
+        wanted: (N, 17) in [0, 1]; frames with a NaN are left out and counted.
 
     Raises:
         ValueError: the shapes differ or are not (N, 17).
@@ -71,15 +70,15 @@ def au_error(measured: Tensor, wanted: Tensor) -> UnitErrors:
 
 
 def landmark_error(measured: Tensor, wanted: Tensor) -> float:
-    """Mean of `landmark_distances` over all faces; NaN for none."""
+    """Return the mean of `landmark_distances` over all faces; NaN without faces."""
     return float(landmark_distances(measured, wanted).mean())
 
 
 def landmark_distances(measured: Tensor, wanted: Tensor) -> Tensor:
-    """Mean distance of the 68 points of each face, (N,) float64, in inter-ocular distances of the wanted face.
+    """Return the mean distance of the 68 points of each face, (N,) float64, in inter-ocular distances of the target.
 
-    That distance is the one between the outer corners of the eyes (points 36 and 45 from 0), as in the 300-W
-    benchmark (Sagonas et al., 2013).
+    The inter-ocular distance is that of the outer eye corners (points 36 and 45 from 0), as in the 300-W benchmark
+    (Sagonas et al., 2013).
 
     Args:
         measured: (N, 68, 2) in any unit.
@@ -87,7 +86,7 @@ def landmark_distances(measured: Tensor, wanted: Tensor) -> Tensor:
 
     Raises:
         ValueError: the shapes differ or are not (N, 68, 2).
-        UserError: in some wanted face both corners are one point.
+        UserError: both outer eye corners of a target face coincide.
     """
     if measured.shape != wanted.shape or wanted.shape[1:] != (68, 2):
         raise ValueError(f"landmarks {tuple(measured.shape)} and {tuple(wanted.shape)}: expected (N, 68, 2) twice")
@@ -97,20 +96,20 @@ def landmark_distances(measured: Tensor, wanted: Tensor) -> Tensor:
     if (eyes < 1e-6).any():
         raise UserError(
             f"in {int((eyes < 1e-6).sum())} of {len(eyes)} faces the outer corners of both eyes (landmarks 37 and 46, "
-            "counted from 1) are one point, so there is no eye distance to measure by; expected 68 points in the "
-            "Multi-PIE order. Correct the landmarks or leave those frames out."
+            "counted from 1) coincide, so the eye distance is zero; expected 68 points in the Multi-PIE order. "
+            "Correct the landmarks or leave those frames out."
         )
     return (measured - wanted).norm(dim=2).mean(dim=1) / eyes
 
 
 @dataclass(frozen=True)
 class StrengthScore:
-    """Whether measured strength follows the asked one.
+    """Rank correlation between target strength and measured strength.
 
     Attributes:
-        rho: mean over series of Spearman's rank correlation, in [-1, 1]; NaN for no series.
+        rho: mean over series of Spearman's rank correlation, in [-1, 1]; NaN without series.
         per_series: (G,) float64.
-        flat: series in which nothing changed; their rho counts as 0, since strength does not follow there.
+        flat: number of series without any measured change; their rho counts as 0.
     """
 
     rho: float
@@ -119,17 +118,17 @@ class StrengthScore:
 
 
 def strength_follows(asked: Tensor, measured: Tensor) -> StrengthScore:
-    """Spearman's rank correlation between the strengths asked for and those measured, series by series.
+    """Return Spearman's rank correlation between target and measured strengths, per series.
 
-    One series is one face with one affect at L strengths: pooled faces would mix how strongly each of them shows
-    anything at all into the answer.
+    One series is one face with one affect at L strengths. Pooling faces would add the differences between faces, which
+    show every affect with different strength.
 
     Args:
-        asked: (L,) or (G, L), not all equal within a series, L at least 3.
+        asked: target strengths, (L,) or (G, L), not all equal within a series, L at least 3.
         measured: the same shape, for example from `au_intensity` or `affect_margin`.
 
     Raises:
-        ValueError: the shapes differ, a series is too short or constant in `asked`, or something is not finite.
+        ValueError: the shapes differ, a series is too short or constant in `asked`, or a value is not finite.
     """
     from scipy.stats import rankdata
 
@@ -139,7 +138,7 @@ def strength_follows(asked: Tensor, measured: Tensor) -> StrengthScore:
         raise ValueError("strengths must be finite")
     first, second = (values.reshape(-1, values.shape[-1]).double().numpy() for values in (asked, measured))
     if (first == first[:, :1]).all(axis=1).any():
-        raise ValueError("a series asks for one strength only; nothing can follow it")
+        raise ValueError("a series has a single target strength; expected at least two")
     ranks = [rankdata(values, axis=1) for values in (first, second)]  # (G, L), ties share their mean rank
     x, y = (r - r.mean(axis=1, keepdims=True) for r in ranks)
     flat = (y == 0).all(axis=1)
@@ -149,14 +148,14 @@ def strength_follows(asked: Tensor, measured: Tensor) -> StrengthScore:
 
 
 def affect_prototypes(frames: FrameSet, min_intensity: float = 0.5) -> tuple[Tensor, Tensor]:
-    """What neutral and each affect look like in action units, from true frames.
+    """Return the mean action units of neutral faces and of each affect in real frames.
 
     Returns:
-        rest (17,): the mean of neutral frames, zeros where there are none; directions (K, 17): the mean of the
-        frames whose affect shows (see `telling_rows`) minus rest; zeros for neutral and for an affect without frames.
+        rest (17,): the mean of neutral frames, zeros if there are none; directions (K, 17): the mean of the frames
+        that clearly show the affect (see `telling_rows`) minus rest; zeros for neutral and for affects without frames.
 
     Raises:
-        ValueError: `frames` know no action units.
+        ValueError: `frames` have no action units.
     """
     if frames.aus is None:
         raise ValueError("prototypes need frames with action units")
@@ -172,13 +171,14 @@ def affect_prototypes(frames: FrameSet, min_intensity: float = 0.5) -> tuple[Ten
 
 
 def au_intensity(aus: Tensor, rest: Tensor, direction: Tensor) -> Tensor:
-    """How strongly faces show an affect, judged by their action units alone: (N,) float64.
+    """Return the strength of an affect in the action units of faces: (N,) float64.
 
     With a the action units, r those at rest and p the direction of the affect (`affect_prototypes`):
-    s = <a - r, p> / <p, p>. It is 0 at rest, 1 at the prototype, 2 at twice it, and NaN where p is zero (neutral).
+    s = <a - r, p> / <p, p>. The strength is 0 at rest, 1 at the prototype, 2 at twice the prototype, and NaN where p is
+    zero (neutral).
 
     Args:
-        aus: (N, 17) measured.
+        aus: (N, 17), measured.
         rest: (17,).
         direction: (17,) for all faces, or (N, 17).
     """
@@ -187,14 +187,14 @@ def au_intensity(aus: Tensor, rest: Tensor, direction: Tensor) -> Tensor:
 
 
 def affect_margin(logits: Tensor, affect: Tensor) -> Tensor:
-    """How clearly a judge sees the asked affect: its logit minus the largest other one, (N,) float64.
+    """Return the logit of the target affect minus the largest other logit, (N,) float64.
 
-    The measure of strength where action units are not known. Unlike the probability it does not saturate, so that
-    rank correlations are not decided by rounding.
+    This is the measure of strength where action units are unknown. Unlike the probability it does not saturate, so
+    rounding does not decide rank correlations.
 
     Args:
         logits: (N, K), K at least 2.
-        affect: (N,) int64, what was asked.
+        affect: target affects, (N,) int64.
     """
     logits = logits.double()
     mine = logits.gather(1, affect[:, None])  # (N, K) -> (N, 1)

@@ -1,4 +1,4 @@
-"""Networks whose features stand for faces when distributions are compared: a judge's, and Inception for true FID."""
+"""Feature extractors for the distribution metrics: a judge's network, and Inception for FID."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from fexgan_lit.metrics.judges.files import Unavailable, read_state
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import from_home
 
-#: The file torch-fidelity keeps in torch.hub's checkpoint folder.
+#: File name of torch-fidelity's weights in torch.hub's checkpoint folder.
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 _INCEPTION_OPTION = "metrics.inception_weights"
 
 
 class Features(NamedTuple):
-    """What an extractor sees in a batch.
+    """Output of an extractor for a batch.
 
     Attributes:
         features: (B, F) float32.
-        class_probabilities: (B, C) float32, rows sum to 1, or None where the network names no classes.
+        class_probabilities: (B, C) float32, rows sum to 1, or None where the network has no classes.
     """
 
     features: Tensor
@@ -37,13 +37,13 @@ class Features(NamedTuple):
 
 
 class FeatureExtractor(nn.Module):
-    """Base of all extractors: frozen, images in, features out.
+    """Base class of the extractors: frozen networks from images to features.
 
     Attributes:
-        name: short, ends the names of the metrics; `inception` gives the metrics of the literature.
-        title: for reports.
-        feature_size: F.
-        resizer: in words, how images come to the size the network works at, and how they are quantised.
+        name: suffix of the metrics' names; `inception` gives the metrics of the literature.
+        title: name in reports.
+        feature_size: length F of a feature vector.
+        resizer: description of the resizing and quantisation of images.
     """
 
     name: str
@@ -53,29 +53,29 @@ class FeatureExtractor(nn.Module):
 
     @abstractmethod
     def preprocess(self, images: Tensor) -> Tensor:
-        """What the network is given for images (B, 3, S, S) in [-1, 1]."""
+        """Convert images (B, 3, S, S) in [-1, 1] to the network's input."""
 
     @abstractmethod
     def read(self, prepared: Tensor) -> Features:
-        """The features of what `preprocess` gave."""
+        """Return the features of the output of `preprocess`."""
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Features:
-        """The features of images (B, 3, S, S) in [-1, 1]."""
+        """Return the features of images (B, 3, S, S) in [-1, 1]."""
         return self.read(self.preprocess(images))
 
     def train(self, mode: bool = True) -> FeatureExtractor:
-        """Stay in evaluation mode, also when a parent module is put in training mode."""
+        """Stay in evaluation mode, even if a parent module enters training mode."""
         return super().train(False)
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         return next(self.parameters()).device
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of weights and recipe, 64 hex digits: features of one fingerprint may be compared."""
+        """Hash of weights and preprocessing, 64 hex digits; only features with equal fingerprints are comparable."""
         digest = hashlib.sha256(json.dumps([self.name, self.feature_size, self.resizer]).encode())
         for name, tensor in sorted(self.state_dict().items()):
             values = tensor.detach().cpu().contiguous().flatten()
@@ -84,15 +84,15 @@ class FeatureExtractor(nn.Module):
         return digest.hexdigest()
 
     def describe(self) -> str:
-        """One line for recipes."""
+        """Return one line for the metrics' recipes."""
         return f"{self.title}, {self.feature_size} features, {self.resizer}, weights {self.fingerprint[:8]}"
 
 
 class JudgeExtractor(FeatureExtractor):
-    """The features of a judge and its affects' probabilities.
+    """The features of a judge, and its affect probabilities.
 
     Args:
-        net: the judge's network; it is frozen.
+        net: the judge's network; it gets frozen.
     """
 
     name, title = "judge", "judge"
@@ -104,17 +104,17 @@ class JudgeExtractor(FeatureExtractor):
         self.resizer = f"averaged to {net.working_size} px, [-1, 1] floats, no quantisation"
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Floats; the network resizes by itself."""
+        """Return float images; the network resizes them itself."""
         return images.float()
 
     def read(self, prepared: Tensor) -> Features:
-        """Features and the probabilities of the K affects."""
+        """Return features and the probabilities of the K affects."""
         reading = self.net(prepared)
         return Features(reading.features, reading.affect_logits.softmax(dim=1))
 
 
 class InceptionExtractor(FeatureExtractor):
-    """Inception as published FIDs use it: the graph of torch-fidelity, pool features and the unbiased logits.
+    """Inception as in published FIDs: the graph of torch-fidelity with pool features and unbiased logits.
 
     Args:
         net: torch-fidelity's extractor with the features `2048` and `logits_unbiased`.
@@ -129,30 +129,30 @@ class InceptionExtractor(FeatureExtractor):
         self.net = net.requires_grad_(False).eval()
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """uint8 of the same size; the graph itself resizes, in floats."""
+        """Return uint8 images of the same size; the network itself resizes them, in floats."""
         return to_bytes(images.float())
 
     def read(self, prepared: Tensor) -> Features:
-        """Pool features and the probabilities of the 1008 outputs."""
+        """Return pool features and the probabilities of the 1008 classes."""
         features, logits = self.net(prepared)
         return Features(features, logits.softmax(dim=1))
 
 
 def make_inception(weights_path: str | Path | None = None) -> InceptionExtractor | Unavailable:
-    """Inception when its graph and weights are on this machine; nothing is downloaded.
+    """Return Inception if its graph and weights are on this machine; nothing is downloaded.
 
     Args:
-        weights_path: the weights; None looks in torch.hub's checkpoint folder.
+        weights_path: path of the weights; None looks in torch.hub's checkpoint folder.
 
     Raises:
-        UserError: `weights_path` is given and is no file, or holds the weights of another network.
+        UserError: `weights_path` does not exist or holds the weights of another network.
     """
     path = find_inception(weights_path)
     if isinstance(path, Unavailable):
         return path
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-    except (ImportError, RuntimeError) as error:  # torchvision of another build than torch raises RuntimeError
+    except (ImportError, RuntimeError) as error:  # a torchvision built for another torch raises RuntimeError
         return Unavailable(
             f"torch-fidelity cannot be used here ({error}); install the extra: pip install fexgan_lit[fid]"
         )
@@ -160,8 +160,8 @@ def make_inception(weights_path: str | Path | None = None) -> InceptionExtractor
 
 
 def _inception_graph(graph: Any, path: Path) -> nn.Module:
-    """torch-fidelity's network with the weights in `path`."""
-    # The library reads the file in a way that could run code in it; having read it safely first rules that out.
+    """Return torch-fidelity's network with the weights in `path`."""
+    # torch-fidelity loads the file with full pickle support; reading it in safe mode first excludes code in the file.
     read_state(path, _INCEPTION_OPTION, INCEPTION_FILE)
     try:
         with redirect_stdout(StringIO()):
@@ -174,10 +174,10 @@ def _inception_graph(graph: Any, path: Path) -> nn.Module:
 
 
 def find_inception(weights_path: str | Path | None = None) -> Path | Unavailable:
-    """The file of the Inception weights: `weights_path`, else torch-fidelity's in torch.hub's checkpoint folder.
+    """Return the path of the Inception weights: `weights_path`, else the file in torch.hub's checkpoint folder.
 
     Raises:
-        UserError: `weights_path` is given and is no file.
+        UserError: `weights_path` does not exist.
     """
     if weights_path is not None:
         given = Path(weights_path).expanduser()
@@ -189,9 +189,9 @@ def find_inception(weights_path: str | Path | None = None) -> Path | Unavailable
     cached = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
     if cached.is_file():
         return cached
-    return Unavailable(f"Inception weights are not at {from_home(cached)}; give metrics.inception_weights=PATH")
+    return Unavailable(f"found no Inception weights at {from_home(cached)}; give metrics.inception_weights=PATH")
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """[-1, 1] floats to uint8 by rounding and clamping, as FID wants them; the shape stays."""
+    """Convert floats in [-1, 1] to uint8 by rounding and clamping, as FID requires; the shape stays the same."""
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

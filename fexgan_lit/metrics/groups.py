@@ -1,4 +1,4 @@
-"""The groups of a metric suite: pixels, distributions, judge, discriminator, geometry, identity, the way back."""
+"""The groups of a metric suite: pixels, distributions, judge, discriminator, geometry, identity, cycle."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ if TYPE_CHECKING:
     from fexgan_lit.metrics.judges.identity import IdentityJudge
     from fexgan_lit.metrics.judges.panel import JudgePanel
 
-#: Neighbourhoods of precision, recall, density and coverage reach to this neighbour; images a side at most.
+#: Neighbour that bounds the neighbourhoods of precision, recall, density and coverage; most images per side.
 NEIGHBOURS, MOST_NEIGHBOURS = 5, 10_000
-#: Metric -> its name on Inception, which is that of the literature, and the stem of its name on another extractor.
+#: Metric -> its name on Inception, as in the literature, and its prefix on other extractors.
 _NAMES = {"frechet": ("fid", "fd"), "kid": ("kid", "kid"), "score": ("inception_score", "is")}
-#: By false accept rate.
+#: Metric names by false accept rate.
 _TAR = {0.01: "tar_far1", 0.001: "tar_far01"}
 
 
 class PixelMetrics(MetricGroup):
-    """SSIM and PSNR against the true frame; on request MS-SSIM and LPIPS.
+    """SSIM and PSNR against the target, and optionally MS-SSIM and LPIPS.
 
     Args:
-        multiscale: whether MS-SSIM is among them.
-        lpips: what `make_lpips` gave; None where it is not wanted.
+        multiscale: whether to compute MS-SSIM.
+        lpips: result of `make_lpips`; None for no LPIPS.
     """
 
     def __init__(self, multiscale: bool = False, lpips: Lpips | Unavailable | None = None) -> None:
@@ -62,43 +62,46 @@ class PixelMetrics(MetricGroup):
         self.lpips = lpips if isinstance(lpips, Lpips) else None
         self.lpips_missing = lpips.reason if isinstance(lpips, Unavailable) else None
         self.image_size = 0
+        self.torchmetrics: tuple[str, ...] = ()
 
     def update(self, answer: Answer) -> None:
         """Add a batch."""
         made, true = answer.generated, answer.batch.target.float()
-        if not self.per_pair:
+        if not self.torchmetrics:
             self.image_size = made.shape[-1]
-            for name, metric in pixels.pixel_metrics(self.image_size, self.multiscale).items():
+            metrics = pixels.pixel_metrics(self.image_size, self.multiscale)
+            self.torchmetrics = tuple(metrics)
+            for name, metric in metrics.items():
                 metric.sync_on_compute = False
                 self.per_pair[name] = metric.to(made.device)
-        for name, module in self.per_pair.items():
-            if name != "lpips":
-                cast(Metric, module).update(pixels.to_unit(made), pixels.to_unit(true))
+        for name in self.torchmetrics:
+            cast(Metric, self.per_pair[name]).update(pixels.to_unit(made), pixels.to_unit(true))
         if self.lpips is not None:
             device = self.lpips.shift.device
             self.keep("lpips", self.lpips(made.to(device), true.to(device)))
 
     def recipes(self) -> dict[str, str]:
-        """At which size, on which range."""
+        """Return image size and value range of each metric."""
         lines = pixels.recipes(self.image_size) if self.image_size else {}
         lines |= {"lpips": self.lpips.recipe(self.image_size)} if self.lpips is not None else {}
         return {name: line for name, line in lines.items() if name in self.per_pair}
 
     def notes(self) -> dict[str, str]:
-        """Why there is no LPIPS."""
+        """Return the reason for an absent LPIPS."""
         return {"lpips": f"absent: {self.lpips_missing}"} if self.lpips_missing is not None else {}
 
 
 class DistributionMetrics(MetricGroup):
-    """Distances between the distributions of generated and real images, on the features of one or more networks.
+    """Distances between the distributions of generated and real images in the features of one or more networks.
 
-    On Inception they have the names of the literature (`fid`), on another network its name behind them (`fd_judge`).
+    Metrics on Inception have the names of the literature (`fid`); on other networks the network's name follows
+    (`fd_judge`).
 
     Args:
-        extractors: by name, or why there is none.
-        real: the features (n, F) of the real frames, of each of them.
-        full: KID, inception score, precision, recall, density and coverage, too.
-        seed: of KID's subsets and the score's shuffle.
+        extractors: extractors by name, or the reasons for their absence.
+        real: features (n, F) of the real frames by extractor name.
+        full: whether to add KID, inception score, precision, recall, density and coverage.
+        seed: seed of KID's subsets and the inception score's shuffle.
     """
 
     def __init__(
@@ -121,7 +124,7 @@ class DistributionMetrics(MetricGroup):
         self._notes: dict[str, str] = {}
 
     def called(self, extractor: str) -> dict[str, str]:
-        """Metric -> its name on the features of `extractor`, the Fréchet distance first."""
+        """Return the name of each metric on the features of `extractor`, the Fréchet distance first."""
         if extractor == "inception":
             return {m: _NAMES[m][0] if m in _NAMES else m for m in (*_NAMES, *PRDC._fields)}
         return {m: f"{_NAMES[m][1] if m in _NAMES else m}_{extractor}" for m in (*_NAMES, *PRDC._fields)}
@@ -146,7 +149,7 @@ class DistributionMetrics(MetricGroup):
                     cast(SeededInceptionScore, self.scores[name]).update(probabilities.cpu())
 
     def numbers(self) -> dict[str, float]:
-        """Every figure that can be had."""
+        """Return every metric that can be computed."""
         self._notes = {}
         values: dict[str, float] = {}
         for name in self.extractors:
@@ -158,7 +161,7 @@ class DistributionMetrics(MetricGroup):
         called, real_n, n = self.called(name), self.real_n[name], int(distance.fake_features_num_samples)
         fewer = min(n, real_n)
         if fewer < 2:
-            few = f"absent: it needs two images a side; there are {real_n} real and {n} generated"
+            few = f"absent: needs at least two images per side; found {real_n} real and {n} generated"
             self._notes |= {called["frechet"]: few} | ({called["kid"]: few} if self.full else {})
             return {}
         values = {called["frechet"]: float(distance.compute())}
@@ -169,23 +172,23 @@ class DistributionMetrics(MetricGroup):
         kid = cast(KID, self.kids[name])
         values |= dict(zip((called["kid"], f"{called['kid']}_std"), map(float, kid.compute()), strict=True))
         if fewer < SUBSET_SIZE:
-            few = f"subsets of {fewer} in place of {SUBSET_SIZE}: there are no more images a side"
+            few = f"subsets of {fewer} in place of {SUBSET_SIZE}, the number of images per side"
             self._notes[called["kid"]] = few
         if name in self.scores:
             score, spread = map(float, cast(SeededInceptionScore, self.scores[name]).compute())
             values |= {called["score"]: score} | ({f"{called['score']}_std": spread} if spread == spread else {})
             if n < SPLITS:
-                self._notes[called["score"]] = f"{n} splits in place of {SPLITS}: there are no more images"
+                self._notes[called["score"]] = f"{n} splits in place of {SPLITS}, the number of images"
         if fewer > NEIGHBOURS:
             real, fake = (torch.cat(side)[:MOST_NEIGHBOURS] for side in (kid.real_features, kid.fake_features))
             values |= {called[metric]: value for metric, value in prdc(real, fake, NEIGHBOURS)._asdict().items()}
         else:
-            few = f"absent: neighbourhoods of {NEIGHBOURS} need {NEIGHBOURS + 1} images a side; there are {fewer}"
+            few = f"absent: neighbourhoods of {NEIGHBOURS} need {NEIGHBOURS + 1} images per side; found {fewer}"
             self._notes |= {called[metric]: few for metric in PRDC._fields}
         return values
 
     def recipes(self) -> dict[str, str]:
-        """On which features, against how many real frames."""
+        """Return the features and the number of real frames of each metric."""
         lines = {}
         for name, extractor in self.extractors.items():
             called = self.called(name)
@@ -201,15 +204,15 @@ class DistributionMetrics(MetricGroup):
                     f"standard deviation, seed {self.seed}, {seen}"
                 )
                 lines[called["score"]] = (
-                    f"exponential of the mean KL of the classes' probabilities, {SPLITS} shuffled splits, mean and "
+                    f"exponential of the mean KL divergence of class probabilities, {SPLITS} shuffled splits, mean and "
                     f"standard deviation, seed {self.seed}; {seen.partition('; ')[2]}"
                 )
-                first = f"first {MOST_NEIGHBOURS} images a side"
+                first = f"first {MOST_NEIGHBOURS} images per side"
                 lines |= {called[m]: f"{m} by neighbourhoods of k={NEIGHBOURS}, {first}, {seen}" for m in PRDC._fields}
         return lines
 
     def notes(self) -> dict[str, str]:
-        """Few images, and which network is not there."""
+        """Return warnings about small samples, and the reasons for absent metrics."""
         absent = {}
         for name, reason in self.absent.items():
             first, *others = self.called(name).values()
@@ -219,18 +222,18 @@ class DistributionMetrics(MetricGroup):
 
 
 class JudgeMetrics(MetricGroup):
-    """What the judge reads: the affect against the asked one, and the identity where it knows the people.
+    """Affect and, if the judge knows the identities, identity of the generated frames in the judge's eyes.
 
     Args:
-        judge: ours, trained on the training split only, or the user's own.
-        ceiling: also what it reads in the true frames.
-        f1: also the F1 of every affect.
+        judge: a judge trained on the training split only, or the user's own.
+        ceiling: whether to evaluate the real target frames too.
+        f1: whether to compute the F1 score of every affect.
     """
 
     def __init__(self, judge: Judge | OwnAffectJudge, ceiling: bool = False, f1: bool = False) -> None:
         super().__init__()
         self.judge, self.ceiling, self.f1 = judge, ceiling, f1
-        self.net = judge.net if isinstance(judge, Judge) else None  # registered, so that it moves with the suite
+        self.net = judge.net if isinstance(judge, Judge) else None  # a submodule moves with the suite
         self.counts = MulticlassConfusionMatrix(max(2, len(judge.affects)), validate_args=False)
 
     def update(self, answer: Answer) -> None:
@@ -246,16 +249,16 @@ class JudgeMetrics(MetricGroup):
 
     def _read(self, prefix: str, reading: JudgeReading | OwnReading, affect: Tensor, identity: Tensor) -> None:
         self.keep(f"{prefix}judge_affect_accuracy", (reading.affect == affect).float())
-        if isinstance(reading, JudgeReading):  # a judge of the user's own knows no identities
+        if isinstance(reading, JudgeReading):  # a user's own judge has no identities
             self.keep(f"{prefix}judge_identity_accuracy", (reading.identity == identity).float())
 
     def confusion(self) -> Tensor | None:
-        """(K, K) counts."""
+        """Return the counts (K, K)."""
         K = len(self.judge.affects)
         return self.counts.compute().cpu()[:K, :K] if self.counts.update_called else None
 
     def numbers(self) -> dict[str, float]:
-        """F1 of every affect that was asked for, and their mean."""
+        """Return the F1 score of every target affect, and their mean."""
         counts = self.confusion() if self.f1 else None
         if counts is None or not counts.sum():
             return {}
@@ -264,25 +267,25 @@ class JudgeMetrics(MetricGroup):
         return {"macro_f1": float(scores.nanmean())} | {name: v for name, v in found.items() if not np.isnan(v)}
 
     def recipes(self) -> dict[str, str]:
-        """Who judges, and what."""
+        """Return the judge's description for each metric."""
         seen = self.judge.describe()
         lines = {
-            "judge_affect_accuracy": f"share of generated frames whose affect the judge reads as asked; {seen}",
-            "judge_identity_accuracy": f"share of generated frames whose identity the judge reads as the source's; "
+            "judge_affect_accuracy": f"fraction of generated frames the judge classifies as the target affect; {seen}",
+            "judge_identity_accuracy": "fraction of generated frames that the judge classifies as the source's person; "
             f"{seen}",
-            "real_judge_affect_accuracy": f"ceiling: the same of the true target frames; {seen}",
-            "real_judge_identity_accuracy": f"ceiling: the same of the true target frames; {seen}",
+            "real_judge_affect_accuracy": f"ceiling: the same for the real target frames; {seen}",
+            "real_judge_identity_accuracy": f"ceiling: the same for the real target frames; {seen}",
         }
         lines = {name: line for name, line in lines.items() if name in self.per_pair}
-        f1 = f"F1 of the judge's verdicts, mean over the affects asked for (f1_*: each affect); {seen}"
+        f1 = f"F1 of the judge's predictions, mean over the target affects (f1_*: each affect); {seen}"
         return lines | ({"macro_f1": f1} if self.f1 else {})
 
 
 class DiscriminatorMetrics(MetricGroup):
-    """The columns of the papers' Table 1, where the system's discriminator has them: whether it is right, 0 or 1."""
+    """The columns of the papers' Table 1 that the system's discriminator provides: correct or not, 0 or 1."""
 
     def update(self, answer: Answer) -> None:
-        """Add a batch; faces that no system made are passed over."""
+        """Add a batch; batches without a discriminator output are skipped."""
         outcome, batch = answer.outcome, answer.batch
         if outcome is None:
             return
@@ -297,28 +300,28 @@ class DiscriminatorMetrics(MetricGroup):
                 self.keep(f"d_{side}_affect", (logits.argmax(1) == affect).float())
 
     def recipes(self) -> dict[str, str]:
-        """What counts as right."""
+        """Return the criterion of each metric."""
         told = "argmax of the discriminator's class head"
         lines = {
-            "d_real_binary": "share of sources the discriminator takes for real (logit above 0)",
-            "d_real_affect": f"share of sources whose affect it names; {told}",
-            "d_fake_binary": "share of generated faces it takes for generated (logit 0 or less)",
-            "d_fake_affect": f"share of generated faces it names as asked, as equation 6 trains it to; {told}",
+            "d_real_binary": "fraction of sources that the discriminator classifies as real (logit above 0)",
+            "d_real_affect": f"fraction of sources whose affect it classifies correctly; {told}",
+            "d_fake_binary": "fraction of generated faces it classifies as generated (logit 0 or less)",
+            "d_fake_affect": f"fraction of generated faces it classifies as the target, as equation 6 trains; {told}",
         }
         return {name: line for name, line in lines.items() if name in self.per_pair}
 
     def notes(self) -> dict[str, str]:
-        """Why columns are missing."""
+        """Return the reason for absent metrics."""
         if self.per_pair and "d_real_binary" not in self.per_pair:
-            return {"discriminator": "a critic's score has no threshold, so it takes no share of faces for real"}
+            return {"discriminator": "a critic's score has no threshold, so no fraction of faces counts as real"}
         return {}
 
 
 class GeometryMetrics(MetricGroup):
-    """Action units and landmarks read from the generated face, against those of the true frame.
+    """Errors of action units and landmarks in the generated images, relative to the target frames.
 
     Args:
-        judges: who reads them.
+        judges: the judges that estimate action units and landmarks.
     """
 
     def __init__(self, judges: JudgePanel) -> None:
@@ -337,7 +340,7 @@ class GeometryMetrics(MetricGroup):
             self.keep("landmark_error", landmark_distances(points, batch.target_landmarks.cpu()))
 
     def numbers(self) -> dict[str, float]:
-        """Mean absolute error of every action unit."""
+        """Return the mean absolute error of every action unit."""
         if not self.units.update_called:
             return {}
         means = self.units.compute().nanmean(dim=0).tolist()
@@ -345,31 +348,31 @@ class GeometryMetrics(MetricGroup):
         return {name: error for name, error in units.items() if not np.isnan(error)}
 
     def recipes(self) -> dict[str, str]:
-        """Who reads."""
+        """Return the judge's description for each metric."""
         lines = {}
         geometry = self.judges.units or self.judges.geometry
         if "au_error" in self.per_pair and geometry is not None:
             lines["au_error"] = (
-                "mean absolute difference of 17 action units in 0..1, read from the generated face, to those of the "
-                f"true frame; {geometry.describe()}"
+                "mean absolute difference of 17 action units in 0..1 between the generated face, as estimated, and the "
+                f"real frame; {geometry.describe()}"
             )
         if "landmark_error" in self.per_pair and self.judges.geometry is not None:
             lines["landmark_error"] = (
-                "mean distance of 68 landmarks read from the generated face to those of the true frame, by the "
-                f"distance of the outer eye corners; {self.judges.geometry.describe()}"
+                "mean distance of 68 landmarks between the generated face, as estimated, and the real frame, divided "
+                f"by the distance of the outer eye corners; {self.judges.geometry.describe()}"
             )
         return lines
 
 
 @dataclass(frozen=True, eq=False)
 class SourceEmbeddings:
-    """Untouched frames as an identity judge sees them.
+    """Embeddings of real frames from an identity judge.
 
     Attributes:
-        judge: who embeds.
-        frames: every frame of the split, (n, E).
-        gallery: rows of the split that others are recognised from.
-        identity: of every frame, (n,) int64.
+        judge: the identity judge.
+        frames: embeddings of every frame of the split, (n, E).
+        gallery: rows of the split in the gallery.
+        identity: identity of every frame, (n,) int64.
     """
 
     judge: IdentityJudge | OwnIdentityJudge
@@ -379,7 +382,7 @@ class SourceEmbeddings:
 
     @classmethod
     def of(cls, judge: IdentityJudge | OwnIdentityJudge, frames: FrameSet, size: int) -> SourceEmbeddings | None:
-        """Embed a split once; None where it has no gallery."""
+        """Embed all frames of a split; return None where the split has no gallery."""
         from fexgan_lit.metrics.judges.identity import embed_rows, gallery_and_probes
 
         gallery, _ = gallery_and_probes(frames)
@@ -390,10 +393,10 @@ class SourceEmbeddings:
 
 
 class IdentityMetrics(MetricGroup):
-    """Rank-1, true accepts at given false accepts, similarity to the source; probes are the generated faces.
+    """Rank-1, true accept rates at given false accept rates, and cosine to the source; probes are the generated images.
 
     Args:
-        sources: the gallery (Li et al., Table 6).
+        sources: embeddings of the split, with the gallery (Li et al., Table 6).
     """
 
     def __init__(self, sources: SourceEmbeddings) -> None:
@@ -414,53 +417,51 @@ class IdentityMetrics(MetricGroup):
 
     @property
     def embeddings(self) -> tuple[Tensor, Tensor]:
-        """Of the generated faces, (N, E), and who their sources are, (N,) int64."""
+        """Embeddings (N, E) of the generated images, and identities (N,) int64 of their sources."""
         return self._embeddings.compute(), self.sources.identity[self._rows.compute().long()]
 
     def numbers(self) -> dict[str, float]:
-        """True accept rates; one that cannot be told has its reason in `notes`."""
+        """Return the true accept rates; `notes` has the reasons for absent rates."""
         s = self.sources
         points = tar_at_far(s.frames[s.gallery], s.identity[s.gallery], *self.embeddings)
         self._notes = {_TAR[p.far]: p.note for p in points if p.note is not None}
         return {_TAR[p.far]: p.tar for p in points if p.tar is not None}
 
     def recipes(self) -> dict[str, str]:
-        """Who is recognised from what."""
+        """Return gallery, probes and judge of each metric."""
         s = self.sources
         seen = (
-            f"gallery {len(s.gallery)} untouched frames (the first of every take at rest), probes the generated faces; "
+            f"gallery {len(s.gallery)} real frames (first neutral frame of every take), probes the generated faces; "
             f"{s.judge.describe()}"
         )
-        lines = {
-            _TAR[far]: f"share of pairs of one person accepted at FAR {far:g}; {seen}" for far in FALSE_ACCEPT_RATES
-        }
-        lines["rank1"] = f"share of probes whose nearest gallery frame shows the source's person; {seen}"
-        lines["identity_cosine"] = f"cosine of the embeddings of face and source, mean; {seen}"
+        lines = {_TAR[far]: f"fraction of genuine pairs accepted at FAR {far:g}; {seen}" for far in FALSE_ACCEPT_RATES}
+        lines["rank1"] = f"fraction of probes whose nearest gallery frame shows the source's person; {seen}"
+        lines["identity_cosine"] = f"mean cosine of the embeddings of face and source; {seen}"
         return lines
 
     def notes(self) -> dict[str, str]:
-        """Rates that too few pairs decide."""
+        """Return remarks on rates that rest on few pairs."""
         return self._notes
 
 
-#: What to say of the figures that are missing where no true frame of what is asked for is known.
+#: Note on the metrics that are absent without real frames of the target expression.
 UNPAIRED = (
-    "SSIM and PSNR against a true frame, affects as asked, identity kept and fd_judge: no identity is known with two "
-    "affects, so there is no true frame to compare with and nothing to train a judge on"
+    "SSIM and PSNR against a real frame, affect as asked, identity kept and fd_judge: no identity has frames of two "
+    "affects, so there are no real target frames to compare with or to train a judge on"
 )
 
 
 class UnpairedMetrics(MetricGroup):
-    """Where no true frame of what is asked for is known: the way back, the own expression, the critic's reading.
+    """Metrics without real frames of the target: cycle, own expression, and the critic's estimate of action units.
 
-    The critic's reading is left out where the system has no `read_units`, images (B, 3, S, S) -> units (B, 17).
+    The critic's estimate is left out where the system has no `read_units`, images (B, 3, S, S) -> units (B, 17).
     """
 
     def update(self, answer: Answer) -> None:
         """Add a batch."""
         batch, made, system = answer.batch, answer.generated, answer.system
         if system is None:
-            raise ValueError("the way back needs the system that made the faces")
+            raise ValueError("the cycle metrics need the system that generated the images")
         K = len(system.affects)
         shown, wanted = batch.source_expression(K), batch.target_expression(K)
         own, back = system.synthesize(batch.source, shown, shown), system.synthesize(made, wanted, shown)
@@ -473,17 +474,17 @@ class UnpairedMetrics(MetricGroup):
             self.keep("real_units_error", (read(batch.source) - shown.aus).abs().mean(1))
 
     def recipes(self) -> dict[str, str]:
-        """What is compared with what."""
+        """Return the definition of each metric."""
         lines = {
-            "back_ssim": "SSIM of the source against itself turned into a random other frame's expression and back",
-            "own_ssim": "SSIM of the source against itself asked for what it shows already; 1 is best",
-            "change": "mean absolute difference between source and result in [-1, 1]; 0 says that nothing is changed",
-            "units_error": "mean absolute error of the action units (0..1) that the system's own critic reads in the "
-            "result, against those asked for",
-            "real_units_error": "ceiling: the same of the real sources, against theirs",
+            "back_ssim": "SSIM between the source and its translation to a random other frame's expression and back",
+            "own_ssim": "SSIM between the source and its translation to its own expression; 1 is best",
+            "change": "mean absolute difference between source and generated image in [-1, 1]; 0 means no change",
+            "units_error": "mean absolute error of the action units (0..1) that the system's critic estimates in the "
+            "generated image, against the target",
+            "real_units_error": "ceiling: the same for the real sources, against their own action units",
         }
         return {name: line for name, line in lines.items() if name in self.per_pair}
 
     def notes(self) -> dict[str, str]:
-        """What is missing, and why."""
+        """Return the absent metrics with the reason."""
         return {"absent": UNPAIRED}

@@ -1,4 +1,4 @@
-"""Who is it still? Identification, verification and maps from identity embeddings, as pure functions."""
+"""Identification, verification and maps from identity embeddings, as pure functions."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ FALSE_ACCEPT_RATES = (0.01, 0.001)
 
 
 def cosine_scores(gallery: Tensor, probes: Tensor) -> Tensor:
-    """Cosine similarity of every probe (P, E) to every gallery embedding (G, E): (P, G) float64 in [-1, 1].
+    """Return the cosine similarity of every probe (P, E) to every gallery embedding (G, E): (P, G) float64 in [-1, 1].
 
     Raises:
-        ValueError: one side is empty, the lengths of the embeddings differ, or something is not finite.
+        ValueError: a set is empty, the embedding lengths differ, or a value is not finite.
     """
     if not len(gallery) or not len(probes) or gallery.shape[1:] != probes.shape[1:]:
         raise ValueError(f"gallery {tuple(gallery.shape)} and probes {tuple(probes.shape)}: expected (G, E), (P, E)")
@@ -35,24 +35,23 @@ def cosine_scores(gallery: Tensor, probes: Tensor) -> Tensor:
 
 
 def rank1(gallery: Tensor, gallery_ids: Tensor, probes: Tensor, probe_ids: Tensor) -> float:
-    """Share of probes that `rank1_hits` says are recognised."""
+    """Return the fraction of probes that `rank1_hits` recognises."""
     return float(rank1_hits(gallery, gallery_ids, probes, probe_ids).double().mean())
 
 
 def rank1_hits(gallery: Tensor, gallery_ids: Tensor, probes: Tensor, probe_ids: Tensor) -> Tensor:
-    """Whether the gallery embedding nearest to each probe, by cosine, is of the same person: (P,) bool.
+    """Return whether the nearest gallery embedding of each probe, by cosine, is of the same person: (P,) bool.
 
-    A probe as near to a stranger as to its own person counts as missed: embeddings that are all alike recognise
-    nobody.
+    A tie between the own person and a stranger counts as a miss, so identical embeddings recognise nobody.
 
     Args:
-        gallery: (G, E), untouched frames.
+        gallery: (G, E), real frames.
         gallery_ids: (G,) int64.
-        probes: (P, E), for example generated frames.
+        probes: (P, E), for example generated images.
         probe_ids: (P,) int64.
 
     Raises:
-        UserError: somebody among the probes is not in the gallery.
+        UserError: a person among the probes is not in the gallery.
     """
     _check_enrolled(gallery_ids, probe_ids)
     hits = []
@@ -65,16 +64,16 @@ def rank1_hits(gallery: Tensor, gallery_ids: Tensor, probes: Tensor, probe_ids: 
 
 @dataclass(frozen=True)
 class Verification:
-    """One point of the curve of true accepts over false ones.
+    """One point of the curve of true accepts over false accepts.
 
     Attributes:
-        far: the false accept rate asked for, a share of the impostor pairs.
-        tar: share of the genuine pairs accepted; None where it cannot be told, with the reason in `note`.
+        far: requested false accept rate, a fraction of the impostor pairs.
+        tar: true accept rate, a fraction of the genuine pairs; None where it cannot be measured, see `note`.
         threshold: pairs with a larger cosine are accepted.
-        far_reached: the false accept rate at that threshold, at most `far`.
-        genuine: pairs of one person.
-        impostors: pairs of two people.
-        note: what to say beside the figure, or None.
+        far_reached: actual false accept rate at that threshold, at most `far`.
+        genuine: number of pairs of one person.
+        impostors: number of pairs of two people.
+        note: remark to print beside the number, or None.
     """
 
     far: float
@@ -93,22 +92,22 @@ def tar_at_far(
     probe_ids: Tensor,
     fars: Sequence[float] = FALSE_ACCEPT_RATES,
 ) -> list[Verification]:
-    """True accept rate where at most a share `far` of the impostor pairs is accepted, for each of `fars`.
+    """Return the true accept rate at each false accept rate in `fars`.
 
-    Every probe is compared with every gallery embedding. The threshold lies on an impostor's score and only larger
-    scores pass, so that of impostors with one score all or none do, and the rate asked for is never exceeded. A rate
-    below one impostor pair cannot be measured: `tar` is None there.
+    Every probe is compared with every gallery embedding. The threshold is an impostor's score, and only larger scores
+    are accepted. Impostors with equal scores are therefore accepted or rejected together, and the rate never exceeds
+    `far`. A rate below one impostor pair cannot be measured: `tar` is None there.
 
     Args:
-        gallery: (G, E), untouched frames.
+        gallery: (G, E), real frames.
         gallery_ids: (G,) int64.
-        probes: (P, E), for example generated frames.
+        probes: (P, E), for example generated images.
         probe_ids: (P,) int64.
-        fars: each above 0 and below 1.
+        fars: rates, each above 0 and below 1.
 
     Raises:
         ValueError: a rate is out of range.
-        UserError: there is no pair of one person, or none of two.
+        UserError: there are no genuine pairs or no impostor pairs.
     """
     if not all(0 < far < 1 for far in fars):
         raise ValueError(f"false accept rates {list(fars)}: expected shares above 0 and below 1")
@@ -119,15 +118,15 @@ def tar_at_far(
     genuine, impostors = torch.cat(own), torch.cat(strangers).sort(descending=True).values
     if not len(genuine) or not len(impostors):
         raise UserError(
-            f"verification needs pairs of one person and pairs of two; found {len(genuine)} and {len(impostors)}. "
+            f"verification needs genuine and impostor pairs; found {len(genuine)} and {len(impostors)}. "
             "Give frames of at least two people, each in gallery and probes."
         )
     return [_verification(genuine, impostors, far) for far in fars]
 
 
 def _verification(genuine: Tensor, impostors: Tensor, far: float) -> Verification:
-    """`impostors` in falling order."""
-    allowed = math.floor(far * len(impostors) + 1e-9)  # 0.29 * 100 is a little less than 29 in floating point
+    """Return one point of the curve; `impostors` are sorted in descending order."""
+    allowed = math.floor(far * len(impostors) + 1e-9)  # 0.29 * 100 is slightly less than 29 in floating point
     threshold = impostors[allowed]
     reached = float((impostors > threshold).double().mean())
     tar: float | None = float((genuine > threshold).double().mean())
@@ -139,19 +138,21 @@ def _verification(genuine: Tensor, impostors: Tensor, far: float) -> Verificatio
 
 
 def cosine_to_source(embeddings: Tensor, sources: Tensor) -> Tensor:
-    """Cosine similarity of each face (N, E) to the face it was made from (N, E): (N,) float64 in [-1, 1]."""
+    """Return the cosine similarity of each image (N, E) to its source (N, E): (N,) float64 in [-1, 1]."""
     if embeddings.shape != sources.shape:
-        raise ValueError(f"embeddings {tuple(embeddings.shape)} and sources {tuple(sources.shape)} must be alike")
+        raise ValueError(
+            f"embeddings {tuple(embeddings.shape)} and sources {tuple(sources.shape)} must have equal shapes"
+        )
     return F.cosine_similarity(embeddings.double(), sources.double(), dim=1)
 
 
 def acd(clip: Tensor) -> float:
-    """Average content distance of a clip: mean Euclidean distance of all pairs of its frames' embeddings (T, E).
+    """Return the average content distance of a clip: the mean Euclidean distance of all pairs of embeddings (T, E).
 
-    0 where the face stays the same person in all frames; from Tulyakov et al., MoCoGAN (2018), section 4.
+    The distance is 0 if all frames show the same person; see Tulyakov et al., MoCoGAN (2018), section 4.
 
     Raises:
-        ValueError: fewer than two frames.
+        ValueError: there are fewer than two frames.
     """
     if len(clip) < 2:
         raise ValueError(f"a clip of {len(clip)} frames has no pair of frames")
@@ -159,20 +160,20 @@ def acd(clip: Tensor) -> float:
 
 
 def acd_i(clip: Tensor, source: Tensor) -> float:
-    """Mean Euclidean distance of a clip's embeddings (T, E) to that of the picture it was made from (E,)."""
+    """Return the mean Euclidean distance of a clip's embeddings (T, E) to the embedding of the source image (E,)."""
     if clip.ndim != 2 or not len(clip) or source.shape != clip.shape[1:]:
         raise ValueError(f"clip {tuple(clip.shape)} and source {tuple(source.shape)}: expected (T, E) and (E,)")
     return float((clip.double() - source.double()).norm(dim=1).mean())
 
 
 class IdentityMap(NamedTuple):
-    """Faces laid out so that faces of like identity features lie close.
+    """A map on which faces with similar identity features are close.
 
     Attributes:
         points: (n, 2) float64, centred; the axes have no meaning.
-        labels: (n,), of those faces.
-        rows: (n,) int64, which of the given faces they are, ascending.
-        note: how the map was made, and of how many faces.
+        labels: (n,), labels of the faces.
+        rows: (n,) int64, indices of the faces in ascending order.
+        note: method and number of faces.
     """
 
     points: np.ndarray
@@ -184,22 +185,25 @@ class IdentityMap(NamedTuple):
 def identity_map(
     features: Tensor, labels: Tensor, method: Literal["mds", "tsne"] = "mds", seed: int = 0, most: int = 400
 ) -> IdentityMap:
-    """A two-dimensional map of identity features.
+    """Return a two-dimensional map of identity features.
 
-    `mds` keeps Euclidean distances as well as it can (metric scaling by SMACOF), `tsne` neighbourhoods.
+    `mds` preserves Euclidean distances as well as possible (metric scaling by SMACOF), `tsne` neighbourhoods.
 
     Args:
         features: (N, E), N at least 4.
-        labels: (N,) who each face is.
-        method: of the two.
-        seed: of the start, and of the choice where there are too many faces.
-        most: faces on the map; of more, as many of each label as its share allows, at least one.
+        labels: (N,), the identity of each face.
+        method: `mds` or `tsne`.
+        seed: seed of the initialisation and of the choice of faces.
+        most: most faces on the map; larger sets are sampled in proportion to the labels, at least one face per label.
 
     Raises:
-        ValueError: too few faces, a method of another name, or features that are not finite.
+        ValueError: there are too few faces, the method is unknown, or features are not finite.
     """
     if method not in ("mds", "tsne") or len(features) < 4 or len(features) != len(labels):
-        raise ValueError(f"identity_map: {len(features)} faces, {len(labels)} labels, method={method!r}; expected 4 up")
+        raise ValueError(
+            f"identity_map: {len(features)} faces, {len(labels)} labels, method={method!r}; expected 4 or more "
+            "labelled faces, and mds or tsne"
+        )
     rows = _spread_over_labels(labels.cpu().numpy(), most, seed)
     chosen = features.detach().cpu().double().numpy()[rows]
     if not np.isfinite(chosen).all():
@@ -211,13 +215,13 @@ def identity_map(
 
 
 def _scaled(features: np.ndarray, seed: int) -> np.ndarray:
-    """Metric scaling that starts from the two main directions, so that one start is enough."""
+    """Return metric scaling, initialised with the two principal components so that one run is enough."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import smacof
     from sklearn.metrics import pairwise_distances
 
     start = PCA(n_components=2, random_state=seed).fit_transform(features)
-    start = start + 1e-6 * np.random.default_rng(seed).standard_normal(start.shape)  # no two points in one place
+    start = start + 1e-6 * np.random.default_rng(seed).standard_normal(start.shape)  # avoids coincident points
     return smacof(pairwise_distances(features), n_components=2, init=start, n_init=1, random_state=seed)[0]
 
 
@@ -229,7 +233,7 @@ def _neighbours(features: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _spread_over_labels(labels: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """Rows of at most `most` faces (more only if there are more labels), drawn label by label."""
+    """Sample the rows of at most `most` faces per label group (more only if there are more labels)."""
     if len(labels) <= most:
         return np.arange(len(labels))
     rng = np.random.default_rng(seed)
@@ -243,7 +247,7 @@ def _check_enrolled(gallery_ids: Tensor, probe_ids: Tensor) -> None:
     strangers = sorted(set(probe_ids.tolist()) - set(gallery_ids.tolist()))
     if strangers:
         raise UserError(
-            f"{len(strangers)} of the people to be recognised have no frame in the gallery (numbers "
+            f"{len(strangers)} of the people among the probes have no frame in the gallery (numbers "
             f"{', '.join(map(str, strangers[:5]))}); add a frame of each, or leave them out of the probes."
         )
 
@@ -251,8 +255,8 @@ def _check_enrolled(gallery_ids: Tensor, probe_ids: Tensor) -> None:
 def _blocks(
     gallery: Tensor, gallery_ids: Tensor, probes: Tensor, probe_ids: Tensor, size: int = 1024
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Scores and whether the pair is of one person, (b, G) each, for `size` probes at a time."""
+    """Yield the scores and whether each pair is of one person, (b, G) each, for `size` probes at a time."""
     if len(gallery) != len(gallery_ids) or len(probes) != len(probe_ids):
-        raise ValueError("every embedding needs the number of its person")
+        raise ValueError("expected one identity per embedding")
     for some, ids in zip(probes.split(size), probe_ids.split(size), strict=True):
         yield cosine_scores(gallery, some), ids[:, None] == gallery_ids[None, :]

@@ -1,4 +1,4 @@
-"""LPIPS (Zhang et al. 2018): distance of two images in the maps of AlexNet or VGG16, weighted as people see it."""
+"""LPIPS (Zhang et al. 2018): a perceptual distance of two images in the features of AlexNet or VGG16."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from fexgan_lit.metrics.judges.files import Unavailable, check_shapes, read_stat
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import from_home
 
-#: Names of torchvision's ImageNet weights in torch hub's cache.
+#: File names of torchvision's ImageNet weights in torch hub's cache.
 BACKBONE_FILES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
-#: Channels of the five maps that are compared.
+#: Channels of the five compared feature maps.
 CHANNELS = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
-#: Where in torchvision's `features` each of the five maps ends (after a ReLU).
+#: End of each of the five feature maps in torchvision's `features` (after a ReLU).
 _ENDS = {"alex": (2, 5, 8, 10, 12), "vgg": (4, 9, 16, 23, 30)}
 #: Mean and standard deviation of ImageNet's colours, for images in [-1, 1].
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
@@ -24,11 +24,11 @@ _BACKBONE, _HEADS = "metrics.lpips_backbone", "metrics.lpips_heads"
 
 
 class Lpips(nn.Module):
-    """The distance (version 0.1, linear heads). Random until weights are loaded, never trained.
+    """The LPIPS distance (version 0.1, linear heads), frozen, with random weights until weights are loaded.
 
     Args:
-        net: `alex`, the authors' choice for measuring, or `vgg`.
-        origin: where the weights are from, for the recipe.
+        net: `alex`, recommended by the authors for evaluation, or `vgg`.
+        origin: origin of the weights, for the recipe.
     """
 
     shift: Tensor
@@ -48,40 +48,40 @@ class Lpips(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Distances (B,), zero for images that are alike, of images (B, 3, S, S) in [-1, 1]."""
-        x = (torch.cat((a, b)).float() - self.shift) / self.scale  # (2B, 3, S, S), one pass for both
+        """Return the distances (B,) of images (B, 3, S, S) in [-1, 1]; identical images have distance 0."""
+        x = (torch.cat((a, b)).float() - self.shift) / self.scale  # (2B, 3, S, S), one forward pass for both
         total = torch.zeros(len(a), device=x.device)
         begin = 0
         for end, head in zip(_ENDS[self.net], self.heads, strict=True):
             x, begin = self.features[begin:end](x), end
-            unit = x * (x.square().sum(dim=1, keepdim=True) + 1e-8).rsqrt()  # length 1 at every place
+            unit = x * (x.square().sum(dim=1, keepdim=True) + 1e-8).rsqrt()  # normalise each pixel's feature vector
             first, second = unit.chunk(2)
             total = total + head((first - second).square()).mean(dim=(1, 2, 3))
         return total
 
     def recipe(self, size: int) -> str:
-        """How it is computed at `size` pixels, for reports."""
+        """Return one line on the computation at `size` pixels, for reports."""
         return f"LPIPS 0.1, {self.net}, [-1, 1] floats at {size} px, not resized; {self.origin}; mean over images"
 
 
 def make_lpips(
     net: str = "alex", backbone: str | Path | None = None, heads: str | Path | None = None
 ) -> Lpips | Unavailable:
-    """LPIPS when its weights are on this machine; nothing is downloaded.
+    """Return LPIPS if its weights are on this machine; nothing is downloaded.
 
     Args:
         net: `alex` or `vgg`.
-        backbone: torchvision's weights of the network; None looks in torch hub's cache.
-        heads: the linear heads, as the authors and torchmetrics ship them; None takes torchmetrics' own.
+        backbone: path of torchvision's weights; None looks in torch hub's cache.
+        heads: path of the linear heads, in the authors' and torchmetrics' format; None uses torchmetrics' heads.
 
     Raises:
-        UserError: a path is given and is no file, or its weights are those of another network.
+        UserError: a path does not exist or holds the weights of another network.
     """
     lpips = Lpips(net)
     cached = Path(torch.hub.get_dir()) / "checkpoints" / BACKBONE_FILES[net]
     body = cached if backbone is None else Path(backbone).expanduser()
     if backbone is None and not cached.is_file():
-        return Unavailable(f"the weights of LPIPS's network are not at {from_home(cached)}; give {_BACKBONE}=PATH")
+        return Unavailable(f"found no weights of LPIPS's network at {from_home(cached)}; give {_BACKBONE}=PATH")
     shipped = shipped_heads(net)
     if heads is None and shipped is None:
         return Unavailable(f"torchmetrics ships no heads of LPIPS for {net}; give {_HEADS}=PATH")
@@ -93,7 +93,7 @@ def make_lpips(
 
 
 def shipped_heads(net: str) -> Path | None:
-    """The heads that torchmetrics brings along, or None where it has none."""
+    """Return the path of the heads in torchmetrics, or None where torchmetrics has none."""
     import torchmetrics
 
     path = Path(torchmetrics.__file__).parent / "functional" / "image" / "lpips_models" / f"{net}.pth"
@@ -118,7 +118,7 @@ def _load_heads(lpips: Lpips, path: Path) -> None:
 
 
 def _alexnet() -> Iterator[nn.Module]:
-    """The `features` of torchvision up to the last ReLU."""
+    """Yield the layers of torchvision's `features` up to the last ReLU."""
     yield from (nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2))
     yield from (nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2))
     for channels_in, channels_out in ((192, 384), (384, 256), (256, 256)):
@@ -126,7 +126,7 @@ def _alexnet() -> Iterator[nn.Module]:
 
 
 def _vgg16() -> Iterator[nn.Module]:
-    """The `features` of torchvision up to the last ReLU."""
+    """Yield the layers of torchvision's `features` up to the last ReLU."""
     channels = 3
     for group, (width, convolutions) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))):
         if group:

@@ -1,4 +1,4 @@
-"""What is measured on one data set: its judge, and the suite of its pairs."""
+"""The judge and the metric suite of a data set."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 def judge_of(data: FrameDataModule) -> Judge | None:
-    """The judge of these data, trained when it is first needed; None where none is wanted or could be trained."""
+    """Return the judge of a data set, trained on first use; None if no judge is configured or possible."""
     if not data.wants_judge or not data.has_truth:
         return None
     if "judge" not in data.computed:
-        # a validation, where it may be needed first, keeps no gradients
+        # validation, which may be the first use, runs without gradients
         with data.stages() as stages, torch.inference_mode(mode=False), torch.enable_grad():
             report = stages("training the judge")
             data.computed["judge"] = load_or_train_judge(
@@ -45,13 +45,13 @@ def judge_of(data: FrameDataModule) -> Judge | None:
 def metric_suite(
     data: FrameDataModule, split: str, *, fid: bool = False, device: torch.device | None = None
 ) -> MetricSuite:
-    """The metrics of the pairs of `train` or `val`.
+    """Return the metric suite for the pairs of `train` or `val`.
 
     Args:
-        data: whose pairs are measured.
-        split: of the pairs, and of the real frames that distributions are compared with.
-        fid: whether FID is wanted on `val`, where the Inception weights are there.
-        device: where the real frames are read, and the suite lies.
+        data: the data module.
+        split: split of the pairs and of the real frames for distribution metrics.
+        fid: whether to compute FID on `val` if the Inception weights are available.
+        device: device of the extractors and the suite.
     """
     extractors: dict[str, FeatureExtractor | Unavailable] = {}
     groups: list[MetricGroup] = [UnpairedMetrics()]
@@ -71,7 +71,7 @@ def metric_suite(
 
 
 def _features(data: FrameDataModule, split: str, extractor: FeatureExtractor) -> torch.Tensor:
-    """The features (n, F) of a split's real frames, kept for the validations to come."""
+    """Return the features (n, F) of a split's real frames, cached for later validations."""
     key = (split, extractor.name)
     if key not in data.computed:
         frames = data.train if split == "train" or data.val is None else data.val

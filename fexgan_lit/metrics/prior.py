@@ -1,4 +1,4 @@
-"""Numbers for faces drawn from the prior: the asked affects, whose faces, how far from the real ones."""
+"""Metrics of samples from the prior: affect accuracy, identity distribution, distance to the real frames."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SamplingReport:
-    """What the judge saw in samples from the prior.
+    """The judge's predictions for samples from the prior.
 
     Attributes:
-        n: samples.
-        affect_accuracy: share judged to wear the asked affect.
-        affect_accuracies: the same for each affect that was asked.
-        identities_seen: identities judged at least once.
-        identities_total: I.
-        shares: share of the samples judged to be each identity; sums to 1.
-        entropy: of the shares, in nats.
-        entropy_relative: entropy / log I, 1.0 when all identities come equally often (and when I is 1).
-        fd_judge: Fréchet distance on judge features to the real frames; None when no real features were given.
-        notes: warnings to print beside the figures.
+        n: number of samples.
+        affect_accuracy: fraction of samples classified as their target affect.
+        affect_accuracies: the same for each target affect.
+        identities_seen: number of identities predicted at least once.
+        identities_total: number I of identities.
+        shares: fraction of the samples classified as each identity; sums to 1.
+        entropy: entropy of the shares in nats.
+        entropy_relative: entropy / log I; 1.0 when all identities are equally frequent (and when I is 1).
+        fd_judge: Fréchet distance to the real frames on judge features; None without real features.
+        notes: warnings to print beside the numbers.
     """
 
     n: int
@@ -46,7 +46,7 @@ class SamplingReport:
     notes: tuple[str, ...] = ()
 
     def metrics(self) -> dict[str, float]:
-        """The scalars, named for logging."""
+        """Return the scalars by the names of the log."""
         numbers = {
             "prior_affect_accuracy": self.affect_accuracy,
             "prior_identities_seen": float(self.identities_seen),
@@ -58,28 +58,28 @@ class SamplingReport:
 
 
 def cycling_affects(n: int, affects: int) -> Tensor:
-    """Requested affects 0, 1, ..., K-1, 0, 1, ... for `n` samples, (n,) int64."""
+    """Return target affects 0, 1, ..., K-1, 0, 1, ... for `n` samples, (n,) int64."""
     return torch.arange(n) % affects
 
 
 def identity_shares(verdicts: Tensor, identities: int) -> Tensor:
-    """Share of each of `identities` among `verdicts` (n,) int64, as float64 (I,)."""
+    """Return the fraction of each of `identities` among `verdicts` (n,) int64, as float64 (I,)."""
     return torch.bincount(verdicts.cpu(), minlength=identities).double() / len(verdicts)
 
 
 def entropy_nats(shares: Tensor) -> float:
-    """Entropy of `shares` (I,), which sum to 1, in nats; an identity that never comes counts nothing."""
+    """Return the entropy in nats of `shares` (I,), which sum to 1; identities without samples add 0."""
     return float(torch.special.entr(shares.double()).sum())
 
 
 def report_samples(judge: Judge, samples: Tensor, asked: Tensor, real_features: Tensor | None = None) -> SamplingReport:
-    """Judge samples from the prior.
+    """Evaluate samples from the prior with a judge.
 
     Args:
-        judge: who names affects and identities.
+        judge: classifies affects and identities.
         samples: (n, 3, S, S) in [-1, 1], n at least 2.
-        asked: affects asked for, (n,) int64.
-        real_features: judge features (N, F) of the frames to compare with, from `frame_features`.
+        asked: target affects, (n,) int64.
+        real_features: judge features (N, F) of real frames, from `frame_features`.
     """
     reading = judge.read(samples)
     right = (reading.affect == asked.cpu()).double()
@@ -103,9 +103,9 @@ def report_samples(judge: Judge, samples: Tensor, asked: Tensor, real_features: 
 
 
 def frame_features(judge: Judge, frames: FrameSet, max_frames: int = 4096) -> Tensor:
-    """Judge features (N, F) of at most `max_frames` frames, evenly spread over the split."""
+    """Return judge features (N, F) of at most `max_frames` frames, evenly spaced over the split."""
     count = min(max_frames, len(frames))
     rows = np.linspace(0, len(frames) - 1, count).round().astype(np.int64)
     chunks = np.array_split(rows, max(1, count // 256))
-    # The training size, then the judge's own resizing: the same way generated images take.
+    # Generated images also have the training size before the judge resizes them.
     return torch.cat([judge.read(frames.floats(chunk, judge.image_size)).features for chunk in chunks])

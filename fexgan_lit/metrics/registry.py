@@ -1,4 +1,4 @@
-"""Every number that a table can show: its label, its digits and which way is better."""
+"""Registry of all metrics: label, digits and direction of each metric in tables."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class MetricInfo:
     """One metric.
 
     Attributes:
-        name: in files and logs, such as `ssim` or `final/val/ssim`.
-        label: over its column.
-        digits: after the point.
-        higher_is_better: which way is better; None where neither is.
-        group: of `GROUPS`; empty for what stands in the files alone, such as deviations of subsets.
+        name: name in files and logs, such as `ssim` or `final/val/ssim`.
+        label: column header in tables.
+        digits: number of decimal places.
+        higher_is_better: direction of the metric; None where no direction is better.
+        group: one of `GROUPS`; empty for metrics that appear only in files, such as deviations of subsets.
     """
 
     name: str
@@ -30,24 +30,24 @@ class MetricInfo:
 
     @property
     def arrow(self) -> str:
-        """The label with the way that is better."""
+        """The label with an arrow in the better direction."""
         return self.label + {True: " ↑", False: " ↓", None: ""}[self.higher_is_better]
 
     @property
     def sign(self) -> int:
-        """What a value is multiplied with so that more is better."""
+        """The factor that makes larger values better: -1 or 1."""
         return -1 if self.higher_is_better is False else 1
 
     def text(self, value: float) -> str:
-        """`value` in the digits of its column."""
+        """Format `value` with the digits of the column."""
         return f"{value:.{self.digits}f}"
 
     def gap(self, value: float) -> str:
-        """A difference: in the digits of the column, or in two of its own where those would show nothing of it."""
+        """Format a difference with the column's digits, or two significant digits where it would round to zero."""
         return self.text(value) if value == 0 or abs(value) >= 0.5 * 10**-self.digits else f"{value:.2g}"
 
 
-#: Groups of metrics, in the order of the tables.
+#: Groups of metrics in the order of the tables.
 GROUPS = (
     "distance to the true frame", "distributions", "expression", "identity", "discriminator", "action units", "clips",
     "accuracy by augmentation", "F1 by affect",
@@ -57,7 +57,7 @@ GROUPS = (
 _PIXELS, _SETS, _EXPRESSION, _IDENTITY, _TABLE1, _UNITS, _CLIPS, AUGMENTATION, _F1 = GROUPS
 
 
-#: Begins the names of accuracies after augmentation; what follows is how many generated frames for every real one.
+#: Prefix of accuracies with augmentation, followed by the number of generated frames per real frame.
 _ENLARGED = "accuracy_times_"
 
 
@@ -65,7 +65,7 @@ _ENLARGED = "accuracy_times_"
 DISCRIMINATOR_METRICS = ("d_real_binary", "d_real_affect", "d_fake_binary", "d_fake_affect")
 
 
-#: In the order of the tables.
+#: All metrics in the order of the tables.
 METRICS = (
     MetricInfo("ssim", "SSIM", group=_PIXELS),
     MetricInfo("ms_ssim", "MS-SSIM", group=_PIXELS),
@@ -96,7 +96,7 @@ METRICS = (
     *(MetricInfo(f"au_error_au{unit:02d}", f"AU{unit}", 3, False, _UNITS) for unit in ACTION_UNITS),
     MetricInfo("acd", "ACD", 3, False, _CLIPS),
     MetricInfo("acd_i", "ACD-I", 3, False, _CLIPS),
-    # of training alone
+    # metrics of training runs only
     MetricInfo("grid_ssim", "SSIM of the grid"),
     MetricInfo("back_ssim", "there and back: SSIM"),
     MetricInfo("own_ssim", "own expression: SSIM"),
@@ -114,18 +114,18 @@ METRICS = (
 _BY_NAME = {metric.name: metric for metric in METRICS}
 
 
-#: Names of evaluations of version 0.1.
+#: Metric names of evaluations by version 0.1.
 _FORMER = {"affect_as_asked": "judge_affect_accuracy", "identity_kept": "judge_identity_accuracy"}
 
 
-#: What is said behind the label of a number that was logged under a place.
+#: Suffixes of labels for metrics logged under a prefix.
 _PLACES = {"train": " (train)", "normal": ", N(0, I)", "fitted": ", fitted prior"}
 
 
 def metric_info(name: str) -> MetricInfo:
-    """The metric of that name, with or without the places it was logged under (`final/val/fd_judge`).
+    """Return the metric `name`, with or without the prefix of its log entry (`final/val/fd_judge`).
 
-    A name that is not listed is its own label and has no better way.
+    A name outside the registry becomes its own label and has no direction.
     """
     *places, last = name.split("/")
     last = _FORMER.get(last, last)
@@ -139,17 +139,17 @@ def metric_info(name: str) -> MetricInfo:
 
 
 def direction(name: str) -> str | None:
-    """Which way the number logged as `name` is better: `maximize`, `minimize`, or None.
+    """Return the direction of the metric logged as `name`: `maximize`, `minimize` or None.
 
-    Losses of an adversarial game have no better way, and neither have ceilings: what real frames score says nothing
-    about a system.
+    Losses of an adversarial game have no direction. Ceilings have none either, since the score of real frames says
+    nothing about a system.
     """
     higher = None if name.startswith("loss/") else metric_info(name).higher_is_better
     return None if higher is None else "maximize" if higher else "minimize"
 
 
 def augmented(times: int) -> str:
-    """The name of the accuracy with `times` generated frames for every real one."""
+    """Return the name of the accuracy with `times` generated frames per real frame."""
     return f"{_ENLARGED}{times}"
 
 
@@ -159,22 +159,22 @@ def _times(name: str) -> int | None:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """The names in the order of the tables, those not listed behind them."""
+    """Sort names in the order of the tables, followed by names outside the registry."""
     found = set(names)
     known = [metric.name for metric in METRICS if metric.name in found]
     enlarged = sorted((name for name in found if _times(name) is not None), key=lambda name: _times(name) or 0)
     return [*known, *enlarged, *sorted(found - {*known, *enlarged})]
 
 
-#: Quality, whether the expression is the one asked for, likeness to the true frame.
+#: Objectives: quality, target affect, similarity to the real frame.
 OBJECTIVES = ("fd_judge", "judge_affect_accuracy", "ssim")
 
 
-#: Where no true frame is known.
+#: Objectives where no real frames of the target exist.
 UNPAIRED_OBJECTIVES = ("fid", "back_ssim", "units_error")
 
 
-#: Shown behind the objectives where runs have them.
+#: Columns after the objectives, where runs have them.
 FURTHER = (
     "final/val/psnr", "final/val/fid", "final/val/judge_identity_accuracy", "final/normal/prior_fd_judge",
     "final/fitted/prior_fd_judge",
@@ -182,10 +182,10 @@ FURTHER = (
 
 
 def find_measure(asked: str, there: Collection[str]) -> MetricInfo:
-    """The measure that `by=asked` means: its whole name, or the last part of it.
+    """Return the metric that `by=asked` means: its full name or the last part of it.
 
     Raises:
-        UserError: no run has it, or neither way is better.
+        UserError: no run has the metric, or the metric has no direction.
     """
     candidates = (asked, f"final/{asked}", f"final/val/{asked}", f"final/train/{asked}")
     name = next((candidate for candidate in candidates if candidate in there), None)
@@ -193,24 +193,24 @@ def find_measure(asked: str, there: Collection[str]) -> MetricInfo:
         known = sorted(there)
         near = difflib.get_close_matches(f"final/val/{asked}", known, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(f"by={asked}: no run has it.{hint} They have {', '.join(known)}.")
+        raise UserError(f"by={asked}: no run has this metric.{hint} The runs have {', '.join(known)}.")
     found = metric_info(name)
     if found.higher_is_better is None:
         ranked = ", ".join(sorted(other for other in there if metric_info(other).higher_is_better is not None))
-        raise UserError(f"by={asked}: neither way is better, so nothing can be ranked by it; expected one of {ranked}.")
+        raise UserError(f"by={asked}: this metric cannot rank runs: no direction is better; expected one of {ranked}.")
     return found
 
 
 def objectives(there: Collection[str], asked: str | None, declared: Mapping[str, bool]) -> list[MetricInfo]:
-    """What settings are judged by, the first for their order.
+    """Return the metrics that rank the runs; the first one sorts them.
 
     Args:
-        there: names that runs have.
-        asked: put first; None for the usual.
-        declared: what a search was after, True where more is better; empty for the usual.
+        there: names of the runs' metrics.
+        asked: name of the first metric, or None for the default.
+        declared: objectives of a search, True for maximisation; empty for the default.
 
     Raises:
-        UserError: `asked` cannot be used, or the runs have nothing to be ranked by.
+        UserError: `asked` cannot rank runs, or the runs have no metric to rank by.
     """
     if declared:
         chosen = [
@@ -225,12 +225,12 @@ def objectives(there: Collection[str], asked: str | None, declared: Mapping[str,
         first = next((known for known in chosen if known.name == first.name), first)
         chosen = [first, *(known for known in chosen if known.name != first.name)]
     if not chosen:
-        raise UserError(f"the runs have no number to rank them by; they have {', '.join(sorted(there)) or 'none'}.")
+        raise UserError(f"the runs have no metric to rank them by; they have {', '.join(sorted(there)) or 'none'}.")
     return chosen
 
 
 def _usual(there: Collection[str]) -> list[MetricInfo]:
-    """The usual objectives of the validation split, else of the training split."""
+    """Return the default objectives of the validation split, else of the training split."""
     for split in ("val", "train"):
         for names in (OBJECTIVES, UNPAIRED_OBJECTIVES):
             found = [f"final/{split}/{name}" for name in names if f"final/{split}/{name}" in there]
@@ -240,6 +240,6 @@ def _usual(there: Collection[str]) -> list[MetricInfo]:
 
 
 def further(there: Collection[str], chosen: Sequence[MetricInfo]) -> list[MetricInfo]:
-    """What stands behind the objectives in the tables."""
+    """Return the columns after the objectives in tables."""
     taken = {known.name for known in chosen}
     return [metric_info(name) for name in FURTHER if name in there and name not in taken]

@@ -12,19 +12,19 @@ import numpy as np
 Resamples: TypeAlias = np.ndarray
 
 
-#: What the interval covers.
+#: Confidence level of the intervals.
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its percentile interval.
+    """A mean and its confidence interval.
 
     Attributes:
-        mean: over the pairs that have a value.
+        mean: mean over the pairs with a value.
         low: lower end.
         high: upper end.
-        n: pairs with a value.
+        n: number of pairs with a value.
     """
 
     mean: float
@@ -34,24 +34,24 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """For a difference: whether its sign is settled."""
+        """Return whether the interval of a difference excludes zero."""
         return self.low > 0 or self.high < 0
 
 
 def draw_resamples(pairs: int, count: int, seed: int) -> Resamples:
-    """`count` resamples of `pairs` pairs; drawn once, so that all methods meet the same."""
+    """Draw `count` resamples of `pairs` pairs; all methods must share them."""
     return np.random.default_rng(seed).integers(0, pairs, (count, pairs))
 
 
 def bootstrap_mean(values: np.ndarray, resamples: Resamples) -> Interval:
-    """Mean of `values` (N,) with its interval; NaN entries have no value and are left out of every mean.
+    """Return the mean of `values` (N,) with its bootstrap interval; NaN entries are left out.
 
     Args:
-        values: one a pair.
-        resamples: of the same N pairs.
+        values: one value per pair.
+        resamples: resamples of the same N pairs.
 
     Raises:
-        ValueError: no value at all.
+        ValueError: all values are NaN.
     """
     known = ~np.isnan(values)
     if not known.any():
@@ -66,25 +66,25 @@ def bootstrap_mean(values: np.ndarray, resamples: Resamples) -> Interval:
 
 
 def paired_difference(first: np.ndarray, second: np.ndarray, resamples: Resamples) -> Interval:
-    """Mean of `first` - `second` over the pairs both have, each (N,); paired, so what is hard for both cancels."""
+    """Return the mean of `first` - `second`, (N,) each, over pairs with both values; shared difficulty cancels."""
     return bootstrap_mean(first - second, resamples)
 
 
 def student_interval(values: Sequence[float]) -> Interval:
-    """Mean of two or more values with Student's interval, which takes them for draws from a normal distribution.
+    """Return the mean of two or more values with Student's interval, which assumes a normal distribution.
 
     Raises:
-        ValueError: fewer than two values.
+        ValueError: there are fewer than two values.
     """
     if len(values) < 2:
-        raise ValueError("a deviation takes two values or more")
+        raise ValueError("a standard deviation needs at least two values")
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5
     reach = _quantile(len(values) - 1) * error
     return Interval(mean, mean - reach, mean + reach, len(values))
 
 
 def _quantile(freedom: float) -> float:
-    """Student's t that a two-sided interval of `CONFIDENCE` reaches to."""
+    """Return the quantile of Student's t for a two-sided interval of `CONFIDENCE`."""
     from scipy.stats import t
 
     return float(t.ppf(1 - (1 - CONFIDENCE) / 2, freedom))

@@ -1,7 +1,7 @@
-"""One suite of metrics, used in validation, at the end of training and by `evaluate`.
+"""The metric suite for validation, the end of training and `evaluate`.
 
-A suite is made of groups: each holds torchmetrics metrics that are fed with the same answers. A metric that computes a
-value a pair, (N,), gives intervals, breakdowns and paired differences; its figure is the mean.
+A suite consists of groups of torchmetrics metrics that all get the same generated batches. Metrics with one value per
+pair, (N,), provide intervals, breakdowns and paired differences; their result is the mean.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class Answer(NamedTuple):
-    """What is measured.
+    """A generated batch to be measured.
 
     Attributes:
         batch: the pairs.
-        generated: (B, 3, S, S) in [-1, 1], for the targets of `batch`.
-        outcome: what the system's discriminator says; None where no system made the faces.
-        system: that made them, or None.
-        seen: what networks have read in `generated` already, by name of the extractor; groups share it.
+        generated: generated images for the targets of `batch`, (B, 3, S, S) in [-1, 1].
+        outcome: output of the system's discriminator; None where no system generated the images.
+        system: the system that generated the images, or None.
+        seen: features of `generated` by extractor name, shared between the groups.
     """
 
     batch: PairBatch
@@ -39,10 +39,10 @@ class Answer(NamedTuple):
 
 
 class MetricGroup(nn.Module):
-    """Base of all groups.
+    """Base class of the metric groups.
 
     Attributes:
-        per_pair: metrics that compute (N,) values, NaN where a pair has none, by name.
+        per_pair: metrics with (N,) values by name; NaN where a pair has no value.
     """
 
     def __init__(self) -> None:
@@ -54,43 +54,43 @@ class MetricGroup(nn.Module):
         raise NotImplementedError
 
     def keep(self, name: str, values: Tensor) -> None:
-        """Add values (B,) to the metric `name`."""
+        """Append values (B,) to the metric `name`."""
         if name not in self.per_pair:
             self.per_pair[name] = CatMetric(nan_strategy="disable", sync_on_compute=False)
         cast(Metric, self.per_pair[name]).update(values.detach().cpu())
 
     def columns(self) -> dict[str, Tensor]:
-        """Values (N,) by metric, on the CPU."""
+        """Return the values (N,) of each metric, on the CPU."""
         metrics = {name: cast(Metric, metric) for name, metric in self.per_pair.items()}
         return {name: metric.compute().cpu().reshape(-1) for name, metric in metrics.items() if metric.update_called}
 
     def numbers(self) -> dict[str, float]:
-        """Metrics of the whole set that are no means over pairs."""
+        """Return the metrics of the whole set that are not means over pairs."""
         return {}
 
     def recipes(self) -> dict[str, str]:
-        """One line a metric: how it was computed."""
+        """Return one line per metric on its computation."""
         return {}
 
     def notes(self) -> dict[str, str]:
-        """What to print beside a figure, or in the place of one that is absent; known once `numbers` was asked for."""
+        """Return remarks on metrics, or the reasons for absent metrics; call `numbers` first."""
         return {}
 
     def confusion(self) -> Tensor | None:
-        """Counts (K, K) int64, row the asked affect, column the judge's verdict; None where nobody judges."""
+        """Return counts (K, K) int64, rows the targets, columns the judge's predictions; None without a judge."""
         return None
 
 
 class MetricSuite(nn.Module):
-    """Groups of metrics over the same pairs; update with batches, compute, reset.
+    """Groups of metrics over the same pairs, with `update`, `compute` and `reset`.
 
     A metric that cannot be computed is missing from `compute` and has its reason in `notes`. Every process measures all
-    pairs, as one would, so nothing is gathered.
+    pairs, so results are not gathered.
 
     Args:
-        groups: what is measured; a group that lets others share what it read comes before them.
-        where: of which pairs, for the recipes.
-        paired: whether the targets are true frames of what is asked for, so that a discriminator's verdict counts.
+        groups: the metric groups; a group that shares its features must come before the groups that use them.
+        where: description of the pairs, for the recipes.
+        paired: whether the targets are real frames of the target expression, so that the discriminator is measured.
     """
 
     def __init__(self, groups: Sequence[MetricGroup], where: str = "", paired: bool = True) -> None:
@@ -102,7 +102,7 @@ class MetricSuite(nn.Module):
                 metric.sync_on_compute = False
 
     def add(self, system: ExpressionSystem, batch: PairBatch) -> None:
-        """Let `system` answer a batch on its device and add what it made; draws no random number."""
+        """Let `system` generate a batch on its device and add the result; draws no random numbers."""
         output = system.validation_step(batch)
         self.update(batch, output.generated, output, system)
 
@@ -118,15 +118,15 @@ class MetricSuite(nn.Module):
             group.update(answer)
 
     def per_pair(self) -> dict[str, Tensor]:
-        """Values of every pair by metric, (N,) each, NaN where a pair has none, in the order the pairs came."""
+        """Return the values by metric, (N,) each, in the order of the pairs; NaN where a pair has no value."""
         return {name: column for group in self._groups for name, column in group.columns().items()}
 
     def numbers(self) -> dict[str, float]:
-        """Metrics of the whole set that are no means over pairs."""
+        """Return the metrics of the whole set that are not means over pairs."""
         return {name: value for group in self._groups for name, value in group.numbers().items()} if self.n else {}
 
     def compute(self) -> dict[str, float]:
-        """Every metric that has seen images, by name."""
+        """Return every metric with images by name."""
         means = {name: float(column.double().nanmean()) for name, column in self.per_pair().items()}
         return means | self.numbers()
 
@@ -136,16 +136,16 @@ class MetricSuite(nn.Module):
         return found[0] if found else None
 
     def recipes(self) -> dict[str, str]:
-        """One line a metric: on what and how it was computed, for the report."""
+        """Return one line per metric on its computation, for the report."""
         end = f"; n={self.n}" + (f", {self.where}" if self.where else "")
         return {name: line + end for group in self._groups for name, line in group.recipes().items()}
 
     def notes(self) -> dict[str, str]:
-        """What to print beside a figure, or instead of one that is missing; known once `compute` was asked for."""
+        """Return remarks on metrics, or the reasons for absent metrics; call `compute` first."""
         return {name: note for group in self._groups for name, note in group.notes().items()}
 
     def reset(self) -> None:
-        """Forget all batches."""
+        """Reset all metrics."""
         self.n = 0
         for metric in self.modules():
             if isinstance(metric, Metric):
@@ -157,16 +157,16 @@ class MetricSuite(nn.Module):
 
 
 class ValidationOutput(NamedTuple):
-    """One measured batch: what was made and what the discriminator says of the real source and of it.
+    """Output of a validation step: generated images, and the discriminator's outputs for sources and generated images.
 
     Attributes:
         generated: (B, 3, S, S) in [-1, 1].
-        real_realness: (B,) of the sources; a map of patches is averaged.
+        real_realness: (B,) for the sources; maps of patches are averaged.
         real_affect: (B, K) class logits of the sources, or None where the discriminator has no class head.
-        fake_realness: (B,) of the generated faces.
-        fake_affect: (B, K) class logits of the generated faces, or None.
-        calibrated: whether realness is a logit, so that its sign says real or generated. The score of a Wasserstein
-            critic is none: only differences mean something.
+        fake_realness: (B,) for the generated images.
+        fake_affect: (B, K) class logits of the generated images, or None.
+        calibrated: whether realness is a logit, whose sign separates real from generated. The score of a Wasserstein
+            critic is not a logit: only differences are meaningful.
     """
 
     generated: Tensor

@@ -1,4 +1,4 @@
-"""The papers' Table 1 and the table of image quality."""
+"""Table 1 of the FExGAN papers, and the table of image quality."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ABSENT = "-"
 
 
 def table1(train: Mapping[str, float] | None, val: Mapping[str, float] | None, *, classes: int = 7) -> TextTable:
-    """Table 1 of the papers: how often the discriminator is right about real and generated frames.
+    """Return Table 1 of the papers: the discriminator's accuracy on real and generated frames.
 
     Args:
-        train: what `MetricSuite.compute` gave for the training split, or None.
+        train: result of `MetricSuite.compute` for the training split, or None.
         val: the same for the validation split, or None where there is none.
-        classes: K.
+        classes: number of affects K.
     """
     header = ("", "Real binary", f"Real {classes}-way", "Fake binary", f"Fake {classes}-way")
     rows = [
@@ -39,15 +39,15 @@ def table1(train: Mapping[str, float] | None, val: Mapping[str, float] | None, *
         if values is not None
     ]
     papers = [(f"{name} (paper)", *(f"{value:.3f}" for value in row)) for name, row in PAPERS_TABLE1.items()]
-    notes = ["Rows in italics are the papers' own figures, on their data."]
+    notes = ["Rows in italics are the papers' results on their own data."]
     if any("d_fake_affect" in (values or {}) for values in (train, val)):
         flattery = (
-            "The discriminator learns to name generated frames as asked (equation 6), so its own "
-            f"{classes}-way accuracy on them flatters; the judge's verdict stands in the next table."
+            "The discriminator is trained to classify generated frames as their target (equation 6), so its own "
+            f"{classes}-way accuracy on them is too high; the next table has the judge's accuracy."
         )
         notes.insert(0, flattery)
     if val is None:
-        notes.insert(0, "No validation frames, so no validation row.")
+        notes.insert(0, "There are no validation frames, so the validation row is missing.")
     return TextTable("Discriminator accuracy (Table 1)", header, (*rows, *papers), len(papers), tuple(notes))
 
 
@@ -58,13 +58,13 @@ def quality_table(
     *,
     notes: Mapping[str, str] | None = None,
 ) -> TextTable:
-    """Distances to the true frames and the judge's verdict, generated frames above the real ones (the ceiling).
+    """Return image quality and the judge's results, generated frames above real frames (the ceiling).
 
     Args:
-        train: what `MetricSuite.compute` gave for the training split, or None.
+        train: result of `MetricSuite.compute` for the training split, or None.
         val: the same for the validation split, or None.
-        judge: whose verdict it is, or None.
-        notes: what `MetricSuite.notes` gave.
+        judge: the judge, or None.
+        notes: result of `MetricSuite.notes`.
     """
     names = ["ssim", "psnr", "fd_judge", "judge_affect_accuracy", "judge_identity_accuracy"]
     if any("fid" in (values or {}) for values in (train, val)):

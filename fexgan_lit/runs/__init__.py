@@ -1,1 +1,1 @@
-"""Runs: their configuration, their folder, their weights, and sweeps of them."""
+"""Training runs: configuration, run folder, weights and sweeps."""

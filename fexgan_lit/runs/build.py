@@ -1,4 +1,4 @@
-"""From settings to a system."""
+"""Build a system from the settings of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fexgan_lit.systems.base import ExpressionSystem
 
 
-#: How a data set comes by what it lacks.
+#: How to add missing annotations to a data set.
 _ADD = {
     "aus": "a CSV with the columns path and AU01..AU45 (the 17 of OpenFace, 0..5) for every frame",
     "landmarks": "a CSV with the columns path and x00,y00..x67,y67 (68 points, pixels) for every frame",
@@ -22,7 +22,7 @@ _ADD = {
 
 
 def build_system(settings: TrainSettings, affects: Sequence[str]) -> ExpressionSystem:
-    """The system that `settings` describe, with initial weights that depend on its seed alone."""
+    """Build the system of `settings`; the initial weights depend only on the seed."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -31,10 +31,10 @@ def build_system(settings: TrainSettings, affects: Sequence[str]) -> ExpressionS
 
 
 def check_reads(settings: TrainSettings, frames: FrameSet) -> None:
-    """Refuse to train a system on frames that lack what it reads.
+    """Check that the frames have all annotations that the system reads.
 
     Raises:
-        UserError: what the system reads, what the data set has, and how to add the rest; or action units off scale.
+        UserError: annotations are missing, or action units are out of range. The message says how to add them.
     """
     from fexgan_lit.data.datasets.labels import has_affects
     from fexgan_lit.expression import FIELD_NAMES
@@ -51,9 +51,9 @@ def check_reads(settings: TrainSettings, frames: FrameSet) -> None:
         raise UserError(
             f"{found} for every frame. Add {_listed(lacking)} with dataset.annotations=FILE.csv, "
             f"{'; '.join(_ADD[name] for name in lacking)}; "
-            f"or have them estimated: python -m fexgan_lit.prepare dataset={data} dataset.root=DIR "
-            f"dataset.detector=mediapipe. Where only some frames lack it, dataset.require=[{','.join(lacking)}] leaves "
-            "those out."
+            f"or estimate them with python -m fexgan_lit.prepare dataset={data} dataset.root=DIR "
+            f"dataset.detector=mediapipe. If only some frames lack them, leave those out with "
+            f"dataset.require=[{','.join(lacking)}]."
         )
     if "aus" in settings.system.reads and frames.aus is not None:
         check_units(float(frames.aus.min()), float(frames.aus.max()), f"dataset={data}")

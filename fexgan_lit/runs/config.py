@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,7 +15,7 @@ from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hardware import PRECISIONS
 from fexgan_lit.utils.hydra import MOVED
-from fexgan_lit.utils.options import argument_problems, number_problems, typed
+from fexgan_lit.utils.options import ANY_SEED, Options, argument_problems, option, typed
 from fexgan_lit.utils.trust import ALIASES, load_target, targets_in
 
 if TYPE_CHECKING:
@@ -29,58 +29,40 @@ DIRECTIONS = ("minimize", "maximize")
 
 
 @dataclass
-class PruningSettings:
+class PruningSettings(Options):
     """When a run is hopeless enough to stop it."""
 
-    warmup: int = 0
-    min_runs: int = 4
-    quantile: float = 0.5
+    section = "sweep.pruning"
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        found = [
-            f"sweep.pruning.{name}={getattr(self, name)}: expected {least} or more"
-            for name, least in (("warmup", 0), ("min_runs", 1))
-            if getattr(self, name) < least
-        ]
-        if not 0 < self.quantile < 1:
-            found.append(f"sweep.pruning.quantile={self.quantile}: expected a share between 0 and 1, such as 0.5")
-        return found
+    warmup: int = option(0, at_least=0)
+    min_runs: int = option(4, at_least=1)
+    quantile: float = option(0.5, "a share between 0 and 1, such as 0.5", above=0, below=1)
 
 
 @dataclass
-class SweepSettings:
+class SweepSettings(Options):
     """A grid reads `objectives` and `pruning`, a search all of it."""
 
-    MOST: ClassVar = {"trials": 1_000_000, "jobs": 4096}
+    section = "sweep"
 
     objectives: list[str] = field(default_factory=list)
     pruning: PruningSettings | None = None
-    trials: int = 50
-    jobs: int = 1
-    sampler: str = "tpe"
-    startup: int = 10
+    trials: int = option(50, at_least=1, at_most=1_000_000)
+    jobs: int = option(1, at_least=1, at_most=4096)
+    sampler: str = option("tpe", choices=SAMPLERS)
+    startup: int = option(10, at_least=1)
     seed: int = 0
     space: Any = None
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
         found = [
-            f"sweep.{name}={getattr(self, name)}: expected 1 or more"
-            for name in ("trials", "jobs", "startup")
-            if getattr(self, name) < 1
-        ]
-        if self.sampler not in SAMPLERS:
-            found.append(f"sweep.sampler={self.sampler}: expected one of {', '.join(SAMPLERS)}")
-        found += [
             f"sweep.objectives: {text}: expected minimize:METRIC or maximize:METRIC"
             for text in self.objectives
             if text.partition(":")[0] not in DIRECTIONS or not text.partition(":")[2].strip()
         ]
-        if self.pruning is not None:
-            found += self.pruning.problems()
-            if not self.objectives:
-                found.append("sweep.pruning: a run is compared by sweep.objectives, and there is none")
+        if self.pruning is not None and not self.objectives:
+            found.append("sweep.pruning: a run is compared by sweep.objectives, and there is none")
         return found
 
     @property
@@ -98,77 +80,55 @@ _TWICE = {
 
 
 @dataclass
-class TrainerSettings:
+class TrainerSettings(Options):
     """How long, where and how often; `conf/trainer/default.yaml` explains each field.
 
     Attributes:
         lightning: further arguments of Lightning's `Trainer`, as given (`+trainer.limit_train_batches=3`).
     """
 
-    MOST: ClassVar = {"threads": 1024, "devices": 4096, "num_nodes": 65536, "profile_iterations": 100_000}
+    section = "trainer"
 
-    max_steps: int = 100_000
-    max_minutes: float | None = None
-    accelerator: str = "auto"
-    devices: int = 1
-    num_nodes: int = 1
-    strategy: str = "auto"
+    max_steps: int = option(100_000, at_least=1)
+    max_minutes: float | None = option(None, "null or a positive number", above=0)
+    accelerator: str = option("auto", choices=("auto", "cpu", "gpu", "mps"))
+    devices: int = option(1, at_least=1, at_most=4096)
+    num_nodes: int = option(1, at_least=1, at_most=65536)
+    strategy: str = option(
+        "auto", "one of auto, ddp (both average the gradients of one optimizer before it steps; Lightning's other "
+        "strategies wait for the gradients of both networks in every backward pass)", choices=("auto", "ddp"),
+    )  # fmt: skip
     sync_batchnorm: bool = False
     go_on: bool = False
-    precision: str = "auto"
-    kernels: str = "auto"
+    precision: str = option(
+        "auto", "one of auto, float32, bf16 (not float16, which needs scaled losses that two optimizers do not share)",
+        choices=("auto", "float32", "bf16", *PRECISIONS),
+    )  # fmt: skip
+    kernels: str = option("auto", choices=("auto", "false"))
     channels_last: bool = True
     compile: bool = False
     cuda_graphs: bool = False
-    data_on_device: str = "auto"
-    micro_batch: int | None = None
+    data_on_device: str = option("auto", choices=("auto", "true", "false"))
+    micro_batch: int | None = option(None, "null or a positive number", at_least=1)
     auto_batch: bool = False
-    memory_limit_gb: float | None = None
+    memory_limit_gb: float | None = option(None, "null or a positive number", above=0)
     profile: bool = False
-    profile_iterations: int = 20
-    threads: int | None = None
+    profile_iterations: int = option(20, at_least=1, at_most=100_000)
+    threads: int | None = option(None, at_least=1, at_most=1024)
     deterministic: bool = False
-    log_every: int = 50
-    val_every: int = 1000
-    figures_every: int = 1000
-    checkpoint_every: int = 500
+    log_every: int = option(50, at_least=1)
+    val_every: int = option(1000, "0 (only at the end) or more", at_least=0)
+    figures_every: int = option(1000, "0 (only at the end) or more", at_least=0)
+    checkpoint_every: int = option(500, at_least=1)
     lightning: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # true and false arrive as words, but capitalised
         self.data_on_device, self.kernels = str(self.data_on_device).lower(), str(self.kernels).lower()
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        choices = {"accelerator": ("auto", "cpu", "gpu", "mps"), "precision": ("auto", "float32", "bf16", *PRECISIONS),
-                   "strategy": ("auto", "ddp"), "data_on_device": ("auto", "true", "false"),
-                   "kernels": ("auto", "false")}  # fmt: skip
-        expected = {name: f"one of {', '.join(allowed)}" for name, allowed in choices.items()}
-        expected["strategy"] += (
-            " (both average the gradients of one optimizer before it steps; Lightning's other strategies wait for the "
-            "gradients of both networks in every backward pass)"
-        )
-        counts = (
-            "max_steps", "log_every", "checkpoint_every", "profile_iterations", "devices", "num_nodes",
-        )  # fmt: skip
-        positive = ("max_minutes", "threads", "micro_batch", "memory_limit_gb")
-        expected |= dict.fromkeys(counts, "1 or more")
-        expected |= dict.fromkeys(("val_every", "figures_every"), "0 (only at the end) or more")
-        expected |= dict.fromkeys(positive, "null or a positive number")
-        if self.precision in ("fp16", "float16", "16", "half", "16-mixed", "16-true"):
-            expected["precision"] += (
-                " (float16 needs scaled losses, which two optimizers do not share; bf16 needs none)"
-            )
-
-        def usable(name: str, value: Any) -> bool:
-            if name in choices:
-                return value in choices[name]
-            if name in positive:
-                return value is None or value > 0
-            return value >= (1 if name in counts else 0)
-
-        values = {name: getattr(self, name) for name in expected}
-        found = [f"trainer.{n}={v}: expected {expected[n]}" for n, v in values.items() if not usable(n, v)]
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
+        found = []
         for theirs, ours in _TWICE.items():
             if theirs in self.lightning and getattr(self, ours) != getattr(TrainerSettings(), ours):
                 found.append(f"trainer.{theirs} and trainer.{ours} are two names for one thing; expected one of them")
@@ -185,25 +145,24 @@ class TrainerSettings:
 
 
 @dataclass
-class MetricsSettings:
+class MetricsSettings(Options):
     """What is measured; `conf/metrics/default.yaml` explains each field."""
 
-    MOST: ClassVar = {"samples": 1_000_000}
+    section = "metrics"
 
     judge: bool = True
-    samples: int = 210
+    samples: int = option(210, at_least=2, at_most=1_000_000)
     inception_weights: str | None = None
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        found = [] if self.samples >= 2 else [f"metrics.samples={self.samples}: expected 2 or more"]
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
         if self.inception_weights and not Path(self.inception_weights).is_file():
-            found.append(f"metrics.inception_weights={self.inception_weights}: there is no such file")
-        return found
+            return [f"metrics.inception_weights={self.inception_weights}: there is no such file"]
+        return []
 
 
 @dataclass
-class LoggerSettings:
+class LoggerSettings(Options):
     """Where numbers and pictures go besides the run folder.
 
     Attributes:
@@ -211,15 +170,17 @@ class LoggerSettings:
         own: configurations of Lightning loggers of the user's own, by a name of theirs.
     """
 
+    section = "logger"
+
     name: str = "csv"
     use: dict[str, bool] = field(default_factory=dict)
-    mode: str = "offline"
+    mode: str = option("offline", choices=("offline", "online"))
     project: str = "fexgan_lit"
     entity: str | None = None
     group: str | None = None
     tags: list[str] | None = None
     weights: bool = True
-    patience: float = 60.0
+    patience: float = option(60.0, "seconds above 0", above=0)
     own: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -227,13 +188,10 @@ class LoggerSettings:
         """The loggers that are used."""
         return [name for name, used in self.use.items() if used] or [self.name]
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
         known = ("csv", "tensorboard", "wandb")
-        found = [f"logger={name}: expected some of {', '.join(known)}" for name in self.names if name not in known]
-        if self.mode not in ("offline", "online"):
-            found.append(f"logger.mode={self.mode}: expected one of offline, online")
-        return found if self.patience > 0 else [*found, f"logger.patience={self.patience}: expected seconds above 0"]
+        return [f"logger={name}: expected some of {', '.join(known)}" for name in self.names if name not in known]
 
 
 @dataclass
@@ -297,7 +255,7 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
         problems.extend(_mismatches(system, parts))
     if type(tree["seed"]) is not int:
         problems.append(f"seed={tree['seed']}: expected a whole number")
-    problems += number_problems("seed", tree["seed"])
+    problems += ANY_SEED.problem("seed", tree["seed"])
     callbacks = build_callbacks(tree.get("callbacks") or {}, problems)
     if problems:
         raise UserError("the configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))

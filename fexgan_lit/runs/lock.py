@@ -1,4 +1,4 @@
-"""One process to a run folder: the one that trains holds a lock in it."""
+"""The lock of a run folder: only one process at a time trains in it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ LOCK = ".lock"
 
 
 class InWorkError(UserError):
-    """Another process trains in this folder."""
+    """Raised if another process trains in the folder."""
 
 
 @contextlib.contextmanager
 def held(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
-    """Keep the folder for this process; the same process may ask again. The system lets go of it when a process dies.
+    """Lock the folder for this process; the lock is reentrant, and the OS releases it when the process dies.
 
     Raises:
-        InWorkError: another process has it, and still has after `patience_s` seconds.
+        InWorkError: another process still holds the lock after `patience_s` seconds.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, is_singleton=True)
     try:
         lock.acquire(timeout=patience_s)
     except Timeout as error:
-        raise InWorkError(f"{folder} is in work: another process trains in it. Wait for it, or end it.") from error
+        raise InWorkError(f"another process trains in {folder}. Wait for it to end, or stop it.") from error
     try:
         os.utime(folder / LOCK)
         yield
@@ -39,7 +39,7 @@ def held(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
 
 
 def in_work(folder: Path) -> bool:
-    """Whether another process trains in the folder."""
+    """Return whether another process trains in the folder."""
     if not (folder / LOCK).exists():
         return False
     try:
@@ -50,7 +50,7 @@ def in_work(folder: Path) -> bool:
 
 
 def last_taken(folder: Path) -> int | None:
-    """When the folder was last taken by a process, as the file system counts time; None if never."""
+    """Return when a process last locked the folder, in nanoseconds of file system time; None if never."""
     try:
         return (folder / LOCK).stat().st_mtime_ns
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""`result.json`: what a training run says of itself when it ended, written as the last thing it does."""
+"""`result.json`: the result of a training run, the last file that it writes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from fexgan_lit.utils.files import write_atomic
 from fexgan_lit.utils.hardware import cpu_name
 
 RESULT = "result.json"
-#: Beside the result of a failed run: the whole traceback.
+#: File with the traceback of a failed run.
 ERROR = "error.txt"
 STATUSES = ("finished", "failed", "pruned")
 
 
 class Clock:
-    """Seconds spent on a run, those before an interruption included.
+    """Measures the time spent on a run, across interruptions.
 
     Attributes:
-        before: seconds of the parts before this one; the checkpoint keeps them.
-        began: when this part began.
+        before: seconds spent before the last interruption, restored from the checkpoint.
+        began: when the run was started or resumed.
     """
 
     def __init__(self) -> None:
@@ -39,26 +39,26 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """So far."""
+        """Total seconds so far."""
         return self.before + time.perf_counter() - self._start
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended.
+    """The result of a run.
 
     Attributes:
-        status: finished, failed (an error ended it) or pruned (stopped early, since other runs did better).
-        iteration: how far it came.
-        seconds: spent on training and on what follows it, the parts before an interruption included.
-        metrics: the final numbers by their names in metrics.csv; those a run does not have are left out.
-        error: what ended a failed or pruned run, in one line.
-        version: of fexgan_lit.
-        torch: its version.
-        machine: GPU if there is one, system, threads and processor.
-        memory_gb: the most that torch held of the GPU if it used one, else that the process held, in 10^9 bytes.
-        started: when the last part of the run began, ISO 8601 with the offset from UTC.
-        ended: when this was written.
+        status: finished, failed (an error ended it) or pruned (stopped early because other runs were better).
+        iteration: the last iteration.
+        seconds: time spent on training and final evaluation, across interruptions.
+        metrics: final metrics by their names in metrics.csv.
+        error: reason why a run failed or was pruned, in one line.
+        version: version of fexgan_lit.
+        torch: version of torch.
+        machine: GPU if there is one, operating system, threads and processor.
+        memory_gb: peak memory in 10^9 bytes: reserved by torch on the GPU if it used one, or else of the process.
+        started: when the run was started or last resumed, ISO 8601 with the offset from UTC.
+        ended: when the result was written, in the same format.
     """
 
     status: str
@@ -78,7 +78,7 @@ def make_result(
     status: str, *, iteration: int, seconds: float, started: datetime,
     metrics: Mapping[str, float] | None = None, error: str | None = None,
 ) -> RunResult:  # fmt: skip
-    """The result of a run that ends now, on this machine; numbers that are not finite are left out."""
+    """Make the result of a run that ends now on this machine; metrics that are not finite are left out."""
     import torch
 
     from fexgan_lit.utils.hardware import peak_bytes
@@ -96,20 +96,20 @@ def make_result(
 
 
 def now() -> datetime:
-    """The time here, with its offset from UTC."""
+    """Return the local time with its offset from UTC."""
     return datetime.now(tz=timezone.utc).astimezone()
 
 
 def write_result(folder: Path, result: RunResult) -> None:
-    """Write `result.json` into a run folder, whole or not at all."""
+    """Write `result.json` to a run folder atomically."""
     write_atomic(folder / RESULT, json.dumps(asdict(result), indent=2) + "\n")
 
 
 def read_result(folder: Path) -> RunResult | None:
-    """How the run in `folder` ended; None where it has not.
+    """Read the result of the run in `folder`; None if the run has not ended.
 
     Raises:
-        UserError: the file is there but is no result.
+        UserError: the file cannot be read or is not a result.
     """
     path = folder / RESULT
     try:
@@ -117,22 +117,22 @@ def read_result(folder: Path) -> RunResult | None:
     except FileNotFoundError:
         return None
     except (ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be read: {error}. Delete it, and the run goes on or starts again.") from error
+        raise UserError(f"{path} cannot be read: {error}. Delete it to resume or restart the run.") from error
     known = {f.name for f in fields(RunResult)}
     if not isinstance(content, dict) or content.get("status") not in STATUSES or not isinstance(
         content.get("metrics", {}), dict
     ):  # fmt: skip
         raise UserError(
-            f"{path} is no result of a run: expected a mapping with status one of {', '.join(STATUSES)} and metrics. "
-            "Delete it, and the run goes on or starts again."
+            f"{path} is not the result of a run: expected a mapping with metrics and a status of "
+            f"{', '.join(STATUSES)}. Delete it to resume or restart the run."
         )
     return RunResult(**{name: value for name, value in content.items() if name in known})
 
 
 def record_failure(folder: Path, error: Exception | str, iteration: int = 0, clock: Clock | None = None) -> RunResult:
-    """Leave the error in a run's folder: one line in `result.json`, the traceback in `error.txt`.
+    """Write an error to the run folder: one line to `result.json`, the traceback to `error.txt`.
 
-    A full disk may refuse both; the result that comes back is then all there is.
+    If writing fails, such as on a full disk, the error is printed and only the returned result has it.
     """
     clock = clock or Clock()
     line = error if isinstance(error, str) else one_line(error)
@@ -141,12 +141,12 @@ def record_failure(folder: Path, error: Exception | str, iteration: int = 0, clo
         write_atomic(folder / ERROR, line if isinstance(error, str) else "".join(traceback.format_exception(error)))
         write_result(folder, result)
     except OSError as full:
-        print(f"{folder}: the error could not be kept ({full.strerror}): {line}", file=sys.stderr)  # noqa: T201
+        print(f"{folder}: cannot write the error of the run ({full.strerror}): {line}", file=sys.stderr)  # noqa: T201
     return result
 
 
 def record_pruned(folder: Path, reason: str, numbers: Mapping[str, float], iteration: int, clock: Clock) -> None:
-    """Leave the last measurement of a run that its sweep stopped early, and why."""
+    """Write the result of a run that its sweep stopped early: the last metrics and the reason."""
     result = make_result(
         "pruned", iteration=iteration, seconds=clock.seconds, started=clock.began, metrics=numbers, error=reason
     )
@@ -154,5 +154,5 @@ def record_pruned(folder: Path, reason: str, numbers: Mapping[str, float], itera
 
 
 def one_line(error: BaseException) -> str:
-    """Kind and message of an error without line breaks."""
+    """Return type and message of an error without line breaks."""
     return " ".join(f"{type(error).__name__}: {error}".split())

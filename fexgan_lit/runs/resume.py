@@ -1,4 +1,4 @@
-"""Going on with a run: one that `run=` names, or the one that the same command began (`trainer.go_on=true`)."""
+"""Resume a run: the one that `run=` names, or the one that the same command started (`trainer.go_on=true`)."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from fexgan_lit.runs.lock import InWorkError, in_work
 from fexgan_lit.runs.sweeps.job import clear
 from fexgan_lit.utils.errors import UserError
 
-#: What may change when a run goes on: how long and how it is watched, never what is trained.
+#: Options that may change when a run is resumed: its length, logging and paths, but not what it learns.
 RESUMABLE = (
     "trainer.", "metrics.", "logger", "run=", "trust=", "hydra",
     "dataset.root=", "dataset.cache_dir=", "dataset.workers=",
 )  # fmt: skip
-#: What says what is trained; the rest may differ from one start to the next.
+#: Sections that determine what a run learns; the others may differ from one start to the next.
 _TRAINED = ("seed", "dataset", "model", "loss", "optimizer", "callbacks")
-#: Parts of `dataset` that say where and how fast, not what.
+#: Options of `dataset` that do not change what a run learns.
 _PLACES = ("root", "cache_dir", "workers")
-#: What a run that goes on takes from the command.
+#: Sections that a resumed run takes from the command.
 _TAKEN = ("trainer", "metrics", "logger")
 
 
 def named_run(cfg: DictConfig) -> tuple[DictConfig, tuple[RunFolder, Path]]:
-    """The configuration of the run that `run=` names, changed by what the user may change, its folder and checkpoint.
+    """Return the configuration of the run that `run=` names, with allowed overrides applied, its folder and checkpoint.
 
     Raises:
-        UserError: there is no such run, or an option would change what is trained.
+        UserError: there is no such run, or an override would change what the run learns.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -39,9 +39,9 @@ def named_run(cfg: DictConfig) -> tuple[DictConfig, tuple[RunFolder, Path]]:
     foreign = [o for o in overrides if not o.lstrip("+").startswith(RESUMABLE)]
     if foreign:
         raise UserError(
-            f"run={cfg.run} goes on with the configuration it was started with; {', '.join(foreign)} would change "
-            "what is trained. Only trainer.*, metrics.*, logger and the place of the data may change; start a new run "
-            "for the rest."
+            f"run={cfg.run} is resumed with its own configuration; {', '.join(foreign)} would change what it learns. "
+            "Only trainer.*, metrics.*, logger and the folders of the data may change; start a new run to change the "
+            "rest."
         )
     kept = run.read_config()
     for override in overrides:
@@ -53,14 +53,14 @@ def named_run(cfg: DictConfig) -> tuple[DictConfig, tuple[RunFolder, Path]]:
 
 
 def find_resumable_run(cfg: DictConfig, folder: Path | None = None) -> tuple[DictConfig, tuple[RunFolder, Path] | None]:
-    """The configuration to train with, and the run and checkpoint to go on from; None where there is none yet.
+    """Return the configuration to train with, and the run and checkpoint to resume; None if there is no checkpoint.
 
     Args:
-        cfg: of the command.
-        folder: of the run; None takes Hydra's.
+        cfg: configuration of the command.
+        folder: folder of the run; None takes Hydra's output folder.
 
     Raises:
-        UserError: `folder` holds a run of another configuration, or one that is in work.
+        UserError: `folder` holds a run with another configuration, or another process trains in it.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -69,16 +69,16 @@ def find_resumable_run(cfg: DictConfig, folder: Path | None = None) -> tuple[Dic
     if not run.config.is_file():
         return cfg, None
     if in_work(folder):
-        raise InWorkError(f"{folder} is in work: another process trains in it. Wait for it, or end it.")
+        raise InWorkError(f"another process trains in {folder}. Wait for it to end, or stop it.")
     kept = run.read_config()
     given: Any = OmegaConf.to_container(cfg, resolve=True)
     if differing := differences(given, OmegaConf.to_container(kept, resolve=True)):
         raise UserError(
-            f"trainer.go_on=true: {folder} holds a run with other values of {', '.join(differing)}; expected the same "
-            "command as then, or another hydra.run.dir"
+            f"trainer.go_on=true: {folder} holds a run with other values of {', '.join(differing)}; expected the "
+            "command that started it, or another hydra.run.dir"
         )
     if not run.last.is_file():
-        clear(run)  # it was ended before its first checkpoint
+        clear(run)  # the run ended before its first checkpoint
         return cfg, None
     for key in _TAKEN:
         OmegaConf.update(kept, key, given[key], merge=False)
@@ -86,7 +86,7 @@ def find_resumable_run(cfg: DictConfig, folder: Path | None = None) -> tuple[Dic
 
 
 def differences(given: Mapping[str, Any], kept: Any) -> list[str]:
-    """Names of what is trained in which `given` says another value than a run kept; null is filled in by the run."""
+    """Return the options that determine learning and differ between `given` and `kept`; null in `given` is ignored."""
     found = []
     for section in _TRAINED:
         ours, theirs = given.get(section), kept.get(section)

@@ -1,4 +1,4 @@
-"""What both studios share: the script of takes and frames, the table of exact ground truth, counterfactual frames."""
+"""The base class of both studios: the order of frames, the table of exact ground truth, counterfactual frames."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-SIZES = (32, 64, 128, 256, 512)
+IMAGE_SIZES = (32, 64, 128, 256, 512)
 
-#: Rows whose truth one process computes at a time.
+#: Rows of ground truth that one process computes at a time.
 _CHUNK = 4096
 
-#: Keeps the random numbers of counterfactual strengths apart from those of the takes.
+#: Separates the random numbers of counterfactual strengths from those of the takes.
 _STRENGTH = 7
 
 
 @dataclass(frozen=True)
 class Script:
-    """Which frame every row shows; all arrays are (N,).
+    """The content of every row; all arrays are (N,).
 
     Attributes:
-        person: position in the cast.
-        affect: position in AFFECTS.
-        take: number of the take.
-        frame: number of the frame in its take, 60 a second.
-        strength: of the expression, where it is not that of the take at this moment; NaN elsewhere.
+        person: index of the character in the cast.
+        affect: index in AFFECTS.
+        take: index of the take.
+        frame: index of the frame in its take, at 60 frames per second.
+        strength: strength of the expression where it is not that of the take at this moment, otherwise NaN.
     """
 
     person: NDArray[np.int64]
@@ -50,27 +50,27 @@ class Script:
 
 @dataclass(frozen=True)
 class Studio(ABC):
-    """Characters x seven affects x takes x frames, drawn on the spot.
+    """A data set of characters x seven affects x takes x frames, rendered on demand.
 
-    Rows are ordered by character, affect, take and frame; counterfactual rows follow. The same arguments give the
-    same bytes in any process and any order of access.
+    Rows are ordered by character, affect, take and frame; counterfactual rows follow. The same arguments give the same
+    bytes in any process and any order of access.
 
     Attributes:
         identities: number of characters.
-        takes: takes per character and affect; take k of a character has one pose, gaze and light for all affects.
-        frames: frames kept of a take, spread evenly over it; None keeps all, a single one shows the apex.
+        takes: takes per character and affect; take k of a character has the same pose, gaze and light for all affects.
+        frames: number of frames of a take, evenly spaced; None keeps all frames, 1 keeps the apex.
         size: width and height in pixels, a power of two from 32 to 512.
-        seed: of the takes and of drawn characters.
+        seed: seed of the takes and of the random characters.
         head_motion: bound of yaw, pitch and roll in degrees.
-        take_seconds: length of a take; it has 60 frames a second.
-        exact: adds, for every moment at which the acting is weaker than this (0..1), a frame of each affect at a
-            strength from `exact` to 1, so that every frame has a true target of every affect; None adds none.
+        take_seconds: length of a take at 60 frames per second.
+        exact: if set, every moment with a weaker strength (0..1) gets an additional frame of each affect with a
+            strength from `exact` to 1, so that every frame has a real target of every affect.
 
     Raises:
         UserError: an argument is out of range.
     """
 
-    #: Name and version of the drawing; raise the version whenever pixels change, so that packs are made anew.
+    #: name and version of the renderer; increase the version whenever pixels change, so that packs are rebuilt
     kind: ClassVar[str]
     version: ClassVar[int]
 
@@ -93,15 +93,15 @@ class Studio(ABC):
 
     @abstractmethod
     def paint(self, person: int, act: FaceState, size: int) -> NDArray[np.uint8]:
-        """(size, size, 3) RGB of one character, by its position in the cast."""
+        """Render a character by its index in the cast: (size, size, 3) RGB."""
 
     @abstractmethod
     def landmarks(self, person: int, act: FaceState, size: int) -> NDArray[np.float64]:
-        """(68, 2) Multi-PIE points in pixels of a picture of `size`: 0 at its left or top edge, `size` opposite."""
+        """Return (68, 2) Multi-PIE points in pixels of an image of `size`, 0 at the left or top edge."""
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """All that decides the pixels, JSON-able: the arguments and the version of the drawing."""
+        """Everything that determines the pixels, JSON-serialisable: the arguments and the renderer's version."""
         return {"studio": self.kind, "version": self.version, **asdict(self)}
 
     def __len__(self) -> int:
@@ -109,7 +109,7 @@ class Studio(ABC):
 
     @cached_property
     def script(self) -> Script:
-        """The rows: the takes as filmed, then the counterfactual frames that `exact` asks for."""
+        """The rows: the frames of the takes, then the counterfactual frames for `exact`."""
         counts = (self.identities, len(AFFECTS), self.takes, len(self._kept))
         person, affect, take, frame = (axis.ravel() for axis in np.indices(counts))
         filmed = Script(person, affect, take, self._kept[frame], np.full(person.size, np.nan))
@@ -121,22 +121,22 @@ class Studio(ABC):
 
     @cached_property
     def _kept(self) -> NDArray[np.int64]:
-        """Numbers of the frames kept of every take."""
+        """Indices of the frames kept of every take."""
         last = round(self.take_seconds * FPS) - 1
         if self.frames == 1:
             return np.array([last // 2])
         return np.rint(np.linspace(0, last, self.frames or last + 1)).astype(np.int64)
 
     def _moment(self, frame: int) -> float:
-        """Share of the take at which `frame` lies."""
+        """Return the position of `frame` in its take, 0..1."""
         return frame / (round(self.take_seconds * FPS) - 1)
 
     def take(self, person: int, number: int) -> Take:
-        """Take `number` of a character."""
+        """Return take `number` of a character."""
         return _take((self.seed, person, number), self.take_seconds, self.head_motion)
 
     def performance(self, row: int) -> FaceState:
-        """What a row of the table shows."""
+        """Return the state of the face in a row of the table."""
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of a studio of {len(self)} frames")
         script = self.script
@@ -148,16 +148,16 @@ class Studio(ABC):
         )
 
     def render(self, row: int) -> NDArray[np.uint8]:
-        """(size, size, 3) uint8 RGB of one row of the table."""
+        """Render a row of the table: (size, size, 3) uint8 RGB."""
         return self.paint(int(self.script.person[row]), self.performance(row), self.size)
 
     def render_as(self, row: int, aus: ArrayLike, strength: float = 1.0) -> NDArray[np.uint8]:
-        """The character, pose, gaze, light and blink of `row` with another expression.
+        """Render the character, pose, gaze, light and blink of `row` with another expression.
 
         Args:
-            row: of the table.
+            row: index of the row in the table.
             aus: (17,) action units in [0, 1] at the apex of the expression, for example `prototype("joy")`.
-            strength: of it, 0..1.
+            strength: strength of the expression, 0..1.
 
         Returns:
             (size, size, 3) uint8 RGB.
@@ -177,30 +177,31 @@ class Studio(ABC):
         pose: tuple[float, float, float] = (0.0, 0.0, 0.0),
         size: int | None = None,
     ) -> NDArray[np.uint8]:
-        """Draw any expression on any character.
+        """Render any expression of any character.
 
         Args:
-            identity: position in the cast or name.
-            aus: (17,) action units, or (2, 17) for the left and the right half of the picture; clipped to [0, 1].
-            gaze: right and down positive, 1 is the corner of the eye.
+            identity: index in the cast, or name.
+            aus: (17,) action units, or (2, 17) for the left and the right half of the image; clipped to [0, 1].
+            gaze: horizontal and vertical gaze, right and down positive; 1 is the corner of the eye.
             pose: yaw, pitch, roll in degrees; right, down, clockwise positive.
-            size: pixels; the studio's own by default.
+            size: size in pixels; by default that of the studio.
         """
         count = len(ACTION_UNITS)
         sides = np.clip(np.broadcast_to(_units(aus, ((count,), (2, count))), (2, count)), 0.0, 1.0)
         size = self.size if size is None else size
-        if size not in SIZES:
-            raise UserError(f"size: found {size!r}, expected one of {', '.join(map(str, SIZES))} pixels.")
+        if size not in IMAGE_SIZES:
+            raise UserError(f"size: found {size!r}, expected one of {', '.join(map(str, IMAGE_SIZES))} pixels.")
         return self.paint(self._person(identity), FaceState(sides, gaze, pose), size)
 
     def table(self, workers: int = 1) -> pd.DataFrame:
-        """One row a frame: labels, take, frame, time, intensity, 17 AUs, pose in degrees, 68 landmarks and boxes.
+        """Return one row per frame: labels, take, frame, time, intensity, 17 AUs, pose in degrees, landmarks, boxes.
 
-        Landmarks and boxes (of eyes with brows, and of the mouth) are in pixels of the picture, 0 at its left or top
-        edge and `size` at the opposite one. With `exact`, the column `counterfactual` marks the added frames.
+        The 68 landmarks and the boxes (of eyes with brows, and of the mouth) are in pixels of the image, 0 at the left
+        or top edge and `size` at the opposite edge. With `exact`, the column `counterfactual` marks the additional
+        frames.
 
         Args:
-            workers: processes that compute it, where there are frames enough to be worth it.
+            workers: number of processes for large tables.
         """
         import pandas as pd
 
@@ -215,7 +216,7 @@ class Studio(ABC):
         return pd.concat(pool(delayed(self._truth)(chunk) for chunk in chunks), ignore_index=True)
 
     def _truth(self, rows: range) -> pd.DataFrame:
-        """AUs, pose, landmarks and boxes of some rows."""
+        """Return AUs, pose, landmarks and boxes of some rows."""
         import pandas as pd
 
         acts = [self.performance(row) for row in rows]
@@ -248,7 +249,7 @@ class Studio(ABC):
         return labels | ({"counterfactual": added} if self.exact is not None else {})
 
     def _intensity(self) -> NDArray[np.float64]:
-        """(N,) strength of the expression in [0, 1]; 0 in neutral frames."""
+        """Return the strength of the expression (N,) in [0, 1]; 0 in neutral frames."""
         script = self.script
         rows = zip(script.person.tolist(), script.take.tolist(), script.frame.tolist(), strict=True)
         filmed = np.array([self.take(who, take).strength(self._moment(frame)) for who, take, frame in rows])
@@ -266,7 +267,7 @@ class Studio(ABC):
 
 
 def _counterfactual(studio: Studio, exact: float) -> Script:
-    """One frame of each affect but neutral for every moment at which the take is weaker than `exact`."""
+    """Return one frame of each affect but neutral for every moment at which the take is weaker than `exact`."""
     weak = [
         (person, take, int(frame))
         for person in range(studio.identities)
@@ -295,15 +296,15 @@ def _units(aus: ArrayLike, shapes: tuple[tuple[int, ...], ...]) -> NDArray[np.fl
 
 
 def _check(studio: Studio) -> None:
-    """Collect every wrong argument in one message."""
+    """Raise a UserError that lists every invalid argument."""
     wrong = []
     for name, least in (("identities", 1), ("takes", 1), ("frames", 1), ("seed", 0)):
         value = getattr(studio, name)
         allowed = isinstance(value, int) and not isinstance(value, bool) and value >= least
         if not allowed and not (name == "frames" and value is None):
             wrong.append(f"{name}: found {value!r}, expected a whole number of at least {least}.")
-    if studio.size not in SIZES:
-        wrong.append(f"size: found {studio.size!r}, expected one of {', '.join(map(str, SIZES))} pixels.")
+    if studio.size not in IMAGE_SIZES:
+        wrong.append(f"size: found {studio.size!r}, expected one of {', '.join(map(str, IMAGE_SIZES))} pixels.")
     if not isinstance(studio.head_motion, (int, float)) or not 0 <= studio.head_motion <= 15:
         wrong.append(f"head_motion: found {studio.head_motion!r}, expected degrees from 0 to 15.")
     if not 0.1 <= studio.take_seconds <= 600:
@@ -317,4 +318,4 @@ def _check(studio: Studio) -> None:
     if studio.exact is not None and not 0 <= studio.exact <= 1:
         wrong.append(f"exact: found {studio.exact!r}, expected a strength in 0..1 or None.")
     if wrong:
-        raise UserError("The studio cannot be set up. " + " ".join(wrong))
+        raise UserError("The studio has invalid settings. " + " ".join(wrong))

@@ -1,4 +1,4 @@
-"""Affects as patterns of facial action units, after EMFACS, with a cartoonist's emphasis."""
+"""Affects as patterns of facial action units, after EMFACS, exaggerated as in cartoons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fexgan_lit.expression import ACTION_UNITS
 
 AU_COLUMN = MappingProxyType({unit: column for column, unit in enumerate(ACTION_UNITS)})
 
-#: Activation of each action unit at the apex of an affect.
+#: Intensity of each action unit at the apex of an affect.
 PROTOTYPES = MappingProxyType(
     {
         "anger": {4: 1.0, 5: 0.45, 7: 0.55, 9: 0.2, 17: 0.6, 23: 1.0},
@@ -26,7 +26,7 @@ PROTOTYPES = MappingProxyType(
 
 
 def prototype(affect: str) -> NDArray[np.float64]:
-    """(17,) action units of `affect` at its apex, in the order of `ACTION_UNITS`; zero for an unknown affect."""
+    """Return the action units (17,) of `affect` at its apex, in the order of `ACTION_UNITS`; zeros if it is unknown."""
     units = np.zeros(len(ACTION_UNITS))
     for unit, strength in PROTOTYPES.get(affect, {}).items():
         units[AU_COLUMN[unit]] = strength

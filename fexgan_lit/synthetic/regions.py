@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-#: Brows with eyes, and lips, among the 68 Multi-PIE points.
+#: Indices of the regions among the 68 Multi-PIE points: brows with eyes, and lips.
 REGIONS = {"eyes": (*range(17, 27), *range(36, 48)), "mouth": tuple(range(48, 68))}
 BOX_COLUMNS = tuple(f"{region}_{edge}" for region in REGIONS for edge in ("left", "top", "right", "bottom"))
 
-#: Share of a region's extent added on each side, as LGP-GAN's local networks need some skin around.
+#: Margin on each side as a fraction of a region's extent; LGP-GAN's local networks need some skin around.
 MARGIN = 0.15
 
 
 def region_boxes(points: NDArray[np.floating], size: float) -> NDArray[np.float64]:
-    """Left, top, right and bottom of the eyes with brows, and of the mouth.
+    """Return left, top, right and bottom of the eyes with brows, and of the mouth.
 
     Args:
         points: (N, 68, 2) landmarks in pixels.
-        size: side of the picture; boxes end at its edges.
+        size: side of the image; boxes are clipped to it.
 
     Returns:
         (N, 2, 4) pixels.

@@ -1,4 +1,4 @@
-"""How a character acts: neutral, apex and back, with the small life of a face around it."""
+"""Performance of a character over a take: from neutral to the apex and back, with head motion, gaze and blinks."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from fexgan_lit.expression import ACTION_UNITS
 from fexgan_lit.synthetic.prototypes import AU_COLUMN
 
-#: Frames a second of a take, as MH-FED was filmed (2203.05975, section 4.1).
+#: Frames per second of a take, as in MH-FED (2203.05975, section 4.1).
 FPS = 60
 
 
 @dataclass(frozen=True)
 class FaceState:
-    """All that one frame needs beside the character.
+    """The state of a character in one frame.
 
     Attributes:
         units: (2, 17) action units in [0, 1], left and right half of the image.
-        gaze: -1..1, right and down positive.
+        gaze: horizontal and vertical gaze in -1..1, right and down positive.
         pose: yaw, pitch and roll in degrees; right, down and clockwise positive.
-        light: gain of the key light, its side (-1..1 from the usual side), and warmth (-1 cold..1 warm).
+        light: gain of the key light, its horizontal offset (-1..1), and warmth (-1 cold..1 warm).
     """
 
     units: NDArray[np.float64]
@@ -32,21 +32,21 @@ class FaceState:
 
 
 def ease(t: float) -> float:
-    """Smooth step of `t` in [0, 1], clamped: slow at both ends."""
+    """Return the smooth step of `t`, clamped to [0, 1]."""
     t = min(max(t, 0.0), 1.0)
     return t * t * (3 - 2 * t)
 
 
 class Take:
-    """One take of one character, the same for every affect but for the muscles that act it.
+    """One take of one character; only the action units depend on the affect.
 
-    Head, gaze, light, blinks, timing and the small asymmetries are drawn here and do not depend on the affect. So
-    the frames of one moment differ in the expression alone, and no pose or light gives an affect away.
+    Head motion, gaze, light, blinks, timing and small asymmetries do not depend on the affect. Frames of the same
+    moment therefore differ only in the expression, and neither pose nor light reveals the affect.
 
     Args:
-        key: integers that name the take, for example (seed, person, take).
-        seconds: how long it lasts.
-        head_motion: bound of the head sway in degrees.
+        key: integers that identify the take, for example (seed, person, take).
+        seconds: length of the take.
+        head_motion: bound of the head motion in degrees.
     """
 
     def __init__(self, key: tuple[int, ...], seconds: float, head_motion: float) -> None:
@@ -65,33 +65,33 @@ class Take:
         self._light = (1 + rng.uniform(-0.05, 0.05), rng.uniform(-1, 1), rng.uniform(-1, 1))
 
     def strength(self, t: float) -> float:
-        """Intensity in [0, 1] of the acting at `t` in [0, 1] of the take: 0, up to 1, held, back to 0."""
+        """Return the intensity in [0, 1] at `t` in [0, 1] of the take: 0, up to 1, held, back to 0."""
         return ease(t / self._rise) * (1 - ease((t - self._leave) / (self._end - self._leave)))
 
     def blink(self, t: float) -> float:
-        """AU45 in [0, 1]; a blink lasts about a sixth of a second."""
+        """Return AU45 in [0, 1]; a blink lasts about a sixth of a second."""
         if self._blink is None:
             return 0.0
         return max(0.0, 1 - (abs(t - self._blink) * self.seconds / 0.1) ** 2)
 
     def pose(self, t: float) -> tuple[float, float, float]:
-        """Yaw, pitch and roll in degrees."""
+        """Return yaw, pitch and roll in degrees."""
         waves = np.sin(self._phase + 2 * np.pi * self._rate * t)  # (2, 3)
         yaw, pitch, roll = (float(v) for v in self._sway * waves.mean(axis=0) * 2)
         return yaw, pitch, roll
 
     def gaze(self, t: float) -> tuple[float, float]:
-        """Where the eyes look, -1..1, right and down positive."""
+        """Return the gaze in -1..1, right and down positive."""
         x, y = self._look + self._drift * np.sin(2 * np.pi * t + self._phase[0, :2])
         return float(x), float(y)
 
     def perform(self, t: float, apex: NDArray[np.float64], strength: float | None = None) -> FaceState:
-        """What the painter needs for the moment `t` in [0, 1].
+        """Return the state of the face at the moment `t` in [0, 1].
 
         Args:
-            t: share of the take.
+            t: position in the take.
             apex: (17,) action units of the expression at its apex.
-            strength: of the expression, 0..1; the one of the take at `t` by default.
+            strength: strength of the expression, 0..1; by default that of the take at `t`.
         """
         level = self.strength(t) if strength is None else strength
         units = np.clip(np.clip(apex * self._scale, 0.0, 1.0) * level * self._skew, 0.0, 1.0)  # (2, 17)

@@ -1,1 +1,1 @@
-"""The published systems: their base classes, their layers and losses, and a folder for each."""
+"""The published systems, one folder each, with their base classes, layers and losses."""

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read with every check, those of version 0.1 included."""
+"""Checkpoints: atomic writing, and validated reading, including checkpoints of version 0.1."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from fexgan_lit.systems.base import ExpressionSystem
 
 
-#: Where Lightning keeps the optimizer steps it counted.
+#: Key of Lightning's optimizer step counter.
 _COUNTED = "epoch_loop.manual_optimization.optim_step_progress"
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Checkpoints beside whose target nothing half-written is ever taken for one.
+    """Write checkpoints atomically: no reader ever sees a half-written file.
 
-    Lightning writes through a file in the system's temporary folder: a killed run leaves it there, and a move from
-    another file system is not atomic. Here the file is written beside its target, flushed to the disk and renamed.
-    torch keeps a CRC-32 of every part of the file; `read_checkpoint` compares them.
+    Lightning writes through the system's temporary folder. A killed run leaves its file there, and a move between file
+    systems is not atomic. This class writes the file beside its target, flushes it to disk and renames it. torch stores
+    a CRC-32 of every part of the file; `read_checkpoint` compares them.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint; the one before it stays until the new one is on the disk.
+        """Write a checkpoint; the previous one stays until the new one is on disk.
 
         Raises:
-            UserError: the disk is full or the folder cannot be written.
+            UserError: the disk is full or the folder is not writable.
         """
         path = Path(path)
         partial = path.with_suffix(".partial")
@@ -45,51 +45,51 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
-            if os.name == "posix":  # the new name is on the disk once its folder is
+            if os.name == "posix":  # the new name is on disk only after the folder is flushed
                 folder = os.open(path.parent, os.O_RDONLY)
                 os.fsync(folder)
                 os.close(folder)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             partial.unlink(missing_ok=True)
-            kept = f"{path} still holds the one before" if path.exists() else "nothing was kept"
+            kept = f"{path} still holds the previous checkpoint" if path.exists() else "no checkpoint was saved"
             raise UserError(f"cannot write the checkpoint {path}: {error}; {kept}") from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        """See `read_checkpoint`; nothing in the file can run code, whatever is asked for."""
+        """Call `read_checkpoint`; the file cannot run code, whatever the arguments."""
         return read_checkpoint(Path(path))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A training checkpoint as plain tensors and numbers, on the CPU.
+    """Read a training checkpoint as plain tensors and numbers, on the CPU.
 
     Raises:
-        UserError: the file is missing, damaged, or no checkpoint of a training run.
+        UserError: the file is missing, damaged or not a training checkpoint.
     """
     try:
         with zipfile.ZipFile(path) as parts:
             if damaged := parts.testzip():
-                raise UserError(f"its part {damaged} is damaged, the checksum differs")
+                raise UserError(f"its part {damaged} is damaged: the checksum differs")
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if not {"state_dict", "iteration"} <= set(checkpoint):
-            raise UserError("it lacks weights or the count of iterations")
+            raise UserError("the weights or the iteration count are missing")
         counts = [checkpoint["iteration"]]
         if "loops" in checkpoint:
             counts.append(checkpoint["loops"]["fit_loop"][_COUNTED]["total"]["completed"])
         if any(type(count) is not int or count < 0 for count in counts):
-            raise UserError(f"it counts {counts[0]!r} iterations, expected a whole number of 0 or more")
+            raise UserError(f"its iteration count is {counts[0]!r}, expected a whole number of 0 or more")
         if len(set(counts)) > 1:
-            raise UserError(f"it counts {counts[0]} iterations, Lightning counted {counts[1]}; expected the same")
-    except Exception as error:  # torch.load raises half a dozen kinds for a broken file
+            raise UserError(f"its iteration count is {counts[0]}, expected Lightning's count of {counts[1]}")
+    except Exception as error:  # torch.load raises many kinds of exceptions for a damaged file
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is no checkpoint of a training run: {first}") from error
+        raise UserError(f"{path} is not a training checkpoint: {first}") from error
     return checkpoint
 
 
 def check_fits(checkpoint: Mapping[str, Any], system: ExpressionSystem, *, resume: bool) -> None:
-    """Check that a checkpoint is of the networks and, to go on with the training, of the optimizers of `system`.
+    """Check that a checkpoint matches the networks and, with `resume`, the optimizers of `system`.
 
     Raises:
-        UserError: what was found, what was expected.
+        UserError: the checkpoint does not match.
     """
     trainer = system.attached_trainer
     path = (trainer.ckpt_path if trainer is not None else None) or "the checkpoint"
@@ -111,10 +111,10 @@ def check_fits(checkpoint: Mapping[str, Any], system: ExpressionSystem, *, resum
 
 
 def check_optimizers(checkpoint: Mapping[str, Any], system: ExpressionSystem, path: Any) -> None:
-    """Check that the states of optimizers in a checkpoint are those that `system` goes on with.
+    """Check that the optimizer states of a checkpoint match the optimizers of `system`.
 
     Raises:
-        UserError: what was found, what was expected.
+        UserError: a number of optimizers, a number of parameters or a shape differs.
     """
     configured: Any = system.configure_optimizers()
     optimizers = configured[0] if isinstance(configured, tuple) else configured
@@ -122,7 +122,7 @@ def check_optimizers(checkpoint: Mapping[str, Any], system: ExpressionSystem, pa
     states = checkpoint.get("optimizer_states") or []
     if len(states) != len(optimizers):
         raise UserError(
-            f"{path} holds the states of {len(states)} optimizers, expected {len(optimizers)}; no training can go on"
+            f"{path} holds the states of {len(states)} optimizers, expected {len(optimizers)}; cannot resume"
         )
     for number, (state, optimizer) in enumerate(zip(states, optimizers, strict=True)):
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -130,22 +130,22 @@ def check_optimizers(checkpoint: Mapping[str, Any], system: ExpressionSystem, pa
         kept = state["state"]  # empty before the first step of the optimizer
         if len(numbers) != len(parameters) or (kept and set(kept) != set(numbers)):
             raise UserError(
-                f"{path}: the state of optimizer {number} is of {len(kept or numbers)} parameters, expected "
+                f"{path}: the state of optimizer {number} has {len(kept or numbers)} parameters, expected "
                 f"{len(parameters)}; the file was changed or belongs to other networks"
             )
         for key, parameter in zip(numbers, parameters, strict=True):
             shapes = {v.shape for v in kept.get(key, {}).values() if torch.is_tensor(v) and v.ndim}
             if shapes - {parameter.shape}:
-                raise UserError(f"{path}: moments of optimizer {number} have another shape than the weights")
+                raise UserError(f"{path}: the moments of optimizer {number} do not have the shapes of the weights")
 
 
 def add_loops(checkpoint: dict[str, Any], trainer: Trainer) -> None:
-    """Give a checkpoint of version 0.1, which held none, the state of Lightning's loops and of the schedules."""
+    """Add the states of Lightning's loops and of the schedulers, which checkpoints of version 0.1 lack."""
     if "loops" in checkpoint:
         return
     done = int(checkpoint["iteration"])
     state: dict[str, Any] = trainer.fit_loop.state_dict()
-    # as Lightning would have saved it in `on_train_batch_end`; which batch is next follows from the iteration alone
+    # the values that Lightning saves in `on_train_batch_end`; the next batch follows from the iteration alone
     state["epoch_loop.state_dict"]["_batches_that_stepped"] = max(0, done - 1)
     state[_COUNTED]["total"] = {"ready": done, "completed": done}
     batches = state["epoch_loop.batch_progress"]
@@ -160,5 +160,5 @@ def add_loops(checkpoint: dict[str, Any], trainer: Trainer) -> None:
 
 
 def class_path(cls: type) -> str:
-    """Module and name of a class, as a `_target_` names it."""
+    """Return module and name of a class in the form of a `_target_`."""
     return f"{cls.__module__}.{cls.__qualname__}"

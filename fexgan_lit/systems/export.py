@@ -1,4 +1,4 @@
-"""What a system gives away of itself: networks with named inputs and outputs, for other programs."""
+"""Networks with named inputs and outputs that a system offers for export to other programs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Input(NamedTuple):
     """An input of an exported network.
 
     Attributes:
-        shape: of one item, without the batch.
-        meaning: in words, with the range of its values.
+        shape: shape of one item, without the batch dimension.
+        meaning: description with the range of the values.
         low: smallest usual value.
         high: largest usual value.
     """
@@ -26,12 +26,12 @@ class Input(NamedTuple):
 
 
 class Exported(NamedTuple):
-    """A network to be written for other programs.
+    """A network to export.
 
     Attributes:
-        module: in evaluation mode; takes the inputs by name, gives a tensor or a tuple of tensors.
-        inputs: by name, in the order of the arguments.
-        outputs: names and meanings, in order.
+        module: the network in evaluation mode; it takes the inputs by name and returns a tensor or a tuple of tensors.
+        inputs: the inputs by name, in the order of the arguments.
+        outputs: meanings of the outputs by name, in order.
     """
 
     module: nn.Module
@@ -39,7 +39,7 @@ class Exported(NamedTuple):
     outputs: Mapping[str, str]
 
     def draw(self, batch: int, seed: int = 0) -> dict[str, Tensor]:
-        """Inputs of `batch` items, uniform over their usual ranges."""
+        """Draw inputs of `batch` items uniformly from their usual ranges."""
         generator = torch.Generator().manual_seed(seed)
         return {
             name: each.low + (each.high - each.low) * torch.rand(batch, *each.shape, generator=generator)
@@ -48,22 +48,22 @@ class Exported(NamedTuple):
 
 
 def face_input(size: int, whose: str = "face") -> Input:
-    """A face of `size` pixels."""
+    """Describe an image input of `size` pixels."""
     return Input((3, size, size), f"{whose}, RGB in [-1, 1]", -1.0, 1.0)
 
 
 def affect_input(affects: tuple[str, ...], what: str = "wanted affects") -> Input:
-    """Weights of the affects."""
+    """Describe an input of affect weights."""
     return Input((len(affects),), f"{what}, 1 is the affect as the data show it: {', '.join(affects)}")
 
 
 class Answering(nn.Module):
-    """A network that looks at an image alone, its answers as a plain tuple of float32."""
+    """Wrap a network that takes only an image, to return its outputs as a plain tuple of float32 tensors."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """`image` (B, 3, S, S) -> what the network says."""
+        """Map `image` (B, 3, S, S) to the outputs of the network."""
         return tuple(answer.float() for answer in self.network(image))

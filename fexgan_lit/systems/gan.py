@@ -1,4 +1,4 @@
-"""The base of systems whose generator is averaged over iterations."""
+"""The base class of systems with a generator, its moving average and a discriminator."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 Network = TypeVar("Network", bound=nn.Module)
 
 
-#: Numbers of a tensor up to which a kernel of its own costs a GPU more than the work.
+#: Largest number of elements for which launching a separate GPU kernel costs more than the work itself.
 SMALL = 1 << 16
 
 
 def frozen_copy(network: Network) -> Network:
-    """A copy of `network` in evaluation mode that takes no gradients."""
+    """Return a copy of `network` in evaluation mode without gradients."""
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 
 def ema_decay(batch: int, half_life_images: float, images_seen: int, ramp_up: float = 0.05) -> float:
-    """Share of the old average that one update keeps.
+    """Return the weight of the old average in one update.
 
     Args:
-        batch: images in this update.
-        half_life_images: images after which an old weight counts half; 0 keeps nothing (the average is the network).
-        images_seen: images before this update; the half-life never exceeds `ramp_up` times this.
-        ramp_up: see `images_seen`; 0 turns the ramp off.
+        batch: number of images in this update.
+        half_life_images: number of images after which an old weight counts half; 0 makes the average equal the network.
+        images_seen: number of images before this update; the half-life never exceeds `ramp_up` times this number.
+        ramp_up: see `images_seen`; 0 disables the ramp.
     """
     if ramp_up > 0:
         half_life_images = min(half_life_images, images_seen * ramp_up)
@@ -44,28 +44,28 @@ def ema_decay(batch: int, half_life_images: float, images_seen: int, ramp_up: fl
 
 @torch.no_grad()
 def update_ema(average: nn.Module, network: nn.Module, decay: float | Tensor) -> None:
-    """Move the parameters of `average` towards `network`; buffers (batch-norm statistics) are taken over.
+    """Move the parameters of `average` towards `network`, and copy the buffers (batch-norm statistics).
 
     Args:
-        average: keeps `decay` of itself.
-        network: what is trained.
-        decay: a number, or a tensor () on the networks' device, which a recorded iteration reads.
+        average: the moving average; it keeps the fraction `decay` of itself.
+        network: the trained network.
+        decay: a number, or a tensor () on the networks' device that a captured CUDA graph reads.
     """
     if isinstance(decay, Tensor):
         lerp_by(list(zip(average.parameters(), network.parameters(), strict=True)), 1.0 - decay)
     else:
         torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - decay)
     buffers = list(zip(average.buffers(), network.buffers(), strict=True))
-    for kind in {old.dtype for old, _ in buffers}:  # one kernel copies them all if they are of one kind
+    for kind in {old.dtype for old, _ in buffers}:  # one kernel copies all buffers of one dtype
         olds, latest = apart([pair for pair in buffers if pair[0].dtype == kind])
         torch._foreach_copy_(olds, latest)
 
 
 def lerp_by(pairs: list[tuple[Tensor, Tensor]], weight: Tensor) -> None:
-    """Move the first of each pair towards the second by `weight` (), which lies on their device.
+    """Interpolate the first tensor of each pair towards the second by `weight` (), a tensor on the same device.
 
-    torch has no call that does so for many tensors at once. A kernel each takes a microsecond of a GPU however small
-    the tensor is, so the small ones share three.
+    torch has no such call for many tensors at once. A separate kernel takes a microsecond on a GPU however small the
+    tensor is, so all small tensors share three kernels.
     """
     for old, new in pairs:
         if old.numel() > SMALL:
@@ -78,23 +78,23 @@ def lerp_by(pairs: list[tuple[Tensor, Tensor]], weight: Tensor) -> None:
 
 
 def apart(pairs: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
-    """The first of every pair, and the second."""
+    """Split pairs into the list of first and the list of second tensors."""
     return [first for first, _ in pairs], [second for _, second in pairs]
 
 
 class GANSystem(ExpressionSystem):
-    """A generator with a moving average, and discriminators; the generator's optimizer is the first.
+    """Base class of systems with a generator, its moving average and discriminators; optimizer 0 is the generator's.
 
     Attributes:
-        generator: what is trained.
-        average: its moving average, which all public methods use.
-        optimizer_settings: rates, clipping, and how far the average looks back.
+        generator: the trained generator.
+        average: moving average of the generator, which all public methods use.
+        optimizer_settings: learning rates, clipping and half-life of the average.
     """
 
     generator: nn.Module
     average: nn.Module
     optimizer_settings: DualOptimizerSettings
-    #: share of the old average that the iteration to come keeps, (), on the device; None where no graph is captured
+    #: weight () of the old average in the next iteration, on the device; None unless a CUDA graph is captured
     _kept: Tensor | None = None
 
     def graph_key(self) -> tuple[Hashable, ...]:
@@ -109,33 +109,33 @@ class GANSystem(ExpressionSystem):
 
     @property
     def generator_is_due(self) -> bool:
-        """Whether the generator moves in this iteration."""
+        """Return whether the generator is updated in this iteration."""
         return (self.iteration + 1) % self.optimizer_settings.n_critic == 0
 
     def train(self, mode: bool = True) -> GANSystem:
-        """As in torch, but the moving average always stays in evaluation mode."""
+        """Set the mode as in torch, but keep the moving average in evaluation mode."""
         super().train(mode)
         self.average.eval()
         return self
 
     def compilable_networks(self) -> dict[str, nn.Module]:
-        """The generator; a discriminator's graph serves its own loss and the generator's."""
+        """Return the generator; a discriminator's graph serves its own loss and the generator's."""
         return {"generator": self.generator}
 
     def accumulate(
         self, batch: PairBatch, gradients: Callable[[PairBatch, float], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
-        """Work off a batch in parts of at most `micro_batch` pairs before any optimizer steps.
+        """Accumulate the gradients of a batch over parts of at most `micro_batch` pairs.
 
-        Losses that are means over their pairs give the gradient of the whole batch that way. Batch norm takes its
-        statistics from a part alone, and dropout and noise are drawn part by part.
+        The result is the gradient of the whole batch for losses that are means over pairs. Batch norm computes its
+        statistics per part, and dropout and noise are drawn per part.
 
         Args:
             batch: B pairs.
-            gradients: adds the gradients of a part, times its share of the batch, and gives the losses of that part.
+            gradients: adds the gradients of a part, scaled by the part's fraction of the batch, and returns its losses.
 
         Returns:
-            the losses of the batch: the means of those of its parts, weighted by their pairs.
+            The losses of the batch: the means over the parts, weighted by their numbers of pairs.
         """
         parts = batch.parts(self.micro_batch)
         if len(parts) == 1:
@@ -154,7 +154,7 @@ class GANSystem(ExpressionSystem):
             self.manual_backward(loss, inputs=list(network.parameters()), retain_graph=retain_graph)
 
     def step_together(self, update_generator: bool, images: int) -> None:
-        """Step the networks, the generator where it is due with its average after it; the last step is counted."""
+        """Step all optimizers, the generator's only with `update_generator`; the last step is counted."""
         last = len(self.trainer.optimizers) - 1
         for number in range(0 if update_generator else 1, last + 1):
             self.step(number, counted=number == last)
@@ -162,12 +162,12 @@ class GANSystem(ExpressionSystem):
             self.update_average(images)
 
     def update_average(self, images: int) -> None:
-        """Let the moving average follow the generator by a batch, `images` of it seen by this process."""
+        """Update the moving average after a batch of which this process saw `images` images."""
         kept = self._kept if self.capturing else None
         with self.timed("moving average"):
             update_ema(self.average, self.generator, self._decay(images) if kept is None else kept)
 
     def _decay(self, images: int) -> float:
-        """Share of the old average that the iteration at hand keeps, `images` of it seen by this process."""
+        """Return the weight of the old average in this iteration, in which this process sees `images` images."""
         images *= self.noise.share.world
         return ema_decay(images, self.optimizer_settings.ema_half_life_images, self.iteration * images)

@@ -1,4 +1,4 @@
-"""Run a system over pairs, its prior or a grid of references and give the numbers."""
+"""Grids of generated images: every reference with every affect, and with two affects at once."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ if TYPE_CHECKING:
     from fexgan_lit.systems.base import ExpressionSystem
 
 
-#: Rows of the picture: more are not looked at.
+#: Most rows in the figure.
 MOST_IDENTITIES = 16
 
 
 @dataclass(frozen=True)
 class AffectGrid:
-    """One reference frame of every identity turned into every affect (Figure 5 of FExGAN, 7 of FExGAN-Meta).
+    """Generated images of one reference frame of every identity with every affect.
+
+    Figure 5 of FExGAN, Figure 7 of FExGAN-Meta.
 
     Attributes:
         identities: I names.
         references: (I, 3, S, S), neutral where the data set has neutral frames.
         reference_affect: (I,) int64.
         generated: (I, K, 3, S, S).
-        truth: (I, K, 3, S, S), the strongest true frame of each cell; NaN where the cell is empty.
-        shown: what the references show, (I, ...).
-        wanted: K expressions (I, ...), what the references were asked for.
+        truth: (I, K, 3, S, S), the strongest real frame of each cell; NaN where the cell is empty.
+        shown: expressions of the references, (I, ...).
+        wanted: K target expressions (I, ...).
     """
 
     identities: tuple[str, ...]
@@ -46,16 +48,16 @@ class AffectGrid:
 
     @property
     def present(self) -> Tensor:
-        """(I, K) bool: cells with a true frame."""
+        """Return (I, K) bool: the cells with a real frame."""
         return ~self.truth.flatten(2).isnan().any(2)
 
 
 @torch.no_grad()
 def affect_grid(system: ExpressionSystem, frames: FrameSet, most: int = MOST_IDENTITIES) -> AffectGrid:
-    """Turn a reference frame of every identity of `frames` (the first `most`) into every affect.
+    """Generate every affect from a reference frame of every identity of `frames` (the first `most`).
 
-    What is wanted of a cell is what its strongest true frame shows, so that a system guided by action units or
-    landmarks is told as much as one guided by labels.
+    The target expression of a cell is the expression of its strongest real frame, so that a system that reads action
+    units or landmarks gets as much information as a system that reads labels.
     """
     size, K = system.image_size, len(frames.affects)
     rows = np.asarray(reference_rows(frames)[:most])
@@ -73,7 +75,7 @@ def affect_grid(system: ExpressionSystem, frames: FrameSet, most: int = MOST_IDE
 
 
 def _synthesize(system: ExpressionSystem, source: Tensor, shown: Expression, wanted: Expression) -> Tensor:
-    """Faces from CPU tensors to CPU tensors."""
+    """Run the system on its device; inputs and output are on the CPU."""
     device = system.device
     return system.synthesize(source.to(device), shown.to(device), wanted.to(device)).cpu()
 
@@ -82,12 +84,12 @@ def _synthesize(system: ExpressionSystem, source: Tensor, shown: Expression, wan
 def complex_faces(
     system: ExpressionSystem, grid: AffectGrid, pairs: list[tuple[str, str]], strength: float = 1.0
 ) -> Tensor:
-    """The references with two affects asked for at once, each at `strength`, (I, P, 3, S, S); see `both`."""
+    """Generate the references with two affects at once, each at `strength`, (I, P, 3, S, S); see `both`."""
     wanted = dict(zip(system.affects, grid.wanted, strict=True))
     asked = [both(grid.shown, wanted[first], wanted[second], strength) for first, second in pairs]
     return torch.stack([_synthesize(system, grid.references, grid.shown, a) for a in asked], dim=1)
 
 
 def grid_similarity(grid: AffectGrid) -> float:
-    """Mean SSIM of the generated cells of the grid against the true frames of the same cells."""
+    """Return the mean SSIM between the generated cells of the grid and the real frames of the same cells."""
     return float(ssim(grid.generated[grid.present], grid.truth[grid.present]).mean())  # (I, K, 3, S, S) -> (n, 3, S, S)

@@ -1,4 +1,4 @@
-"""Blocks and initialisers that the systems share."""
+"""Blocks and initialisers that several systems share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TORCH_LEAKY_SLOPE = 0.01
 
 
 def activation(name: str) -> nn.Module:
-    """`leaky_relu` (Keras slope 0.3), `relu` or `linear` as a module."""
+    """Return `leaky_relu` (Keras slope 0.3), `relu` or `linear` as a module."""
     makers: dict[str, Callable[[], nn.Module]] = {
         "leaky_relu": lambda: nn.LeakyReLU(KERAS_LEAKY_SLOPE, inplace=True),
         "relu": lambda: nn.ReLU(inplace=True),
@@ -25,7 +25,7 @@ def activation(name: str) -> nn.Module:
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """BatchNorm with Keras' defaults: eps 1e-3; its momentum 0.99 is 0.01 in PyTorch's convention."""
+    """Return a BatchNorm with Keras' defaults: eps 1e-3; momentum 0.99, which is 0.01 in PyTorch's convention."""
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
@@ -53,7 +53,7 @@ def up_block(inputs: int, outputs: int, act: str, dropout: float = 0.0) -> nn.Se
 
 
 def init_normal(module: nn.Module, std: float = 0.02) -> None:
-    """Weights of convolutions from N(0, std), as DCGAN and pix2pix do; biases zero, norm scales one."""
+    """Draw the weights of convolutions from N(0, std), as DCGAN and pix2pix do; biases are 0, norm scales 1."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(module.weight, 0.0, std)
         if module.bias is not None:
@@ -61,7 +61,7 @@ def init_normal(module: nn.Module, std: float = 0.02) -> None:
 
 
 def dense(inputs: int, outputs: int, init: str) -> nn.Linear:
-    """A linear layer with zero bias and `init` one of `normal` (N(0, 0.02)), `glorot` (Glorot uniform), `zero`."""
+    """Return a linear layer with zero bias; `init` is `normal` (N(0, 0.02)), `glorot` (Glorot uniform) or `zero`."""
     layer = nn.Linear(inputs, outputs)
     if init == "normal":
         nn.init.normal_(layer.weight, 0.0, 0.02)
@@ -74,17 +74,17 @@ def dense(inputs: int, outputs: int, init: str) -> nn.Linear:
 
 
 def scaled(count: int, width: float) -> int:
-    """A published channel count scaled by `width`, at least 4."""
+    """Return a published channel count scaled by `width`, at least 4."""
     return max(4, round(count * width))
 
 
 def instance_block(layer: nn.Module) -> nn.Sequential:
-    """A convolution without bias, affine instance norm, ReLU."""
+    """Return a convolution without bias, affine instance norm and ReLU."""
     return nn.Sequential(layer, nn.InstanceNorm2d(int(layer.out_channels), affine=True), nn.ReLU(inplace=True))  # type: ignore[arg-type]
 
 
 class ResidualBlock(nn.Module):
-    """Conv 3x3, instance norm, ReLU, Conv 3x3, instance norm, and an add; (B, c, S, S) -> the same."""
+    """Conv 3x3, instance norm, ReLU, Conv 3x3, instance norm and a skip connection; (B, c, S, S) -> the same."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -95,12 +95,12 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Return the sum of the input and the block's output."""
         return x + self.block(x)
 
 
 def translation_trunk(inputs: int, width: float = 1.0, residuals: int = 6) -> nn.Sequential:
-    """What StarGAN's and GANimation's generators share: down to a quarter, residual blocks, up again.
+    """Return the common part of the StarGAN and GANimation generators: downsample by 4, residual blocks, upsample by 4.
 
     (B, inputs, S, S) -> (B, 64 * width, S, S)
     """
@@ -116,19 +116,19 @@ def translation_trunk(inputs: int, width: float = 1.0, residuals: int = 6) -> nn
 
 
 def tiled(image: Tensor, condition: Tensor) -> Tensor:
-    """An image (B, C, S, S) with a condition (B, n) on every pixel: (B, C + n, S, S)."""
+    """Concatenate a condition (B, n), repeated at every pixel, to an image (B, C, S, S): (B, C + n, S, S)."""
     planes = condition[:, :, None, None].expand(-1, -1, *image.shape[2:])  # (B, n) -> (B, n, S, S)
     return torch.cat((image, planes.to(image.dtype)), dim=1)
 
 
 class PatchCritic(nn.Module):
-    """The critic of StarGAN and GANimation: a score for each quarter of the image, and what the image shows.
+    """The critic of StarGAN and GANimation: a realness score for each quarter of the image, and a classification.
 
-    Halvings down to 2 x 2 pixels: six at 128 px, the channels doubling from 64.
+    Strided convolutions reduce the image to 2 x 2 pixels: six at 128 px, with channel counts that double from 64.
 
     Args:
-        image_size: of the images, a power of two.
-        answers: length of what it tells of an image besides its realness: affects or action units.
+        image_size: edge length of the images in pixels, a power of two.
+        answers: number of outputs besides realness: affects or action units.
         width: factor on every channel count.
     """
 
@@ -143,11 +143,11 @@ class PatchCritic(nn.Module):
         self.answers = nn.Conv2d(widths[-1], answers, 2, bias=False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """`image` (B, 3, S, S) in [-1, 1] -> scores (B, 2, 2), unbounded, and answers (B, n)."""
+        """Map `image` (B, 3, S, S) in [-1, 1] to unbounded scores (B, 2, 2) and answers (B, n)."""
         features = self.blocks(image)  # (B, c, 2, 2)
         # (B, 1, 2, 2) -> (B, 2, 2) and (B, n, 1, 1) -> (B, n)
         return self.realness(features).squeeze(1), self.answers(features).flatten(1)
 
     def scores(self, image: Tensor) -> Tensor:
-        """The scores (B, 2, 2) alone."""
+        """Return the scores (B, 2, 2) alone."""
         return self.realness(self.blocks(image)).squeeze(1)  # (B, 1, 2, 2) -> (B, 2, 2)

@@ -1,4 +1,4 @@
-"""Losses that several systems share: pure functions of tensors; everything is computed in float32."""
+"""Losses that several systems share: pure functions of tensors, computed in float32."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 
 
 def binary_cross_entropy(logits: Tensor, real: bool) -> Tensor:
-    """phi_b of the FExGAN papers: mean cross-entropy of `logits` (B,) against all-real (1) or all-fake (0)."""
+    """Return phi_b of the FExGAN papers: mean cross-entropy of `logits` (B,) against all-real (1) or all-fake (0)."""
     logits = logits.float()
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
 
 
 def categorical_cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
-    """phi_m of the FExGAN papers: mean cross-entropy of `logits` (B, K) against class indices (B,)."""
+    """Return phi_m of the FExGAN papers: mean cross-entropy of `logits` (B, K) against class indices (B,)."""
     return F.cross_entropy(logits.float(), classes)
 
 
 def absolute_difference(image: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """L1 between two image batches (B, C, H, W): mean over all pixels, or `sum` over pixels and mean over B."""
+    """Return the L1 distance of two image batches (B, C, H, W): mean over all, or with `sum` per image, mean over B."""
     difference = (image.float() - target.float()).abs()
     return difference.mean() if reduction == "mean" else difference.flatten(1).sum(1).mean()
 
@@ -29,15 +29,15 @@ def absolute_difference(image: Tensor, target: Tensor, reduction: str = "mean") 
 def gradient_penalty(
     critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, share: Tensor | None = None
 ) -> Tensor:
-    """WGAN-GP: mean over the batch of (|grad D(x)| - 1)^2 at random points x between real and fake images.
+    """Return the WGAN-GP penalty: the mean over the batch of (|grad D(x)| - 1)^2 at random x between real and fake.
 
-    In float32 whatever the precision of the rest, since it is differentiated twice.
+    The penalty is computed in float32 at every precision of the training, since it is differentiated twice.
 
     Args:
-        critic: images (B, C, H, W) -> scores (B, ...); the gradient is that of each image's summed scores.
+        critic: maps images (B, C, H, W) to scores (B, ...); the gradient is that of each image's summed scores.
         real: (B, C, H, W).
-        fake: the same shape; no gradient flows into it.
-        share: where between the two x lies, (B, 1, 1, 1) in [0, 1], 1 at the real image; None draws it.
+        fake: (B, C, H, W); no gradient flows into it.
+        share: weight (B, 1, 1, 1) in [0, 1] of the real image in x; drawn uniformly if None.
     """
     with torch.autocast(real.device.type, enabled=False):
         real, fake = real.detach().float(), fake.detach().float()
@@ -50,6 +50,6 @@ def gradient_penalty(
 
 
 def total_variation(image: Tensor) -> Tensor:
-    """Sum of the absolute differences of neighbouring pixels over a whole batch (B, C, H, W), down and across."""
+    """Return the sum of absolute differences of vertical and horizontal neighbour pixels of a batch (B, C, H, W)."""
     image = image.float()
     return image.diff(dim=2).abs().sum() + image.diff(dim=3).abs().sum()

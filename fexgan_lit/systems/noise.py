@@ -1,4 +1,4 @@
-"""Noise of a whole batch, of which each process takes its share."""
+"""Random numbers of a whole batch, of which each process takes its rows."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from torch import Tensor
 
 from fexgan_lit.data.pairs import Share
 
-# ---------------------------------------------------------------------- sharing a batch
-
 
 class BatchNoise:
-    """Draws one row of random numbers a pair of the batch.
+    """Draw random numbers, one row per pair of the batch.
 
-    One process draws from torch's own generator. Of several, each draws the numbers of the whole batch from a
-    generator that all seed alike, and keeps the rows of its own pairs; so the noise of a pair does not depend on the
-    number of processes. Dropout draws from torch's own generator, which every process seeds differently.
+    A single process draws from torch's global generator. With several processes, each draws the numbers of the whole
+    batch from a generator with the same seed on all processes, and keeps the rows of its own pairs. The noise of a pair
+    therefore does not depend on the number of processes. Dropout draws from torch's global generator, whose seed
+    differs between processes.
 
     Attributes:
-        share: which rows are this process's.
+        share: rank and number of processes.
     """
 
     def __init__(self) -> None:
@@ -28,26 +27,26 @@ class BatchNoise:
 
     @property
     def together(self) -> bool:
-        """Whether several processes share the batch."""
+        """Return whether several processes share the batch."""
         return self.share.world > 1
 
     def seed(self, seed: int, device: torch.device) -> None:
-        """Begin an iteration; `seed` is the same on all processes."""
+        """Seed the generator for an iteration; `seed` must be the same on all processes."""
         if self.together:
             if self._generator is None or self._generator.device != device:
                 self._generator = torch.Generator(device)
             self._generator.manual_seed(seed)
 
     def normal(self, rows: int, *shape: int, device: torch.device) -> Tensor:
-        """(rows, *shape) from N(0, 1)."""
+        """Draw (rows, *shape) from N(0, 1)."""
         return self._mine(torch.randn(rows * self.share.world, *shape, generator=self._generator, device=device), rows)
 
     def uniform(self, rows: int, *shape: int, device: torch.device) -> Tensor:
-        """(rows, *shape) from 0 to 1."""
+        """Draw (rows, *shape) uniformly from [0, 1)."""
         return self._mine(torch.rand(rows * self.share.world, *shape, generator=self._generator, device=device), rows)
 
     def shuffled(self, values: Tensor) -> Tensor:
-        """The rows of the whole batch in random order, this process's part of them; `values` (B, ...) are its own."""
+        """Shuffle the rows of the whole batch and return this process's part; `values` (B, ...) are its own rows."""
         rows, everyone = len(values), values
         if self.together:
             parts = [torch.empty_like(values) for _ in range(self.share.world)]

@@ -1,20 +1,22 @@
-"""Adam for a generator and its discriminator, as every system here trains them."""
+"""Adam for a generator and its discriminator, as all systems here use it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.optim import Adam, Optimizer
+
+from fexgan_lit.utils.options import Options, option
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 @dataclass
-class DualOptimizerSettings:
+class DualOptimizerSettings(Options):
     """Adam for both networks.
 
     Attributes:
@@ -27,41 +29,22 @@ class DualOptimizerSettings:
         ema_half_life_images: half-life of the generator's moving average, in images; 0 turns averaging off.
     """
 
-    MOST: ClassVar = {"n_critic": 1000}
+    section = "optimizer"
 
-    lr: float = 2e-4
-    lr_discriminator: float | None = None
-    beta1: float = 0.5
-    beta2: float = 0.999
-    n_critic: int = 1
-    clip_norm: float | None = None
-    ema_half_life_images: float = 10_000
-
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        positive = {"lr": self.lr, "lr_discriminator": self.lr_discriminator, "clip_norm": self.clip_norm}
-        found = [
-            f"optimizer.{name}={value}: expected a positive number"
-            for name, value in positive.items()
-            if value is not None and not value > 0
-        ]
-        found += [
-            f"optimizer.{name}={value}: expected a number in [0, 1)"
-            for name, value in (("beta1", self.beta1), ("beta2", self.beta2))
-            if not 0 <= value < 1
-        ]
-        if self.n_critic < 1:
-            found.append(f"optimizer.n_critic={self.n_critic}: expected 1 or more iterations a generator step")
-        if not self.ema_half_life_images >= 0:
-            found.append(f"optimizer.ema_half_life_images={self.ema_half_life_images}: expected zero or more images")
-        return found
+    lr: float = option(2e-4, above=0)
+    lr_discriminator: float | None = option(None, above=0)
+    beta1: float = option(0.5, at_least=0, below=1)
+    beta2: float = option(0.999, at_least=0, below=1)
+    n_critic: int = option(1, at_least=1, at_most=1000)
+    clip_norm: float | None = option(None, above=0)
+    ema_half_life_images: float = option(10_000, "zero or more images", at_least=0)
 
 
 def dual_adam(
     generator: nn.Module, discriminator: nn.Module, settings: DualOptimizerSettings, fused: bool,
     adam: type[Adam] = Adam,
 ) -> list[Optimizer]:  # fmt: skip
-    """Adam for the generator, Adam for the discriminator; `fused` where the device has the fused kernel."""
+    """Return Adam for the generator and Adam for the discriminator; `fused` if the device has the fused kernel."""
     betas = (settings.beta1, settings.beta2)
     return [
         adam(generator.parameters(), settings.lr, betas, fused=fused),
@@ -70,11 +53,10 @@ def dual_adam(
 
 
 def lay_out_like(networks: nn.Module, optimizer_states: Sequence[dict[str, Any]]) -> None:
-    """Give the moments of saved optimizers the memory format that the weights of `networks` have now, in place.
+    """Convert the moments of saved optimizers, in place, to the memory format of the weights of `networks`.
 
-    Fused Adam walks over weights, gradients and moments as they lie in memory without comparing their strides. A run
-    saved with `trainer.channels_last` and resumed without it (or the other way round) would get the moments of other
-    weights.
+    Fused Adam reads weights, gradients and moments in memory order and does not compare their strides. Without the
+    conversion, a run saved with `trainer.channels_last` and resumed without it (or vice versa) would mix up moments.
     """
     kernels = [parameter for parameter in networks.parameters() if parameter.ndim == 4]
     last = any(not kernel.is_contiguous() for kernel in kernels)
@@ -86,7 +68,7 @@ def lay_out_like(networks: nn.Module, optimizer_states: Sequence[dict[str, Any]]
 
 
 def plain_groups(states: list[dict[str, Any]]) -> None:
-    """Make saved states of optimizers what they would be without recordings, in place: any run can go on with them."""
+    """Remove what CUDA graphs changed in saved optimizer states, in place, so that any run can load them."""
     for state in states:
         for group in state["param_groups"]:
             group["lr"] = float(group["lr"])

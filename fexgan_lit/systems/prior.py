@@ -11,7 +11,7 @@ from fexgan_lit.utils.errors import UserError
 
 
 class FittedPrior(nn.Module):
-    """A mixture of M full-covariance Gaussians over codes of length n, kept with the weights; empty until fitted.
+    """A mixture of M Gaussians with full covariances over codes of length n; M is 0 before `fit`.
 
     Buffers:
         shares: (M,) mixture weights.
@@ -35,17 +35,17 @@ class FittedPrior(nn.Module):
         self.register_buffer("factors", torch.zeros(components, n, n))
 
     def resize_as(self, state: Mapping[str, Tensor], prefix: str = "") -> None:
-        """Take the number of components of a state dict, so that it can be loaded."""
+        """Resize the buffers to the number of components in a state dict, so that it can be loaded."""
         if f"{prefix}shares" in state:
             self._resize(len(state[f"{prefix}shares"]))
 
     @property
     def fitted(self) -> bool:
-        """Whether there is anything to draw from."""
+        """Return whether the mixture is fitted."""
         return len(self.shares) > 0
 
     def fit(self, codes: Tensor, components: int = 10, seed: int = 0) -> None:
-        """Fit the mixture to codes (N, n) by expectation maximisation; fewer codes than components reduces them."""
+        """Fit at most `components` Gaussians, one per four codes, to codes (N, n) by expectation maximisation."""
         from sklearn.mixture import GaussianMixture
 
         components = max(1, min(components, len(codes) // 4))
@@ -58,13 +58,13 @@ class FittedPrior(nn.Module):
         self.factors.copy_(torch.linalg.cholesky(torch.from_numpy(mixture.covariances_)))
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """`n` codes (n, latent_size).
+        """Draw `n` codes (n, latent_size).
 
         Raises:
-            UserError: nothing was fitted yet.
+            UserError: the mixture is not fitted.
         """
         if not self.fitted:
-            raise UserError("prior=fitted: this model holds no fitted prior; it is made at the end of training")
+            raise UserError("prior=fitted: this model has no fitted prior; training fits one at its end")
         component = torch.multinomial(self.shares.cpu(), n, replacement=True, generator=generator)
         noise = torch.randn(n, self.latent_size, 1, generator=generator)
         # (n, L, L) @ (n, L, 1) -> (n, L)

@@ -1,1 +1,1 @@
-"""Training: what makes an iteration fast, from outside the networks."""
+"""Training: run a training from its configuration to its report, and accelerate its iterations."""

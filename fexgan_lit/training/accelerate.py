@@ -1,7 +1,7 @@
-"""Everything that makes an iteration faster, from outside the networks, which are plain torch modules.
+"""Accelerate the training of a built system, whose networks are plain torch modules.
 
-`accelerate` works on a built system, as Liger-Kernel does on transformers: it swaps in the modules of
-`fexgan_lit.kernels`, which keep the parameters and the keys of the state dict, puts the weights into channels-last
+`accelerate` changes a system in place, as Liger-Kernel does with transformers: it swaps in the modules of
+`fexgan_lit.kernels`, which keep the parameters and the keys of the state dict, converts the weights to channels-last
 format and compiles networks. `graph_strategy` captures iterations as CUDA graphs.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from fexgan_lit.systems.base import ExpressionSystem
 
-#: Dropout and noise come from torch's own generator, so that a seed means the same with and without compilation.
+#: Dropout and noise use torch's eager generator, so that a seed gives the same numbers with and without compilation.
 _COMPILE_OPTIONS: dict[str, str | int | bool] = {"fallback_random": True}
 
 
@@ -30,20 +30,20 @@ def accelerate(
     system: ExpressionSystem, device: torch.device | None = None, *, kernels: bool = True, channels_last: bool = True,
     compile: bool = False,
 ) -> list[str]:  # fmt: skip
-    """Make the training of a system faster, in place; call it before `Trainer.fit`.
+    """Accelerate the training of a system in place; call this before `Trainer.fit`.
 
-    The parameters and their names stay what they are, so checkpoints and weights fit a system with and without it. The
-    results differ by rounding, and with kernels dropout on a CPU draws other random numbers.
+    Parameters and their names do not change, so checkpoints and weights fit accelerated and plain systems. The results
+    differ by rounding, and with kernels, dropout on a CPU draws other random numbers.
 
     Args:
-        system: whose networks and optimizers.
-        device: where it will be trained; None takes the device it is on.
-        kernels: swap in the modules of `fexgan_lit.kernels`; without that package nothing is swapped.
-        channels_last: put the weights into channels-last format; on a CPU most kernels work in it alone.
-        compile: let torch.compile compile the networks that `system.compilable_networks()` names.
+        system: the system, whose networks and optimizers are changed.
+        device: device of the training; None takes the present device of the system.
+        kernels: whether to swap in the modules of `fexgan_lit.kernels`; without that package nothing is swapped.
+        channels_last: whether to convert the weights to channels-last format, which most CPU kernels need.
+        compile: whether to compile the networks in `system.compilable_networks()` with torch.compile.
 
     Returns:
-        lines for the terminal.
+        Lines for the terminal.
     """
     device = device or system.device
     if kernels:
@@ -57,7 +57,7 @@ def accelerate(
 
 
 class DiscriminatorOnMap(Discriminator):
-    """FExGAN's discriminator whose two heads read the last map as it lies, in one product."""
+    """FExGAN's discriminator with both heads in one matrix product on the last map, without copying the map."""
 
     def forward(self, image: Tensor) -> DiscriminatorOutput:
         """See the base class."""
@@ -68,10 +68,10 @@ class DiscriminatorOnMap(Discriminator):
 
 
 def swap_in_kernels(system: ExpressionSystem, device: torch.device) -> None:
-    """Give modules of a system the class of a faster kernel where there is one, and its optimizers a faster Adam.
+    """Replace the classes of a system's modules by those of faster kernels, and its Adam by a faster one.
 
-    Each kernel computes what torch's module computes on a device, in a precision or in a memory format that it does not
-    suit.
+    A kernel falls back to the computation of torch's module on devices, precisions and memory formats that it does not
+    support.
     """
     try:
         from fexgan_lit.kernels import start_loading_loops
@@ -101,26 +101,25 @@ def swap_in_kernels(system: ExpressionSystem, device: torch.device) -> None:
 
 
 class Compilation(NamedTuple):
-    """What `compile_networks` did: the names of the networks that will be compiled, and a line for the terminal."""
+    """The result of `compile_networks`: names of the networks to be compiled, and a line for the terminal."""
 
     networks: tuple[str, ...]
     line: str
 
 
 def compile_networks(system: ExpressionSystem, device: torch.device, backend: str = "inductor") -> Compilation:
-    """Let the networks in `system.compilable_networks()`, and its losses, be compiled when they are first called.
+    """Set up the networks in `system.compilable_networks()` and the losses for compilation at their first call.
 
-    They are compiled in place: names of weights, and so checkpoints, stay what they are. A gradient penalty needs a
-    second backward pass, which compiled graphs lack; it reaches the layers of a critic by another way than calling
-    the critic as a whole (`PatchCritic.scores`), and those layers stay as they are.
+    They are compiled in place, so the names of weights do not change. A gradient penalty needs double backward, which
+    compiled graphs do not support; it calls the layers of a critic through `PatchCritic.scores`, which is not compiled.
 
     Args:
-        system: whose networks.
-        device: where it will be trained.
-        backend: of torch.compile.
+        system: the system.
+        device: device of the training.
+        backend: backend of torch.compile.
 
     Returns:
-        What will be compiled; where torch.compile does not work, nothing, and why.
+        The networks to be compiled; none if torch.compile does not work, with the reason in the line.
     """
     networks = system.compilable_networks()
     if not networks:
@@ -131,9 +130,9 @@ def compile_networks(system: ExpressionSystem, device: torch.device, backend: st
     with contextlib.suppress(ImportError, AttributeError):  # private; a torch without it donates no buffers
         import torch._functorch.config as functorch_config
 
-        # the generator's graph is kept when it was walked back, since the discriminator's goes on in it
+        # the generator's graph is retained after its backward pass, since that of the discriminator also uses it
         functorch_config.donated_buffer = False
-    warnings.filterwarnings("ignore", message=r"\s*Online softmax is disabled")  # addressed to torch's own developers
+    warnings.filterwarnings("ignore", message=r"\s*Online softmax is disabled")  # meant for the developers of torch
     how: dict[str, Any] = {"backend": backend, **({"options": _COMPILE_OPTIONS} if backend == "inductor" else {})}
     for network in networks.values():
         network.compile(**how)
@@ -145,14 +144,14 @@ def compile_networks(system: ExpressionSystem, device: torch.device, backend: st
 
 
 def why_not(device: torch.device, backend: str = "inductor") -> str | None:
-    """Why torch.compile cannot be used on `device`, or None where a small function could be compiled and run."""
+    """Return why torch.compile does not work on `device`, or None if a small function compiles and runs."""
 
     def halved(x: torch.Tensor) -> torch.Tensor:
         return (x.sin() / 2).sum()
 
     try:
         torch.compile(halved, backend=backend)(torch.zeros(8, device=device))
-    except Exception as error:  # no compiler, no Triton, an unsupported system: each has an error of its own
+    except Exception as error:  # a missing compiler, missing Triton or an unsupported OS raise different errors
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return lines[0].rstrip(":.") if lines else type(error).__name__
     return None
@@ -164,13 +163,13 @@ def why_not(device: torch.device, backend: str = "inductor") -> str | None:
 def graph_strategy(
     system: ExpressionSystem, device: torch.device, say: Callable[[str], None], processes: int = 1
 ) -> Strategy | str:
-    """The strategy that captures iterations as CUDA graphs, or `auto` where they cannot be captured.
+    """Return the strategy that captures iterations as CUDA graphs, or `auto` if they cannot be captured.
 
     Args:
-        system: that will be trained.
-        device: where.
-        say: called with what will happen, and once if an iteration cannot be captured after all.
-        processes: that train together.
+        system: the system.
+        device: device of the training.
+        say: called with a line on whether graphs are used, and again if a capture fails later.
+        processes: number of processes that train together.
     """
     from fexgan_lit.training.cuda_graphs import CUDAGraphStrategy, why_not_captured
 

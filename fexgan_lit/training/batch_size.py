@@ -1,4 +1,4 @@
-"""`trainer.auto_batch`: the largest part of a batch that fits into memory, found by trials in other processes."""
+"""`trainer.auto_batch`: find the largest micro-batch that fits into memory by trial trainings."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from fexgan_lit.systems.base import ExpressionSystem
 
 
-#: Seconds between two looks at the memory of a trial that may outgrow its limit.
+#: Seconds between two checks of a trial's memory.
 _LOOK_S = 0.05
 
 
 @dataclass
 class Trial:
-    """What is tried.
+    """One trial training.
 
     Attributes:
-        system: a copy; its generator moves in every iteration.
-        batch: two parts, or all pairs there are.
-        size: pairs the networks see at once.
-        settings: device, precision, layout and the limit of the memory.
+        system: a copy of the system, with a generator step in every iteration.
+        batch: pairs for two micro-batches, or the whole batch if that is smaller.
+        size: pairs per micro-batch.
+        settings: device, precision, memory format and memory limit.
     """
 
     system: ExpressionSystem
@@ -47,7 +47,7 @@ class Trial:
 
 
 def run_trial(trial: Trial, folder: Path) -> None:
-    """Train two iterations as `python -m fexgan_lit.train` would; nothing is kept, global random numbers neither."""
+    """Train two iterations as `python -m fexgan_lit.train` does, without changing global random state."""
     import torch
     from torch.utils.data import DataLoader
 
@@ -68,10 +68,10 @@ def run_trial(trial: Trial, folder: Path) -> None:
 
 
 def trial_in_process(trial: Trial, folder: Path) -> bool:
-    """Whether a process that does the trial and nothing else stays within `memory_limit_gb`.
+    """Run the trial in its own process and return whether its memory stays within `memory_limit_gb`.
 
-    It is ended as soon as it holds more, so that a machine is not driven into its swap; one that the system ends for
-    want of memory did not fit either.
+    The process is killed as soon as it exceeds the limit, so that the machine does not swap. A process that the OS
+    kills for lack of memory does not fit either.
 
     Raises:
         RuntimeError: the trial failed for another reason.
@@ -90,7 +90,7 @@ def trial_in_process(trial: Trial, folder: Path) -> bool:
         finally:
             process.kill()
             process.wait()
-        if process.returncode == -9:  # the system had none left
+        if process.returncode == -9:  # killed by the OS: out of memory
             return False
         if process.returncode:
             errors.seek(0)
@@ -99,26 +99,26 @@ def trial_in_process(trial: Trial, folder: Path) -> bool:
 
 
 def main() -> None:
-    """Do the trial of a file that `trial_in_process` wrote and say what it took."""
+    """Run the trial in a file that `trial_in_process` wrote, and write its peak memory."""
     material, answer = map(Path, sys.argv[1:])
     trial: Trial = pickle.loads(material.read_bytes())  # noqa: S301 (written by the parent, in a folder of its own)
     run_trial(trial, material.parent)
     answer.write_text(str(peak_bytes()))
 
 
-#: Whether so many pairs at once fit.
+#: Returns whether a micro-batch of that many pairs fits.
 Fits = Callable[[int], bool]
 
 
 def largest_fitting(fits: Fits, smallest: int, whole: int) -> int | None:
-    """The largest size in `smallest`..`whole` that fits, by doubling and then bisection; None where none does.
+    """Find the largest size in `smallest`..`whole` that fits, by doubling and bisection; None if none fits.
 
-    The whole is tried first, since it mostly fits.
+    `whole` is tried first, since it usually fits.
 
     Args:
-        fits: what fits does so at every smaller size too.
-        smallest: the first size of the doubling.
-        whole: the batch.
+        fits: returns whether a size fits; if a size fits, all smaller ones must fit.
+        smallest: the smallest size.
+        whole: size of the whole batch.
     """
     if fits(whole):
         return whole
@@ -140,20 +140,20 @@ def largest_fitting(fits: Fits, smallest: int, whole: int) -> int | None:
 def settle_micro_batch(
     system: ExpressionSystem, batch: PairBatch, settings: TrainerSettings, device: torch.device
 ) -> int:
-    """How many pairs of `batch` the networks may see at once.
+    """Find the number of pairs per micro-batch.
 
     Args:
-        system: ready to be trained, on the CPU; it is copied for every trial and stays as it is.
-        batch: of training pairs, whole.
-        settings: with `auto_batch`.
-        device: where it will be trained.
+        system: the system, on the CPU; it is copied for every trial and not changed.
+        batch: a whole batch of training pairs.
+        settings: the trainer settings, with `auto_batch`.
+        device: device of the training.
 
     Returns:
-        the size of the largest part, all parts being as even as can be; the batch's own where it fits as a whole.
+        The size of the largest micro-batch if the batch is divided evenly; the batch size if the whole batch fits.
 
     Raises:
-        UserError: the limit of a CPU is not given, several devices train together, the system cannot work off a batch
-            in parts, or not even the smallest part fits.
+        UserError: there is no memory limit for a CPU, several devices train together, the system does not support
+            micro-batches, or the smallest one does not fit.
     """
     if settings.devices != 1:
         raise UserError(
@@ -183,7 +183,7 @@ def settle_micro_batch(
 
 
 def tried(system: ExpressionSystem, batch: PairBatch, settings: TrainerSettings, device: torch.device) -> Fits:
-    """The test of a size on this device: two iterations of two parts, since the second iteration holds moments too."""
+    """Return a function that tries a size with two iterations of two parts; the second one has Adam's moments, too."""
 
     def fits(size: int) -> bool:
         trial = Trial(copy.deepcopy(system), batch[: 2 * size], size, settings)
@@ -196,7 +196,7 @@ def tried(system: ExpressionSystem, batch: PairBatch, settings: TrainerSettings,
 
 
 def trial_on_gpu(trial: Trial, folder: Path, device: torch.device) -> bool:
-    """Whether the trial fits on a GPU, within the limit where there is one."""
+    """Run the trial and return whether it fits on the GPU, within the memory limit if there is one."""
     limit = trial.settings.memory_limit_gb
     torch.cuda.reset_peak_memory_stats(device)
     try:

@@ -431,7 +431,7 @@ class RunProgressBar(RichProgressBar):
             speed += f", {duration((total - iteration) / rate)} left"
         self.console.print(f"  training {iteration}/{total}{speed}  {shown}", highlight=False)
 
-    def estimate(self, trainer: Trainer, now: float) -> None:
+    def estimate(self, trainer: Any, now: float) -> None:
         """Say once how long the training will take at its pace, and where `trainer.max_minutes` will end it earlier."""
         if not self._warm:  # the first iteration compiles and fills caches
             self._warm, self._started = True, (now, trainer.global_step)

@@ -1,9 +1,9 @@
-"""`trainer.cuda_graphs`: an iteration captured once as a CUDA graph and replayed, so that the host launches nothing.
+"""`trainer.cuda_graphs`: capture an iteration once as a CUDA graph and replay it.
 
-An iteration of a small network is hundreds of short kernels, and a GPU waits for the host to launch them. A graph
-launches all of them at once. It freezes whatever Python computed while it was captured: numbers that change from
-iteration to iteration live on the device instead (learning rates, the moving average's weight, Adam's counts, the
-batch), and every value of the few that change now and then (`GraphCapturable.graph_key`) gets a graph of its own.
+An iteration of a small network consists of hundreds of short kernels, and the GPU waits for the host to launch them. A
+graph launches all of them at once. Values that Python computes during the capture are frozen. Therefore values that
+change in every iteration are kept on the device (learning rates, the weight of the moving average, Adam's step counts,
+the batch), and each value of those that change rarely (`GraphCapturable.graph_key`) gets its own graph.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
 
 Losses = dict[str, Tensor]
 
-#: Rounds of n_critic that are run as they are: optimizers make their moments, cuDNN chooses its kernels.
+#: Eager rounds of n_critic before the first capture: optimizers create their state, cuDNN chooses its kernels.
 WARM_UP = 3
 
 
 class Recorder(Protocol):
-    """What captures; `CudaRecorder`, or a stand-in where there is no GPU to try it on."""
+    """Captures iterations: `CudaRecorder`, or a substitute for tests without a GPU."""
 
     def eagerly(self, task: Callable[[], Losses]) -> Losses:
-        """Run an iteration as it is, where recordings will be made."""
+        """Run an iteration eagerly on the stream used for captures."""
         ...
 
     def record(self, task: Callable[[], Losses]) -> tuple[Losses, Callable[[], None]]:
-        """Record an iteration without computing anything: the losses that each call of the second part will fill."""
+        """Capture an iteration without computing it; return its loss tensors and a function that fills them."""
         ...
 
 
 class CudaRecorder:
-    """CUDA graphs on a stream of their own, which share one pool of memory."""
+    """Captures CUDA graphs on a separate stream with a shared memory pool."""
 
     def __init__(self, device: torch.device) -> None:
         self.stream = torch.cuda.Stream(device)
@@ -69,12 +69,12 @@ class CudaRecorder:
 
 @dataclass
 class Recording:
-    """One recorded iteration.
+    """One captured iteration.
 
     Attributes:
-        batch: the tensors it reads; the pairs of an iteration are copied into them.
-        losses: the tensors it fills.
-        replay: computes it.
+        batch: input tensors; the pairs of each iteration are copied into them.
+        losses: output tensors.
+        replay: computes the iteration.
     """
 
     batch: PairBatch
@@ -82,7 +82,7 @@ class Recording:
     replay: Callable[[], None]
 
     def feed(self, batch: PairBatch) -> None:
-        """Copy the pairs of the next iteration to where the recording reads them."""
+        """Copy the pairs of the next iteration into the input tensors."""
         names = [field.name for field in fields(batch)]
         pairs = [(getattr(self.batch, name), getattr(batch, name)) for name in names]
         for kept, new in pairs:
@@ -91,28 +91,27 @@ class Recording:
 
 
 class CUDAGraphStrategy(SingleDeviceStrategy):
-    """Runs training steps on one GPU: the first iterations of all and of a kind as they are, then captured graphs.
+    """Strategy for one GPU that runs the first iterations, and the first of each kind, eagerly, then captured graphs.
 
-    A replay is one optimizer step to Lightning: it takes the place of the step in `optimizer_step`, so that
-    `trainer.global_step` counts the iteration.
+    A replay replaces the step in `optimizer_step`, so that Lightning counts it as one step in `trainer.global_step`.
 
     Args:
         device: the GPU.
-        say: called once if an iteration cannot be captured, with the reason; the run then goes on without.
-        recorder: captures and runs; `CudaRecorder` where None.
+        say: called once with the reason if an iteration cannot be captured; training then continues without graphs.
+        recorder: captures iterations; None takes a `CudaRecorder`.
     """
 
     def __init__(self, device: torch.device, say: Callable[[str], None], recorder: Recorder | None = None) -> None:
         super().__init__(device)
         self.say = say
         self.recorder: Recorder = recorder or CudaRecorder(device)
-        self._plain: float | None = None  # iterations that are still run as they are
+        self._plain: float | None = None  # eager iterations left
         self._seen: set[Hashable] = set()
         self._recordings: dict[Hashable, Recording] = {}
         self._replaying: Recording | None = None
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Losses:
-        """One iteration of B pairs, all on the device; the losses are overwritten by the next."""
+        """Run one iteration on B pairs on the device; the next iteration overwrites the returned losses."""
         system: Any = self.lightning_module
 
         def step() -> Losses:
@@ -121,12 +120,12 @@ class CUDAGraphStrategy(SingleDeviceStrategy):
         if self._plain is None:
             self._plain = WARM_UP * getattr(system.optimizer_settings, "n_critic", 1)
         key = (len(batch), *system.graph_key())
-        if self._plain or key not in self._seen:  # what is compiled or chosen at a first time cannot be captured
+        if self._plain or key not in self._seen:  # first calls compile or choose kernels, which no graph captures
             self._plain = max(0, self._plain - 1)
             self._seen.add(key)
             return self.recorder.eagerly(step)
         if not self._recordings:
-            for optimizer in self.optimizers:  # there are none before the first iteration
+            for optimizer in self.optimizers:  # there are no optimizers before the first iteration
                 move_to_device(optimizer, system.device)
         recording = self._recording_of(key, batch, batch_idx)
         if recording is None:
@@ -137,32 +136,32 @@ class CUDAGraphStrategy(SingleDeviceStrategy):
         system.update_graph_inputs(len(batch))
         self._replaying = recording
         optimizers = system.optimizers()
-        (optimizers[0] if isinstance(optimizers, list) else optimizers).step()  # counts, and replays below
+        (optimizers[0] if isinstance(optimizers, list) else optimizers).step()  # counts; optimizer_step replays
         return recording.losses
 
     def optimizer_step(
         self, optimizer: Optimizer, closure: Callable[[], Any], model: Any = None, **kwargs: Any
     ) -> Any:  # fmt: skip
-        """Replay the whole iteration, if one is to be replayed; else step."""
+        """Replay the whole iteration if a recording is pending; else step."""
         if self._replaying is None:
             return super().optimizer_step(optimizer, closure, model, **kwargs)
         recording, self._replaying = self._replaying, None
         return recording.replay()
 
     def _recording_of(self, key: Hashable, batch: PairBatch, batch_idx: int) -> Recording | None:
-        """The recording of an iteration like the one at hand, made now if need be; None where it cannot be made."""
+        """Return the recording for `key`, captured now if it is new; None if the capture fails."""
         system: Any = self.lightning_module
         if key not in self._recordings:
             try:
                 self._recordings[key] = self._record(batch, batch_idx)
             except RuntimeError as error:
-                system.zero_grad(set_to_none=True)  # of what was begun and never computed
+                system.zero_grad(set_to_none=True)  # gradients that were captured but never computed
                 plain_groups([{"param_groups": optimizer.param_groups} for optimizer in self.optimizers])
                 self.say(f"nothing: the iteration cannot be captured ({str(error).splitlines()[0]}); going on without")
         return self._recordings.get(key)
 
     def _record(self, batch: PairBatch, batch_idx: int) -> Recording:
-        """Capture the iteration at hand; nothing moves, neither weights nor the count of iterations."""
+        """Capture the present iteration without changing weights or the iteration count."""
         kept, system = batch.copy(), cast(Any, self.lightning_module)
         system.update_graph_inputs(len(batch))
         step = super().training_step
@@ -175,9 +174,9 @@ class CUDAGraphStrategy(SingleDeviceStrategy):
 
 
 def move_to_device(optimizer: Optimizer, device: torch.device) -> None:
-    """Keep an optimizer's rates and counts of steps on `device`, where a recording can read them.
+    """Move an optimizer's learning rates and step counts to `device`, where a graph can read them.
 
-    `LambdaLR` sets a rate from then on by filling it.
+    `LambdaLR` then sets a learning rate by filling its tensor.
     """
     for group in optimizer.param_groups:
         group["capturable"] = device.type == "cuda"
@@ -185,7 +184,7 @@ def move_to_device(optimizer: Optimizer, device: torch.device) -> None:
 
 
 def why_not_captured(system: ExpressionSystem, device: torch.device, world: int) -> str | None:
-    """Why the iterations of `system` cannot be captured, or None where they can."""
+    """Return why the iterations of `system` cannot be captured, or None if they can."""
     if device.type != "cuda":
         return f"CUDA graphs need an NVIDIA GPU, the device is {device}"
     if world > 1:

@@ -1,4 +1,4 @@
-"""One run on several processes: who they are, how they share a batch, average gradients and end together."""
+"""One run on several processes: find or start them, connect them, and end them together."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from fexgan_lit.runs.config import TrainerSettings
 
 
-#: How long processes wait for the last one to come, and for rank 0 while it packs, trains a judge or draws.
+#: Timeouts: for all processes to connect, and for rank 0 while it packs frames, trains a judge or draws.
 ARRIVAL, PATIENCE = timedelta(minutes=10), timedelta(days=7)
 
 
-#: Seconds that the main thread of rank 0 gets to end by itself once another process died.
+#: Seconds that the main thread of rank 0 gets to stop by itself after another process died.
 _GRACE_S = 10.0
 
 
@@ -37,14 +37,14 @@ _GRACE_S = 10.0
 
 
 class RankLostError(UserError):
-    """Another process of the run died or failed."""
+    """Raised if another process of the run died or failed."""
 
 
 def find_environment() -> ClusterEnvironment | None:
-    """What tells this process its rank, where torchrun, SLURM's srun or rank 0 started several; else None.
+    """Return the environment with the rank of this process, if torchrun, srun or rank 0 started several; else None.
 
     Raises:
-        UserError: the variables that should say so are incomplete or no numbers.
+        UserError: environment variables are missing or not numbers.
     """
     env = os.environ
     try:
@@ -52,7 +52,7 @@ def find_environment() -> ClusterEnvironment | None:
             found: ClusterEnvironment = TorchElasticEnvironment()
             found.local_rank(), found.main_address, found.main_port
         elif int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_PROCID" in env:
-            found = SLURMEnvironment(auto_requeue=False)  # exit code 75 asks the job script to queue it again
+            found = SLURMEnvironment(auto_requeue=False)  # the job script requeues the job on exit code 75
         elif "LOCAL_RANK" in env and "WORLD_SIZE" in env:  # `Processes.start`
             found = LightningEnvironment()
             found.set_world_size(int(env["WORLD_SIZE"]))
@@ -60,7 +60,7 @@ def find_environment() -> ClusterEnvironment | None:
         else:
             return None
         return found if found.world_size() > 1 and found.global_rank() >= 0 else None
-    except (KeyError, ValueError, RuntimeError) as error:  # Lightning wants --ntasks-per-node of SLURM
+    except (KeyError, ValueError, RuntimeError) as error:  # Lightning needs SLURM's --ntasks-per-node
         raise UserError(
             f"the environment of a run on several devices cannot be read: {type(error).__name__} {error}; expected "
             "RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT as torchrun sets them, or those of srun"
@@ -68,14 +68,14 @@ def find_environment() -> ClusterEnvironment | None:
 
 
 class Processes:
-    """The processes that train one run, seen from rank 0, which tells the others what to train.
+    """The processes that train one run, controlled by rank 0.
 
     Args:
-        settings: the group `trainer`.
-        environment: of processes that torchrun or SLURM started; None where `start` will.
+        settings: the config group `trainer`.
+        environment: environment of processes that torchrun or SLURM started; None if `start` shall start them.
 
     Attributes:
-        on_loss: called with the reason before this process ends because another one died.
+        on_loss: called with the reason before this process exits because another one died.
     """
 
     def __init__(self, settings: TrainerSettings, environment: ClusterEnvironment | None) -> None:
@@ -88,7 +88,7 @@ class Processes:
         self._before: dict[str, str] = {}
 
     def start(self) -> ClusterEnvironment:
-        """Start the others on this machine, where nobody did, and meet them."""
+        """Start the other processes on this machine, unless torchrun or SLURM did, and connect to them."""
         if self.environment is None:
             self._before = dict(os.environ)
             with socket.socket() as probe:
@@ -109,11 +109,11 @@ class Processes:
         return self.environment
 
     def tell(self, task: dict[str, Any] | None) -> None:
-        """Let the others begin with `task`, or go home without one."""
+        """Send `task` to the other processes; None lets them exit."""
         dist.broadcast_object_list([task], 0)
 
     def reason_of(self, error: BaseException) -> str | None:
-        """Why the run cannot go on, where `error` tells of another process's end; None where it is this one's own."""
+        """Return why the run cannot continue if `error` comes from the end of another process, else None."""
         words = ("Connection closed", "Connection reset", "Broken pipe", "gloo", "NCCL")
         if not isinstance(error, dist.DistError) and not any(word in str(error) for word in words):
             return None
@@ -123,7 +123,7 @@ class Processes:
         return self._lost or f"another process of the run ended ({str(error).splitlines()[0]})"
 
     def end(self) -> None:
-        """Leave the group and wait for the processes that this one started; those that take too long are killed."""
+        """Leave the process group and wait for child processes; those that do not exit in 30 s are killed."""
         self._ended.set()
         disconnect()
         for child in self.children.values():
@@ -139,7 +139,7 @@ class Processes:
             self.children, self._before, self.environment = {}, {}, None
 
     def _watch(self) -> None:
-        """End this process where another died and the main thread waits for it in a collective call (NCCL)."""
+        """Exit if a child died while the main thread waits for it in a collective call (NCCL)."""
         while not self._ended.wait(0.2):
             for rank, child in self.children.items():
                 code = child.poll()
@@ -156,7 +156,7 @@ class Processes:
 
 
 def connect(environment: ClusterEnvironment) -> None:
-    """Make the process group: gloo between CPUs, NCCL between GPUs.
+    """Create the process group: gloo between CPUs, NCCL between GPUs.
 
     Raises:
         UserError: rank 0 cannot be reached.
@@ -177,7 +177,7 @@ def connect(environment: ClusterEnvironment) -> None:
 
 
 def disconnect() -> None:
-    """Leave the process group, if there is one; from here on every process works alone."""
+    """Leave the process group, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -200,10 +200,10 @@ def check_started(environment: ClusterEnvironment, settings: TrainerSettings, sw
 
 @contextlib.contextmanager
 def several(settings: TrainerSettings, sweep: bool) -> Iterator[Processes | None]:
-    """The processes of a run for as long as it trains; None where one is enough.
+    """Yield the processes of a run, and end them on exit; None for a single process.
 
     Raises:
-        UserError: other processes are there than the configuration asks for.
+        UserError: the number of processes differs from the configuration.
     """
     environment = find_environment() if dist.is_initialized() else None
     if environment is not None:

@@ -38,20 +38,20 @@ def finish(
     trainer: Trainer, system: ExpressionSystem, data: FrameDataModule, settings: TrainSettings, run: RunFolder,
     console: Console, clock: Clock, trouble: str | None = None, short: str | None = None,
 ) -> Results:  # fmt: skip
-    """Test, draw and write; everything lands in the run folder and at the loggers.
+    """Test the system, draw figures, and write everything to the run folder and the loggers.
 
     Args:
-        trainer: that trained the system.
-        system: with its trained weights.
-        data: whose pairs it is tested on.
-        settings: of the run.
-        run: its folder.
+        trainer: the trainer.
+        system: the trained system.
+        data: the data module with the test pairs.
+        settings: settings of the run.
+        run: the run folder.
         console: the terminal.
-        clock: seconds spent on the run.
-        trouble: that the last losses showed, or None.
-        short: why the training ended early, and how it goes on, or None.
+        clock: the clock of the run.
+        trouble: a warning about the last losses, or None.
+        short: why the training ended early and how to continue it, or None.
     """
-    system.condition_warnings()  # those of the training
+    system.condition_warnings()  # discard the warnings of the training
     with console.status("  measuring, drawing"):
         trainer.test(system, data, verbose=False)  # FExGAN fits its prior there
         save_weights(system.eval(), run.weights)
@@ -76,7 +76,7 @@ def finish(
     print_results(results, data, run, console)
     if short is not None:
         console.print(f"\n  {short}", style="yellow", markup=False)
-    # last of all: the run is finished; an error that ended it before is mended
+    # result.json comes last and marks the run as finished; error.txt of an earlier failure is obsolete
     (run.path / ERROR).unlink(missing_ok=True)
     write_result(run.path, make_result(
         "finished", iteration=system.iteration, seconds=clock.seconds, started=clock.began, metrics=numbers
@@ -87,7 +87,7 @@ def finish(
 def collect(
     system: ExpressionSystem, data: FrameDataModule, settings: TrainSettings, grid: AffectGrid | None
 ) -> Results:
-    """The metrics of `trainer.test`, and those of the grid and of samples of every prior."""
+    """Collect the metrics of `trainer.test`, of the affect grid and of samples from every prior."""
     values = {split: suite.compute() for split, suite in system.suites.items()}
     suite = system.suites["val" if "val" in values else "train"]
     results = Results(train=values["train"], val=values.get("val"), recipes=suite.recipes(), notes=suite.notes())
@@ -107,7 +107,7 @@ def collect(
 
 
 def draw_samples(system: Any, prior: str, asked: Tensor) -> Tensor:
-    """Faces (n, 3, S, S) from a prior with the asked affects (n,); the same for the same seed."""
+    """Sample faces (n, 3, S, S) from a prior with the target affects (n,), deterministic for a seed."""
     generator = torch.Generator().manual_seed(system.seed)
     parts = [system.sample(len(a), system.expression(a), prior, generator).cpu() for a in asked.split(64)]
     return torch.cat(parts)
@@ -117,7 +117,7 @@ def draw(
     system: ExpressionSystem, data: FrameDataModule, results: Results, grid: AffectGrid | None,
     losses: dict[str, tuple[list[int], list[float]]],
 ) -> None:  # fmt: skip
-    """The papers' figures, those of the system alone, the confusion matrix and the loss curves."""
+    """Draw the papers' figures, the system's own figures, the confusion matrix and the loss curves."""
     pictures = results.pictures
     if grid is None:
         sheets = data_sheets(system, data)
@@ -136,7 +136,7 @@ def draw(
 
 
 def draw_affects(system: ExpressionSystem, data: FrameDataModule, results: Results, grid: AffectGrid) -> None:
-    """The papers' figures: affects (5 and 7), random samples (4 and 6), complex expressions (6 and 8)."""
+    """Draw the papers' figures: affects (5 and 7), random samples (4 and 6), complex expressions (6 and 8)."""
     pictures, K = results.pictures, len(data.affects)
     verdicts = None
     if (judge := judge_of(data)) is not None:
@@ -160,7 +160,7 @@ def draw_affects(system: ExpressionSystem, data: FrameDataModule, results: Resul
 
 
 def data_sheets(system: ExpressionSystem, data: FrameDataModule, most: int = 8) -> list[Any]:
-    """The system's own pictures of a few faces of a set without affects."""
+    """Draw the system's own figures for a few frames of a data set without affects."""
     import numpy as np
 
     from fexgan_lit.data.reference import frame_expression
@@ -173,7 +173,7 @@ def data_sheets(system: ExpressionSystem, data: FrameDataModule, most: int = 8) 
 
 
 def progress_picture(system: ExpressionSystem, data: FrameDataModule) -> Any:
-    """The picture that is drawn during training: the grid of affects, or the first of the system's own pictures."""
+    """Draw the figure shown during training: the affect grid, or the first of the system's own figures."""
     if data.labelled:
         grid = affect_grid(system, data.shown_frames)
         return figures.affect_grid(grid.references, grid.generated, grid.identities, data.affects)
@@ -182,7 +182,7 @@ def progress_picture(system: ExpressionSystem, data: FrameDataModule) -> Any:
 
 
 def final_numbers(results: Results) -> dict[str, float]:
-    """Every number measured after training, named as in metrics.csv."""
+    """Return every final metric by its name in metrics.csv."""
     numbers = {f"final/train/{k}": v for k, v in results.train.items()}
     numbers |= {f"final/val/{k}": v for k, v in (results.val or {}).items()}
     if results.grid_ssim is not None:
@@ -196,7 +196,7 @@ def log(
     trainer: Trainer, system: ExpressionSystem, data: FrameDataModule, run: RunFolder, results: Results,
     numbers: dict[str, float],
 ) -> None:  # fmt: skip
-    """Final numbers, pictures and tables to every logger."""
+    """Send final metrics, figures and tables to every logger."""
     loggers, iteration = trainer.loggers, system.iteration
     log_numbers(loggers, numbers, iteration)
     for name, picture in results.pictures.items():

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 
 def train_run(cfg: DictConfig, console: Console, place: tuple[RunFolder, Path] | None) -> None:
-    """Train a new run, or go on in the run folder and from the checkpoint that `place` names.
+    """Train a new run, or resume from the run folder and checkpoint in `place`.
 
     Raises:
-        UserError: a mistake in the configuration, the data or the folder; another process trains in it.
+        UserError: the configuration, the data or the folder is invalid, or another process trains in the folder.
     """
     from fexgan_lit.runs.build import build_system, check_reads
     from fexgan_lit.runs.config import train_settings
@@ -43,7 +43,7 @@ def train_run(cfg: DictConfig, console: Console, place: tuple[RunFolder, Path] |
     from fexgan_lit.training.trainer import check_trainer
 
     settings = train_settings(cfg)
-    check_trainer(settings.trainer)  # before frames are packed, which may take long
+    check_trainer(settings.trainer)  # before packing frames, which may take long
     data = open_data(settings, console)
     check_reads(settings, data.train)
     system = build_system(settings, data.affects)
@@ -62,7 +62,7 @@ def fit_and_test(
     system: ExpressionSystem, data: FrameDataModule, settings: TrainSettings, run: RunFolder, checkpoint: Path | None,
     console: Console,
 ) -> None:  # fmt: skip
-    """Train until the iterations or minutes are spent, then measure, draw and report."""
+    """Train for the given iterations or minutes, then compute the final metrics and write the report."""
     from fexgan_lit.metrics.of_data import judge_of
     from fexgan_lit.runs.result import RESULT, Clock, record_failure, record_pruned
     from fexgan_lit.runs.sweeps.job import is_sweep_job
@@ -71,7 +71,7 @@ def fit_and_test(
     from fexgan_lit.training.pruning import Pruning
 
     if checkpoint is not None:
-        (run.path / RESULT).unlink(missing_ok=True)  # until it ends again, the run has not
+        (run.path / RESULT).unlink(missing_ok=True)  # a resumed run has no result until it ends
     clock, t = Clock(), settings.trainer
     loggers = open_loggers(system, settings, run, checkpoint, console)
     prunes = settings.sweep.pruning is not None and is_sweep_job()
@@ -80,7 +80,7 @@ def fit_and_test(
             callbacks = make_callbacks(system, data, settings, run, console, clock, prunes, processes is not None)
             environment = None
             if processes is not None:
-                judge_of(data)  # trained before others wait for it
+                judge_of(data)  # train the judge before other processes wait for it
                 environment = processes.start()
                 processes.on_loss = lambda why: record_failure(run.path, why, system.iteration, clock)
                 config = OmegaConf.to_yaml(run.read_config(), resolve=True)
@@ -97,17 +97,17 @@ def fit_and_test(
         if pruning is not None and pruning.reason:
             record_pruned(run.path, pruning.reason, pruning.numbers, system.iteration, clock)
             return
-        # its imports take a second that the first iteration need not wait for
+        # imported here, since it takes a second that would delay the first iteration
         from fexgan_lit.training.final_metrics import finish
         from fexgan_lit.training.trainer import build_trainer
 
-        if processes is not None:  # rank 0 measures alone
+        if processes is not None:  # only rank 0 computes the final metrics
             trainer = build_trainer(t, [], loggers, str(run.path))
         limit = by_class.get(cb.TimeLimit)
         short = stopped_early(system, t, run) if limit is not None and limit.is_over else None
         finish(trainer, system, data, settings, run, console, clock, by_class[cb.LossMonitor].standing, short)
     except Exception as error:
-        if run.config.exists():  # not where the run never began
+        if run.config.exists():  # the run folder was not discarded
             record_failure(run.path, error, system.iteration, clock)
         raise
     finally:
@@ -118,7 +118,7 @@ def fit_and_test(
 def several_processes(
     system: ExpressionSystem, settings: TrainerSettings
 ) -> contextlib.AbstractContextManager[Processes | None]:
-    """The processes that train together; nothing of them is imported where one is enough."""
+    """Return the context of the processes that train together; for one process nothing is imported."""
     alone = settings.devices * settings.num_nodes == 1 or system.iteration >= settings.max_steps
     if alone and not is_started_among_several():
         return contextlib.nullcontext()
@@ -132,9 +132,9 @@ def make_callbacks(
     system: ExpressionSystem, data: FrameDataModule, settings: TrainSettings, run: RunFolder, console: Console,
     clock: Clock, pruning: bool, several: bool,
 ) -> list[Callback]:  # fmt: skip
-    """Schedules first, then the guard over the losses, pictures, and the checkpoint that holds them.
+    """Make the callbacks in order: schedules, loss monitor, figures, and last the checkpoint, which saves their state.
 
-    Several processes have the same callbacks, since those talk to one another; rank 0 alone draws, prints and writes.
+    All processes have the same callbacks, since some communicate; only rank 0 draws, prints and writes.
     """
     from fexgan_lit.systems.base import ExpressionSystem
     from fexgan_lit.training import callbacks as cb
@@ -150,7 +150,7 @@ def make_callbacks(
         chosen.insert(0, ProfileRun(t.profile_iterations, run.path / "profile", console))
     monitor = cb.LossMonitor(run, console)
     chosen.append(monitor)
-    if t.val_every and data.has_truth:  # FID is measured after training only
+    if t.val_every and data.has_truth:  # FID is only computed after training
         monitored = ("val/fd_judge", "min") if settings.metrics.judge else ("val/ssim", "max")
         chosen.append(cb.BestCheckpoint(run, *monitored))
     if pruning and settings.sweep.pruning is not None:
@@ -166,7 +166,7 @@ def make_callbacks(
 
 
 def progress_picture(system: ExpressionSystem, data: FrameDataModule) -> Any:
-    """See `fexgan_lit.training.final_metrics`, whose imports take a second."""
+    """Call `fexgan_lit.training.final_metrics.progress_picture`, imported late because it takes a second."""
     from fexgan_lit.training.final_metrics import progress_picture
 
     return progress_picture(system, data)
@@ -176,10 +176,10 @@ def prepare_trainer(
     system: ExpressionSystem, data: FrameDataModule, settings: TrainSettings, run: RunFolder, console: Console,
     callbacks: list[Callback], loggers: list[Logger], environment: ClusterEnvironment | None = None,
 ) -> Trainer:  # fmt: skip
-    """Put frames and networks where they will be trained, and say what is about to be trained, on what and where.
+    """Place frames and networks on the device, build the trainer and print a summary of the training.
 
     Raises:
-        UserError: the frames do not fit where `trainer.data_on_device` wants them, or no part of a batch does.
+        UserError: the frames do not fit on the device with `trainer.data_on_device`, or no micro-batch fits.
     """
     from fexgan_lit.metrics.of_data import judge_of
     from fexgan_lit.training.accelerate import accelerate, graph_strategy
@@ -196,7 +196,7 @@ def prepare_trainer(
     strategy: Strategy | str = "auto"
     feed = None
     if going_on:
-        with console.status("  opening the stream of frames"):  # gigabytes may go to the device
+        with console.status("  opening the stream of frames"):  # may copy gigabytes to the device
             feed = data.place_on(device, t.data_on_device)
         system.prepare(data.train, lambda: judge_of(data))
         if t.auto_batch and t.micro_batch is None:
@@ -223,7 +223,7 @@ def announce(
     trainer: Trainer, system: ExpressionSystem, data: FrameDataModule, settings: TrainSettings, run: RunFolder,
     console: Console, notes: list[str], processes: int,
 ) -> None:  # fmt: skip
-    """Say what is about to be trained, on what, and where it will lie."""
+    """Print a summary of model, training, device and run folder."""
     import torch
 
     from fexgan_lit.metrics.groups import UNPAIRED
@@ -266,9 +266,10 @@ def fit(
     trainer: Trainer, system: ExpressionSystem, data: FrameDataModule, settings: TrainSettings, run: RunFolder,
     checkpoint: Path | None, console: Console, processes: Processes | None = None,
 ) -> None:  # fmt: skip
-    """Run the iterations that are still to come; a finished run only gets its weights and counts read.
+    """Run the remaining iterations; for a finished run this only restores the checkpoint.
 
     Raises:
+        UserError: a batch does not fit into GPU memory, or Lightning rejects the configuration.
         RankLostError: another process died or failed.
     """
     import torch
@@ -289,7 +290,7 @@ def fit(
         ) from error
     except MisconfigurationException as error:
         raise UserError(f"Lightning refuses to train: {error}") from error
-    except SystemExit:  # Lightning's answer to Ctrl-C
+    except SystemExit:  # Lightning exits on Ctrl-C
         kept = "nothing was kept, no checkpoint was due yet"
         if run.last.exists():
             kept = f"go on from its last checkpoint with: python -m fexgan_lit.train run={run.path}"
@@ -309,7 +310,7 @@ def fit(
 
 
 def open_data(settings: TrainSettings, console: Console) -> FrameDataModule:
-    """Index, pack and split the frames, and say what was found."""
+    """Index, pack and split the frames, and print a summary."""
     from fexgan_lit.data.datamodule import FrameDataModule
     from fexgan_lit.utils.console import stages
     from fexgan_lit.utils.version import __version__
@@ -327,10 +328,10 @@ def open_data(settings: TrainSettings, console: Console) -> FrameDataModule:
 
 
 def check_same_data(settings: TrainSettings, data: FrameDataModule) -> None:
-    """Refuse to go on with other data than the run was started with.
+    """Check that the data are those the run was started with.
 
     Raises:
-        UserError: naming what differs.
+        UserError: they differ; the message lists the differences.
     """
     from fexgan_lit.data.datamodule import changed_facts
 
@@ -342,7 +343,7 @@ def check_same_data(settings: TrainSettings, data: FrameDataModule) -> None:
 
 
 def claim_folder(cfg: DictConfig, data: FrameDataModule, system: ExpressionSystem) -> RunFolder:
-    """The new run folder, with the configuration as it was resolved: presets filled in, the data named."""
+    """Create the run folder and write the resolved configuration, with presets filled in and facts about the data."""
     from hydra.core.hydra_config import HydraConfig
 
     from fexgan_lit.data.datamodule import data_facts
@@ -352,7 +353,7 @@ def claim_folder(cfg: DictConfig, data: FrameDataModule, system: ExpressionSyste
 
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     plain["data"] = data_facts(data)
-    # a request: whoever opens the run has to grant it with `trust=`
+    # only a request: whoever opens the run must grant it with `trust=`
     plain["trust"] = foreign_packages(plain)
     plain["model"] |= asdict(system.settings)
     plain["loss"] |= asdict(system.loss_weights)
@@ -373,7 +374,7 @@ def stopped_early(system: ExpressionSystem, settings: TrainerSettings, run: RunF
 
 
 def stop_here(system: ExpressionSystem, run: RunFolder, console: Console) -> NoReturn:
-    """A signal ended the training: say how to go on, and end with the exit code that means so."""
+    """Print how to resume a training that a signal stopped, and exit with the code for that."""
     from fexgan_lit.training.callbacks import STOPPED
 
     console.print(
@@ -386,7 +387,7 @@ def stop_here(system: ExpressionSystem, run: RunFolder, console: Console) -> NoR
 def open_loggers(
     system: ExpressionSystem, settings: TrainSettings, run: RunFolder, checkpoint: Path | None, console: Console
 ) -> list[Logger]:
-    """The loggers of the run, going on where the checkpoint stands; a fresh run without them leaves no folder."""
+    """Make the loggers of the run, resumed at the checkpoint; if that fails, a new run folder is discarded."""
     from fexgan_lit.systems.checkpoints import read_checkpoint
     from fexgan_lit.training.loggers.build import make_loggers
     from fexgan_lit.training.loggers.wandb import RUN_ID
@@ -407,7 +408,7 @@ def open_loggers(
 
 @contextlib.contextmanager
 def discard_unstarted(run: RunFolder, system: ExpressionSystem, fresh: bool) -> Iterator[None]:
-    """A fresh run that cannot have what it needs before its first iteration leaves no folder."""
+    """Discard the folder of a new run if a UserError occurs before its first iteration."""
     try:
         yield
     except UserError:
@@ -420,7 +421,7 @@ def discard_unstarted(run: RunFolder, system: ExpressionSystem, fresh: bool) -> 
 def choose_micro_batch(
     system: ExpressionSystem, data: FrameDataModule, settings: TrainSettings, run: RunFolder, console: Console
 ) -> None:
-    """Find out how many pairs to look at at once; the run's config keeps it."""
+    """Find the largest micro-batch that fits, and write it to the run's config."""
     from fexgan_lit.training.batch_size import settle_micro_batch
     from fexgan_lit.utils.hardware import root_device
 
@@ -434,5 +435,5 @@ def choose_micro_batch(
 
 
 def is_started_among_several() -> bool:
-    """Whether torchrun, SLURM's srun or rank 0 may have started this process; a look that imports nothing."""
+    """Return whether torchrun, srun or rank 0 may have started this process, without importing anything."""
     return "WORLD_SIZE" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS") or 1) > 1

@@ -1,4 +1,4 @@
-"""What an iteration computes and moves: FLOP by precision and bytes, and tasks that show this machine's rates."""
+"""Count FLOP by precision and bytes of an iteration, and provide tasks that measure the rates of this machine."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-#: Operations that overwrite their first tensor without a look at it.
+#: Operations that overwrite their first tensor without reading it.
 OVERWRITING = frozenset({"copy_", "fill_", "zero_", "bernoulli_", "normal_", "uniform_", "random_"})
 
 
 class Operation(NamedTuple):
-    """One operation of torch: its FLOP, 0 where none are counted, their precision, and the bytes it must move."""
+    """One torch operation: precision, FLOP (0 if not counted) and the bytes that it must move."""
 
     precision: torch.dtype
     flops: int
@@ -25,15 +25,15 @@ class Operation(NamedTuple):
 
 
 class FlopsByPrecision(TorchDispatchMode):
-    """Counts the FLOP of convolutions and matrix products while it is entered, forward, backward and twice backward.
+    """Counts the FLOP of convolutions and matrix products in its context: forward, backward and double backward.
 
-    It uses the formulas of `torch.utils.flop_counter` (a multiplication and an addition are two). `FlopCounterMode`
-    does not tell bf16 from float32, of which a mixed-precision iteration has both, and counts no bytes. All else an
-    iteration does has no FLOP, but moves bytes: every operation reads its tensors and writes its results once.
+    It uses the formulas of `torch.utils.flop_counter` (a multiplication and an addition count as two). Unlike
+    `FlopCounterMode`, it counts bf16 and float32 separately, since a mixed-precision iteration has both, and counts
+    bytes. All other operations have no FLOP but move bytes: each reads its inputs and writes its outputs once.
 
     Attributes:
         counts: FLOP by the precision of the operands.
-        operations: every operation that computes or moves anything.
+        operations: every operation that computes or moves data.
     """
 
     def __init__(self) -> None:
@@ -59,27 +59,27 @@ class FlopsByPrecision(TorchDispatchMode):
 
 
 def computes(func: Any) -> bool:
-    """Tell whether an operation does more than to look at memory in another way, or to take some."""
+    """Return whether an operation does more than make a view or allocate memory."""
     aliases = [value.alias_info for value in func._schema.returns]
     is_view = any(alias is not None and not alias.is_write for alias in aliases)
     return not (is_view or any(word in func._schema.name for word in ("empty", "_unsafe_view")))
 
 
 def extent(tensor: torch.Tensor) -> int:
-    """Return the bytes of a tensor that lie in memory; of one that is expanded, those of what it repeats."""
+    """Return the bytes that a tensor occupies in memory; for an expanded tensor, those of its storage."""
     return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
 
 
 def roofline_seconds(operations: list[Operation], rates: Mapping[torch.dtype, Any], copies: np.ndarray) -> np.ndarray:
-    """Return the time of an iteration whose operations run one by one, each at full rate: of its FLOP or its bytes.
+    """Return the roofline time of an iteration: each operation takes the longer of its compute and memory times.
 
     Args:
-        operations: of the iteration.
+        operations: operations of the iteration.
         rates: FLOP/s of matrix products by precision, (rounds,) each.
         copies: bytes/s of copies, (rounds,).
 
     Returns:
-        (rounds,) seconds: the sum over the operations of what takes longer.
+        (rounds,) seconds, summed over the operations.
     """
     seconds = np.zeros_like(copies)
     for each in operations:
@@ -89,20 +89,20 @@ def roofline_seconds(operations: list[Operation], rates: Mapping[torch.dtype, An
 
 
 def copy_block(device: torch.device, size: int) -> Callable[[], object]:
-    """Return a task that copies a block of `size` bytes once, which moves twice as many."""
+    """Return a task that copies a block of `size` bytes once, which moves `2 * size` bytes."""
     block = torch.ones(size // 4, device=device)
     there = torch.empty_like(block)
     return lambda: there.copy_(block)
 
 
 def matrix_product(precision: torch.dtype, device: torch.device, edge: int) -> Callable[[], object]:
-    """Return a task that multiplies two square matrices once, in the arithmetic of convolutions on this device."""
+    """Return a task that multiplies two square matrices once, with the TF32 setting of convolutions."""
     a, b = (torch.randn(edge, edge, device=device).to(precision) for _ in range(2))
     out = torch.empty_like(a)
 
     def multiply() -> None:
         before = torch.backends.cuda.matmul.allow_tf32
-        # convolutions may round float32 to TF32 where matrix products may not; the floor is that of convolutions
+        # TF32 may be enabled for convolutions only; the floor is meant for convolutions
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
         torch.mm(a, b, out=out)
         torch.backends.cuda.matmul.allow_tf32 = before

@@ -1,4 +1,4 @@
-"""What every rank but 0 does: train its share of every batch."""
+"""The ranks above 0: each trains its share of every batch."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def follow(environment: ClusterEnvironment) -> None:
-    """The part of every rank but 0: hear what to train, train its share of every batch, write and print nothing."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; rank 0 answers it
+    """Run a rank above 0: receive the task, train this rank's share of every batch, write and print nothing."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; rank 0 handles it
     connect(environment)
     told: list[Any] = [None]
     try:
@@ -29,7 +29,7 @@ def follow(environment: ClusterEnvironment) -> None:
             train_along(environment, **told[0])
     except (RuntimeError, dist.DistError) as error:
         if isinstance(error, dist.DistError) or "Connection" in str(error):
-            os._exit(1)  # rank 0 ended, and says why
+            os._exit(1)  # rank 0 ended and prints the reason
         raise
     disconnect()
 
@@ -40,7 +40,7 @@ def train_along(
     """Train this process's share of every batch.
 
     Raises:
-        UserError: this machine does not see what rank 0 sees.
+        UserError: this machine cannot read the run folder.
     """
     from omegaconf import OmegaConf
     from rich.console import Console
@@ -61,7 +61,7 @@ def train_along(
             "all machines share"
         )
     kept: Any = OmegaConf.create(config)
-    trust(foreign_packages(OmegaConf.to_container(kept)))  # rank 0 does
+    trust(foreign_packages(OmegaConf.to_container(kept)))  # rank 0 trusts them already
     settings, console = train_settings(kept), Console(file=io.StringIO())
     check_trainer(settings.trainer)
     data = open_data(settings, console)

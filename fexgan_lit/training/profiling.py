@@ -1,4 +1,4 @@
-"""`trainer.profile`: time some iterations of a run part by part, trace a few, count the FLOP of one, and say so."""
+"""`trainer.profile`: time iterations of a run by parts, trace a few and count the FLOP of one."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from fexgan_lit.training.flops import FlopsByPrecision
 from fexgan_lit.utils.files import write_atomic
 from fexgan_lit.utils.tables import TextTable
 
-#: Iterations before the timed ones, and iterations that are traced after them.
+#: Number of iterations before the timed ones, and number of traced iterations after them.
 WARM_UP, TRACED = 5, 3
-#: Parts of an iteration by what Lightning's names of its actions contain; systems name their own parts.
+#: Parts of an iteration by substrings of Lightning's action names; systems name their own parts.
 _PARTS = {
     "train_dataloader_next": "data", "batch_to_device": "data to the device",
     "training_step": "losses, penalties and the rest of the step", "[Callback]": "logging and callbacks",
@@ -30,17 +30,18 @@ _REST = "Lightning's loop"
 
 
 def _is_compiled(network: nn.Module) -> bool:
-    """Whether `network.compile` was called; torch has no public way to ask."""
+    """Return whether `network.compile` was called; torch has no public API for that."""
     return getattr(network, "_compiled_call_impl", None) is not None
 
 
 class PartProfiler(Profiler):
-    """Seconds by part of an iteration. While an inner part is open the outer one stands still, so that all add up.
+    """Measures the seconds of each part of an iteration.
 
-    A GPU is waited for at every border, so that the work of a part is in it.
+    While an inner part is open the clock of the outer part is paused, so the parts add up to the whole. A GPU is
+    synchronized at the start and end of every part.
 
     Attributes:
-        seconds: in each part so far.
+        seconds: seconds so far, by part.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -51,10 +52,10 @@ class PartProfiler(Profiler):
         self._since = time.perf_counter()
 
     def start(self, action_name: str) -> None:
-        """Open a part, which the trace of torch.profiler shows, too."""
+        """Open a part; it also appears in the trace of torch.profiler."""
         self.turn()
         part = next((part for word, part in _PARTS.items() if word in action_name), action_name)
-        part = self._open[-1][0] if part.startswith(("[", "run_")) else part  # another action of Lightning's
+        part = self._open[-1][0] if part.startswith(("[", "run_")) else part  # other Lightning actions
         self._open.append((part, record_function(part).__enter__()))
 
     def stop(self, action_name: str) -> None:
@@ -65,7 +66,7 @@ class PartProfiler(Profiler):
             shown.__exit__(None, None, None)
 
     def turn(self) -> None:
-        """Give the time since the last border to the part that is open."""
+        """Add the time since the last call to the open part."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         now = time.perf_counter()
@@ -74,14 +75,14 @@ class PartProfiler(Profiler):
 
 
 class ProfileRun(Callback):
-    """Profile the first iterations of a run, then get out of the way; the run goes on.
+    """Profiles the first iterations of a run; the run then continues as usual.
 
-    It must be the first of the callbacks: an iteration lasts from its hook to its next hook.
+    This must be the first callback, since it measures an iteration from one call of its hook to the next.
 
     Args:
-        wanted: iterations that are timed; rounded up to whole rounds of n_critic.
-        folder: gets trace.json and profile.md.
-        console: gets the tables.
+        wanted: number of timed iterations; rounded up to whole rounds of n_critic.
+        folder: folder for trace.json and profile.md.
+        console: terminal for the tables.
     """
 
     def __init__(self, wanted: int, folder: Path, console: Console) -> None:
@@ -92,7 +93,7 @@ class ProfileRun(Callback):
         self._counter: FlopsByPrecision | None = None
 
     def on_train_start(self, trainer: Trainer, system: LightningModule) -> None:
-        """Plan: warm-up, timed, traced, counted."""
+        """Plan the iterations: warm-up, timed, traced, counted."""
         cycle = self._cycle = int(getattr(getattr(system, "optimizer_settings", None), "n_critic", 1))
         self._traced = -(-TRACED // cycle) * cycle
         to_come = trainer.max_steps - trainer.global_step
@@ -103,7 +104,7 @@ class ProfileRun(Callback):
             self._say(f"nothing: it takes {needed} iterations or more, {to_come} are to come")
 
     def on_train_batch_start(self, trainer: Trainer, system: LightningModule, batch: Any, batch_idx: int) -> None:
-        """An iteration ends, the next begins."""
+        """Begin or end a phase of the profile between two iterations."""
         if not self._timed:
             return
         self._seen += 1
@@ -117,28 +118,28 @@ class ProfileRun(Callback):
         elif self._seen == WARM_UP + self._timed + self._traced:
             self._trace.stop()
             self._leave(trainer)
-            if not any(map(_is_compiled, system.children())):  # it has no operators to count
+            if not any(map(_is_compiled, system.children())):  # compiled networks have no operators to count
                 self._counter = FlopsByPrecision().__enter__()
         elif self._seen == WARM_UP + self._timed + self._traced + self._cycle:
             self._write(trainer)
 
     def on_train_end(self, trainer: Trainer, system: LightningModule) -> None:
-        """The last iteration ends."""
+        """Finish the profile after the last iteration."""
         self.on_train_batch_start(trainer, system, None, 0)
         if self._timed:
             self._leave(trainer)
             self._say("nothing: the run ended before it was done")
 
     def on_exception(self, trainer: Trainer, system: LightningModule, exception: BaseException) -> None:
-        """Leave the trainer as it was."""
+        """Restore the trainer."""
         self._leave(trainer)
 
     def _watch(self, trainer: Trainer, system: LightningModule) -> None:
-        """Replace the trainer's profiler, and time what the networks of a step do forward."""
+        """Replace the trainer's profiler, and time the forward passes of the networks."""
         parts = self.parts = PartProfiler(trainer.strategy.root_device)
         self._before, trainer.profiler = trainer.profiler, parts  # type: ignore[attr-defined]
         for name, network in system.named_children():
-            # hooks of a compiled network would be compiled with it
+            # the hooks of a compiled network would be compiled with it
             if name == "average" or _is_compiled(network) or not any(True for _ in network.parameters()):
                 continue
             part = f"{name} forward"

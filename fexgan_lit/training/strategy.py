@@ -1,4 +1,4 @@
-"""Several devices: Lightning's DDP, with the gradients of one optimizer averaged before it steps."""
+"""Training on several devices: Lightning's DDP with the gradients of each optimizer averaged before its step."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from fexgan_lit.training.distributed import PATIENCE
 
 
 class AveragingDDPStrategy(DDPStrategy):
-    """Lightning's DDP, in which an optimizer's finished gradients are averaged before it steps.
+    """Lightning's DDP strategy, in which an optimizer's complete gradients are averaged before its step.
 
-    The networks are not wrapped in DistributedDataParallel, which counts on one backward pass that reaches every
-    weight: two optimizers make several passes, each reaching its own network, and a gradient penalty goes past a
-    network's `forward`. Here the gradients of one optimizer travel in one message once they are complete, whatever the
-    number of passes before.
+    The networks are not wrapped in DistributedDataParallel, which expects one backward pass that reaches every weight:
+    here two optimizers make several passes, each for its own network, and a gradient penalty bypasses a network's
+    `forward`. Instead, the gradients of one optimizer are averaged in one message after all passes.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -31,7 +30,7 @@ class AveragingDDPStrategy(DDPStrategy):
 
     @torch.no_grad()
     def configure_ddp(self) -> None:
-        """In place of wrapping the networks: begin with the weights and buffers of rank 0."""
+        """Broadcast the weights and buffers of rank 0, instead of wrapping the networks."""
         networks: Any = self.lightning_module
         for value in (*networks.parameters(), *networks.buffers()):
             whole = value.detach().contiguous()
@@ -39,9 +38,9 @@ class AveragingDDPStrategy(DDPStrategy):
             value.copy_(whole)
 
     def average(self, optimizer: Optimizer) -> None:
-        """Replace the gradients of an optimizer by their mean over the processes, once a step.
+        """Replace the gradients of an optimizer by their mean over the processes, once per step.
 
-        Called by whoever needs them first: clipping by norm, or the step itself.
+        Gradient clipping calls this before the step does.
         """
         if id(optimizer) not in self._averaged:
             self._averaged.add(id(optimizer))
@@ -50,7 +49,7 @@ class AveragingDDPStrategy(DDPStrategy):
     def optimizer_step(
         self, optimizer: Optimizer, closure: Callable[[], Any], model: Any = None, **kwargs: Any
     ) -> Any:  # fmt: skip
-        """Average, then step."""
+        """Average the gradients, then step."""
         self.average(optimizer)
         self._averaged.discard(id(optimizer))
         return super().optimizer_step(optimizer, closure, model, **kwargs)
@@ -58,7 +57,7 @@ class AveragingDDPStrategy(DDPStrategy):
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace gradients by their mean over the processes, in place; one message for each type of number."""
+    """Replace gradients by their mean over the processes, in place, with one message per dtype."""
     kinds: dict[torch.dtype, list[Tensor]] = {}
     for parameter in parameters:
         if parameter.grad is not None:
@@ -74,7 +73,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 @torch.no_grad()
 def average_losses(losses: dict[str, Tensor], device: torch.device) -> None:
-    """Replace the losses of a process's part of the batch by those of the whole batch, in place."""
+    """Replace the losses of this process's share of a batch by those of the whole batch, in place."""
     names = sorted(losses)
     values = torch.stack([losses[name].detach().to(device).float() for name in names])
     dist.all_reduce(values)
@@ -83,7 +82,7 @@ def average_losses(losses: dict[str, Tensor], device: torch.device) -> None:
 
 
 def agreed(*flags: bool) -> list[bool]:
-    """For each flag whether any process raises it; travels between the CPUs, so no GPU is waited for."""
+    """Return for each flag whether any process has set it; sent between CPUs, so no GPU is synchronized."""
     said = torch.tensor(flags, dtype=torch.int32)
     dist.all_reduce(said, dist.ReduceOp.MAX)
     return [bool(flag) for flag in said]

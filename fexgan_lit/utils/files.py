@@ -1,13 +1,19 @@
-"""Writing a file whole or not at all."""
+"""Files written whole or not at all, and paths that may be shown to others."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+#: An absolute path of two parts or more that is no part of a web address or of a relative path.
+_PART = r"[^\s/\\:'\"`(),;]"
+_ABSOLUTE = re.compile(rf"(?<![\w./:~-])/(?:{_PART}+/)+{_PART}*|\b[A-Za-z]:\\(?:{_PART}+\\)*{_PART}*")
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -32,6 +38,23 @@ def from_home(path: Path) -> str:
         return str(Path("~") / path.relative_to(Path.home()))
     except (ValueError, RuntimeError):  # elsewhere, or nobody's home
         return str(path)
+
+
+def without_paths(text: str, known: Mapping[str, str] | None = None) -> str:
+    """`text` with absolute paths replaced by names, so that it says nothing of the machine.
+
+    >>> without_paths("run=/home/me/outputs/demo: /home/me/data is gone")
+    'run=.../demo: .../data is gone'
+
+    Args:
+        text: that may hold absolute paths.
+        known: the name for each place, such as ``RUN_DIR``; what lies below keeps its relative part. The longest
+            place counts. Any other absolute path is cut to its last part after ``.../``.
+    """
+    names = known or {}
+    for place in sorted((place for place in names if len(place) > 1), key=len, reverse=True):
+        text = re.sub(re.escape(place) + r"(?![\w.-])", names[place].replace("\\", r"\\"), text)
+    return _ABSOLUTE.sub(lambda found: ".../" + re.split(r"[/\\]", found.group().rstrip("/\\"))[-1], text)
 
 
 def digest(content: Any, digits: int) -> str:

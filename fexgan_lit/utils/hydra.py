@@ -115,26 +115,27 @@ def check_nulls() -> None:
         raise UserError(f"{', '.join(given)}: None is a word here, expected {cure}")
 
 
-def check_tuning(hydra: Any) -> None:
-    """Refuse a `tuning=NAME` that is not there; Hydra passes over it, since the one that applies by itself is optional.
+def check_optional_groups(hydra: Any, groups: Sequence[str] = ("loss", "tuning")) -> None:
+    """Refuse `loss=NAME` and `tuning=NAME` without such a file. Hydra ignores them, since both groups are optional.
 
     Args:
         hydra: the section `hydra` of a composed configuration.
+        groups: those that are optional in `conf/train.yaml`.
 
     Raises:
         UserError: with the names that are there.
     """
-    given = [o.lstrip("+").partition("=")[2] for o in hydra.overrides.task if o.lstrip("+").startswith("tuning=")]
-    names = [name.strip(" '\"") for value in given for name in value.strip("[]").split(",")]
-    if not names:
-        return
     places = [source for source in hydra.runtime.config_sources if source.schema in ("file", "pkg")]
-    folders = [Path(s.path if s.schema == "file" else str(resources.files(s.path))) / "tuning" for s in places]
-    files = [file.relative_to(folder) for folder in folders for file in folder.rglob("*.yaml")]
-    known = sorted({file.with_suffix("").as_posix() for file in files})
-    for name in names:
-        if name not in known:
-            raise UserError(f"tuning={name}: {_no_such_file('tuning', known)}")
+    given = [override.lstrip("+").partition("=") for override in hydra.overrides.task]
+    for group, _, value in given:
+        if group not in groups:
+            continue
+        folders = [Path(s.path if s.schema == "file" else str(resources.files(s.path))) / group for s in places]
+        files = [file.relative_to(folder) for folder in folders for file in folder.rglob("*.yaml")]
+        known = sorted({file.with_suffix("").as_posix() for file in files})
+        for name in (part.strip(" '\"") for part in value.strip("[]").split(",")):
+            if name not in known:
+                raise UserError(f"{group}={name}: {_no_such_file(group, known)}")
 
 
 def leave_out(cfg: DictConfig, *sections: str) -> None:

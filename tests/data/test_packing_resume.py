@@ -74,6 +74,7 @@ def reads(monkeypatch):
     return seen
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("frames_read", [1, 9, 28])
 def test_a_killed_build_goes_on_where_it_stopped(config, tmp_path, reads, frames_read):
     (tmp_path / "set/anna/joy/0001.png").write_bytes(b"no image")
@@ -87,6 +88,7 @@ def test_a_killed_build_goes_on_where_it_stopped(config, tmp_path, reads, frames
     assert content(pack) == content(open_dataset(replace(config, cache_dir=str(tmp_path / "undisturbed"))))
 
 
+@pytest.mark.fault
 def test_a_build_killed_twice_still_comes_out_the_same(config, tmp_path):
     kill_build(tmp_path, 12)
     kill_build(tmp_path, 8)
@@ -173,6 +175,7 @@ def test_a_living_build_is_left_alone(config, tmp_path):
         assert partial.is_dir()
 
 
+@pytest.mark.fault
 def test_two_processes_at_once_share_one_build(config, tmp_path):
     first = start_build(tmp_path, 0.02)
     assert first.stdout.readline() == "reading\n"

@@ -114,11 +114,11 @@ def test_as_many_clips_as_asked_for_and_the_same_ones_again():
 
 
 def test_data_without_clips_are_refused_with_what_to_give():
-    with pytest.raises(UserError, match=r"does not say which take.*dataset\.annotations"):
+    with pytest.raises(UserError, match=r"has no takes.*dataset\.annotations"):
         clips_of(grey([0, 1]))
     with pytest.raises(UserError, match=r"1 of 3 takes in this split have two frames or more.*dataset\.val_fraction"):
         clips_of(grey([0, 1, 2, 3], take=np.array([0, 0, 1, 2])))
-    with pytest.raises(UserError, match=r"one person only.*metrics\.identity_judge\.path"):
+    with pytest.raises(UserError, match=r"only one person.*metrics\.identity_judge\.path"):
         identity_judge(JudgePanel(SeesJoy()))
 
 
@@ -184,5 +184,5 @@ def test_torn_takes_are_warned_of():
     def test_set(split: str, held_out: object):
         return SimpleNamespace(data=SimpleNamespace(config=SimpleNamespace(split=split), val=held_out))
 
-    assert "dataset.split=frame tore the takes apart" in torn_takes(test_set("frame", 1))[0]
+    assert "dataset.split=frame divides takes between the splits" in torn_takes(test_set("frame", 1))[0]
     assert torn_takes(test_set("take", 1)) == torn_takes(test_set("frame", None)) == []

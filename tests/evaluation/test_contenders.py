@@ -14,8 +14,8 @@ from fexgan_lit.evaluation.config import EvaluationSettings
 from fexgan_lit.evaluation.measure import check_finite
 from fexgan_lit.evaluation.methods import Trained, tell_apart
 from fexgan_lit.evaluation.test_set import check_comparable
+from fexgan_lit.inference.loaded_system import LoadedSystem
 from fexgan_lit.runs.config import TrainerSettings
-from fexgan_lit.runs.folder import RunFolder
 from fexgan_lit.systems.fexgan.config import FExGANSettings
 from fexgan_lit.systems.fexgan.losses import FExGANLossSettings
 from fexgan_lit.systems.optimizers import DualOptimizerSettings
@@ -33,7 +33,7 @@ def method(
         trainer=TrainerSettings(max_steps=10, precision=precision), callbacks={}, seed=seed,
         data=data.get("facts", FACTS),
     )  # fmt: skip
-    return Trained(name, RunFolder(Path(f"outputs/{name}_{seed}")), settings, None)  # type: ignore[arg-type]
+    return Trained(name, LoadedSystem(None, settings, Path(f"outputs/{name}_{seed}")))  # type: ignore[arg-type]
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_row():
@@ -70,7 +70,7 @@ def test_faces_that_are_no_numbers_are_named():
     images = torch.zeros(4, 3, 8, 8)
     images[1, 0, 0, 0] = torch.nan
     images[3] = torch.inf
-    with pytest.raises(UserError, match="fexgan: 2 of 4 faces"):
+    with pytest.raises(UserError, match="fexgan: 2 of 4 generated images"):
         check_finite(images, "fexgan")
     check_finite(torch.zeros(2, 3, 8, 8), "fexgan")
 

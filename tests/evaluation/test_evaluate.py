@@ -72,7 +72,7 @@ def test_every_metric_has_its_recipe(found):
 def test_the_report_of_the_training_says_the_same_digit_for_digit(panel, monkeypatch, tmp_path):
     run_train(tmp_path, *TINY, "metrics.judge=true", "trainer.max_steps=4", f"hydra.run.dir={tmp_path / 'run'}")
     (trained,) = open_methods(EvaluationSettings(runs=[str(tmp_path / "run")]), lambda done, total: None)
-    data = FrameDataModule(trained.settings.dataset, trained.settings.seed)
+    data = FrameDataModule(trained.loaded.run.dataset, trained.loaded.run.seed)
     data.setup()
     found = findings_of([tmp_path / "run"], replace(panel, affect=judge_of(data)), monkeypatch)
     final = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
@@ -93,7 +93,7 @@ def test_the_same_runs_give_the_same_file(runs, panel, monkeypatch, tmp_path):
 
 
 def test_breakdowns_count_every_pair_once(found):
-    by_affect = next(t for t in found.breakdowns if t.title == "fexgan by asked affect")
+    by_affect = next(t for t in found.breakdowns if t.title == "fexgan by target affect")
     counts = [int(row[1]) for row in by_affect.rows]
     assert sum(counts) == int(re.match(r"\d+", found.where)[0])
 
@@ -168,7 +168,7 @@ def test_a_configuration_that_names_foreign_code_is_refused(runs, tmp_path):
 def test_a_checkpoint_that_is_none_is_refused(runs, tmp_path):
     fake = runs[0] / "checkpoints" / "fake.ckpt"
     fake.write_bytes(b"nothing")
-    with pytest.raises(UserError, match=r"fake\.ckpt is no checkpoint"):
+    with pytest.raises(UserError, match=r"fake\.ckpt is not a training checkpoint"):
         open_methods(EvaluationSettings(run=str(fake)), lambda *_: None)
 
 

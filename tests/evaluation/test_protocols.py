@@ -54,8 +54,8 @@ def test_clips_stand_between_true_ones_and_the_still_source(runs, panel, monkeyp
     for name in ("clips.png", "standings.png", "clips_moving.gif"):
         assert (tmp_path / "figures" / name).stat().st_size > 1000
         assert f"figures/{name}" in (tmp_path / "evaluation.md").read_text()
-    assert not any("tore the takes apart" in warning for warning in found.warnings), "whole takes were held out"
-    assert "fexgan: told the label times the true frame's intensity" in found.notes["strength"]
+    assert not any("divides takes" in warning for warning in found.warnings), "whole takes were held out"
+    assert "fexgan: gets the label times the true frame's intensity" in found.notes["strength"]
 
 
 def test_a_network_that_cannot_be_built_is_refused_before_anything_is_opened(monkeypatch):

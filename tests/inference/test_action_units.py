@@ -115,7 +115,7 @@ def test_many_columns_are_spread_over_sheets(generate, runs):
 def test_a_run_that_reads_no_units_says_what_works(generate, runs, model, reads):
     done = generate("mode=action_units", f"run={runs(model)}")
     assert done.code == 2
-    assert f"{model} reads {reads}; the wanted expression has none" in done.err
+    assert f"{model} reads {reads}; the target expression has none" in done.err
     assert "mode=prototypes" in done.err
     assert not done.folder.exists()
 

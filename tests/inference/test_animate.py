@@ -88,7 +88,7 @@ def test_a_run_that_reads_affects_follows_a_take_but_no_units(generate, runs, tm
     (tmp_path / "d.csv").write_text("time_s,au12\n0,0\n0.1,1\n0.2,0\n")
     units = generate(f"run={runs('fexgan')}", "mode=animate", f"driver={tmp_path / 'd.csv'}", out="units")
     assert units.code == 2
-    assert "fexgan reads affects; the wanted expression has none. A run that reads affects follows a take" in units.err
+    assert "fexgan reads affects; the target expression has none. A run that reads affects follows a take" in units.err
     told = generate(f"run={runs('fexgan')}", "mode=animate", f"driver={tmp_path / 'd.csv'}", "affect=joy", out="told")
     assert [entry["asked"]["affect"] for entry in told.record["pictures"][:3]] == [{"joy": 1.0}] * 3
 

@@ -126,7 +126,7 @@ def test_keys_of_action_units_move_those_alone(generate, runs, painting):
     [
         (["driver=none.yaml"], "driver=none.yaml: there is no such file"),
         (["driver=keys.yaml", "affect=joy"], "affect=joy: keyframes say themselves what is shown"),
-        (["driver=units.yaml"], "fexgan reads affects; the wanted expression has none"),
+        (["driver=units.yaml"], "fexgan reads affects; the target expression has none"),
     ],
 )
 def test_refused(overrides, message, generate, runs):

@@ -108,7 +108,7 @@ def test_a_face_that_never_changes_does_not_follow():
     asked = torch.tensor([[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]])
     found = strength_follows(asked, torch.tensor([[1.0, 1.0, 1.0], [1.0, 2.0, 3.0]]))
     assert (found.rho, found.flat) == (0.5, 1)
-    with pytest.raises(ValueError, match="one strength only"):
+    with pytest.raises(ValueError, match="single target strength"):
         strength_follows(torch.ones(3), torch.arange(3.0))
     with pytest.raises(ValueError, match="L >= 3"):
         strength_follows(torch.arange(2.0), torch.arange(2.0))

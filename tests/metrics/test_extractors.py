@@ -121,7 +121,7 @@ def test_weights_of_another_network_are_named(fidelity, tmp_path):
     with pytest.raises(UserError, match=r"weights of another network: .*expected weights-inception"):
         make_inception(other)
     other.write_bytes(b"nothing")
-    with pytest.raises(UserError, match="holds no weights"):
+    with pytest.raises(UserError, match="does not contain weights"):
         make_inception(other)
 
 

@@ -60,7 +60,7 @@ def test_people_it_never_saw_are_counted():
     judge = train_identity_judge(train, held_out, image_size=32, recipe=BRIEF)
     assert judge.people == ("ada", "ben")
     assert judge.strangers == 1
-    assert "1 of their people unknown to it" in judge.describe()
+    assert "1 of their people outside its training" in judge.describe()
 
 
 def test_one_person_cannot_be_told_from_nobody():

@@ -66,7 +66,7 @@ def test_without_held_out_frames_the_accuracy_is_unknown(small_recipe):
     assert judge.identity_accuracy is None
     assert judge.n_held_out == 0
     assert 0.0 <= judge.train_affect_accuracy <= 1.0
-    assert "no held-out frames" in judge.describe()
+    assert "unknown without held-out frames" in judge.describe()
 
 
 def test_held_out_frames_of_other_people_are_refused():

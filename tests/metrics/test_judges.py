@@ -78,12 +78,12 @@ def test_poor_judges_carry_a_warning_each(tmp_path):
     assert "50.0%" in affect
     assert "less than 90%" in affect
     assert "off by 0.900" in units
-    assert "landmark errors are worth nothing" in landmarks
+    assert "landmark errors are meaningless" in landmarks
     assert "60.0%" in identity
     bench.geometry.au_errors = [0.0] * 16 + [0.3]
     bench.geometry.landmark_error = 0.0
     assert [line for line in bench.warnings(floor=0.4) if "AU" in line] == [
-        "AU45: read no better than by a constant answer; their errors are worth nothing."
+        "AU45: the judge is no better than a constant; their errors are meaningless."
     ]
     assert len(bench.warnings(floor=0.4)) == 1
 
@@ -98,7 +98,7 @@ def test_without_held_out_frames_every_judge_says_so(tmp_path):
     bench, _ = bench_of(tmp_path, make_moving_frames(48), None)
     assert bench.calibration is None
     assert len(bench.warnings()) == 3
-    assert all("nobody knows" in line for line in bench.warnings())
+    assert all("not evaluated on held-out frames" in line for line in bench.warnings())
 
 
 def test_data_without_geometry_or_with_one_person(tmp_path):
@@ -109,7 +109,7 @@ def test_data_without_geometry_or_with_one_person(tmp_path):
     images = frames.floats(np.arange(2), 32)
     assert (bench.aus(images), bench.landmarks(images), bench.embed(images)) == (None, None, None)
     assert "neither action units nor landmarks" in bench.describe()[1]
-    assert "one person only" in bench.describe()[2]
+    assert "only one person" in bench.describe()[2]
 
 
 def test_an_affect_without_frames_is_named(tmp_path):
@@ -157,7 +157,7 @@ def test_own_judges_take_the_places_and_are_measured(tmp_path):
     affect, units, landmarks, identity = bench.describe()
     assert "Corners, your own affect judge" in affect
     assert "off by" in units
-    assert landmarks.startswith("landmarks: reader of")
+    assert landmarks.startswith("landmarks: judge of")
     assert "Rank-1" in identity
     assert bench.affect.affect_accuracy < 0.9  # a square that roams says nothing
     assert "less than 90%" in bench.warnings()[0]

@@ -74,7 +74,7 @@ def without(state: dict, name: str) -> dict:
     [
         (partial(without, name="features.3.bias"), "another network: 3.bias is missing"),
         (lambda state: state | {"features.0.weight": torch.zeros(64, 3, 3, 3)}, r"0.weight is \(64, 3, 3, 3\), exp"),
-        (lambda state: state | {"features.12.weight": torch.zeros(1)}, "12.weight does not belong to it"),
+        (lambda state: state | {"features.12.weight": torch.zeros(1)}, "12.weight is unexpected"),
         (lambda state: [1, 2], "not a dictionary of tensors but a list"),
     ],
 )
@@ -89,7 +89,7 @@ def test_broken_and_missing_files_and_other_heads_are_named(tmp_path, backbone):
         make_lpips(backbone=tmp_path / "nothing.pth")
     broken = tmp_path / "broken.pth"
     broken.write_bytes(b"no weights")
-    with pytest.raises(UserError, match="holds no weights"):
+    with pytest.raises(UserError, match="does not contain weights"):
         make_lpips(backbone=broken)
     with pytest.raises(UserError, match=r"lin0.model.1.weight is missing"):
         make_lpips(backbone=backbone, heads=backbone)

@@ -79,7 +79,7 @@ def test_a_judge_of_other_affects_is_refused():
     with pytest.raises(UserError, match="does not know sadness, surprise"):
         OwnAffectJudge.of(judge, AFFECTS)
     twice = own_judge(nn.Sequential(nn.Flatten(), nn.LazyLinear(5)), settings(classes=[*AFFECTS, "happy"]))
-    with pytest.raises(UserError, match="names one affect twice"):
+    with pytest.raises(UserError, match="has one affect twice"):
         OwnAffectJudge.of(twice, AFFECTS)
 
 
@@ -128,10 +128,10 @@ def test_wrong_outputs_are_said():
         return own_judge(Fake(), settings())
 
     cases = {
-        "gives 3 numbers a picture, but its declaration names 4": lambda x: x.mean(dim=(2, 3)),
+        "returns 3 numbers per image, but its declaration has 4": lambda x: x.mean(dim=(2, 3)),
         "shape \\(2, 3, 32\\)": lambda x: x.mean(dim=3),
-        "shape \\(1, 4\\) for 2 pictures": lambda x: torch.zeros(1, 4),
-        "gives a tuple": lambda x: (x, x),
+        "shape \\(1, 4\\) for 2 images": lambda x: torch.zeros(1, 4),
+        "returns a tuple": lambda x: (x, x),
         "not finite": lambda x: torch.full((len(x), 4), float("nan")),
         "Check input_size and colour": lambda x: x @ torch.zeros(7, 7),
     }
@@ -154,7 +154,7 @@ def test_action_units_by_number_on_their_scale_others_unknown():
     assert (known[12], known[1], known[45]) == (0.5, 1.0, 0.0)
     assert aus[0].isnan().sum() == 14
     assert 2 in own.missing
-    with pytest.raises(UserError, match="'smile' is no action unit"):
+    with pytest.raises(UserError, match="'smile' is not an action unit"):
         OwnUnitJudge.of(own_judge(Units(), settings(classes=["smile", "1", "2"])))
     with pytest.raises(UserError, match="none of the action units"):
         OwnUnitJudge.of(own_judge(Units(), settings(classes=["27", "28", "43"])))
@@ -187,7 +187,12 @@ def test_action_units_may_be_declared_as_numbers_and_options_restore_a_default(t
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("klasses: [joy]", "klasses"), ("- joy", "no mapping"), ("input_size: big", "input_size='big'"), ("a: [", "read")],
+    [
+        ("klasses: [joy]", "klasses"),
+        ("- joy", "expected a mapping"),
+        ("input_size: big", "input_size='big'"),
+        ("a: [", "read"),
+    ],
 )
 def test_a_declaration_that_means_nothing_is_said(tmp_path, text, message):
     (tmp_path / "judge.yaml").write_text(text)
@@ -287,9 +292,9 @@ def test_onnx_files_answer_as_declared(tmp_path, batch):
 def test_onnx_files_that_do_not_fit_are_said(tmp_path):
     cases = {
         "2 outputs": {"outputs": 2},
-        "takes tensor\\(float\\) of shape": {"size": 48},
+        "the input is tensor\\(float\\) of shape": {"size": 48},
         "expected tensor\\(float\\) of shape \\(batch, 3, 32, 32\\)": {"channels": 1},
-        "the batch free or 1": {"batch": 4},
+        "with a free batch size or 1": {"batch": 4},
     }
     for message, changes in cases.items():
         with pytest.raises(UserError, match=message):

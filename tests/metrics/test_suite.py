@@ -189,7 +189,7 @@ def test_what_is_absent_has_a_reason_and_no_number(extractor, real, frames):
     assert notes["fid"].startswith("absent, and with it kid, inception_score, precision")
     assert notes["fid"].endswith("there are no weights")
     assert not {"lpips", "fid", "kid", "precision", "precision_judge"} & set(values)
-    assert notes["precision_judge"] == "absent: neighbourhoods of 5 need 6 images a side; there are 3"
+    assert notes["precision_judge"] == "absent: neighbourhoods of 5 need 6 images per side; found 3"
     assert notes["fd_judge"].startswith("only 3 images for 128 feature dimensions")
     assert "kid_judge has no such bias" in notes["fd_judge"]
     assert "subsets of 3" in notes["kid_judge"]
@@ -198,7 +198,7 @@ def test_what_is_absent_has_a_reason_and_no_number(extractor, real, frames):
 def test_one_image_gives_no_distance(extractor, real, frames):
     suite = feed(MetricSuite([DistributionMetrics({"judge": extractor}, real)]), frames, rows=np.arange(1))
     assert suite.compute() == {}
-    assert "two images a side; there are 48 real and 1 generated" in suite.notes()["fd_judge"]
+    assert "two images per side; found 48 real and 1 generated" in suite.notes()["fd_judge"]
 
 
 def test_names_are_those_of_the_literature_on_inception_only(extractor, real):
@@ -301,7 +301,7 @@ def test_a_system_without_a_reader_of_units_has_no_such_figure(extractor):
     suite = unpaired(Mute(), DistributionMetrics({"inception": Unavailable("no weights here")}, {}))
     assert set(suite.compute()) == {"back_ssim", "own_ssim", "change"} == set(suite.recipes())
     assert "n=3, split=train, seed=4" in suite.recipes()["change"]
-    assert "no true frame" in suite.notes()["absent"]
+    assert "no real target frames" in suite.notes()["absent"]
     assert suite.notes()["fid"] == "absent: no weights here"
 
 
@@ -363,3 +363,17 @@ def test_no_frames_and_no_place_are_the_users(extractor, frames, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="cannot be stored"):
         real_features(extractor, frames, np.arange(48), 32, tmp_path / "file", "pack")
+
+
+class OneMore(PixelMetrics):
+    def update(self, answer):
+        self.keep("grey_levels", (answer.generated - answer.batch.target).abs().mean(dim=(1, 2, 3)) * 127.5)
+        super().update(answer)
+
+
+def test_a_group_of_pixels_keeps_further_values(frames):
+    suite = MetricSuite([OneMore()])
+    feed(feed(suite, frames), frames, lambda images: images - 2 / 255)
+    values = suite.per_pair()["grey_levels"].reshape(2, -1)
+    torch.testing.assert_close(values, torch.tensor([0.0, 1.0]).unsqueeze(1).expand_as(values), atol=1e-4, rtol=0)
+    assert len(suite.per_pair()["ssim"]) == values.numel()

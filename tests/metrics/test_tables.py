@@ -33,7 +33,7 @@ def test_table1_has_the_papers_layout_and_their_figures_apart():
 def test_without_validation_it_says_so():
     table = table1(VALUES, None)
     assert not any(row[0] == "Validation" for row in table.rows)
-    assert "No validation frames" in table.markdown()
+    assert "no validation frames" in table.markdown()
 
 
 def test_quality_has_a_ceiling_row_and_marks_what_is_absent():

@@ -65,8 +65,8 @@ def test_a_checkpoint_cannot_run_code(tmp_path):
     path, bomb = tmp_path / "last.ckpt", {"state_dict": Bomb(), "iteration": 1}
     for write in (lambda: torch.save(bomb, path), lambda: path.write_bytes(pickle.dumps(bomb))):
         write()
-        with pytest.raises(UserError, match=r"last\.ckpt is no checkpoint"):
+        with pytest.raises(UserError, match=r"last\.ckpt is not a training checkpoint"):
             read_checkpoint(path)
     torch.save({"weights": torch.zeros(1)}, path)
-    with pytest.raises(UserError, match="lacks weights"):
+    with pytest.raises(UserError, match="weights or the iteration count are missing"):
         read_checkpoint(path)

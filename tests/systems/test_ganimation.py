@@ -289,7 +289,7 @@ def test_without_affects_single_units_take_the_place_of_prototypes():
     system.prepare(data, lambda: None)
     assert not system.prototypes.known
     assert "no affects" in system.summary_lines()[0]
-    with pytest.raises(UserError, match=r"without affects.*ask for action units"):
+    with pytest.raises(UserError, match=r"without affects.*expected action units"):
         system.expression([0])
     references, units = torch.rand(2, 3, 32, 32) * 2 - 1, torch.rand(2, 17)
     single, attention = system.sample_figures(references, Expression(aus=units), (), ("x", "y"))

@@ -63,14 +63,14 @@ def test_vgg19_is_read_and_computed_up_to_conv1_2(tmp_path):
         ),  # fewer
         (
             vgg_state(**{"features.1.running_mean": zeros(64)}),
-            r"features\.1\.running_mean does not belong",
+            r"features\.1\.running_mean is unexpected",
         ),  # with norm
         (vgg_state(**{"features.0.weight": zeros(64, 1, 3, 3)}), r"features\.0\.weight is \(64, 1, 3, 3\)"),
         ({"conv1.weight": zeros(64, 3, 7, 7)}, "is missing"),
         ({"model": vgg_state()}, "not a state dict"),
         ([1, 2], "not a state dict of tensors but a list"),
-        (nn.Conv2d(1, 1, 1), "holds no weights"),
-        (b"not torch at all", "holds no weights"),
+        (nn.Conv2d(1, 1, 1), "does not contain weights"),
+        (b"not torch at all", "does not contain weights"),
     ],
 )
 def test_weights_of_another_net_are_refused(tmp_path, content, match):

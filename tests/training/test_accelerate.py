@@ -209,7 +209,7 @@ def test_missing_private_functions_and_libraries_leave_torchs_operations(monkeyp
     monkeypatch.delitem(sys.modules, "fexgan_lit.kernels.threads", raising=False)
     with caplog.at_level(logging.WARNING):
         assert kernels._load_loops() is None
-    assert "training goes on without compiled loops" in caplog.text
+    assert "training continues without compiled loops" in caplog.text
     monkeypatch.setattr(kernels, "gnu_openmp", lambda: None)
     missing = kernels.start_loading_loops.__wrapped__()
     assert missing.result() is None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from fexgan_lit.data.config import SIZES, DatasetConfig
+from fexgan_lit.data.config import IMAGE_SIZES, DatasetConfig
 from fexgan_lit.data.datasets.annotations import AU_SCALE
 from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS, POSE_COLUMNS
 from fexgan_lit.synthetic.base import Studio
@@ -131,7 +131,7 @@ def make_studio(config: DatasetConfig) -> Studio:
         "identities": config.identities,
         "takes": config.takes,
         "frames": config.frames,
-        "size": next((size for size in SIZES if size >= config.load_size), SIZES[-1]),
+        "size": next((size for size in IMAGE_SIZES if size >= config.load_size), IMAGE_SIZES[-1]),
         "seed": config.studio_seed,
         "head_motion": config.head_motion,
         "take_seconds": config.take_seconds,

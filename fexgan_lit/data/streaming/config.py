@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fexgan_lit.data.streaming.format import MOST_CHUNK_MB
+from fexgan_lit.utils.options import Options, option
 
 FORMATS = ("memmap", "litdata")
 
 
 @dataclass
-class PackSettings:
+class PackSettings(Options):
     """What becomes of the pack.
 
     Attributes:
@@ -19,22 +20,19 @@ class PackSettings:
         chunk_mb: million bytes a chunk.
     """
 
-    format: str = "memmap"
-    to: str | None = None
-    chunk_mb: float = 64
+    section = "pack"
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        found = []
-        if self.format not in FORMATS:
-            found.append(f"pack.format={self.format}: expected one of {', '.join(FORMATS)}.")
+    format: str = option("memmap", choices=FORMATS)
+    to: str | None = None
+    chunk_mb: float = option(64, f"more than 0 and at most {MOST_CHUNK_MB}", above=0, at_most=MOST_CHUNK_MB)
+
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
         if self.format == "litdata" and not self.to:
-            found.append("pack.format=litdata needs pack.to=PLACE, a new folder or s3://bucket/prefix.")
+            return ["pack.format=litdata needs pack.to=PLACE, a new folder or s3://bucket/prefix"]
         if self.format == "memmap" and self.to:
-            found.append(
+            return [
                 f"pack.to={self.to}: the memory-mapped pack stays in the cache (dataset.cache_dir); for chunks at a "
-                "place of your own say pack.format=litdata."
-            )
-        if not 0 < self.chunk_mb <= MOST_CHUNK_MB:
-            found.append(f"pack.chunk_mb={self.chunk_mb}: expected more than 0 and at most {MOST_CHUNK_MB}.")
-        return found
+                "place of your own say pack.format=litdata"
+            ]
+        return []

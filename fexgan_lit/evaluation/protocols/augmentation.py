@@ -1,4 +1,4 @@
-"""`protocol=augmentation`: what generated frames are worth as training data (Li et al., Table 4), and its report."""
+"""`protocol=augmentation`: train classifiers on real and generated images (Li et al., Table 4) and report."""
 
 from __future__ import annotations
 
@@ -46,22 +46,22 @@ if TYPE_CHECKING:
     from fexgan_lit.utils.console import Stages
 
 
-#: Streams of random numbers that must not repeat one another: the share of true frames, then what is asked for.
+#: Independent random streams: one for the share of real frames, one for the requests.
 _SHARE, _REQUESTS = range(2)
 
 
 @dataclass
 class Accuracies:
-    """What the classifiers name rightly.
+    """Accuracies of the classifiers.
 
     Attributes:
-        times: how many generated frames for every true one, T of them, ascending.
-        by_run: by the name of a run, (seeds, T).
-        n_real: true frames a classifier learns from.
-        n_train: true frames it could learn from.
-        n_pool: different generated faces of a run and seed.
-        n_test: held-out true frames behind every accuracy.
-        recipe: of every classifier.
+        times: T ratios of generated to real images, ascending.
+        by_run: accuracies (seeds, T), by name of the run.
+        n_real: real frames that a classifier trains on.
+        n_train: real frames available for training.
+        n_pool: distinct generated images per run and seed.
+        n_test: held-out real frames on which accuracy is measured.
+        recipe: training recipe of the classifiers.
     """
 
     times: tuple[int, ...]
@@ -74,16 +74,16 @@ class Accuracies:
 
     @property
     def steps(self) -> int:
-        """Of every classifier."""
+        """Training steps of every classifier."""
         return steps_of(self.recipe)
 
 
 def one_name_a_run(runs: Sequence[Trained]) -> list[Trained]:
-    """A name of its own for every run: where several have one, the seed is added, then the folder, then a number."""
+    """Give every run a unique name by adding the seed, then the folder, then a number where names are equal."""
     names = [run.name for run in runs]
     for endings in (
-        [f", seed {run.settings.seed}" for run in runs],
-        [f" ({run.run.path.name})" for run in runs],
+        [f", seed {run.loaded.run.seed}" for run in runs],
+        [f" ({run.loaded.folder.name})" for run in runs],
         [f" {number}" for number in range(len(runs))],
     ):
         names = [
@@ -95,19 +95,19 @@ def one_name_a_run(runs: Sequence[Trained]) -> list[Trained]:
 def measure_accuracies(
     runs: Sequence[Trained], test_set: TestSet, settings: EvaluationSettings, stage: Stages
 ) -> Accuracies:
-    """A classifier for every run, multiple and seed.
+    """Train one classifier for every run, ratio and seed.
 
-    A seed draws the share of true frames, the sources, the targets and the weights anew. Within a seed all runs are
-    asked for the same faces, and a larger multiple adds to the faces of the smaller ones.
+    Every seed samples the share of real frames, the sources, the targets and the weights. Within a seed all runs get
+    the same requests, and the images of a larger ratio include those of the smaller ones.
 
     Args:
-        runs: of names that differ.
-        test_set: whose held-out frames are the test.
-        settings: with `augmentation`.
-        stage: begins a bar on the terminal.
+        runs: runs with unique names.
+        test_set: the test set, whose held-out frames measure the accuracy.
+        settings: the settings with `augmentation`.
+        stage: starts a progress bar on the terminal.
 
     Raises:
-        UserError: a system gives values that are not finite.
+        UserError: a generated image has values that are not finite.
     """
     asked = settings.augmentation
     times = tuple(sorted(asked.times))
@@ -131,17 +131,17 @@ def measure_accuracies(
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """All classifiers of one seed.
+    """The data and the recipe of the classifiers of one seed.
 
     Attributes:
-        test_set: whose held-out frames are the test.
-        settings: with `augmentation`.
-        seed: of everything drawn here.
-        real: true frames that classifiers learn from.
-        n_train: true frames there were to choose from.
-        test: (n,) int64, held-out frames whose affect shows.
-        size: side in pixels that the network works at.
-        recipe: of every classifier.
+        test_set: the test set, whose held-out frames measure the accuracy.
+        settings: the settings with `augmentation`.
+        seed: seed of all random choices.
+        real: real frames that classifiers train on.
+        n_train: real frames available for training.
+        test: (n,) int64, rows of the held-out frames that are intense enough for their label.
+        size: input side of the network in pixels.
+        recipe: training recipe of the classifiers.
     """
 
     test_set: TestSet
@@ -155,7 +155,7 @@ class Bench:
 
     @classmethod
     def of(cls, test_set: TestSet, settings: EvaluationSettings, seed: int) -> Bench:
-        """Draw the true frames of a seed; as with judges, frames too weak for their label to show are left out."""
+        """Sample the real frames of a seed; as for judges, frames too weak for their label are left out."""
         asked, train, bounds = settings.augmentation, test_set.data.train, JudgeRecipe()
         telling = telling_rows(train, bounds.min_intensity)
         rows = draw_share(train, telling, asked.real_share, np.random.default_rng((seed, _SHARE)))
@@ -170,13 +170,13 @@ class Bench:
 
     @property
     def n_pool(self) -> int:
-        """Different faces that a run generates."""
+        """Distinct images that a run generates."""
         asked = self.settings.augmentation
         return min(max(asked.times) * len(self.real), asked.most_generated)
 
     @contextlib.contextmanager
     def faces_of(self, run: Trained, stage: Stages) -> Iterator[Pool | None]:
-        """What a run generates for all multiples, in the cache folder as long as the context lasts."""
+        """Generate the images of a run for all ratios; they lie in the cache folder until the context exits."""
         from fexgan_lit.utils.cache import cache_root
 
         if not self.n_pool:
@@ -192,7 +192,7 @@ class Bench:
             yield generate_pool(run, self.real, requests, self.size, batch, path, progress)
 
     def accuracy_of(self, pool: Pool | None, times: int, stage: Stages) -> float:
-        """Of a classifier trained on `times` as many generated frames as true ones, on true frames it has not seen."""
+        """Train a classifier with `times` generated images per real one; return its accuracy on held-out frames."""
         name, K = self.settings.augmentation.network, len(self.real.affects)
         frames = Enlarged(self.real, pool)
         net = make_network(name, K, self.size, self.seed).to(self.settings.device)
@@ -204,7 +204,7 @@ class Bench:
 def find_augmentation(
     methods: Sequence[Trained], test_set: TestSet, settings: EvaluationSettings, command: str, stage: Stages
 ) -> Findings:
-    """Train the classifiers and put their accuracies side by side, a row a run."""
+    """Train the classifiers and compare their accuracies, one row per run."""
     runs = one_name_a_run(methods)
     found = measure_accuracies(runs, test_set, settings, stage)
     stage("drawing")
@@ -220,14 +220,15 @@ def find_augmentation(
         recipes=_recipes(found, settings),
         notes=_notes(found, settings),
         seed=settings.seed,
-        reading="Share of held-out true frames named rightly by a classifier trained on the true frames (×0) and on so "
-        "many times as many generated ones besides; ± is the deviation between its seeds. All took the same number of "
-        "steps.",
+        reading="Accuracy on held-out true frames of a classifier trained on the true frames alone (×0) or with k "
+        "generated frames for each true one (×k); ± is the standard deviation between its seeds. All classifiers take "
+        "the same number of steps.",
     )
     findings.tables = [seeds_table(found, settings.seed), augmentation_reference()]
     findings.pictures["augmentation"] = figures.accuracy_curves(found.times, found.by_run)
     findings.captions["augmentation"] = (
-        "A dot a seed, the line their mean, the band one deviation to either side; ×0 is the true frames alone."
+        "One dot per seed; the line is their mean, the band one standard deviation to either side. ×0 is training on "
+        "the true frames alone."
     )
     return findings
 
@@ -235,7 +236,7 @@ def find_augmentation(
 def _row(run: Trained, found: Accuracies) -> Row:
     values = found.by_run[run.name]
     cells = {augmented(k): _figure(values[:, i]) for i, k in enumerate(found.times)}
-    return Row(run.name, cells, (str(run.run.path),), (run.settings.seed,), {})
+    return Row(run.name, cells, (str(run.loaded.folder),), (run.loaded.run.seed,), {})
 
 
 def _figure(values: np.ndarray) -> Figure:
@@ -244,7 +245,7 @@ def _figure(values: np.ndarray) -> Figure:
 
 
 def seeds_table(found: Accuracies, first_seed: int = 0) -> TextTable:
-    """The accuracy of every seed, and what generated frames gain over the true ones alone, seed by seed."""
+    """Build the table of accuracies per seed, with the gain over training on real frames only."""
     count = len(next(iter(found.by_run.values())))
     header = ("", *(f"seed {first_seed + i}" for i in range(count)), "gain over ×0")
     rows = []
@@ -253,7 +254,7 @@ def seeds_table(found: Accuracies, first_seed: int = 0) -> TextTable:
             alone = values[:, found.times.index(0)] if 0 in found.times and k else None
             gain = ABSENT if alone is None else _signed(values[:, i] - alone)
             rows.append((f"{name}, ×{k}", *(f"{value:.3f}" for value in values[:, i]), gain))
-    note = "A gain is the mean over the seeds of the difference to ×0 of the same seed, ± its deviation."
+    note = "The gain is the difference from ×0 of the same seed: mean over the seeds ± standard deviation."
     return TextTable("Accuracy of every seed", header, tuple(rows), 0, (note,))
 
 
@@ -266,12 +267,12 @@ def _recipes(found: Accuracies, settings: EvaluationSettings) -> dict[str, str]:
     asked, bounds, recipe = settings.augmentation, JudgeRecipe(), found.recipe
     network = {"judge": "the residual trunk of the judges", "resnet18": "torchvision's ResNet-18"}[asked.network]
     line = (
-        f"share of {found.n_test} held-out true frames named rightly; classifier: {network}, from random weights, "
-        f"{found.steps} steps of {recipe.batch_size} images by AdamW (one cycle up to {recipe.learning_rate:g}), label "
-        f"smoothing {recipe.label_smoothing:g}, shifts, light, blur and noise as for the judges; trained on "
-        f"{found.n_real} true frames (of {found.n_train}) and the generated ones, in shuffled passes; frames count "
-        f"whose affect shows (intensity {bounds.min_intensity:g} in training, {bounds.held_out_intensity:g} in the "
-        "test, or not known, or neutral)"
+        f"accuracy on {found.n_test} held-out true frames; classifier: {network}, from random weights, {found.steps} "
+        f"steps of {recipe.batch_size} images with AdamW (one cycle up to {recipe.learning_rate:g}), label smoothing "
+        f"{recipe.label_smoothing:g}, and the judges' augmentation (shifts, light, blur, noise); trained on "
+        f"{found.n_real} true frames (of {found.n_train}) and the generated ones, in shuffled passes; only frames with "
+        f"intensity {bounds.min_intensity:g} or more in training and {bounds.held_out_intensity:g} or more in the "
+        "test, with unknown intensity or neutral"
     )
     return {augmented(k): line if k else f"{line}; no generated frames" for k in found.times}
 
@@ -281,23 +282,23 @@ def _notes(found: Accuracies, settings: EvaluationSettings) -> dict[str, str]:
     largest = max(found.times)
     alone, with_most = (_often(seen / (found.n_real * (1 + times))) for times in (0, largest))
     notes = {
-        "seeds": "each draws the true frames (where real_share is below 1), sources, targets and weights anew; in one "
-        "seed all runs are asked for the same faces",
-        "labels": "the affect asked for, drawn uniformly over the affects of the true frames; the expression is that "
-        "of a true frame of the source's person, or of another person moved onto it where that person never shows it; "
-        "true frames the classifier does not have are neither sources nor targets",
-        "steps": f"{found.steps} for every classifier, so {seen} images seen; with ×{largest} a frame is seen "
-        f"{with_most} times, without generated frames {alone} times (augmentation.images)",
+        "seeds": "each seed samples the true frames (if real_share is below 1), sources, targets and weights; within a "
+        "seed all runs generate the same pairs of source and target",
+        "labels": "target affects, drawn uniformly over the affects of the true frames; the target expression is that "
+        "of a true frame of the same person, or is transferred from another person if the person never shows the "
+        "affect; true frames that the classifier does not have are neither sources nor targets",
+        "steps": f"{found.steps} for every classifier, which sees {seen} images (augmentation.images); with "
+        f"×{largest} it sees each frame {with_most} times, without generated frames {alone} times",
     }
     if asked.real_share < 1:
         notes["real share"] = (
-            f"{asked.real_share:g} of the true training frames of every affect; the systems themselves were trained on "
-            "all of them, so a gain may be what they remember of the others"
+            f"the classifiers have {asked.real_share:g} of the true training frames of every affect; the systems were "
+            "trained on all of them, so a gain may come from frames that the systems remember"
         )
     repeated = [k for k in found.times if k * found.n_real > found.n_pool]
     if repeated:
         notes["repeated faces"] = (
-            f"{', '.join(f'×{k}' for k in repeated)}: {found.n_pool} different faces that come again and again "
+            f"{', '.join(f'×{k}' for k in repeated)}: the {found.n_pool} generated faces are repeated "
             "(augmentation.most_generated)"
         )
     return notes

@@ -1,4 +1,4 @@
-"""A training set made larger with generated faces: what is asked for, the faces on disk, both under one numbering."""
+"""A training set enlarged with generated images: requests, the images on disk, one index over real and generated."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from fexgan_lit.expression import Expression
 if TYPE_CHECKING:
     from fexgan_lit.evaluation.methods import Trained
 
-#: Stands for "no true frame" among the rows of targets.
+#: Marks a request without a real target frame.
 NOBODY = -1
 
 
 def chosen_frames(frames: FrameSet, rows: np.ndarray) -> FrameSet:
-    """The frames `rows` (n,) alone, in that order."""
+    """Return only the frames `rows` (n,), in that order."""
     optional = ("intensity", "aus", "landmarks", "take", "moment", "time_s")
     known = {name: values[rows] for name in optional if (values := getattr(frames, name)) is not None}
     return replace(
@@ -34,7 +34,7 @@ def chosen_frames(frames: FrameSet, rows: np.ndarray) -> FrameSet:
 
 
 def draw_share(frames: FrameSet, rows: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """A `share` of the `rows` (n,) of every affect, one at least, ascending."""
+    """Sample a `share` of the `rows` (n,) of every affect, at least one each; sorted ascending."""
     if share >= 1:
         return rows
     groups = [rows[frames.affect[rows] == k] for k in np.unique(frames.affect[rows])]
@@ -44,12 +44,12 @@ def draw_share(frames: FrameSet, rows: np.ndarray, share: float, rng: np.random.
 
 @dataclass(frozen=True)
 class Requests:
-    """Faces to be generated.
+    """Images to be generated.
 
     Attributes:
-        source: (G,) int64, rows of the frames they are made from.
-        affect: (G,) int64, wanted; the label under which a classifier gets to see them.
-        target: (G,) int64, true frames of the source's person that show it; `NOBODY` where there is none.
+        source: (G,) int64, rows of the source frames.
+        affect: (G,) int64, target affects, which are also the labels for the classifier.
+        target: (G,) int64, rows of real frames of the same identity with that affect; `NOBODY` if there is none.
     """
 
     source: np.ndarray
@@ -61,13 +61,13 @@ class Requests:
 
 
 def draw_requests(frames: FrameSet, count: int, min_intensity: float, rng: np.random.Generator) -> Requests:
-    """Ask for `count` faces: sources in shuffled passes, affects uniform over those that `frames` show.
+    """Sample `count` requests: sources in shuffled passes, affects uniform over those in `frames`.
 
     Args:
-        frames: true frames; all that is known of anybody.
-        count: faces.
-        min_intensity: weaker frames (0..1) are no targets, neutral apart.
-        rng: source of the random numbers.
+        frames: the real frames that sources and targets come from.
+        count: number of requests.
+        min_intensity: frames with a lower intensity (0..1) are not targets, except neutral ones.
+        rng: the random number generator.
     """
     passes = -(-count // len(frames))
     source = np.concatenate([rng.permutation(len(frames)) for _ in range(passes)])[:count]
@@ -80,7 +80,7 @@ def draw_requests(frames: FrameSet, count: int, min_intensity: float, rng: np.ra
 
 
 def wanted_expression(frames: FrameSet, requests: Requests) -> Expression:
-    """What the true target frames show; where a person never shows the affect, see `affect_expression`."""
+    """Return the expressions of the real target frames; for requests without one, those of `affect_expression`."""
     shown = np.flatnonzero(requests.target != NOBODY)
     unseen = np.flatnonzero(requests.target == NOBODY)
     parts = [frame_expression(frames, requests.target[shown])] if len(shown) else []
@@ -92,11 +92,11 @@ def wanted_expression(frames: FrameSet, requests: Requests) -> Expression:
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Generated faces.
+    """Generated images with their labels.
 
     Attributes:
         images: (G, S, S, 3) uint8 RGB, memory-mapped.
-        affect: (G,) int64, what was asked for.
+        affect: (G,) int64, target affects.
     """
 
     images: np.ndarray
@@ -113,22 +113,22 @@ def generate_pool(
     path: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pool:
-    """Let a system answer all `requests`, batch by batch, straight to the file `path`.
+    """Generate the images of all `requests` batch by batch and write them to the file `path`.
 
     Args:
         method: the system.
-        frames: that `requests` speak of.
-        requests: what is wanted.
-        size: side in pixels at which the faces are kept.
-        batch_size: faces at a time.
-        path: of the pixels; its size is that of all faces.
-        progress: told of the faces done.
+        frames: the frames to which the rows of `requests` refer.
+        requests: the images to generate.
+        size: side in pixels of the stored images.
+        batch_size: images per batch.
+        path: file for the pixels, G * size * size * 3 bytes.
+        progress: called with the number of images done and their total.
 
     Raises:
-        UserError: the system gives values that are not finite.
+        UserError: a generated image has values that are not finite.
     """
     system, count = method.system, len(requests)
-    with path.open("wb") as out:  # written, not mapped: a full disk is then an error with a name
+    with path.open("wb") as out:  # write, not mmap: a full disk then raises OSError instead of a bus error
         for start in range(0, count, batch_size):
             part = slice(start, start + batch_size)
             some = Requests(requests.source[part], requests.affect[part], requests.target[part])
@@ -144,21 +144,23 @@ def generate_pool(
 
 @dataclass(frozen=True, eq=False)
 class Enlarged:
-    """True frames and generated ones under one numbering: 0..n-1 are true, what follows is generated.
+    """Real and generated images under one index: 0..n-1 are real, larger indices are generated.
 
     Attributes:
-        real: n true frames.
-        pool: generated ones, or None.
+        real: n real frames.
+        pool: the generated images, or None.
     """
 
     real: FrameSet
     pool: Pool | None = None
 
     def rows(self, times: int) -> np.ndarray:
-        """All true frames and `times` as many generated ones; where the pool has fewer they come again, (N,) int64.
+        """Return the indices of all real and `times` as many generated images, (N,) int64.
+
+        If the pool holds fewer images than that, they are repeated.
 
         Raises:
-            ValueError: generated frames are asked for and there is no pool.
+            ValueError: `times` is not 0 and there is no pool.
         """
         n = len(self.real)
         if times == 0:
@@ -168,7 +170,7 @@ class Enlarged:
         return np.concatenate([np.arange(n), n + np.arange(times * n) % len(self.pool.affect)])
 
     def floats(self, index: np.ndarray, size: int) -> Tensor:
-        """(B, 3, size, size) in [-1, 1] of the numbers `index` (B,)."""
+        """Return the images of `index` (B,) as (B, 3, size, size) in [-1, 1]."""
         true = index < len(self.real)
         images = torch.empty(len(index), 3, size, size)
         if true.any():
@@ -179,7 +181,7 @@ class Enlarged:
         return images
 
     def affect_of(self, index: np.ndarray) -> np.ndarray:
-        """(B,) int64: what true frames show, and what was asked of generated ones."""
+        """Return the labels of `index`, (B,) int64: those of real frames, or the target affects of generated images."""
         affect, true = np.empty(len(index), np.int64), index < len(self.real)
         affect[true] = self.real.affect[index[true]]
         if self.pool is not None:

@@ -1,4 +1,4 @@
-"""The fixed classifier that says what training data are worth: a network, a recipe, its accuracy on true frames."""
+"""The affect classifier of `protocol=augmentation`: network, training recipe and accuracy on real frames."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClassifierRecipe(FitRecipe):
-    """Options of the training, besides those of every fit.
+    """Training options of the classifier.
 
     Attributes:
-        label_smoothing: of the cross-entropy.
+        label_smoothing: label smoothing of the cross-entropy.
     """
 
     label_smoothing: float = 0.05
 
 
 class AffectClassifier(FaceTrunk):
-    """Names affects: the trunk of the judges under a head of its own.
+    """Affect classifier: the trunk of the judges with a linear head.
 
     Args:
-        affects: K.
-        size: side in pixels the network works at, a multiple of 16.
+        affects: number of affects K.
+        size: input side in pixels, a multiple of 16.
         widths: channels after the stem and after each of the three blocks.
     """
 
@@ -45,16 +45,16 @@ class AffectClassifier(FaceTrunk):
         self.head = nn.Linear(self.feature_size, affects)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, S, S) in [-1, 1] -> logits (B, K)."""
+        """Map images (B, 3, S, S) in [-1, 1] to logits (B, K)."""
         return self.head(self.embed(images))
 
 
 def recipe_for(real: int, images: int) -> ClassifierRecipe:
-    """The recipe of every classifier that is compared, however many frames it learns from.
+    """Return the recipe shared by all classifiers, independent of the number of training images.
 
     Args:
-        real: true frames alone; where they are few the batch is smaller, for all classifiers alike.
-        images: that each of them sees.
+        real: number of real frames; few real frames reduce the batch size of all classifiers.
+        images: number of images that each classifier sees in training.
     """
     usual = ClassifierRecipe()
     batch_size = min(usual.batch_size, max(8, real))
@@ -62,12 +62,12 @@ def recipe_for(real: int, images: int) -> ClassifierRecipe:
 
 
 def steps_of(recipe: FitRecipe) -> int:
-    """Optimiser steps under `recipe`."""
+    """Return the number of optimizer steps of `recipe`."""
     return max(2, round(recipe.max_images / recipe.batch_size))
 
 
 def require_network(name: str) -> None:
-    """Refuse a network that cannot be built here, before anything is generated for it.
+    """Check that the network can be built, before any image is generated.
 
     Raises:
         UserError: ResNet-18 without a torchvision that fits the installed torch.
@@ -79,21 +79,21 @@ def require_network(name: str) -> None:
 def _resnet18() -> Callable[..., nn.Module]:
     try:
         from torchvision.models import resnet18
-    except (ImportError, RuntimeError) as error:  # torchvision of another build than torch raises RuntimeError
+    except (ImportError, RuntimeError) as error:  # torchvision built for another torch raises RuntimeError
         raise UserError(
-            f"augmentation.network=resnet18 needs torchvision, which cannot be used here ({error}); expected the build "
-            "that belongs to the installed torch: pip install 'fexgan_lit[fid]', or use augmentation.network=judge."
+            f"augmentation.network=resnet18 needs torchvision, which cannot be imported ({error}). Install the build "
+            "for the installed torch with pip install 'fexgan_lit[fid]', or use augmentation.network=judge."
         ) from error
     return resnet18
 
 
 def classifier_size(name: str, image_size: int) -> int:
-    """The side in pixels that a network sees frames of `image_size` at."""
+    """Return the input side in pixels of a network for frames of `image_size`."""
     return working_size(image_size, FitRecipe()) if name == "judge" else image_size
 
 
 def make_network(name: str, affects: int, size: int, seed: int) -> nn.Module:
-    """A network with fresh weights, images (B, 3, size, size) -> logits (B, `affects`); nothing is downloaded."""
+    """Build a network with random weights that maps images (B, 3, size, size) to logits (B, `affects`)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name == "judge":
@@ -110,7 +110,7 @@ def train_classifier(
     recipe: ClassifierRecipe,
     progress: Progress | None = None,
 ) -> nn.Module:
-    """Train `net` on the `rows` (n,) of `frames`, lightly augmented as the judges' frames are; it ends frozen."""
+    """Train `net` on the `rows` (n,) of `frames` with the judges' augmentation, and freeze it."""
     device = next(net.parameters()).device
     generator = torch.Generator().manual_seed(seed)
 
@@ -126,13 +126,13 @@ def train_classifier(
 
 @torch.no_grad()
 def accuracy(net: nn.Module, frames: FrameSet, rows: np.ndarray, size: int) -> float:
-    """Share of the `rows` (n,) of `frames` whose affect `net` names rightly.
+    """Return the accuracy of `net` on the `rows` (n,) of `frames`.
 
     Raises:
-        ValueError: no rows.
+        ValueError: `rows` is empty.
     """
     if not len(rows):
-        raise ValueError("accuracy of no frames")
+        raise ValueError("rows is empty, so there is no accuracy")
     device = next(net.parameters()).device
     hits = 0
     for chunk in np.array_split(rows, -(-len(rows) // 256)):

@@ -1,4 +1,4 @@
-"""Is it one person from frame to frame? Clips made frame by frame after true ones, and what the judges see in them."""
+"""`protocol=clips`: generate clips frame by frame after real takes and measure how well identity is preserved."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 
 class Clip(NamedTuple):
-    """A true take and the frame its imitations are made from.
+    """A real take and the source frame of the generated clip.
 
     Attributes:
-        source: row of the FrameSet.
-        rows: (T,) int64, the take in the order of time.
+        source: row of the source frame in the FrameSet.
+        rows: (T,) int64, rows of the take in order of time.
     """
 
     source: int
@@ -42,30 +42,30 @@ class Clip(NamedTuple):
 
 
 class Clips(NamedTuple):
-    """The clips of a split, and how many takes were left out because they have one frame only."""
+    """The clips of a split, and the number of takes left out because they have a single frame."""
 
     clips: list[Clip]
     single: int
 
 
 def clips_of(frames: FrameSet, most: int | None = None, seed: int = 0) -> Clips:
-    """Every take of `frames`, its source the first neutral frame of the person, else the take's own first frame.
+    """Return a clip for every take of `frames` with two or more frames.
 
     Args:
         frames: a split.
-        most: clips, drawn with `seed`; None: all.
-        seed: of the draw.
+        most: the most clips, sampled with `seed`; None takes all.
+        seed: seed of the sampling.
 
     Raises:
-        UserError: the data know no takes, or fewer than two of them have two frames.
+        UserError: the data have no takes, or fewer than two takes have two frames.
     """
     takes = rows_of_takes(frames, "take")
     long = [rows for rows in takes if len(rows) > 1]
     if len(long) < 2:
         raise UserError(
-            f"protocol=clips: {len(long)} of {len(takes)} takes in this split have two frames or more; expected two "
-            "at least. Hold more back with dataset.val_fraction, whole takes with dataset.split=take, or measure on "
-            "split=train."
+            f"protocol=clips: {len(long)} of {len(takes)} takes in this split have two frames or more; expected at "
+            "least two such takes. Hold out more takes with dataset.split=take and a larger dataset.val_fraction, or "
+            "evaluate on split=train."
         )
     if most is not None and most < len(long):
         chosen = np.sort(np.random.default_rng(seed).choice(len(long), most, replace=False))
@@ -75,7 +75,7 @@ def clips_of(frames: FrameSet, most: int | None = None, seed: int = 0) -> Clips:
 
 
 def source_of(frames: FrameSet, rows: np.ndarray) -> int:
-    """The first neutral frame of the person in the take `rows` (T,), else the first of the take."""
+    """Return the first neutral frame of the identity in the take `rows` (T,), or else the first frame of the take."""
     if "neutral" in frames.affects:
         same = frames.identity == frames.identity[rows[0]]
         neutral = np.flatnonzero(same & (frames.affect == frames.affects.index("neutral")))
@@ -85,26 +85,26 @@ def source_of(frames: FrameSet, rows: np.ndarray) -> int:
 
 
 def wanted_of(batch: PairBatch, frames: FrameSet, reads: frozenset[str], strength: str) -> Expression:
-    """What each frame of a clip is asked to show: all that is known of the true frame.
+    """Return the target expression of each frame of a clip: all annotations of the real frame.
 
-    A system that reads nothing but labels is told no more of a frame than its strength; with `strength` = ``follow``
-    the label is as strong as the true frame, where that is known.
+    A system that reads labels only gets the label; with `strength` = ``follow`` the label is scaled by the intensity of
+    the real frame, if that is known.
     """
     wanted = batch.target_expression(len(frames.affects))
     if strength == "full" or reads != {"affect"} or frames.intensity is None or wanted.affect is None:
         return wanted
     known = torch.from_numpy(np.nan_to_num(frames.intensity[batch.target_row.cpu().numpy()], nan=1.0))
-    if "neutral" in frames.affects:  # a neutral frame is as neutral as can be
+    if "neutral" in frames.affects:  # neutral frames have full strength
         known = torch.where(batch.target_affect.cpu() == frames.affects.index("neutral"), 1.0, known)
     return replace(wanted, affect=wanted.affect * known.to(wanted.affect).unsqueeze(1))  # (B, K) * (B, 1)
 
 
 @torch.no_grad()
 def answer(method: Method, batch: PairBatch, frames: FrameSet, strength: str) -> Tensor:
-    """Frames (B, 3, S, S) in [-1, 1] of a method for the sources and targets of `batch`.
+    """Generate frames (B, 3, S, S) in [-1, 1] with a method for the sources and targets of `batch`.
 
     Raises:
-        UserError: they hold values that are not finite.
+        UserError: a frame has values that are not finite.
     """
     if isinstance(method, Trained):
         system = method.system
@@ -119,11 +119,11 @@ def answer(method: Method, batch: PairBatch, frames: FrameSet, strength: str) ->
 
 
 class Filmed(NamedTuple):
-    """What the judges see in all frames of a method's clips, one clip after the other.
+    """Outputs of the judges for all frames of a method's clips, one clip after the other.
 
     Attributes:
-        embeddings: (N, E), who it is.
-        affect: (N,) int64, the verdict.
+        embeddings: (N, E), identity embeddings.
+        affect: (N,) int64, predicted affects.
     """
 
     embeddings: Tensor
@@ -134,7 +134,7 @@ def film(
     method: Method, clips: Sequence[Clip], frames: FrameSet, judges: JudgePanel, size: int, batch_size: int,
     strength: str, progress: Callable[[int, int], None] | None = None,
 ) -> Filmed:  # fmt: skip
-    """Let a method make all clips and the judges look at them, without keeping the frames."""
+    """Generate all clips with a method and apply the judges, without keeping the frames."""
     pairs = pairs_of(clips)
     embeddings, affects, done = [], [], 0
     for batch in FixedPairLoader(frames, pairs, batch_size, size):
@@ -148,34 +148,34 @@ def film(
 
 
 def pairs_of(clips: Sequence[Clip]) -> FixedPairs:
-    """Source and target of every frame, one clip after the other."""
+    """Return source and target rows of every frame, one clip after the other."""
     source = np.repeat([clip.source for clip in clips], [len(clip.rows) for clip in clips])
     return FixedPairs(source.astype(np.int64), np.concatenate([clip.rows for clip in clips]))
 
 
 def identity_judge(judges: JudgePanel) -> IdentityJudge | OwnIdentityJudge:
-    """Who embeds faces.
+    """Return the identity judge.
 
     Raises:
-        UserError: the data show one person only, so nobody can learn to.
+        UserError: there is none, since the training split has a single identity.
     """
     if judges.identity is None:
         raise UserError(
-            "protocol=clips: ACD is a distance between identity features, and the training split shows one person "
-            "only, from which none can be learnt. Give a face recogniser with metrics.identity_judge.path=FILE."
+            "protocol=clips: ACD is a distance between identity features, but no identity judge can be trained, since "
+            "the training split has only one person. Give a face recogniser with metrics.identity_judge.path=FILE."
         )
     return judges.identity
 
 
 def clip_scores(method: Method, filmed: Filmed, clips: Sequence[Clip], frames: FrameSet, sources: Tensor) -> Scores:
-    """ACD, ACD-I and the share of frames whose affect the judge reads as asked, clip by clip.
+    """Compute ACD, ACD-I and the judge's affect accuracy of every clip.
 
     Args:
-        method: who made the clips.
-        filmed: what the judges saw.
-        clips: C of them.
-        frames: that the clips are of.
-        sources: (C, E), embeddings of the sources.
+        method: the method that made the clips.
+        filmed: outputs of the judges.
+        clips: C clips.
+        frames: the frames of the split.
+        sources: (C, E), identity embeddings of the sources.
     """
     shows = np.isin(np.arange(len(frames)), telling_rows(frames, JudgeRecipe().held_out_intensity))
     ends = np.cumsum([len(clip.rows) for clip in clips])[:-1]
@@ -191,10 +191,10 @@ def clip_scores(method: Method, filmed: Filmed, clips: Sequence[Clip], frames: F
         },
     )
     if isinstance(method, Trained):
-        made.run, made.seed = str(method.run.path), method.settings.seed
+        made.run, made.seed = str(method.loaded.folder), method.loaded.run.seed
     return made
 
 
 def _share(right: np.ndarray, counted: np.ndarray) -> float:
-    """Share of the counted frames that are right; NaN where none counts."""
+    """Return the share of the counted frames that are right; NaN if none is counted."""
     return float(right[counted].mean()) if counted.any() else float("nan")

@@ -1,4 +1,4 @@
-"""The report of an evaluation of clips: figures with intervals over clips, every clip, strips of frames, films."""
+"""The report of `protocol=clips`: metrics with intervals over clips, a table of all clips, frame strips and films."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ if TYPE_CHECKING:
     from fexgan_lit.utils.console import Stages
 
 
-#: Frames of a strip, and of a film, at most.
+#: The most frames of a strip and of a film.
 _MOMENTS, _FILMED = 8, 60
 
 
-#: Frames a second where the data do not know.
+#: Frames per second if the data have no times.
 _UNKNOWN_RATE = Fraction(10)
 
 
 def clip_name(clip: Clip, frames: FrameSet) -> str:
-    """Who, which affect and which take, as in ``nora, joy, take 3``."""
+    """Return identity, affect and take of a clip, such as ``nora, joy, take 3``."""
     take = "" if frames.take is None else f", take {int(frames.take[clip.rows[0]])}"
     return f"{frames.identities[frames.identity[clip.rows[0]]]}, {frames.affects[affect_of(clip, frames)]}{take}"
 
 
 def affect_of(clip: Clip, frames: FrameSet) -> int:
-    """What a take is of: the affect of its first frame that is not neutral, as filmed takes begin so; else neutral."""
+    """Return the affect of the first non-neutral frame, since takes begin neutral; neutral if there is none."""
     neutral = frames.affects.index("neutral") if "neutral" in frames.affects else -1
     shown = frames.affect[clip.rows]
     other = shown[shown != neutral]
@@ -60,7 +60,7 @@ def draw_clips(
     findings: Findings, methods: Sequence[Trained], clips: Sequence[Clip], test_set: TestSet,
     settings: EvaluationSettings,
 ) -> None:  # fmt: skip
-    """Put the strips and the standings into `findings`."""
+    """Add the strips, the film and the standings figure to `findings`."""
     firsts = list({method.name: method for method in reversed(methods)}.values())[::-1]
     count = max(1, settings.shown // (1 + len(firsts)))
     shown = shown_clips(clips, test_set.frames, count, settings.seed)
@@ -69,18 +69,18 @@ def draw_clips(
     moments = min(_FILMED, length)
     film = strip_film(Strips.of(firsts, shown, test_set, strength, moments))
     findings.films["clips_moving"] = film, film_rate(shown, test_set.frames, moments)
-    findings.captions["clips_moving"] = "The same clips moving, each over the whole of its take."
+    findings.captions["clips_moving"] = "The same clips as a film, each over its whole take."
     findings.captions["clips"] = (
-        "True clips and what each system (first seed) makes of their source, at the same moments."
+        "True clips, and the clips that each system (first seed) generates from their source, at the same moments."
     )
     findings.pictures["standings"] = standings_figure(findings.rows, findings.headline_metrics())
     findings.captions["standings"] = (
-        "A dot a seed, a bar the interval over the clips; green the true clips, dotted the source as a still picture."
+        "One dot per seed; bars are intervals over the clips. Green: the true clips; dotted: the source as still image."
     )
 
 
 def shown_clips(clips: Sequence[Clip], frames: FrameSet, count: int, seed: int) -> list[Clip]:
-    """`count` clips at random, as many affects and people among them as can be; neutral takes come last."""
+    """Choose `count` random clips that cover many affects and identities; neutral takes come last."""
     affect = [affect_of(clip, frames) for clip in clips]
     person = [int(frames.identity[clip.rows[0]]) for clip in clips]
     dull = [frames.affects[k] == "neutral" for k in affect]
@@ -94,13 +94,13 @@ def shown_clips(clips: Sequence[Clip], frames: FrameSet, count: int, seed: int) 
 
 
 class Strips(NamedTuple):
-    """Some clips at even distances in time, by everyone.
+    """Evenly spaced frames of some clips, real and generated.
 
     Attributes:
         sources: (C, 3, S, S) in [-1, 1].
-        frames: (C, M, T, 3, S, S) in [-1, 1]; the first of the M makers is the truth.
-        clips: C names.
-        makers: M names.
+        frames: (C, M, T, 3, S, S) in [-1, 1]; the first of the M methods is the real clip.
+        clips: names of the C clips.
+        makers: names of the M methods.
     """
 
     sources: Tensor
@@ -112,7 +112,7 @@ class Strips(NamedTuple):
     def of(
         cls, systems: Sequence[Trained], clips: Sequence[Clip], test_set: TestSet, strength: str, moments: int
     ) -> Strips:  # fmt: skip
-        """Let everyone make `moments` frames of every clip; shorter takes show a frame more than once."""
+        """Generate `moments` frames of every clip with every system; shorter takes repeat frames."""
         frames = test_set.frames
         chosen = [Clip(c.source, c.rows[np.rint(np.linspace(0, len(c.rows) - 1, moments)).astype(int)]) for c in clips]
         batches = list(FixedPairLoader(frames, pairs_of(chosen), test_set.batch_size, test_set.image_size))
@@ -126,14 +126,14 @@ class Strips(NamedTuple):
 
 
 def strip_sheet(strips: Strips) -> Image.Image:
-    """The true frames above what each system makes, time from left to right."""
+    """Draw the real frames above those of each system, time from left to right."""
     moments = strips.frames.shape[2]
     labels = [f"{100 * i / (moments - 1):.0f}%" for i in range(moments)]
     return figures.clip_strips(strips.sources, strips.frames, strips.clips, strips.makers, labels)
 
 
 def strip_film(strips: Strips) -> np.ndarray:
-    """The same side by side and moving, (T, H, W, 3) uint8 RGB: a row a clip, a column a maker."""
+    """Return the strips as a film, (T, H, W, 3) uint8 RGB, with a row per clip and a column per method."""
     pages = [
         figures.complex_grid(
             strips.sources, strips.frames[:, :, t], strips.clips, strips.makers, reference_label="source"
@@ -144,7 +144,7 @@ def strip_film(strips: Strips) -> np.ndarray:
 
 
 def film_rate(clips: Sequence[Clip], frames: FrameSet, moments: int) -> Fraction:
-    """Frames a second at which `moments` frames last as long as the true takes do on average, else 10."""
+    """Return the frame rate at which `moments` frames last as long as the real takes on average; 10 without times."""
     if frames.time_s is None:
         return _UNKNOWN_RATE
     seconds = float(np.mean([frames.time_s[clip.rows[-1]] - frames.time_s[clip.rows[0]] for clip in clips]))
@@ -154,7 +154,7 @@ def film_rate(clips: Sequence[Clip], frames: FrameSet, moments: int) -> Fraction
 def find_clips(
     methods: Sequence[Trained], test_set: TestSet, settings: EvaluationSettings, command: str, stage: Stages
 ) -> Findings:
-    """Let everyone make the clips of the split and put them side by side."""
+    """Generate the clips of the split with every system, score and compare them."""
     clips, single = clips_of(test_set.frames, settings.clips.most, settings.seed)
     judges = judge_bench(test_set, settings.metrics, stage).to(settings.device)
     scores = score_clips(methods, clips, test_set, judges, settings, stage)
@@ -172,11 +172,11 @@ def find_clips(
         recipes=_recipes(judges),
         notes=_notes(methods, test_set, settings, single),
         seed=settings.seed,
-        reading=f"{CONFIDENCE:.0%} intervals over the clips in brackets; ± is the deviation between seeds.",
+        reading=f"In brackets: {CONFIDENCE:.0%} intervals over the clips. ± is the standard deviation between seeds.",
     )
     findings.warnings = [*judges.warnings(), *torn_takes(test_set)]
     findings.tables.append(clips_reference())
-    moving = [row for row in rows if row.name != FLOOR]  # its distances are 0 everywhere
+    moving = [row for row in rows if row.name != FLOOR]  # all its distances are 0
     findings.breakdowns += [_by_affect(row, clips, test_set.frames) for row in moving]
     findings.breakdowns.append(every_clip(moving, clips, test_set.frames))
     stage("drawing")
@@ -188,7 +188,7 @@ def score_clips(
     methods: Sequence[Trained], clips: Sequence[Clip], test_set: TestSet, judges: JudgePanel,
     settings: EvaluationSettings, stage: Stages,
 ) -> list[Scores]:  # fmt: skip
-    """The real images, the copied sources, then every run."""
+    """Score the real images, the unchanged sources, then every run."""
     from fexgan_lit.metrics.judges.identity import embed_rows
 
     frames, size = test_set.frames, test_set.image_size
@@ -196,7 +196,7 @@ def score_clips(
     everyone: list[Method] = [RealImages(), SourceCopy(), *methods]
     found = []
     for method in everyone:
-        progress = stage(f"filming {method.name}")
+        progress = stage(f"generating clips: {method.name}")
         filmed = film(
             method, clips, frames, judges, size, settings.batch_size, settings.clips.strength, progress
         )  # fmt: skip
@@ -205,7 +205,7 @@ def score_clips(
 
 
 def every_clip(rows: Sequence[Row], clips: Sequence[Clip], frames: FrameSet) -> TextTable:
-    """ACD and ACD-I of every clip for everyone, a line a clip."""
+    """Build a table of ACD and ACD-I for every clip and method."""
     shown = ("acd", "acd_i")
     header = ("clip", "frames", *(f"{row.name}, {metric_info(metric).arrow}" for row in rows for metric in shown))
     lines = [
@@ -226,11 +226,10 @@ def _recipes(judges: JudgePanel) -> dict[str, str]:
     return {
         "acd": f"mean Euclidean distance between the identity features (length 1, so 0 to 2) of all pairs of frames of "
         f"a clip, mean over the clips; {who}",
-        "acd_i": f"mean Euclidean distance of a clip's frames to the picture it was made from, mean over the clips; "
-        f"{who}",
-        "judge_affect_accuracy": "share of a clip's frames whose affect the judge reads as the true frame's label, "
-        f"frames counting where the true one shows it (intensity {bound:g}, not known, or neutral), mean over the "
-        "clips; "
+        "acd_i": f"mean Euclidean distance between the identity features of a clip's frames and of its source, mean "
+        f"over the clips; {who}",
+        "judge_affect_accuracy": "share of a clip's frames that the judge classifies as the true frame's label, over "
+        f"frames with a true intensity of {bound:g} or more, unknown intensity or neutral, mean over the clips; "
         f"{judges.affect.describe()}",
     }
 
@@ -239,30 +238,30 @@ def _notes(
     methods: Sequence[Trained], test_set: TestSet, settings: EvaluationSettings, single: int
 ) -> dict[str, str]:  # fmt: skip
     notes = {
-        "source": "the first neutral frame of the person in the split, else the first frame of the take; every frame "
-        "of a clip is made from it alone",
-        "floor": "the source as a still picture: it keeps its person perfectly, so its ACD and ACD-I are 0. A low ACD "
-        "says nothing of a clip that does not move; read it beside the affect, and hold it against the true clips', "
-        "which is what a moving face costs by this judge",
-        "intervals": "clips of one person are alike, so the intervals hold for other takes of these people",
+        "source": "the first neutral frame of the person in the split, or else the first frame of the take; every "
+        "frame of a clip is generated from it",
+        "floor": "the source as a still image: it preserves identity perfectly, so its ACD and ACD-I are 0. A low ACD "
+        "means little for a clip that does not move: read it together with the affect, and compare it with the ACD of "
+        "the true clips, which is that of a moving face by this judge",
+        "intervals": "clips of one person are similar, so the intervals hold for other takes of these people only",
     }
     labels = [c.name for c in methods if c.system.reads == {"affect"}]
     if labels and settings.clips.strength == "full":
-        notes["strength"] = f"{', '.join(dict.fromkeys(labels))}: told the label alone, so such a clip stands still"
+        notes["strength"] = f"{', '.join(dict.fromkeys(labels))}: gets only the label, so its clips do not move"
     elif labels:
         known = test_set.frames.intensity is not None
-        how = "the label times the true frame's intensity" if known else "the label alone, as intensities are not known"
-        notes["strength"] = f"{', '.join(dict.fromkeys(labels))}: told {how} (clips.strength)"
+        how = "the label times the true frame's intensity" if known else "only the label, as intensities are not known"
+        notes["strength"] = f"{', '.join(dict.fromkeys(labels))}: gets {how} (clips.strength)"
     if single:
-        notes["left out"] = f"{single} takes with a single frame in this split"
+        notes["left out"] = f"{single} takes that have a single frame in this split"
     return notes
 
 
 def torn_takes(test_set: TestSet) -> list[str]:
-    """A warning where the split holds parts of takes."""
+    """Return a warning if the split holds parts of takes."""
     if test_set.data.config.split != "frame" or test_set.data.val is None:
         return []
     return [
-        "dataset.split=frame tore the takes apart: a clip here holds the frames of a take that fell into this split, "
-        "and the systems have seen its neighbours. Train with dataset.split=take for whole clips nobody has seen."
+        "dataset.split=frame divides takes between the splits: a clip has only the frames of its take in this split, "
+        "and the systems were trained on the others. Train with dataset.split=take to hold out whole clips."
     ]

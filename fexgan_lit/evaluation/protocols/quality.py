@@ -1,4 +1,4 @@
-"""`protocol=quality`: every metric of every run on the same pairs, side by side, and how well strengths are kept."""
+"""`protocol=quality`: compute every metric of every run on the same pairs, and the control of strength."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from fexgan_lit.metrics.judges.panel import JudgePanel
 from fexgan_lit.metrics.statistics import draw_resamples
 from fexgan_lit.utils.console import Stages
 
-#: Strengths asked for.
+#: Target strengths.
 ASKED = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 @dataclass(frozen=True)
 class Strength:
-    """How the shown strength follows the asked one.
+    """Correlation of the measured strength with the target strength.
 
     Attributes:
         rho: Spearman's rank correlation, mean over all series.
-        by_affect: the same by affect; neutral is left out.
-        flat: series in which nothing changed at all.
-        series: how many there are.
-        how: how strength was measured, in words.
+        by_affect: mean correlation by affect, without neutral.
+        flat: number of series in which the strength did not change.
+        series: number of series.
+        how: description of how strength was measured.
     """
 
     rho: float
@@ -47,7 +47,7 @@ class Strength:
 
 @torch.no_grad()
 def measure_strength(method: Trained, test_set: TestSet, judges: JudgePanel) -> Strength | None:
-    """Ask for every affect of every identity at rising strengths; None where there is no affect to ask for."""
+    """Generate every affect of every identity at rising strengths; None if all affects are neutral."""
     from fexgan_lit.data.reference import at_strength
     from fexgan_lit.systems.grids import affect_grid
 
@@ -81,7 +81,11 @@ def measure_strength(method: Trained, test_set: TestSet, judges: JudgePanel) -> 
 
 
 def intensities(faces: Tensor, affect: Tensor, test_set: TestSet, judges: JudgePanel) -> tuple[Tensor, str]:
-    """How strongly faces (N, 3, S, S) show the asked affects (N,): (N,), and how that was measured."""
+    """Measure how strongly faces (N, 3, S, S) show the affects (N,).
+
+    Returns:
+        Strengths (N,) and a description of how they were measured.
+    """
     train = test_set.data.train
     aus = judges.aus(faces) if train.aus is not None else None
     if aus is not None:
@@ -89,18 +93,18 @@ def intensities(faces: Tensor, affect: Tensor, test_set: TestSet, judges: JudgeP
         known = ~aus.isnan().any(0)  # a user's judge may not read all units
         values = au_intensity(aus[:, known], rest[known], directions[affect][:, known])
         if values.isfinite().all():
-            return values, "action units read from the face, along the affect's direction in the training frames"
-    return affect_margin(judges.affect_logits(faces), affect), "the judge's logit of the affect less the next one"
+            return values, "the action units of the face, projected on the affect's direction in the training frames"
+    return affect_margin(judges.affect_logits(faces), affect), "the judge's logit of the affect minus the next highest"
 
 
 def find_quality(
     methods: Sequence[Trained], test_set: TestSet, settings: EvaluationSettings, command: str, stage: Stages
 ) -> Findings:
-    """Let everyone answer the same pairs, measure, and put them side by side."""
+    """Score all methods on the same pairs and compare them."""
     tools = make_metric_models(test_set, settings, stage)
     judges = tools.judges
     scores = score_all(methods, test_set, tools, stage)
-    add_strengths(scores, methods, test_set, judges, stage("asking for rising strengths"))
+    add_strengths(scores, methods, test_set, judges, stage("generating rising strengths"))
     resamples = draw_resamples(len(test_set.pairs), settings.bootstrap, settings.seed)
     rows = standings(scores, resamples)
     findings = Findings(
@@ -126,7 +130,7 @@ def find_quality(
 
 
 def score_all(methods: Sequence[Trained], test_set: TestSet, tools: MetricModels, stage: Stages) -> list[Scores]:
-    """The real images, the copied sources, then every run."""
+    """Score the real images, the unchanged sources, then every run."""
     found = []
     everyone: list[Method] = [RealImages(), SourceCopy(), *methods]
     for method in everyone:
@@ -136,7 +140,7 @@ def score_all(methods: Sequence[Trained], test_set: TestSet, tools: MetricModels
 
 
 class Counted:
-    """Adds up what is done."""
+    """Turns increments into calls of `progress(done, total)`."""
 
     def __init__(self, progress: Callable[[int, int], None], total: int) -> None:
         self.progress = progress
@@ -144,7 +148,7 @@ class Counted:
         self.done = 0
 
     def __call__(self, more: int) -> None:
-        """`more` are done."""
+        """Count `more` as done."""
         self.done += more
         self.progress(self.done, self.total)
 
@@ -153,18 +157,18 @@ def add_strengths(
     scores: Sequence[Scores], methods: Sequence[Trained], test_set: TestSet, judges: JudgePanel,
     progress: Callable[[int, int], None],
 ) -> None:  # fmt: skip
-    """Measure of every system whether the shown strength follows the asked one."""
+    """Add the strength correlation of every system to its scores."""
     there = {s.run: s for s in scores}
     for number, method in enumerate(methods):
         progress(number, len(methods))
         found = measure_strength(method, test_set, judges)
         if found is None:
             continue
-        mine = there[str(method.run.path)]
+        mine = there[str(method.loaded.folder)]
         mine.numbers["strength_rho"] = found.rho
         mine.recipes["strength_rho"] = (
-            f"Spearman's rho between the strengths {', '.join(map(str, ASKED))} asked for and those shown, mean over "
-            f"{found.series} series (one identity, one affect); strength is {found.how}"
+            f"Spearman's rho between the target strengths {', '.join(map(str, ASKED))} and the measured ones, mean "
+            f"over {found.series} series (one identity, one affect); strength is measured by {found.how}"
         )
         if found.flat:
             mine.notes[f"strength of {method.name}"] = f"{found.flat} of {found.series} series did not change at all"
@@ -174,21 +178,21 @@ def draw(
     findings: Findings, scores: Sequence[Scores], methods: Sequence[Trained], test_set: TestSet, tools: MetricModels,
     settings: EvaluationSettings,
 ) -> None:  # fmt: skip
-    """The same faces row by row, where everyone stands, and what the judge confuses."""
+    """Add the comparison sheet, the standings, the identity map and the confusion matrices to `findings`."""
     pictures, captions = findings.pictures, findings.captions
     pictures["comparison"] = comparison_sheet(test_set, methods, settings.shown, settings.seed)
-    captions["comparison"] = "The same sources, their true targets, and what each system makes of them (first seed)."
+    captions["comparison"] = "Sources, their true targets, and the image that each system (first seed) generates."
     table = findings.headline_metrics()
     pictures["standings"] = standings_figure(findings.rows, table)
     captions["standings"] = (
-        "A dot a seed, a bar the interval over the pairs; green the true frames, dotted the untouched sources."
+        "One dot per seed; bars are intervals over the pairs. Green: the true frames; dotted: the untouched sources."
     )
     if tools.sources is not None and (drawn := identity_sheet(scores, tools.sources, test_set, settings.seed)):
         pictures["identity_map"], note = drawn
         captions["identity_map"] = (
-            f"Identity features of generated faces over those of untouched frames (faint): {note}. Axes mean nothing."
+            f"Identity features of generated faces, and of untouched frames (faint): {note}. The axes have no meaning."
         )
     for s in scores:
         if s.confusion is not None and s.run is not None and f"confusion_{s.name}" not in pictures:
             pictures[f"confusion_{s.name}"] = figures.confusion_figure(s.confusion, test_set.data.affects)
-            captions[f"confusion_{s.name}"] = f"What was asked of {s.name} against what the judge reads."
+            captions[f"confusion_{s.name}"] = f"Target affects of {s.name} against the judge's predictions."

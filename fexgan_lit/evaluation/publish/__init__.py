@@ -1,1 +1,1 @@
-"""Publishing a run or a sweep: a record under experiments/ and an overlay under conf/experiment/."""
+"""Publish a run or a sweep: a record in experiments/ and an overlay in conf/experiment/."""

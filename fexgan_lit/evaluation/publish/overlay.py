@@ -1,4 +1,4 @@
-"""`conf/experiment/<name>.yaml`: the options in which a run differs from the default, and the proof that they do."""
+"""`conf/experiment/<name>.yaml`: write the options in which a run differs from the default, and check the result."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from fexgan_lit.utils.hydra import conf_folder
 
 Tree = dict[str, Any]
 
-#: Where things lie on one machine, and what a run found: no part of what is published.
+#: Local paths and facts that a run recorded; these are not published.
 UNPUBLISHED = (
     "run", "data", "name", "sweep", "logger", "dataset.root", "dataset.manifest", "dataset.videos",
     "dataset.annotations", "dataset.facekit", "dataset.cache_dir", "dataset.workers", "metrics.inception_weights",
     "trainer.threads",
 )  # fmt: skip
-#: Those of them that say which data, and so belong into the command of whoever makes the run again.
+#: Path options among them that the user has to give to reproduce the run.
 GIVEN_BY_HAND = (
     "dataset.root", "dataset.manifest", "dataset.videos", "dataset.annotations", "dataset.facekit",
     "metrics.inception_weights",
@@ -34,19 +34,19 @@ _DEFAULT_MODEL, _DEFAULT_DATASET = "fexgan", "studio_cartoon"
 
 
 def composed(overrides: Sequence[str], more: Path | None = None, resolve: bool = True) -> Tree:
-    """What `python -m fexgan_lit.train OVERRIDES` composes.
+    """Compose the configuration of `python -m fexgan_lit.train OVERRIDES`.
 
     Args:
-        overrides: of the command line.
-        more: a further configuration folder, as with --config-dir.
-        resolve: replace references to other values by those values.
+        overrides: overrides as on the command line.
+        more: an additional configuration folder, as with --config-dir.
+        resolve: whether to resolve interpolations.
     """
     from hydra import compose
     from hydra.core.global_hydra import GlobalHydra
     from hydra.initialize import initialize_config_dir
 
     known, kept = GlobalHydra.instance(), copy.copy(GlobalHydra.instance().hydra)
-    known.clear()  # a command has initialised Hydra for its own configuration
+    known.clear()  # the running command has initialized Hydra for its own configuration
     path = [f"hydra.searchpath=[file://{more.resolve()}]"] if more is not None else []
     try:
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
@@ -58,12 +58,12 @@ def composed(overrides: Sequence[str], more: Path | None = None, resolve: bool =
 
 
 def as_trained(tree: Tree, affects: Sequence[str]) -> Tree:
-    """A composed configuration as a run writes it: presets filled in, nothing else changed.
+    """Fill the presets into a composed configuration, as a run does when it writes its config.
 
-    The networks are built without memory for their weights, so this takes milliseconds at every size.
+    The networks are built on the meta device, so this takes milliseconds at every size.
 
     Raises:
-        UserError: the configuration cannot be used.
+        UserError: the configuration is invalid.
     """
     import torch
 
@@ -76,7 +76,7 @@ def as_trained(tree: Tree, affects: Sequence[str]) -> Tree:
 
 
 def choices(tree: Tree) -> dict[str, str]:
-    """The groups a configuration chose, as far as they are not the default."""
+    """Return the config groups in which a configuration differs from the default."""
     defaults = {"model": _DEFAULT_MODEL, "dataset": _DEFAULT_DATASET}
     chosen = {group: (tree.get(group) or {}).get("name") for group in defaults}
     return {
@@ -87,11 +87,11 @@ def choices(tree: Tree) -> dict[str, str]:
 
 
 def difference(wanted: Tree, affects: Sequence[str]) -> Tree:
-    """The values of a run's configuration that the default with the same groups does not have, nested."""
+    """Return, nested, the values of a run's configuration that differ from the default with the same groups."""
     groups = choices(wanted)
     plain, references = _default(tuple(f"{group}={name}" for group, name in groups.items()))
     changed = _disagreeing(wanted, plain, affects)
-    # a value that refers to another, such as model.image_size, mostly follows when that one is given
+    # an interpolated value, such as model.image_size, mostly follows from the value it refers to
     following = [key for key in changed if "${" in str(references.get(key))]
     if not following:
         return unflatten(changed)
@@ -102,12 +102,12 @@ def difference(wanted: Tree, affects: Sequence[str]) -> Tree:
 
 @functools.lru_cache(maxsize=16)
 def _default(groups: tuple[str, ...]) -> tuple[Tree, Tree]:
-    """What the groups compose to, and by full name the values before references are replaced; not to be changed."""
+    """Return what the groups compose to, and the unresolved values by dotted name; callers must not change either."""
     return composed(groups), flat(composed(groups, resolve=False))
 
 
 def _disagreeing(wanted: Tree, plain: Tree, affects: Sequence[str]) -> Tree:
-    """The values of `wanted`, by full name, that `plain` has neither as composed nor with presets filled in."""
+    """Return the values of `wanted`, by dotted name, that differ from `plain` with and without presets filled in."""
     raw, filled = flat(plain), flat(as_trained(plain, affects))
     return {
         key: value
@@ -122,7 +122,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def overlay_text(name: str, groups: Mapping[str, str], values: Tree, about: Sequence[str]) -> str:
-    """The overlay as YAML: its groups, its name, its values, and `about` as comments at the top."""
+    """Return the overlay as YAML: groups, name and values, with the lines of `about` as comments at the top."""
     chosen = [{f"override /{group}": option} for group, option in groups.items()]
     body: Tree = ({"defaults": chosen} if chosen else {}) | {"name": name} | values
     comments = "\n".join(f"# {line}" for line in about)
@@ -130,9 +130,9 @@ def overlay_text(name: str, groups: Mapping[str, str], values: Tree, about: Sequ
 
 
 def composed_with(text: str, overrides: Sequence[str] = ()) -> Tree:
-    """What the overlay `text` composes to, followed by `overrides`."""
+    """Compose the overlay `text` followed by `overrides`."""
     with tempfile.TemporaryDirectory() as folder:
-        # under a name that no overlay in conf/ has, which would come first
+        # a file of the same name in conf/ would take precedence, so the name must be unique
         place = Path(folder) / "experiment" / "overlay_under_test.yaml"
         place.parent.mkdir()
         place.write_text(text, encoding="utf-8")
@@ -140,13 +140,13 @@ def composed_with(text: str, overrides: Sequence[str] = ()) -> Tree:
 
 
 def disagreements(text: str, wanted: Tree, affects: Sequence[str], overrides: Sequence[str] = ()) -> list[str]:
-    """Where the overlay `text`, followed by `overrides`, gives something else than `wanted`; in words.
+    """Describe where the overlay `text`, followed by `overrides`, differs from `wanted`.
 
     Args:
-        text: YAML of a file in conf/experiment.
-        wanted: a run's configuration.
-        affects: class names the run was trained on.
-        overrides: that come behind the experiment on the command line.
+        text: YAML text of a file in conf/experiment.
+        wanted: configuration of a run.
+        affects: class names of the run's data.
+        overrides: overrides that follow the experiment on the command line.
     """
     plain = composed_with(text, overrides)
     given = flat(as_trained(plain, affects))

@@ -1,4 +1,4 @@
-"""`publish=<name>`: a record in `experiments/<name>/`, and the overlay that makes the runs again."""
+"""`publish=<name>`: write a record to `experiments/<name>/` and the overlay that reproduces the runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fexgan_lit.evaluation.publish.overlay import GIVEN_BY_HAND, Tree
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.files import write_atomic
+from fexgan_lit.utils.files import without_paths, write_atomic
 from fexgan_lit.utils.hydra import conf_folder
 
 if TYPE_CHECKING:
@@ -21,25 +21,8 @@ if TYPE_CHECKING:
     from fexgan_lit.runs.folder import RunFolder
 
 
-#: An absolute path of two parts or more that is no part of a web address or of a relative path.
-_ABSOLUTE = re.compile(r"(?<![\w./:~-])/(?:[\w.@+=,-]+/)+[\w.@+=,-]*|\b[A-Za-z]:\\(?:[\w.@+=, -]+\\)*[\w.@+=,-]*")
-
-
-def without_paths(text: str, known: Mapping[str, str]) -> str:
-    """`text` with places replaced by names.
-
-    Args:
-        text: that may hold absolute paths.
-        known: the name for each place, such as ``RUN_DIR``; what lies below keeps its relative part. The longest
-            place counts. Any other absolute path is cut to its last part after ``.../``.
-    """
-    for place in sorted((place for place in known if len(place) > 1), key=len, reverse=True):
-        text = re.sub(re.escape(place) + r"(?![\w.-])", known[place].replace("\\", r"\\"), text)
-    return _ABSOLUTE.sub(lambda found: ".../" + re.split(r"[/\\]", found.group().rstrip("/\\"))[-1], text)
-
-
 def places_of(run: Path, dataset_root: str | None, cache: str | None) -> dict[str, str]:
-    """The places a run may name, and what they are called in public."""
+    """Map the local paths that a run may mention to public names."""
     known = {str(run): "RUN_DIR", str(run.resolve()): "RUN_DIR", str(Path.cwd()): ".", str(Path.home()): "~"}
     if dataset_root:
         known |= {str(dataset_root): "DIR"}
@@ -59,14 +42,14 @@ UNWRITTEN = "Not written yet."
 
 @dataclass(frozen=True)
 class Record:
-    """What goes into a README.
+    """The content of a record's README.
 
     Attributes:
-        title: of a new one.
-        made_of: what tells whether two records are of the same runs.
-        sections: generated, by heading.
-        question: None leaves what stands there.
-        learnt: None leaves what stands there.
+        title: title of a new README.
+        made_of: digest that identifies the runs.
+        sections: generated sections, by heading.
+        question: text of the question section; None keeps the present text.
+        learnt: text of the section of lessons; None keeps the present text.
     """
 
     title: str
@@ -77,33 +60,34 @@ class Record:
 
 
 def made_of(text: str) -> str | None:
-    """What the generated part of a README was made of; None where it has no such part."""
+    """Return the digest of the runs in the generated part of a README; None if it has no such part."""
     found = re.search(re.escape(BEGIN) + r"[^\n]* of (\S+) -->", text)
     return found.group(1) if found else None
 
 
 def has_generated_part(text: str) -> bool:
-    """Whether both marks stand in a README, in their order."""
+    """Return whether a README has the begin mark and after it the end mark."""
     return BEGIN in text and END in text.partition(BEGIN)[2]
 
 
 def generated_part(record: Record) -> str:
-    """The sections between their marks."""
+    """Return the generated sections between the begin and end marks."""
     sections = "\n".join(f"## {name}\n\n{body.strip()}\n" for name, body in record.sections.items())
-    note = "by python -m fexgan_lit.report publish=..., which replaces what stands up to the next mark;"
+    note = "by python -m fexgan_lit.report publish=..., which replaces the text up to the next mark;"
     return f"{BEGIN} {note} of {record.made_of} -->\n\n{sections}\n{END}"
 
 
 def new_readme(record: Record) -> str:
-    """A README with its hand-written sections before and behind the generated part."""
+    """Return a new README with hand-written sections before and after the generated part."""
     question, learnt = (text or UNWRITTEN for text in (record.question, record.learnt))
     return f"# {record.title}\n\n## {QUESTION}\n\n{question}\n\n{generated_part(record)}\n\n## {LEARNT}\n\n{learnt}\n"
 
 
 def updated_readme(text: str, record: Record) -> str:
-    """`text` with its generated part replaced, or appended where it has none; all else stays as it is.
+    """Return `text` with its generated part replaced, or appended if it has none.
 
-    A question or a lesson that `record` brings replaces the section of that name, or adds one.
+    The question and the lessons in `record`, if given, replace the sections of those names or add them. The rest of
+    the text stays.
     """
     if has_generated_part(text):
         before, _, rest = text.partition(BEGIN)
@@ -117,14 +101,14 @@ def updated_readme(text: str, record: Record) -> str:
 
 
 def _with_section(text: str, name: str, body: str) -> str:
-    """`text` with the body of a section replaced, up to the next heading of its rank, mark or end."""
+    """Return `text` with the body of a section replaced, up to the next heading of its level, mark or end."""
     section = re.compile(rf"^(## {re.escape(name)}\n).*?(?=^#{{1,2}} |^<!-- generated|\Z)", re.MULTILINE | re.DOTALL)
     if not section.search(text):
         return f"{text.rstrip()}\n\n## {name}\n\n{body}\n"
     return section.sub(lambda found: f"{found.group(1)}\n{body}\n\n", text, count=1).rstrip() + "\n"
 
 
-#: Larger pictures are photographs to a compressor, and a repository keeps every version of them.
+#: Pictures above this size in bytes are stored as JPEG, since a repository keeps every version of them.
 _LARGE = 250_000
 
 
@@ -133,16 +117,16 @@ _QUALITY = 88
 
 @dataclass(frozen=True)
 class Publication:
-    """What is published of runs, before anything is written.
+    """The content of a record before it is written.
 
     Attributes:
-        made_of: tells whether two records are of the same runs.
-        command: that makes them again.
-        overlay: text of the overlay; None where none is to be written.
-        sections: of the README, by heading.
-        texts: further files by name.
+        made_of: digest that identifies the runs.
+        command: command that reproduces the runs.
+        overlay: text of the overlay; None if none is to be written.
+        sections: sections of the README, by heading.
+        texts: further files, by name.
         figures: folder of the pictures.
-        places: what is called by another name in public, see `without_paths`.
+        places: local paths and their public names, see `without_paths`.
     """
 
     made_of: str
@@ -156,12 +140,12 @@ class Publication:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a record goes.
+    """The paths of a record.
 
     Attributes:
-        name: of the record.
-        folder: its folder.
-        overlay: its overlay.
+        name: name of the record.
+        folder: folder of the record.
+        overlay: path of the overlay.
     """
 
     name: str
@@ -170,19 +154,19 @@ class Place:
 
     @property
     def readme(self) -> Path:
-        """What is read first."""
+        """Path of the README."""
         return self.folder / "README.md"
 
     @property
     def start(self) -> list[str]:
-        """The beginning of a command that finds the overlay."""
+        """The first words of a train command that finds the overlay."""
         home = self.overlay.parent.parent
         found = [] if home.resolve() == conf_folder().resolve() else ["--config-dir", str(home)]
         return ["python", "-m", "fexgan_lit.train", *found]
 
 
 def store_of(settings: ReportSettings) -> Place:
-    """Where the record that `settings` ask for goes; outside a checkout the overlay lies beside the record."""
+    """Return the paths of the record in `settings`; outside a checkout the overlay goes into the record's folder."""
     name, folder = str(settings.publish), Path(settings.to).expanduser() / str(settings.publish)
     checkout = (conf_folder().parent / "pyproject.toml").is_file()
     home = Path(settings.conf).expanduser() if settings.conf else conf_folder() if checkout else folder / "conf"
@@ -190,36 +174,36 @@ def store_of(settings: ReportSettings) -> Place:
 
 
 def check_free(place: Place, made: str, regenerates: bool | None, overwrite: bool) -> None:
-    """Refuse to mix the record of other runs with this one.
+    """Check that the name is free or belongs to a record of the same runs.
 
     Args:
-        place: of the record.
-        made: what this one is made of.
-        regenerates: whether the overlay that is there gives these runs; None where there is none.
-        overwrite: the user's word that the record may go.
+        place: paths of the record.
+        made: digest of these runs.
+        regenerates: whether the existing overlay reproduces these runs; None if there is no overlay.
+        overwrite: whether the user allows to replace the record.
 
     Raises:
-        UserError: something else has that name.
+        UserError: a record of other runs has that name.
     """
     if overwrite:
         return
-    hint = "Choose another name with publish=..., or say overwrite=true."
+    hint = "Choose another name with publish=..., or give overwrite=true."
     if regenerates is False:
-        raise UserError(f"publish={place.name}: {place.overlay} is there and makes other runs than these. {hint}")
+        raise UserError(f"publish={place.name}: {place.overlay} exists and makes other runs than these. {hint}")
     if not place.readme.is_file():
         return
     there = made_of(place.readme.read_text(encoding="utf-8"))
     if there is not None and there != made:
-        raise UserError(f"publish={place.name}: {place.readme} is of other runs ({there}, these are {made}). {hint}")
+        raise UserError(f"publish={place.name}: {place.readme} is of other runs ({there}; these are {made}). {hint}")
     if there is None and regenerates is None:
         raise UserError(
-            f"publish={place.name}: {place.readme} is there, and nothing tells that it is of these runs. {hint} "
-            "overwrite=true keeps its text and adds to it."
+            f"publish={place.name}: {place.readme} exists and does not say which runs it is of. {hint} "
+            "overwrite=true keeps its text and adds the generated part."
         )
 
 
 def write_record(publication: Publication, place: Place, settings: ReportSettings, console: Console) -> None:
-    """Write README, tables, pictures and overlay, and say where they are."""
+    """Write README, tables, pictures and overlay, and print their paths."""
     pictures = copy_pictures(publication.figures, place.folder / "figures")
 
     def public(text: str) -> str:
@@ -233,7 +217,7 @@ def write_record(publication: Publication, place: Place, settings: ReportSetting
     )  # fmt: skip
     there = place.readme.read_text(encoding="utf-8") if place.readme.is_file() else None
     if there is not None and settings.overwrite and not has_generated_part(there):
-        console.print(f"  {place.readme}: its text was kept, the generated part added at its end", markup=False)
+        console.print(f"  {place.readme}: kept its text and added the generated part at its end", markup=False)
     write_atomic(place.readme, new_readme(record) if there is None else updated_readme(there, record))
     for name, text in publication.texts.items():
         write_atomic(place.folder / name, public(text))
@@ -247,14 +231,14 @@ def _say(place: Place, publication: Publication, console: Console) -> None:
     lines += [f"overlay    {place.overlay}"] if publication.overlay is not None else []
     lines.append(f"again      {publication.command}")
     if UNWRITTEN in place.readme.read_text(encoding="utf-8"):
-        lines.append("to write   the question and what was learnt: in README.md, or with question=... learnt=...")
+        lines.append("to write   add the question and what was learnt in README.md, or with question=... learnt=...")
     console.print()
     for line in lines:
         console.print(f"  {line}", markup=False, soft_wrap=True)
 
 
 def copy_pictures(source: Path, target: Path) -> list[str]:
-    """Copy the pictures of a folder, large ones as JPEG; the names they have in `target`."""
+    """Copy the pictures of a folder, large ones as JPEG; return their names in `target`."""
     from PIL import Image
 
     target.mkdir(parents=True, exist_ok=True)
@@ -272,7 +256,7 @@ def copy_pictures(source: Path, target: Path) -> list[str]:
 
 
 def given_by_hand(config: Tree) -> list[str]:
-    """The options that name places of whoever runs it again, such as ``dataset.root=DIR``."""
+    """Return the path options that the user has to give, such as ``dataset.root=DIR``."""
     from omegaconf import OmegaConf
 
     tree = OmegaConf.create(config)
@@ -281,12 +265,12 @@ def given_by_hand(config: Tree) -> list[str]:
 
 
 def command_text(words: Sequence[str]) -> str:
-    """A command as a block of Markdown."""
+    """Return a command as a Markdown code block."""
     return f"```\n{shlex.join(words)}\n```"
 
 
 def machine_text(facts: Sequence[str], machines: Sequence[str], minutes: float) -> str:
-    """What the runs were made with and on, from their own words."""
+    """Return versions, machines and duration of the runs as a Markdown list."""
     lines = [fact for fact in facts if fact.startswith("fexgan_lit ")][:1]
     lines += machines
     if minutes:
@@ -295,17 +279,17 @@ def machine_text(facts: Sequence[str], machines: Sequence[str], minutes: float) 
 
 
 def data_text(facts: Sequence[str]) -> str:
-    """The lines of a run's report that describe its frames."""
+    """Return the lines of a run's report that describe its data."""
     start = next((i for i, fact in enumerate(facts) if fact.startswith("data ")), len(facts))
     return "\n".join(f"- {fact}" for fact in facts[start:]) or "not recorded"
 
 
 def pictures_text(report: str) -> str:
-    """The sections of a report.md that show a picture, one rank lower."""
+    """Return the sections of a report.md that show a picture, one heading level lower."""
     found = re.findall(r"^## (.+)\n\n(?:(.+)\n\n)?(!\[.*\]\(figures/.+\))$", report, re.MULTILINE)
     return "\n\n".join(f"### {name}\n\n{caption}\n\n{picture}" for name, caption, picture in found)
 
 
 def report_of(run: RunFolder) -> str:
-    """The report.md of a run; empty where it has none."""
+    """Return the report.md of a run; empty if there is none."""
     return run.report.read_text(encoding="utf-8") if run.report.is_file() else ""

@@ -1,4 +1,4 @@
-"""The record of a single run, and `report run=`."""
+"""Print a single run (`report run=`) and publish its record."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def print_run(run: RunFolder, console: Console) -> None:
-    """Print the status, the tables and the places of a run."""
+    """Print the status, the tables and the file paths of a run."""
     state = read_run(run.path, {}, old=True)
     text = run.report.read_text(encoding="utf-8") if run.report.is_file() else ""
     for line in status_lines(run, state):
@@ -53,7 +53,7 @@ def print_run(run: RunFolder, console: Console) -> None:
 
 
 def status_lines(run: RunFolder, state: SweepRun) -> list[str]:
-    """How the run stands, and what to do where it is not finished."""
+    """Return the status of the run, and how to resume it if it is not finished."""
     result = state.result
     lines = [f"status: {state.status}" + (f" at iteration {result.iteration}" if result and result.iteration else "")]
     if result is not None and result.seconds:
@@ -70,7 +70,7 @@ def status_lines(run: RunFolder, state: SweepRun) -> list[str]:
 
 
 def report_facts(text: str) -> list[str]:
-    """The list of what was run, from the top of a report.md."""
+    """Return the list of facts at the top of a report.md."""
     lines = text.splitlines()
     start = next((i for i, line in enumerate(lines) if line.startswith("- ")), len(lines))
     stop = next((i for i in range(start, len(lines)) if not lines[i].startswith("- ")), len(lines))
@@ -78,7 +78,7 @@ def report_facts(text: str) -> list[str]:
 
 
 def places(run: RunFolder) -> dict[str, Path]:
-    """What the folder holds, by what it is."""
+    """Return the existing files and folders of a run, by label."""
     known = {
         "report": run.report, "config": run.config, "numbers": run.metrics, "weights": run.weights,
         "checkpoint": run.last, "best": run.best, "pictures": run.figures,
@@ -87,14 +87,14 @@ def places(run: RunFolder) -> dict[str, Path]:
 
 
 def tables_of(text: str) -> list[TextTable]:
-    """The tables of a Markdown text that `TextTable.markdown` wrote, in their order."""
+    """Parse the tables of a Markdown text that `TextTable.markdown` wrote, in order."""
     lines = text.splitlines()
     starts = [i for i, line in enumerate(lines) if line.startswith("|---|")]
     return [_table(lines, start) for start in starts if start >= 1]
 
 
 def _table(lines: list[str], rule: int) -> TextTable:
-    """The table whose rule under the header is the line `rule`."""
+    """Parse the table whose header rule is the line `rule`."""
     body = list(_while(lines, rule + 1, "| "))
     above = lines[rule - 3] if rule >= 3 else ""
     title = above.strip("*") if above.startswith("**") else ""
@@ -106,7 +106,7 @@ def _table(lines: list[str], rule: int) -> TextTable:
 
 
 def _while(lines: list[str], start: int, prefix: str) -> Iterator[str]:
-    """The lines from `start` on, as long as they begin with `prefix`."""
+    """Yield the lines from `start` on while they begin with `prefix`."""
     for line in lines[start:]:
         if not line.startswith(prefix):
             return
@@ -119,14 +119,15 @@ def _cells(line: str) -> tuple[str, ...]:
 
 
 def publish_run(run: RunFolder, settings: ReportSettings, console: Console) -> None:
-    """Write the record of a finished run and the overlay that makes it again.
+    """Write the record of a finished run and the overlay that reproduces it.
 
     Raises:
-        UserError: the run is not finished, other runs have the name, or no overlay gives the run's configuration.
+        UserError: the run is not finished, a record of other runs has the name, or no overlay reproduces the
+            configuration of the run.
     """
     state = read_run(run.path, {}, old=True)
     if not state.finished:
-        raise UserError(f"run={run.path} is {state.status}; expected a finished one to publish.")
+        raise UserError(f"run={run.path} is {state.status}; only a finished run can be published.")
     config = plain_config(run)
     place, made = store_of(settings), made_of_config(config)
     overlay = run_overlay(config, place)
@@ -149,70 +150,70 @@ def publish_run(run: RunFolder, settings: ReportSettings, console: Console) -> N
 
 
 def plain_config(run: RunFolder) -> Tree:
-    """The configuration of a run as plain values.
+    """Return the configuration of a run as plain values.
 
     Raises:
-        UserError: it does not say what the run was trained on.
+        UserError: the section `data` is missing.
     """
     config: Any = OmegaConf.to_container(run.read_config(), resolve=True)
     if not config.get("data"):
-        raise UserError(f"{run.config} does not say what was trained on (data); it was not written by a training run")
+        raise UserError(f"{run.config} has no section data; expected a config.yaml that a training run wrote.")
     return config
 
 
 def places_of_run(run: RunFolder, config: Tree) -> dict[str, str]:
-    """What the folders of a run are called in public."""
+    """Map the local paths of a run to public names."""
     return places_of(run.path, config["dataset"].get("root"), config["dataset"].get("cache_dir"))
 
 
 def made_of_config(config: Tree) -> str:
-    """A short name for what decides what a run learns, its seed included."""
+    """Return a digest of the options that determine what a run learns, including the seed."""
     return digest({key: value for key, value in flat(config).items() if not incidental(key, UNPUBLISHED)}, 12)
 
 
 def run_overlay(config: Tree, place: Place) -> str:
-    """The overlay that gives `config`.
+    """Return the overlay that composes to `config`.
 
     Raises:
-        UserError: none does, since the run was made by another version.
+        UserError: there is none, because the run was made by another version.
     """
     affects = config["data"]["affects"]
     about = ["Made by python -m fexgan_lit.report; makes the run again:", f"  {again(config, place)}"]
     text = overlay_text(place.name, choices(config), difference(config, affects), about)
     if wrong := disagreements(text, config, affects):
         listed = "\n".join(f"  - {line}" for line in wrong[:8])
-        raise UserError(f"publish={place.name}: no overlay of this version gives the run's configuration:\n{listed}")
+        raise UserError(f"publish={place.name}: no overlay of this version composes to the run's config:\n{listed}")
     return text
 
 
 def again(config: Tree, place: Place) -> str:
-    """The command that makes the run again."""
+    """Return the command that reproduces the run."""
     return " ".join([*place.start, f"experiment={place.name}", *given_by_hand(config)])
 
 
 def _regenerates(place: Place, config: Tree) -> bool | None:
-    """Whether the overlay that is there gives `config`; None where there is none."""
+    """Return whether the existing overlay composes to `config`; None if there is no overlay."""
     if not place.overlay.is_file():
         return None
     try:
         return not disagreements(place.overlay.read_text(encoding="utf-8"), config, config["data"]["affects"])
-    except Exception:  # whatever it is, it does not compose to this run
+    except Exception:  # any error means that it does not compose to this run
         return False
 
 
 def run_sections(run: RunFolder, state: SweepRun, config: Tree, place: Place) -> dict[str, str]:
-    """The generated sections of the README."""
+    """Return the generated sections of the README."""
     report, result = report_of(run), state.result
     facts = report_facts(report)
     tables = "\n".join(table.markdown() for table in tables_of(report))
     machines = [result.machine] if result is not None and result.machine else []
     return {
-        "Command": f"{command_text(again(config, place).split(' '))}\n\nIts options stand in "
+        "Command": f"{command_text(again(config, place).split(' '))}\n\nIts options are in "
         f"`conf/experiment/{place.name}.yaml`.",
         "Data": data_text(facts),
         "Seed": f"{config['seed']}; split {config['dataset'].get('split_seed', 0)}",
         "Machine": machine_text(facts, machines, result.seconds / 60 if result is not None else 0),
-        "Results": f"{tables}\nHow each number was made: [report.md](report.md). Every logged number: "
-        "[metrics.csv](metrics.csv).",
+        "Results": f"{tables}\n[report.md](report.md) says how each metric was computed. [metrics.csv](metrics.csv) "
+        "has all logged values.",
         "Pictures": pictures_text(report) or "none",
     }

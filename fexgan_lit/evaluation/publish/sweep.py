@@ -1,4 +1,4 @@
-"""The record of a sweep: the overlay holds what its runs share, the command the axes."""
+"""Publish the record of a sweep: the overlay holds the options its runs share, the command holds the axes."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ if TYPE_CHECKING:
 
     from fexgan_lit.evaluation.sweep_report.report import ReportSettings
 
-#: Runs whose configuration the overlay is tried on; a composition takes a third of a second.
+#: Number of runs on which the overlay is checked; one composition takes a third of a second.
 _TRIED = 4
-#: Axes read from config.yaml, and the options that choose them.
+#: Axes read from config.yaml, and the options that set them.
 _OPTIONS = {"model.name": "model", "dataset.name": "dataset"}
 
 
 def publish_sweep(findings: SweepFindings, settings: ReportSettings, console: Console) -> None:
-    """Write the record of a sweep and the overlay of what its runs share.
+    """Write the record of a sweep and the overlay with the options its runs share.
 
     Raises:
-        UserError: other runs have the name.
+        UserError: a record of other runs has the name.
     """
     sweep, place = findings.sweep, store_of(settings)
     configs = [plain_config(RunFolder(run.path)) for run in sweep.finished]
     groups, values = shared_options(configs, list(sweep.axes))
     made = digest([groups, flat(values), {axis: str(value) for axis, value in sweep.axes.items()}], 12)
     about = [
-        "Made by python -m fexgan_lit.report: what the runs of a sweep share; it runs again with",
+        "Made by python -m fexgan_lit.report: the options that the runs of a sweep share. Run the sweep again with",
         f"  {again(sweep, configs[0], place)}",
     ]
     text = overlay_text(place.name, groups, values, about)
@@ -62,7 +62,7 @@ def publish_sweep(findings: SweepFindings, settings: ReportSettings, console: Co
     check_free(place, made, same, settings.overwrite)
     wrong = [] if same else tried(text, sweep.finished, configs)
     for line in wrong[:8]:
-        console.print(f"  no overlay gives the runs again with these axes: {line}", markup=False, soft_wrap=True)
+        console.print(f"  no overlay reproduces the runs with these axes: {line}", markup=False, soft_wrap=True)
     command = sweep.command if wrong and sweep.command else again(sweep, configs[0], place)
     publication = Publication(
         made, command, None if wrong or same else text, sweep_sections(findings, configs[0], command, not wrong),
@@ -73,16 +73,17 @@ def publish_sweep(findings: SweepFindings, settings: ReportSettings, console: Co
 
 
 def _places(sweep: Sweep, config: Tree) -> dict[str, str]:
-    """What the folders of a sweep are called in public."""
+    """Map the local paths of a sweep to public names."""
     folders = {str(path) for path in (sweep.folder, sweep.folder.resolve())}
     names = {path: "SWEEP_DIR" for path in folders if path != "."}
     return places_of_run(RunFolder(sweep.finished[0].path), config) | names
 
 
 def shared_options(configs: Sequence[Tree], axes: Sequence[str]) -> tuple[dict[str, str], Tree]:
-    """Groups and values that all configurations have beyond the default, those of the axes left out.
+    """Return the groups and values in which all configurations differ from the default, without the axes.
 
-    Each is held against the default of its own groups, so what a model brings with it is not taken for an option.
+    Each configuration is compared with the default of its own groups, so the defaults of a model do not count as
+    options.
     """
     groups = [choices(config) for config in configs]
     same = {group: name for group, name in groups[0].items() if all(other.get(group) == name for other in groups)}
@@ -93,7 +94,7 @@ def shared_options(configs: Sequence[Tree], axes: Sequence[str]) -> tuple[dict[s
 
 
 def tried(text: str, runs: Sequence[SweepRun], configs: Sequence[Tree]) -> list[str]:
-    """Where the overlay with the values of a run gives something else than the run had, for some of the runs."""
+    """Check the overlay on some of the runs; return where overlay and axis values differ from the run's config."""
     step = max(1, len(runs) // _TRIED)
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -110,14 +111,14 @@ def tried(text: str, runs: Sequence[SweepRun], configs: Sequence[Tree]) -> list[
 
 
 def _word(value: Any) -> str:
-    """A value as Hydra's command line takes it, and as a number without loss."""
+    """Format a value for Hydra's command line; numbers keep full precision."""
     if isinstance(value, float) and float(f"{value:g}") == value:
         return f"{value:g}"
     return value_text(value) if isinstance(value, bool) or value is None else str(value).replace(" ", "")
 
 
 def again(sweep: Sweep, config: Tree, place: Place) -> str:
-    """The command that makes the sweep again: its axes, or of a search the arguments it was given."""
+    """Return the command that reproduces the sweep: with its axes, or for a search with its arguments."""
     arguments = (_kept_arguments(sweep) if sweep.kind != "grid" else []) or [
         f"{_OPTIONS.get(axis, axis)}={','.join(_word(value) for value in values)}"
         for axis, values in sweep.axes.items()
@@ -126,16 +127,16 @@ def again(sweep: Sweep, config: Tree, place: Place) -> str:
 
 
 def _kept_arguments(sweep: Sweep) -> list[str]:
-    """The arguments of the sweep's command that give its axes and choose how it is run."""
+    """Return the arguments of the sweep's command that set its axes, sweeper and launcher."""
     words = shlex.split(sweep.command) if sweep.command else []
     ways = ("sweep=", "sweep.", "~sweep.", "hydra/sweeper", "hydra/launcher", "hydra.sweeper.", "hydra.launcher.")
     return [word for word in words if word.lstrip("+").partition("=")[0] in sweep.axes or word.startswith(ways)]
 
 
 def sweep_sections(findings: SweepFindings, config: Tree, command: str, overlay: bool) -> Mapping[str, str]:
-    """The generated sections of the README."""
+    """Return the generated sections of the README."""
     sweep = findings.sweep
-    where = "\n\nWhat the runs share stands in the overlay that `experiment=` names." if overlay else ""
+    where = "\n\nThe overlay that `experiment=` names has the options that the runs share." if overlay else ""
     axes = effects_table(findings)
     tables = [settings_table(findings, [*findings.objectives, *findings.further]), *([axes] if axes else [])]
     sure = "\n".join(f"- {line}" for line in findings.sure)
@@ -149,8 +150,8 @@ def sweep_sections(findings: SweepFindings, config: Tree, command: str, overlay:
         "Seed": _seeds(sweep, config),
         "Machine": machine_text(facts, machines, sum(result.seconds for result in results) / 60),
         "Results": f"{counts}.\n\n" + "\n".join(table.markdown() for table in tables)
-        + f"\n**How sure is the order?**\n\n{sure}\n\nEverything: [report.md](report.md), a row a run "
-        "[table.csv](table.csv), a row a setting [settings.csv](settings.csv).",
+        + f"\n**How sure is the order?**\n\n{sure}\n\nThe whole report is in [report.md](report.md); "
+        "[table.csv](table.csv) has a row per run, [settings.csv](settings.csv) a row per setting.",
         "Pictures": pictures_text((sweep.folder / "report.md").read_text(encoding="utf-8")) or "none",
     }  # fmt: skip
 

@@ -1,1 +1,1 @@
-"""Tables and pictures of what was run: sweeps, single runs, and records for others to read."""
+"""Reports of sweeps: read the runs, rank the settings, write tables and figures."""

@@ -1,4 +1,4 @@
-"""What every axis of a sweep does: runs that differ in nothing but its value, compared."""
+"""The effect of every axis of a sweep: compare runs that differ only in the value of that axis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fexgan_lit.evaluation.sweep_report.read import SEED, Sweep, SweepRun
 from fexgan_lit.metrics.registry import MetricInfo
 from fexgan_lit.metrics.statistics import Interval, student_interval
 
-#: An axis with more values was searched, not gridded: hardly two runs share a value.
+#: The most values of an axis that is analysed; with more, it was searched and hardly two runs share a value.
 MOST_VALUES = 8
 
 
@@ -21,12 +21,12 @@ class Effect:
     """One value of an axis.
 
     Attributes:
-        axis: which.
-        value: its value.
-        mean: over all finished runs that have it.
-        runs: how many those are.
-        against_best: how far it is behind the best value of the axis, over pairs of runs that differ in this axis
-            alone, with the interval over the pairs; None for the best value and where there are no two such pairs.
+        axis: name of the axis.
+        value: value of the axis.
+        mean: mean over all finished runs with this value.
+        runs: number of those runs.
+        against_best: how far the value is behind the best value of the axis, as an interval over pairs of runs that
+            differ only in this axis; None for the best value, or with fewer than two such pairs.
     """
 
     axis: str
@@ -37,7 +37,7 @@ class Effect:
 
 
 def effects(sweep: Sweep, by: MetricInfo) -> list[Effect]:
-    """The effect of every value of the axes with two to `MOST_VALUES` values, some of them in several runs."""
+    """Return the effects of all axes that have two to `MOST_VALUES` values and fewer values than runs."""
     found: list[Effect] = []
     measured = [run for run in sweep.finished if by.name in run.metrics]
     for axis in sweep.axes:
@@ -62,7 +62,7 @@ def _mean(runs: Sequence[SweepRun], by: MetricInfo) -> float:
 
 
 def _ahead(axis: str, key: str, groups: Mapping[str, Sequence[SweepRun]], by: MetricInfo) -> float:
-    """How far the value `key` is ahead of the others on average: like with like, since runs may be missing."""
+    """Return how far the value `key` is ahead of the others on average, by pairs of runs, since runs may be missing."""
     ahead = []
     for runs in groups.values():
         gaps = _gaps(axis, groups[key], runs, by)
@@ -71,7 +71,7 @@ def _ahead(axis: str, key: str, groups: Mapping[str, Sequence[SweepRun]], by: Me
 
 
 def _gaps(axis: str, first: Sequence[SweepRun], second: Sequence[SweepRun], by: MetricInfo) -> list[float]:
-    """How far runs of `first` are ahead of those of `second` that agree with them in everything but `axis`."""
+    """Return how far each run of `first` is ahead of the run of `second` that differs only in `axis`."""
     twins = {_rest(run, axis): run for run in second}
     pairs = [(run, twins[_rest(run, axis)]) for run in first if _rest(run, axis) in twins]
     return [by.sign * (run.metrics[by.name] - twin.metrics[by.name]) for run, twin in pairs]

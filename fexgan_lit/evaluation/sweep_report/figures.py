@@ -18,10 +18,10 @@ from fexgan_lit.evaluation.sweep_report.settings import Setting, short_names
 from fexgan_lit.evaluation.sweep_report.summary import SweepFindings
 from fexgan_lit.figures import face_sheet
 from fexgan_lit.figures.sweeps import Coordinate, main_effects, parallel_coordinates
+from fexgan_lit.inference.loaded_system import load
 from fexgan_lit.runs.config import TrainSettings, train_settings
 from fexgan_lit.runs.folder import RunFolder
 from fexgan_lit.runs.result import one_line
-from fexgan_lit.runs.weights import load_system
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,44 +30,44 @@ if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
 
 
-#: Settings on the sheet, best first, and the faces of each.
+#: The most settings on the contact sheet, and the number of faces of each.
 MOST_ROWS, COLUMNS = 24, 6
 
 
-#: Names of identity and affect.
+#: An identity and a target affect, by name.
 Cell = tuple[str, str]
 
 
 class ShownFrames:
-    """The frames that the runs of a sweep were trained on; runs on the same data share them."""
+    """Caches the data of the runs of a sweep; runs on the same data share one data module."""
 
     def __init__(self) -> None:
         self._known: dict[str, FrameDataModule] = {}
 
     def data(self, settings: TrainSettings) -> FrameDataModule:
-        """Index, pack and split the frames of a run, unless they are at hand.
+        """Index, pack and split the frames of a run, unless they are cached.
 
         Raises:
-            UserError: the data are not where the run found them, or changed since.
+            UserError: the data are missing or changed since the run.
         """
         key = repr((asdict(settings.dataset), settings.system.pairing))
         if key not in self._known:
             data = FrameDataModule(settings.dataset, settings.seed, settings.system.pairing)
             data.setup()
             if differing := changed_facts(data, settings.data):
-                raise UserError(f"the data changed since the run: {differing}")
+                raise UserError(f"the data changed since the training: {differing}")
             self._known[key] = data
         return self._known[key]
 
 
 def contact_sheet(settings: Sequence[Setting]) -> tuple[Image.Image | None, list[str]]:
-    """The same faces for the best `MOST_ROWS` settings that have a finished run.
+    """Draw the same faces for the best `MOST_ROWS` settings that have a finished run.
 
     Args:
-        settings: best first.
+        settings: settings, best first.
 
     Returns:
-        The sheet, or None where no setting can be shown; and what is missing on it and why.
+        The sheet, or None if no setting can be shown, and notes on what is missing and why.
     """
     known, notes = [setting for setting in settings if setting.finished], []
     if len(known) > MOST_ROWS:
@@ -82,7 +82,7 @@ def contact_sheet(settings: Sequence[Setting]) -> tuple[Image.Image | None, list
             columns = columns or chosen_cells(data)
             faces = answers(run, data.reference_frames, columns)
             above = above if above is not None else sources_and_truth(data.reference_frames, columns, trained)
-        except Exception as error:  # a picture is no reason to lose the tables
+        except Exception as error:  # a failed picture must not cost the tables
             notes.append(f"no faces of {setting.label}: {one_line(error)}")
             continue
         rows.append(row_label(setting, run))
@@ -94,24 +94,24 @@ def contact_sheet(settings: Sequence[Setting]) -> tuple[Image.Image | None, list
 
 
 def chosen_run(setting: Setting) -> SweepRun:
-    """The run shown for a setting: the finished one with the smallest seed."""
+    """Return the finished run with the smallest seed."""
     return min(setting.finished, key=lambda run: (str(type(run.values.get(SEED))), run.values.get(SEED) or 0, run.name))
 
 
 def row_label(setting: Setting, run: SweepRun) -> str:
-    """The values of the setting, and the seed where there were several."""
+    """Return the values of the setting, and the seed if it has several runs."""
     seed = f", seed {run.values[SEED]}" if len(setting.runs) > 1 and SEED in run.values else ""
     return f"{setting.label}{seed}"
 
 
 def chosen_cells(data: FrameDataModule) -> list[Cell]:
-    """`COLUMNS` cells that take turns through identities and affects, neutral left out.
+    """Choose up to `COLUMNS` cells that alternate identities and affects, without neutral.
 
     Raises:
-        UserError: the frames have no affects, so nobody can be asked for one.
+        UserError: the frames have no affects.
     """
     if not data.labelled:
-        raise UserError("the frames have no affects, so there is none to ask for")
+        raise UserError("the frames have no affects, so there is no target affect")
     frames = data.reference_frames
     present = [i for i in range(len(frames.identities)) if reference_row(frames, i) is not None]
     people = [present[i] for i in np.unique(np.linspace(0, len(present) - 1, min(3, len(present))).astype(int))]
@@ -123,7 +123,7 @@ def chosen_cells(data: FrameDataModule) -> list[Cell]:
 
 
 def _rows(frames: FrameSet, columns: Sequence[Cell]) -> list[tuple[int | None, int | None]]:
-    """Reference row and affect of every cell; None where these frames lack the person or the affect."""
+    """Return reference row and affect index of every cell; None if these frames lack the identity or the affect."""
     found = []
     for identity, affect in columns:
         known = identity in frames.identities
@@ -134,12 +134,12 @@ def _rows(frames: FrameSet, columns: Sequence[Cell]) -> list[tuple[int | None, i
 
 @torch.no_grad()
 def answers(run: SweepRun, frames: FrameSet, columns: Sequence[Cell]) -> Tensor:
-    """What a run makes of the cells, (C, 3, S, S) in [-1, 1]; NaN where its frames lack one.
+    """Generate the cells with a run, (C, 3, S, S) in [-1, 1]; NaN where its frames lack the identity or affect.
 
     Raises:
-        UserError: its weights are missing or do not fit.
+        UserError: the weights are missing or do not fit.
     """
-    system: Any = load_system(run.path)
+    system: Any = load(run.path).system
     made = torch.full((len(columns), 3, system.image_size, system.image_size), float("nan"))
     for column, (row, affect) in enumerate(_rows(frames, columns)):
         if row is not None and affect is not None:
@@ -150,7 +150,7 @@ def answers(run: SweepRun, frames: FrameSet, columns: Sequence[Cell]) -> Tensor:
 
 
 def sources_and_truth(frames: FrameSet, columns: Sequence[Cell], trained: TrainSettings) -> tuple[Tensor, Tensor]:
-    """The faces the cells start from, and the strongest true frame of each, both (C, 3, S, S); NaN where none is."""
+    """Return the sources and the most intense real frames of the cells, both (C, 3, S, S); NaN where there is none."""
     size = trained.dataset.image_size
     source = torch.full((len(columns), 3, size, size), float("nan"))
     truth = source.clone()
@@ -164,28 +164,29 @@ def sources_and_truth(frames: FrameSet, columns: Sequence[Cell], trained: TrainS
 
 
 def same_size(rows: Sequence[Tensor]) -> Tensor:
-    """Rows (C, 3, S, S) of different S on one sheet (R, C, 3, S, S), smaller faces enlarged."""
+    """Stack rows (C, 3, S, S) of different S to (R, C, 3, S, S); smaller faces are enlarged."""
     size = max(row.shape[-1] for row in rows)
     enlarged = [row if row.shape[-1] == size else torch.nn.functional.interpolate(row, size) for row in rows]
     return torch.stack(enlarged)
 
 
 CAPTIONS = {
-    "parallel_coordinates": "A line a setting through its values and its mean scores, coloured by the first score; the "
-    "best setting is thick.",
-    "main_effects": "What each axis does to each score: a dot a run, a diamond the mean of runs that share a value.",
-    "contact_sheet": "The same faces asked for the same expressions, a row a setting, best first.",
+    "parallel_coordinates": "One line per setting through its values and its mean scores, coloured by the first score. "
+    "The best setting is thick.",
+    "main_effects": "The effect of each axis on each score: one dot per run, a diamond for the mean of runs with the "
+    "same value.",
+    "contact_sheet": "The same sources and target expressions, one row per setting, best first.",
 }
 
 
 def draw_sweep(findings: SweepFindings) -> tuple[dict[str, Image.Image], list[str]]:
-    """The pictures by name, and what could not be drawn and why."""
+    """Return the figures by name, and notes on what could not be drawn and why."""
     pictures, notes = {}, []
     if len(_varying(findings)) and len(_drawn(findings)) > 1:
         pictures["parallel_coordinates"] = draw_parallel(findings)
         pictures["main_effects"] = draw_effects(findings)
     else:
-        notes.append("no plots: fewer than two settings are finished, so there is nothing to compare")
+        notes.append("no plots, since fewer than two settings are finished")
     sheet, missing = contact_sheet(findings.settings)
     if sheet is not None:
         pictures["contact_sheet"] = sheet
@@ -193,18 +194,18 @@ def draw_sweep(findings: SweepFindings) -> tuple[dict[str, Image.Image], list[st
 
 
 def _varying(findings: SweepFindings) -> list[str]:
-    """Axes that have two values or more among the finished runs, the seed left out."""
+    """Return the axes, without the seed, that have two or more values among the finished runs."""
     done = findings.sweep.finished
     return [a for a in findings.sweep.axes if a != SEED and len({repr(run.values.get(a)) for run in done}) > 1]
 
 
 def _drawn(findings: SweepFindings) -> list[int]:
-    """Places of the settings that have the first score."""
+    """Return the indices of the settings that have the first objective."""
     return [i for i, setting in enumerate(findings.settings) if findings.by.name in setting.figures]
 
 
 def draw_parallel(findings: SweepFindings) -> Image.Image:
-    """Parallel coordinates of the settings that have a finished run."""
+    """Draw parallel coordinates of the settings that have the first objective."""
     axes, shown = _varying(findings), [findings.settings[i] for i in _drawn(findings)]
     names = short_names(axes)
     choices = [Coordinate(names[axis], [setting.values[axis] for setting in shown]) for axis in axes]
@@ -221,7 +222,7 @@ def draw_parallel(findings: SweepFindings) -> Image.Image:
 
 
 def draw_effects(findings: SweepFindings) -> Image.Image:
-    """Main effects of every axis that varies, the seed last: what it does is the measure of the others."""
+    """Draw the main effects of every axis that varies; the seed comes last, as the scale for the others."""
     runs = findings.sweep.finished
     seeds = {repr(run.values.get(SEED)) for run in runs}
     axes = [*_varying(findings), *([SEED] if len(seeds) > 1 else [])]

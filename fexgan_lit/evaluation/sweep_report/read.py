@@ -1,4 +1,4 @@
-"""A sweep as it lies on disk, of this version or older: its axes and its runs, finished or not."""
+"""Read a sweep folder of this or an older version: its axes and all its runs."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from fexgan_lit.utils.errors import UserError
 SEED = "seed"
 
 
-#: What differs between runs without making them different: where things lie, and what a run found.
+#: Options that do not change what a run learns: paths, logging, and facts that the run recorded.
 INCIDENTAL = (
     "run", "data", "name", "sweep", "logger", "dataset.root", "dataset.cache_dir", "dataset.workers",
     "trainer.threads",
 )  # fmt: skip
 
 
-#: Where several values change together, these name the change: a model brings its losses, rates and sizes with it.
+#: If several values change together, one of these is the axis: a model brings its own losses, rates and sizes.
 _LEADING = ("model.name", "dataset.name", "model.preset")
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every value of a configuration by its full name; lists are values."""
+    """Return every value of a configuration by its dotted name; lists are values."""
     found: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
@@ -41,20 +41,21 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def incidental(key: str, names: Sequence[str] = INCIDENTAL) -> bool:
-    """Whether the value `key` says nothing about what was learnt."""
+    """Return whether the option `key` has no influence on what a run learns."""
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def axes_of_configs(configs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, list[Any]], dict[str, dict[str, Any]]]:
-    """What differs between configurations.
+    """Find the axes in which configurations differ.
 
-    A value that follows from another that differs, too, is no axis: `model.image_size` follows `dataset.image_size`.
+    A value that is determined by another differing value is not an axis: `model.image_size` follows
+    `dataset.image_size`.
 
     Args:
-        configs: by the name of the run.
+        configs: configurations by the name of the run.
 
     Returns:
-        The axes with their values in order of appearance, the seed last; and the values of each run by axis.
+        The axes with their values in order of appearance, the seed last, and the values of each run by axis.
     """
     trees = [flat(config) for config in configs.values()]
     keys = list(dict.fromkeys(key for tree in trees for key in tree if not incidental(key) and key != SEED))
@@ -72,7 +73,7 @@ def axes_of_configs(configs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str,
 
 
 def _follows(key: str, other: str, trees: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the value of `key` is the same in all runs that agree in `other`."""
+    """Return whether runs that agree in `other` also agree in `key`."""
     known: dict[str, str] = {}
     return all(known.setdefault(repr(t.get(other)), repr(t.get(key))) == repr(t.get(key)) for t in trees)
 
@@ -82,7 +83,7 @@ def _distinct(values: Sequence[Any]) -> list[Any]:
 
 
 def shared_part(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The part of nested configurations in which all agree."""
+    """Return the part of nested configurations in which all agree."""
     first, *others = configs
     shared: dict[str, Any] = {}
     for key, value in first.items():
@@ -95,7 +96,7 @@ def shared_part(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def numbers_of_old_run(path: Path) -> RunResult | None:
-    """The end of a run that wrote no result.json, from metrics.csv; None where it did not come to its end."""
+    """Read the result of an old run without result.json from metrics.csv; None if the run did not finish."""
     metrics = path / "metrics.csv"
     if not metrics.is_file() or not (path / "report.md").is_file():
         return None
@@ -125,12 +126,12 @@ class SweepRun:
     """One run of a sweep.
 
     Attributes:
-        name: of its folder.
-        path: that folder.
-        values: by axis, the seed included.
+        name: name of the run folder.
+        path: the run folder.
+        values: values by axis, including the seed.
         status: finished, failed, pruned, half-done (it has a checkpoint), not begun, or unreadable.
-        result: what it left; None where it left nothing readable.
-        error: why it is not finished, in one line; None where there is nothing to say.
+        result: the result of the run; None if it has no readable one.
+        error: why the run is not finished, in one line; None if it recorded no error.
     """
 
     name: str
@@ -142,12 +143,12 @@ class SweepRun:
 
     @property
     def finished(self) -> bool:
-        """Whether its numbers count."""
+        """Whether the run is finished."""
         return self.status == FINISHED
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """Its final numbers; empty where it has none."""
+        """The final metrics; empty if there are none."""
         return self.result.metrics if self.result is not None else {}
 
 
@@ -156,14 +157,14 @@ class Sweep:
     """A sweep folder.
 
     Attributes:
-        folder: where it lies.
-        axes: what varies, the seed included, with its values or the space that was searched.
-        runs: all that were planned, and in old folders all there are.
-        command: that started it; None where it is not known.
-        kind: grid or the name of a search.
-        base: the configuration the runs share.
-        objectives: what a search was after, by name, True where more is better.
-        notes: what to know of the folder.
+        folder: the sweep folder.
+        axes: the axes, including the seed, with their values or search spaces.
+        runs: all planned runs; in old folders all existing ones.
+        command: the command that started the sweep; None if it is not known.
+        kind: "grid" or the name of a search.
+        base: the configuration that the runs share.
+        objectives: objectives of a search by name; True if higher is better.
+        notes: remarks on the folder.
     """
 
     folder: Path
@@ -177,30 +178,30 @@ class Sweep:
 
     @property
     def finished(self) -> list[SweepRun]:
-        """The runs whose numbers count."""
+        """The finished runs."""
         return [run for run in self.runs if run.finished]
 
     @property
     def metrics(self) -> list[str]:
-        """Every final number that a finished run has, in the order they were logged."""
+        """Every final metric that a finished run has, in the order of logging."""
         return list(dict.fromkeys(name for run in self.finished for name in run.metrics))
 
 
 def read_sweep(place: str | Path) -> Sweep:
-    """The sweep in the folder `place`; without a sweep.yaml, the runs in it and what differs between them.
+    """Read the sweep in the folder `place`; without sweep.yaml, the axes are what differs between its runs.
 
     Raises:
-        UserError: no such folder, or it is none of a sweep.
+        UserError: the folder does not exist or is not a sweep.
     """
     folder = Path(place).expanduser()
     if not folder.is_dir():
         raise UserError(
-            f"sweep={place}: there is no such folder; expected one that a sweep wrote, such as multirun/NAME."
+            f"sweep={place}: there is no such folder; expected a folder that a sweep wrote, such as multirun/NAME."
         )
     if (folder / SWEEP).is_file():
         return _declared(folder)
     if (folder / "config.yaml").is_file():
-        raise UserError(f"sweep={place} is the folder of a single run; say run={place}.")
+        raise UserError(f"sweep={place} is the folder of a single run; use run={place}.")
     return _undeclared(folder)
 
 
@@ -209,12 +210,12 @@ def _declared(folder: Path) -> Sweep:
     planned = tree.get("runs") or {}
     if not isinstance(planned, dict) or not all(isinstance(values, dict) for values in planned.values()):
         raise UserError(
-            f"{folder / SWEEP}: runs should map the folder of every run to its values; start the sweep anew."
+            f"{folder / SWEEP}: expected runs to map the folder of every run to its values; start the sweep anew."
         )
     runs = tuple(read_run(folder / name, values) for name, values in planned.items())
     wanted = {"minimize": False, "maximize": True}
     strangers = sorted(path.parent.name for path in folder.glob("*/config.yaml") if path.parent.name not in planned)
-    notes = (f"left out, no run of this sweep: {', '.join(strangers)}",) if strangers else ()
+    notes = (f"left out, not a run of this sweep: {', '.join(strangers)}",) if strangers else ()
     return Sweep(
         folder, tree.get("axes") or {}, runs, tree.get("command"), tree.get("kind") or "grid", tree.get("base") or {},
         {name: wanted[way] for name, way in (tree.get("objectives") or {}).items() if way in wanted}, notes,
@@ -222,27 +223,27 @@ def _declared(folder: Path) -> Sweep:
 
 
 def _undeclared(folder: Path) -> Sweep:
-    """A folder of runs without sweep.yaml, as plain multiruns leave them."""
+    """Read a folder of runs without sweep.yaml, as a plain Hydra multirun leaves it."""
     places = sorted((path.parent for path in folder.glob("*/config.yaml")), key=_natural)
     if not places:
         raise UserError(
-            f"sweep={folder} is no sweep: it has neither sweep.yaml nor run folders. Expected a folder that "
+            f"sweep={folder} is not a sweep: it has neither sweep.yaml nor run folders. Expected a folder that "
             "python -m fexgan_lit.train -m ... wrote."
         )
     configs = {path.name: _mapping(path / "config.yaml") for path in places}
     axes, values = axes_of_configs(configs)
     runs = tuple(read_run(path, values[path.name], old=True) for path in places)
-    notes = (f"without {SWEEP}: the axes are what differs between the config.yaml of the runs",)
+    notes = (f"there is no {SWEEP}, so the axes are the differences between the config.yaml of the runs",)
     return Sweep(folder, axes, runs, base=shared_part(list(configs.values())), notes=notes)
 
 
 def read_run(path: Path, values: Mapping[str, Any], old: bool = False) -> SweepRun:
-    """How the run in the folder `path` stands; a broken result is named and counts for nothing.
+    """Read the state of the run in the folder `path`; a damaged result gives the status unreadable.
 
     Args:
-        path: of the run.
-        values: by axis.
-        old: whether it may be from before result.json.
+        path: the run folder.
+        values: values of the run by axis.
+        old: whether the run may be older than result.json.
     """
     try:
         result = read_result(path) or (numbers_of_old_run(path) if old else None)
@@ -258,9 +259,9 @@ def read_run(path: Path, values: Mapping[str, Any], old: bool = False) -> SweepR
 
 
 def _trouble(result: RunResult | None) -> str | None:
-    """What is wrong with the numbers of a result; None where nothing is."""
+    """Return what is wrong with the metrics of a result; None if they are valid."""
     wrong = [name for name, value in (result.metrics if result else {}).items() if not _is_finite(value)]
-    return f"result.json holds no number for {', '.join(wrong)}" if wrong else None
+    return f"result.json has no finite number for {', '.join(wrong)}" if wrong else None
 
 
 def _is_finite(value: Any) -> bool:
@@ -268,15 +269,15 @@ def _is_finite(value: Any) -> bool:
 
 
 def _natural(path: Path) -> tuple[int, int, str]:
-    """Folders named by numbers in their order, the others behind them by name."""
+    """Sort key: folders named by numbers in numeric order, then the others by name."""
     return (0, int(path.name), "") if path.name.isdigit() else (1, 0, path.name)
 
 
 def _mapping(path: Path) -> dict[str, Any]:
-    """A YAML file as plain values.
+    """Read a YAML file as plain values.
 
     Raises:
-        UserError: it cannot be read, or holds no mapping.
+        UserError: the file cannot be read or does not hold a mapping.
     """
     from yaml import YAMLError
 

@@ -1,4 +1,4 @@
-"""The report of a sweep: report.md with figures, table.csv, settings.csv, and the same on the terminal."""
+"""Write the report of a sweep: report.md with figures, table.csv and settings.csv; print its tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fexgan_lit.evaluation.sweep_report.summary import SweepFindings, counts, fi
 from fexgan_lit.evaluation.sweep_report.tables import effects_table, runs_csv, settings_csv, settings_table
 from fexgan_lit.runs.folder import RunFolder
 from fexgan_lit.utils.files import write_atomic
-from fexgan_lit.utils.options import checked_options
+from fexgan_lit.utils.options import Options, checked_options
 from fexgan_lit.utils.version import __version__
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-#: A folder, a file and an option of a group at once, on every system.
+#: Names that are valid as folder, file and config group option on every operating system.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -32,8 +32,8 @@ _NEEDS_PUBLISH = ("title", "question", "learnt")
 
 
 @dataclass
-class ReportSettings:
-    """What is reported, and where a record goes; `conf/report.yaml` explains each field."""
+class ReportSettings(Options):
+    """The options of `report`; `conf/report.yaml` explains each field."""
 
     sweep_dir: str | None = None
     run: str | None = None
@@ -46,22 +46,22 @@ class ReportSettings:
     learnt: str | None = None
     overwrite: bool = False
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
         found = []
         if (self.sweep_dir is None) == (self.run is None):
             which = "neither is given" if self.run is None else f"sweep={self.sweep_dir} and run={self.run}"
             found.append(f"{which}: expected one of sweep=SWEEP_DIR and run=RUN_DIR.")
         if self.run is not None and self.by is not None:
-            found.append(f"by={self.by}: a single run has nothing to be put in order; it goes with sweep=SWEEP_DIR.")
+            found.append(f"by={self.by}: by ranks the settings of a sweep; give it with sweep=SWEEP_DIR only.")
         if self.publish is not None and not _NAME.fullmatch(self.publish):
             found.append(
-                f"publish={self.publish}: expected a name of small letters, digits, _ and -, 64 at most, that begins "
-                "with a letter or digit."
+                f"publish={self.publish}: expected a name of at most 64 lower-case letters, digits, _ and - that "
+                "begins with a letter or digit."
             )
         if self.publish is None:
             found += [
-                f"{name}=...: belongs to a record; say publish=NAME, too."
+                f"{name}=...: this option is for records; give publish=NAME, too."
                 for name in _NEEDS_PUBLISH
                 if getattr(self, name) is not None
             ]
@@ -69,20 +69,20 @@ class ReportSettings:
 
 
 def report_settings(cfg: DictConfig) -> ReportSettings:
-    """The typed options.
+    """Convert the configuration to typed options.
 
     Raises:
-        UserError: one message with every value that cannot be used.
+        UserError: some values are invalid; the message lists them all.
     """
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
     return checked_options(ReportSettings, tree, "report")
 
 
-#: What the report leaves beside figures/.
+#: Files of the report, besides figures/.
 FILES = ("report.md", "table.csv", "settings.csv")
 
 
-#: Runs that are not finished and named on the terminal; report.md names all.
+#: The most unfinished runs listed on the terminal; report.md lists all.
 _PRINTED = 12
 
 
@@ -90,12 +90,12 @@ def write_sweep_report(folder: Path, console: Console, by: str | None = None) ->
     """Write report.md, table.csv, settings.csv and figures/ into a sweep folder, and print the tables.
 
     Args:
-        folder: of the sweep.
+        folder: folder of the sweep.
         console: the terminal.
-        by: final number the settings are put in order of; None for the usual.
+        by: final metric that ranks the settings; None takes the default.
 
     Raises:
-        UserError: it is no sweep, none of its runs is finished, or they have no number `by`.
+        UserError: `folder` is not a sweep, no run is finished, or no finished run has the metric `by`.
     """
     findings = find_sweep(folder, by)
     folder = findings.sweep.folder
@@ -114,10 +114,10 @@ def write_sweep_report(folder: Path, console: Console, by: str | None = None) ->
 
 
 def report_text(findings: SweepFindings, pictures: Mapping[str, Image.Image], missing: Sequence[str]) -> str:
-    """report.md."""
+    """Return the text of report.md."""
     axes = effects_table(findings)
     every_run = (
-        "How each number was made stands in `report.md` of every run; all numbers in [table.csv](table.csv), a row a "
+        "The `report.md` of every run says how each number was made. [table.csv](table.csv) has all numbers of every "
     )
     return "\n".join([
         f"# Sweep {findings.sweep.folder.resolve().name}\n",
@@ -129,7 +129,7 @@ def report_text(findings: SweepFindings, pictures: Mapping[str, Image.Image], mi
         *not_finished(findings),
         *([_listed([*findings.notes(), *missing])] if findings.notes() or missing else []),
         *(f"## {name.replace('_', ' ')}\n\n{CAPTIONS[name]}\n\n![{name}](figures/{name}.png)\n" for name in pictures),
-        f"## Numbers\n\n{every_run}run, and in [settings.csv](settings.csv), a row a setting.\n",
+        f"## Numbers\n\n{every_run}run, [settings.csv](settings.csv) those of every setting.\n",
     ])  # fmt: skip
 
 
@@ -138,7 +138,7 @@ def _listed(lines: Sequence[str]) -> str:
 
 
 def facts(findings: SweepFindings) -> list[str]:
-    """What was run, where and for how long."""
+    """Return command, counts, duration, machines and versions of a sweep, one line each."""
     sweep = findings.sweep
     results = [run.result for run in sweep.runs if run.result is not None]
     machines = list(dict.fromkeys(result.machine for result in results if result.machine))
@@ -147,14 +147,14 @@ def facts(findings: SweepFindings) -> list[str]:
     return [
         *([f"command: `{sweep.command}`"] if sweep.command else []),
         f"{len(findings.settings)} settings, {len(sweep.runs)} runs: {counts(sweep.runs)}",
-        *([f"{minutes:.1f} minutes of runs, added up"] if minutes else []),
+        *([f"{minutes:.1f} minutes, the sum of all runs"] if minutes else []),
         *([f"machine: {'; '.join(machines)}"] if machines else []),
         ", ".join([f"fexgan_lit {__version__}", *known]),
     ]
 
 
 def not_finished(findings: SweepFindings) -> list[str]:
-    """The section of report.md that names every run that does not count; nothing where there is none."""
+    """Return the section of report.md that lists every unfinished run; empty if there is none."""
     if not findings.unfinished:
         return []
     lines = [unfinished_line(run) for run in findings.unfinished]
@@ -162,7 +162,7 @@ def not_finished(findings: SweepFindings) -> list[str]:
 
 
 def print_report(findings: SweepFindings, missing: Sequence[str], console: Console) -> None:
-    """The tables, how sure they are, what is not finished, and where the files lie."""
+    """Print the tables, the significance of the order, the unfinished runs and the file paths."""
     folder = findings.sweep.folder
     for fact in facts(findings):
         console.print(f"  {fact.replace('`', '')}", markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Settings of a sweep: runs that differ in the seed alone taken together, put in order, and the Pareto front."""
+"""Settings of a sweep (runs that differ only in the seed): group, rank, and find the Pareto front."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fexgan_lit.metrics.registry import MetricInfo
 
 @dataclass(frozen=True)
 class Figure:
-    """One measure of one setting.
+    """One metric of one setting.
 
     Attributes:
-        mean: over the seeds.
-        deviation: between the seeds (n - 1 in the denominator); None for one seed.
-        by_seed: the values behind it.
+        mean: mean over the seeds.
+        deviation: standard deviation between the seeds (n - 1 in the denominator); None for one seed.
+        by_seed: the value of each seed.
     """
 
     mean: float
@@ -32,11 +32,11 @@ class Setting:
     """Runs that agree in every axis but the seed.
 
     Attributes:
-        values: by axis, without the seed.
-        label: the values in words.
-        runs: all that were planned.
-        figures: by measure; without those that one of its finished runs lacks.
-        lacking: measures that some finished runs of it have and others lack.
+        values: values by axis, without the seed.
+        label: the values as text.
+        runs: all planned runs.
+        figures: figures by metric, for metrics that all finished runs have.
+        lacking: metrics that only some finished runs have.
     """
 
     values: Mapping[str, Any]
@@ -47,18 +47,18 @@ class Setting:
 
     @property
     def finished(self) -> list[SweepRun]:
-        """The runs that count."""
+        """The finished runs."""
         return [run for run in self.runs if run.finished]
 
     @property
     def minutes(self) -> float | None:
-        """Mean length of its finished runs; None where it is not known."""
+        """Mean duration of the finished runs; None if it is not known."""
         seconds = [run.result.seconds for run in self.finished if run.result is not None and run.result.seconds]
         return float(np.mean(seconds)) / 60 if seconds else None
 
 
 def short_names(axes: Sequence[str]) -> dict[str, str]:
-    """The last part of every axis, as long as that tells them apart; else as many parts as it takes."""
+    """Shorten every axis to the fewest trailing parts that are unique."""
     names = {}
     for axis in axes:
         parts = axis.split(".")
@@ -69,19 +69,19 @@ def short_names(axes: Sequence[str]) -> dict[str, str]:
 
 
 def value_text(value: Any) -> str:
-    """A value of an axis as tables and pictures show it."""
+    """Format a value of an axis for tables and figures."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def label_of(values: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """The values of a setting in a line, such as ``alpha 0.5, beta 1``."""
+    """Format the values of a setting, such as ``alpha 0.5, beta 1``."""
     return ", ".join(f"{names[axis]} {value_text(value)}" for axis, value in values.items()) or "one setting"
 
 
 def settings_of(sweep: Sweep) -> list[Setting]:
-    """The settings of a sweep in order of appearance, those without a finished run included."""
+    """Return the settings of a sweep in order of appearance, including those without a finished run."""
     names = short_names([axis for axis in sweep.axes if axis != SEED])
     groups: dict[str, list[SweepRun]] = {}
     for run in sweep.runs:
@@ -113,16 +113,16 @@ def _figure(by_seed: Mapping[Any, float]) -> Figure:
 
 
 def ranked(settings: Sequence[Setting], by: MetricInfo) -> list[Setting]:
-    """Best first; those without a number of that measure behind the others, in order of appearance."""
+    """Sort settings best first; those without the metric follow in order of appearance."""
     known = [setting for setting in settings if by.name in setting.figures]
     rest = [setting for setting in settings if by.name not in setting.figures]
     return sorted(known, key=lambda setting: -by.sign * setting.figures[by.name].mean) + rest
 
 
 def pareto_front(settings: Sequence[Setting], objectives: Sequence[MetricInfo]) -> list[Setting]:
-    """The settings that no other beats in one objective without being beaten in another; of equals all.
+    """Return the settings that no other setting dominates; of equal settings, all.
 
-    A setting that lacks one of the objectives is not on it.
+    A setting that lacks one of the objectives is not on the front.
     """
     known = [setting for setting in settings if all(by.name in setting.figures for by in objectives)]
     points = [np.array([by.sign * setting.figures[by.name].mean for by in objectives]) for setting in known]

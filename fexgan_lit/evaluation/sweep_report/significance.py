@@ -1,4 +1,4 @@
-"""How sure an order of settings is: differences between runs of the same seed, with their intervals."""
+"""Significance of the order of settings: differences between runs of the same seed, with intervals."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fexgan_lit.metrics.statistics import CONFIDENCE, Interval, _quantile, stude
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How far a setting is ahead of another in one measure.
+    """How far one setting is ahead of another in one metric.
 
     Attributes:
-        ahead: mean of the one less mean of the other, positive where the first is better.
-        interval: of that difference, over the seeds; None where they cannot give one.
-        paired: whether both were run with the same seeds, so that what a seed does to both cancels.
+        ahead: difference of the means, positive if the first setting is better.
+        interval: interval of that difference over the seeds; None with too few seeds.
+        paired: whether the settings share seeds, so that the effect of a seed on both cancels.
     """
 
     ahead: float
@@ -28,12 +28,12 @@ class PairedDifference:
 
     @property
     def settled(self) -> bool:
-        """Whether the sign of the difference is."""
+        """Whether the sign of the difference is settled."""
         return self.interval is not None and self.interval.excludes_zero
 
 
 def lead(first: Setting, second: Setting, by: MetricInfo) -> PairedDifference:
-    """How far `first` is ahead of `second`: paired by the seeds both have, else by Welch's interval."""
+    """Return how far `first` is ahead of `second`: paired by shared seeds, or else with Welch's interval."""
     a, b = (setting.figures[by.name] for setting in (first, second))
     ahead = by.sign * (a.mean - b.mean)
     shared = [seed for seed in a.by_seed if seed in b.by_seed]
@@ -46,7 +46,7 @@ def lead(first: Setting, second: Setting, by: MetricInfo) -> PairedDifference:
 
 
 def _welch(a: Sequence[float], b: Sequence[float], sign: int) -> Interval:
-    """Difference of two means of unequal deviations, with the degrees of freedom of Welch and Satterthwaite."""
+    """Return Welch's interval of the difference of two means, with Satterthwaite's degrees of freedom."""
     parts = [float(np.var(values, ddof=1)) / len(values) for values in (a, b)]
     error = sum(parts) ** 0.5
     mean = sign * float(np.mean(a) - np.mean(b))
@@ -56,7 +56,7 @@ def _welch(a: Sequence[float], b: Sequence[float], sign: int) -> Interval:
 
 
 def deviation_between_seeds(settings: Sequence[Setting], by: MetricInfo) -> float | None:
-    """The deviation pooled over all settings with two seeds or more; None where there is none."""
+    """Return the deviation pooled over all settings with two seeds or more; None if there is no such setting."""
     figures = [setting.figures[by.name] for setting in settings if by.name in setting.figures]
     parts = [(len(f.by_seed) - 1, f.deviation**2) for f in figures if f.deviation is not None]
     freedom = sum(n for n, _ in parts)
@@ -64,36 +64,36 @@ def deviation_between_seeds(settings: Sequence[Setting], by: MetricInfo) -> floa
 
 
 def significance(settings: Sequence[Setting], by: MetricInfo) -> list[str]:
-    """How sure it is that the first of `settings`, best first, is the best, in sentences."""
+    """Describe in sentences how sure it is that the first of `settings` (best first) is the best."""
     known = [setting for setting in settings if by.name in setting.figures]
     if len(known) < 2:
-        return ["One setting only: nothing to compare."]
+        return ["There is only one setting, so there is nothing to compare."]
     first, second = known[:2]
     step = lead(first, second, by)
     ahead = f"{first.label} is ahead of {second.label} by {by.gap(step.ahead)} in {by.label}"
     spread = deviation_between_seeds(known, by)
     if spread is None:
-        return [f"{ahead}. One seed a setting: nothing can be said of how sure that is."]
+        return [f"{ahead}. With one seed per setting the significance is unknown."]
     lines = [_beside_spread(ahead, step, spread, by), _interval_line(step, by)]
     open_ = [setting for setting in known[1:] if not lead(first, setting, by).settled]
     if open_:
         names = "; ".join(setting.label for setting in open_[:5])
         more = f" and {len(open_) - 5} more" if len(open_) > 5 else ""
-        lines.append(f"Not told apart from the best ({len(open_)} of {len(known) - 1}): {names}{more}.")
+        lines.append(f"Not significantly worse than the best ({len(open_)} of {len(known) - 1}): {names}{more}.")
     else:
-        lines.append(f"All {len(known) - 1} others are told apart from it, each comparison taken alone.")
+        lines.append(f"All {len(known) - 1} others are significantly worse, each comparison taken alone.")
     return lines
 
 
 def _beside_spread(ahead: str, step: PairedDifference, spread: float, by: MetricInfo) -> str:
-    way = "more" if step.ahead > spread else "no more"
-    return f"{ahead}: {way} than the deviation between seeds ({by.gap(spread)}, over all settings)."
+    way = "more" if step.ahead > spread else "not more"
+    return f"{ahead}, {way} than the standard deviation between seeds ({by.gap(spread)}, over all settings)."
 
 
 def _interval_line(step: PairedDifference, by: MetricInfo) -> str:
     if step.interval is None:
         return "One of the two has one seed, so their difference has no interval."
     low, high = by.gap(step.interval.low), by.gap(step.interval.high)
-    how = f"paired by {step.interval.n} seeds" if step.paired else "not paired, they share no two seeds"
-    verdict = "the sign is settled" if step.settled else "the interval holds 0, so the order of the two is open"
+    how = f"paired by {step.interval.n} seeds" if step.paired else "not paired, since they do not share two seeds"
+    verdict = "its sign is settled" if step.settled else "the interval contains 0, so the order of the two is open"
     return f"The difference is {by.gap(step.interval.mean)} [{low}, {high}] ({CONFIDENCE:.0%}, {how}): {verdict}."

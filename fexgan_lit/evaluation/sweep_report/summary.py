@@ -1,4 +1,4 @@
-"""What a sweep says: settings in order, the Pareto front, how sure the order is, and what is not finished."""
+"""Summarize a sweep: ranked settings, the Pareto front, the significance of the order and unfinished runs."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from fexgan_lit.evaluation.sweep_report.significance import significance
 from fexgan_lit.metrics.registry import MetricInfo, further, objectives
 from fexgan_lit.utils.errors import UserError
 
-#: Runs that are named one by one in a message; the rest is counted.
+#: The most runs listed in a message; the rest is counted.
 _NAMED = 20
-#: In the order of the lists.
+#: Statuses in the order of the lists.
 STATUSES = (FINISHED, "failed", "unreadable", "pruned", "half-done", "not begun")
 
 
 @dataclass(frozen=True)
 class SweepFindings:
-    """Everything the report of a sweep says.
+    """The results of a sweep.
 
     Attributes:
-        sweep: what lies on disk.
-        objectives: what settings are judged by, the first for their order.
-        further: other columns of the table.
-        settings: best first.
-        front: those on the Pareto front of the objectives.
-        sure: sentences.
-        effects: of the axes on the first objective.
+        sweep: the sweep as read from disk.
+        objectives: metrics that judge the settings; the first one ranks them.
+        further: metrics of the other columns of the table.
+        settings: settings, best first.
+        front: settings on the Pareto front of the objectives.
+        sure: sentences on the significance of the order.
+        effects: effects of the axes on the first objective.
     """
 
     sweep: Sweep
@@ -43,28 +43,28 @@ class SweepFindings:
 
     @property
     def by(self) -> MetricInfo:
-        """What the settings are in order of."""
+        """The metric that ranks the settings."""
         return self.objectives[0]
 
     @property
     def unfinished(self) -> list[SweepRun]:
-        """Runs whose numbers do not count."""
+        """Runs that are not finished."""
         return in_order_of_need(self.sweep.runs)
 
     def notes(self) -> list[str]:
-        """What to know of the folder and of incomplete settings, a sentence each."""
+        """Return remarks on the folder and on incomplete settings, one sentence each."""
         incomplete = (setting for setting in self.settings if setting.lacking)
         return [
             *self.sweep.notes,
-            *(f"{s.label}: some of its runs have no {', '.join(s.lacking)}, so it has no mean" for s in incomplete),
+            *(f"{s.label}: some of its runs lack {', '.join(s.lacking)}, so it has no mean" for s in incomplete),
         ]
 
 
 def find_sweep(place: str | Path, by: str | None = None) -> SweepFindings:
-    """Read a sweep and put its settings in order.
+    """Read a sweep and rank its settings.
 
     Raises:
-        UserError: it is no sweep, none of its runs is finished, or they have no number `by`.
+        UserError: `place` is not a sweep, no run is finished, or no finished run has the metric `by`.
     """
     sweep = read_sweep(place)
     if not sweep.finished:
@@ -79,23 +79,23 @@ def find_sweep(place: str | Path, by: str | None = None) -> SweepFindings:
 
 
 def _named(sweep: Sweep) -> list[str]:
-    """The runs that left an error, one by one."""
+    """Return a line for each run that left an error."""
     lines = [f"  - {unfinished_line(run)}" for run in in_order_of_need(sweep.runs) if run.error]
     return lines[:_NAMED] + ([f"  - {len(lines) - _NAMED} more"] if len(lines) > _NAMED else [])
 
 
 def in_order_of_need(runs: Iterable[SweepRun]) -> list[SweepRun]:
-    """Runs that are not finished, those first that somebody should look at."""
+    """Return the unfinished runs, those that need attention first."""
     return sorted((run for run in runs if not run.finished), key=lambda run: STATUSES.index(run.status))
 
 
 def unfinished_line(run: SweepRun) -> str:
-    """Name, status and error of a run."""
+    """Return name, status and error of a run in one line."""
     far = f" at iteration {run.result.iteration}" if run.result is not None and run.result.iteration else ""
     return f"{run.name}: {run.status}{far}{f', {run.error}' if run.error else ''}"
 
 
 def counts(runs: Sequence[SweepRun]) -> str:
-    """How many runs there are of each status, such as ``6 finished, 1 failed``."""
+    """Count the runs of each status, such as ``6 finished, 1 failed``."""
     number = {status: sum(run.status == status for run in runs) for status in STATUSES}
     return ", ".join(f"{count} {status}" for status, count in number.items() if count) or "no runs"

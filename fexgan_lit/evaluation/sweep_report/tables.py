@@ -1,4 +1,4 @@
-"""The tables of a sweep: settings and axes for reading, runs and settings as CSV for programs."""
+"""The tables of a sweep: settings and axes as text, runs and settings as CSV."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fexgan_lit.utils.tables import TextTable
 
 
 def settings_table(findings: SweepFindings, measures: Sequence[MetricInfo]) -> TextTable:
-    """A row a setting, best first: its values, mean ± deviation of each measure, the front, seeds and minutes."""
+    """Build a table with a row per setting, best first: values, mean ± deviation per metric, front, seeds, minutes."""
     names = short_names(_choices(findings))
     header = ("", *names.values(), *(m.arrow for m in measures), "front", "seeds", "minutes")
     best = {m.name: _best(findings.settings, m) for m in measures}
@@ -38,14 +38,14 @@ def settings_table(findings: SweepFindings, measures: Sequence[MetricInfo]) -> T
 
 def _reading(findings: SweepFindings) -> list[str]:
     goals = ", ".join(measure.arrow for measure in findings.objectives)
-    lines = ["mean ± deviation between seeds (n - 1); - where there is one seed" if _has_seeds(findings) else
-             "one seed a setting, so there is no deviation between seeds"]  # fmt: skip
+    lines = ["mean ± standard deviation between seeds (n - 1); - with a single seed" if _has_seeds(findings) else
+             "each setting has one seed, so there is no deviation between seeds"]  # fmt: skip
     lines.append(
-        f"front: the Pareto front of {goals}: no other setting is better in one without being worse in another"
+        f"front: the Pareto front of {goals}; no other setting is better in one of them without being worse in another"
     )
     short = [setting for setting in findings.settings if len(setting.finished) < len(setting.runs)]
     if short:
-        lines.append("a setting with fewer finished seeds than planned stands on what it has")
+        lines.append("a setting with fewer finished seeds than planned has the mean of those that finished")
     return lines
 
 
@@ -58,7 +58,7 @@ def _choices(findings: SweepFindings) -> list[str]:
 
 
 def _best(settings: Sequence[Setting], by: MetricInfo) -> float | None:
-    """The best mean; None where the digits shown leave nothing to choose from."""
+    """Return the best mean; None if all means are equal in the digits shown or the metric has no direction."""
     means = [setting.figures[by.name].mean for setting in settings if by.name in setting.figures]
     if by.higher_is_better is None or len({by.text(mean) for mean in means}) < 2:
         return None
@@ -74,7 +74,7 @@ def _cell(setting: Setting, by: MetricInfo, best: float | None) -> str:
 
 
 def figure_text(figure: Figure, by: MetricInfo, deviation: bool = True) -> str:
-    """Mean ± deviation, - for the deviation of one seed; the mean alone where one seed was planned."""
+    """Format mean ± deviation, with - for the deviation of one seed; only the mean if `deviation` is False."""
     spread = ABSENT if figure.deviation is None else by.text(figure.deviation)
     return f"{by.text(figure.mean)} ± {spread}" if deviation else by.text(figure.mean)
 
@@ -85,7 +85,7 @@ def _seeds(setting: Setting) -> str:
 
 
 def effects_table(findings: SweepFindings) -> TextTable | None:
-    """What every value of every axis does to the first objective; None where no axis has values to compare."""
+    """Build the table of effects of every axis on the first objective; None if no axis can be compared."""
     if not findings.effects:
         return None
     names, by = short_names(_choices(findings)), findings.by
@@ -98,17 +98,17 @@ def effects_table(findings: SweepFindings) -> TextTable | None:
             ABSENT if gap is None else str(gap.n),
         ))  # fmt: skip
     notes = [
-        "behind the best value of the axis: over pairs of runs that differ in this axis alone, with the "
-        f"{CONFIDENCE:.0%} interval over those pairs; an interval that holds 0 leaves the order open"
+        "behind the best value of the axis: mean difference of pairs of runs that differ only in this axis, with its "
+        f"{CONFIDENCE:.0%} interval over the pairs; if the interval contains 0, the order is open"
     ]
     if any(len({e.runs for e in findings.effects if e.axis == axis}) > 1 for axis in names) or findings.unfinished:
-        notes.append("runs are missing, so the means are over different runs; the pairs compare like with like")
+        notes.append("some runs are missing, so the means are over different runs; only the pairs are comparable")
     header = ("", by.arrow, "runs", "behind the best value", "pairs")
-    return TextTable(f"What each axis does to {by.label}", header, tuple(rows), 0, tuple(notes))
+    return TextTable(f"Effect of each axis on {by.label}", header, tuple(rows), 0, tuple(notes))
 
 
 def runs_csv(findings: SweepFindings) -> str:
-    """A row a run, finished or not, with every number it has; nothing in it depends on when it was run."""
+    """Return CSV with a row per run, finished or not, and all its metrics; it holds no times or durations."""
     axes, measured = list(findings.sweep.axes), _measured(findings)
     header = ["run", *axes, "status", "iteration", "error", *measured]
     rows = (
@@ -121,7 +121,7 @@ def runs_csv(findings: SweepFindings) -> str:
 
 
 def settings_csv(findings: SweepFindings) -> str:
-    """A row a setting, best first, with mean and deviation of every number; an empty cell where there is none."""
+    """Return CSV with a row per setting, best first: mean and deviation of every metric, empty if missing."""
     axes, measured = _choices(findings), _measured(findings)
     header = [
         "rank",
@@ -149,7 +149,7 @@ def _parts(figure: Figure | None) -> tuple[Any, Any]:
 
 
 def _measured(findings: SweepFindings) -> list[str]:
-    """Every number that any run has, those of runs that are not finished included."""
+    """Return every metric that any run has, including unfinished runs."""
     return list(dict.fromkeys(name for run in findings.sweep.runs for name in run.metrics))
 
 

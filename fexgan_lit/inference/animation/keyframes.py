@@ -15,7 +15,7 @@ import torch
 
 from fexgan_lit.expression import Expression, rows_of
 from fexgan_lit.inference.animation.timeline import MOST_FRAMES, SLOWEST, Beat, check_length
-from fexgan_lit.inference.conditions import TargetSpec, read_target, resolve_target
+from fexgan_lit.inference.conditions import TargetSpec, read_target, target_expression
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def keyed_expressions(
     """
     if any(key.wish.units for key in keys):
         check(Expression(aus=session.own("aus")))
-    asked = [resolve_target(session, key.wish) for key in keys]
+    asked = [target_expression(session, key.wish) for key in keys]
     before, shares = places(keys, moments)
 
     def of_face(number: int) -> Expression:

@@ -7,21 +7,20 @@ from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from typing import Any
 
-from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hardware import device_problems
-from fexgan_lit.utils.options import typed
+from fexgan_lit.utils.options import Options, checked_options, option
 
 #: Hosts that nobody else on the network can reach.
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass
-class ExploreSettings:
+class ExploreSettings(Options):
     """What the page shows and where it is served; `conf/explore.yaml` explains each field."""
 
     run: str | None = None
     other: str | None = None
-    port: int = 7860
+    port: int = option(7860, "a number from 1 to 65535, or 0 for any that is free", at_least=0, at_most=65535)
     host: str = "127.0.0.1"
     share: bool = False
     device: str = "auto"
@@ -31,11 +30,9 @@ class ExploreSettings:
         """Whether this machine alone can reach the page."""
         return self.host in LOOPBACK and not self.share
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
         found = []
-        if not 0 <= self.port <= 65535:
-            found.append(f"port={self.port}: expected a number from 1 to 65535, or 0 for any that is free")
         if not self.host.strip():
             found.append("host is empty: expected 127.0.0.1 for this machine alone, 0.0.0.0 for the whole network")
         found += device_problems(self.device)
@@ -54,9 +51,4 @@ def explore_settings(tree: Mapping[str, Any]) -> ExploreSettings:
         UserError: one message with every value that cannot be used.
     """
     own = {field.name for field in fields(ExploreSettings)}
-    problems: list[str] = []
-    settings = typed(ExploreSettings, {name: value for name, value in tree.items() if name in own}, "", problems)
-    problems = [problem.removeprefix(".") for problem in problems] or settings.problems()
-    if problems:
-        raise UserError("the options cannot be used:\n" + "\n".join(f"  - {problem}" for problem in problems))
-    return settings
+    return checked_options(ExploreSettings, {name: value for name, value in tree.items() if name in own}, "")

@@ -19,9 +19,9 @@ from fexgan_lit.expression import ACTION_UNITS, Expression
 from fexgan_lit.inference.animation.video import enlarged
 from fexgan_lit.inference.app.animation import FORMATS, exported, frames_of, read_film
 from fexgan_lit.inference.app.requests import FaceRequest, number, read_asked, read_upload, words
-from fexgan_lit.inference.app.security import without_paths
 from fexgan_lit.inference.app.session import NEUTRAL, RANDOM, UPLOAD, FaceName, Session, SourceFace
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import without_paths
 
 #: Edge of the pictures in the gallery and on the map, pixels.
 THUMBNAIL, TILE = 96, 72

@@ -15,7 +15,7 @@ from fexgan_lit.data.datasets.labels import has_affects
 from fexgan_lit.data.frames import to_float
 from fexgan_lit.data.packing.sources import fit_square
 from fexgan_lit.expression import ACTION_UNITS, Expression, rows_of
-from fexgan_lit.inference.conditions import wanted_expression
+from fexgan_lit.inference.conditions import GivenFaces, TargetSpec, target_expression
 from fexgan_lit.systems.base import LatentPrior
 from fexgan_lit.utils.errors import UserError
 
@@ -103,7 +103,7 @@ class AppModel:
         units = asked.units if "aus" in self.loaded.reads else {}
         if not weights and not units:
             units = {ACTION_UNITS[0]: 0.0}
-        return wanted_expression(self.loaded.system, face, weights, units, lambda: self.loaded.references)
+        return target_expression(GivenFaces(self.loaded, face), TargetSpec(weights, units))
 
     def paint(self, face: Tensor, wanted: Expression, shows: str | Sequence[str] = "neutral") -> Tensor:
         """Give one face (1, 3, S, S), or N faces, the expressions `wanted` (N, ...): (N, 3, S, S) in [-1, 1].

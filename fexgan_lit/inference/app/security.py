@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from fexgan_lit.inference.app.config import LOOPBACK
@@ -25,7 +24,6 @@ _HEADERS = {
     b"referrer-policy": b"no-referrer",
     b"cache-control": b"no-store",
 }
-_PATH = re.compile(r"(?:(?<![\w.:/])~?|(?<=\b[A-Za-z]:))[/\\](?:[^\s/\\:'\"(),;]+[/\\])+(?=[^\s/\\:'\"(),;])")
 
 
 class Guard:
@@ -90,12 +88,3 @@ def host_name(host: str) -> str:
     ('::1', 'localhost')
     """
     return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-
-
-def without_paths(message: str) -> str:
-    """`message` with every absolute path cut to its last part.
-
-    >>> without_paths("run=/home/me/outputs/demo: /home/me/data is gone")
-    'run=demo: data is gone'
-    """
-    return _PATH.sub("", message)

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fexgan_lit.inference.app.config import LOOPBACK, ExploreSettings
-from fexgan_lit.inference.app.security import MOST_WORDS, Guard, without_paths
+from fexgan_lit.inference.app.security import MOST_WORDS, Guard
 from fexgan_lit.inference.app.session import GONE, GoneError
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import without_paths
 
 if TYPE_CHECKING:
     from anyio import CapacityLimiter

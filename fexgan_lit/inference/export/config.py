@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fexgan_lit.utils.options import Options, option
+
 FORMATS = ("onnx", "torch", "safetensors", "run")
 #: What an exported network may differ from its PyTorch original, in the units of its outputs.
 TOLERANCE = 1e-4
@@ -13,11 +15,11 @@ OLDEST_OPSET = 18
 
 
 @dataclass
-class ExportSettings:
+class ExportSettings(Options):
     """What is exported; `conf/export.yaml` explains each field."""
 
     run: str | None = None
-    format: str = "onnx"
+    format: str = option("onnx", choices=FORMATS)
     parts: list[str] | None = None
     int8: bool = False
     opset: int | None = None
@@ -25,12 +27,9 @@ class ExportSettings:
     faces: bool = False
     out: str | None = None
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        found = []
-        if self.format not in FORMATS:
-            found.append(f"format={self.format}: expected one of {', '.join(FORMATS)}")
-        found += [
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
+        found = [
             f"{name}={getattr(self, name)}: it belongs to format=onnx; format is {self.format}"
             for name in ("int8", "opset")
             if getattr(self, name) and self.format != "onnx"

@@ -103,10 +103,10 @@ def real_inputs(loaded: LoadedSystem) -> RealInputs:
     Raises:
         UserError: the run's faces are gone, or what the system reads is not known of them.
     """
-    from fexgan_lit.inference.conditions import wanted_expression
+    from fexgan_lit.inference.conditions import GivenFaces, TargetSpec, target_expression
 
     faces, affects = loaded.references.images, loaded.affects
-    wanted = [wanted_expression(loaded.system, faces, {name: 1.0}, {}, lambda: loaded.references) for name in affects]
+    wanted = [target_expression(GivenFaces(loaded, faces), TargetSpec({name: 1.0})) for name in affects]
     fields = {name: torch.cat([each.known[name] for each in wanted]) for name in wanted[0].known}
     known = {"image": faces.repeat(len(affects), 1, 1, 1), **fields, **_shown(loaded, len(affects))}
     inputs = exportable(loaded.system).export_modules()["generator"].inputs

@@ -1,6 +1,6 @@
 """Every mode of `generate` by name: its options, what it does, and in a sentence what it is for.
 
-A new mode is a file of this package with a dataclass of options (with `problems()`) and a function of a
+A new mode is a file of this package with a dataclass derived from `Options` and a function of a
 `GenerationSession` and those options, a line here, and its options in `conf/generate.yaml`.
 """
 
@@ -26,8 +26,8 @@ class Mode(NamedTuple):
     """One thing to ask a run for.
 
     Attributes:
-        options: dataclass of its options, with `problems()`.
-        make: does it; writes to the output of the workbench.
+        options: dataclass of its options.
+        make: does it; writes to the output folder of the session.
     """
 
     options: type

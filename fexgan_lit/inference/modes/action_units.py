@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.expression import ACTION_UNITS, Expression, raised
 from fexgan_lit.inference.output import file_name, grey_levels, sheet_of_identities, sheet_of_one
+from fexgan_lit.utils.options import Options, option
 
 if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession
@@ -24,7 +25,7 @@ _SHOWS = "single action units at several strengths; 0 leaves the face its own"
 
 
 @dataclass
-class ActionUnitOptions:
+class ActionUnitOptions(Options):
     """Which units, how strong.
 
     Attributes:
@@ -32,18 +33,13 @@ class ActionUnitOptions:
         strengths: in 0..1; 0 leaves the face its own units, so the input should come back.
     """
 
-    units: list[int] = field(default_factory=lambda: [1, 2, 4, 5, 9, 12, 15, 25, 26])
-    strengths: list[float] = field(default_factory=lambda: [0.0, 0.33, 0.66, 1.0])
-
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        found = []
-        unknown = [unit for unit in self.units if unit not in ACTION_UNITS]
-        if unknown or not self.units:
-            found.append(f"units={list(self.units)}: expected some of {', '.join(map(str, ACTION_UNITS))}")
-        if not self.strengths or any(not 0 <= strength <= 1 for strength in self.strengths):
-            found.append(f"strengths={list(self.strengths)}: expected numbers in 0..1")
-        return found
+    units: list[int] = option(
+        [1, 2, 4, 5, 9, 12, 15, 25, 26],
+        f"some of {', '.join(map(str, ACTION_UNITS))}",
+        choices=ACTION_UNITS,
+        empty=False,
+    )
+    strengths: list[float] = option([0.0, 0.33, 0.66, 1.0], "numbers in 0..1", at_least=0, at_most=1, empty=False)
 
 
 def action_units(session: GenerationSession, options: ActionUnitOptions) -> None:

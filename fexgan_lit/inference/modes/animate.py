@@ -19,6 +19,7 @@ from fexgan_lit.inference.animation.timeline import FASTEST, SLOWEST, Play, beat
 from fexgan_lit.inference.animation.video import enlarged, gif_note, write_gif, write_mp4
 from fexgan_lit.inference.output import file_name
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.options import Options, option
 
 if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession
@@ -34,7 +35,7 @@ _EYE_CORNERS = (36, 45)
 
 
 @dataclass
-class AnimateOptions:
+class AnimateOptions(Options):
     """What drives the faces.
 
     Attributes:
@@ -45,22 +46,16 @@ class AnimateOptions:
     """
 
     driver: str | None = None
-    fps: float | None = None
-    au_scale: float | None = None
+    fps: float | None = option(None, f"{SLOWEST:g} to {FASTEST:g} frames a second", at_least=SLOWEST, at_most=FASTEST)
+    au_scale: float | None = option(None, "1 or 5", choices=(1.0, 5.0))
     affect: str | None = None
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        found = []
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
         if not self.driver:
-            found.append("driver= is missing: IDENTITY/AFFECT[/TAKE] of the run's data, a CSV, a video, or keys.yaml")
-        elif problem := driver_problem(self.driver):
-            found.append(problem)
-        if self.fps is not None and not SLOWEST <= self.fps <= FASTEST:
-            found.append(f"fps={self.fps}: expected {SLOWEST:g} to {FASTEST:g} frames a second")
-        if self.au_scale not in (None, 1.0, 5.0):
-            found.append(f"au_scale={self.au_scale}: expected 1 or 5")
-        return found
+            return ["driver= is missing: IDENTITY/AFFECT[/TAKE] of the run's data, a CSV, a video, or keys.yaml"]
+        problem = driver_problem(self.driver)
+        return [problem] if problem else []
 
 
 def animate(session: GenerationSession, options: AnimateOptions) -> None:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from fexgan_lit.expression import COMPLEX_PAIRS, Expression
 from fexgan_lit.inference.conditions import TargetSpec, of_affects, read_target
-from fexgan_lit.inference.modes.transform import strength_problems, write_columns
+from fexgan_lit.inference.modes.transform import STRENGTH, STRONGEST, write_columns
 from fexgan_lit.inference.output import RECORD, file_name
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.options import Options, option
 
 if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession, Painter
@@ -26,7 +27,7 @@ LEARNT = "lambda"
 
 
 @dataclass
-class BlendOptions:
+class BlendOptions(Options):
     """Which affects at once.
 
     Attributes:
@@ -36,11 +37,7 @@ class BlendOptions:
     """
 
     affects: Any = COMPLEX
-    strength: float = 1.0
-
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        return strength_problems(self.strength)
+    strength: float = option(1.0, STRENGTH, at_least=0, at_most=STRONGEST)
 
 
 @dataclass(frozen=True, eq=False)

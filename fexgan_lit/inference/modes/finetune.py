@@ -17,6 +17,7 @@ from fexgan_lit.expression import Expression, rows_of
 from fexgan_lit.inference.finetuning import FinetuneSet, TuningRecipe, gather, tunable, tune
 from fexgan_lit.inference.output import file_name, grey_levels
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.options import Options, option
 
 if TYPE_CHECKING:
     from fexgan_lit.data.pairs import FixedPairLoader, PairBatch, PairLoader
@@ -30,7 +31,7 @@ _MOST_STEPS = 100_000
 
 
 @dataclass
-class TuneOptions:
+class TuneOptions(Options):
     """What the images show, and how long to learn from them.
 
     Attributes:
@@ -46,23 +47,10 @@ class TuneOptions:
     affect: Any = None
     person: str | None = None
     networks: list[str] | None = None
-    steps: int = 300
-    rate: float = 2e-4
-    keep: float = 1.0
-    held_out: float = 0.25
-
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        found = []
-        if not 1 <= self.steps <= _MOST_STEPS:
-            found.append(f"steps={self.steps}: expected 1 to {_MOST_STEPS}")
-        if not 0 < self.rate < 1:
-            found.append(f"rate={self.rate}: expected a learning rate above 0, such as 2e-4")
-        if not self.keep >= 0:
-            found.append(f"keep={self.keep}: expected a weight, 0 or more")
-        if not 0 <= self.held_out < 1:
-            found.append(f"held_out={self.held_out}: expected a share in 0..1, 1 left out")
-        return found
+    steps: int = option(300, at_least=1, at_most=_MOST_STEPS)
+    rate: float = option(2e-4, "a learning rate above 0, such as 2e-4", above=0, below=1)
+    keep: float = option(1.0, "a weight, 0 or more", at_least=0)
+    held_out: float = option(0.25, "a share in 0..1, 1 left out", at_least=0, below=1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -12,13 +12,14 @@ from fexgan_lit.expression import Expression
 from fexgan_lit.inference.conditions import of_affects, read_affects
 from fexgan_lit.inference.modes.transform import STRONGEST
 from fexgan_lit.inference.output import file_name
+from fexgan_lit.utils.options import Options, option
 
 if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession
 
 
 @dataclass
-class GridOptions:
+class GridOptions(Options):
     """Which affects, how strong.
 
     Attributes:
@@ -27,12 +28,7 @@ class GridOptions:
     """
 
     affects: Any = "all"
-    strengths: list[float] = field(default_factory=lambda: [1.0])
-
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        fine = bool(self.strengths) and all(0 <= strength <= STRONGEST for strength in self.strengths)
-        return [] if fine else [f"strengths={list(self.strengths)}: expected numbers in 0..{STRONGEST:g}"]
+    strengths: list[float] = option([1.0], f"numbers in 0..{STRONGEST:g}", at_least=0, at_most=STRONGEST, empty=False)
 
 
 def grid(session: GenerationSession, options: GridOptions) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.expression import Expression, between, rows_of
-from fexgan_lit.inference.conditions import SOURCE, TargetSpec, read_target, resolve_target
-from fexgan_lit.inference.modes.random import check_prior, prior_problems
+from fexgan_lit.inference.conditions import SOURCE, TargetSpec, read_target, target_expression
+from fexgan_lit.inference.modes.random import PRIORS, check_prior
 from fexgan_lit.inference.output import file_name
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.options import Options, option
 
 if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession
@@ -91,7 +92,7 @@ def between_identities(session: GenerationSession, options: InterpolateOptions) 
             f"between=identities: one face ({session.sources.names[0]}); expected two, such as who=[NAME,NAME]"
         )
     start, end = _wishes(session, options)
-    first, last = resolve_target(session, start), resolve_target(session, end)
+    first, last = target_expression(session, start), target_expression(session, end)
     count = len(session.sources)
     here, there = range(count - 1), range(1, count)
     system: Any = session.system
@@ -178,7 +179,7 @@ _INSTEAD = "A start and an end that this run reads work: affects for one that re
 
 
 @dataclass
-class InterpolateOptions:
+class InterpolateOptions(Options):
     """From where to where, in how many steps.
 
     Attributes:
@@ -191,30 +192,21 @@ class InterpolateOptions:
         prior: what latents are drawn from, `fitted` or `normal`.
     """
 
-    MOST: ClassVar = {"steps": 1000, "n": 1000}
-
     start: Any = SOURCE
     end: Any = None
-    steps: int = 5
-    between: str = "expressions"
-    path: str | None = None
-    n: int = 4
-    prior: str = "fitted"
+    steps: int = option(5, "2 to 1000, both ends included", at_least=2, at_most=1000)
+    between: str = option("expressions", choices=BETWEEN)
+    path: str | None = option(None, choices=PATHS)
+    n: int = option(4, "1 to 1000 ways", at_least=1, at_most=1000)
+    prior: str = option("fitted", choices=PRIORS)
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        found = [] if self.steps >= 2 else [f"steps={self.steps}: expected 2 or more, both ends included"]
-        if self.between not in BETWEEN:
-            found.append(f"between={self.between}: expected one of {', '.join(BETWEEN)}")
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
         if self.end is None and self.between == "expressions":
-            found.append("end= is missing: an affect, `source`, or action units such as 'end={AU12: 0.8, AU25: 0.4}'")
-        if self.path not in (None, *PATHS):
-            found.append(f"path={self.path}: expected one of {', '.join(PATHS)}")
+            return ["end= is missing: an affect, `source`, or action units such as 'end={AU12: 0.8, AU25: 0.4}'"]
         if self.path is not None and self.between == "expressions":
-            found.append(f"path={self.path}: says how latent codes are mixed; expected between=identities or latents")
-        if self.n < 1:
-            found.append(f"n={self.n}: expected 1 or more ways")
-        return [*found, *prior_problems(self.prior)]
+            return [f"path={self.path}: says how latent codes are mixed; expected between=identities or latents"]
+        return []
 
 
 def interpolate(session: GenerationSession, options: InterpolateOptions) -> None:
@@ -238,7 +230,7 @@ def between_expressions(session: GenerationSession, options: InterpolateOptions)
 
 def _columns(session: GenerationSession, start: TargetSpec, end: TargetSpec, steps: int) -> list[Expression]:
     """`steps` expressions (N, ...) in equal distances."""
-    first, last = resolve_target(session, start), resolve_target(session, end)
+    first, last = target_expression(session, start), target_expression(session, end)
     columns = [between(first, last, step / (steps - 1)) for step in range(steps)]
     session.check(columns[0], _INSTEAD)
     return columns

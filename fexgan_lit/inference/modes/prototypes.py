@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -14,6 +14,7 @@ from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.expression import ACTION_UNITS, Expression, resolve_affect
 from fexgan_lit.inference.conditions import of_affects
 from fexgan_lit.inference.output import file_name, sheet_of_identities, sheet_of_one
+from fexgan_lit.utils.options import Options, option
 
 if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession
@@ -22,7 +23,7 @@ TABLE = "prototypes.csv"
 
 
 @dataclass
-class PrototypeOptions:
+class PrototypeOptions(Options):
     """Which affects, how strong.
 
     Attributes:
@@ -30,14 +31,8 @@ class PrototypeOptions:
         strengths: 1 is the affect as the data show it; action units stay at most 1.
     """
 
-    affects: list[str] | None = None
-    strengths: list[float] = field(default_factory=lambda: [1.0])
-
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        fine = bool(self.strengths) and all(0 <= strength <= 10 for strength in self.strengths)
-        found = [] if fine else [f"strengths={list(self.strengths)}: expected numbers, 0 or more, 1 for the affect"]
-        return [*found, "affects=[]: expected some affects, or null for all"] if self.affects == [] else found
+    affects: list[str] | None = option(None, "some affects, or null for all", empty=False)
+    strengths: list[float] = option([1.0], "numbers, 0 to 10, 1 for the affect", at_least=0, at_most=10, empty=False)
 
 
 def prototypes(session: GenerationSession, options: PrototypeOptions) -> None:

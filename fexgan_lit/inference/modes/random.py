@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from fexgan_lit.expression import Expression
 from fexgan_lit.inference.conditions import read_affects
-from fexgan_lit.inference.modes.transform import strength_problems
+from fexgan_lit.inference.modes.transform import STRENGTH, STRONGEST
 from fexgan_lit.inference.output import file_name
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.options import Options, option
 
 if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession
@@ -26,7 +27,7 @@ _MOST_ROWS = 16
 
 
 @dataclass
-class RandomOptions:
+class RandomOptions(Options):
     """How many faces, of what.
 
     Attributes:
@@ -36,22 +37,10 @@ class RandomOptions:
         prior: `fitted`, the mixture fitted to the training codes, or `normal`, N(0, I).
     """
 
-    MOST: ClassVar = {"n": 100_000}
-
-    n: int = 64
+    n: int = option(64, "1 to 100000 faces", at_least=1, at_most=100_000)
     affects: Any = "all"
-    strength: float = 1.0
-    prior: str = "fitted"
-
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        found = [] if self.n >= 1 else [f"n={self.n}: expected 1 or more faces"]
-        return [*found, *prior_problems(self.prior), *strength_problems(self.strength)]
-
-
-def prior_problems(prior: str) -> list[str]:
-    """A sentence where there is no such prior."""
-    return [] if prior in PRIORS else [f"prior={prior}: expected one of {', '.join(PRIORS)}"]
+    strength: float = option(1.0, STRENGTH, at_least=0, at_most=STRONGEST)
+    prior: str = option("fitted", choices=PRIORS)
 
 
 def check_prior(session: GenerationSession, prior: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from fexgan_lit.inference.modes.transform import write_columns
 from fexgan_lit.inference.output import RECORD, file_name
 from fexgan_lit.inference.weight_search import LARGEST, Aim, Faces, Found, Reading, read, search, with_shift
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.options import Options, option
 
 if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
@@ -32,7 +33,7 @@ _FLOOR = 0.9
 
 
 @dataclass
-class LambdaOptions:
+class LambdaOptions(Options):
     """Which affects at once, in which shares, and how long to search.
 
     Attributes:
@@ -45,30 +46,21 @@ class LambdaOptions:
         keep_identity: weight of the likeness to the source in the loss.
     """
 
-    MOST: ClassVar = {"steps": 100_000, "restarts": 1000, "faces": 10_000}
-
     affects: Any = None
-    shares: list[float] | None = None
+    shares: list[float] | None = option(None, "numbers above 0; an affect without a share is left out", above=0)
     shift: bool = False
-    steps: int = 100
-    restarts: int = 3
-    faces: int = 48
-    keep_identity: float = 1.0
+    steps: int = option(100, at_least=1, at_most=100_000)
+    restarts: int = option(3, at_least=1, at_most=1000)
+    faces: int = option(48, at_least=1, at_most=10_000)
+    keep_identity: float = option(1.0, "a weight, 0 or more", at_least=0)
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        found = []
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
         if not isinstance(self.affects, list) or len(set(map(str, self.affects))) < 2:
-            found.append(f"affects={self.affects}: expected two or more, such as affects=[joy,disgust]")
-        elif self.shares is not None and len(self.shares) != len(self.affects):
-            found.append(f"shares={list(self.shares)}: expected one for each of affects={self.affects}")
-        if self.shares is not None and any(not share > 0 for share in self.shares):
-            found.append(f"shares={list(self.shares)}: expected numbers above 0; an affect without a share is left out")
-        counts = {name: getattr(self, name) for name in ("steps", "restarts", "faces")}
-        found += [f"{name}={count}: expected 1 or more" for name, count in counts.items() if count < 1]
-        if not self.keep_identity >= 0:
-            found.append(f"keep_identity={self.keep_identity}: expected a weight, 0 or more")
-        return found
+            return [f"affects={self.affects}: expected two or more, such as affects=[joy,disgust]"]
+        if self.shares is not None and len(self.shares) != len(self.affects):
+            return [f"shares={list(self.shares)}: expected one for each of affects={self.affects}"]
+        return []
 
 
 @dataclass(frozen=True, eq=False)

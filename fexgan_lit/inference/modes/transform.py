@@ -15,16 +15,19 @@ from fexgan_lit.expression import Expression
 from fexgan_lit.inference.conditions import of_affects, read_affects
 from fexgan_lit.inference.faces import MOST_FACES
 from fexgan_lit.inference.output import file_name, sheet_of_identities
+from fexgan_lit.utils.options import Options, option
 
 if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession, Painter
 
 #: A strength above this is a slip of the keyboard.
 STRONGEST = 10.0
+#: What is expected of a strength, for messages.
+STRENGTH = f"0..{STRONGEST:g}, 1 for the affect as the data show it"
 
 
 @dataclass
-class TransformOptions:
+class TransformOptions(Options):
     """Which affects, how strong.
 
     Attributes:
@@ -33,17 +36,7 @@ class TransformOptions:
     """
 
     affects: Any = "all"
-    strength: float = 1.0
-
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        return strength_problems(self.strength)
-
-
-def strength_problems(strength: float) -> list[str]:
-    """A sentence where `strength` cannot be used."""
-    fine = 0 <= strength <= STRONGEST
-    return [] if fine else [f"strength={strength:g}: expected 0..{STRONGEST:g}, 1 for the affect as the data show it"]
+    strength: float = option(1.0, STRENGTH, at_least=0, at_most=STRONGEST)
 
 
 def transform(session: GenerationSession, options: TransformOptions) -> None:

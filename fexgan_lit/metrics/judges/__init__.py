@@ -1,1 +1,1 @@
-"""Networks that judge generated frames: their training, their files, and judges of the user's own."""
+"""Judges, the networks that evaluate generated frames: training, cache, and the user's own networks."""

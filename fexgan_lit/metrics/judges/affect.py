@@ -1,4 +1,4 @@
-"""The judge of expressions: a small network that names the affect and the identity of a frame, and its training."""
+"""The affect judge: a small network that classifies affect and identity of a frame, and its training."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
 
 
-#: Raised whenever the network or its training changes, so that stored judges of another version are not taken.
+#: Increased whenever the network or its training changes, so that cached judges of older versions are ignored.
 JUDGE_VERSION = 1
 
 
 class JudgeReading(NamedTuple):
-    """What the judge sees in a batch: affect logits (B, K), identity logits (B, I), features (B, F)."""
+    """Output of the judge for a batch: affect logits (B, K), identity logits (B, I), features (B, F)."""
 
     affect_logits: Tensor
     identity_logits: Tensor
@@ -32,24 +32,24 @@ class JudgeReading(NamedTuple):
 
     @property
     def affect(self) -> Tensor:
-        """The verdict, (B,) int64 in 0..K-1."""
+        """Predicted affects, (B,) int64 in 0..K-1."""
         return self.affect_logits.argmax(dim=1)
 
     @property
     def identity(self) -> Tensor:
-        """The verdict, (B,) int64 in 0..I-1."""
+        """Predicted identities, (B,) int64 in 0..I-1."""
         return self.identity_logits.argmax(dim=1)
 
 
 class JudgeNet(FaceTrunk):
-    """Names affect and identity of a face, and embeds it.
+    """Network that classifies affect and identity of a face, and embeds the face.
 
     Args:
-        affects: K.
-        identities: I.
-        working_size: side in pixels the network works at, a multiple of 16.
+        affects: number of affects K.
+        identities: number of identities I.
+        working_size: input size of the network in pixels, a multiple of 16.
         widths: channels after the stem and after each of the three blocks.
-        feature_size: F, the length of a feature vector.
+        feature_size: length F of a feature vector.
     """
 
     def __init__(
@@ -66,31 +66,31 @@ class JudgeNet(FaceTrunk):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> JudgeReading:
-        """Read images (B, 3, S, S) in [-1, 1]."""
+        """Evaluate images (B, 3, S, S) in [-1, 1]."""
         features = self.embed(images)
         return JudgeReading(self.affect_head(features), self.identity_head(features), features)
 
 
 @dataclass
 class Judge:
-    """A trained judge with the evidence for it.
+    """A trained affect judge with its accuracies.
 
     Attributes:
         net: the frozen network, in evaluation mode.
         affects: class names of the affect head, in order.
         identities: class names of the identity head, in order.
-        image_size: side in pixels of the images it was trained for.
-        affect_accuracy: share of held-out frames (half intensity or more, unknown intensity, or neutral) named
-            rightly; None when nothing was held out.
+        image_size: size in pixels of the images it was trained for.
+        affect_accuracy: fraction of correctly classified held-out frames (half intensity or more, unknown intensity, or
+            neutral); None without held-out frames.
         identity_accuracy: the same for identities.
-        train_affect_accuracy: on the frames it learnt from, after training, without augmentation.
+        train_affect_accuracy: accuracy on the training frames, after training, without augmentation.
         train_identity_accuracy: the same for identities.
-        n_held_out: held-out frames behind the two held-out accuracies.
-        n_train: frames it learnt from.
-        seed: of initialisation, order and augmentation.
-        seconds: training time; 0.0 when it came from the cache.
-        from_cache: whether it was loaded instead of trained.
-        recipe: the options it was trained with.
+        n_held_out: number of held-out frames.
+        n_train: number of training frames.
+        seed: seed of initialisation, order and augmentation.
+        seconds: training time; 0.0 for a judge from the cache.
+        from_cache: whether it was loaded from the cache.
+        recipe: the training options.
     """
 
     net: JudgeNet
@@ -109,23 +109,23 @@ class Judge:
     recipe: dict[str, Any] = field(default_factory=dict)
 
     def read(self, images: Tensor, batch_size: int = 256) -> JudgeReading:
-        """Read images (N, 3, S, S) in [-1, 1], `batch_size` at a time; the reading is on the CPU, without gradient."""
+        """Evaluate images (N, 3, S, S) in [-1, 1] in batches of `batch_size`, without gradients; return CPU tensors."""
         device = next(self.net.parameters()).device
         with torch.no_grad():
             parts = [self.net(chunk.to(device)) for chunk in images.split(batch_size)]
         return JudgeReading(*(torch.cat([part[i].cpu() for part in parts]) for i in range(3)))
 
     def to(self, device: torch.device | str) -> Judge:
-        """Move the network; returns the judge itself."""
+        """Move the network to `device` and return `self`."""
         self.net.to(device)
         return self
 
     def describe(self) -> str:
-        """One line for reports: who judges, and how often it is right itself."""
+        """Return one line for reports, with the judge's accuracies."""
         if self.affect_accuracy is None or self.identity_accuracy is None:
             return (
-                f"judge trained on {self.n_train} frames (seed {self.seed}); no held-out frames, so its accuracy is "
-                f"unknown; on its own training frames: affect {self.train_affect_accuracy:.1%}, "
+                f"judge trained on {self.n_train} frames (seed {self.seed}); its accuracy is unknown without held-out "
+                f"frames; on its own training frames: affect {self.train_affect_accuracy:.1%}, "
                 f"identity {self.train_identity_accuracy:.1%}"
             )
         return (
@@ -136,12 +136,12 @@ class Judge:
 
 @dataclass(frozen=True)
 class JudgeRecipe(FitRecipe):
-    """Options of judge training, besides those of every fit.
+    """Training options of the affect judge.
 
     Attributes:
-        label_smoothing: of both cross-entropies.
-        min_intensity: weaker frames of an affect that is not neutral are left out: their label does not show.
-        held_out_intensity: the same bound for the frames that measure the judge.
+        label_smoothing: label smoothing of both cross-entropies.
+        min_intensity: frames below this intensity are left out unless they are neutral: their label is not visible.
+        held_out_intensity: the same bound for the held-out frames.
     """
 
     label_smoothing: float = 0.05
@@ -159,18 +159,18 @@ def train_judge(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> Judge:
-    """Train a judge on `train` and measure it on `held_out`.
+    """Train a judge on `train` and evaluate it on `held_out`.
 
-    The global random state of torch is as before afterwards; the same seed and thread count give the same judge.
+    The global random state of torch is restored; the same seed and thread count give the same judge.
 
     Args:
-        train: the training split, and nothing else of the data.
-        held_out: frames of the same affects and identities it does not learn from, or None.
-        image_size: side in pixels of the frames it will judge.
-        seed: of initialisation, order and augmentation.
-        recipe: options; the defaults suit a few dozen to some ten thousand frames.
-        device: where to train; the judge stays there.
-        progress: told of every step.
+        train: the training split; the judge must not see other data.
+        held_out: frames with the same affects and identities for evaluation, or None.
+        image_size: size in pixels of the frames to judge.
+        seed: seed of initialisation, order and augmentation.
+        recipe: training options; the defaults suit a few dozen to some ten thousand frames.
+        device: device of the training and of the judge.
+        progress: called after every step.
 
     Raises:
         ValueError: `train` is empty, or `held_out` has other affects or identities.
@@ -209,7 +209,7 @@ def _check_frames(train: FrameSet, held_out: FrameSet | None) -> None:
 
 
 def judge_accuracy(net: JudgeNet, frames: FrameSet, rows: np.ndarray, size: int) -> tuple[float, float]:
-    """Shares of `rows` whose affect and whose identity `net` names rightly."""
+    """Return the fractions of `rows` whose affect and whose identity `net` classifies correctly."""
     device = next(net.parameters()).device
     affect_hits = identity_hits = 0
     for chunk in np.array_split(rows, max(1, len(rows) // 256)):
@@ -243,7 +243,7 @@ def _fit(
 
 
 def _loss(reading: JudgeReading, frames: FrameSet, chunk: np.ndarray, smoothing: float) -> Tensor:
-    """Cross-entropy of both heads, equally weighted."""
+    """Return the sum of the cross-entropies of both heads."""
     affect = torch.from_numpy(frames.affect[chunk]).to(reading.features.device)
     identity = torch.from_numpy(frames.identity[chunk]).to(reading.features.device)
     affect_loss = F.cross_entropy(reading.affect_logits, affect, label_smoothing=smoothing)

@@ -1,4 +1,4 @@
-"""What every judge's network begins with: a residual trunk that turns a face into one feature vector."""
+"""The backbone of every judge: a residual network that maps a face to one feature vector."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside a pooled 1x1 one; halves the picture's side."""
+    """Two 3x3 convolutions with a shortcut of pooling and a 1x1 convolution; halves the resolution."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -25,21 +25,21 @@ class ResidualBlock(nn.Module):
         self.activation = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, S, S) -> (B, C_out, S/2, S/2)."""
+        """Map (B, C_in, S, S) to (B, C_out, S/2, S/2)."""
         inner = self.activation(self.norm1(self.conv1(x)))
         return self.activation(self.norm2(self.conv2(inner)) + self.shortcut(x))
 
 
 class FaceTrunk(nn.Module):
-    """Embeds a face.
+    """The backbone that embeds a face.
 
-    Images of another size than `working_size` are resized to it first, so judging 256 px frames costs what 64 px cost.
-    The last map is flattened, not averaged: faces are aligned, and where a wrinkle is tells more than that it is.
+    Images are resized to `working_size` first, so judging 256 px frames costs as much as 64 px. The last feature map is
+    flattened instead of averaged: faces are aligned, and the position of a wrinkle tells more than its presence.
 
     Args:
-        working_size: side in pixels the network works at, a multiple of 16.
+        working_size: input size of the network in pixels, a multiple of 16.
         widths: channels after the stem and after each of the three blocks.
-        feature_size: F, the length of a feature vector.
+        feature_size: length F of a feature vector.
     """
 
     def __init__(self, working_size: int, widths: tuple[int, int, int, int], feature_size: int) -> None:
@@ -58,18 +58,18 @@ class FaceTrunk(nn.Module):
         )
 
     def embed(self, images: Tensor) -> Tensor:
-        """Images (B, 3, S, S) in [-1, 1] -> features (B, F)."""
+        """Map images (B, 3, S, S) in [-1, 1] to features (B, F)."""
         images = self._at_working_size(images).contiguous(memory_format=torch.channels_last)
         return self.embedding(self.blocks(self.stem(images)).flatten(1))  # (B, C, s, s) -> (B, C*s*s) -> (B, F)
 
     def freeze(self) -> Self:
-        """No gradients and evaluation mode from now on, also when a parent module is put in training mode."""
+        """Disable gradients and stay in evaluation mode, even if a parent module enters training mode."""
         self.requires_grad_(False).eval()
         self.frozen = True
         return self
 
     def train(self, mode: bool = True) -> Self:
-        """Switch batch norm between batch and running statistics; a frozen network stays in evaluation mode."""
+        """Set the mode as in torch; a frozen network stays in evaluation mode."""
         super().train(mode and not self.frozen)
         return self
 

@@ -1,4 +1,4 @@
-"""Judges on disk: found again by the data and the options that they were trained with, checked before they are used."""
+"""The cache of judges: keyed by data and options, verified before use."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Shelf:
-    """The place of one judge: a dataclass with the field `net`, facts in the others and `from_cache`.
+    """Cache entry of one judge, a dataclass with the fields `net`, `from_cache` and plain values.
 
     Attributes:
-        folder: of the cache, below ``judges/``.
-        name: of its two files, ``<name>.safetensors`` and ``<name>.json``.
-        key: what the judge was trained on and how; one under another key is not taken.
+        folder: folder below ``judges/`` of the cache.
+        name: stem of its two files, ``<name>.safetensors`` and ``<name>.json``.
+        key: hash of training data and options; files with another key are ignored.
     """
 
     folder: Path
@@ -40,32 +40,32 @@ class Shelf:
 
     @classmethod
     def of(cls, cache_dir: str | Path, name: str, parts: list[Any]) -> Shelf:
-        """The place for what `parts`, plain values, identify."""
+        """Return the entry for `parts`, plain values that identify a judge."""
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         return cls(Path(cache_dir) / "judges" / key[:12], name, key)
 
     def taken_or_trained(self, rebuild: Callable[[dict[str, Any], dict[str, Tensor]], T], train: Callable[[], T]) -> T:
-        """What lies here, made by `rebuild` from facts and weights; else what `train` gives, which is put here.
+        """Load the judge with `rebuild` from its plain values and weights, or call `train` and store the result.
 
         Raises:
-            UserError: the cache folder cannot be written.
+            UserError: the cache folder is not writable.
         """
         found = self.load(rebuild)
         if found is not None:
             return found
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)  # before the training: a read-only cache is said at once
+            self.folder.mkdir(parents=True, exist_ok=True)  # a read-only cache fails before the training
             trained = train()
             self.save(trained)
         except OSError as error:
             raise UserError(
                 f"The judge cannot be stored in the cache folder {self.folder}: {error.strerror or error}. "
-                "Choose a cache folder that can be written and has a few MB free."
+                "Choose a writable cache folder with a few MB of free space."
             ) from error
         return trained
 
     def save(self, judge: Any) -> None:
-        """Write weights, then facts with the weights' checksum; each appears whole or not at all."""
+        """Write the weights, then the plain values with the weights' checksum; each file is written atomically."""
         from safetensors.torch import save
 
         weights = save({name: tensor.cpu().contiguous() for name, tensor in judge.net.state_dict().items()})
@@ -75,7 +75,7 @@ class Shelf:
         write_atomic(self.folder / f"{self.name}.json", (json.dumps(facts, indent=2) + "\n").encode())
 
     def load(self, rebuild: Callable[[dict[str, Any], dict[str, Tensor]], T]) -> T | None:
-        """What lies here; None when it is missing, incomplete, altered or of another key."""
+        """Load the judge; return None if it is missing, incomplete, altered or has another key."""
         from safetensors import SafetensorError
         from safetensors.torch import load
 
@@ -86,7 +86,7 @@ class Shelf:
                 return None
             return rebuild(facts, load(weights))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError):
-            # Whatever is wrong with a stored judge, training it again mends it; the caller sees from_cache=False.
+            # Retraining repairs any broken judge; the caller sees from_cache=False.
             return None
 
 
@@ -102,21 +102,21 @@ def load_or_train_judge(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> Judge:
-    """The judge of this data from ``cache_dir/judges/``, trained and stored there first when it is missing or broken.
+    """Load the affect judge of a data set from ``cache_dir/judges/``, or train and store it if missing or broken.
 
     Args:
         train: the training split.
-        held_out: frames to measure the judge on, or None.
-        image_size: side in pixels of the frames it will judge.
-        cache_dir: folder of the cache; made when missing.
-        key: what identifies the data and its split, for example the hash of the pack and the split's seed.
-        seed: of the training.
-        recipe: options of the training.
-        device: where to train and where the judge ends up.
-        progress: told of every step of a training; never called when the judge is found.
+        held_out: frames for the evaluation of the judge, or None.
+        image_size: size in pixels of the frames to judge.
+        cache_dir: folder of the cache; created if missing.
+        key: identifies the data and its split, for example the hash of the pack and the split's seed.
+        seed: seed of the training.
+        recipe: training options.
+        device: device of the training and of the judge.
+        progress: called after every training step; never called for a judge from the cache.
 
     Raises:
-        UserError: the cache folder cannot be written.
+        UserError: the cache folder is not writable.
     """
     recipe = recipe or JudgeRecipe()
 
@@ -138,7 +138,7 @@ def kept_judge(
     seed: int = 0,
     recipe: JudgeRecipe | None = None,
 ) -> Judge | None:
-    """The judge that `load_or_train_judge` would find, or None where it would have to train one."""
+    """Return the judge from the cache, or None where `load_or_train_judge` would train one."""
     return _shelf(train, image_size, cache_dir, key, seed, recipe or JudgeRecipe()).load(_rebuild)
 
 

@@ -1,11 +1,11 @@
-"""Judges of the user's own in place of the trained ones: their declaration, and what their networks read in images."""
+"""The user's own judges in place of trained ones: declaration, input conversion and output order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fexgan_lit.expression import ACTION_UNITS, normalise_affect
 from fexgan_lit.utils.errors import UserError
 
-#: Channels of each colour order.
+#: Number of channels of each colour order.
 COLOURS = {"rgb": 3, "bgr": 3, "grey": 1}
 
 
@@ -35,8 +35,6 @@ class ExternalJudgeSettings:
         output: of an affect judge: logits or probabilities; None is logits.
         scale: of an action-unit judge: its value for full intensity, 5 for OpenFace's scale; None is 1.
     """
-
-    MOST: ClassVar = {"input_size": 4096}
 
     path: str | None = None
     classes: list[str] | None = None
@@ -67,8 +65,8 @@ class ExternalJudgeSettings:
         wrong = [] if channels else [("colour", f"{self.colour!r}; expected one of {', '.join(COLOURS)}")]
         if self.output not in (None, "logits", "probabilities"):
             wrong.append(("output", f"{self.output!r}; expected logits or probabilities"))
-        if self.input_size is not None and self.input_size < 8:
-            wrong.append(("input_size", f"{self.input_size}; expected 8 or more"))
+        if self.input_size is not None and not 8 <= self.input_size <= 4096:
+            wrong.append(("input_size", f"{self.input_size}; expected 8 to 4096"))
         if self.range is not None and not (len(self.range) == 2 and self.range[0] < self.range[1]):
             wrong.append(("range", f"{self.range}; expected two rising numbers"))
         for name in ("mean", "std"):
@@ -83,10 +81,10 @@ class ExternalJudgeSettings:
 
 
 def declared(settings: ExternalJudgeSettings) -> ExternalJudgeSettings:
-    """`settings` with what the file beside the judge says where they say nothing, and defaults where neither does.
+    """Complete `settings` from the file beside the judge, then with defaults.
 
     Raises:
-        UserError: that file cannot be read, or says something that means nothing.
+        UserError: that file cannot be read or has unknown or invalid entries.
     """
     beside = _beside(Path(settings.path).expanduser()) if settings.path is not None else None
     said = _sidecar(beside) if beside is not None else {}
@@ -95,27 +93,29 @@ def declared(settings: ExternalJudgeSettings) -> ExternalJudgeSettings:
 
 
 def _beside(path: Path) -> Path | None:
-    """The declaration beside the file `path` of a judge."""
+    """Return the path of the declaration beside a judge's file `path`, or None."""
     return next((p for p in map(path.with_suffix, SIDECARS) if p.is_file()), None)
 
 
 def _sidecar(path: Path) -> dict[str, Any]:
-    """What the file `path` declares."""
+    """Read the declaration in `path`."""
     import yaml
 
     known = [name for name in vars(ExternalJudgeSettings()) if name != "path"]
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))  # every JSON file is YAML
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is a subset of YAML
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read: {error}. Expected a judge's declaration in YAML or JSON.") from error
-    wrong = [str(key) for key in content if key not in known] if isinstance(content, Mapping) else ["no mapping"]
+    wrong = (
+        [str(key) for key in content if key not in known] if isinstance(content, Mapping) else ["expected a mapping"]
+    )
     if wrong:
-        raise UserError(f"{path} is no declaration of a judge ({', '.join(wrong)}); it may say: {', '.join(known)}.")
+        raise UserError(f"{path} is not a declaration of a judge ({', '.join(wrong)}); expected {', '.join(known)}.")
     return {name: value for name, value in _typed(path, content).items() if value is not None}
 
 
 def _typed(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """`content` with the types of the declaration, by the schema that options go through, too."""
+    """Convert `content` to the types of the declaration, with the same schema as command-line options."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -128,29 +128,29 @@ def _typed(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     return vars(OmegaConf.to_object(schema))
 
 
-#: Pictures (B, C, S, S) as the judge wants them -> numbers (B, D), both on the CPU.
+#: Images (B, C, S, S) in the judge's format -> numbers (B, D), both on the CPU.
 Network = Callable[[Tensor], Tensor]
 
 
 class OwnReading(NamedTuple):
-    """What a user's affect judge says of a batch, in the order of the data set's affects: logits (B, K)."""
+    """Output of a user's affect judge for a batch: logits (B, K) in the order of the data set's affects."""
 
     affect_logits: Tensor
 
     @property
     def affect(self) -> Tensor:
-        """The verdict, (B,) int64 in 0..K-1."""
+        """Predicted affects, (B,) int64 in 0..K-1."""
         return self.affect_logits.argmax(dim=1)
 
 
 @dataclass
 class ExternalJudge:
-    """A user's network and what they declared of it.
+    """A user's network with its declaration.
 
     Attributes:
-        network: takes and gives CPU tensors.
+        network: function from CPU tensors to CPU tensors.
         settings: the declaration.
-        name: for reports, usually the file's.
+        name: name for reports, usually the file name.
     """
 
     network: Network
@@ -158,10 +158,10 @@ class ExternalJudge:
     name: str
 
     def raw(self, images: Tensor, batch_size: int = 256) -> Tensor:
-        """What the network gives for images (N, 3, S, S) in [-1, 1]: (N, D) float32 on the CPU.
+        """Return the network's output for images (N, 3, S, S) in [-1, 1]: (N, D) float32 on the CPU.
 
         Raises:
-            UserError: it gives something else than one row of finite numbers an image, or fails.
+            UserError: the network fails, or its output is not one row of finite numbers per image.
         """
         with torch.no_grad():
             return torch.cat([self._answer(self._as_declared(chunk)) for chunk in images.cpu().split(batch_size)])
@@ -171,24 +171,24 @@ class ExternalJudge:
             answer = self.network(pictures)
         except RuntimeError as error:
             raise UserError(
-                f"{self.name} fails on pictures {tuple(pictures.shape)}: {str(error).strip().splitlines()[-1]}. "
-                "Check input_size and colour of its declaration."
+                f"{self.name} fails on images {tuple(pictures.shape)}: {str(error).strip().splitlines()[-1]}. "
+                "Check input_size and colour in its declaration."
             ) from error
         if not isinstance(answer, Tensor):
-            raise UserError(f"{self.name} gives a {type(answer).__name__}; expected one tensor (B, D)")
+            raise UserError(f"{self.name} returns a {type(answer).__name__}; expected one tensor (B, D)")
         answer = answer.detach().float().cpu()
         answer = answer.flatten(1) if answer.ndim > 2 and answer.shape[2:].numel() == 1 else answer  # (B, D, 1, 1)
         if answer.ndim != 2 or len(answer) != len(pictures):
             raise UserError(
-                f"{self.name} gives numbers of shape {tuple(answer.shape)} for {len(pictures)} pictures; expected "
+                f"{self.name} returns the shape {tuple(answer.shape)} for {len(pictures)} images; expected "
                 f"({len(pictures)}, D)"
             )
         if not answer.isfinite().all():
-            raise UserError(f"{self.name} gives numbers that are not finite; check range, mean and std")
+            raise UserError(f"{self.name} returns numbers that are not finite; check range, mean and std")
         return answer
 
     def _as_declared(self, images: Tensor) -> Tensor:
-        """Size, colour, range and normalisation of the declaration, in this order."""
+        """Apply size, colour, range and normalisation of the declaration, in this order."""
         s = self.settings
         size, range_ = s.input_size or images.shape[-1], s.range or [-1.0, 1.0]
         if images.shape[-1] != size:
@@ -206,19 +206,19 @@ class ExternalJudge:
         return images.contiguous()
 
     def check_outputs(self, count: int | None) -> None:
-        """Try the network on two grey pictures.
+        """Run the network on two grey images.
 
         Args:
-            count: the numbers a picture it has to give, or None for any.
+            count: expected number of outputs per image, or None for any.
 
         Raises:
-            UserError: it gives another number of them, or `raw` fails.
+            UserError: the number differs, or `raw` fails.
         """
         found = self.raw(torch.zeros(2, 3, 64, 64)).shape[1]
         if count is not None and found != count:
             raise UserError(
-                f"{self.name} gives {found} numbers a picture, but its declaration names {count} classes; "
-                "expected one class an output, in order"
+                f"{self.name} returns {found} numbers per image, but its declaration has {count} classes; "
+                "expected one class per output, in order"
             )
 
 
@@ -228,11 +228,11 @@ class OwnAffectJudge:
 
     Attributes:
         judge: the network.
-        affects: of the data set.
-        columns: its output of each of them.
-        unused: classes it knows and the data set does not.
-        affect_accuracy: share of held-out frames named rightly, or None; filled in by `judges.load_or_train_judges`.
-        n_held_out: frames behind it.
+        affects: affects of the data set.
+        columns: output index of each affect.
+        unused: classes of the judge that the data set does not have.
+        affect_accuracy: accuracy on held-out frames, or None; set by `load_or_train_judges`.
+        n_held_out: number of held-out frames.
     """
 
     judge: ExternalJudge
@@ -244,16 +244,16 @@ class OwnAffectJudge:
 
     @classmethod
     def of(cls, judge: ExternalJudge, affects: Sequence[str]) -> OwnAffectJudge:
-        """Match the declared classes to `affects` by name, built-in aliases included.
+        """Match the declared classes to `affects` by name, including built-in aliases.
 
         Raises:
-            UserError: the judge does not know one of `affects`, or its outputs are not the declared ones.
+            UserError: a class is missing, or the outputs do not match the declaration.
         """
         names = [normalise_affect(name) for name in judge.settings.classes or ()]
         judge.check_outputs(len(names))
         lacking = [affect for affect in affects if affect not in names]
         if lacking or len(set(names)) < len(names):
-            problem = f"does not know {', '.join(lacking)}" if lacking else "names one affect twice"
+            problem = f"does not know {', '.join(lacking)}" if lacking else "has one affect twice"
             raise UserError(
                 f"{judge.name} {problem}: its classes are {', '.join(names)}; the data set has {', '.join(affects)}. "
                 "Correct classes= (names in the order of its outputs), use a judge of these affects, or narrow the "
@@ -263,17 +263,17 @@ class OwnAffectJudge:
         return cls(judge, tuple(affects), [names.index(affect) for affect in affects], unused)
 
     def read(self, images: Tensor, batch_size: int = 256) -> OwnReading:
-        """Read images (N, 3, S, S) in [-1, 1]; the softmax of the logits is over the data set's affects alone."""
+        """Evaluate images (N, 3, S, S) in [-1, 1]; the logits' softmax is over the data set's affects alone."""
         answer = self.judge.raw(images, batch_size)[:, self.columns]
         if self.judge.settings.output == "probabilities":
             answer = answer.clamp(min=1e-12).log()
         return OwnReading(answer)
 
     def describe(self) -> str:
-        """One line for reports."""
+        """Return one line for reports."""
         left_out = f"; its classes {', '.join(self.unused)} are left out" if self.unused else ""
         if self.affect_accuracy is None:
-            return f"{self.judge.name}, your own affect judge{left_out}; no held-out frames, its accuracy is unknown"
+            return f"{self.judge.name}, your own affect judge{left_out}; its accuracy is unknown"
         return (
             f"{self.judge.name}, your own affect judge{left_out}; on {self.n_held_out} held-out frames: "
             f"affect {self.affect_accuracy:.1%}"
@@ -286,11 +286,12 @@ class OwnUnitJudge:
 
     Attributes:
         judge: the network.
-        columns: its output of each unit it knows.
-        units: positions of those units in `ACTION_UNITS`; the others read NaN.
-        au_errors: mean absolute error of each unit on held-out frames, NaN where it does not know it; None without.
-        au_errors_of_constant: the same of the training frames' mean or median, whichever is better; None without.
-        n_held_out: frames behind them.
+        columns: output index of each known unit.
+        units: positions of the known units in `ACTION_UNITS`; the others are NaN.
+        au_errors: mean absolute error of each unit on held-out frames, NaN for unknown units; None without held-out
+            frames.
+        au_errors_of_constant: the same for the better of the training frames' mean and median; None without.
+        n_held_out: number of held-out frames.
     """
 
     judge: ExternalJudge
@@ -309,7 +310,8 @@ class OwnUnitJudge:
         """Match the declared classes, such as 12, AU12 or AU12_r, to `ACTION_UNITS`.
 
         Raises:
-            UserError: a class is no action unit, none is one of the 17, or its outputs are not the declared ones.
+            UserError: a class is not an action unit, none is one of the 17, or the outputs do not match the
+                declaration.
         """
         names = judge.settings.classes or []
         judge.check_outputs(len(names))
@@ -321,30 +323,30 @@ class OwnUnitJudge:
 
     @property
     def au_error(self) -> float | None:
-        """Mean of `au_errors` over the units it knows."""
+        """Mean of `au_errors` over the known units."""
         return None if self.au_errors is None else torch.tensor(self.au_errors).nanmean().item()
 
     @property
     def au_error_of_constant(self) -> float | None:
-        """Mean of `au_errors_of_constant` over the units it knows."""
+        """Mean of `au_errors_of_constant` over the known units."""
         if self.au_errors_of_constant is None:
             return None
         return torch.tensor(self.au_errors_of_constant)[self.units].mean().item()
 
     def read(self, images: Tensor, batch_size: int = 256) -> Tensor:
-        """(N, 17) in [0, 1] of images (N, 3, S, S) in [-1, 1]; NaN for units it does not know."""
+        """Estimate (N, 17) in [0, 1] of images (N, 3, S, S) in [-1, 1]; NaN for unknown units."""
         answer = self.judge.raw(images, batch_size)[:, self.columns] / (self.judge.settings.scale or 1.0)
         aus = torch.full((len(answer), len(ACTION_UNITS)), float("nan"))
         aus[:, self.units] = answer.clamp(0, 1)
         return aus
 
     def describe(self) -> str:
-        """One line for reports."""
+        """Return one line for reports."""
         lacking = f" (without {', '.join(f'AU{unit}' for unit in self.missing)})" if self.missing else ""
         if self.au_error is None:
             return f"{self.judge.name}, your own action-unit judge{lacking}; its error on this data is unknown"
         constant = self.au_error_of_constant
-        than = "" if constant is None else f" ({constant:.3f} by the best constant answers)"
+        than = "" if constant is None else f" ({constant:.3f} for the best constant)"
         return (
             f"{self.judge.name}, your own action-unit judge{lacking}; on {self.n_held_out} held-out frames: "
             f"off by {self.au_error:.3f} of 1 on average{than}"
@@ -357,8 +359,8 @@ class OwnIdentityJudge:
 
     Attributes:
         judge: the network.
-        rank1: on held-out true frames, or None; filled in by `judges.load_or_train_judges`.
-        n_held_out: frames behind it.
+        rank1: Rank-1 on held-out real frames, or None; set by `load_or_train_judges`.
+        n_held_out: number of held-out probes.
     """
 
     judge: ExternalJudge
@@ -367,24 +369,24 @@ class OwnIdentityJudge:
 
     @classmethod
     def of(cls, judge: ExternalJudge) -> OwnIdentityJudge:
-        """Check that it gives one vector a picture.
+        """Check that the network returns one vector per image.
 
         Raises:
-            UserError: it does not.
+            UserError: the output has another shape.
         """
         judge.check_outputs(None)
         return cls(judge)
 
     def embed(self, images: Tensor, batch_size: int = 256) -> Tensor:
-        """Unit embeddings (N, E) of images (N, 3, S, S) in [-1, 1]."""
+        """Return unit-length embeddings (N, E) of images (N, 3, S, S) in [-1, 1]."""
         return nn.functional.normalize(self.judge.raw(images, batch_size), dim=1)
 
     def describe(self) -> str:
-        """One line for reports."""
+        """Return one line for reports."""
         if self.rank1 is None:
             return f"{self.judge.name}, your own identity judge; not measured on this data"
         return (
-            f"{self.judge.name}, your own identity judge; on {self.n_held_out} held-out true frames: "
+            f"{self.judge.name}, your own identity judge; on {self.n_held_out} held-out real frames: "
             f"Rank-1 {self.rank1:.1%}"
         )
 
@@ -392,5 +394,5 @@ class OwnIdentityJudge:
 def _unit_number(name: str, judge: str) -> int:
     word = str(name).strip().lower().removeprefix("au").split("_")[0]
     if not word.isdigit():
-        raise UserError(f"{judge}: class {name!r} is no action unit; expected a number such as 12 or AU12")
+        raise UserError(f"{judge}: class {name!r} is not an action unit; expected a number such as 12 or AU12")
     return int(word)

@@ -1,7 +1,7 @@
-"""Networks of users' judges from TorchScript and ONNX files, or as modules.
+"""Networks of users' judges from TorchScript and ONNX files or from modules, and readers of weight files.
 
-Such files are programs, run with the rights of whoever runs this one: use those of people you trust. Plain pickles,
-which could do anything while they are only being read, are refused unread.
+TorchScript and ONNX files are programs that run with the user's rights: load only files from people you trust. Plain
+pickles can run code while being read, and are rejected without reading them.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ HOW_TO_EXPORT = (
 
 
 def load_own_judge(settings: ExternalJudgeSettings, section: str, needs_classes: bool = True) -> ExternalJudge:
-    """The judge `settings` declare, with what the file beside it says.
+    """Return the judge that `settings` and the file beside the network declare.
 
     Args:
-        settings: with a path.
-        section: its options' name in messages, for example "metrics.affect_judge".
+        settings: declaration with a path.
+        section: name of the options in messages, for example "metrics.affect_judge".
         needs_classes: False for an identity judge.
 
     Raises:
-        UserError: there is no such file, it is not TorchScript or ONNX, it cannot be run here, or the declaration is
-            not complete.
+        UserError: the file does not exist, is neither TorchScript nor ONNX or cannot be run, or the declaration is
+            incomplete.
     """
     full = declared(settings)
     problems = full.problems(section, needs_classes)
@@ -49,10 +49,10 @@ def load_own_judge(settings: ExternalJudgeSettings, section: str, needs_classes:
 
 
 def own_judge(module: nn.Module, settings: ExternalJudgeSettings, needs_classes: bool = True) -> ExternalJudge:
-    """The judge made of a torch module in evaluation mode on the CPU, for use from Python.
+    """Return a judge from a torch module for use from Python; the module runs on the CPU in evaluation mode.
 
     Raises:
-        UserError: the declaration is not complete.
+        UserError: the declaration is incomplete.
     """
     full = declared(settings)
     problems = full.problems(type(module).__name__, needs_classes)
@@ -66,12 +66,12 @@ def _load(path: Path, settings: ExternalJudgeSettings, section: str) -> Network:
         return _onnx(path, settings, section)
     if not is_torchscript(path):
         raise UserError(
-            f"{section}.path={path}: neither TorchScript nor ONNX. Weights alone, and pickles, which can run anything "
-            f"while they are read, are refused. {HOW_TO_EXPORT}"
+            f"{section}.path={path}: this file is neither TorchScript nor ONNX. State dicts have no network, and "
+            f"pickles can run code while being read; both are rejected. {HOW_TO_EXPORT}"
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # torch writes no more TorchScript one day; reads on
+            warnings.simplefilter("ignore", DeprecationWarning)  # newer torch deprecates TorchScript but still reads it
             return torch.jit.load(str(path), map_location="cpu").eval()
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -79,7 +79,7 @@ def _load(path: Path, settings: ExternalJudgeSettings, section: str) -> Network:
 
 
 def is_torchscript(path: Path) -> bool:
-    """Whether `path` is an archive with a network's code, as TorchScript writes; looks, and unpickles nothing."""
+    """Return whether `path` is a TorchScript archive; looks at file names and unpickles nothing."""
     if not zipfile.is_zipfile(path):
         return False
     try:
@@ -87,7 +87,7 @@ def is_torchscript(path: Path) -> bool:
             names = archive.namelist()
     except zipfile.BadZipFile:
         return False
-    # torch.save writes an archive, too, but without code and constants
+    # torch.save also writes an archive, but without code and constants
     return any("/code/" in name for name in names) and any(name.endswith("/constants.pkl") for name in names)
 
 
@@ -101,7 +101,7 @@ def _onnx(path: Path, settings: ExternalJudgeSettings, section: str) -> Network:
         ) from error
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions have no common base but this
+    except Exception as error:  # onnxruntime's exceptions have no narrower common base
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{section}.path={path}: cannot be loaded ({reason}). {HOW_TO_EXPORT}") from error
     _check_ends(session, path, settings, section)
@@ -118,7 +118,7 @@ def _onnx(path: Path, settings: ExternalJudgeSettings, section: str) -> Network:
 
 
 def _check_ends(session: Any, path: Path, settings: ExternalJudgeSettings, section: str) -> None:
-    """Refuse a graph whose inputs and outputs are not those of a judge with this declaration."""
+    """Raise a UserError if the inputs and outputs of a graph do not match the declaration."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(outputs) != 1:
         names = ", ".join(end.name for end in [*inputs, *outputs])
@@ -133,36 +133,36 @@ def _check_ends(session: Any, path: Path, settings: ExternalJudgeSettings, secti
     )
     if not fits or kind != "tensor(float)" or (isinstance(shape[0], int) and shape[0] != 1):
         raise UserError(
-            f"{section}.path={path}: takes {kind} of shape {shape}; expected tensor(float) of shape (batch, "
-            f"{wanted[1]}, {size}, {size}) as input_size and colour say, the batch free or 1"
+            f"{section}.path={path}: the input is {kind} of shape {shape}; expected tensor(float) of shape (batch, "
+            f"{wanted[1]}, {size}, {size}) as declared by input_size and colour, with a free batch size or 1"
         )
 
 
 @dataclass(frozen=True)
 class Unavailable:
-    """A metric that cannot be had here, and why; reported as absent, never as a number."""
+    """A metric that cannot be computed, with the reason; reports name it as absent."""
 
     reason: str
 
 
 def read_state(path: Path, option: str, expected: str) -> dict[str, Tensor]:
-    """The state dict in `path`: safetensors by its suffix, else a file of torch.save; nothing in it can run code.
+    """Read the state dict in `path`: safetensors by its suffix, else a file of torch.save; the file cannot run code.
 
     Args:
         path: the file.
-        option: what names it in the configuration, for the message.
-        expected: what the file should be, for the message.
+        option: name of the option, for the message.
+        expected: description of the expected file, for the message.
 
     Raises:
-        UserError: the file is missing, broken, or no dictionary of tensors.
+        UserError: the file is missing, damaged or not a dictionary of tensors.
     """
     if not path.is_file():
         raise UserError(f"{option}={path}: there is no such file; expected {expected}")
     try:
         state: Any = _read_state(path)
-    except Exception as error:  # torch.load raises half a dozen kinds for a broken or foreign file
+    except Exception as error:  # torch.load raises many kinds of exceptions for a damaged or foreign file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{option}={path} holds no weights: {reason}; expected {expected}") from error
+        raise UserError(f"{option}={path} does not contain weights: {reason}; expected {expected}") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         kind = type(state).__name__
         raise UserError(f"{option}={path} is not a dictionary of tensors but a {kind}; expected {expected}")
@@ -173,16 +173,16 @@ def check_shapes(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], wher
     """Raise a UserError that names the first difference between the names and shapes of two state dicts.
 
     Args:
-        found: what the file holds.
-        wanted: what the network has.
+        found: state dict of the file.
+        wanted: state dict of the network.
         where: option and path, for the message.
-        expected: what the file should be, for the message.
+        expected: description of the expected file, for the message.
     """
     for name in (*wanted, *sorted(set(found) - set(wanted))):
         if name not in found:
             problem = f"{name} is missing among {', '.join(list(found)[:3]) or 'nothing'}, ..."
         elif name not in wanted:
-            problem = f"{name} does not belong to it"
+            problem = f"{name} is unexpected"
         elif found[name].shape != wanted[name].shape:
             problem = f"{name} is {tuple(found[name].shape)}, expected {tuple(wanted[name].shape)}"
         else:

@@ -1,4 +1,4 @@
-"""How every judge's network is fitted: shuffled passes under one-cycle AdamW, on lightly augmented frames."""
+"""The training loop of all judges: shuffled epochs with one-cycle AdamW on lightly augmented frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: Called with (steps done, steps in all).
+#: Callback with (steps done, total steps).
 Progress = Callable[[int, int], None]
 
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
@@ -19,21 +19,21 @@ _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 @dataclass(frozen=True)
 class FitRecipe:
-    """Options of fitting.
+    """Training options of a judge.
 
     Attributes:
-        working_size: pixels; larger images are averaged down to this side.
+        working_size: input size in pixels; larger images are averaged down.
         widths: channels after the stem and each block.
-        epochs: passes over the frames, before `min_images` and `max_images` bound their product.
-        min_images: images seen at least, however few frames there are.
-        max_images: images seen at most, however many frames there are.
-        batch_size: images a step.
+        epochs: passes over the frames; `min_images` and `max_images` bound the number of images.
+        min_images: least number of images in the training, with repetition.
+        max_images: largest number of images in the training, with repetition.
+        batch_size: images per step.
         learning_rate: peak of the one-cycle schedule of AdamW.
-        weight_decay: of AdamW.
-        shift: largest translation, share of the side.
-        light: largest change of brightness and of contrast, share.
+        weight_decay: weight decay of AdamW.
+        shift: largest translation, as a fraction of the side.
+        light: largest change of brightness and of contrast, as a fraction.
         noise: largest standard deviation of added noise, on the scale of [-1, 1].
-        blur: share of images that are blurred, since generated faces are a little soft.
+        blur: fraction of images that are blurred, since generated faces are slightly soft.
     """
 
     working_size: int = 64
@@ -51,7 +51,7 @@ class FitRecipe:
 
 
 def working_size(image_size: int, recipe: FitRecipe) -> int:
-    """The side judged at: a multiple of 16, since the network halves it four times."""
+    """Return the input size of the network: a multiple of 16, since the network halves it four times."""
     return max(16, 16 * round(min(image_size, recipe.working_size) / 16))
 
 
@@ -63,7 +63,7 @@ def fit(
     generator: torch.Generator,
     progress: Progress | None = None,
 ) -> None:
-    """Take as many steps as `recipe` asks for; `loss_of` gives the loss of a batch of `rows` (n,)."""
+    """Train `net` with `recipe`; `loss_of` returns the loss of a batch of `rows` (n,)."""
     images_seen = min(max(recipe.epochs * len(rows), recipe.min_images), recipe.max_images)
     batch_size = min(recipe.batch_size, max(8, len(rows)))
     steps = max(2, round(images_seen / batch_size))
@@ -80,26 +80,26 @@ def fit(
 
 
 def _batches(rows: np.ndarray, batch_size: int, steps: int, generator: torch.Generator) -> list[np.ndarray]:
-    """`steps` batches from shuffled passes over `rows`, one pass after the other, none left short."""
+    """Return `steps` full batches from consecutive shuffled passes over `rows`."""
     passes = -(-steps * batch_size // len(rows))
     order = torch.cat([torch.randperm(len(rows), generator=generator) for _ in range(passes)]).numpy()
     return [rows[order[i * batch_size : (i + 1) * batch_size]] for i in range(steps)]
 
 
 def augment(images: Tensor, recipe: FitRecipe, generator: torch.Generator) -> Tensor:
-    """Shift, light, blur and noise for images (B, 3, S, S) in [-1, 1], each drawn per image."""
+    """Apply a random shift, light, blur and noise to each of the images (B, 3, S, S) in [-1, 1]."""
     return spoilt(shifted(images, draw_shift(len(images), recipe, generator)), recipe, generator)
 
 
 def draw_shift(batch: int, recipe: FitRecipe, generator: torch.Generator) -> Tensor:
-    """(B, 2) translations, right to left and bottom to top, shares of the side."""
+    """Draw translations (B, 2) to the left and up, as fractions of the side."""
     return _uniform(-recipe.shift, recipe.shift, (batch, 2), generator)
 
 
 def shifted(images: Tensor, shift: Tensor) -> Tensor:
-    """Move each image by `shift` (B, 2), shares of the side, left and up where positive; the edge is repeated.
+    """Move each image by `shift` (B, 2), as fractions of the side, left and up where positive; borders are repeated.
 
-    A point at p in -1..1 lies at p - 2 * shift afterwards.
+    A point at p in -1..1 moves to p - 2 * shift.
     """
     theta = torch.zeros(images.shape[0], 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = 1.0
@@ -109,7 +109,7 @@ def shifted(images: Tensor, shift: Tensor) -> Tensor:
 
 
 def spoilt(images: Tensor, recipe: FitRecipe, generator: torch.Generator) -> Tensor:
-    """Light, blur and noise for images (B, 3, S, S) in [-1, 1], each drawn per image; nothing moves."""
+    """Apply random light, blur and noise to each of the images (B, 3, S, S) in [-1, 1], without moving them."""
     each = (images.shape[0], 1, 1, 1)
     contrast = _uniform(1 - recipe.light, 1 + recipe.light, each, generator)
     images = images * contrast + _uniform(-recipe.light, recipe.light, each, generator)
@@ -124,9 +124,9 @@ def _uniform(low: float, high: float, shape: tuple[int, ...], generator: torch.G
 
 
 def _blurred(images: Tensor) -> Tensor:
-    """A 5x5 binomial blur, about one pixel of standard deviation."""
+    """Apply a 5x5 binomial blur, about one pixel of standard deviation."""
     padded = F.pad(images, (2, 2, 2, 2), mode="replicate")
-    # Weighted sums of shifted views: several times faster on CPUs than a convolution with one kernel a channel.
+    # Weighted sums of shifted views are several times faster on CPUs than a depthwise convolution.
     for dim in (2, 3):
         side = images.shape[dim]
         views = (weight * padded.narrow(dim, i, side) for i, weight in enumerate(_BINOMIAL))

@@ -1,4 +1,4 @@
-"""The judge of geometry: a small network that reads action units and landmarks, and its training."""
+"""The geometry judge: a small network that estimates action units and landmarks, and its training."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
 
 
-#: Raised whenever the network or its training changes, so that stored judges of another version are not taken.
+#: Increased whenever the network or its training changes, so that cached judges of older versions are ignored.
 GEOMETRY_VERSION = 1
 
 
 class GeometryReading(NamedTuple):
-    """What is seen in a batch: aus (B, 17) in [0, 1], landmarks (B, 68, 2) in [-1, 1]; None where never learnt."""
+    """Estimates for a batch: aus (B, 17) in [0, 1], landmarks (B, 68, 2) in [-1, 1]; None without such a head."""
 
     aus: Tensor | None
     landmarks: Tensor | None
 
 
 class GeometryNet(FaceTrunk):
-    """Reads action units and landmarks of a face.
+    """Network that estimates action units and landmarks of a face.
 
     Args:
         aus: whether it has a head for action units.
-        landmarks: whether it has a head for landmarks, which gives the deviation from `mean_landmarks`.
-        working_size: side in pixels the network works at, a multiple of 16.
+        landmarks: whether it has a head for landmarks, which predicts the deviation from `mean_landmarks`.
+        working_size: input size of the network in pixels, a multiple of 16.
         widths: channels after the stem and after each of the three blocks.
-        feature_size: F, the length of a feature vector.
+        feature_size: length F of a feature vector.
     """
 
     mean_landmarks: Tensor
@@ -65,7 +65,7 @@ class GeometryNet(FaceTrunk):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def heads(self, images: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Images (B, 3, S, S) in [-1, 1] -> unbounded action units (B, 17), landmarks (B, 68, 2)."""
+        """Map images (B, 3, S, S) in [-1, 1] to unbounded action units (B, 17) and landmarks (B, 68, 2)."""
         features = self.embed(images)
         aus = self.au_head(features) if self.au_head is not None else None
         if self.landmark_head is None:
@@ -74,34 +74,34 @@ class GeometryNet(FaceTrunk):
         return aus, self.mean_landmarks + self.deviation * moved
 
     def forward(self, images: Tensor) -> GeometryReading:
-        """Read images (B, 3, S, S) in [-1, 1]."""
+        """Estimate action units and landmarks of images (B, 3, S, S) in [-1, 1]."""
         aus, landmarks = self.heads(images)
-        # Cut off, not squashed: most units of most faces are at 0, which a sigmoid never says.
+        # Clamped and not squashed: most units of most faces are 0, which a sigmoid never reaches.
         return GeometryReading(None if aus is None else aus.clamp(0, 1), landmarks)
 
 
 @dataclass
 class GeometryJudge:
-    """A trained geometry judge with the evidence for it.
+    """A trained geometry judge with its held-out errors.
 
     Attributes:
         net: the frozen network, in evaluation mode.
-        has_aus: whether it reads action units.
-        has_landmarks: whether it reads landmarks.
-        image_size: side in pixels of the images it was trained for.
-        au_errors: mean absolute error of each action unit on held-out frames, in the order of `ACTION_UNITS`; None
-            without held-out frames or action units, as are the next two.
-        au_errors_of_mean: the same of always answering the mean of the training frames.
-        au_errors_of_median: the same of their median, the best of all constant answers by this measure.
-        landmark_error: mean distance of its landmarks on held-out frames, as a share of the distance between the
-            outer corners of the eyes; None without.
-        landmark_error_of_mean: the same of always answering the mean landmarks of the training frames.
-        n_held_out: held-out frames behind these errors.
-        n_train: frames it learnt from.
-        seed: of initialisation, order and augmentation.
-        seconds: training time, as measured when it was trained.
-        from_cache: whether it was loaded instead of trained.
-        recipe: the options it was trained with.
+        has_aus: whether it estimates action units.
+        has_landmarks: whether it estimates landmarks.
+        image_size: size in pixels of the images it was trained for.
+        au_errors: mean absolute error of each action unit on held-out frames, in the order of `ACTION_UNITS`; this and
+            the next two are None without held-out frames or action units.
+        au_errors_of_mean: the same for the constant mean of the training frames.
+        au_errors_of_median: the same for their constant median, the best constant for this metric.
+        landmark_error: mean distance of the landmarks on held-out frames, as a fraction of the distance between the
+            outer eye corners; None without held-out frames or landmarks.
+        landmark_error_of_mean: the same for the constant mean landmarks of the training frames.
+        n_held_out: number of held-out frames.
+        n_train: number of training frames.
+        seed: seed of initialisation, order and augmentation.
+        seconds: training time.
+        from_cache: whether it was loaded from the cache.
+        recipe: the training options.
     """
 
     net: GeometryNet
@@ -127,21 +127,21 @@ class GeometryJudge:
 
     @property
     def au_error_of_constant(self) -> float | None:
-        """Mean error of the better constant answer to each unit; a judge that is not below it has learnt nothing."""
+        """Mean over the units of the better constant's error; a useful judge has a smaller `au_error`."""
         if self.au_errors_of_mean is None or self.au_errors_of_median is None:
             return None
         return _mean([min(pair) for pair in zip(self.au_errors_of_mean, self.au_errors_of_median, strict=True)])
 
     @property
     def unlearnt_units(self) -> tuple[int, ...]:
-        """Action units it reads no better than a constant answer would, of those that move on held-out frames."""
+        """Action units that vary in held-out frames and whose error is not below a constant's."""
         if self.au_errors is None or self.au_errors_of_mean is None or self.au_errors_of_median is None:
             return ()
         rows = zip(ACTION_UNITS, self.au_errors, self.au_errors_of_mean, self.au_errors_of_median, strict=True)
         return tuple(unit for unit, error, *constant in rows if max(constant) > 1e-3 and error >= min(constant))
 
     def read(self, images: Tensor, batch_size: int = 256) -> GeometryReading:
-        """Read images (N, 3, S, S) in [-1, 1], `batch_size` at a time; the reading is on the CPU, without gradient."""
+        """Evaluate images (N, 3, S, S) in [-1, 1] in batches of `batch_size`, without gradients; return CPU tensors."""
         device = next(self.net.parameters()).device
         with torch.no_grad():
             parts = [self.net(chunk.to(device)) for chunk in images.split(batch_size)]
@@ -151,29 +151,29 @@ class GeometryJudge:
         )
 
     def to(self, device: torch.device | str) -> GeometryJudge:
-        """Move the network; returns the judge itself."""
+        """Move the network to `device` and return `self`."""
         self.net.to(device)
         return self
 
     def describe(self) -> str:
-        """One line for reports: what it reads, and how far off it is itself."""
+        """Return one line for reports, with the held-out errors."""
         what = " and ".join([*["action units"] * self.has_aus, *["landmarks"] * self.has_landmarks])
-        start = f"reader of {what} trained on {self.n_train} frames (seed {self.seed})"
+        start = f"judge of {what} trained on {self.n_train} frames (seed {self.seed})"
         if not self.n_held_out:
-            return f"{start}; no held-out frames, so its errors are unknown"
+            return f"{start}; its errors are unknown without held-out frames"
         return f"{start}; on {self.n_held_out} held-out frames: {'; '.join(self._errors())}"
 
     def _errors(self) -> list[str]:
         found = []
         if self.au_error is not None:
             found.append(
-                f"action units off by {self.au_error:.3f} of 1 on average ({_mean(self.au_errors_of_mean):.3f} when "
-                f"always answering the training mean, {_mean(self.au_errors_of_median):.3f} the median)"
+                f"action units off by {self.au_error:.3f} of 1 on average ({_mean(self.au_errors_of_mean):.3f} for the "
+                f"constant training mean, {_mean(self.au_errors_of_median):.3f} for the median)"
             )
         if self.landmark_error is not None:
             found.append(
                 f"landmarks off by {self.landmark_error:.1%} of the eye distance "
-                f"({self.landmark_error_of_mean:.1%} when always answering the training mean)"
+                f"({self.landmark_error_of_mean:.1%} for the constant training mean)"
             )
         return found
 
@@ -184,11 +184,11 @@ def _mean(errors: list[float] | None) -> float | None:
 
 @dataclass(frozen=True)
 class GeometryRecipe(FitRecipe):
-    """Options of the training, besides those of every fit.
+    """Training options of the geometry judge.
 
     Attributes:
-        au_weight: of the action units' loss beside that of the landmarks.
-        most_held_out: held-out frames looked at, evenly spread, at most.
+        au_weight: weight of the action units' loss relative to the landmarks' loss.
+        most_held_out: most held-out frames to evaluate, evenly spaced.
     """
 
     widths: tuple[int, int, int, int] = (16, 32, 64, 96)
@@ -199,7 +199,7 @@ class GeometryRecipe(FitRecipe):
 
 
 def can_read_geometry(frames: FrameSet) -> bool:
-    """Whether `frames` know action units or landmarks."""
+    """Return whether `frames` have action units or landmarks."""
     return frames.aus is not None or frames.landmarks is not None
 
 
@@ -215,13 +215,13 @@ def load_or_train_geometry_judge(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> GeometryJudge:
-    """The geometry judge of this data from ``cache_dir/judges/``, trained and stored there first when need be.
+    """Load the geometry judge of a data set from ``cache_dir/judges/``, or train and store it.
 
-    Action units and landmarks are part of what it is found by. See `load_or_train_judge` for the arguments.
+    The cache key includes action units and landmarks. See `load_or_train_judge` for the arguments.
 
     Raises:
-        ValueError: `train` is empty, or knows neither action units nor landmarks.
-        UserError: the cache folder cannot be written.
+        ValueError: `train` is empty or has neither action units nor landmarks.
+        UserError: the cache folder is not writable.
     """
     recipe = recipe or GeometryRecipe()
 
@@ -245,10 +245,10 @@ def train_geometry_judge(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> GeometryJudge:
-    """Train a geometry judge on `train` and measure it on `held_out`; see `train_judge`.
+    """Train a geometry judge on `train` and evaluate it on `held_out`; see `train_judge`.
 
     Raises:
-        ValueError: `train` is empty, or knows neither action units nor landmarks.
+        ValueError: `train` is empty or has neither action units nor landmarks.
     """
     recipe = recipe or GeometryRecipe()
     if len(train) == 0 or not can_read_geometry(train):
@@ -307,7 +307,7 @@ def _loss(
     generator: torch.Generator,
     device: torch.device,
 ) -> Callable[[np.ndarray], Tensor]:
-    """Squared errors: of action units, and of landmarks in units of their spread."""
+    """Return a function for the loss: squared errors of action units, and of landmarks relative to their spread."""
 
     def loss_of(chunk: np.ndarray) -> Tensor:
         shift = draw_shift(len(chunk), recipe, generator)
@@ -317,7 +317,7 @@ def _loss(
         if aus is not None and frames.aus is not None:
             loss = loss + recipe.au_weight * F.mse_loss(aus, torch.from_numpy(frames.aus[chunk]).to(device))
         if landmarks is not None and frames.landmarks is not None:
-            moved = torch.from_numpy(frames.landmarks[chunk]) - 2 * shift[:, None]  # (B, 68, 2), with the picture
+            moved = torch.from_numpy(frames.landmarks[chunk]) - 2 * shift[:, None]  # (B, 68, 2), shifted with the image
             loss = loss + F.mse_loss(landmarks, moved.to(device)) / net.deviation**2
         return loss
 
@@ -325,7 +325,7 @@ def _loss(
 
 
 def _measure(judge: GeometryJudge, train: FrameSet, held_out: FrameSet, most: int, size: int) -> None:
-    """Fill in the errors of `judge` on at most `most` frames of `held_out`."""
+    """Set the errors of `judge` on at most `most` frames of `held_out`."""
     rows = np.unique(np.linspace(0, len(held_out) - 1, min(most, len(held_out))).round().astype(np.int64))
     parts = [judge.read(held_out.floats(chunk, size)) for chunk in np.array_split(rows, -(-len(rows) // 256))]
     if train.aus is not None and held_out.aus is not None:
@@ -346,7 +346,7 @@ def _measure(judge: GeometryJudge, train: FrameSet, held_out: FrameSet, most: in
 
 
 def unit_errors(answers: np.ndarray, truth: np.ndarray) -> list[float]:
-    """Mean absolute error of each action unit: `answers` (n, 17) or (17,) against `truth` (n, 17)."""
+    """Return the mean absolute error of each action unit: `answers` (n, 17) or (17,) against `truth` (n, 17)."""
     return np.abs(answers - truth).mean(axis=0, dtype=np.float64).tolist()
 
 
@@ -360,7 +360,7 @@ def _rebuild(facts: dict[str, Any], state: dict[str, Tensor]) -> GeometryJudge:
 
 
 def _digest(frames: FrameSet) -> str:
-    """A hash of the action units and landmarks of `frames`."""
+    """Return a hash of the action units and landmarks of `frames`."""
     known = hashlib.sha256()
     for values in (frames.aus, frames.landmarks):
         known.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())

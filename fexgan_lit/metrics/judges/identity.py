@@ -1,4 +1,4 @@
-"""The judge of identity: an embedding in which frames of one person lie close, and its training."""
+"""The identity judge: an embedding in which frames of one person are close, and its training."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
 
 
-#: Raised whenever the network or its training changes, so that stored judges of another version are not taken.
+#: Increased whenever the network or its training changes, so that cached judges of older versions are ignored.
 IDENTITY_VERSION = 1
 
 
 class IdentityNet(FaceTrunk):
-    """Embeds a face on the unit sphere.
+    """Network that embeds a face on the unit sphere.
 
     Args:
-        working_size: side in pixels the network works at, a multiple of 16.
+        working_size: input size of the network in pixels, a multiple of 16.
         widths: channels after the stem and after each of the three blocks.
-        feature_size: F, length of the features before the sphere.
-        embedding_size: E.
+        feature_size: length F of the features before the projection.
+        embedding_size: length E of an embedding.
     """
 
     def __init__(
@@ -48,33 +48,32 @@ class IdentityNet(FaceTrunk):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, S, S) in [-1, 1] -> embeddings (B, E) of length 1."""
+        """Map images (B, 3, S, S) in [-1, 1] to embeddings (B, E) of length 1."""
         return F.normalize(self.projection(self.embed(images)), dim=1)
 
 
 @dataclass
 class IdentityJudge:
-    """A trained identity judge with the evidence for it.
+    """A trained identity judge with its held-out scores.
 
-    The evidence is the ceiling of the same scores for generated frames: held-out true frames are recognised from one
+    The held-out scores are the ceiling of the same scores for generated frames: real frames are recognised from one
     neutral gallery frame of each take of a person (see `gallery_and_probes`).
 
     Attributes:
         net: the frozen network, in evaluation mode.
-        image_size: side in pixels of the images it was trained for.
-        people: identities it learnt to tell apart.
-        strangers: how many of the people it was measured on were not among them.
-        rank1: share of held-out probes whose nearest gallery frame shows the same person; None where it could not be
-            measured.
-        tar: true accept rates by false accept rate, both as shares; None where a rate cannot be measured.
-        impostors: impostor pairs behind `tar`.
-        n_gallery: held-out frames in the gallery.
-        n_held_out: held-out frames recognised.
-        n_train: frames it learnt from.
-        seed: of initialisation, order and augmentation.
-        seconds: training time, as measured when it was trained.
-        from_cache: whether it was loaded instead of trained.
-        recipe: the options it was trained with.
+        image_size: size in pixels of the images it was trained for.
+        people: identities in the training.
+        strangers: number of held-out identities outside `people`.
+        rank1: fraction of held-out probes whose nearest gallery frame shows the same person; None if not measurable.
+        tar: true accept rates by false accept rate, both as fractions; None where a rate is not measurable.
+        impostors: number of impostor pairs for `tar`.
+        n_gallery: number of held-out frames in the gallery.
+        n_held_out: number of held-out probes.
+        n_train: number of training frames.
+        seed: seed of initialisation, order and augmentation.
+        seconds: training time.
+        from_cache: whether it was loaded from the cache.
+        recipe: the training options.
     """
 
     net: IdentityNet
@@ -93,41 +92,41 @@ class IdentityJudge:
     recipe: dict[str, Any] = field(default_factory=dict)
 
     def embed(self, images: Tensor, batch_size: int = 256) -> Tensor:
-        """Unit embeddings (N, E) of images (N, 3, S, S) in [-1, 1], on the CPU, without gradient."""
+        """Return unit-length embeddings (N, E) of images (N, 3, S, S) in [-1, 1] on the CPU, without gradients."""
         device = next(self.net.parameters()).device
         with torch.no_grad():
             return torch.cat([self.net(chunk.to(device)).cpu() for chunk in images.split(batch_size)])
 
     def to(self, device: torch.device | str) -> IdentityJudge:
-        """Move the network; returns the judge itself."""
+        """Move the network to `device` and return `self`."""
         self.net.to(device)
         return self
 
     def describe(self) -> str:
-        """One line for reports: on whom it was trained, and how well it recognises true frames."""
+        """Return one line for reports, with training set and recognition rates."""
         start = f"identity embedding trained on {self.n_train} frames of {len(self.people)} people (seed {self.seed})"
         if self.rank1 is None:
-            return f"{start}; not measured on held-out frames, so its worth is unknown"
-        who = f", {self.strangers} of their people unknown to it" if self.strangers else ""
+            return f"{start}; its Rank-1 is unknown without held-out frames"
+        who = f", {self.strangers} of their people outside its training" if self.strangers else ""
         rates = "".join(
             f", TAR at FAR {float(far):.1%} {f'{tar:.1%}' if tar is not None else 'not measurable'}"
             for far, tar in self.tar.items()
         )
         return (
-            f"{start}; on {self.n_held_out} held-out true frames against a gallery of {self.n_gallery}{who}: "
+            f"{start}; on {self.n_held_out} held-out real frames against a gallery of {self.n_gallery}{who}: "
             f"Rank-1 {self.rank1:.1%}{rates} ({self.impostors} impostor pairs)"
         )
 
 
 @dataclass(frozen=True)
 class IdentityRecipe(FitRecipe):
-    """Options of the training, besides those of every fit.
+    """Training options of the identity judge.
 
     Attributes:
-        scale: of the cosines before the softmax.
-        margin: taken from the cosine of the right person.
-        embedding_size: E.
-        most_probes: held-out frames recognised, evenly spread, at most.
+        scale: factor on the cosines before the softmax.
+        margin: value subtracted from the cosine of the true person.
+        embedding_size: length E of an embedding.
+        most_probes: most held-out probes, evenly spaced.
     """
 
     widths: tuple[int, int, int, int] = (16, 32, 64, 96)
@@ -139,15 +138,15 @@ class IdentityRecipe(FitRecipe):
 
 
 class Embedder(Protocol):
-    """Whatever embeds faces."""
+    """Anything that embeds faces."""
 
     def embed(self, images: Tensor, batch_size: int = 256) -> Tensor:
-        """Images (N, 3, S, S) in [-1, 1] -> embeddings (N, E)."""
+        """Map images (N, 3, S, S) in [-1, 1] to embeddings (N, E)."""
         ...
 
 
 def can_tell_people(frames: FrameSet) -> bool:
-    """Whether `frames` show two people or more."""
+    """Return whether `frames` show at least two people."""
     return len(np.unique(frames.identity)) >= 2
 
 
@@ -163,13 +162,13 @@ def load_or_train_identity_judge(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> IdentityJudge:
-    """The identity judge of this data from ``cache_dir/judges/``, trained and stored there first when need be.
+    """Load the identity judge of a data set from ``cache_dir/judges/``, or train and store it.
 
     See `load_or_train_judge` for the arguments.
 
     Raises:
         ValueError: `train` shows fewer than two people.
-        UserError: the cache folder cannot be written.
+        UserError: the cache folder is not writable.
     """
     recipe = recipe or IdentityRecipe()
 
@@ -192,7 +191,7 @@ def train_identity_judge(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> IdentityJudge:
-    """Train an identity judge on `train` and measure it on `held_out`, who may be other people; see `train_judge`.
+    """Train an identity judge on `train` and evaluate it on `held_out`, possibly with other people; see `train_judge`.
 
     Raises:
         ValueError: `train` shows fewer than two people.
@@ -242,22 +241,22 @@ def _fit(
 
 
 def margin_loss(cosines: Tensor, person: Tensor, scale: float, margin: float) -> Tensor:
-    """Cross-entropy of cosines, the right one less a margin: equation 4 of CosFace (Wang et al., 2018).
+    """Return the cross-entropy of cosines with a margin: equation 4 of CosFace (Wang et al., 2018).
 
     Args:
         cosines: (B, I) in [-1, 1], between embeddings and the centres of the people.
         person: (B,) int64.
-        scale: of the cosines.
-        margin: the least lead asked of the right one.
+        scale: factor on the cosines.
+        margin: value subtracted from the cosine of the true person.
     """
     return F.cross_entropy(scale * (cosines - margin * F.one_hot(person, cosines.shape[1])), person)
 
 
 def gallery_and_probes(frames: FrameSet, most_probes: int = 2048) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of `frames` to recognise from and rows to recognise, both int64 and ascending.
+    """Return the rows of `frames` in the gallery and the rows of the probes, both int64 and ascending.
 
-    The gallery holds of each person the first neutral frame of every take, or of the first affect they have where
-    they have no neutral frame; probes are their frames of all other affects. Who has one affect only is left out.
+    The gallery holds the first neutral frame of every take of a person, or of the person's first affect if there are no
+    neutral frames. Probes are the person's frames of all other affects. People with a single affect are left out.
     """
     neutral = frames.affects.index("neutral") if "neutral" in frames.affects else -1
     take = frames.take if frames.take is not None else np.zeros(len(frames), np.int64)
@@ -277,21 +276,21 @@ def gallery_and_probes(frames: FrameSet, most_probes: int = 2048) -> tuple[np.nd
 
 
 def embed_rows(judge: Embedder, frames: FrameSet, rows: np.ndarray, size: int) -> Tensor:
-    """Embeddings (n, E) of the frames `rows` (n,), a few at a time."""
+    """Return embeddings (n, E) of the frames `rows` (n,), computed in batches."""
     chunks = np.array_split(rows, -(-len(rows) // 256))
     return torch.cat([judge.embed(frames.floats(chunk, size)) for chunk in chunks])
 
 
 @dataclass(frozen=True)
 class Recognition:
-    """How well an embedding recognises true frames.
+    """Recognition rates of an embedding on real frames.
 
     Attributes:
-        rank1: share of probes.
-        verification: true accepts at each false accept rate.
-        n_gallery: frames in the gallery.
-        n_probes: frames recognised.
-        people: who they are.
+        rank1: fraction of recognised probes.
+        verification: true accept rate at each false accept rate.
+        n_gallery: number of frames in the gallery.
+        n_probes: number of probes.
+        people: identities of the frames.
     """
 
     rank1: float
@@ -302,7 +301,7 @@ class Recognition:
 
 
 def recognise(judge: Embedder, frames: FrameSet, size: int, most_probes: int = 2048) -> Recognition | None:
-    """Recognise true `frames` by their embeddings; None where they do not show two people with two affects each."""
+    """Evaluate an embedding on real `frames`; return None unless at least two people have two affects each."""
     gallery, probes = gallery_and_probes(frames, most_probes)
     people = np.unique(frames.identity[gallery])
     if len(people) < 2:
@@ -319,7 +318,7 @@ def recognise(judge: Embedder, frames: FrameSet, size: int, most_probes: int = 2
 
 
 def _measure(judge: IdentityJudge, held_out: FrameSet, most: int, size: int) -> None:
-    """Fill in how well `judge` recognises the frames of `held_out`."""
+    """Set the recognition rates of `judge` on the frames of `held_out`."""
     found = recognise(judge, held_out, size, most)
     if found is None:
         return

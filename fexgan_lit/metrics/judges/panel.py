@@ -1,4 +1,4 @@
-"""The bench of judges that measures a system: affect, geometry and identity, trained here or the user's own."""
+"""The panel of judges for a data set: affect, geometry and identity, trained or the user's own."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Called with (which judge, steps done, steps in all).
+#: Callback with (name of the judge, steps done, total steps).
 BenchProgress = Callable[[str, int, int], None]
 
-#: Below this share a judge's verdicts carry a warning.
+#: Accuracy below which a judge's results carry a warning.
 FLOOR = 0.9
-#: Held-out frames behind the evidence for a judge, at most.
+#: Most held-out frames for the evaluation of a judge.
 MOST_HELD_OUT = 4096
 
 
 @dataclass(frozen=True)
 class OwnJudges:
-    """Networks of the user that take the place of those trained here; None: train ours."""
+    """The user's own judges, which replace the trained ones; None trains a judge."""
 
     affect: ExternalJudge | None = None
     aus: ExternalJudge | None = None
@@ -61,10 +61,10 @@ def load_own_judges(
     aus: ExternalJudgeSettings | None = None,
     identity: ExternalJudgeSettings | None = None,
 ) -> OwnJudges:
-    """The judges whose settings (`metrics.affect_judge`, `metrics.au_judge`, `metrics.identity_judge`) give a path.
+    """Load the judges whose settings (`metrics.affect_judge`, `metrics.au_judge`, `metrics.identity_judge`) set `path`.
 
     Raises:
-        UserError: a file is missing or no judge, or its declaration is not complete.
+        UserError: a file is missing or not a judge, or its declaration is incomplete.
     """
     named = {"affect": ("affect_judge", affect), "aus": ("au_judge", aus), "identity": ("identity_judge", identity)}
     found = {
@@ -80,14 +80,14 @@ class JudgePanel:
     """All judges of a data set.
 
     Attributes:
-        affect: names affects.
-        geometry: reads action units and landmarks; None where the training split knows neither, or no landmarks and
-            the user has an action-unit judge.
-        identity: embeds people; None where the training split shows one person only.
-        units: the user's action-unit judge; reads them in place of `geometry`.
-        calibration: of the affect judge on held-out frames, or None.
-        absent: affects without a training frame; unknown to a judge trained here.
-        unseen: affects without a held-out frame; the evidence says nothing of them.
+        affect: judge of affects.
+        geometry: judge of action units and landmarks; None if the training split has neither, or if it has no
+            landmarks and the user has an action-unit judge.
+        identity: judge of identity; None if the training split shows only one person.
+        units: the user's action-unit judge, used in place of `geometry`.
+        calibration: calibration of the affect judge on held-out frames, or None.
+        absent: affects without a training frame, which a trained judge cannot predict.
+        unseen: affects without a held-out frame, which the evaluation does not cover.
     """
 
     affect: Judge | OwnAffectJudge
@@ -99,32 +99,32 @@ class JudgePanel:
     unseen: tuple[str, ...] = ()
 
     def affect_logits(self, images: Tensor) -> Tensor:
-        """(N, K) of images (N, 3, S, S) in [-1, 1], in the order of the data set's affects."""
+        """Return affect logits (N, K) of images (N, 3, S, S) in [-1, 1], in the order of the data set's affects."""
         return self.affect.read(images).affect_logits
 
     def aus(self, images: Tensor) -> Tensor | None:
-        """(N, 17) in [0, 1], NaN for units the judge does not know; None where nobody can read them."""
+        """Return action units (N, 17) in [0, 1], NaN for unknown units; None without a judge of action units."""
         if self.units is not None:
             return self.units.read(images)
         return self.geometry.read(images).aus if self.geometry is not None else None
 
     def landmarks(self, images: Tensor) -> Tensor | None:
-        """(N, 68, 2) in [-1, 1]; None where nobody can read them."""
+        """Return landmarks (N, 68, 2) in [-1, 1]; None without a judge of landmarks."""
         return self.geometry.read(images).landmarks if self.geometry is not None else None
 
     def embed(self, images: Tensor) -> Tensor | None:
-        """Unit embeddings (N, E); None without an identity judge."""
+        """Return unit-length embeddings (N, E); None without an identity judge."""
         return self.identity.embed(images) if self.identity is not None else None
 
     def to(self, device: torch.device | str) -> JudgePanel:
-        """Move the judges trained here; the user's own stay on the CPU. Returns the bench itself."""
+        """Move the trained judges to `device` and return `self`; the user's own judges stay on the CPU."""
         for judge in (self.affect, self.geometry, self.identity):
             if isinstance(judge, Judge | GeometryJudge | IdentityJudge):
                 judge.to(device)
         return self
 
     def describe(self) -> list[str]:
-        """A line a judge: who it is, how often it is right itself, its calibration and seed."""
+        """Return one line per judge: its origin, its accuracy, its calibration and seed."""
         sure = f"; {self.calibration.describe()}" if self.calibration is not None else ""
         lines = [f"affect: {self.affect.describe()}{sure}"]
         if self.units is not None:
@@ -133,16 +133,16 @@ class JudgePanel:
         if self.geometry is not None:
             lines.append(f"{what}: {self.geometry.describe()}")
         elif self.units is None:
-            lines.append("geometry: no judge, the training split knows neither action units nor landmarks")
+            lines.append("geometry: no judge, the training split has neither action units nor landmarks")
         if self.identity is not None:
             return [*lines, f"identity: {self.identity.describe()}"]
-        return [*lines, "identity: no judge, the training split shows one person only"]
+        return [*lines, "identity: no judge, the training split shows only one person"]
 
     def warnings(self, floor: float = FLOOR) -> list[str]:
-        """What must stand beside the figures, a sentence each; empty where every judge is good enough.
+        """Return the warnings to print beside the metrics, one sentence each; empty if every judge is good enough.
 
         Args:
-            floor: the least accuracy and Rank-1 on held-out true frames.
+            floor: least accuracy and Rank-1 on held-out real frames.
         """
         return [*self._affect_warnings(floor), *self._geometry_warnings(), *self._identity_warnings(floor)]
 
@@ -150,19 +150,17 @@ class JudgePanel:
         found = []
         accuracy = self.affect.affect_accuracy
         if accuracy is None:
-            found.append(
-                "The affect judge was measured on no held-out frame: nobody knows what its verdicts are worth."
-            )
+            found.append("The affect judge was not evaluated on held-out frames: its accuracy is unknown.")
         elif accuracy < floor:
             found.append(
-                f"The affect judge names {accuracy:.1%} of true held-out frames rightly, less than {floor:.0%}: "
-                "accuracy, F1 and confusion of generated faces hold its mistakes as well; compare them only with the "
-                "true frames' row."
+                f"The affect judge classifies {accuracy:.1%} of real held-out frames correctly, less than {floor:.0%}: "
+                "accuracy, F1 and confusion of generated faces include its mistakes; compare them only with the "
+                "real frames' row."
             )
         if self.absent and isinstance(self.affect, Judge):
-            found.append(f"No training frame shows {', '.join(self.absent)}: the affect judge cannot name it.")
+            found.append(f"No training frame shows {', '.join(self.absent)}: the affect judge cannot predict it.")
         if self.unseen and accuracy is not None:
-            found.append(f"No held-out frame shows {', '.join(self.unseen)}: the judges' evidence says nothing of it.")
+            found.append(f"No held-out frame shows {', '.join(self.unseen)}: the judges were not evaluated on it.")
         return found
 
     def _unit_warnings(self) -> list[str]:
@@ -171,30 +169,30 @@ class JudgePanel:
             return []
         if judge.au_error >= judge.au_error_of_constant:
             return [
-                f"The judge of action units is off by {judge.au_error:.3f}, a constant answer by "
-                f"{judge.au_error_of_constant:.3f}: its readings, and every error and strength from them, are worth "
-                "nothing."
+                f"The judge of action units is off by {judge.au_error:.3f}, a constant by "
+                f"{judge.au_error_of_constant:.3f}: its estimates, and every error and strength from them, are "
+                "meaningless."
             ]
         unlearnt = judge.unlearnt_units if isinstance(judge, GeometryJudge) else ()
         names = ", ".join(f"AU{unit}" for unit in unlearnt)
-        return [f"{names}: read no better than by a constant answer; their errors are worth nothing."] * bool(names)
+        return [f"{names}: the judge is no better than a constant; their errors are meaningless."] * bool(names)
 
     def _geometry_warnings(self) -> list[str]:
         judge, found = self.geometry, self._unit_warnings()
         if self.units is not None and self.units.au_error is None:
-            found.append("Your action-unit judge was measured on no held-out frame: its worth on this data is unknown.")
+            found.append("Your action-unit judge was not evaluated on held-out frames: its error is unknown.")
         if judge is None:
             return found
         if not judge.n_held_out:
             return [
                 *found,
-                "The geometry judge was measured on no held-out frame: nobody knows what its readings are worth.",
+                "The geometry judge was not evaluated on held-out frames: its errors are unknown.",
             ]
         error, constant = judge.landmark_error, judge.landmark_error_of_mean
         if error is not None and constant is not None and error >= constant:
             found.append(
                 f"The judge of landmarks is off by {error:.1%} of the eye distance, the training mean by "
-                f"{constant:.1%}: landmark errors are worth nothing."
+                f"{constant:.1%}: landmark errors are meaningless."
             )
         return found
 
@@ -202,12 +200,12 @@ class JudgePanel:
         if self.identity is None:
             return []
         if self.identity.rank1 is None:
-            return ["The identity judge was not measured on held-out frames: nobody knows what its scores are worth."]
+            return ["The identity judge was not evaluated on held-out frames: its Rank-1 is unknown."]
         if self.identity.rank1 < floor:
             return [
-                f"The identity judge recognises {self.identity.rank1:.1%} of true held-out frames, less than "
-                f"{floor:.0%}: Rank-1, TAR and similarities of generated faces hold its mistakes as well; compare them "
-                "only with the true frames' row."
+                f"The identity judge recognises {self.identity.rank1:.1%} of real held-out frames, less than "
+                f"{floor:.0%}: Rank-1, TAR and similarities of generated faces include its mistakes; compare them "
+                "only with the real frames' row."
             ]
         return []
 
@@ -224,24 +222,24 @@ def load_or_train_judges(
     device: torch.device | str = "cpu",
     progress: BenchProgress | None = None,
 ) -> JudgePanel:
-    """Every judge this data allows, from the cache or trained; the user's own take their places.
+    """Return every judge that the data allow, from the cache or trained; the user's own judges replace trained ones.
 
     Args:
-        train: the training split; nothing else is learnt from.
-        held_out: frames that measure the judges, or None.
-        image_size: side in pixels of the frames they will judge.
-        cache_dir: folder of the cache; made when missing.
-        key: what identifies the data and its split.
-        seed: of all trainings.
-        own: the user's networks.
-        device: where to train, and where the trained judges end up.
-        progress: told of every step with the judge's name; never called where all are found.
+        train: the training split, the only data for training.
+        held_out: frames for the evaluation of the judges, or None.
+        image_size: size in pixels of the frames to judge.
+        cache_dir: folder of the cache; created if missing.
+        key: identifies the data and its split.
+        seed: seed of all trainings.
+        own: the user's own judges.
+        device: device of the trainings and of the trained judges.
+        progress: called after every training step with the judge's name.
 
     Raises:
-        UserError: the cache folder cannot be written, or a judge of the user's does not fit the data.
+        UserError: the cache folder is not writable, or a user's judge does not fit the data.
     """
     own = own or OwnJudges()
-    # The user's own first: what does not fit is said before minutes are spent on training.
+    # The user's own judges come first, so that a mismatch is reported before minutes of training.
     affect = _own_affect(own, train, held_out, image_size)
     units, identity = _own_units(own, train, held_out, image_size), _own_identity(own, held_out, image_size)
 
@@ -271,13 +269,13 @@ def load_or_train_judges(
 
 
 def held_out_rows(frames: FrameSet, most: int = MOST_HELD_OUT) -> np.ndarray:
-    """At most `most` rows of `frames`, evenly spread, among those whose affect shows; see `telling_rows`."""
+    """Return at most `most` rows of `frames`, evenly spaced, that clearly show their affect; see `telling_rows`."""
     rows = telling_rows(frames, JudgeRecipe().held_out_intensity)
     return rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.int64))]
 
 
 def judge_probabilities(judge: Judge | OwnAffectJudge, frames: FrameSet, size: int) -> tuple[Tensor, Tensor]:
-    """Probabilities (n, K) the judge gives to `held_out_rows` of `frames`, and their true affects (n,) int64."""
+    """Return the judge's probabilities (n, K) for `held_out_rows` of `frames`, and their true affects (n,) int64."""
     rows = held_out_rows(frames)
     chunks = np.array_split(rows, -(-len(rows) // 256))
     logits = torch.cat([judge.read(frames.floats(chunk, size)).affect_logits for chunk in chunks])
@@ -285,7 +283,7 @@ def judge_probabilities(judge: Judge | OwnAffectJudge, frames: FrameSet, size: i
 
 
 def judge_calibration(judge: Judge | OwnAffectJudge, frames: FrameSet, size: int) -> Calibration:
-    """Calibration of an affect judge on true frames at `size` px."""
+    """Return the calibration of an affect judge on real frames at `size` px."""
     return calibration(*judge_probabilities(judge, frames, size))
 
 

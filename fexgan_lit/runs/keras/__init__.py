@@ -1,1 +1,1 @@
-"""The authors' Keras weight files (`.h5`) as our networks, without TensorFlow."""
+"""Load the authors' Keras weight files (`.h5`) into the PyTorch networks, without TensorFlow."""

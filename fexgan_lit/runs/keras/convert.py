@@ -1,4 +1,4 @@
-"""Three weight files as a system of ours."""
+"""Convert the weight files of encoder, decoder and discriminator to a run."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from omegaconf import DictConfig, OmegaConf
 
 from fexgan_lit.expression import AFFECTS, normalise_affect
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.options import Options
 
 if TYPE_CHECKING:
     from fexgan_lit.runs.keras.mapping import Slot
     from fexgan_lit.systems.base import ExpressionSystem
 
 NETWORKS = ("encoder", "decoder", "discriminator")
-#: What the authors trained each on.
+#: The data set that the authors trained each model on.
 TRAINED_ON = {"fexgan": "ferg", "fexgan_meta": "mhfed"}
 
 
 @dataclass
-class ConvertSettings:
-    """What is converted; `conf/convert.yaml` explains each field."""
+class ConvertSettings(Options):
+    """The options of `convert`; `conf/convert.yaml` explains each field."""
 
     keras_encoder: str | None = None
     keras_decoder: str | None = None
@@ -42,16 +43,16 @@ class ConvertSettings:
 
     @property
     def name(self) -> str:
-        """Of the model."""
+        """Name of the model."""
         return str(self.model["name"])
 
     @property
     def classes(self) -> list[str]:
-        """The affects in index order; by default those of the official networks."""
+        """The affects in order of their class indices; by default those of the official networks."""
         return list(AFFECTS) if self.affects is None else [normalise_affect(name) for name in self.affects]
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
         found = [
             f"keras_{name} is missing; expected the .h5 file of the {name}"
             for name in NETWORKS
@@ -65,10 +66,10 @@ class ConvertSettings:
 
 
 def run_config(settings: ConvertSettings) -> DictConfig:
-    """The configuration of a run that would have trained these networks, as a run folder keeps it.
+    """Return the configuration of a run that would have trained these networks.
 
     Raises:
-        UserError: there is no such data set.
+        UserError: the data set does not exist.
     """
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -94,10 +95,10 @@ def run_config(settings: ConvertSettings) -> DictConfig:
 
 
 def converted(config: DictConfig, files: Mapping[str, Path]) -> ExpressionSystem:
-    """The system that `config` describes with the weights of `files`.
+    """Build the system of `config` with the weights of `files`.
 
     Raises:
-        UserError: a file is no Keras weight file, or not of these networks.
+        UserError: a file is not a Keras weight file, or its layers do not fit.
     """
     from fexgan_lit.runs.build import build_system
     from fexgan_lit.runs.config import train_settings
@@ -114,7 +115,7 @@ def converted(config: DictConfig, files: Mapping[str, Path]) -> ExpressionSystem
 
 
 def slots_of(system: Any) -> dict[str, Sequence[Slot]]:
-    """Where the weights of each network go."""
+    """Return the slots of each network."""
     from fexgan_lit.runs.keras.mapping import decoder_slots, discriminator_slots, encoder_slots
 
     return {

@@ -1,4 +1,4 @@
-"""Which tensor of the official Keras files goes into which parameter, and how Keras lays tensors out."""
+"""Map the tensors of the official Keras files to parameters and convert their memory layout."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Shapes = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True, eq=False)
 class Slot:
-    """A layer of ours, with the BatchNorm after it if there is one.
+    """A layer of the network, with the BatchNorm after it if there is one.
 
     Attributes:
-        name: for messages.
-        shapes: of the arrays that Keras keeps for it.
-        fill: takes the arrays over.
+        name: name of the layer in messages.
+        shapes: shapes of its arrays in Keras.
+        fill: copies the Keras arrays into the parameters.
     """
 
     name: str
@@ -34,9 +34,9 @@ class Slot:
 
 
 def encoder_slots(encoder: Encoder) -> list[Slot]:
-    """Label, convolutions, the two heads."""
+    """Return the slots of the encoder: label, convolutions, the two heads."""
     if encoder.label is None:
-        raise ValueError("the official encoders are told an affect")
+        raise ValueError("the encoder has no label input; the official encoders have one")
     return [
         dense_slot("label Dense", encoder.label),
         *_block_slots(encoder.blocks, "convolution"),
@@ -46,7 +46,7 @@ def encoder_slots(encoder: Encoder) -> list[Slot]:
 
 
 def decoder_slots(decoder: Decoder) -> list[Slot]:
-    """First label layer, latent, second label layer (so Keras orders them), transposed convolutions."""
+    """Return the slots of the decoder in Keras order: label 1, latent, label 2, transposed convolutions."""
     first, second, latent = decoder.label[0], decoder.label[1], decoder.latent[0]
     return [
         dense_slot("label Dense 1", first),
@@ -58,7 +58,7 @@ def decoder_slots(decoder: Decoder) -> list[Slot]:
 
 
 def discriminator_slots(discriminator: Discriminator) -> list[Slot]:
-    """Convolutions, the two heads on the flattened map."""
+    """Return the slots of the discriminator: convolutions, and the two heads on the flattened map."""
     channels = _convolution(discriminator.blocks[-1]).out_channels
     return [
         *_block_slots(discriminator.blocks, "convolution"),
@@ -68,15 +68,16 @@ def discriminator_slots(discriminator: Discriminator) -> list[Slot]:
 
 
 def dense_slot(name: str, layer: nn.Module, channels: int | None = None) -> Slot:
-    """A Dense kernel is (in, out), ours (out, in).
+    """Return the slot of a linear layer; a Keras kernel is (in, out), a PyTorch weight (out, in).
 
     Args:
-        name: for messages.
+        name: name of the layer in messages.
         layer: the linear layer.
-        channels: of the square map that was flattened before it, by Keras as (h, w, channel), by us (channel, h, w).
+        channels: channels of the square map flattened before the layer, by Keras as (h, w, channel), here as
+            (channel, h, w); None if its input is not a flattened map.
     """
     if not isinstance(layer, nn.Linear):
-        raise TypeError(f"{name}: {type(layer).__name__} is no linear layer")
+        raise TypeError(f"{name}: {type(layer).__name__} is not a linear layer")
     inputs, outputs = layer.in_features, layer.out_features
 
     def fill(arrays: tuple[np.ndarray, ...]) -> None:
@@ -91,7 +92,11 @@ def dense_slot(name: str, layer: nn.Module, channels: int | None = None) -> Slot
 
 
 def convolution_slot(name: str, layer: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d | None = None) -> Slot:
-    """A kernel is (h, w, in, out), a transposed one (h, w, out, in); ours (out, in, h, w) and (in, out, h, w)."""
+    """Return the slot of a convolution.
+
+    A Keras kernel is (h, w, in, out), transposed (h, w, out, in); a PyTorch weight is (out, in, h, w), transposed
+    (in, out, h, w).
+    """
     transposed = isinstance(layer, nn.ConvTranspose2d)
     last = (layer.out_channels, layer.in_channels) if transposed else (layer.in_channels, layer.out_channels)
     vectors = (4 if norm is not None else 0) + (layer.bias is not None)
@@ -111,7 +116,7 @@ def convolution_slot(name: str, layer: nn.Conv2d | nn.ConvTranspose2d, norm: nn.
 
 
 def _block_slots(blocks: nn.Module, name: str) -> list[Slot]:
-    """One slot a block: its convolution and its BatchNorm, if it has one."""
+    """Return one slot per block: its convolution and its BatchNorm, if it has one."""
     slots = []
     for number, block in enumerate(blocks.children(), 1):
         norms = [layer for layer in block.children() if isinstance(layer, nn.BatchNorm2d)]
@@ -130,7 +135,7 @@ def _tensor(array: np.ndarray) -> Tensor:
 @torch.no_grad()
 def _put(ours: Tensor | None, theirs: Tensor) -> None:
     if ours is None or ours.shape != theirs.shape:
-        raise ValueError(f"{theirs.shape} cannot go into {None if ours is None else ours.shape}")
+        raise ValueError(f"cannot copy {theirs.shape} to {None if ours is None else ours.shape}")
     ours.copy_(theirs)
 
 
@@ -140,17 +145,17 @@ _SHOWN = 4
 def fill_slots(
     slots: Sequence[Slot], units: Sequence[Unit], path: Path, what: str, others: Mapping[str, Sequence[Slot]]
 ) -> None:
-    """Put every layer of the file `path` into its slot; nothing is changed unless all fit.
+    """Copy every layer of the file `path` into its slot; no parameter changes unless all layers fit.
 
     Args:
-        slots: of the network, in order.
-        units: of the file, in order.
-        path: for messages.
+        slots: slots of the network, in order.
+        units: layers of the file, in order.
+        path: the file, for messages.
         what: name of the network.
-        others: slots of the other networks by name, to say where a file was given for another.
+        others: slots of the other networks by name, to detect swapped files.
 
     Raises:
-        UserError: layers that are missing, have another shape, or belong nowhere, by name.
+        UserError: layers are missing, have another shape or fit nowhere; the message lists them.
     """
     pairs, missing, surplus = matched(slots, units)
     if missing or surplus:
@@ -160,7 +165,7 @@ def fill_slots(
 
 
 def matched(slots: Sequence[Slot], units: Sequence[Unit]) -> tuple[list[tuple[Slot, Unit]], list[Slot], list[Unit]]:
-    """Slots with the layers of their shapes, in order; slots without a layer; layers without a slot."""
+    """Match slots and layers by shape, in order; return the pairs, slots without a layer and layers without a slot."""
     waiting: dict[Shapes, deque[Unit]] = defaultdict(deque)
     for unit in units:
         waiting[unit.shapes].append(unit)
@@ -175,7 +180,7 @@ def matched(slots: Sequence[Slot], units: Sequence[Unit]) -> tuple[list[tuple[Sl
 
 
 def _whose(units: Sequence[Unit], others: Mapping[str, Sequence[Slot]]) -> str | None:
-    """The other network that the file is of, if it is."""
+    """Return the name of the other network whose layers the file holds; None if there is none."""
     for name, slots in others.items():
         _, missing, surplus = matched(slots, units)
         if not missing and not surplus:
@@ -185,8 +190,8 @@ def _whose(units: Sequence[Unit], others: Mapping[str, Sequence[Slot]]) -> str |
 
 def _trouble(missing: Sequence[Slot], surplus: Sequence[Unit], path: Path, what: str, whose: str | None) -> str:
     if whose:
-        return f"{path} holds the {whose}; expected the {what}. Give it as keras_{whose}="
-    lines = [f"{path} does not hold the {what} of the official networks:"]
+        return f"{path} holds the {whose}; expected the {what}. Give the file as keras_{whose}="
+    lines = [f"{path} does not fit the {what} of the official networks:"]
     lines += [f"  - {slot.name}: missing; expected {_shapes(slot.shapes)}" for slot in missing[:_SHOWN]]
     lines += [f"  - {unit.name}: {_shapes(unit.shapes)} fits nowhere" for unit in surplus[:_SHOWN]]
     hidden = max(0, len(missing) - _SHOWN) + max(0, len(surplus) - _SHOWN)
@@ -197,7 +202,7 @@ def _trouble(missing: Sequence[Slot], surplus: Sequence[Unit], path: Path, what:
 
 
 def _shapes(shapes: Shapes) -> str:
-    """`(4, 4, 3, 64) and 4 x (64)`."""
+    """Format the shapes of a layer, such as `(4, 4, 3, 64) and 4 x (64)`."""
     kernel, vectors = shapes[0], shapes[1:]
     text = f"({', '.join(map(str, kernel))})"
     return f"{text} and {len(vectors)} x ({vectors[0][0]})" if vectors else text

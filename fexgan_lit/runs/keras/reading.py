@@ -1,4 +1,4 @@
-"""The layers of a Keras 2 weight file, in order: what `model.save` and `save_weights` write as HDF5."""
+"""Read the layers of a Keras 2 weight file (HDF5, written by `model.save` or `save_weights`) in order."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from fexgan_lit.utils.errors import UserError
 if TYPE_CHECKING:
     import h5py
 
-#: Of one array; the largest of the published ones has 4.2 million values.
+#: The most values of one array; the largest published one has 4.2 million.
 _MOST_VALUES = 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
 class Unit:
-    """A kernel and the vectors that follow it: its bias, or those of the BatchNorm after it.
+    """A kernel and the vectors that follow it: its bias and those of the BatchNorm after it.
 
     Attributes:
-        name: of the kernel in the file, for messages.
-        arrays: float32; the first is the kernel.
+        name: name of the kernel in the file, for messages.
+        arrays: float32 arrays; the first is the kernel.
     """
 
     name: str
@@ -32,17 +32,18 @@ class Unit:
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of the arrays."""
+        """Shapes of the arrays."""
         return tuple(array.shape for array in self.arrays)
 
 
 def read_units(path: Path) -> list[Unit]:
-    """The layers with weights of a file, in the order in which the network was built.
+    """Read the layers with weights of a file, in the order in which the network was built.
 
-    Layer names do not matter; what `layer_names` and `weight_names` list is read in that order.
+    The order is that of the attributes `layer_names` and `weight_names`; the names themselves do not matter.
 
     Raises:
-        UserError: no HDF5 file, none of Keras 2, or with arrays that are missing, not finite or elsewhere.
+        UserError: the file is not HDF5, not written by Keras 2, or has arrays that are missing, not finite or stored in
+            other files.
     """
     import h5py
 
@@ -52,25 +53,25 @@ def read_units(path: Path) -> list[Unit]:
         with h5py.File(path, "r") as file:
             return _units(_arrays(_layers(file, path), path))
     except OSError as error:
-        raise UserError(f"{path} is no whole HDF5 file, as Keras writes with the ending .h5 ({error})") from error
+        raise UserError(f"{path} is not a complete HDF5 file; expected a Keras .h5 file ({error})") from error
 
 
 def _layers(file: h5py.File, path: Path) -> h5py.Group:
-    """The group that lists the layers: `model_weights` of `model.save`, the root of `save_weights`."""
+    """Return the group that lists the layers: `model_weights` for `model.save`, the root for `save_weights`."""
     import h5py
 
     group = _inside(file, "model_weights") or file
     if isinstance(group, h5py.Group) and _listed(group, "layer_names"):
         return group
-    newer = " It looks like one of Keras 3, which is laid out in another way." if "layers" in file else ""
+    newer = " It seems to be a file of Keras 3, whose layout differs." if "layers" in file else ""
     raise UserError(
-        f"{path} lists no layers (attribute layer_names); expected a file that Keras 2 wrote with model.save or "
+        f"{path} has no list of layers (attribute layer_names); expected a file that Keras 2 wrote with model.save or "
         f"save_weights.{newer}"
     )
 
 
 def _inside(group: h5py.Group, place: str) -> Any:
-    """What lies at `place` in this very file, or None; links, which may lead to other files, are not followed."""
+    """Return the node at `place`, or None; links are not followed, since they may lead to other files."""
     import h5py
 
     node: Any = group
@@ -83,7 +84,7 @@ def _inside(group: h5py.Group, place: str) -> Any:
 
 
 def _listed(group: h5py.Group, name: str) -> list[str]:
-    """The strings of an attribute; Keras splits long lists over `name0`, `name1`, ..."""
+    """Return the strings of an attribute; Keras splits long lists into `name0`, `name1`, ..."""
     keys = [name] if name in group.attrs else []
     while f"{name}{len(keys)}" in group.attrs:
         keys.append(f"{name}{len(keys)}")
@@ -92,7 +93,7 @@ def _listed(group: h5py.Group, name: str) -> list[str]:
 
 
 def _arrays(layers: h5py.Group, path: Path) -> list[tuple[str, np.ndarray]]:
-    """Every weight with its name in the file, in order."""
+    """Return every weight with its name in the file, in order."""
     found: list[tuple[str, np.ndarray]] = []
     missing: list[str] = []
     for layer in _listed(layers, "layer_names"):
@@ -108,30 +109,30 @@ def _arrays(layers: h5py.Group, path: Path) -> list[tuple[str, np.ndarray]]:
                 found.append((name, _values(node, name, path)))
     if missing:
         more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
-        raise UserError(f"{path} lists these, but does not hold them: {', '.join(missing[:4])}{more}; it is damaged")
+        raise UserError(f"{path} is damaged: it lists weights that are missing: {', '.join(missing[:4])}{more}")
     return found
 
 
 def _values(node: Any, name: str, path: Path) -> np.ndarray:
-    """A weight as float32.
+    """Read a weight as float32.
 
     Raises:
-        UserError: it is no array of numbers, too large, not finite, or its values lie in another file.
+        UserError: the node is not a float array, is too large, is not finite, or is stored in another file.
     """
     import h5py
 
     if not isinstance(node, h5py.Dataset):
-        raise UserError(f"{path}: {name} is no array; expected floats")
+        raise UserError(f"{path}: {name} is not an array; expected an array of floats")
     if node.dtype.kind != "f" or node.size > _MOST_VALUES or node.is_virtual or node.external:
-        raise UserError(f"{path}: {name} is {node.dtype} of shape {node.shape}; expected floats kept in this file")
+        raise UserError(f"{path}: {name} is {node.dtype} of shape {node.shape}; expected floats stored in this file")
     array = np.asarray(node[()], np.float32)
     if not np.isfinite(array).all():
-        raise UserError(f"{path}: {name} holds values that are not finite; the file is damaged or training diverged")
+        raise UserError(f"{path}: {name} has values that are not finite; the file is damaged or training diverged")
     return array
 
 
 def _units(arrays: Sequence[tuple[str, np.ndarray]]) -> list[Unit]:
-    """Kernels with the vectors after them; vectors before the first kernel stand alone."""
+    """Group kernels with the vectors after them; vectors before the first kernel form their own unit."""
     groups: list[list[tuple[str, np.ndarray]]] = []
     for name, array in arrays:
         if array.ndim > 1 or not groups:

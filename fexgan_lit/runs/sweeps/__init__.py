@@ -1,1 +1,1 @@
-"""Many training runs from one command: grids and searches that go on where they were stopped."""
+"""Sweeps: grids and searches that run many trainings from one command and can be resumed."""

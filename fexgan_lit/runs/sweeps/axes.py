@@ -1,4 +1,4 @@
-"""The axes of a grid: what varies on the command line, every combination of it, and the names of the combinations."""
+"""The axes of a grid: parse them, combine their values and name the combinations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import Override
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import digest
 
-#: Longest name of a folder.
+#: The most characters of a folder name.
 _LONGEST = 100
 
 
@@ -23,7 +23,7 @@ _DIGEST = 8
 
 
 def written(value: Any) -> str:
-    """A value as text; the same for 1 and 1.0, different for different values."""
+    """Format a value as text; equal values such as 1 and 1.0 give the same text."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
@@ -32,7 +32,7 @@ def written(value: Any) -> str:
 
 
 def short_keys(keys: Iterable[str]) -> dict[str, str]:
-    """Key -> its last parts, as few as tell it from the others (`loss.alpha` -> `alpha`)."""
+    """Shorten every key to the fewest trailing parts that are unique (`loss.alpha` to `alpha`)."""
     keys = list(keys)
     short = {}
     for key in keys:
@@ -46,7 +46,7 @@ def short_keys(keys: Iterable[str]) -> dict[str, str]:
 
 
 def run_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A folder name for each setting of the same axes, in the order of their names: `alpha-0.5_beta-0.1_seed-1`."""
+    """Return a folder name for each setting, such as `alpha-0.5_beta-0.1_seed-1`, with the axes sorted by name."""
     if not settings:
         return []
     keys = sorted(settings[0])
@@ -55,14 +55,14 @@ def run_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def sweep_name(axes: Iterable[str], base: Any) -> str:
-    """The folder of a sweep: what varies, and a digest of everything that does not."""
+    """Return the folder name of a sweep: its axes and a digest of everything else."""
     keys = sorted(axes)
     words = "_".join(short_keys(keys).values()) or "single"
     return f"{words[: _LONGEST - _DIGEST - 1]}_{digest([keys, base], _DIGEST)}"
 
 
 def _word(value: Any) -> str:
-    """A value as part of a folder name; one with other characters gets a digest, so that no two share it."""
+    """Format a value for a folder name; values with special characters get a digest, so that names stay unique."""
     text = written(value)
     plain = _plain(text)
     return plain if plain == text else f"{plain[:40]}-{digest(text, _DIGEST)}"
@@ -73,7 +73,7 @@ def _plain(text: str) -> str:
 
 
 def _fitting(name: str, setting: Mapping[str, Any]) -> str:
-    """The name, cut where it is too long and then told apart by a digest of the values."""
+    """Return the name; a name that is too long is cut and gets a digest of the values."""
     if len(name) <= _LONGEST:
         return name
     return f"{name[: _LONGEST - _DIGEST - 1]}-{digest({k: written(v) for k, v in setting.items()}, _DIGEST)}"
@@ -84,10 +84,10 @@ class Axis:
     """One option that varies.
 
     Attributes:
-        key: the option as a configuration names it (`loss.alpha`, `model`).
-        values: what it takes, as plain values.
-        overrides: the same in Hydra's grammar (`loss.alpha=0.5`).
-        given: as the user wrote it.
+        key: the option (`loss.alpha`, `model`).
+        values: its values.
+        overrides: one override per value in Hydra's grammar (`loss.alpha=0.5`).
+        given: the override as the user wrote it.
     """
 
     key: str
@@ -101,9 +101,9 @@ class Setting:
     """One run of a sweep.
 
     Attributes:
-        name: of its folder.
-        values: axis -> value.
-        overrides: what the command line of this run alone would be.
+        name: name of its folder.
+        values: values by axis.
+        overrides: the overrides of this run.
     """
 
     name: str
@@ -112,10 +112,10 @@ class Setting:
 
 
 def split_overrides(arguments: Sequence[str], parser: OverridesParser) -> tuple[list[str], list[Override]]:
-    """The options that are the same in every run as they were given, and those that vary.
+    """Split the overrides into constant ones, as given, and those that vary.
 
     Raises:
-        UserError: an option that varies is given twice, or `run=` is among them.
+        UserError: an option that varies is given twice, or `run=` is given.
     """
     parsed = parser.parse_overrides(list(arguments))
     times = Counter(override.key_or_group for override in parsed)
@@ -124,7 +124,7 @@ def split_overrides(arguments: Sequence[str], parser: OverridesParser) -> tuple[
         raise UserError(f"{', '.join(twice)}: given more than once; give all values in one option (loss.alpha=0.5,1)")
     if any(override.key_or_group == "run" for override in parsed):
         raise UserError(
-            "run=... goes on with one run and has no place in a sweep; a stopped sweep goes on with the command that "
+            "run=... resumes a single run and cannot be used in a sweep; to resume a sweep, give the command that "
             "started it"
         )
     constant = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
@@ -132,26 +132,26 @@ def split_overrides(arguments: Sequence[str], parser: OverridesParser) -> tuple[
 
 
 def make_axis(override: Override, parser: OverridesParser) -> Axis:
-    """The axis that a sweep override means.
+    """Make an axis from a sweep override.
 
     Raises:
-        UserError: it names an interval, which has no end of values, or no value at all.
+        UserError: the override is an interval or has no value.
     """
     given = str(override.input_line)
     if not override.is_discrete_sweep():
         raise UserError(
-            f"{given}: a grid takes values (loss.alpha=0.5,1 or range(1,4)); intervals are searched with sweep=optuna"
+            f"{given}: expected values (loss.alpha=0.5,1 or range(1,4)) for a grid; search intervals with sweep=optuna"
         )
     key = override.get_key_element()
     single = tuple(f"{key}={text}" for text in override.sweep_string_iterator())
     values = tuple(parsed.value() for parsed in parser.parse_overrides(list(single)))
     if not values:
-        raise UserError(f"{given}: no value at all, the grid would have 0 runs")
+        raise UserError(f"{given}: the option has no value, so the grid would have 0 runs")
     return Axis(key.lstrip("+"), values, single, given)
 
 
 def combine(axes: Sequence[Axis], constant: Sequence[str]) -> tuple[list[Setting], int]:
-    """Every combination of the axes once, and how many came twice (as 1 and 1.0 do)."""
+    """Return every combination of the axes once, and the number of duplicates (such as 1 and 1.0)."""
     found: dict[tuple[str, ...], tuple[dict[str, Any], tuple[str, ...]]] = {}
     for picked in itertools.product(*(zip(axis.values, axis.overrides, strict=True) for axis in axes)):
         values = {axis.key: value for axis, (value, _) in zip(axes, picked, strict=True)}
@@ -166,11 +166,11 @@ def combine(axes: Sequence[Axis], constant: Sequence[str]) -> tuple[list[Setting
 
 
 def values_of(axes: Iterable[Axis]) -> dict[str, list[Any]]:
-    """Axis -> its values, each once."""
+    """Return the distinct values of each axis."""
     return {axis.key: list({written(value): value for value in axis.values}.values()) for axis in axes}
 
 
 def merge_values(ours: Mapping[str, Sequence[Any]], theirs: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-    """The values of the same axes in two commands, each once."""
+    """Merge the values of the same axes in two commands, without duplicates."""
     both = {key: [*ours[key], *theirs.get(key, ())] for key in ours}
     return {key: list({written(value): value for value in values}.values()) for key, values in both.items()}

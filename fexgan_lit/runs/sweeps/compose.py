@@ -1,4 +1,4 @@
-"""What Hydra gives a sweep to work with: composing a setting, checking it, and a launcher for the runs."""
+"""The Hydra side of a sweep: compose and check settings, make the launcher."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fexgan_lit.runs.sweeps.axes import Setting
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hydra import check_tuning
+from fexgan_lit.utils.hydra import check_optional_groups
 
 if TYPE_CHECKING:
     from hydra.plugins.launcher import Launcher
     from rich.console import Console
 
-#: `hydra.sweep.dir=.../auto` stands for a name made from the sweep.
+#: `hydra.sweep.dir=.../auto` is replaced by a name made from the sweep.
 AUTO = "auto"
-#: The runs named in a message of problems.
+#: The most runs named per problem in a message.
 _NAMED = 3
 
 
 @dataclass
 class SweepContext:
-    """Hydra's pieces for one sweep.
+    """Hydra's objects for one sweep.
 
     Attributes:
-        context: composes configurations.
-        task: what every run calls.
-        config: composed without the axes; `config.hydra` says where and how to launch.
-        write_report: called with the folder of the sweep and the console once all runs have ended.
+        context: Hydra's context, which composes configurations.
+        task: the function that every run calls.
+        config: configuration composed without the axes; `config.hydra` sets folder and launcher.
+        write_report: called with the folder of the sweep and the console after all runs.
     """
 
     context: HydraContext
@@ -50,47 +50,47 @@ class SweepContext:
 
     @property
     def parser(self) -> OverridesParser:
-        """Of Hydra's grammar, which knows the groups."""
+        """A parser of Hydra's override grammar that knows the config groups."""
         return OverridesParser.create(config_loader=self.context.config_loader)
 
     @property
     def launcher_name(self) -> str:
-        """`basic`, `joblib`, `submitit_slurm`, ..."""
+        """The value of hydra/launcher, such as `basic`, `joblib` or `submitit_slurm`."""
         return str(self.config.hydra.runtime.choices["hydra/launcher"])
 
     @property
     def command(self) -> str:
-        """What the user typed after `python -m fexgan_lit.train`."""
+        """The command line of the sweep."""
         given = [*self.config.hydra.overrides.hydra, *self.config.hydra.overrides.task]
         kept = [text for text in given if not text.startswith("hydra.mode=")]
         return " ".join(["python -m fexgan_lit.train -m", *(shlex.quote(text) for text in kept)])
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """The configuration of one run, without Hydra's part.
+        """Compose the configuration of one run, without the section `hydra`.
 
         Raises:
-            UserError: it names a tuning that is not there.
+            UserError: a tuning in the overrides does not exist.
         """
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
-        check_tuning(config.hydra)
+        check_optional_groups(config.hydra)
         with open_dict(config):
             config.pop("hydra")
         return config
 
     def place(self, name: str) -> Path:
-        """The folder of the sweep: the one the user chose, or `name` under multirun/."""
+        """Return the folder of the sweep: hydra.sweep.dir, or `name` under multirun/."""
         chosen = Path(str(self.config.hydra.sweep.dir)).expanduser()
         return chosen.with_name(name) if chosen.name == AUTO else chosen
 
     def make_launcher(self, folder: Path) -> Launcher:
-        """Hydra's launcher, told where the sweep lies.
+        """Make Hydra's launcher for the sweep folder.
 
         Raises:
-            UserError: it cannot be used here.
+            UserError: the launcher cannot be used, such as when its package is missing.
         """
         with open_dict(self.config):
             self.config.hydra.sweep.dir = str(folder)
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # opt out of Ray's usage reports
         try:
             return Plugins.instance().instantiate_launcher(
                 hydra_context=self.context, task_function=self.task, config=self.config
@@ -98,11 +98,11 @@ class SweepContext:
         except (ImportError, RuntimeError) as error:
             raise UserError(
                 f"hydra/launcher={self.launcher_name} cannot be used: {' '.join(str(error).split())}. "
-                "pip install 'fexgan_lit[sweeps]' brings joblib and submitit, 'fexgan_lit[ray]' brings Ray."
+                "Install joblib and submitit with pip install 'fexgan_lit[sweeps]', or Ray with 'fexgan_lit[ray]'."
             ) from error
 
     def job(self, folder: Path, setting: Setting) -> list[str]:
-        """The overrides of one run: its setting, its folder, and its share of the processor."""
+        """Return the overrides of one run: its setting, its folder and its number of threads."""
         job = [*setting.overrides, f"hydra.sweep.dir={quoted(str(folder))}", f"hydra.sweep.subdir={setting.name}"]
         threads = self.threads()
         if threads and self.config.trainer.threads is None and "trainer.threads" not in setting.values:
@@ -110,7 +110,7 @@ class SweepContext:
         return job
 
     def threads(self) -> int | None:
-        """CPU threads for each run where several share this machine; None leaves torch's choice."""
+        """Return the CPU threads per run if several runs share this machine; None keeps torch's default."""
         if self.launcher_name != "joblib":
             return None
         from fexgan_lit.utils.hardware import cores
@@ -121,13 +121,13 @@ class SweepContext:
 
 
 def check_settings(sweep_context: SweepContext, settings: Sequence[Setting]) -> list[dict[str, Any]]:
-    """Compose every setting and check it as the run itself would, before the first one starts.
+    """Compose and check every setting before the first run starts.
 
     Returns:
         The resolved configurations in the order of `settings`.
 
     Raises:
-        UserError: one message with every problem and the runs that have it.
+        UserError: some settings are invalid; the message lists every problem and the runs that have it.
     """
     from fexgan_lit.runs.config import train_settings
     from fexgan_lit.utils.trust import foreign_packages, trust
@@ -138,7 +138,7 @@ def check_settings(sweep_context: SweepContext, settings: Sequence[Setting]) -> 
         try:
             config = sweep_context.compose(setting.overrides)
             tree: Any = OmegaConf.to_container(config, resolve=True)
-            trust(foreign_packages(tree))  # of a command, which may name any class
+            trust(foreign_packages(tree))  # the classes come from the command line, which is trusted
             train_settings(config)
             trees.append(tree)
         except UserError as error:
@@ -148,25 +148,25 @@ def check_settings(sweep_context: SweepContext, settings: Sequence[Setting]) -> 
             raise UserError(explain(error, settings)) from error
     if problems:
         lines = [f"  - {line} ({_which(names, len(settings))})" for line, names in problems.items()]
-        raise UserError("\n".join(["the sweep cannot be used, nothing was started:", *lines]))
+        raise UserError("\n".join(["the sweep has invalid settings, so nothing was started:", *lines]))
     return trees
 
 
 def problem_lines(message: str) -> list[str]:
-    """The problems in a message of `train_settings`, one a line; the whole message where it is no list."""
+    """Return the list items of a message of `train_settings`, or the whole message if it has no list."""
     listed = [line.removeprefix("  - ") for line in message.splitlines() if line.startswith("  - ")]
     return listed or [message]
 
 
 def explain(error: Exception, settings: Iterable[Setting]) -> str:
-    """Every override of the sweep that does not compose; a key that is wrong is named once for all its values."""
+    """Explain every override of the sweep that does not compose; a wrong key is listed once for all its values."""
     from fexgan_lit.utils.hydra import explain_composition
 
     message = explain_composition(error, "train", list(dict.fromkeys(o for s in settings for o in s.overrides)))
     lines: dict[tuple[str, str], str] = {}
     for line in message.splitlines():
         given, _, reason = line.partition(": ")
-        # a file that is not there is another one for every value
+        # a missing file is listed for every value, any other problem once per key
         lines.setdefault((given if "no such file" in reason else given.partition("=")[0], reason), line)
     return "\n".join(lines.values())
 
@@ -179,5 +179,5 @@ def _which(names: Sequence[str], total: int) -> str:
 
 
 def quoted(text: str) -> str:
-    """A string as a value in Hydra's grammar, whatever characters it has."""
+    """Quote a string as a value in Hydra's grammar."""
     return QuotedString(text.replace("${", "\\${"), Quote.single).with_quotes()

@@ -1,4 +1,4 @@
-"""A grid: every combination of the axes once, going on where the same command was stopped."""
+"""A grid: run every combination of the axes once; the same command resumes it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Guards sweep.yaml against two commands that start in the same folder.
+#: Lock file for sweep.yaml, for commands that start in the same folder.
 RECORD_LOCK = ".sweep.lock"
 
 
 def run_grid(sweep_context: SweepContext, arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Run what is missing of the grid, report on all of it, and exit with 1 where a run failed.
+    """Run the missing runs of the grid, report on all runs, and exit with 1 if a run failed.
 
     Raises:
-        UserError: the grid or the folder cannot be used; nothing was started.
+        UserError: the grid or the folder is invalid; nothing was started.
     """
     from fexgan_lit.utils.console import train_console
 
@@ -43,15 +43,15 @@ def run_grid(sweep_context: SweepContext, arguments: Sequence[str]) -> dict[str,
     record = SweepRecord(sweep_context.command, values_of(axes), base, "grid", runs_of(settings))
     folder, notes = open_folder(sweep_context, record)
     if doubles:
-        notes.append(f"doubles    {doubles} of the {len(settings) + doubles} combinations came twice and run once")
+        notes.append(f"doubles    {doubles} of the {len(settings) + doubles} combinations are duplicates and run once")
     return work(sweep_context, folder, settings, notes, console)
 
 
 def open_folder(sweep_context: SweepContext, record: SweepRecord) -> tuple[Path, list[str]]:
-    """The folder of the sweep with its record written, and what there is to say of it.
+    """Create or open the folder of the sweep and write its record; return the folder and notes.
 
     Raises:
-        UserError: it holds another sweep, or cannot be written.
+        UserError: the folder holds another sweep or cannot be written.
     """
     name = sweep_context.config.name or sweep_name(record.axes, distinguishing(record))
     folder = sweep_context.place(str(name)).resolve()
@@ -68,12 +68,12 @@ def open_folder(sweep_context: SweepContext, record: SweepRecord) -> tuple[Path,
         raise UserError(f"cannot write the sweep folder {folder}: {error.strerror}") from error
     notes = [f"new        {len(fresh)} runs are added to the {len(there.runs)} of the folder"] if fresh else []
     if record.kind == "grid" and (other := len(set(joined.runs) - set(record.runs))):
-        notes.append(f"others     {other} runs of the folder are not asked for now and stay as they are")
+        notes.append(f"others     {other} runs of the folder are not in this command and stay as they are")
     return folder, notes
 
 
 def distinguishing(record: SweepRecord) -> list[Any]:
-    """What tells two sweeps of the same axes apart; a grid may get more values, a search keeps its space."""
+    """Return what identifies a sweep besides its axes; a grid may get more values, a search keeps its space."""
     own = [] if record.kind == "grid" else [record.kind, record.axes, record.objectives]
     return [identity(record.base), *own]
 
@@ -81,7 +81,7 @@ def distinguishing(record: SweepRecord) -> list[Any]:
 def work(
     sweep_context: SweepContext, folder: Path, settings: Sequence[Setting], notes: Sequence[str], console: Console
 ) -> dict[str, dict[str, Any]]:
-    """Launch the runs that have not ended, and close the sweep."""
+    """Launch the runs that have not ended, then print and report the results."""
     shown = [str(text).partition(":")[2] for text in sweep_context.config.sweep.objectives]
     sweep_progress = SweepProgress(console, folder, len(settings), sweep_context.launcher_name == "basic", shown)
     standings = {setting.name: standing(folder / setting.name) for setting in settings}
@@ -97,7 +97,7 @@ def work(
 
 
 def attended(work_off: Callable[[Launching], T], launching: Launching) -> T:
-    """Do the work; Ctrl-C ends the sweep with a line on how it goes on."""
+    """Call `work_off`; on Ctrl-C, print how to resume the sweep and exit."""
     try:
         return work_off(launching)
     except (KeyboardInterrupt, SystemExit):
@@ -106,7 +106,7 @@ def attended(work_off: Callable[[Launching], T], launching: Launching) -> T:
 
 
 def forget_failures(folder: Path, settings: Sequence[Setting]) -> None:
-    """A run that is tried again has no result until it ends."""
+    """Delete the results of runs that are tried again."""
     for setting in settings:
         with contextlib.suppress(OSError):
             (folder / setting.name / RESULT).unlink(missing_ok=True)
@@ -116,11 +116,14 @@ def close(
     sweep_context: SweepContext, folder: Path, sweep_progress: SweepProgress, results: dict[str, dict[str, Any]],
     console: Console,
 ) -> None:  # fmt: skip
-    """Summary and report; exit code 1 where a run failed."""
+    """Print the summary and write the report; exit with 1 if a run failed."""
     good = sweep_progress.closing(results)
     try:
         sweep_context.write_report(folder, console)
-    except Exception as error:  # the runs are what counts, and they are on disk
-        console.print(f"  no report: {error}; python -m fexgan_lit.report sweep={folder} tries again", markup=False)
+    except Exception as error:  # a failed report must not hide the runs, which are on disk
+        console.print(
+            f"  cannot write the report: {error}. Try again with python -m fexgan_lit.report sweep={folder}",
+            markup=False,
+        )
     if not good:
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""One run of a sweep: finished before, gone on with, or begun; its end is a record and never an exception."""
+"""One job of a sweep: skip, resume or start it. Errors are written to the run folder, never raised."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from fexgan_lit.runs.sweeps.record import FREE
 if TYPE_CHECKING:
     from rich.console import Console
 
-#: What a run says where nobody watches it, or several run at once.
+#: Output of a run if there is no terminal or several runs train at once.
 LOG = "log.txt"
-#: The status of a run that another process has; nothing is written for it.
+#: The status of a run that another process trains; it is never written to a file.
 ELSEWHERE = "in work elsewhere"
-#: Seconds to wait for a process that is about to let go of a folder.
+#: Seconds to wait for a process that is about to release a folder.
 _PATIENCE_S = 3.0
 
-#: Trains a run: its configuration, the console, and the run folder and checkpoint to go on from.
+#: Trains a run, given its configuration, the console, and the run folder and checkpoint to resume from.
 Training = Callable[[DictConfig, "Console", "tuple[RunFolder, Path] | None"], None]
 
 
 def is_sweep_job() -> bool:
-    """Whether this run belongs to one of our sweeps (Hydra's own sweeper has none of what follows)."""
+    """Return whether this run belongs to a sweep of this package, not of Hydra's own sweeper."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -43,9 +43,9 @@ def is_sweep_job() -> bool:
 
 
 def work_off(cfg: DictConfig, training: Training) -> dict[str, Any]:
-    """Bring one run of a sweep to its end, however it stands, and give its result as plain values.
+    """Finish one run of a sweep, whatever its status, and return its result as plain values.
 
-    An error is kept in the run's folder and does not stop the sweep; Ctrl-C does.
+    An error is written to the run folder and does not stop the sweep; Ctrl-C does.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -58,7 +58,7 @@ def work_off(cfg: DictConfig, training: Training) -> dict[str, Any]:
 
 
 def bring_to_end(folder: Path, cfg: DictConfig, training: Training) -> dict[str, Any]:
-    """Train the run in `folder` from where it stands; the folder is held."""
+    """Start or resume the run in `folder`, unless it has ended; the caller holds the lock."""
     try:
         result = read_result(folder)
         if result is None or result.status == "failed":
@@ -72,7 +72,7 @@ def bring_to_end(folder: Path, cfg: DictConfig, training: Training) -> dict[str,
 
 
 def read_failure(folder: Path) -> Any:
-    """The failure that the training itself recorded; None where it did not come so far."""
+    """Return the failure that the training itself recorded; None if it recorded none."""
     with contextlib.suppress(Exception):
         result = read_result(folder)
         return result if result is not None and result.status == "failed" else None
@@ -80,9 +80,9 @@ def read_failure(folder: Path) -> Any:
 
 
 def standing(folder: Path, cfg: DictConfig) -> tuple[DictConfig, tuple[RunFolder, Path] | None]:
-    """The configuration to train with, and where to go on; a run without a checkpoint starts anew.
+    """Return the configuration to train with, and the run and checkpoint to resume; None to start anew.
 
-    A run that goes on keeps its own configuration, in which the data is named; what may differ is taken from `cfg`.
+    A resumed run keeps its own configuration, which describes its data; the options in `FREE` are taken from `cfg`.
     """
     run = RunFolder(folder)
     if not (run.last.is_file() and run.config.is_file()):
@@ -99,7 +99,7 @@ def standing(folder: Path, cfg: DictConfig) -> tuple[DictConfig, tuple[RunFolder
 
 
 def clear(run: RunFolder) -> None:
-    """Take away what a run left that never reached a checkpoint."""
+    """Delete the files of a run that has no checkpoint."""
     for file in (run.config, run.metrics, run.report, run.path / RESULT, run.path / ERROR):
         file.unlink(missing_ok=True)
     for folder in (run.last.parent, run.figures, run.weights):
@@ -108,7 +108,7 @@ def clear(run: RunFolder) -> None:
 
 @contextlib.contextmanager
 def job_console(folder: Path) -> Iterator[Console]:
-    """The terminal where somebody watches runs that come one after the other; else `log.txt` in the run's folder."""
+    """Yield the terminal if runs train one after the other on a terminal, or else a console to the run's `log.txt`."""
     from hydra.core.hydra_config import HydraConfig
     from rich.console import Console
 

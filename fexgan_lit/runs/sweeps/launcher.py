@@ -1,4 +1,4 @@
-"""Hand runs to Hydra's launcher and bear the death of its workers."""
+"""Run settings with Hydra's launcher and restart runs whose worker died."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from fexgan_lit.runs.sweeps.compose import SweepContext
     from fexgan_lit.runs.sweeps.progress import SweepProgress
 
-#: How submitit and Ray call the death of a worker; joblib raises a BrokenExecutor.
+#: Errors of submitit and Ray for a dead worker; joblib raises a BrokenExecutor.
 _DEATHS = ("UncompletedJobError", "FailedJobError", "WorkerCrashedError", "RayActorError", "OutOfMemoryError")
-#: A run is started again after the death of its worker, the second time alone; it is given up when it dies alone.
+#: Starts of a run together with others; after so many deaths it is started alone, and given up if it dies alone.
 _STARTS_TOGETHER = 2
-#: Seconds between two looks at the runs that live on after a death among them.
+#: Seconds between two checks of runs that survive the death of another worker.
 _LOOK_S = 2.0
 
 
 class WorkerDiedError(UserError):
-    """The process that trained a run is gone without a word."""
+    """Raised if the process that trained a run died without an error."""
 
 
 @dataclass
@@ -42,10 +42,12 @@ class Launching:
     """Runs the settings of one sweep.
 
     Attributes:
-        sweep_context: of the sweep.
-        launcher: Hydra's.
-        folder: of the sweep.
-        sweep_progress: what the terminal says meanwhile.
+        sweep_context: Hydra's objects.
+        launcher: Hydra's launcher.
+        folder: folder of the sweep.
+        sweep_progress: terminal output.
+        deaths: dead workers by name of the run.
+        started: number of jobs launched so far.
     """
 
     sweep_context: SweepContext
@@ -56,9 +58,9 @@ class Launching:
     started: int = 0
 
     def run(self, settings: Sequence[Setting]) -> dict[str, dict[str, Any]]:
-        """Bring every setting to its end, and give the results by name, as plain values.
+        """Run every setting and return the results by name, as plain values.
 
-        A run that has no result when its worker died is started again with the others, then alone; one that dies
+        A run without a result whose worker died is started again with the others, then alone. A run whose worker dies
         alone has failed.
         """
         results: dict[str, dict[str, Any]] = {}
@@ -71,12 +73,12 @@ class Launching:
                     raise
                 self.mourn(batch, taken, error)
                 continue
-            # after a death, "elsewhere" is a sibling of the broken launch, and is waited for
+            # after a death, a run "elsewhere" belongs to a surviving worker of that launch; `batches` waits for it
             results |= {n: r for n, r in ended.items() if not (self.deaths and elsewhere(r))}
         return results
 
     def batches(self, settings: Sequence[Setting], results: dict[str, dict[str, Any]]) -> Iterator[list[Setting]]:
-        """What to launch next, until every setting has a result: all together, but what died too often alone."""
+        """Yield batches until every setting has a result: all together, but runs that died too often alone."""
         while waiting := [s for s in settings if s.name not in results]:
             if self.deaths:
                 for setting in waiting:
@@ -92,7 +94,7 @@ class Launching:
                 yield together or waiting[:1]
 
     def launch(self, batch: Sequence[Setting]) -> dict[str, dict[str, Any]]:
-        """Hand the runs to the launcher and wait for them."""
+        """Launch the runs and wait for them."""
         overrides = [self.sweep_context.job(self.folder, setting) for setting in batch]
         first, self.started = self.started, self.started + len(batch)
         with self.sweep_progress.during(batch):
@@ -101,14 +103,14 @@ class Launching:
         return {setting.name: self.result(setting, returned) for setting, returned in pairs}
 
     def result(self, setting: Setting, returned: JobReturn) -> dict[str, Any]:
-        """What a job gave back; an error that it could not keep itself is kept here."""
+        """Return the result of a job; an error that the job itself did not record is recorded here."""
         if returned.status == JobStatus.COMPLETED:
             value: dict[str, Any] = returned.return_value
             return value
         return vars(record_failure(self.folder / setting.name, returned._return_value))
 
     def mourn(self, batch: Sequence[Setting], taken: dict[str, int | None], error: Exception) -> None:
-        """Count the death for the runs that were in work, and give up what died alone."""
+        """Count the death for the runs that were training, and record a run that died alone as failed."""
         unended = [s for s in batch if read_result(self.folder / s.name) is None]
         begun = [s for s in unended if last_taken(self.folder / s.name) != taken[s.name]] or unended
         for setting in begun:
@@ -121,17 +123,17 @@ class Launching:
             self.sweep_progress.death(begun)
 
     def await_siblings(self, setting: Setting) -> None:
-        """Wait while another worker of the broken launch still trains the run."""
+        """Wait while a surviving worker still trains the run."""
         while in_work(self.folder / setting.name):
             time.sleep(_LOOK_S)
 
 
 def is_death(error: BaseException) -> bool:
-    """Whether a launcher's error says that a worker ended without a word."""
+    """Return whether a launcher's error means that a worker died."""
     names = {cls.__name__ for cls in type(error).__mro__}
     return isinstance(error, BrokenExecutor) or not names.isdisjoint(_DEATHS)
 
 
 def elsewhere(result: dict[str, Any]) -> bool:
-    """Whether another process has the run."""
+    """Return whether another process has the run."""
     return result["status"] == ELSEWHERE

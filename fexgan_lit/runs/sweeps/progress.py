@@ -1,4 +1,4 @@
-"""What a sweep says: what will run, what has ended, what failed."""
+"""The terminal output of a sweep: planned, ended and failed runs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FAILURES = "failures.txt"
-#: Seconds between two looks for runs that ended elsewhere.
+#: Seconds between two checks for runs that ended in other processes.
 _LOOK_S = 1.0
-#: Statuses after which a run has nothing left to do.
+#: Statuses of runs that are not started again.
 ENDED = ("finished", "pruned")
 
 
 def standing(folder: Path) -> str:
-    """How a run stands: finished, pruned, failed, half-done or not begun."""
+    """Return the status of a run: finished, pruned, failed, half-done or not begun."""
     result = read_result(folder)
     if result is not None:
         return result.status
@@ -35,14 +35,14 @@ def standing(folder: Path) -> str:
 
 
 class SweepProgress:
-    """Lines about the runs of one sweep.
+    """Prints the progress of a sweep.
 
     Args:
         console: the terminal.
-        folder: of the sweep.
-        total: runs of the sweep.
-        in_turn: whether runs come one after the other in this process; they then speak for themselves.
-        shown: the metric to name when a run has ended; None names none.
+        folder: folder of the sweep.
+        total: number of runs.
+        in_turn: whether runs train one after the other in this process and print their own progress.
+        shown: metrics to print when a run has ended.
     """
 
     def __init__(self, console: Console, folder: Path, total: int, in_turn: bool, shown: Sequence[str] = ()) -> None:
@@ -54,11 +54,11 @@ class SweepProgress:
         self.done = 0
 
     def opening(self, what: str, standings: Mapping[str, str], notes: Sequence[str]) -> None:
-        """What will run, what is finished, what goes on."""
+        """Print how many runs are finished, will be resumed and will be started."""
         counts = Counter(standings.values())
         words = {
-            "finished": "finished before", "pruned": "stopped early before", "half-done": "go on from their checkpoint",
-            "failed": "failed before and are tried again", "not begun": "to begin",
+            "finished": "finished before", "pruned": "stopped early before", "half-done": "resume from a checkpoint",
+            "failed": "failed before and are tried again", "not begun": "to start",
         }  # fmt: skip
         parts = [f"{counts[status]} {text}" for status, text in words.items() if counts[status]]
         self.done = sum(counts[status] for status in ENDED)
@@ -68,7 +68,7 @@ class SweepProgress:
 
     @contextlib.contextmanager
     def during(self, batch: Sequence[Setting]) -> Iterator[None]:
-        """Speak of the runs of a batch as they end."""
+        """Report the runs of a batch as they end."""
         if self.in_turn:
             for setting in batch:
                 self.console.rule(f"run {self.done + 1} of {self.total}: {setting.name}", align="left", style="dim")
@@ -91,7 +91,7 @@ class SweepProgress:
             self.look(waiting)
 
     def look(self, waiting: list[str]) -> None:
-        """Say which of the runs have ended, and forget those."""
+        """Print the runs that have ended and remove them from `waiting`."""
         for name in list(waiting):
             with contextlib.suppress(UserError):
                 if (result := read_result(self.folder / name)) is not None:
@@ -103,16 +103,16 @@ class SweepProgress:
                     self.console.print(f"  {line}", markup=False)
 
     def death(self, begun: Sequence[Setting]) -> None:
-        """A worker is gone; what was in work is started again."""
+        """Print that a worker died and that its runs are started again."""
         names = ", ".join(setting.name for setting in begun)
-        self.console.print(f"  a worker died (killed, or out of memory); started again: {names}", markup=False)
+        self.console.print(f"  a worker died (killed, or out of memory); starting again: {names}", markup=False)
 
     def stopped(self) -> None:
-        """Ctrl-C."""
-        self.console.print("\n  the sweep is stopped; the same command goes on where it was", markup=False)
+        """Print that the sweep was stopped by Ctrl-C and can be resumed."""
+        self.console.print("\n  the sweep was stopped; the same command resumes it", markup=False)
 
     def closing(self, results: Mapping[str, Mapping[str, Any]]) -> bool:
-        """How everything ended, with the failed runs in a table and in failures.txt; True if nothing failed."""
+        """Print the summary; list failed runs in a table and in failures.txt. Return True if no run failed."""
         counts = Counter(result["status"] for result in results.values())
         order = ("finished", "pruned", "failed", ELSEWHERE)
         parts = [f"{counts[status]} {status}" for status in order if counts[status]]
@@ -122,7 +122,7 @@ class SweepProgress:
         if failed:
             self._failures(failed)
         if counts[ELSEWHERE]:
-            self.console.print("  another process has those in work elsewhere; this command has left them to it")
+            self.console.print("  another process trains the runs in work elsewhere; this command left them to it")
         return not failed
 
     def _failures(self, failed: Mapping[str, Mapping[str, Any]]) -> None:
@@ -137,7 +137,7 @@ class SweepProgress:
 
 
 def write_failures(folder: Path, failed: Mapping[str, Mapping[str, Any]]) -> None:
-    """`failures.txt`, only where runs failed; a full disk does not hide the table on the terminal."""
+    """Write `failures.txt` if runs failed, else remove it; errors are ignored, since the terminal has the table."""
     lines = [f"{name}\n  {result['error']}\n  {folder / name / ERROR}" for name, result in failed.items()]
     with contextlib.suppress(OSError):
         if lines:

@@ -1,4 +1,4 @@
-"""`sweep.yaml`: what a sweep folder holds, so that only the same sweep goes on in it."""
+"""`sweep.yaml`: the record of a sweep in its folder, which only the same sweep may resume."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import write_atomic
 
 RECORD = "sweep.yaml"
-#: What may differ when a sweep goes on: where and how it runs, never what is trained.
+#: Options that may differ when a sweep is resumed: they do not change what a run learns.
 FREE = (
     "run", "name", "data", "logger", "sweep", "trainer.threads", "dataset.cache_dir", "dataset.workers",
 )  # fmt: skip
@@ -24,16 +24,16 @@ FREE = (
 
 @dataclass
 class SweepRecord:
-    """A sweep, as its folder keeps it.
+    """The content of `sweep.yaml`.
 
     Attributes:
-        command: that started it.
-        axes: option -> values (a grid) or where they are drawn from (a search).
+        command: command that started the sweep.
+        axes: values (grid) or search space (search), by option.
         base: the configuration that all runs share.
-        kind: grid or optuna.
-        runs: folder name -> its values.
-        objectives: metric -> minimize or maximize; a search alone has them.
-        version: of this file's form.
+        kind: "grid" or "optuna".
+        runs: values of each run, by folder name.
+        objectives: "minimize" or "maximize", by metric; None for a grid.
+        version: version of the file format.
     """
 
     command: str
@@ -45,7 +45,7 @@ class SweepRecord:
     version: int = 1
 
     def write(self, folder: Path) -> None:
-        """Write it into the sweep folder, whole or not at all."""
+        """Write the record to the sweep folder atomically."""
         content = {name: value for name, value in asdict(self).items() if value is not None}
         order = ("version", "command", "kind", "objectives", "axes", "runs", "base")
         text = OmegaConf.to_yaml(OmegaConf.create({name: content[name] for name in order if name in content}))
@@ -53,31 +53,31 @@ class SweepRecord:
             write_atomic(folder / RECORD, text)
         except OSError as error:
             raise UserError(
-                f"cannot write {folder / RECORD}: {error.strerror}. Choose another place with hydra.sweep.dir=DIR, "
-                "or make room."
+                f"cannot write {folder / RECORD}: {error.strerror}. Choose another folder with hydra.sweep.dir=DIR, "
+                "or free disk space."
             ) from error
 
 
 def read_record(folder: Path) -> SweepRecord | None:
-    """The sweep in a folder; None where there is none.
+    """Read the record of a sweep folder; None if the folder is empty or missing.
 
     Raises:
-        UserError: the file is broken, or the folder holds something else.
+        UserError: the file is damaged, or the folder holds something else.
     """
     path = folder / RECORD
     if not path.is_file():
         if folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
-            raise UserError(f"{folder} holds something else than a sweep; choose another with hydra.sweep.dir=DIR")
+            raise UserError(f"{folder} is not empty and not a sweep; choose another folder with hydra.sweep.dir=DIR")
         return None
     try:
         content: Any = OmegaConf.to_container(OmegaConf.load(path))
         return SweepRecord(**content)
     except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"{path} is no record of a sweep: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path} is not the record of a sweep: {' '.join(str(error).split())}") from error
 
 
 def common_base(trees: Iterable[Mapping[str, Any]], axes: Iterable[str]) -> dict[str, Any]:
-    """What all configurations share, without the axes themselves."""
+    """Return the values that all configurations share, without the axes."""
     trees = iter(trees)
     base = flatten(next(trees))
     for tree in trees:
@@ -89,7 +89,7 @@ def common_base(trees: Iterable[Mapping[str, Any]], axes: Iterable[str]) -> dict
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Full name -> value of everything in a configuration; empty mappings stay."""
+    """Return every value of a configuration by its dotted name; empty mappings are kept as values."""
 
     def leaves(node: Mapping[str, Any], before: str) -> Iterator[tuple[str, Any]]:
         for key, value in node.items():
@@ -102,7 +102,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration that `flatten` took apart."""
+    """Invert `flatten`."""
     tree: dict[str, Any] = {}
     for name, value in flat.items():
         *path, last = name.split(".")
@@ -114,15 +114,18 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def identity(base: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of the base that makes two sweeps the same."""
+    """Return the values of the base in which two sweeps must agree to be the same."""
     return {key: value for key, value in flatten(base).items() if not _under(key, FREE)}
 
 
 def join(ours: SweepRecord, theirs: SweepRecord, folder: Path) -> tuple[SweepRecord, list[str]]:
-    """The sweep of a folder with what a command adds to it, and the runs that are new to the folder.
+    """Merge the sweep of a command (`ours`) into that of the folder (`theirs`).
+
+    Returns:
+        The merged record, and the names of the runs that are new to the folder.
 
     Raises:
-        UserError: the folder holds another sweep; naming what differs.
+        UserError: the folder holds another sweep; the message lists the differences.
     """
     if differing := differences(ours, theirs):
         more = f"\n  - and {len(differing) - 12} more" if len(differing) > 12 else ""
@@ -139,7 +142,7 @@ def join(ours: SweepRecord, theirs: SweepRecord, folder: Path) -> tuple[SweepRec
 
 
 def differences(ours: SweepRecord, theirs: SweepRecord) -> list[str]:
-    """What makes two sweeps different ones, in words."""
+    """Describe the differences between two sweeps, one line each."""
     found = [
         f"{name}: the folder has {getattr(theirs, name)}, the command {getattr(ours, name)}"
         for name in ("kind", "objectives") if getattr(ours, name) != getattr(theirs, name)
@@ -154,7 +157,7 @@ def differences(ours: SweepRecord, theirs: SweepRecord) -> list[str]:
             for key in ours.axes if written(ours.axes[key]) != written(theirs.axes[key])
         ]  # fmt: skip
     a, b = identity(ours.base), identity(theirs.base)
-    # with other values on an axis (model=fexgan,stargan), less may be common to all runs
+    # with other values on an axis (model=fexgan,stargan), the runs may share fewer options
     same_values = written(ours.axes) == written(theirs.axes)
     keys = [key for key in {**b, **a} if same_values or (key in a and key in b)]
     absent = "nothing"
@@ -165,7 +168,7 @@ def differences(ours: SweepRecord, theirs: SweepRecord) -> list[str]:
 
 
 def runs_of(settings: Iterable[Setting]) -> dict[str, dict[str, Any]]:
-    """Folder name -> values."""
+    """Return the values of each setting by folder name."""
     return {setting.name: dict(setting.values) for setting in settings}
 
 

@@ -1,4 +1,4 @@
-"""A search: trials proposed by Optuna, one folder each, going on where the same command was stopped."""
+"""A search: Optuna proposes trials, each with its own run folder; the same command resumes it."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Search:
     """One search.
 
     Attributes:
-        sweep_context: Hydra's pieces.
-        folder: of the sweep.
-        settings: of the search.
+        sweep_context: Hydra's objects.
+        folder: folder of the sweep.
+        settings: settings of the search.
         constant: overrides that are the same in every trial.
-        space: what varies.
-        study: Optuna's record of the trials.
-        sweep_progress: what the terminal says.
+        space: the search space.
+        study: Optuna's study.
+        sweep_progress: terminal output.
     """
 
     sweep_context: SweepContext
@@ -51,26 +51,26 @@ class Search:
     sweep_progress: SweepProgress
 
     def setting(self, number: int, params: Mapping[str, Any]) -> Setting:
-        """The run of a trial; its number keeps its name apart where the rounded values are the same."""
+        """Return the setting of a trial; the trial number makes its name unique."""
         overrides = [dimension.override(params[dimension.option]) for dimension in self.space]
         parsed = self.sweep_context.parser.parse_overrides(overrides)
         values = {d.option: override.value() for d, override in zip(self.space, parsed, strict=True)}
         return Setting(trial_name(number, values), values, (*self.constant, *overrides))
 
     def open_trials(self) -> dict[str, tuple[int, Setting]]:
-        """Trials that were asked for and not answered: half-done, failed, or ended without being told."""
+        """Return the trials without a value in the study: half-done, failed, or ended but not yet recorded."""
         running = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name == "RUNNING"]
         settings = {trial.number: self.setting(trial.number, trial.params) for trial in running}
         return {setting.name: (number, setting) for number, setting in settings.items()}
 
     def ask(self) -> tuple[int, Setting]:
-        """A new trial; what it proposes follows from the seed and the trials before it, whatever was interrupted."""
+        """Ask for a new trial; its values depend only on the seed and the trials before it, not on interruptions."""
         self.study.sampler = make_sampler(self.settings, len(self.study.get_trials(deepcopy=False)))
         trial = self.study.ask({dimension.option: dimension.distribution for dimension in self.space})
         return trial.number, self.setting(trial.number, trial.params)
 
     def next_batch(self, tried: set[str]) -> dict[str, tuple[int, Setting]]:
-        """Open trials first, each once a command, then new ones as long as the search has not had all."""
+        """Return the next trials: open ones first, each once per command, then new ones up to the planned number."""
         batch = {name: pair for name, pair in self.open_trials().items() if name not in tried}
         batch = dict(list(batch.items())[: self.settings.jobs])
         while len(batch) < self.settings.jobs and len(self.study.get_trials(deepcopy=False)) < self.settings.trials:
@@ -79,7 +79,7 @@ class Search:
         return batch
 
     def tell(self, number: int, setting: Setting) -> None:
-        """Answer a trial that has ended; a failed one stays open, and the same command tries it again.
+        """Record the result of an ended trial in the study; a failed trial stays open and is tried again.
 
         Raises:
             UserError: the run did not measure an objective.
@@ -95,7 +95,7 @@ class Search:
             self.study.tell(number, objective_values(result, self.settings.directions, setting.name))
 
     def run(self, launching: Launching) -> None:
-        """Work off the search, a batch at a time."""
+        """Run all trials batch by batch."""
         for number, setting in self.open_trials().values():
             if standing(self.folder / setting.name) in ("finished", "pruned"):
                 self.tell(number, setting)
@@ -111,10 +111,10 @@ class Search:
 
 
 def run_search(sweep_context: SweepContext, arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Run the trials that are still to come, report on all of them, and exit with 1 where a run failed.
+    """Run the remaining trials, report on all trials, and exit with 1 if a run failed.
 
     Raises:
-        UserError: the search or the folder cannot be used; nothing was started.
+        UserError: the search or the folder is invalid; nothing was started.
     """
     require_optuna()
     from fexgan_lit.runs.sweeps.space import make_space
@@ -149,7 +149,7 @@ def run_search(sweep_context: SweepContext, arguments: Sequence[str]) -> dict[st
 
 
 def require_optuna() -> None:
-    """Raise a UserError where Optuna is not installed."""
+    """Raise a UserError if Optuna is not installed."""
     import importlib.util
 
     if importlib.util.find_spec("optuna") is None:
@@ -157,7 +157,7 @@ def require_optuna() -> None:
 
 
 def probe_settings(space: Sequence[Dimension], constant: Sequence[str]) -> list[Setting]:
-    """Settings that show before the first trial whether the whole space can be used: its ends and every choice."""
+    """Return settings that check the whole space before the first trial: both ends and every choice."""
     probes = [dimension.probes() for dimension in space]
     found = []
     for i in range(max(len(values) for values in probes)):
@@ -167,20 +167,21 @@ def probe_settings(space: Sequence[Dimension], constant: Sequence[str]) -> list[
 
 
 def search_settings(tree: Mapping[str, Any], launcher: str) -> SweepSettings:
-    """The options of the search, checked for what a search needs besides.
+    """Return the options of the search and check them.
 
     Raises:
-        UserError: there is no objective, or several trials at once without a launcher for them.
+        UserError: there is no objective, the launcher cannot run `sweep.jobs` trials at once, or an objective needs the
+            judge and there is none.
     """
     from fexgan_lit.utils.options import typed
 
     settings = typed(SweepSettings, tree["sweep"], "sweep", [])
     if not settings.objectives:
-        raise UserError("sweep.objectives: a search needs one or more, such as [minimize:fd_judge]")
+        raise UserError("sweep.objectives is empty; expected one or more objectives, such as [minimize:fd_judge]")
     if settings.jobs > 1 and launcher == "basic":
         raise UserError(
-            f"sweep.jobs={settings.jobs}: hydra/launcher=basic runs one trial after the other; add "
-            "hydra/launcher=joblib (or submitit_slurm, ray), or leave sweep.jobs=1"
+            f"sweep.jobs={settings.jobs}: hydra/launcher=basic runs one trial at a time. Add hydra/launcher=joblib (or "
+            "submitit_slurm, ray), or use sweep.jobs=1."
         )
     if not tree["metrics"]["judge"] and (judged := [name for name in settings.directions if "judge" in name]):
         raise UserError(
@@ -191,20 +192,20 @@ def search_settings(tree: Mapping[str, Any], launcher: str) -> SweepSettings:
 
 
 def search_notes(settings: SweepSettings) -> list[str]:
-    """What is searched for, in words."""
+    """Describe objectives and pruning, one line each."""
     goals = ", ".join(f"{way} {name}" for name, way in settings.directions.items())
     pruning = settings.pruning
-    stops = "none is stopped early"
+    stops = "off, no trial is stopped early"
     if pruning is not None:
         stops = (
-            f"after {pruning.warmup} iterations, a trial stops where more than {pruning.quantile:.0%} of at least "
-            f"{pruning.min_runs} others are better in every objective"
+            f"after {pruning.warmup} iterations, a trial stops if more than {pruning.quantile:.0%} of at least "
+            f"{pruning.min_runs} other trials are better in every objective"
         )
     return [f"objectives {goals}", f"pruning    {stops}"]
 
 
 def open_study(folder: Path, settings: SweepSettings) -> optuna.Study:
-    """Optuna's study in the sweep folder, made or gone on with."""
+    """Create or load Optuna's study in the sweep folder."""
     import optuna
     from optuna.study import StudyDirection
 
@@ -219,7 +220,7 @@ def open_study(folder: Path, settings: SweepSettings) -> optuna.Study:
 
 
 def make_sampler(settings: SweepSettings, number: int) -> optuna.samplers.BaseSampler:
-    """A sampler for trial `number`, seeded by it: after an interruption it proposes what it would have."""
+    """Make the sampler of trial `number`, seeded by that number so that a resumed search proposes the same values."""
     from optuna import samplers
 
     seed = settings.seed * 1_000_003 + number
@@ -231,7 +232,7 @@ def make_sampler(settings: SweepSettings, number: int) -> optuna.samplers.BaseSa
 
 
 def trial_name(number: int, values: Mapping[str, Any]) -> str:
-    """`trial-0003_alpha-0.513_lr-0.0002`: values rounded to three digits."""
+    """Return the folder name of a trial, such as `trial-0003_alpha-0.513_lr-0.0002`, with three significant digits."""
     short = short_keys(values)
     words = [f"{short[k]}-{f'{v:.3g}' if isinstance(v, float) else written(v)}" for k, v in sorted(values.items())]
     text = "".join(c if c.isalnum() or c in "._-" else "-" for c in "_".join(words))
@@ -239,22 +240,22 @@ def trial_name(number: int, values: Mapping[str, Any]) -> str:
 
 
 def objective_values(result: RunResult, directions: Mapping[str, str], name: str) -> list[float]:
-    """The objectives of a finished run, in their order.
+    """Return the objectives of a finished run in order.
 
     Raises:
-        UserError: it has not measured one of them.
+        UserError: the run did not measure one of them.
     """
     if absent := [metric for metric in directions if metric not in result.metrics]:
         raise UserError(
-            f"sweep.objectives: {', '.join(absent)} not among what {name} measured: "
+            f"sweep.objectives: {', '.join(absent)} not among the metrics of {name}: "
             f"{', '.join(sorted(result.metrics))}. "
-            "Choose among these with sweep.objectives=[minimize:METRIC,maximize:METRIC]; the search then begins anew."
+            "Choose among these with sweep.objectives=[minimize:METRIC,maximize:METRIC]; the search then starts anew."
         )
     return [result.metrics[metric] for metric in directions]
 
 
 def add_runs(folder: Path, settings: Sequence[Setting]) -> None:
-    """Write new trials into sweep.yaml before they start."""
+    """Add new trials to sweep.yaml before they start."""
     with FileLock(folder / RECORD_LOCK):
         record = read_record(folder)
         if record is not None and (fresh := {n: v for n, v in runs_of(settings).items() if n not in record.runs}):
@@ -263,19 +264,19 @@ def add_runs(folder: Path, settings: Sequence[Setting]) -> None:
 
 
 def recorded(folder: Path) -> dict[str, dict[str, Any]]:
-    """The runs in sweep.yaml."""
+    """Return the runs in sweep.yaml."""
     record = read_record(folder)
     return record.runs if record is not None else {}
 
 
 def as_values(folder: Path) -> dict[str, Any]:
-    """How a run ended, as plain values; one without a result has not."""
+    """Return the result of a run as plain values; a run without a result is in work elsewhere."""
     result = read_result(folder)
     return vars(result) if result is not None else {"status": "in work elsewhere", "error": None}
 
 
 def show_front(search: Search, console: Any) -> None:
-    """The trials that no other beats in every objective."""
+    """Print up to ten trials of the Pareto front."""
     from rich.table import Table
 
     names = list(search.settings.directions)

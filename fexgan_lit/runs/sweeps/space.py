@@ -1,4 +1,4 @@
-"""The space of a search: Hydra's grammar of intervals, ranges and choices as Optuna's distributions."""
+"""The space of a search: convert Hydra's intervals, ranges and choices to Optuna's distributions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fexgan_lit.runs.sweeps.axes import split_overrides
 from fexgan_lit.runs.sweeps.record import flatten
 from fexgan_lit.utils.errors import UserError
 
-#: Where the space lies in the configuration.
+#: Prefix of the space in the configuration.
 SPACE = "sweep.space."
 
 
@@ -25,9 +25,9 @@ class Dimension:
     """One option of a search.
 
     Attributes:
-        key: the option, with a + where it is new to the configuration.
-        text: where its values come from, in Hydra's grammar.
-        distribution: the same for Optuna; choices are kept as they are written.
+        key: the option, with a leading + if it is new to the configuration.
+        text: its range of values in Hydra's grammar.
+        distribution: its range of values for Optuna; choices are kept as text.
     """
 
     key: str
@@ -36,15 +36,15 @@ class Dimension:
 
     @property
     def option(self) -> str:
-        """The option as the configuration names it."""
+        """The option without a leading +."""
         return self.key.lstrip("+")
 
     def override(self, drawn: Any) -> str:
-        """A drawn value in Hydra's grammar."""
+        """Return the override that sets the option to a drawn value."""
         return f"{self.key}={drawn if isinstance(drawn, str) else repr(drawn)}"
 
     def probes(self) -> list[Any]:
-        """Values that stand for all others when the space is checked: both ends, or every choice."""
+        """Return the values with which the space is checked: both ends, or every choice."""
         if isinstance(self.distribution, CategoricalDistribution):
             return list(self.distribution.choices)
         return [self.distribution.low, self.distribution.high]  # type: ignore[attr-defined]
@@ -53,48 +53,48 @@ class Dimension:
 def make_space(
     config: DictConfig, arguments: Sequence[str], parser: OverridesParser
 ) -> tuple[list[str], list[Dimension]]:
-    """The options that are the same in every trial, and the space: that of the configuration, changed by the command.
+    """Return the constant overrides and the search space: that of the configuration, changed by the command.
 
     Raises:
-        UserError: the space is empty, something in it cannot be searched, or the chosen system does not have it.
+        UserError: the space is empty, an option cannot be searched, or the chosen system does not have it.
     """
     constant, varying = split_overrides(arguments, parser)
     space = flatten(_plain(config.sweep.space))
     texts = {key: f"{key}={text}" for key, text in space.items() if text is not None and not isinstance(text, Mapping)}
     check_known(config, texts)
-    # given as sweep.space.loss.alpha=... or as loss.alpha=...
+    # axes may be given as sweep.space.loss.alpha=... or as loss.alpha=...
     given = [str(override.input_line).removeprefix(SPACE) for override in varying]
     texts |= {text.partition("=")[0].lstrip("+"): text for text in given}
     fixed = {text.partition("=")[0] for text in constant}
     if both := sorted(fixed & set(texts)):
         drop = " ".join(f"'~{SPACE}{key}'" for key in both)
-        raise UserError(f"{', '.join(both)}: given one value, but searched; leave it out of the search with {drop}")
+        raise UserError(f"{', '.join(both)}: given one value, but in the search space; remove it there with {drop}")
     if not texts:
-        raise UserError("sweep=optuna: the space is empty; give axes such as loss.alpha='tag(log,interval(0.01,10))'")
+        raise UserError("sweep=optuna: the space is empty; add axes such as loss.alpha='tag(log,interval(0.01,10))'")
     return constant, [make_dimension(text, parser) for _, text in sorted(texts.items())]
 
 
 def check_known(config: DictConfig, keys: Mapping[str, str]) -> None:
-    """Refuse a space with options that the chosen system does not have.
+    """Check that the chosen system has all options of the space.
 
     Raises:
-        UserError: with how to leave them out, and what the loss of the system has instead.
+        UserError: it lacks some; the message says how to leave them out and which loss options the system has.
     """
     missing = object()
     if unknown := [key for key in keys if OmegaConf.select(config, key, default=missing) is missing]:
         drop = " ".join(f"'~{SPACE}{key}'" for key in unknown)
         has = ", ".join(f"loss.{name}" for name, value in config.loss.items() if isinstance(value, float))
         raise UserError(
-            f"sweep.space: model={config.model.name} has no {', '.join(unknown)}. Leave out what it lacks with {drop}, "
-            f"and add axes of its own (it has {has}), such as loss.NAME='tag(log,interval(1,100))'."
+            f"sweep.space: model={config.model.name} has no {', '.join(unknown)}. Remove these options with {drop}, "
+            f"and add options that it has ({has}), such as loss.NAME='tag(log,interval(1,100))'."
         )
 
 
 def make_dimension(text: str, parser: OverridesParser) -> Dimension:
-    """One option and its distribution from an override in Hydra's grammar.
+    """Parse an option and its distribution from an override in Hydra's grammar.
 
     Raises:
-        UserError: it is no interval, range or choice, or an impossible one.
+        UserError: the value is not a valid interval, range or choice.
     """
     try:
         override = parser.parse_override(text)
@@ -111,7 +111,7 @@ def make_dimension(text: str, parser: OverridesParser) -> Dimension:
 
 
 def interval(sweep: IntervalSweep) -> BaseDistribution:
-    """Numbers between two ends, whole ones for `int(...)`, spread over the orders of magnitude with the tag `log`."""
+    """Convert an interval: integers for `int(...)`, log-uniform with the tag `log`."""
     if unknown := sweep.tags - {"log"}:
         raise ValueError(f"tag {', '.join(sorted(unknown))}: the only tag is log")
     low, high, log = sweep.start, sweep.end, "log" in sweep.tags
@@ -125,15 +125,15 @@ def interval(sweep: IntervalSweep) -> BaseDistribution:
 
 
 def steps(sweep: RangeSweep) -> BaseDistribution:
-    """The numbers of a range, whose end is not among them."""
+    """Convert a range, which excludes its end, to choices."""
     values = list(sweep.range())
     if not values:
-        raise ValueError("no value at all")
+        raise ValueError("the range has no value")
     return CategoricalDistribution([str(value) for value in values])
 
 
 def choices(override: Override) -> BaseDistribution:
-    """Values without an order, as they are written."""
+    """Convert a choice; the values are kept as text."""
     return CategoricalDistribution(list(override.sweep_string_iterator()))
 
 

@@ -1,1 +1,1 @@
-"""Drawn characters: flat layers with soft shading, moved by the rig."""
+"""Cartoon characters: flat layers with soft shading, animated by the rig."""

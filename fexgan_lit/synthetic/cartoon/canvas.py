@@ -1,4 +1,4 @@
-"""Drawing primitives: smooth curves, tapered strokes and masks on a supersampled canvas, all in head units."""
+"""Drawing primitives in head units on a supersampled canvas: smooth curves, tapered strokes, masks."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ Points = NDArray[np.float64]
 Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
-#: Head units to fractions of the picture: the scale, and where the origin lies.
+#: Scale from head units to fractions of the image, and position of the origin.
 SCALE, ORIGIN = 0.265, (0.5, 0.53)
 
-#: Bits of sub-pixel precision given to OpenCV.
+#: Bits of sub-pixel precision for OpenCV.
 _SHIFT = 4
 
 
 @dataclass(frozen=True)
 class View:
-    """Where the head frame lies on a square canvas of `n` pixels.
+    """Mapping from the head frame to a square canvas of `n` pixels.
 
-    The head frame has its origin between the eyes, x to the right, y down; a face of average width reaches from
-    -1 to 1 in x, its chin lies near y = 1.3. The canvas shows x in [-1.89, 1.89] and y in [-2, 1.77].
+    The head frame has its origin between the eyes, x to the right, y down; an average face extends from -1 to 1 in x,
+    and its chin is near y = 1.3. The canvas covers x in [-1.89, 1.89] and y in [-2, 1.77].
     """
 
     n: int
 
     @cached_property
     def unit(self) -> float:
-        """Pixels of one head unit."""
+        """Pixels per head unit."""
         return SCALE * self.n
 
     @cached_property
     def centre(self) -> Points:
-        """(2,) the origin of the head frame in pixels (whole numbers are pixel centres, as in OpenCV)."""
+        """The origin of the head frame in pixels, (2,) (whole numbers are pixel centres, as in OpenCV)."""
         return np.array(ORIGIN) * self.n - 0.5
 
     def px(self, points: Points) -> Points:
-        """(..., 2) head units to canvas pixels."""
+        """Convert head units (..., 2) to canvas pixels."""
         return points * self.unit + self.centre
 
     def axes(self) -> tuple[Points, Points]:
-        """((n,), (n,)): the head-frame x of every column and y of every row."""
+        """Return the head-frame x of every column (n,) and y of every row (n,)."""
         ticks = np.arange(self.n, dtype=np.float64)
         return (ticks - self.centre[0]) / self.unit, (ticks - self.centre[1]) / self.unit
 
 
 def points_of(x: Points, y: Points) -> Points:
-    """(n, 2) from the coordinates of n points; much quicker than `numpy.stack` for a handful of them."""
+    """Return points (n, 2) from n x and y coordinates; much faster than `numpy.stack` for a few points."""
     out = np.empty((len(x), 2))
     out[:, 0], out[:, 1] = x, y
     return out
@@ -61,7 +61,7 @@ def points_of(x: Points, y: Points) -> Points:
 
 @lru_cache(maxsize=256)
 def _spline_weights(count: int, steps: int, closed: bool) -> Points:
-    """Catmull-Rom as a matrix: (samples, count) weights of the control points."""
+    """Return the weights (samples, count) of a Catmull-Rom spline's control points."""
     segments = count if closed else count - 1
     identity = np.eye(count)
     rows: list[Points] = []
@@ -76,13 +76,13 @@ def _spline_weights(count: int, steps: int, closed: bool) -> Points:
 
 
 def spline(points: Points | Sequence[Any], *, steps: int = 6, closed: bool = False) -> Points:
-    """A smooth curve through `points` (n, 2): `steps` samples between neighbours."""
+    """Return a smooth curve through `points` (n, 2) with `steps` samples between neighbours."""
     control = np.asarray(points, dtype=np.float64)
     return _spline_weights(len(control), steps, closed) @ control
 
 
 def ribbon(line: Points, width: float | Points) -> Points:
-    """The outline of a stroke along `line` (n, 2) whose full width is `width`, a number or one a point."""
+    """Return the outline of a stroke along `line` (n, 2); `width` is its full width, a number or one per point."""
     tangent = np.empty_like(line)
     tangent[1:-1] = line[2:] - line[:-2]
     tangent[0], tangent[-1] = line[1] - line[0], line[-1] - line[-2]
@@ -94,7 +94,7 @@ def ribbon(line: Points, width: float | Points) -> Points:
 
 @lru_cache(maxsize=64)
 def taper(count: int, start: float = 0.0, end: float = 0.0) -> Points:
-    """(count,) widths from `start` through 1 in the middle to `end`: the belly of a brush stroke."""
+    """Return (count,) widths of a brush stroke from `start` through 1 in the middle to `end`."""
     t = np.linspace(0.0, 1.0, count)
     belly = np.sqrt(np.clip(1 - (2 * t - 1) ** 2, 0.0, 1.0))
     return np.maximum(belly, start * (1 - t) + end * t)
@@ -107,7 +107,7 @@ def _circle(count: int) -> Points:
 
 
 def ellipse(x: float, y: float, rx: float, ry: float | None = None, tilt: float = 0.0, count: int = 28) -> Points:
-    """(count, 2) points of an ellipse; `tilt` in radians."""
+    """Return (count, 2) points of an ellipse; `tilt` is in radians."""
     points = _circle(count) * np.array((rx, rx if ry is None else ry))
     if tilt:
         c, s = np.cos(tilt), np.sin(tilt)
@@ -116,13 +116,13 @@ def ellipse(x: float, y: float, rx: float, ry: float | None = None, tilt: float 
 
 
 def fill(image: Image, pixels: Points, colour: Colour | int) -> None:
-    """Fill a polygon given in canvas pixels, anti-aliased."""
+    """Fill a polygon in canvas pixels, anti-aliased."""
     fixed = np.rint(pixels * (1 << _SHIFT)).astype(np.int32)
     cv2.fillPoly(image, [fixed], colour, cv2.LINE_AA, _SHIFT)
 
 
 def mask_of(view: View, *outlines: Points) -> Image:
-    """(n, n) uint8 coverage of the union of polygons in head units."""
+    """Return the coverage (n, n) uint8 of the union of polygons in head units."""
     mask = np.zeros((view.n, view.n), np.uint8)
     for outline in outlines:
         fill(mask, view.px(outline), 255)
@@ -130,18 +130,18 @@ def mask_of(view: View, *outlines: Points) -> Image:
 
 
 def blur(image: NDArray[Any], sigma: float) -> NDArray[Any]:
-    """Gaussian blur; `sigma` in pixels, values below a third of a pixel leave the image as it is."""
+    """Apply a Gaussian blur; `sigma` is in pixels, values below a third of a pixel have no effect."""
     return cv2.GaussianBlur(image, (0, 0), sigma) if sigma > 0.3 else image
 
 
 def mix(low: Image, high: Image, weight: NDArray[Any]) -> Image:
-    """`low` where `weight` (uint8 0..255, or float 0..1) is none, `high` where it is full."""
+    """Blend from `low` to `high` by `weight` (uint8 0..255, or float 0..1)."""
     w = weight.astype(np.float32) * np.float32(1 / 255) if weight.dtype == np.uint8 else weight
     return np.asarray(cv2.blendLinear(high, low, w, 1 - w), np.uint8)
 
 
 def box_of(view: View, outline: Points, margin: float = 0.06) -> tuple[slice, slice]:
-    """Rows and columns of the canvas that hold a polygon in head units, with a margin."""
+    """Return the rows and columns of the canvas around a polygon in head units, with a margin."""
     pixels = view.px(outline)
     pad = margin * view.unit
     low = np.clip(np.floor(pixels.min(axis=0) - pad), 0, view.n - 2).astype(int)
@@ -150,7 +150,7 @@ def box_of(view: View, outline: Points, margin: float = 0.06) -> tuple[slice, sl
 
 
 def glaze(image: Image, view: View, outline: Points, colour: Colour, opacity: float, soft: float = 0.0) -> None:
-    """Lay a translucent polygon (head units) over `image`; `soft` is the blur of its edge in head units."""
+    """Draw a translucent polygon (head units) over `image`; `soft` is the blur of its edge in head units."""
     if opacity <= 0.01:
         return
     rows, columns = box_of(view, outline, 0.05 + 2.5 * soft)

@@ -1,4 +1,4 @@
-"""The eight hand-made characters, and a cast of any number of people."""
+"""The eight hand-made characters, and a cast of any number of characters."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ CAST: tuple[Identity, ...] = (
 
 
 def make_cast(count: int, seed: int) -> tuple[Identity, ...]:
-    """The first `count` characters: the hand-made ones, then seeded ones; names are unique."""
+    """Return the first `count` characters: the hand-made ones, then random ones from `seed`; names are unique."""
     people = [CAST[k] if k < len(CAST) else draw_identity(seed, k) for k in range(count)]
     taken: set[str] = set()
     for k, who in enumerate(people):

@@ -1,4 +1,4 @@
-"""What a character wears or grows beside hair: clothes and neck, ears, freckles, blush, beards, glasses, earrings."""
+"""Clothes and neck, ears, freckles, beards, glasses, earrings and backdrop of a character."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from fexgan_lit.synthetic.cartoon.identity import Identity
 from fexgan_lit.synthetic.cartoon.rig import Face
 from fexgan_lit.synthetic.cartoon.shading import ramp, tone
 
-#: Centre and rim of the backdrop, one for all characters.
+#: Colours of the centre and the rim of the backdrop, the same for all characters.
 _BACKDROP = ((104, 116, 128), (44, 50, 60))
 
 
 def backdrop(view: View) -> Image:
-    """(n, n, 3) a plain studio wall, lighter behind the head."""
+    """Return a plain studio wall (n, n, 3), lighter behind the head."""
     xs, ys = view.axes()
     far = np.clip(np.hypot(xs[None] + 0.15, ys[:, None] * 0.95 + 0.1) / 2.5, 0, 1)[..., None] ** 1.3
     near, rim = np.array(_BACKDROP[0]), np.array(_BACKDROP[1])
@@ -37,7 +37,7 @@ def backdrop(view: View) -> Image:
 
 
 def body_layer(view: View, who: Identity) -> Layer:
-    """Neck, shoulders and shirt; they stay still when the head sways."""
+    """Return neck, shoulders and shirt, which do not move with the head."""
     xs, ys = view.axes()
     x, y = xs[None].astype(np.float32), ys[:, None].astype(np.float32)
     neck = _both(
@@ -79,7 +79,7 @@ def _both(right: list[tuple[float, float]]) -> Points:
 
 
 def ear_outlines(who: Identity) -> tuple[Points, Points]:
-    """Both ears as closed curves."""
+    """Return both ears as closed curves."""
     e = who.ear
     x = 0.5 * (who.face[0] + who.face[1]) - 0.04
     half = [(0.0, -0.26), (0.55, -0.38), (0.82, -0.14), (0.74, 0.25), (0.46, 0.62), (0.1, 0.72), (-0.1, 0.4)]
@@ -88,7 +88,7 @@ def ear_outlines(who: Identity) -> tuple[Points, Points]:
 
 
 def shade_ears(shade: Image, view: View, who: Identity, ears: tuple[Points, Points]) -> None:
-    """Draw the ears into the (n, n) shade map: a rim in the light, a hollow in the shadow."""
+    """Draw the ears into the (n, n) shade map: a lit rim and a shadowed hollow."""
     for ear, sign, light in ((ears[0], -1, 178), (ears[1], 1, 128)):
         fill(shade, view.px(ear), light)
         middle = ear.mean(axis=0)
@@ -105,7 +105,7 @@ def shade_ears(shade: Image, view: View, who: Identity, ears: tuple[Points, Poin
 
 
 def beard_mask(view: View, who: Identity, face: Face) -> Image | None:
-    """(n, n) coverage of the beard, or None; it follows the jaw and the lips."""
+    """Return the coverage (n, n) of the beard, or None; it follows the jaw and the lips."""
     if who.beard == "none":
         return None
     outlines = {
@@ -165,7 +165,7 @@ def _goatee(face: Face) -> Points:
 
 
 def freckle_map(view: View, who: Identity) -> NDArray[np.float32] | None:
-    """(n, n) how much each pixel of the resting face darkens, or None for clear skin."""
+    """Return the darkening (n, n) of each pixel of the resting face, or None for clear skin."""
     if not who.freckles:
         return None
     rng = np.random.default_rng(5)
@@ -179,7 +179,7 @@ def freckle_map(view: View, who: Identity) -> NDArray[np.float32] | None:
 
 
 def draw_glasses(image: Image, view: View, who: Identity, face: Face) -> None:
-    """Frames before the eyes, a bridge, arms to the ears and a glint on the glass."""
+    """Draw frames in front of the eyes, a bridge, arms to the ears and a reflection on the glass."""
     if who.glasses == "none":
         return
     x0, y0, half, _ = who.eye
@@ -206,7 +206,7 @@ def draw_glasses(image: Image, view: View, who: Identity, face: Face) -> None:
 
 
 def draw_earrings(image: Image, alpha: Image, view: View, who: Identity) -> None:
-    """Gold hoops hang from the lobes."""
+    """Draw gold hoops on the ear lobes."""
     if not who.earrings:
         return
     for ear in ear_outlines(who):

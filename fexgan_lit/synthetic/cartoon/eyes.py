@@ -1,4 +1,4 @@
-"""Eyes and brows: whites, irises, catch lights, lids, lashes and the hair of the brow."""
+"""Eyes and brows: whites, irises, catch lights, lids, lashes and brow hair."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _ball(image: Image, view: View, who: Identity, eye: Eye) -> None:
 
 
 def _round_white(patch: Image, view: View, opening: Points, origin: Points) -> None:
-    """Darken the white towards both corners so that the ball looks round."""
+    """Darken the white towards both corners so that the eyeball looks round."""
     left, right = view.px(opening[[0, len(opening) // 2]])[:, 0] - origin[0]
     u = (np.arange(patch.shape[1]) - 0.5 * (left + right)) / max(right - left, 1.0) * 2
     fade = 1 - 0.3 * np.clip(np.abs(u), 0, 1) ** 2.5 - 0.07 * np.clip(u, 0, 1)
@@ -80,7 +80,7 @@ def _iris(patch: Image, view: View, who: Identity, eye: Eye, origin: Points) -> 
 
 
 def _lid_shadow(patch: Image, view: View, upper: Points, origin: Points) -> None:
-    """The upper lid throws a soft shadow on the ball."""
+    """Draw the soft shadow of the upper lid on the eyeball."""
     band = np.concatenate([upper + np.array((0, -0.05)), (upper + np.array((0, 0.065)))[::-1]])
     mask = np.zeros(patch.shape[:2], np.uint8)
     fill(mask, view.px(band) - origin, 125)
@@ -111,7 +111,7 @@ def _lashes(image: Image, view: View, who: Identity, eye: Eye, sign: int) -> Non
 
 
 def _flick(image: Image, view: View, upper: Points, sign: int, length: float, colour: tuple[int, int, int]) -> None:
-    """Long lashes sweep out at the outer corner."""
+    """Draw long lashes at the outer corner."""
     order = upper if sign > 0 else upper[::-1]
     for at, reach in ((-1, 1.0), (-4, 0.75)):
         root = order[at]

@@ -1,4 +1,4 @@
-"""Wrinkles that follow the muscles: furrow, forehead lines, crow's feet, nasolabial folds, bunny lines, chin."""
+"""Skin folds driven by action units: furrow, forehead lines, crow's feet, nasolabial folds, bunny lines, chin."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Fold = tuple[Points, float, float]
 
 
 def crease_map(view: View, who: Identity, face: Face) -> Image:
-    """(n, n) uint8, 0 where the skin is smooth, 255 in the deepest fold."""
+    """Return the depth of the folds, (n, n) uint8: 0 where the skin is smooth, 255 in the deepest fold."""
     fine, soft = np.zeros((view.n, view.n), np.uint8), np.zeros((view.n, view.n), np.uint8)
     for line, width, depth in _folds(who, face):
         if depth > 0.04:
@@ -33,7 +33,7 @@ def _folds(who: Identity, face: Face) -> list[Fold]:
 
 
 def _furrow(who: Identity, face: Face) -> list[Fold]:
-    """Two upright lines between the brows, and one across the root of the nose in anger."""
+    """Return the two vertical lines between the brows."""
     depth = face.unit(4) * (0.55 + 0.35 * (1 - face.unit(1))) + 0.15 * who.age
     folds: list[Fold] = []
     for brow, sign in ((face.brows[0][4], -1), (face.brows[1][0], 1)):
@@ -57,7 +57,7 @@ def _forehead(who: Identity, face: Face, side: int, sign: int) -> list[Fold]:
 
 
 def _cheek(who: Identity, face: Face, side: int, sign: int) -> list[Fold]:
-    """The nasolabial fold from the wing of the nose round the corner of the mouth, and the dimple."""
+    """Return the nasolabial fold, from the wing of the nose around the corner of the mouth, and the dimple."""
     smile, sneer = face.unit(12, side), max(face.unit(9, side), face.unit(10, side))
     depth = 0.16 + 0.35 * who.age + 0.6 * smile + 0.6 * sneer + 0.3 * face.unit(20, side) + 0.18 * face.unit(15, side)
     wing = face.nostrils[0 if sign < 0 else 4]
@@ -84,7 +84,7 @@ def _cheek(who: Identity, face: Face, side: int, sign: int) -> list[Fold]:
 
 
 def _nose(face: Face, side: int, sign: int) -> list[Fold]:
-    """Bunny lines of the wrinkled nose; the curl of the wing is always there."""
+    """Return the bunny lines of a wrinkled nose, and the permanent curl of the wing."""
     depth = 0.95 * face.unit(9, side)
     wing = face.nostrils[0 if sign < 0 else 4]
     curl = spline(
@@ -129,7 +129,7 @@ def _chin(face: Face) -> list[Fold]:
 
 
 def _soft_shadows(soft: Image, view: View, who: Identity, face: Face) -> None:
-    """What the nose and the lips throw on the skin below."""
+    """Draw the shadows of nose and lips on the skin below."""
     base = face.nostrils[2]
     wing = who.nose[0]
     fill(soft, view.px(ellipse(base[0] + 0.05, base[1] + 0.05, 1.25 * wing, 0.07)), 88)
@@ -138,7 +138,7 @@ def _soft_shadows(soft: Image, view: View, who: Identity, face: Face) -> None:
 
 
 def draw_nose(image: Image, view: View, who: Identity, face: Face, colour: tuple[int, int, int]) -> None:
-    """Two dark nostrils and the light on the tip of the nose."""
+    """Draw two dark nostrils and the highlight on the tip of the nose."""
     wide = 1 + 0.3 * face.unit(9) + 0.15 * face.unit(23)
     for point, sign in ((face.nostrils[1], -1), (face.nostrils[3], 1)):
         hole = ellipse(point[0], point[1] - 0.035, 0.3 * who.nose[0] * wide, 0.032 * wide, tilt=0.25 * sign)

@@ -1,4 +1,4 @@
-"""Hair, hats and buns: outlines of a style in head units, shaded once per character as puffy, streaked locks."""
+"""Hair, hats and buns: outlines of a style in head units, shaded once per character as locks with streaks."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Lock:
 
     Attributes:
         outline: (n, 2) closed curve in head units.
-        root: where its streaks radiate from; None for hanging, upright streaks.
-        tint: factor on the colour of the hair, or a colour of its own.
+        root: centre from which the streaks radiate; None for vertical streaks.
+        tint: factor on the hair colour, or another colour.
         streak: contrast of the streaks, 0 for cloth and skin.
-        puff: how round it is lit.
+        puff: roundness of the shading.
     """
 
     outline: Points
@@ -38,14 +38,14 @@ class Lock:
 
 @dataclass(frozen=True)
 class Style:
-    """Pieces behind the neck and pieces before the face, each from far to near."""
+    """Pieces behind the neck and pieces in front of the face, each from back to front."""
 
     back: tuple[Lock, ...]
     front: tuple[Lock, ...]
 
 
 def _mirror(right: Outline) -> Points:
-    """Close a right half (top to bottom) with its mirror image and smooth it."""
+    """Close a right half (top to bottom) with its mirror image and smooth the curve."""
     left = [(-x, y) for x, y in right[::-1]]
     start = 1 if left and abs(left[-1][0]) < 1e-9 else 0
     return spline(right + left[: len(left) - start], steps=6, closed=True)
@@ -199,7 +199,7 @@ def _spiky(who: Identity) -> Style:
 
 
 def _fringe_ring(who: Identity) -> Style:
-    """Bald on top, soft tufts of hair from the temples down to behind the ears."""
+    """Return a bald top with soft tufts from the temples to behind the ears."""
     tufts = [(1.0, -0.78, 0.13), (1.1, -0.62, 0.17), (1.17, -0.42, 0.19), (1.18, -0.2, 0.19), (1.12, 0.02, 0.16)]
     inner = [(0.98, -0.6, 0.1), (1.01, -0.44, 0.12), (1.03, -0.27, 0.11)]
 
@@ -245,14 +245,14 @@ STYLES: MappingProxyType[str, Callable[[Identity], Style]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Layer:
-    """A still picture in the head frame: (n, n, 3) colour, wider than its (n, n) coverage."""
+    """A static image in the head frame: (n, n, 3) colour, which extends beyond the (n, n) alpha."""
 
     colour: Image
     alpha: Image
 
 
 def hair_layers(view: View, who: Identity) -> tuple[Layer | None, Layer | None]:
-    """Back and front hair of a character, None where the style has none."""
+    """Return back and front hair of a character, None where the style has none."""
     style = STYLES[who.hair](who)
     return _layer(view, who, style.back), _layer(view, who, style.front)
 
@@ -291,7 +291,7 @@ def _shaded(view: View, who: Identity, lock: Lock, mask: Image, seed: int) -> Im
 
 
 def _streaks(view: View, lock: Lock, seed: int) -> NDArray[np.float32]:
-    """(n, n) smooth stripes about -1..1 along the strands."""
+    """Return smooth stripes along the strands, (n, n), about -1..1."""
     xs, ys = view.axes()
     if lock.root is None:
         across = (3.0 * xs[None] + 0.15 * np.sin(2.5 * ys)[:, None]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What makes a character: every shape, colour and ornament as plain numbers, and seeded characters drawn from them."""
+"""Parameters of a character: shapes, colours and ornaments as plain numbers, and random characters."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ RGB = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Identity:
-    """One character. Lengths are in head units (half an average face is 1), colours RGB 0..255.
+    """One character. Lengths are in head units (1 is half the width of an average face), colours RGB 0..255.
 
     Attributes:
         face: half widths of the outline at temple, cheek, jaw and chin corner.
         top: y of the crown (negative is up); `chin`: y of the chin.
-        eye: x, y, half width and half height of an eye; `eye_tilt`: how much the outer corner is lifted.
-        brow: y at rest, thickness, half length and arch; `brow_tilt`: how much the outer end is lifted.
-        nose: half width of the wings, y of the tip, size of the bulb and relief of the bridge (0..1).
+        eye: x, y, half width and half height of an eye; `eye_tilt`: lift of the outer corner.
+        brow: y at rest, thickness, half length and arch; `brow_tilt`: lift of the outer end.
+        nose: half width of the wings, y of the tip, size of the tip and relief of the bridge (0..1).
         mouth: y, half width, thickness of the upper and of the lower lip.
-        age: 0..1, how deep the folds lie at rest.
+        age: 0..1, depth of the folds at rest.
         hair: style, a key of `hair.STYLES`.
         beard: none, stubble, full, moustache or goatee; glasses: none, round or square.
     """
@@ -111,7 +111,7 @@ def _tinted(colour: RGB, red: float, green: float, blue: float) -> RGB:
 
 
 def _colours(rng: np.random.Generator, soft: bool, style: str) -> dict[str, Any]:
-    """Colours that go together: dark skin has dark hair unless it is dyed."""
+    """Draw matching colours: dark skin has dark hair unless the hair is dyed."""
     tone = int(rng.integers(len(_SKINS)))
     hair = _pick(rng, _HAIRS[:2] if tone >= 3 else _HAIRS)
     if style in ("long", "bob", "spiky", "buns") and rng.random() < 0.2:
@@ -140,7 +140,7 @@ def _features(rng: np.random.Generator, soft: bool) -> dict[str, Any]:
 
 
 def draw_identity(seed: int, index: int) -> Identity:
-    """The `index`-th character of `seed` beyond the hand-made cast: the same one in every process."""
+    """Return the `index`-th random character of `seed`, the same in every process."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x5EED, index]))
     soft = bool(rng.random() < 0.5)
     style = _pick(rng, _LONG_STYLES if soft else _SHORT_STYLES)

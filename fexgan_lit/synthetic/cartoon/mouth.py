@@ -1,4 +1,4 @@
-"""Mouth: cavity, tongue, both rows of teeth, and the two lips with their own contours."""
+"""Mouth: cavity, tongue, both rows of teeth, and the two lips with their contours."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _cavity(image: Image, view: View, mouth: Mouth, upper: Points, lower: Points
 
 
 def _tongue(patch: Image, view: View, upper: Points, lower: Points, origin: Points) -> None:
-    """The tongue rests on `lower`, behind the lower teeth."""
+    """Draw the tongue on `lower`, behind the lower teeth."""
     x, bottom = lower[12]
     room = bottom - upper[12, 1]
     half = 0.34 * (lower[-1, 0] - lower[0, 0])
@@ -96,7 +96,7 @@ def _tongue(patch: Image, view: View, upper: Points, lower: Points, origin: Poin
 
 
 def _row_of_teeth(patch: Image, view: View, gum: Points, height: float, origin: Points) -> None:
-    """One row hangs from the upper (height > 0) or stands on the lower lip; it thins out to the corners."""
+    """Draw a row of teeth below the upper (height > 0) or above the lower lip, thinner towards the corners."""
     t = np.linspace(-1, 1, len(gum))
     reach = (1 - np.abs(t) ** 4) * height
     lift = np.sign(height) * 0.03

@@ -1,4 +1,4 @@
-"""From a character and a performance to pixels: layers from far to near, drawn large and reduced by area."""
+"""Rendering of a character: layers from back to front on a large canvas, reduced by area averaging."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from fexgan_lit.synthetic.cartoon.rig import Face, pose_face
 from fexgan_lit.synthetic.cartoon.shading import light_face, ramp, tone
 from fexgan_lit.synthetic.takes import FaceState
 
-#: The head turns about the root of the neck (head units).
+#: The pivot of head rotations: the root of the neck (head units).
 _PIVOT = np.array([0.0, 1.1])
 
 
 def canvas_size(size: int) -> int:
-    """Pixels of the canvas for a picture of `size`: at least twice as many, never fewer than 192."""
+    """Return the canvas size for an image of `size` pixels: at least twice as large, at least 192."""
     return {32: 192, 64: 192, 128: 256}.get(size, 2 * size)
 
 
 def perform(who: Identity, act: FaceState) -> Face:
-    """The face of `who` in a performance, before the roll of the head."""
+    """Return the face of `who` in a state, before the roll of the head."""
     yaw, pitch, _ = np.deg2rad(act.pose)
     return pose_face(who, act.units, act.gaze, (float(np.sin(yaw)), float(np.sin(pitch))))
 
 
 def _roll(act: FaceState) -> tuple[Points, Points]:
-    """Rotation (2, 2) and shift (2,) that carry the head frame to the picture, in head units."""
+    """Return rotation (2, 2) and shift (2,) from the head frame to the image, in head units."""
     yaw, pitch, roll = np.deg2rad(act.pose)
     turn = np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
     sway = np.array([0.25 * np.sin(yaw), 0.15 * np.sin(pitch)])
@@ -53,7 +53,7 @@ def _roll(act: FaceState) -> tuple[Points, Points]:
 
 
 def landmarks(who: Identity, act: FaceState, size: int) -> Points:
-    """(68, 2) landmarks in pixels of a picture of `size`: 0 is its left or top edge, `size` the opposite one."""
+    """Return (68, 2) landmarks in pixels of an image of `size`: 0 at the left or top edge, `size` opposite."""
     turn, shift = _roll(act)
     points = perform(who, act).landmarks() @ turn.T + shift
     return (points * SCALE + np.array(ORIGIN)) * size
@@ -61,11 +61,11 @@ def landmarks(who: Identity, act: FaceState, size: int) -> Points:
 
 @dataclass(frozen=True)
 class Painter:
-    """Draws one character at one size; what does not move is drawn once and kept.
+    """Renders one character at one size; static layers are rendered once and cached.
 
     Attributes:
         who: the character.
-        size: width and height of the picture in pixels.
+        size: width and height of the image in pixels.
     """
 
     who: Identity
@@ -94,7 +94,7 @@ class Painter:
 
     @cached_property
     def _hair_shadow(self) -> NDArray[np.float32] | None:
-        """(n, n) factor on the skin under the front hair, which throws its shadow down and to the right."""
+        """Factor (n, n) for the shadow of the front hair on the skin, shifted down and to the right."""
         front = self._hair[1]
         if front is None:
             return None
@@ -116,7 +116,7 @@ class Painter:
         }
 
     def paint(self, act: FaceState) -> Image:
-        """(size, size, 3) uint8 RGB of one frame."""
+        """Render one frame: (size, size, 3) uint8 RGB."""
         face = perform(self.who, act)
         picture = self._lay(self._backdrop, self._hair[0], act, depth=-0.35)
         picture = mix(picture, self._body.colour, self._body.alpha)
@@ -125,7 +125,7 @@ class Painter:
         return self._develop(picture, act)
 
     def _lay(self, below: Image, layer: Layer | None, act: FaceState, depth: float = 0.0) -> Image:
-        """Put a layer of the head frame on the picture, rolled, and shifted as its depth moves when the head turns."""
+        """Composite a layer of the head frame, rolled and shifted by its parallax when the head turns."""
         if layer is None:
             return below
         turn, shift = _roll(act)
@@ -155,12 +155,12 @@ class Painter:
         draw_mouth(image, view, who, face, tone(shade, self._ramps["lips"]))
         draw_eyes(image, view, who, face)
         draw_glasses(image, view, who, face)
-        draw_brows(image, view, who, face)  # over the frames, as animators do: brows carry the expression
+        draw_brows(image, view, who, face)  # over the glasses, as in animation: brows carry the expression
         draw_earrings(image, alpha, view, who)
         return Layer(image, alpha)
 
     def _shade(self, face: Face, act: FaceState, skin_mask: Image, ears: tuple[Points, Points]) -> Image:
-        """(n, n) uint8 light on skin, ears included."""
+        """Return the light on the skin, ears included, (n, n) uint8."""
         light = light_face(self.view, self.who, face, act.light[1])
         light *= 1 - crease_map(self.view, self.who, face).astype(np.float32) * np.float32(0.62 / 255)
         if self._hair_shadow is not None:
@@ -173,7 +173,7 @@ class Painter:
         return mix(under, shade, skin_mask)
 
     def _skin(self, face: Face, shade: Image) -> Image:
-        """Skin with the blush of cheeks and nose."""
+        """Colour the skin, with the blush of cheeks and nose."""
         xs, ys = self.view.axes()
         apple = 0.5 * (face.unit(12) + face.unit(6))
         tip = face.nostrils[2]
@@ -189,15 +189,13 @@ class Painter:
         mask = beard_mask(self.view, self.who, face)
         if mask is None:
             return
-        lit = np.asarray(
-            cv2.convertScaleAbs(shade, alpha=0.6, beta=62), np.uint8
-        )  # the folds of the skin lie under the beard
+        lit = np.asarray(cv2.convertScaleAbs(shade, alpha=0.6, beta=62), np.uint8)  # the skin folds lie under the beard
         image[:] = mix(image, tone(lit, self._ramps["hair"]), mask)
         if self.who.beard in ("full", "goatee"):
             np.maximum(alpha, mask, out=alpha)
 
     def _develop(self, picture: Image, act: FaceState) -> Image:
-        """Exposure and warmth of the take, then down to the size asked for."""
+        """Apply exposure and warmth of the take, and reduce to the requested size."""
         gain, _, warmth = act.light
         levels = np.arange(256)[:, None] * gain * np.array([1 + 0.015 * warmth, 1.0, 1 - 0.02 * warmth])
         table = np.clip(np.rint(levels), 0, 255).astype(np.uint8)[None]

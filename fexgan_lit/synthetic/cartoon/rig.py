@@ -1,4 +1,4 @@
-"""From action units to the curves of a face: the drawing and the 68 landmarks are read off the same points."""
+"""The rig: maps action units to the curves of a face, from which both the image and the 68 landmarks are taken."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from fexgan_lit.synthetic.cartoon.canvas import Points, points_of, spline
 from fexgan_lit.synthetic.cartoon.identity import Identity
 from fexgan_lit.synthetic.prototypes import AU_COLUMN
 
-#: Samples of a lid (11) and of a lip (13) from one corner to the other; both hold the landmark positions.
+#: Samples of a lid or lip from one corner to the other, which include the landmark positions.
 _LID = np.linspace(-1, 1, 13)
 _LIP = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 13))
 
 
 @dataclass(frozen=True)
 class Eye:
-    """One eye: lids from the left to the right corner in the image, the iris, and how much the lids squeeze."""
+    """One eye: lids from the left to the right corner in the image, the iris, and the squeeze of the lids."""
 
     upper: Points  # (13, 2)
     lower: Points  # (13, 2)
@@ -30,19 +30,19 @@ class Eye:
 
 @dataclass(frozen=True)
 class Mouth:
-    """Lip contours from the left to the right corner in the image; inner ones meet where the lips touch."""
+    """Lip contours from the left to the right corner in the image; inner contours meet where the lips touch."""
 
     upper_outer: Points  # (13, 2)
     upper_inner: Points
     lower_inner: Points
     lower_outer: Points
     gap: float
-    teeth: tuple[float, float]  # how much of the upper and of the lower teeth shows, head units
+    teeth: tuple[float, float]  # visible height of the upper and the lower teeth, head units
 
 
 @dataclass(frozen=True)
 class Face:
-    """All curves of a face in head units, after turning by yaw and pitch, and the muscles that drive its folds."""
+    """All curves of a face in head units, after yaw and pitch, and the action units that drive its folds."""
 
     jaw: Points  # (17, 2)
     outline: Points  # closed, jaw and cranium
@@ -55,12 +55,12 @@ class Face:
     turn: tuple[float, float]  # sine of yaw and of pitch
 
     def unit(self, number: int, side: int | None = None) -> float:
-        """Activation of an action unit on one side, or the mean of both."""
+        """Return the intensity of an action unit on one side, or the mean of both sides."""
         column = AU_COLUMN[number]
         return float(self.units[:, column].mean() if side is None else self.units[side, column])
 
     def landmarks(self) -> Points:
-        """(68, 2) Multi-PIE points in head units."""
+        """Return (68, 2) Multi-PIE points in head units."""
         lids = [np.concatenate([e.upper[[0, 4, 8, 12]], e.lower[[8, 4]]]) for e in self.eyes]
         m = self.mouth
         outer = np.concatenate([m.upper_outer[[0, 3, 5, 6, 7, 9, 12]], m.lower_outer[[9, 7, 6, 5, 3]]])
@@ -79,7 +79,7 @@ class _Side:
 
 
 def turned(points: Points, turn: tuple[float, float], lift: float = 0.0) -> Points:
-    """Shift points (n, 2) as a head of rounded depth does when it turns; `lift` is height above that head."""
+    """Shift points (n, 2) like a rounded head that turns; `lift` is their height above the head's surface."""
     x, y = points[:, 0], points[:, 1]
     depth = 0.75 * np.sqrt(np.clip(1 - (x / 1.1) ** 2 - (y / 1.6) ** 2, 0.0, 1.0)) + lift
     yaw, pitch = turn
@@ -92,7 +92,7 @@ def pose_face(
     gaze: tuple[float, float] = (0.0, 0.0),
     turn: tuple[float, float] = (0.0, 0.0),
 ) -> Face:
-    """Put a character's muscles to work.
+    """Apply action units, gaze and head rotation to a character.
 
     Args:
         who: the character.
@@ -165,7 +165,7 @@ def _resample(line: Points, count: int) -> Points:
     return points_of(np.interp(at, along, line[:, 0]), np.interp(at, along, line[:, 1]))
 
 
-#: Lift of the five brow points from the inner to the outer end by each muscle, head units.
+#: Lift of the five brow points from the inner to the outer end by action unit, head units.
 _BROW_LIFT = {
     1: np.array([0.28, 0.21, 0.12, 0.03, -0.02]),
     2: np.array([0.0, 0.09, 0.18, 0.23, 0.18]),

@@ -1,4 +1,4 @@
-"""Soft light on a face: a relief of smooth bumps that the muscles move, lit by a key light, and colour ramps."""
+"""Soft light on a face: a relief of smooth bumps, moved by action units and lit by a key light, and colour ramps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Bump = tuple[float, float, float, float, float]
 
 
 def ramp(colour: ArrayLike, gloss: float = 0.3, depth: float = 0.16) -> Image:
-    """(1, 256, 3) lookup of shade 0..255 to RGB: warm, deep shadows through `colour` to a warm highlight."""
+    """Return a lookup table (1, 256, 3) from shade 0..255 to RGB: from warm shadows through `colour` to highlights."""
     base = np.asarray(colour, dtype=np.float64)
     warm = base * (0.94, 0.80, 0.76)
     stops = [0.0, 0.3, 0.58, 0.8, 1.0]
@@ -83,16 +83,16 @@ def _moving_bumps(who: Identity, face: Face) -> list[Bump]:
 
 
 def _bell(t: Points) -> Points:
-    """Gaussian that is exactly zero far out: denormal numbers would slow the products of `relief` many times."""
+    """Return a Gaussian that is exactly zero far out: denormal numbers would slow down the products in `relief`."""
     square = t * t
     return np.where(square < 50.0, np.exp(-0.5 * np.minimum(square, 50.0)), 0.0)
 
 
 def relief(view: View, bumps: Sequence[Bump], turn: tuple[float, float]) -> tuple[Points, Points]:
-    """Slopes (dz/dx, dz/dy) of a sum of Gaussian bumps on the canvas, each (n, n): two small matrix products.
+    """Return the slopes (dz/dx, dz/dy) of a sum of Gaussian bumps, each (n, n), as two small matrix products.
 
-    float64 on purpose: products of matrices may round differently on other machines, and a last-bit difference of
-    a float32 could show in a pixel.
+    The products are in float64, since matrix products may round differently on other machines, and a last-bit
+    difference in float32 could change a pixel.
     """
     xs, ys = view.axes()
     b = np.asarray(bumps, dtype=np.float64)  # (k, 5)
@@ -106,7 +106,7 @@ def relief(view: View, bumps: Sequence[Bump], turn: tuple[float, float]) -> tupl
 
 
 def _skull_slopes(view: View, face: Face, sink: float) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Slopes of the rounded head itself: ((n, n) in x, (n, 1) in y)."""
+    """Return the slopes of the rounded head: (n, n) in x, (n, 1) in y."""
     xs, ys = view.axes()
     right = face.outline[np.argsort(face.outline[:, 1])]
     rows = np.interp(ys, right[:, 1], np.abs(right[:, 0])).astype(np.float32)
@@ -119,7 +119,7 @@ def _skull_slopes(view: View, face: Face, sink: float) -> tuple[NDArray[Any], ND
 
 
 def light_face(view: View, who: Identity, face: Face, side: float, ambient: float = 0.36) -> NDArray[np.float32]:
-    """(n, n) float32 shade of bare skin, about 0..1.1; `side` turns the key light a little (-1..1)."""
+    """Return the shade of bare skin, (n, n) float32, about 0..1.1; `side` rotates the key light slightly (-1..1)."""
     bump_x, bump_y = relief(view, _resting_bumps(who, face) + _moving_bumps(who, face), face.turn)
     skull_x, skull_y = _skull_slopes(view, face, 0.55)
     sx, sy = bump_x.astype(np.float32) + skull_x, bump_y.astype(np.float32) + skull_y

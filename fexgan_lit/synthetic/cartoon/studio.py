@@ -1,4 +1,4 @@
-"""The embedded data set: cartoon characters that act the seven affects in front of a plain wall."""
+"""The embedded data set: cartoon characters that perform the seven affects in front of a plain wall."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def _painter(who: Identity, size: int) -> Painter:
 
 @dataclass(frozen=True)
 class CartoonStudio(Studio):
-    """Procedural cartoon characters; the first eight are hand-made, further ones are drawn from the seed."""
+    """Procedural cartoon characters: eight hand-made ones, and random ones from the seed."""
 
     kind: ClassVar[str] = "cartoon"
     version: ClassVar[int] = 2
 
     @cached_property
     def cast(self) -> tuple[Identity, ...]:
-        """The characters, in row order."""
+        """The characters in row order."""
         return make_cast(self.identities, self.seed)
 
     @property
@@ -37,9 +37,9 @@ class CartoonStudio(Studio):
         return tuple(who.name for who in self.cast)
 
     def paint(self, person: int, act: FaceState, size: int) -> Image:
-        """(size, size, 3) RGB of one character."""
+        """Render a character: (size, size, 3) RGB."""
         return _painter(self.cast[person], size).paint(act)
 
     def landmarks(self, person: int, act: FaceState, size: int) -> Points:
-        """(68, 2) Multi-PIE points in pixels."""
+        """Return (68, 2) Multi-PIE points in pixels."""
         return landmarks(self.cast[person], act, size)

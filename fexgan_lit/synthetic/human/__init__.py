@@ -1,1 +1,1 @@
-"""A cast of people: ICT-FaceKit heads with skin, hair and clothes of our own, drawn by our own rasteriser."""
+"""A cast of people: ICT-FaceKit heads with procedural skin, hair and clothes, drawn by a software rasteriser."""

@@ -1,4 +1,4 @@
-"""The fixed camera: a long lens in front of the face, the same for everyone."""
+"""The fixed camera: a long lens in front of the face, the same for all people."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-#: Distance from the neck's axis, cm: long enough that noses keep their size.
+#: Distance from the neck's axis in cm, large enough to keep noses in proportion.
 DISTANCE = 110.0
 #: Width and height of the view at the depth of the face, cm.
 FIELD = 32.0
-#: Height of the middle of the picture, cm, and depth at which FIELD holds.
+#: Height of the centre of the image, cm, and depth at which FIELD holds.
 CENTRE, FACE_DEPTH = 2.1, 8.0
 
 
 def project(points: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """(N, 3) points in cm to (N, 3) x, y in pixels of a picture of `size`, y down, and the distance in cm."""
+    """Project points (N, 3) in cm to x, y in pixels of an image of `size`, y down, and the distance in cm: (N, 3)."""
     away = np.float32(DISTANCE) - points[:, 2]
     scale = np.float32(size / FIELD * (DISTANCE - FACE_DEPTH)) / away
     out = np.empty(points.shape, np.float32)
@@ -27,7 +27,7 @@ def project(points: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> NDArray[np.float32]:
-    """(3, 3) matrix that turns column vectors; degrees, right, down and clockwise in the image positive."""
+    """Return the (3, 3) rotation of column vectors by degrees; right, down and clockwise in the image are positive."""
     a, b, c = math.radians(yaw), math.radians(pitch), math.radians(roll)
     turn = np.array([[math.cos(a), 0, math.sin(a)], [0, 1, 0], [-math.sin(a), 0, math.cos(a)]])
     nod = np.array([[1, 0, 0], [0, math.cos(b), -math.sin(b)], [0, math.sin(b), math.cos(b)]])

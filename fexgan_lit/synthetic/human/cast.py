@@ -1,4 +1,4 @@
-"""The ten hand-made people, drawn people, and a cast of any number of both."""
+"""The ten hand-made people, random people, and a cast of any number of both."""
 
 from __future__ import annotations
 
@@ -275,13 +275,13 @@ def _within(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def _detail(rng: np.random.Generator, first: Sequence[float], spread: float) -> tuple[float, ...]:
-    """All modes of a head whose `first` ones are given; later, finer ones are drawn."""
+    """Return all modes of a head from its `first` ones; later, finer modes are random."""
     rest = np.clip(rng.normal(0, spread, _MODES - len(first)), -1.6, 1.6)
     return (*first, *(float(v) for v in rest.round(4)))
 
 
 def _colours(rng: np.random.Generator, soft: bool, age: float) -> dict[str, Any]:
-    """Colours that go together: dark skin has dark hair and eyes, old people grey hair."""
+    """Draw matching colours: dark skin has dark hair and eyes, old people have grey hair."""
     tone = int(rng.integers(len(_SKINS)))
     hair = _pick(rng, _HAIRS[:2] if tone >= 3 else _HAIRS)
     if age > 0.6:
@@ -323,7 +323,7 @@ def _features(rng: np.random.Generator, soft: bool) -> dict[str, Any]:
 
 
 def draw_identity(seed: int, index: int) -> Identity:
-    """The `index`-th person of `seed` beyond the hand-made cast: the same one in every process."""
+    """Return the `index`-th random person of `seed`, the same in every process."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x1C7, index]))
     soft = bool(rng.random() < 0.5)
     age = _within(rng, 0.0, 0.4) if rng.random() < 0.75 else _within(rng, 0.65, 1.0)
@@ -344,7 +344,7 @@ def draw_identity(seed: int, index: int) -> Identity:
 
 
 def make_cast(count: int, seed: int) -> tuple[Identity, ...]:
-    """The first `count` people: the hand-made ones, then drawn ones; names are unique."""
+    """Return the first `count` people: the hand-made ones, then random ones; names are unique."""
     people = []
     for k in range(count):
         if k < len(CAST):

@@ -1,4 +1,4 @@
-"""Clothes as swept surfaces: shoulders with cloth over them, collars, hoods and cords, and frames of glasses."""
+"""Clothes as swept surfaces: shoulders with cloth, collars, hoods and cords, and glasses."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fexgan_lit.synthetic.human.topology import CLOTH, PLAIN
 
 @dataclass(frozen=True)
 class Mesh:
-    """A painted surface.
+    """A coloured surface.
 
     Attributes:
         points: (V, 3) in cm.
         triangles: (T, 3).
         part: CLOTH or PLAIN.
         tint: (V, 4) linear RGB and gloss.
-        rigid: it turns with the head like a bone; otherwise it bends with the neck.
+        rigid: whether it rotates with the head; otherwise it bends with the neck.
     """
 
     points: Floats
@@ -32,9 +32,9 @@ class Mesh:
 
 
 def _sheet(grid: Floats, colour: Floats, gloss: float, part: int, closed: bool, rigid: bool = False) -> Mesh:
-    """A mesh of a grid (rows, columns, 3) of points; `closed` joins the last column to the first.
+    """Return a mesh of a grid (rows, columns, 3) of points; `closed` joins the last column to the first.
 
-    Seen from outside, rows go up and columns to the right, or the cloth is lit from within.
+    Seen from outside, rows must go up and columns to the right; otherwise the cloth is lit from the inside.
     """
     rows, columns = grid.shape[:2]
     number = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns)
@@ -58,7 +58,7 @@ def tube(
     closed: bool = False,
     rigid: bool = False,
 ) -> Mesh:
-    """A round tube along a line (n, 3)."""
+    """Return a round tube along a line (n, 3)."""
     ahead = np.gradient(line, axis=0)
     if closed:
         ahead = np.roll(line, -1, axis=0) - np.roll(line, 1, axis=0)
@@ -75,7 +75,7 @@ def tube(
 
 
 def _ring(front: float, back: float, wide: float, deep: float, middle: float, count: int = 96) -> Floats:
-    """(count, 3) an oval round the neck, from the back round by the left of the image; heights at front and back."""
+    """Return an oval (count, 3) around the neck, from the back over the image's left; heights at front and back."""
     turn = np.linspace(0, 2 * np.pi, count, endpoint=False)
     x, z = wide * np.sin(turn), -np.cos(turn)
     y = back + (front - back) * smoothstep(z, -0.9, 0.95)
@@ -93,7 +93,7 @@ _COLLARS = {
 
 
 def _torso(who: Identity) -> tuple[Floats, Floats]:
-    """Grid (rows, columns, 3) of the garment from its collar line down to below the picture, and the collar line."""
+    """Return the garment's grid (rows, columns, 3) from its collar line to below the image, and the collar line."""
     collar = _ring(*_COLLARS[who.clothes])
     broad = 1.0 + 0.10 * who.shoulders
     t = np.linspace(0, 1, 26, dtype=np.float32)[:, None]
@@ -117,7 +117,7 @@ def _torso(who: Identity) -> tuple[Floats, Floats]:
 
 
 def _roll(collar: Floats, height: float, out: float, thick: float, rows: int = 7) -> Floats:
-    """(rows, n, 3) a band that stands on the collar line: up by `height`, bulging out by `thick`."""
+    """Return a band (rows, n, 3) on the collar line: `height` up, bulging by `thick`."""
     t = np.linspace(0, 1, rows)[:, None, None]
     middle = collar.mean(axis=0)
     away = (collar - middle) * (1, 0, 1)
@@ -127,7 +127,7 @@ def _roll(collar: Floats, height: float, out: float, thick: float, rows: int = 7
 
 
 def _shirt_collar(collar: Floats, colour: Floats) -> list[Mesh]:
-    """Two leaves that fold over from the collar line, with points in front."""
+    """Return two leaves that fold over from the collar line, with points in front."""
     meshes = []
     n = len(collar)
     half = n // 2
@@ -152,7 +152,7 @@ def _shirt_collar(collar: Floats, colour: Floats) -> list[Mesh]:
 
 
 def _placket(grid: Floats, colour: Floats, accent: Floats) -> list[Mesh]:
-    """The strip down the front of a shirt and its buttons."""
+    """Return the strip down the front of a shirt and its buttons."""
     front = grid[:, len(grid[0]) // 2]
     ahead = np.array([0, 0, 0.18])
     strip = np.stack([front + ahead + np.array([x, 0, 0]) for x in np.linspace(-1.1, 1.1, 5)], axis=1)
@@ -166,7 +166,7 @@ def _placket(grid: Floats, colour: Floats, accent: Floats) -> list[Mesh]:
 
 
 def _hood(collar: Floats, colour: Floats, accent: Floats) -> list[Mesh]:
-    """A hood that lies round the neck, thick behind, and two cords."""
+    """Return a hood around the neck, thick behind, and two cords."""
     n = len(collar)
     back = 0.5 + 0.5 * np.cos(np.linspace(0, 2 * np.pi, n, endpoint=False))  # 1 behind, 0 in front
     middle = collar.mean(axis=0)
@@ -187,7 +187,7 @@ def _hood(collar: Floats, colour: Floats, accent: Floats) -> list[Mesh]:
 
 
 def dress(who: Identity) -> tuple[Mesh, ...]:
-    """All that a person wears below the head."""
+    """Return all clothes of a person."""
     grid, collar = _torso(who)
     colour, accent = linear(who.cloth), linear(who.accent)
     meshes = [_sheet(grid[::-1], colour, 0.015, CLOTH, True)]
@@ -212,7 +212,7 @@ def dress(who: Identity) -> tuple[Mesh, ...]:
 
 
 def wear_glasses(who: Identity, eyes: tuple[Floats, Floats], bridge: Floats, ear: float) -> tuple[Mesh, ...]:
-    """Frames round both eyes (3,), resting on the `bridge` (3,) of the nose, with arms to the ears at x = `ear`."""
+    """Return glasses around both eyes (3,), on the `bridge` (3,) of the nose, with arms to the ears at x = `ear`."""
     if who.glasses == "none":
         return ()
     colour = linear(who.accent)

@@ -1,4 +1,4 @@
-"""Which pieces of hair can ever be seen: most lie below others, and drawing them would be most of the work."""
+"""Visibility of hair: most segments are below others, and drawing them would be most of the work."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from fexgan_lit.synthetic.human import camera, rig
 from fexgan_lit.synthetic.human.raster import Buffers, Floats, Ints, draw_lines, draw_triangles
 
-#: Head poses from which the hair is looked at; heads turn by no more than 15 degrees.
+#: Head poses for the visibility test; heads rotate by at most 15 degrees.
 _POSES = ((0, 0, 0), (13, 0, 0), (-13, 0, 0), (0, 12, 0), (0, -12, 0), (9, 9, 0), (-9, 9, 0), (9, -9, 0), (-9, -9, 0))
 _SIZE = 512
-#: How far below the visible surface hair still counts as seen, cm.
+#: Depth in cm below the visible surface at which hair still counts as visible.
 _BELOW = 1.0
 
 
@@ -28,19 +28,19 @@ def _mark(screen: Floats, depth: Floats, below: float, seen: NDArray[np.bool_]) 
 def ever_seen(
     points: Floats, starts: Ints, bend: Floats, width: float, body: Floats, body_bend: Floats, triangles: Ints
 ) -> NDArray[np.bool_]:
-    """Which points of strands are seen in some pose of the head.
+    """Return which points of strands are visible in some pose of the head.
 
     Args:
         points: (P, 3) of all strands, cm.
         starts: (N + 1,) first point of every strand.
-        bend: (P,) share of the head's turn.
-        width: of a strand, cm.
-        body: (V, 3) points of the body that hides hair.
-        body_bend: (V,) share of the head's turn of them.
+        bend: (P,) fraction of the head's rotation.
+        width: width of a strand, cm.
+        body: (V, 3) points of the body, which hides hair.
+        body_bend: (V,) fraction of the head's rotation for the body.
         triangles: (T, 3) of the body.
 
     Returns:
-        (P,) True where the piece that starts at a point may show.
+        (P,) True where the segment that starts at a point may be visible.
     """
     seen = np.zeros(len(points), np.bool_)
     thick = np.full(len(points), width * _SIZE / camera.FIELD, np.float32)
@@ -53,6 +53,6 @@ def ever_seen(
         screen = camera.project(rig.posed(points, bend, pose), _SIZE)
         draw_lines(screen, starts, no_colour, thick, 0.0, buffers.depth, blank)
         _mark(screen, buffers.depth, _BELOW, seen)
-    shown = seen.copy()  # a piece shows if either of its ends does
+    shown = seen.copy()  # a segment is visible if either of its ends is
     shown[:-1] |= seen[1:]
     return shown

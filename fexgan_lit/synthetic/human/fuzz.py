@@ -1,4 +1,4 @@
-"""Short hair that rides on moving skin: brows, lashes and beards, every hair tied to a triangle."""
+"""Short hair on moving skin: brows, lashes and beards; every hair is attached to a triangle."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fexgan_lit.synthetic.human.noise import Array, Floats, bell, line_distance,
 from fexgan_lit.synthetic.human.skin import beard_mask, brow_line
 from fexgan_lit.synthetic.human.topology import topology
 
-#: Points of every hair.
+#: Points per hair.
 STEPS = 4
 
 
@@ -23,9 +23,9 @@ class Fuzz:
     """Hairs of STEPS points each.
 
     Attributes:
-        corners: (N, 3) vertex numbers of the triangle a hair grows on.
-        weights: (N, 3) of its root.
-        bend: (N, STEPS, 3) offset of the points: shares of two edges of the triangle, and cm along its normal.
+        corners: (N, 3) vertex indices of the triangle under a hair.
+        weights: (N, 3) barycentric weights of its root.
+        bend: (N, STEPS, 3) offset of the points: multiples of two edges of the triangle, and cm along its normal.
         paint: (N, 3) linear RGB.
         width: (N,) cm at the root.
     """
@@ -38,7 +38,7 @@ class Fuzz:
 
 
 def _tie(points: Floats, corners: NDArray[np.int32], offsets: Floats) -> Floats:
-    """(N, STEPS, 3) `offsets` in cm at rest as shares of the edges and the normal of their triangles."""
+    """Convert `offsets` (N, STEPS, 3) in cm at rest to multiples of the edges and the normal of their triangles."""
     a, b, c = (points[corners[:, k]] for k in range(3))
     normal = np.cross(b - a, c - a)
     normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
@@ -49,7 +49,7 @@ def _tie(points: Floats, corners: NDArray[np.int32], offsets: Floats) -> Floats:
 def _scatter(
     points: Floats, triangles: NDArray[np.int32], density: Array, count: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int32], Floats]:
-    """Corners (count, 3) and weights (count, 3) of random places on triangles with (T,) `density`."""
+    """Draw corners (count, 3) and weights (count, 3) of random positions on triangles with (T,) `density`."""
     corner = points[triangles]
     area = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1)
     chance = area * np.maximum(density, 0)
@@ -68,7 +68,7 @@ def _hairs(
     length: Array,
     droop: Array,
 ) -> Floats:
-    """(N, STEPS, 3) ties of hairs that leave along `way` (N, 3) and `rise` (N,) cm per cm off the skin."""
+    """Return the offsets (N, STEPS, 3) of hairs along `way` (N, 3) with `rise` (N,), in cm per cm off the skin."""
     a, b, c = (rest[corners[:, k]] for k in range(3))
     normal = np.cross(b - a, c - a)
     normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
@@ -141,7 +141,7 @@ _LOWER_LID = [(2.3, 3.1, 9.45), (2.9, 2.86, 9.55), (3.5, 2.82, 9.48), (4.1, 3.02
 
 
 def _lashes(who: Identity, rest: Floats, triangles: NDArray[np.int32], rng: np.random.Generator) -> Fuzz:
-    """Lashes fan out from the edges of the lids; tied to them, they turn down as an eye closes."""
+    """Grow lashes on the edges of the lids, to which they are attached: they turn down as an eye closes."""
     from scipy.spatial import cKDTree
 
     roots, ways, long = [], [], []
@@ -174,7 +174,7 @@ def _join(parts: list[Fuzz]) -> Fuzz:
 
 
 def grow_fuzz(who: Identity, model: FaceModel, seed: int) -> Fuzz:
-    """Brows, lashes, and a beard where the person wears one."""
+    """Grow brows, lashes, and a beard if the person has one."""
     rng = np.random.default_rng(np.random.SeedSequence((seed, 0xF022)))
     form = topology(model)
     face = form.triangles[form.part == 0]
@@ -195,7 +195,7 @@ def place_fuzz(
     out: Floats,
     colour: Floats,
 ) -> None:
-    """Positions (N * STEPS, 3) and colours of the hairs of a `Fuzz` on moved `points` (V, 3) under `light` (V, 3)."""
+    """Return positions (N * STEPS, 3) and colours of a `Fuzz` on moved `points` (V, 3) under `light` (V, 3)."""
     steps = bend.shape[1]
     e1, e2, n = np.zeros(3), np.zeros(3), np.zeros(3)
     for h in range(corners.shape[0]):

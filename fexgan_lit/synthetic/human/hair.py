@@ -1,4 +1,4 @@
-"""Hair grown strand by strand: guides follow the comb and gravity around the head, strands follow their guide."""
+"""Hair, strand by strand: guides follow comb direction and gravity around the head, strands follow their guide."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fexgan_lit.synthetic.human.noise import Array, Floats, noise, smoothstep
 from fexgan_lit.synthetic.human.space import Space, push_out
 from fexgan_lit.synthetic.human.styles import Lock, Style
 
-#: Hairline at rest: height in cm by the angle in degrees from the front of the head round to its back.
+#: Hairline at rest: height in cm by angle in degrees from the front of the head to its back.
 _ANGLES = (0.0, 18.0, 34.0, 46.0, 56.0, 64.0, 72.0, 79.0, 88.0, 102.0, 113.0, 124.0, 142.0, 162.0, 180.0)
 _HEIGHTS = (10.5, 10.6, 10.5, 9.4, 7.0, 3.6, 1.4, 2.2, 4.4, 4.3, 2.2, -0.8, -3.2, -4.6, -4.8)
 
 
 @dataclass(frozen=True)
 class Strands:
-    """Polylines one after the other: (P, 3) cm, (N + 1,) starts, (P,) 0 at a root to 1 at a tip, (N,) random 0..1."""
+    """Concatenated polylines: (P, 3) cm, (N + 1,) starts, (P,) 0 at a root to 1 at a tip, (N,) random 0..1."""
 
     points: Floats
     starts: NDArray[np.int32]
@@ -29,12 +29,12 @@ class Strands:
 
 @dataclass(frozen=True)
 class Scalp:
-    """The head that hair grows on.
+    """The head under the hair.
 
     Attributes:
-        rest: (V, 3) mean head, which decides where hair grows.
+        rest: (V, 3) mean head, which determines where hair grows.
         points: (V, 3) the person's head.
-        normals: (V, 3) of it.
+        normals: (V, 3) normals of the person's head.
         triangles: (T, 3) of its skin.
         space: distance from the person's body, clothes included.
     """
@@ -51,14 +51,14 @@ def _angle(p: Floats) -> Array:
 
 
 def above_hairline(p: Floats, style: Style) -> Array:
-    """How far rest positions (..., 3) lie above the hairline, cm; negative below and on the ears."""
+    """Return the height in cm of rest positions (..., 3) above the hairline; negative below it and on the ears."""
     angle = _angle(p)
     line = np.interp(angle, _ANGLES, _HEIGHTS)
     line = line + style.temples * np.exp(-(((angle - 40.0) / 13.0) ** 2)) * 1.6
     front = np.interp(angle, [0.0, 55.0, 80.0, 100.0, 180.0], [1.0, 1.0, 0.35, 0.3, 0.4])
     if style.hairline < 10:
         line = line + style.hairline * front
-    else:  # bald on top: what is left lies below a rim
+    else:  # bald on top: the remaining hair is below a rim
         rim = np.interp(angle, [0.0, 60.0, 75.0, 110.0, 180.0], [-9.0, -9.0, 6.4, 8.4, 7.2])
         return np.minimum(_off_ears(p, p[..., 1] - line), rim - p[..., 1])
     return _off_ears(p, p[..., 1] - line)
@@ -71,7 +71,7 @@ def _off_ears(p: Floats, above: Array) -> Array:
 
 
 def scalp_cover(p: Floats, style: Style) -> Array:
-    """0..1, how much hair roots darken the skin at rest positions (..., 3); ragged at the hairline."""
+    """Return the darkening of the skin by hair roots at rest positions (..., 3), 0..1; ragged at the hairline."""
     if not style.locks:
         return np.zeros(p.shape[:-1], np.float32)
     ragged = above_hairline(p, style) + 1.1 * (noise(p, 2.5, 2, 41) - 0.5)
@@ -94,7 +94,7 @@ def _weight(p: Floats, style: Style, region: str) -> Array:
 def _roots(
     scalp: Scalp, style: Style, region: str, count: int, rng: np.random.Generator
 ) -> tuple[Floats, Floats, Floats]:
-    """Random roots on the scalp: (n, 3) positions, unit normals and rest positions."""
+    """Draw random roots on the scalp: (n, 3) positions, unit normals and rest positions."""
     corners = scalp.rest[scalp.triangles]  # (T, corner, 3)
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     chance = area * np.maximum(_weight(corners.mean(axis=1), style, region), 0.0)
@@ -113,7 +113,7 @@ def _unit(v: Array) -> Array:
 
 
 def _comb(p: Floats, lock: Lock, style: Style, aside: Floats) -> Floats:
-    """(n, 3) where strands at `p` are drawn; `aside` (n,) is the side of the parting each belongs to, -1 or 1."""
+    """Return the comb direction (n, 3) at `p`; `aside` (n,) is the side of the parting, -1 or 1."""
     pull = np.zeros_like(p)
     if lock.comb == "down":
         pull[:] = (0.0, -1.0, -0.35)
@@ -129,7 +129,7 @@ def _comb(p: Floats, lock: Lock, style: Style, aside: Floats) -> Floats:
         pull[:, 0] = aside * 1.3 * smoothstep(6.6 - aside * p[:, 0], 0.0, 3.0) * smoothstep(p[:, 1], 2.0, 8.0)
         pull[:, 1] = -0.9
         pull[:, 2] = -0.3 * smoothstep(p[:, 1], 4.0, 11.0)
-        # what lies before the ears slides down in front of the shoulders, not out over them
+        # hair in front of the ears falls in front of the shoulders, not over them
         low, fore = smoothstep(p[:, 1], -4.0, -8.0), smoothstep(p[:, 2], -3.0, 1.0)
         pull[:, 2] += low * (1.6 * fore - 0.5)
         pull[:, 0] -= low * 0.12 * np.sign(p[:, 0]) * np.clip(np.abs(p[:, 0]) - 7.0, 0.0, 6.0)
@@ -150,7 +150,7 @@ def _clear(p: Floats) -> None:
 def _grow(
     root: Floats, normal: Floats, length: Floats, lock: Lock, style: Style, space: Space, rng: np.random.Generator
 ) -> Floats:
-    """(n, steps, 3) guides from their roots."""
+    """Grow guides (n, steps, 3) from their roots."""
     count = len(root)
     layer = (0.12 + lock.layer * rng.random(count)).astype(np.float32)
     aside = np.where(root[:, 0] + rng.normal(0, 0.35, count) > style.part, 1.0, -1.0).astype(np.float32)
@@ -180,13 +180,13 @@ def _grow(
 
 
 def _stop_at(p: Floats, knot: tuple[float, float, float], before: Floats) -> Floats:
-    """Strands end inside the knot instead of shooting through it."""
+    """End strands inside the knot, so that they do not pass through it."""
     near = np.linalg.norm(before - np.asarray(knot, np.float32), axis=1) < 0.9
     return np.ascontiguousarray(np.where(near[:, None], before, p), np.float32)
 
 
 def _knot_guides(lock: Lock, style: Style, space: Space, rng: np.random.Generator) -> Floats:
-    """(guides, steps, 3) of a bun, wound round its middle, or of a tail that falls from the knot."""
+    """Return the guides (guides, steps, 3) of a bun, wound around its centre, or of a tail that falls from the knot."""
     n, t = lock.guides, np.linspace(0, 1, lock.steps, dtype=np.float32)
     knot = np.asarray(style.knot, np.float32)
     if lock.region == "bun":
@@ -211,7 +211,7 @@ def _knot_guides(lock: Lock, style: Style, space: Space, rng: np.random.Generato
 
 
 def _follow(guides: Floats, root: Floats | None, lock: Lock, rng: np.random.Generator) -> Floats:
-    """(strands, steps, 3): every strand runs beside the guide with the nearest root, and joins it towards the tip."""
+    """Return strands (strands, steps, 3) that run beside the guide with the nearest root and join it at the tip."""
     from scipy.spatial import cKDTree
 
     n, k = lock.strands, lock.steps
@@ -233,7 +233,7 @@ def _follow(guides: Floats, root: Floats | None, lock: Lock, rng: np.random.Gene
 def _curl(
     path: Floats, mine: NDArray[np.int64], guides: int, lock: Lock, t: Floats, rng: np.random.Generator
 ) -> Floats:
-    """(n, steps, 3) offset of curls: a helix round the path, in step within a lock."""
+    """Return the offsets (n, steps, 3) of curls: a helix around the path, in phase within a lock."""
     if lock.wave == 0.0:
         return np.zeros_like(path)
     ahead = _unit(np.gradient(path, axis=1).astype(np.float32))
@@ -248,7 +248,7 @@ def _curl(
 
 
 def grow_lock(scalp: Scalp, style: Style, lock: Lock, seed: int) -> Strands:
-    """The strands of one lock of a style; the same seed gives the same hair."""
+    """Grow the strands of one lock of a style; the same seed gives the same hair."""
     rng = np.random.default_rng(np.random.SeedSequence((seed, 0x4A1)))
     if lock.region in ("bun", "tail"):
         guides = _knot_guides(lock, style, scalp.space, rng)

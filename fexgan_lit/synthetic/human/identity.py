@@ -1,4 +1,4 @@
-"""What makes a person: the shape of the head, skin, eyes, hair and clothes as plain numbers, and drawn people."""
+"""Parameters of a person: the shape of the head, skin, eyes, hair and clothes as plain numbers."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ RGB = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Identity:
-    """One person. Colours are sRGB 0..255; other numbers are 0..1 unless said otherwise.
+    """One person. Colours are sRGB 0..255; other numbers are 0..1 unless stated otherwise.
 
     Attributes:
         shape: standard deviations of the first identity modes of the model.
         iris: colour of the eyes.
-        lips: colour of the lips; `lip_gloss`: how much they shine.
-        blush: red of cheeks, nose and ears; `shadow`: dark rings under the eyes.
+        lips: colour of the lips; `lip_gloss`: strength of their highlights.
+        blush: redness of cheeks, nose and ears; `shadow`: dark rings under the eyes.
         age: depth of the wrinkles at rest.
-        shine: oil of the skin; `makeup`: eyeliner and lipstick.
+        shine: oiliness of the skin; `makeup`: eyeliner and lipstick.
         brow_width: cm; `brow_arch`, `brow_height`: cm up; `brow_length`: cm beyond the usual outer end.
         stubble: darkness of the shaved beard; `beard`: length of beard hair in cm; `moustache_only`: no beard below.
-        lids: how far the upper lids hang at rest.
-        scalp_cover: how dense the hair roots look from above.
-        hair: style, a key of `styles.STYLES`; `hair_shine`: strength of its gleam.
-        clothes: tee, hoodie, shirt, turtleneck or crew; `trim`: the collar of a tee has the accent colour.
+        lids: lowering of the upper lids at rest.
+        scalp_cover: visible density of the hair roots from above.
+        hair: style, a key of `styles.STYLES`; `hair_shine`: strength of its highlights.
+        clothes: tee, hoodie, shirt, turtleneck or crew; `trim`: whether the collar of a tee has the accent colour.
         shoulders: -1 narrow to 1 broad.
         glasses: none, round or square.
     """

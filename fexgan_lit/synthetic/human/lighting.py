@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fexgan_lit.synthetic.human.raster import FAR, Floats, Ints, draw_depth
 
-#: Half width in cm of the ball around the head that can cast shadows, and its centre.
+#: Radius in cm of the sphere around the head that can cast shadows, and its centre.
 _REACH = 21.0
 _MIDDLE = np.array([0.0, 1.0, 0.0], np.float32)
 
@@ -24,8 +24,8 @@ class Lamps:
     Attributes:
         towards: (L, 3) unit vectors to the lamps.
         colour: (L, 3) linear RGB.
-        texels: (L,) width of the shadow map of each.
-        gloss: (G, 3) and `gloss_colour` (G, 3): the few that make highlights.
+        texels: (L,) width of each lamp's shadow map.
+        gloss: (G, 3) and `gloss_colour` (G, 3): directions and colours of the lamps that cause highlights.
     """
 
     towards: Floats
@@ -36,12 +36,12 @@ class Lamps:
 
 
 def _direction(azimuth: float, height: float) -> tuple[float, float, float]:
-    """Unit vector; degrees, 0 is the camera, positive azimuth is the right of the image."""
+    """Return a unit vector; degrees, azimuth 0 points to the camera, positive azimuth to the right of the image."""
     a, h = math.radians(azimuth), math.radians(height)
     return math.sin(a) * math.cos(h), math.sin(h), math.cos(a) * math.cos(h)
 
 
-#: The room: azimuth, height and power of soft lamps that stand for bright walls and ceiling.
+#: The room: azimuth, height and power of soft lamps that represent bright walls and ceiling.
 _ROOM = (
     (-70.0, 10.0, 0.20),
     (-25.0, -18.0, 0.13),
@@ -53,14 +53,14 @@ _ROOM = (
     (150.0, 55.0, 0.22),
 )
 _KEY, _FILL, _RIM = 1.35, 0.42, 0.5
-#: The key light is a large soft box: its lamps blur each other's shadows.
+#: Number of lamps of the key light, a large soft box: the lamps blur each other's shadows.
 _KEY_LAMPS = 3
 _KEY_AZIMUTH, _KEY_HEIGHT = -38.0, 34.0
 
 
 @lru_cache(maxsize=256)
 def lamps(gain: float, side: float, warmth: float) -> Lamps:
-    """The light of a take: gain of the key light, its side (-1..1 from the usual one) and warmth (-1..1)."""
+    """Return the light of a take: gain of the key light, its horizontal offset (-1..1) and warmth (-1..1)."""
     azimuth = _KEY_AZIMUTH + 9.0 * side
     warm = np.array([1.0 + 0.05 * warmth, 1.0, 1.0 - 0.06 * warmth])
     rows: list[tuple[tuple[float, float, float], NDArray[np.float64], int]] = []
@@ -84,7 +84,7 @@ def lamps(gain: float, side: float, warmth: float) -> Lamps:
 
 @njit(cache=True)
 def _view_along(points: Floats, towards: Floats, texels: int) -> Floats:
-    """(V, 3) x, y in texels and depth in cm as a lamp sees the points."""
+    """Return (V, 3) x, y in texels and depth in cm in the view of a lamp."""
     x, y, z = towards[0], towards[1], towards[2]
     flat = math.sqrt(x * x + z * z) + 1e-9
     rx, rz = z / flat, -x / flat  # to the lamp's right
@@ -101,7 +101,7 @@ def _view_along(points: Floats, towards: Floats, texels: int) -> Floats:
 
 @njit(cache=True)
 def _lit(depth: Floats, x: float, y: float, z: float, bias: float, blur: float) -> float:
-    """Share of light at a point of a shadow map: four texels weighted by nearness, soft in depth."""
+    """Return the fraction of light at a point of a shadow map: bilinear over four texels, soft in depth."""
     size = depth.shape[0]
     j, i = math.floor(x - 0.5), math.floor(y - 0.5)
     if i < 0 or j < 0 or i >= size - 1 or j >= size - 1:
@@ -132,20 +132,20 @@ def gather(
     colour: Floats,
     texels: Ints,
 ) -> tuple[Floats, Floats]:
-    """Light that arrives at every vertex.
+    """Return the light that arrives at every vertex.
 
     Args:
-        points: (V, 3) positions; only the vertices of `casters` throw shadows.
+        points: (V, 3) positions; only the vertices of `casters` cast shadows.
         normals: (V, 3) unit normals.
         casters: (T, 3) triangles.
-        wrap: (V, 3) how far light creeps round into the shade, per colour channel: blood under skin.
-        veil: (V, L) share of each lamp that hair and other fine things let through.
+        wrap: (V, 3) reach of light into the shade per colour channel, an approximation of subsurface scattering.
+        veil: (V, L) fraction of each lamp's light that passes through hair and other fine geometry.
         towards: see `Lamps`.
         colour: see `Lamps`.
         texels: see `Lamps`.
 
     Returns:
-        (V, 3) irradiance and (V, 2) share of the key light, and of all the light it faces, that reaches it.
+        (V, 3) irradiance, and (V, 2) fractions that arrive: of the key light, and of all light from the front.
     """
     count, lights = points.shape[0], towards.shape[0]
     light = np.zeros((count, 3), np.float32)
@@ -158,7 +158,7 @@ def gather(
         texel = 2.0 * _REACH / size  # cm
         for v in range(count):
             facing = _facing(normals, v, towards, k)
-            if facing <= -wrap[v, 0] or facing == 0.0:  # turned away, or a vertex that nothing is made of
+            if facing <= -wrap[v, 0] or facing == 0.0:  # faces away, or a vertex without triangles
                 continue
             share = _lit(depth, view[v, 0], view[v, 1], view[v, 2], 0.06 + 0.8 * texel, 0.9 * texel) * veil[v, k]
             if k < _KEY_LAMPS:
@@ -175,7 +175,7 @@ def gather(
 
 @njit(cache=True)
 def spread(values: Floats, starts: Ints, others: Ints, rounds: NDArray[np.int64]) -> None:
-    """Blur (V, C) values over a mesh, `rounds[c]` times per channel: light that wanders under the skin."""
+    """Blur (V, C) values over a mesh, `rounds[c]` times per channel, as light scatters under the skin."""
     count = starts.shape[0] - 1
     for c in range(values.shape[1]):
         for _ in range(rounds[c]):
@@ -190,7 +190,7 @@ def spread(values: Floats, starts: Ints, others: Ints, rounds: NDArray[np.int64]
 
 
 def neighbours(triangles: Ints, count: int) -> tuple[Ints, Ints]:
-    """CSR lists of the vertices that share an edge: (count + 1,) starts and the neighbours' numbers."""
+    """Return CSR lists of the vertices that share an edge: (count + 1,) starts and the neighbours' indices."""
     pairs = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     pairs = np.unique(np.concatenate([pairs, pairs[:, ::-1]]), axis=0)
     starts = np.searchsorted(pairs[:, 0], np.arange(count + 1)).astype(np.int32)

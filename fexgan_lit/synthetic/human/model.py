@@ -1,4 +1,4 @@
-"""ICT-FaceKit in memory: from the compact file or from a checkout, checked, and known by its content."""
+"""ICT-FaceKit in memory: loading from the compact file or a checkout, validation, content hash."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from fexgan_lit.utils.errors import UserError
 
 _LOG = logging.getLogger(__name__)
 
-#: Identity modes that are used; later ones move the face by less than a hair's breadth.
+#: Number of identity modes in use; later modes move the face by less than a hair's breadth.
 IDENTITY_MODES = 40
 
-#: Vertex numbers of the Multi-PIE points, as ICT-FaceKit's README lists them.
+#: Vertex indices of the Multi-PIE points, as listed in ICT-FaceKit's README.
 LANDMARKS68 = (
     *(1225, 1888, 1052, 367, 1719, 1722, 2199, 1447, 966, 3661, 4390, 3927, 3924, 2608, 3272, 4088, 3443),
     *(268, 493, 1914, 2044, 1401, 3615, 4240, 4114, 2734, 2509, 978, 4527, 4942, 4857, 1140, 2075, 1147, 4269, 3360),
@@ -38,21 +38,21 @@ _WHERE = (
 )
 
 
-@dataclass(frozen=True, eq=False)  # known by identity: arrays have no single answer to ==
+@dataclass(frozen=True, eq=False)  # compared by identity: arrays have no single answer to ==
 class FaceModel:
     """The morphable head; lengths in cm, x to the subject's left, y up, z out of the face.
 
     Attributes:
         vertices: (V, 3) mean head.
         faces: (F, 4) quads; -1 in the fourth place of a triangle.
-        face_uv: (F, 4) numbers into `uv`.
-        uv: (U, 2) texture coordinates; the whole part is the number of the tile.
-        face_material: (F,) numbers into `materials`.
-        materials: names.
-        expression_names: of the blend shapes.
+        face_uv: (F, 4) indices into `uv`.
+        uv: (U, 2) texture coordinates; the integer part is the index of the tile.
+        face_material: (F,) indices into `materials`.
+        materials: names of the materials.
+        expression_names: names of the blend shapes.
         expressions: (E, V, 3) offsets from the mean head.
         identities: (40, V, 3) offsets, one standard deviation each.
-        landmarks68: (68,) vertex numbers.
+        landmarks68: (68,) vertex indices.
     """
 
     vertices: NDArray[np.float32]
@@ -67,7 +67,7 @@ class FaceModel:
     landmarks68: NDArray[np.int32]
 
 
-#: Shape of each array: V, F, U and E must agree between arrays, numbers must be met.
+#: Shape of each array: V, F, U and E must agree between arrays, numbers are exact.
 _SHAPES: dict[str, tuple[str | int, ...]] = {
     "vertices": ("V", 3),
     "faces": ("F", 4),
@@ -83,10 +83,10 @@ _SHAPES: dict[str, tuple[str | int, ...]] = {
 
 
 def checked(arrays: dict[str, NDArray[Any]], origin: Path) -> FaceModel:
-    """Make a model of `arrays`, or say all that is wrong with them.
+    """Return a model of `arrays`, after checking all of them.
 
     Raises:
-        UserError: an array is missing, has another shape than expected, or points outside another.
+        UserError: an array is missing, has an unexpected shape, or has indices out of the range of another array.
     """
     wrong = [f"{name} is missing" for name in _SHAPES if name not in arrays]
     sizes: dict[str, int] = {}
@@ -104,7 +104,7 @@ def checked(arrays: dict[str, NDArray[Any]], origin: Path) -> FaceModel:
     if not wrong:
         wrong = _out_of_range(arrays)
     if wrong:
-        raise UserError(f"dataset.facekit: {origin} is not a whole ICT-FaceKit model: {'; '.join(wrong)}. {_WHERE}")
+        raise UserError(f"dataset.facekit: {origin} is not a complete ICT-FaceKit model: {'; '.join(wrong)}. {_WHERE}")
     return FaceModel(**{field.name: arrays[field.name] for field in fields(FaceModel)})
 
 
@@ -129,7 +129,7 @@ def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def model_files(path: Path) -> tuple[Path, ...]:
-    """The files a model is made of: the .npz itself, or the OBJ files of a checkout that are used.
+    """Return the files of a model: the .npz itself, or the OBJ files of a checkout that are in use.
 
     Raises:
         UserError: `path` is neither, or a file of the checkout is missing.
@@ -140,7 +140,7 @@ def model_files(path: Path) -> tuple[Path, ...]:
         raise UserError(f"dataset.facekit: {path} does not exist. {_WHERE}")
     folder = next((f for f in (path / "FaceXModel", path) if (f / "generic_neutral_mesh.obj").is_file()), None)
     if folder is None:
-        raise UserError(f"dataset.facekit: {path} holds no FaceXModel/generic_neutral_mesh.obj. {_WHERE}")
+        raise UserError(f"dataset.facekit: {path} does not contain FaceXModel/generic_neutral_mesh.obj. {_WHERE}")
     identities = [folder / f"identity{k:03d}.obj" for k in range(IDENTITY_MODES)]
     missing = [file.name for file in identities if not file.is_file()]
     if missing:
@@ -151,7 +151,7 @@ def model_files(path: Path) -> tuple[Path, ...]:
 
 
 def read_checkout(files: tuple[Path, ...]) -> dict[str, NDArray[Any]]:
-    """The arrays of a model from the OBJ files of a checkout, in the order of `model_files`."""
+    """Read the arrays of a model from the OBJ files of a checkout, in the order of `model_files`."""
     mesh = read_obj(files[0])
     identities, expressions = files[1 : 1 + IDENTITY_MODES], files[1 + IDENTITY_MODES :]
     return {
@@ -174,8 +174,8 @@ def _offsets(mean: NDArray[np.float32], files: tuple[Path, ...]) -> NDArray[np.f
         vertices = read_vertices(file)
         if vertices.shape != mean.shape:
             raise UserError(
-                f"dataset.facekit: {file} has {len(vertices)} vertices, the neutral mesh {len(mean)}; all files must "
-                f"come from one release. {_WHERE}"
+                f"dataset.facekit: {file} has {len(vertices)} vertices, the neutral mesh has {len(mean)}; all files "
+                f"must come from one release. {_WHERE}"
             )
         out[k] = vertices - mean
     return out
@@ -193,7 +193,7 @@ def _hash_of(stamps: tuple[tuple[str, int, int], ...]) -> str:
 
 
 def content_hash(facekit: str) -> str:
-    """Sixteen hexadecimal digits that depend on the bytes of the model alone, not on where it lies.
+    """Return sixteen hexadecimal digits that depend only on the bytes of the model, not on its path.
 
     Raises:
         UserError: there is no model at `facekit`.
@@ -205,14 +205,14 @@ def content_hash(facekit: str) -> str:
 
 @lru_cache(maxsize=2)
 def load_model(facekit: str, key: str) -> FaceModel:
-    """The model at `facekit`; a checkout is read once and kept as one file in the cache folder.
+    """Load the model at `facekit`; a checkout is converted once to a single file in the cache folder.
 
     Args:
-        facekit: an .npz file or a folder.
-        key: its `content_hash`, so that a changed model is read anew.
+        facekit: path of an .npz file or a folder.
+        key: its `content_hash`, so that a changed model is loaded again.
 
     Raises:
-        UserError: it is not a whole model.
+        UserError: the model is incomplete.
     """
     path = Path(facekit).expanduser()
     files = model_files(path)

@@ -1,4 +1,4 @@
-"""Smooth noise over space, and small drawing helpers for fields of numbers."""
+"""Smooth noise over space, and small helpers for fields of numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = NDArray[np.floating]
 
 @njit(cache=True)
 def _lattice(x: int, y: int, z: int, seed: int) -> float:
-    """A fixed random number in 0..1 for every point of the lattice."""
+    """Return a fixed random number in 0..1 for a point of the lattice."""
     h = (x * 374761393 + y * 668265263 + z * 1274126177 + seed * 974634777) & 0xFFFFFFFF
     h = ((h ^ (h >> 13)) * 1103515245) & 0xFFFFFFFF
     h = ((h ^ (h >> 15)) * 12345679) & 0xFFFFFFFF
@@ -44,7 +44,7 @@ def _noise_rows(points: Floats, frequency: float, octaves: int, seed: int, out: 
 
 
 def noise(points: Floats, frequency: float, octaves: int = 1, seed: int = 0) -> Floats:
-    """Values in 0..1 over points (..., 3), about `frequency` bumps per unit, the same for the same place and seed."""
+    """Return values in 0..1 at points (..., 3), about `frequency` bumps per unit, fixed by position and seed."""
     rows = np.ascontiguousarray(points.reshape(-1, 3), np.float32)  # (..., 3) -> (N, 3)
     out = np.empty(len(rows), np.float32)
     _noise_rows(rows, frequency, octaves, seed, out)
@@ -52,18 +52,18 @@ def noise(points: Floats, frequency: float, octaves: int = 1, seed: int = 0) -> 
 
 
 def smoothstep(x: Array, low: float, high: float) -> Array:
-    """0 below `low`, 1 above `high`, smooth between; the other way round for low > high."""
+    """Return 0 below `low`, 1 above `high`, smooth between; reversed for low > high."""
     t = np.clip((x - low) / (high - low), 0.0, 1.0)
     return t * t * (3 - 2 * t)
 
 
 def bell(x: Array, width: float) -> Array:
-    """1 at zero, about a third at `width`, falling off smoothly."""
+    """Return 1 at zero, about a third at `width`, decreasing smoothly."""
     return np.exp(-((x / width) ** 2))
 
 
 def line_distance(x: Array, y: Array, line: list[tuple[float, float]]) -> tuple[Array, Array]:
-    """Distance of places (x, y) from a polyline, and how far along it the nearest point lies, 0..1."""
+    """Return the distance of points (x, y) from a polyline, and the position of the nearest point along it, 0..1."""
     best, along = np.full(np.shape(x), 1e9, np.float32), np.zeros(np.shape(x), np.float32)
     pieces = len(line) - 1
     for k, ((ax, ay), (bx, by)) in enumerate(pairwise(line)):
@@ -77,5 +77,5 @@ def line_distance(x: Array, y: Array, line: list[tuple[float, float]]) -> tuple[
 
 
 def linear(colour: tuple[int, int, int]) -> Floats:
-    """(3,) linear light of an sRGB colour 0..255."""
+    """Return the linear light (3,) of an sRGB colour 0..255."""
     return ((np.array(colour, np.float32) / 255.0) ** np.float32(2.2)).astype(np.float32)

@@ -17,10 +17,10 @@ class ObjMesh:
 
     Attributes:
         vertices: (V, 3) positions.
-        uv: (U, 2) texture coordinates; empty without any.
-        faces: (F, 4) vertex numbers, -1 in the fourth place of a triangle.
-        face_uv: (F, 4) numbers into `uv`; -1 where a corner has none.
-        face_material: (F,) numbers into `materials`.
+        uv: (U, 2) texture coordinates; may be empty.
+        faces: (F, 4) vertex indices, -1 in the fourth place of a triangle.
+        face_uv: (F, 4) indices into `uv`; -1 where a corner has none.
+        face_material: (F,) indices into `materials`.
         materials: names in order of first use.
     """
 
@@ -44,28 +44,28 @@ def _numbers(path: Path, rows: list[list[str]], width: int) -> NDArray[np.float3
     try:
         values = np.array([row[1 : 1 + width] for row in rows], dtype=np.float32)
     except ValueError as error:
-        raise UserError(f"dataset.facekit: {path} holds a line that is not {width} numbers; fetch it anew.") from error
+        raise UserError(f"dataset.facekit: {path} has a line without {width} numbers; download it again.") from error
     values = values.reshape(-1, width)  # also (0, width) of an empty list
     if not np.isfinite(values).all():
-        raise UserError(f"dataset.facekit: {path} holds numbers that are not finite; fetch it anew.")
+        raise UserError(f"dataset.facekit: {path} has numbers that are not finite; download it again.")
     return values
 
 
 def read_vertices(path: Path) -> NDArray[np.float32]:
-    """(V, 3) positions of an OBJ file, without its faces.
+    """Read the positions (V, 3) of an OBJ file, without its faces.
 
     Raises:
-        UserError: the file cannot be read or a line of it is broken.
+        UserError: the file cannot be read or has an invalid line.
     """
     return _numbers(path, [words for words in _lines(path) if words[0] == "v"], 3)
 
 
 def _corner(word: str, counts: tuple[int, int]) -> tuple[int, int]:
-    """Vertex and texture number, from 0, of a corner written `v`, `v/t`, `v/t/n` or `v//n`; -1 is no texture."""
+    """Return vertex and texture index, from 0, of a corner written `v`, `v/t`, `v/t/n` or `v//n`; -1 is no texture."""
     parts = [int(part) if part else 0 for part in word.split("/")[:2]]
     v, t = parts[0], parts[1] if len(parts) > 1 else 0
     if v == 0 or abs(v) > counts[0] or abs(t) > counts[1]:
-        raise ValueError(f"corner {word} points nowhere")
+        raise ValueError(f"corner {word} has an index out of range")
     return (v - 1 if v > 0 else v + counts[0]), (t - 1 if t > 0 else t + counts[1] if t < 0 else -1)
 
 
@@ -73,7 +73,7 @@ def read_obj(path: Path) -> ObjMesh:
     """Read triangles and quads with texture coordinates and material names.
 
     Raises:
-        UserError: the file cannot be read, a line is broken, or a face has other than three or four corners.
+        UserError: the file cannot be read, a line is invalid, or a face has other than three or four corners.
     """
     rows = _lines(path)
     vertices = _numbers(path, [row for row in rows if row[0] == "v"], 3)
@@ -96,5 +96,5 @@ def _face(path: Path, row: list[str], counts: tuple[int, int]) -> list[tuple[int
         if len(corners) not in (3, 4):
             raise ValueError(f"{len(corners)} corners, expected 3 or 4")
     except ValueError as error:
-        raise UserError(f"dataset.facekit: {path} has a broken face '{' '.join(row)}' ({error}).") from error
+        raise UserError(f"dataset.facekit: {path} has an invalid face '{' '.join(row)}' ({error}).") from error
     return corners + [(-1, -1)] * (4 - len(corners))

@@ -1,4 +1,4 @@
-"""One frame of one person: move, light, draw, shade, and bring down to the size that was asked for."""
+"""Rendering of one frame of a person: pose, light, rasterise, shade, and reduce to the requested size."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ from fexgan_lit.synthetic.human.skin import fold_strengths
 from fexgan_lit.synthetic.human.strands import Studio, Threads, shade_strands
 from fexgan_lit.synthetic.takes import FaceState
 
-#: Samples a side of a pixel at each size; the picture is drawn that much larger and averaged.
+#: Samples per side of a pixel at each size.
 _SAMPLES = {32: 8, 64: 4, 128: 4, 256: 3, 512: 2}
 _BLUR_ROUNDS = np.array([6, 3, 2])
 _EXPOSURE = 0.66
 #: sRGB code of linear light 0..1.
 _CURVE = np.rint(255.0 * np.linspace(0.0, 1.0, 16385) ** (1 / 2.2)).astype(np.uint8)
-#: Light of the room on hair.
+#: Ambient light on hair.
 _AMBIENT = np.array([0.62, 0.63, 0.66], np.float32)
 
 
 class Painter:
-    """Draws one person.
+    """Renders one person.
 
     Args:
         model: the morphable head.
         who: the person.
-        seed: of the hair.
+        seed: seed of the hair.
     """
 
     def __init__(self, model: FaceModel, who: Identity, seed: int) -> None:
@@ -58,7 +58,7 @@ class Painter:
         self._noise = np.random.default_rng(77).random((256, 256), np.float32)
 
     def paint(self, act: FaceState, size: int) -> NDArray[np.uint8]:
-        """(size, size, 3) RGB."""
+        """Render a frame: (size, size, 3) RGB."""
         samples = size * _SAMPLES[size]
         light = lamps(*act.light)
         points = self.move(act)
@@ -78,7 +78,7 @@ class Painter:
         return develop(image, _SAMPLES[size], _CURVE)
 
     def move(self, act: FaceState) -> Floats:
-        """(V, 3) all points of the body in cm."""
+        """Return all posed points of the body in cm, (V, 3)."""
         body, model_points = self._person.body, self._offsets.shape[1]
         weights = rig.shape_weights(self._names, act, self._lids)
         points = body.points.copy()
@@ -100,7 +100,7 @@ class Painter:
 
     def _paint(self, act: FaceState, samples: int) -> Paint:
         skin = self._person.skin
-        level = {512: 1, 256: 2}.get(samples, 0)  # about one texel a sample
+        level = {512: 1, 256: 2}.get(samples, 0)  # about one texel per sample
         return Paint(
             face=skin.face[level],
             head=skin.head[level],
@@ -124,7 +124,7 @@ class Painter:
         mane, samples = self._person.mane, len(image)
         if mane is None:
             return
-        share = 2.0 ** -max(0, round(np.log2(1024 / samples)))  # fewer and thicker threads in small pictures
+        share = 2.0 ** -max(0, round(np.log2(1024 / samples)))  # fewer and thicker strands in small images
         lines = int(len(mane.strands.lot) * share)
         starts = mane.strands.starts[: lines + 1]
         last = starts[-1]
@@ -135,14 +135,14 @@ class Painter:
         widths = mane.width[:last] * np.float32(samples / camera.FIELD / share**0.5)
         widths = np.where(
             widths > 0, np.maximum(widths, np.float32(1)), np.float32(0)
-        )  # or the wall would shine through
+        )  # otherwise the wall would show through
         draw_lines(screen, starts, colour, widths, 0.0, buffers.depth, image)
         close_holes(buffers.depth, image, max(2, samples // 200), 0.85)
 
 
 @njit(cache=True)
 def backdrop(samples: int, gain: float, side: float) -> Floats:
-    """(S, S, 3) a light grey wall, brightest behind the head, in linear light; see `FaceState.light`."""
+    """Return a light grey wall (S, S, 3) in linear light, brightest behind the head; see `FaceState.light`."""
     out = np.empty((samples, samples, 3), np.float32)
     level = 0.80 * (0.85 + 0.15 * gain)
     for i in range(samples):
@@ -158,7 +158,7 @@ def backdrop(samples: int, gain: float, side: float) -> Floats:
 
 @njit(cache=True)
 def carve(rest: Floats, folds: Floats, side: Floats, strengths: Floats) -> Floats:
-    """(R, R) height in mm of the skin: relief at rest plus the folds (R, R, K) the muscles make on each side."""
+    """Return the skin height (R, R) in mm: relief at rest plus the folds (R, R, K) by their strengths on each side."""
     out = rest.copy()
     size, kinds = rest.shape[0], folds.shape[2]
     for i in range(size):
@@ -173,7 +173,7 @@ def carve(rest: Floats, folds: Floats, side: Floats, strengths: Floats) -> Float
 
 @njit(cache=True)
 def develop(image: Floats, samples: int, curve: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Average (S, S, 3) linear samples to pixels, roll off the highlights and encode them by a `curve` over 0..1."""
+    """Average (S, S, 3) linear samples to pixels, compress highlights and encode with a `curve` over 0..1."""
     size = image.shape[0] // samples
     out = np.empty((size, size, 3), np.uint8)
     scale = (len(curve) - 1) / (samples * samples)
@@ -191,12 +191,12 @@ def develop(image: Floats, samples: int, curve: NDArray[np.uint8]) -> NDArray[np
 
 @lru_cache(maxsize=2)
 def offsets_of(model: FaceModel) -> Floats:
-    """(E, V, 3) float32 blend shapes of a model, kept between people."""
+    """Return the blend shapes (E, V, 3) of a model in float32, cached between people."""
     return model.expressions.astype(np.float32)
 
 
 class Marker:
-    """The landmarks of one person, without drawing anything.
+    """Computes the landmarks of one person without rendering.
 
     Args:
         model: the morphable head.
@@ -213,7 +213,7 @@ class Marker:
         self._lids = [np.flatnonzero(np.isin(chosen, near)) for near in near_eyes(model)]
 
     def landmarks(self, act: FaceState, size: int) -> NDArray[np.float64]:
-        """(68, 2) Multi-PIE points in pixels of a picture of `size`."""
+        """Return (68, 2) Multi-PIE points in pixels of an image of `size`."""
         weights = rig.shape_weights(self._names, act, self._lids_hang)
         points = rig.blend(self._points, self._offsets, np.flatnonzero(weights), weights)
         for centre, lid in zip(self._eyes, self._lids, strict=True):

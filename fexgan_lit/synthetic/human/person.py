@@ -1,4 +1,4 @@
-"""A person ready to be drawn: shape, textures, hair and clothes, built once and kept."""
+"""A person ready for rendering: shape, textures, hair and clothes, built once and cached."""
 
 from __future__ import annotations
 
@@ -37,30 +37,30 @@ from fexgan_lit.synthetic.human.topology import (
 
 #: Widths of the textures of the two skin tiles.
 FACE_TEXELS, HEAD_TEXELS, TEXTURE_LEVELS = 1024, 512, 3
-#: Radius of the eyeball and how far the cornea stands out, cm; the centre lies this much behind that of its box.
+#: Radius of the eyeball and height of the cornea, cm; the eyeball's centre is this far behind that of its box.
 EYE_RADIUS, CORNEA, EYE_SET_BACK = 1.60, 0.20, 0.113
-#: Least thickness of a lid, cm.
+#: Minimal thickness of a lid, cm.
 LID = 0.02
 _ABSORB = 0.55
-#: Linear RGB and gloss of what has no texture.
+#: Linear RGB and gloss of parts without texture.
 _FLESH = {MOUTH: (0.30, 0.07, 0.065, 0.06), GUMS: (0.46, 0.15, 0.14, 0.16), TEETH: (0.74, 0.69, 0.60, 0.20)}
 
 
 @dataclass(frozen=True)
 class Body:
-    """All surfaces of a person in one mesh: the head of the model first, then clothes and glasses.
+    """All surfaces of a person in one mesh: first the model's head, then clothes and glasses.
 
     Attributes:
         points: (V, 3) at rest, with the person's shape.
         triangles, uv, part: as in `Topology`, for the whole mesh.
-        casters: (T, 3) triangles that throw shadows.
-        bend: (V,) share of the head's turn.
+        casters: (T, 3) triangles that cast shadows.
+        bend: (V,) fraction of the head's rotation.
         rest: (V, 3) mean head; for eyes the direction from the eye's centre in radii.
-        tint: (V, 4) linear RGB and gloss of what has no texture.
-        wrap: (V, 3) how far light creeps round into the shade.
+        tint: (V, 4) linear RGB and gloss of parts without texture.
+        wrap: (V, 3) reach of light into the shade.
         cull: (T,) and bias (T,), see `draw_triangles`.
-        veil: (V, L) share of every lamp that the hair lets through.
-        eyes: centres (3,) of the left and right eye in the image, lids: numbers of the vertices near each.
+        veil: (V, L) fraction of every lamp's light that passes through the hair.
+        eyes: centres (3,) of the left and right eye in the image; lids: indices of the vertices near each.
     """
 
     points: Floats
@@ -81,14 +81,14 @@ class Body:
 
 @dataclass(frozen=True)
 class Mane:
-    """The hair of the head at rest with all that light needs.
+    """The hair of the head at rest, with everything that its lighting needs.
 
     Attributes:
-        strands: the polylines, in random order, so that the first ones are a fair sample.
-        bend: (P,) share of the head's turn.
+        strands: the polylines in random order, so that the first ones are a fair sample.
+        bend: (P,) fraction of the head's rotation.
         paint: (P, 3) linear RGB.
-        through: (P, G + 1) share of each glossy lamp and of the room.
-        width: (P,) cm; 0 where the piece that starts there lies too deep in the hair, or behind the head, to be seen.
+        through: (P, G + 1) fraction of each highlight lamp's light and of ambient light.
+        width: (P,) cm; 0 where the segment that starts there is never visible.
     """
 
     strands: Strands
@@ -100,7 +100,7 @@ class Mane:
 
 @dataclass(frozen=True)
 class Person:
-    """One person: see the classes of the parts."""
+    """One person; see the classes of the parts."""
 
     who: Identity
     form: Topology
@@ -112,9 +112,9 @@ class Person:
 
 
 def shaped(model: FaceModel, who: Identity) -> Floats:
-    """(V, 3) the mean head with a person's identity modes."""
+    """Return the mean head with a person's identity modes, (V, 3)."""
     out = model.vertices.astype(np.float32).copy()
-    # the shoulders stay those of the mean head, or clothes would not fit
+    # the shoulders stay those of the mean head, so that clothes fit
     free = smoothstep(out[:, 1:2] + 0.3 * out[:, 2:3], -12.5, -6.5).astype(np.float32)
     for k, deviation in enumerate(who.shape[: len(model.identities)]):
         if deviation:
@@ -123,7 +123,7 @@ def shaped(model: FaceModel, who: Identity) -> Floats:
 
 
 def eye_centres(model: FaceModel, points: Floats) -> tuple[Floats, Floats]:
-    """Centres (3,) of the left and right eyeball in the image."""
+    """Return the centres (3,) of the left and right eyeball in the image."""
     out = []
     for ball in topology(model).eyes:
         centre = 0.5 * (points[ball].min(axis=0) + points[ball].max(axis=0))
@@ -133,7 +133,7 @@ def eye_centres(model: FaceModel, points: Floats) -> tuple[Floats, Floats]:
 
 
 def rest_lids(model: FaceModel, who: Identity, points: Floats) -> float:
-    """Weight of the lid shape at rest: brings eyes that a head's shape makes narrow or wide half way to the mean."""
+    """Return the weight of the lid shape at rest, which moves the opening of unusual eyes halfway to the mean."""
     upper, lower = model.landmarks68[[37, 38, 43, 44]], model.landmarks68[[41, 40, 47, 46]]
     usual, own = (float((p[upper, 1] - p[lower, 1]).mean()) for p in (model.vertices, points))
     wanted = 0.5 * (usual + own) * (1.0 - who.lids)
@@ -141,7 +141,7 @@ def rest_lids(model: FaceModel, who: Identity, points: Floats) -> float:
 
 
 def near_eyes(model: FaceModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Numbers of the skin vertices that a closing eye could touch, left and right."""
+    """Return the indices of the skin vertices that a closing eye could touch, left and right."""
     skin = model.vertices[:SKIN_VERTICES]
     left, right = (
         np.flatnonzero(np.linalg.norm(skin - centre, axis=1) < 2.6) for centre in eye_centres(model, model.vertices)
@@ -150,7 +150,7 @@ def near_eyes(model: FaceModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _head_vertices(model: FaceModel, points: Floats, eyes: tuple[Floats, Floats]) -> tuple[Floats, Floats, Floats]:
-    """Rest (V, 3), tint (V, 4) and wrap (V, 3) of the model's own vertices, see `Body`."""
+    """Return rest (V, 3), tint (V, 4) and wrap (V, 3) of the model's vertices, see `Body`."""
     form = topology(model)
     rest = model.vertices.astype(np.float32).copy()
     for ball, centre in zip(form.eyes, eyes, strict=True):
@@ -193,7 +193,7 @@ def _body(model: FaceModel, who: Identity, points: Floats, extras: tuple[Mesh, .
 
 @dataclass(frozen=True)
 class _Ground:
-    """What the skins of all people share: positions of the texels and the folds, at falling resolution."""
+    """Data that all people's skins share: positions of the texels and the folds, at decreasing resolution."""
 
     face: Floats
     head: Floats
@@ -226,7 +226,7 @@ def _skin(model: FaceModel, who: Identity, style: Style) -> Skin:
 
 
 def _chosen(strands: Strands, order: NDArray[np.int64]) -> Strands:
-    """The strands numbered `order`, in that order."""
+    """Return the strands with the indices `order`, in that order."""
     first, size = strands.starts[:-1][order], np.diff(strands.starts)[order]
     starts = np.concatenate([[0], np.cumsum(size)]).astype(np.int32)
     index = np.repeat(first - starts[:-1], size) + np.arange(starts[-1])
@@ -245,7 +245,7 @@ def _joined(parts: list[Strands]) -> Strands:
 
 
 def strand_of(strands: Strands) -> NDArray[np.int64]:
-    """(P,) number of the strand of every point."""
+    """Return the index of the strand of every point, (P,)."""
     return np.repeat(np.arange(len(strands.lot)), np.diff(strands.starts))
 
 
@@ -255,7 +255,7 @@ _HAIR_WIDTH = 0.045
 
 
 def _ordered(strands: Strands, seen: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
-    """Order in which to keep the `seen` strands: fair samples first, and neighbours together for speed."""
+    """Return the order of the `seen` strands: fair samples first, and neighbours together for speed."""
     order = np.random.default_rng(seed).permutation(np.flatnonzero(seen))
     middle = strands.points[(strands.starts[:-1] + strands.starts[1:]) // 2]
     cell = np.floor(middle[:, 1] / 1.5) * 1000 + np.floor(middle[:, 0] / 1.5)
@@ -281,7 +281,7 @@ def _mane(who: Identity, scalp: Scalp, style: Style, body: Body, seed: int) -> t
 
 
 def _hair_paint(who: Identity, strands: Strands, seed: int) -> Floats:
-    """(P, 3) linear RGB: every strand a little different, lighter towards its tip."""
+    """Return linear RGB (P, 3): every strand a little different, lighter towards its tip."""
     count = len(strands.lot)
     strand = strand_of(strands)
     grey = np.random.default_rng(seed + 1).random(count) < 0.85 * max(0.0, who.age - 0.5)
@@ -291,7 +291,7 @@ def _hair_paint(who: Identity, strands: Strands, seed: int) -> Floats:
 
 
 def _hair_light(strands: Strands, density: Floats) -> Floats:
-    """(P, G + 1) share of every glossy lamp and of the room that reaches the points."""
+    """Return the fraction (P, G + 1) of every highlight lamp's light and of ambient light at the points."""
     light = lamps(1.0, 0.0, 0.0)
     room = np.array([[0.0, 1.0, 0.0], [-0.7, 0.2, 0.7], [0.7, 0.2, 0.7], [0.0, 0.3, 1.0]], np.float32)
     room /= np.linalg.norm(room, axis=1, keepdims=True)
@@ -301,7 +301,7 @@ def _hair_light(strands: Strands, density: Floats) -> Floats:
 
 
 def build_person(model: FaceModel, who: Identity, seed: int) -> Person:
-    """Shape, paint, comb and dress a person; takes some seconds."""
+    """Build shape, textures, hair and clothes of a person, which takes a few seconds."""
     form, style = topology(model), STYLES[who.hair]
     points = shaped(model, who)
     eyes = eye_centres(model, points)
@@ -317,7 +317,7 @@ def build_person(model: FaceModel, who: Identity, seed: int) -> Person:
     grown = _mane(who, scalp, style, body, seed)
     if grown is not None:
         hidden = grown[1].copy()
-        hidden[hidden >= 50.0] = 0.0  # the body's own shadow is drawn anew for every frame
+        hidden[hidden >= 50.0] = 0.0  # the body's own shadow is computed for every frame
         towards = lamps(1.0, 0.0, 0.0).towards
         body.veil[:] = 0.25 + 0.75 * let_through(body.points + 0.3 * normals, towards, hidden, 0.3, _ABSORB)
     return Person(

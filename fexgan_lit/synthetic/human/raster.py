@@ -1,4 +1,4 @@
-"""The rasteriser: triangles into a z-buffer of triangle numbers and barycentric weights, lines with depth."""
+"""The rasteriser: triangles to a z-buffer with triangle indices and barycentric weights, and lines with depth."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
-#: Depth of an empty pixel.
+#: Depth of an empty sample.
 FAR = np.float32(1e9)
 
 
 class Buffers:
-    """What the triangles leave for every sample of a picture of `size` x `size`.
+    """Rasterised triangles for an image of `size` x `size` samples.
 
     Attributes:
-        depth: (S, S) distance from the camera, `FAR` where nothing is.
-        triangle: (S, S) number of the visible triangle, -1 where nothing is.
+        depth: (S, S) distance from the camera, `FAR` where empty.
+        triangle: (S, S) index of the visible triangle, -1 where empty.
         weights: (S, S, 2) barycentric weights of its first two corners.
     """
 
@@ -34,16 +34,16 @@ class Buffers:
 def draw_triangles(
     points: Floats, triangles: Ints, cull: NDArray[np.uint8], bias: Floats, depth: Floats, ids: Ints, weights: Floats
 ) -> None:
-    """Draw triangles of screen `points` (V, 3: x, y in samples, depth); a sample is its centre.
+    """Draw triangles of screen `points` (V, 3: x, y in samples, depth), sampled at the sample centres.
 
     Args:
         points: (V, 3) screen positions, y down.
         triangles: (T, 3) corners; counter-clockwise as seen from the front, which is clockwise with y down.
         cull: (T,) 1 hides the back of a triangle.
         bias: (T,) added to the depth of a triangle.
-        depth: (S, S) z-buffer, changed.
-        ids: (S, S) triangle numbers, changed.
-        weights: (S, S, 2) barycentric weights of corner 0 and 1, changed.
+        depth: (S, S) z-buffer, changed in place.
+        ids: (S, S) triangle indices, changed in place.
+        weights: (S, S, 2) barycentric weights of corner 0 and 1, changed in place.
     """
     height, width = depth.shape
     for k in range(triangles.shape[0]):
@@ -67,7 +67,7 @@ def draw_triangles(
                 w0 = ((x1 - px) * (y2 - py) - (x2 - px) * (y1 - py)) * inverse
                 w1 = ((x2 - px) * (y0 - py) - (x0 - px) * (y2 - py)) * inverse
                 w2 = 1.0 - w0 - w1
-                # a hair of tolerance closes seams between neighbours; the z-buffer settles who wins
+                # a small tolerance closes seams between neighbours; the z-buffer resolves overlaps
                 if w0 < -1e-9 or w1 < -1e-9 or w2 < -1e-9:
                     continue
                 z = w0 * z0 + w1 * z1 + w2 * z2 + bias[k]
@@ -80,7 +80,7 @@ def draw_triangles(
 
 @njit(cache=True)
 def draw_depth(points: Floats, triangles: Ints, depth: Floats) -> None:
-    """Draw triangles of (V, 3) points, x right and y up, that face the viewer into a z-buffer alone; for shadows."""
+    """Draw front-facing triangles of (V, 3) points, x right and y up, into a z-buffer alone, for shadows."""
     height, width = depth.shape
     for k in range(triangles.shape[0]):
         a, b, c = triangles[k, 0], triangles[k, 1], triangles[k, 2]
@@ -108,7 +108,7 @@ def draw_depth(points: Floats, triangles: Ints, depth: Floats) -> None:
 
 @njit(cache=True)
 def vertex_normals(points: Floats, triangles: Ints) -> Floats:
-    """(V, 3) unit normals, the area-weighted mean of the triangles around each vertex."""
+    """Return unit normals (V, 3), the area-weighted mean of the triangles around each vertex."""
     out = np.zeros_like(points)
     for k in range(triangles.shape[0]):
         a, b, c = triangles[k, 0], triangles[k, 1], triangles[k, 2]
@@ -129,16 +129,16 @@ def vertex_normals(points: Floats, triangles: Ints) -> Floats:
 def draw_lines(
     points: Floats, starts: Ints, colours: Floats, widths: Floats, bias: float, depth: Floats, image: Floats
 ) -> None:
-    """Draw polylines with depth and colour; opaque but for those thinner than a sample.
+    """Draw polylines with depth and colour; lines thinner than a sample are blended.
 
     Args:
-        points: (P, 3) screen positions of all lines, one after the other.
+        points: (P, 3) screen positions of all lines, concatenated.
         starts: (L + 1,) first point of every line.
         colours: (P, 3) linear RGB at the points.
-        widths: (P,) in samples; a piece that starts with none is left out.
+        widths: (P,) in samples; segments that start with width 0 are left out.
         bias: added to the depth of all lines.
-        depth: (S, S) z-buffer, changed.
-        image: (S, S, 3) changed.
+        depth: (S, S) z-buffer, changed in place.
+        image: (S, S, 3), changed in place.
     """
     for line in range(starts.shape[0] - 1):
         for p in range(starts[line], starts[line + 1] - 1):
@@ -171,7 +171,7 @@ def _draw_segment(
         centre = px if steep else py
         first = math.floor(centre - half + 0.5)
         last = math.floor(centre + half - 0.5)
-        share = min(1.0, thick)  # thinner than a sample: it covers a share of one
+        share = min(1.0, thick)  # thinner than a sample: partial coverage
         if thick < 1.0 or last < first:
             first = math.floor(centre)
             last = first
@@ -188,13 +188,13 @@ def _draw_segment(
 
 @njit(cache=True)
 def close_holes(depth: Floats, image: Floats, reach: int, shade: float) -> None:
-    """Paint empty samples that lie between drawn ones: pinholes in hair, which is drawn as single threads.
+    """Fill empty samples between drawn ones: pinholes in hair, which is drawn as single strands.
 
     Args:
         depth: (S, S) z-buffer.
-        image: (S, S, 3) changed.
-        reach: samples to look at along a row, a column and both diagonals; three of the four must be closed.
-        shade: brightness of the filling, as a share of what surrounds it.
+        image: (S, S, 3), changed in place.
+        reach: samples to search along a row, a column and both diagonals; three of the four must be closed.
+        shade: brightness of the filling, as a fraction of the surrounding samples.
     """
     size = depth.shape[0]
     found = np.zeros(3, np.float32)
@@ -222,7 +222,7 @@ def close_holes(depth: Floats, image: Floats, reach: int, shade: float) -> None:
 
 @njit(cache=True)
 def _first_drawn(depth: Floats, i: int, j: int, di: int, dj: int, reach: int) -> int:
-    """Steps from a sample to the first drawn one in a direction; 0 where there is none within reach."""
+    """Return the steps from a sample to the first drawn one in a direction; 0 if there is none within reach."""
     for step in range(1, reach + 1):
         if depth[i + step * di, j + step * dj] < FAR:
             return step

@@ -1,4 +1,4 @@
-"""From action units, gaze and pose to the vertices of a head."""
+"""The rig: maps action units, gaze and pose to the vertices of a head."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fexgan_lit.synthetic.human.camera import rotation
 from fexgan_lit.synthetic.prototypes import AU_COLUMN
 from fexgan_lit.synthetic.takes import FaceState
 
-#: Blend shapes of each action unit at full activation. Names without a side get the mean of both sides.
+#: Blend shapes of each action unit at full intensity. Names without a side get the mean of both sides.
 SHAPES_OF_UNIT: MappingProxyType[int, dict[str, float]] = MappingProxyType(
     {
         1: {"browInnerUp_": 1.5},
@@ -43,23 +43,23 @@ SHAPES_OF_UNIT: MappingProxyType[int, dict[str, float]] = MappingProxyType(
     }
 )
 
-#: Suffix of the blend shapes that move the left and the right half of the image: the subject's right and left.
+#: Suffix of the blend shapes for the left and the right half of the image: the subject's right and left.
 SIDES = ("R", "L")
-#: How far an eye turns, degrees, for a gaze of 1.
+#: Rotation of an eye in degrees for a gaze of 1, horizontally and vertically.
 GAZE_REACH = (26.0, 20.0)
-#: Degrees of a turned eye at which the lid shapes that go with it are full.
+#: Rotation of an eye in degrees at which the accompanying lid shapes have full weight.
 _LID_REACH = 30.0
-#: Share of the outer brow's rise that is taken back where the inner brow rises alone.
+#: Fraction of the outer brow's rise that is removed where the inner brow rises alone.
 _OBLIQUE = 0.35
-#: Weight of the lid shape at which all eyes are shut, those of odd heads too.
+#: Weight of the lid shape at which all eyes are shut, including those of unusual heads.
 _SHUT = 1.05
-#: The neck bends about this point; below FIXED nothing moves, above FREE all moves with the head.
+#: Centre of the neck's rotation; below FIXED nothing moves, above FREE everything moves with the head.
 PIVOT = np.array([0.0, -8.0, -1.0], np.float32)
 FIXED, FREE = -16.5, -7.5
 
 
 def shape_weights(names: tuple[str, ...], act: FaceState, lids: float = 0.0) -> NDArray[np.float32]:
-    """(E,) weights of the blend shapes `names` for a performance by someone whose lids hang by `lids` at rest."""
+    """Return the weights (E,) of the blend shapes `names` for a state; `lids` is the lid shape's weight at rest."""
     weights = dict.fromkeys(names, 0.0)
     for side, suffix in enumerate(SIDES):
         wide, shut = (float(act.units[side, AU_COLUMN[unit]]) for unit in (5, 45))
@@ -79,12 +79,12 @@ def shape_weights(names: tuple[str, ...], act: FaceState, lids: float = 0.0) -> 
 
 
 def _alone(act: FaceState, side: int) -> float:
-    """How far the inner brow rises without the outer one: grief slants the brow, its outer end sinks."""
+    """Return how much the inner brow rises without the outer one; in grief the outer end sinks."""
     return float(act.units[side, AU_COLUMN[1]] * (1.0 - act.units[side, AU_COLUMN[2]]))
 
 
 def _lids_of_gaze(gaze: tuple[float, float], suffix: str) -> dict[str, float]:
-    """Lids follow the eye: without it, a glance down would bare the white above the iris."""
+    """Return lid shapes that follow the gaze; without them, a downward gaze would show the white above the iris."""
     across, down = gaze[0] * GAZE_REACH[0] / _LID_REACH, gaze[1] * GAZE_REACH[1] / _LID_REACH
     outward = across if suffix == "L" else -across
     return {
@@ -96,7 +96,7 @@ def _lids_of_gaze(gaze: tuple[float, float], suffix: str) -> dict[str, float]:
 
 
 def _keep_lids_apart(weights: dict[str, float], suffix: str) -> None:
-    """A lid that closes gives up all other lid movements, and never closes beyond shut."""
+    """Reduce all other lid shapes while a lid closes, and limit the closing to shut."""
     blink = min(_SHUT, weights["eyeBlink_" + suffix])
     weights["eyeBlink_" + suffix] = blink
     for stem, share in (("eyeWide_", 1.0), ("eyeLookDown_", 1.0), ("eyeSquint_", 0.7), ("eyeLookUp_", 1.0)):
@@ -104,7 +104,7 @@ def _keep_lids_apart(weights: dict[str, float], suffix: str) -> None:
 
 
 def neck_weight(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N,) share of the head's turn that points (N, 3) at rest take part in."""
+    """Return the fraction (N,) of the head's rotation for points (N, 3) at rest."""
     t = (points[:, 1] + 0.4 * (points[:, 2] - 4.0) - FIXED) / (FREE - FIXED)
     t = np.clip(t, 0.0, 1.0)
     return (t * t * (3 - 2 * t)).astype(np.float32)
@@ -113,7 +113,7 @@ def neck_weight(points: NDArray[np.float32]) -> NDArray[np.float32]:
 def posed(
     points: NDArray[np.float32], weight: NDArray[np.float32], pose: tuple[float, float, float]
 ) -> NDArray[np.float32]:
-    """(N, 3) points after the head has turned by yaw, pitch and roll in degrees."""
+    """Return points (N, 3) after a rotation of the head by yaw, pitch and roll in degrees."""
     turned = (points - PIVOT) @ rotation(*pose).T + PIVOT
     return (points + weight[:, None] * (turned - points)).astype(np.float32, copy=False)
 
@@ -122,7 +122,7 @@ def posed(
 def blend(
     base: NDArray[np.float32], offsets: NDArray[np.float32], active: NDArray[np.int64], weights: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """`base` (V, 3) plus the `active` ones of `offsets` (E, V, 3) times their weights."""
+    """Return `base` (V, 3) plus the `active` ones of `offsets` (E, V, 3) times their weights."""
     out = base.copy()
     for k in active:
         w = weights[k]
@@ -136,7 +136,7 @@ def blend(
 def keep_outside(
     points: NDArray[np.float32], numbers: NDArray[np.int64], centre: NDArray[np.float32], radius: float, bulge: float
 ) -> None:
-    """Push `points[numbers]` out of an eyeball: a ball of `radius` with a cornea that stands out by `bulge`."""
+    """Push `points[numbers]` out of an eyeball: a sphere of `radius` with a cornea of height `bulge`."""
     for v in numbers:
         x, y, z = points[v, 0] - centre[0], points[v, 1] - centre[1], points[v, 2] - centre[2]
         far = math.sqrt(x * x + y * y + z * z) + 1e-9
@@ -150,5 +150,5 @@ def keep_outside(
 
 
 def eye_rotation(gaze: tuple[float, float]) -> NDArray[np.float32]:
-    """(3, 3) turn of an eyeball for a gaze of -1..1, right and down positive."""
+    """Return the rotation (3, 3) of an eyeball for a gaze of -1..1, right and down positive."""
     return rotation(gaze[0] * GAZE_REACH[0], gaze[1] * GAZE_REACH[1], 0.0)

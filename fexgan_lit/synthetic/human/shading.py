@@ -1,4 +1,4 @@
-"""Colour of every visible sample: light of the vertices times the paint, and highlights."""
+"""Colour of every visible sample: vertex light times texture, plus highlights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CAMERA_Y, _CAMERA_Z = CENTRE, DISTANCE
 
 @njit(cache=True)
 def _power(base: float, doublings: int) -> float:
-    """`base` to the power 2^doublings."""
+    """Return `base` to the power 2^doublings."""
     for _ in range(doublings):
         base *= base
     return base
@@ -28,7 +28,7 @@ def _power(base: float, doublings: int) -> float:
 
 @njit(cache=True)
 def fabric(rest: Floats, a: int, b: int, c: int, w0: float, w1: float) -> float:
-    """Weave of cloth: a faint knit along two directions of the rest position."""
+    """Return the weave of cloth: a faint knit along two directions of the rest position."""
     w2 = 1.0 - w0 - w1
     x = w0 * rest[a, 0] + w1 * rest[b, 0] + w2 * rest[c, 0]
     y = w0 * rest[a, 1] + w1 * rest[b, 1] + w2 * rest[c, 1]
@@ -37,9 +37,9 @@ def fabric(rest: Floats, a: int, b: int, c: int, w0: float, w1: float) -> float:
 
 @njit(cache=True)
 def eye_paint(direction: Floats, view: Floats, iris: Floats, noise: Floats, out: Floats) -> None:
-    """Paint of the eyeball into `out` (3,); `direction` and `view` are unit vectors in the eye's own frame.
+    """Write the colour of the eyeball to `out` (3,); `direction` and `view` are unit vectors in the eye's frame.
 
-    The iris lies on a plane below the clear cornea, so that it shifts as a real one does when the eye turns.
+    The iris is a plane below the clear cornea, so that it shifts like a real iris when the eye rotates.
     """
     x, y, z = direction[0], direction[1], direction[2]
     if z > 0.0:
@@ -66,11 +66,11 @@ def eye_paint(direction: Floats, view: Floats, iris: Floats, noise: Floats, out:
 
 
 class Surface(NamedTuple):
-    """What does not change between the frames of a person.
+    """The static data of a person.
 
     Attributes:
-        triangles: (T, 3) vertex numbers.
-        part: (T,) what a triangle is made of, see `topology`.
+        triangles: (T, 3) vertex indices.
+        part: (T,) material of a triangle, see `topology`.
         uv: (T, 3, 2) texture coordinates of FACE and HEAD.
         rest: (V, 3) position at rest in cm; for eyes the direction from the centre of the eye.
         tint: (V, 4) linear RGB of vertices without texture, and their gloss.
@@ -89,8 +89,8 @@ class Moved(NamedTuple):
     Attributes:
         points: (V, 3) positions in cm.
         normals: (V, 3) unit normals.
-        light: (V, 3) light that arrives, see `gather`.
-        seen: (V, 2) share of the key light, and of all light, that arrives.
+        light: (V, 3) arriving light, see `gather`.
+        seen: (V, 2) fraction of the key light, and of all light, that arrives.
     """
 
     points: Floats
@@ -106,7 +106,7 @@ class Paint(NamedTuple):
         face, head: (R, R, 4) linear RGB and gloss of the two skin tiles.
         relief: (R, R) height of the face's skin, mm: pores, wrinkles.
         iris: (3,) linear RGB.
-        eye_turn: (3, 3) turn of the eyes with the head and the gaze.
+        eye_turn: (3, 3) rotation of the eyes by head and gaze.
         noise: (256, 256) in 0..1.
     """
 
@@ -119,7 +119,7 @@ class Paint(NamedTuple):
 
 
 class Gloss(NamedTuple):
-    """The lamps that make highlights: (G, 3) directions and (G, 3) linear RGB."""
+    """Lamps that cause highlights: (G, 3) directions and (G, 3) linear RGB."""
 
     towards: Floats
     colour: Floats
@@ -152,7 +152,7 @@ def _scratch() -> Scratch:
 
 @njit(cache=True)
 def shade(seen: Seen, surface: Surface, moved: Moved, paint: Paint, gloss: Gloss, image: Floats) -> None:
-    """Fill `image` (S, S, 3), linear RGB, wherever a triangle is seen."""
+    """Fill `image` (S, S, 3), linear RGB, wherever a triangle is visible."""
     pixel = np.zeros(3, np.float32)
     scratch = _scratch()
     size = image.shape[0]
@@ -176,7 +176,7 @@ def shade(seen: Seen, surface: Surface, moved: Moved, paint: Paint, gloss: Gloss
 
 @njit(cache=True)
 def _twin(seen: Seen, part: NDArray[np.uint8], top: int, left: int, corner: int) -> int:
-    """Number of an earlier sample of a block of four that shows the same surface as `corner`; -1 for none."""
+    """Return an earlier sample of a block of four that shows the same surface as `corner`; -1 if there is none."""
     i, j = top + (corner >> 1), left + (corner & 1)
     kind = part[seen.ids[i, j]]
     if kind == EYE:
@@ -201,7 +201,7 @@ def _shade_sample(
     scratch: Scratch,
     out: Floats,
 ) -> None:
-    """Linear RGB of one sample of triangle `k` into `out` (3,)."""
+    """Write the linear RGB of one sample of triangle `k` to `out` (3,)."""
     colour, n, view, grad = scratch.colour, scratch.normal, scratch.sight, scratch.slope
     a, b, c = surface.triangles[k, 0], surface.triangles[k, 1], surface.triangles[k, 2]
     w2 = 1.0 - w0 - w1
@@ -220,7 +220,7 @@ def _shade_sample(
         strength, dark = _skin(k, w0, w1, surface, moved, paint, colour, grad)
     elif kind == EYE:
         strength = 1.6
-        dark = min(1.0, 0.30 + 0.95 * free)  # lids and lashes keep light off the ball
+        dark = min(1.0, 0.30 + 0.95 * free)  # lids and lashes keep light off the eyeball
         _eye(a, b, c, w0, w1, surface, paint, scratch)
     else:
         strength = _painted(a, b, c, w0, w1, kind == CLOTH, surface, colour)
@@ -238,7 +238,7 @@ def _shade_sample(
 def _skin(
     k: int, w0: float, w1: float, surface: Surface, moved: Moved, paint: Paint, colour: Floats, grad: Floats
 ) -> tuple[float, float]:
-    """Colour and slope of the skin into `colour` and `grad`; returns its gloss and how dark its folds are."""
+    """Write colour and slope of the skin to `colour` and `grad`; return its gloss and the darkness of its folds."""
     uv, w2 = surface.uv, 1.0 - w0 - w1
     u = w0 * uv[k, 0, 0] + w1 * uv[k, 1, 0] + w2 * uv[k, 2, 0]
     v = w0 * uv[k, 0, 1] + w1 * uv[k, 1, 1] + w2 * uv[k, 2, 1]
@@ -249,7 +249,7 @@ def _skin(
 
 @njit(cache=True)
 def _eye(a: int, b: int, c: int, w0: float, w1: float, surface: Surface, paint: Paint, scratch: Scratch) -> None:
-    """Colour of the eyeball into `scratch.colour`."""
+    """Write the colour of the eyeball to `scratch.colour`."""
     own, seen_from, view = scratch.own, scratch.seen_from, scratch.sight
     rest, turn = surface.rest, paint.eye_turn
     for q in range(3):
@@ -261,7 +261,7 @@ def _eye(a: int, b: int, c: int, w0: float, w1: float, surface: Surface, paint: 
 
 @njit(cache=True)
 def _painted(a: int, b: int, c: int, w0: float, w1: float, woven: bool, surface: Surface, colour: Floats) -> float:
-    """Colour of a surface with painted vertices into `colour`; returns its gloss."""
+    """Write the colour of a surface with coloured vertices to `colour`; return its gloss."""
     tint, w2 = surface.tint, 1.0 - w0 - w1
     weave = fabric(surface.rest, a, b, c, w0, w1) if woven else 1.0
     for q in range(3):
@@ -278,7 +278,7 @@ def _unit(vector: Floats) -> None:
 
 @njit(cache=True)
 def _sample(texture: Floats, u: float, v: float, out: Floats) -> float:
-    """Bilinear RGB of `texture` (R, R, 4) into `out`, and its fourth channel."""
+    """Write the bilinear RGB of `texture` (R, R, 4) to `out`; return its fourth channel."""
     size = texture.shape[0]
     x = min(size - 1.001, max(0.0, u * size - 0.5))
     y = min(size - 1.001, max(0.0, v * size - 0.5))
@@ -299,7 +299,7 @@ def _sample(texture: Floats, u: float, v: float, out: Floats) -> float:
 
 @njit(cache=True)
 def _carve(k: int, surface: Surface, points: Floats, relief: Floats, u: float, v: float, grad: Floats) -> float:
-    """Slope of the relief on the surface into `grad` (3,); returns how dark the bottom of a fold is."""
+    """Write the slope of the relief on the surface to `grad` (3,); return the darkness at the bottom of a fold."""
     size = relief.shape[0]
     x = min(size - 1.001, max(0.0, u * size - 0.5))
     y = min(size - 1.001, max(0.0, v * size - 0.5))
@@ -317,7 +317,7 @@ def _carve(k: int, surface: Surface, points: Floats, relief: Floats, u: float, v
 
 @njit(cache=True)
 def _surface_slope(k: int, surface: Surface, points: Floats, du: float, dv: float, grad: Floats) -> None:
-    """Turn slopes per texture unit, in cm, into a vector on the triangle, into `grad` (3,)."""
+    """Convert slopes per texture unit, in cm, to a vector on the triangle in `grad` (3,)."""
     uv = surface.uv
     a, b, c = surface.triangles[k, 0], surface.triangles[k, 1], surface.triangles[k, 2]
     s1, t1 = uv[k, 1, 0] - uv[k, 0, 0], uv[k, 1, 1] - uv[k, 0, 1]
@@ -345,7 +345,7 @@ def _surface_slope(k: int, surface: Surface, points: Floats, du: float, dv: floa
 
 @njit(cache=True)
 def _relight(grad: Floats, gloss: Gloss, key: float) -> float:
-    """Change of the light from the key and fill lamps where the relief leans a normal by -grad."""
+    """Return the change of the key and fill light where the relief tilts a normal by -grad."""
     towards, total = gloss.towards, 0.0
     for k in range(2):
         lean = -(grad[0] * towards[k, 0] + grad[1] * towards[k, 1] + grad[2] * towards[k, 2])
@@ -355,7 +355,7 @@ def _relight(grad: Floats, gloss: Gloss, key: float) -> float:
 
 @njit(cache=True)
 def _highlight(n: Floats, view: Floats, gloss: Gloss, key: float, free: float, kind: int) -> float:
-    """Sum of the lamps' highlights, grey, with a sheen at grazing angles; sharp windows on wet eyes."""
+    """Return the sum of the lamps' highlights, grey, with a sheen at grazing angles; sharp windows on wet eyes."""
     edge = 1.0 - max(0.0, n[0] * view[0] + n[1] * view[1] + n[2] * view[2])
     fresnel = 0.35 + 0.65 * edge * edge * edge
     hard = 4 if kind <= HEAD else 5

@@ -1,4 +1,4 @@
-"""Skin painted once per person: tone, lips, freckles, stubble, pores, and the folds the muscles make."""
+"""Skin textures of a person: tone, lips, freckles, stubble, pores, and the folds of the facial muscles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fexgan_lit.synthetic.prototypes import AU_COLUMN
 #: Outline of the lips at rest, on the right half of the image (subject's left), from the top to the bottom middle, cm.
 _LIP_TOP = [(0.0, -2.72), (0.42, -2.5), (1.15, -2.78), (1.9, -3.2), (2.45, -3.5)]
 _LIP_BOTTOM = [(2.45, -3.5), (1.75, -4.05), (0.9, -4.4), (0.0, -4.46)]
-#: Middle of an average brow, from its inner end, cm.
+#: Middle line of an average brow, from its inner end, cm.
 BROW = [(1.15, 5.3), (2.3, 5.72), (3.7, 5.95), (4.9, 5.5), (5.75, 4.8)]
 
 
@@ -23,8 +23,8 @@ class Skin:
     """Textures of a person; row 0 is v = 0.
 
     Attributes:
-        face: tuple of (R, R, 4) linear RGB and gloss of the face tile at falling resolution.
-        head: the same of the back of the head.
+        face: tuple of (R, R, 4) linear RGB and gloss of the face tile at decreasing resolution.
+        head: the same for the back of the head.
         relief: tuple of (R, R) height in mm at rest, at the resolutions of `face`.
         folds: tuple of (R, R, K) height in mm of each fold of `FOLDS` at full strength.
         side: tuple of (R, R) 0 at the left and 1 at the right half of the image.
@@ -38,7 +38,7 @@ class Skin:
 
 
 def _base(who: Identity, p: Floats) -> Floats:
-    """Skin tone with blotches, ruddy cheeks, nose and ears, and dark eye sockets."""
+    """Return the skin tone with blotches, red cheeks, nose and ears, and dark eye sockets."""
     x, y, z = np.abs(p[..., 0]), p[..., 1], p[..., 2]
     tone: Array = linear(who.skin)
     mottle = noise(p, 0.9, 3, 1) - 0.5
@@ -58,7 +58,7 @@ def _base(who: Identity, p: Floats) -> Floats:
 
 
 def _spots(who: Identity, p: Floats, paint: Array) -> Array:
-    """Freckles, age spots and moles."""
+    """Add freckles, age spots and moles."""
     x, y, z = np.abs(p[..., 0]), p[..., 1], p[..., 2]
     if who.freckles > 0:
         where = bell(np.hypot((x - 2.6) / 1.6, (y - 0.9) / 1.1), 1.4) + 0.35 * smoothstep(z, 5.0, 8.0)
@@ -72,7 +72,7 @@ def _spots(who: Identity, p: Floats, paint: Array) -> Array:
 
 
 def lip_mask(p: Floats) -> Array:
-    """0..1, how much a place at rest position `p` (..., 3) is lip."""
+    """Return how much a rest position `p` (..., 3) belongs to the lips, 0..1."""
     x, y, z = np.abs(p[..., 0]), p[..., 1], p[..., 2]
     top = np.interp(x, [a for a, _ in _LIP_TOP], [b for _, b in _LIP_TOP])
     down = sorted(_LIP_BOTTOM)
@@ -97,7 +97,7 @@ def _lips(who: Identity, p: Floats, paint: Array) -> Array:
 
 
 def _hollows(who: Identity, p: Floats, paint: Array) -> Array:
-    """Nostrils, lash lines and liner: places that light hardly reaches, painted because meshes are too open there."""
+    """Add nostrils, lash lines and eyeliner, which get too much light from the open mesh."""
     x, y, z = np.abs(p[..., 0]), p[..., 1], p[..., 2]
     nostril = 0.9 * bell(np.hypot((x - 0.72) / 0.42, (y + 0.72) / 0.22), 1.0) * (z > 8)
     upper, _ = line_distance(x, y, [(1.85, 3.3), (2.3, 3.72), (2.8, 3.97), (3.4, 4.05), (3.9, 3.9), (4.6, 3.42)])
@@ -111,7 +111,7 @@ def _hollows(who: Identity, p: Floats, paint: Array) -> Array:
 
 
 def beard_mask(p: Floats) -> Array:
-    """0..1, where a full beard and moustache grows."""
+    """Return the density of a full beard and moustache, 0..1."""
     x, y, z = np.abs(p[..., 0]), p[..., 1], p[..., 2]
     upper = np.interp(x, [0.0, 1.2, 2.4, 3.2, 4.8, 6.4, 7.3, 8.0], [-1.25, -1.35, -1.7, -3.0, -3.3, -1.2, 1.2, 3.0])
     lower = -7.8 + 0.25 * (z - 6.0) + 0.10 * np.maximum(0, x - 3.0)
@@ -122,7 +122,7 @@ def beard_mask(p: Floats) -> Array:
 
 
 def _stubble(who: Identity, p: Floats, paint: Array) -> Array:
-    """Shadow of the beard, of the brows and of the hair under the strands that stand on them."""
+    """Add the shadow of beard, brows and hair under their strands."""
     x, y, z = np.abs(p[..., 0]), p[..., 1], p[..., 2]
     hair = linear(who.hair_colour) * 0.7 + 0.003
     grain = 0.55 + 0.6 * noise(p, 9.0, 2, 11)
@@ -138,7 +138,7 @@ def _stubble(who: Identity, p: Floats, paint: Array) -> Array:
 
 
 def brow_line(who: Identity) -> list[tuple[float, float]]:
-    """The brow's middle line at rest, on one side, from its inner end."""
+    """Return the brow's middle line at rest, on one side, from its inner end."""
     lift = [0.0, 0.35, 0.9, 0.55, -0.1]
     return [
         (x + (0.25 * who.brow_length if k > 2 else 0.0), y + who.brow_arch * lift[k] + who.brow_height)
@@ -147,7 +147,7 @@ def brow_line(who: Identity) -> list[tuple[float, float]]:
 
 
 def _gloss(who: Identity, p: Floats) -> Floats:
-    """(...) strength of highlights: oily brow, nose and lips."""
+    """Return the strength of highlights (...): oily brow, nose and lips."""
     x, y, z = np.abs(p[..., 0]), p[..., 1], p[..., 2]
     zone = 0.5 * bell(np.hypot(x / 1.3, (y - 2.0) / 3.2), 1.0) + 0.35 * bell(np.hypot(x / 3.5, (y - 8.0) / 1.6), 1.0)
     zone = zone + 0.3 * bell(np.hypot(x - 4.6, y - 1.0), 1.3)
@@ -156,13 +156,13 @@ def _gloss(who: Identity, p: Floats) -> Floats:
 
 
 def paint_tile(who: Identity, p: Floats, scalp: Array, is_face: bool) -> Floats:
-    """(R, R, 4) linear RGB and gloss of a tile whose texels lie at `p` (R, R, 3) at rest.
+    """Return linear RGB and gloss (R, R, 4) of a tile whose texels have the rest positions `p` (R, R, 3).
 
     Args:
         who: the person.
         p: rest positions in cm.
-        scalp: (R, R) how much hair roots cover the skin, 0..1.
-        is_face: the face tile; the back of the head has neither lips nor brows.
+        scalp: (R, R) coverage of the skin by hair roots, 0..1.
+        is_face: whether this is the face tile; the back of the head has neither lips nor brows.
     """
     paint = _spots(who, p, _base(who, p))
     if is_face:
@@ -176,7 +176,7 @@ def paint_tile(who: Identity, p: Floats, scalp: Array, is_face: bool) -> Floats:
 
 
 def rest_relief(who: Identity, p: Floats, folds: Floats) -> Floats:
-    """(R, R) height of pores, lip lines and the wrinkles of age, mm; `folds` (R, R, K) as in `fold_heights`."""
+    """Return the height (R, R) in mm of pores, lip lines and wrinkles of age; for `folds` see `fold_heights`."""
     x, y, z = np.abs(p[..., 0]), p[..., 1], p[..., 2]
     pores = 0.10 * (noise(p, 11.0, 2, 21) - 0.5) + 0.10 * (noise(p, 4.0, 2, 22) - 0.5) * who.age
     lines = 0.16 * (noise(p * np.array([6.0, 0.6, 1.0], np.float32), 1.6, 1, 23) - 0.5) * lip_mask(p)
@@ -185,7 +185,7 @@ def rest_relief(who: Identity, p: Floats, folds: Floats) -> Floats:
     return (pores + lines + who.age * (old + bag) + _ALWAYS * folds[..., 3]).astype(np.float32)
 
 
-#: Which muscles make which fold, and how strongly.
+#: Action units that cause each fold, and their strengths.
 FOLDS: tuple[tuple[str, dict[int, float]], ...] = (
     ("forehead", {1: 0.75, 2: 0.7, 4: -0.25}),
     ("glabella", {4: 1.0, 9: 0.35, 1: -0.2}),
@@ -196,13 +196,13 @@ FOLDS: tuple[tuple[str, dict[int, float]], ...] = (
 )
 
 
-#: Share of each fold that stays in an old face at rest, and of the nasolabial one in every face.
+#: Fraction of each fold that remains in an old face at rest, and of the nasolabial fold in every face.
 _AGED = (0.30, 0.16, 0.0, 0.42, 0.35, 0.4)
 _ALWAYS = 0.07
 
 
 def fold_heights(p: Floats) -> Floats:
-    """(R, R, K) height in mm of every fold of FOLDS at full strength: furrows with soft banks."""
+    """Return the height (R, R, K) in mm of every fold of FOLDS at full strength: furrows with soft edges."""
     x, y, z = np.abs(p[..., 0]), p[..., 1], p[..., 2]
     front = smoothstep(z, 3.5, 7.0)
     wobble = 0.25 * (noise(p, 0.8, 1, 31) - 0.5)
@@ -230,7 +230,7 @@ def fold_heights(p: Floats) -> Floats:
 
 
 def fold_strengths(units: NDArray[np.float64]) -> Floats:
-    """(K, 2) strength of every fold of FOLDS on the left and right half of the image, for (2, 17) action units."""
+    """Return the strength (K, 2) of every fold on the left and right half of the image, for action units (2, 17)."""
     out = np.zeros((len(FOLDS), 2), np.float32)
     for k, (_, muscles) in enumerate(FOLDS):
         for unit, gain in muscles.items():
@@ -239,7 +239,7 @@ def fold_strengths(units: NDArray[np.float64]) -> Floats:
 
 
 def levels_of(texture: Floats, count: int) -> tuple[Floats, ...]:
-    """`texture` (..., R, R, C or nothing) and its halved versions, each texel the mean of four."""
+    """Return `texture` (..., R, R, C or nothing) and its halved versions, each texel the mean of four."""
     levels = [texture]
     for _ in range(count - 1):
         t = levels[-1]

@@ -1,4 +1,4 @@
-"""The space around a body as a grid: distance to its surface, and how dense the hair is."""
+"""The space around a body as a grid: distance to its surface, and density of the hair."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Space:
 
 
 def space_around(points: Floats, normals: Floats) -> Space:
-    """Distance field of a surface given by points (N, 3) and outward unit normals (N, 3)."""
+    """Return the distance field of a surface given by points (N, 3) and outward unit normals (N, 3)."""
     from scipy.spatial import cKDTree
 
     axes = [CORNER[k] + STEP * np.arange(NODES[k]) for k in range(3)]
@@ -39,7 +39,7 @@ def space_around(points: Floats, normals: Floats) -> Space:
 
 @njit(cache=True)
 def value_at(grid: Floats, x: float, y: float, z: float) -> float:
-    """Trilinear value of a grid at a place; the border's value outside."""
+    """Return the trilinear value of a grid at a position; outside the grid, the value at its border."""
     u = min(grid.shape[0] - 1.001, max(0.0, (x - CORNER[0]) / STEP))
     v = min(grid.shape[1] - 1.001, max(0.0, (y - CORNER[1]) / STEP))
     w = min(grid.shape[2] - 1.001, max(0.0, (z - CORNER[2]) / STEP))
@@ -55,7 +55,7 @@ def value_at(grid: Floats, x: float, y: float, z: float) -> float:
 
 @njit(cache=True)
 def push_out(points: Floats, margins: Floats, grid: Floats) -> None:
-    """Move points (N, 3) along the slope of a distance grid until they are `margins` (N,) cm outside."""
+    """Move points (N, 3) along the gradient of a distance grid until they are `margins` (N,) cm outside."""
     e = 0.3
     for r in range(points.shape[0]):
         for _ in range(2):
@@ -73,7 +73,7 @@ def push_out(points: Floats, margins: Floats, grid: Floats) -> None:
 
 
 def density_of(points: Floats, weight: float, space: Space) -> Floats:
-    """(NODES) density of strands given by points (N, 3) that count `weight` each; solid inside the body."""
+    """Return the density (NODES) of strands given by points (N, 3) of `weight` each; the body is solid."""
     from scipy.ndimage import gaussian_filter
 
     cell = np.rint((points - CORNER) / STEP).astype(np.int64)
@@ -86,14 +86,14 @@ def density_of(points: Floats, weight: float, space: Space) -> Floats:
 
 @njit(cache=True)
 def let_through(points: Floats, towards: Floats, density: Floats, start: float, absorb: float) -> Floats:
-    """(N, L) share of light from directions (L, 3) that reaches points (N, 3) through a density grid.
+    """Return the fraction (N, L) of light from directions (L, 3) that reaches points (N, 3) through a density grid.
 
     Args:
-        points: places in cm.
+        points: positions in cm.
         towards: unit vectors to the lamps.
         density: see `density_of`.
-        start: cm to skip, so that a place does not shade itself.
-        absorb: share lost per cm at density 1.
+        start: distance in cm to skip, so that a point does not shade itself.
+        absorb: fraction lost per cm at density 1.
     """
     out = np.empty((points.shape[0], towards.shape[0]), np.float32)
     for r in range(points.shape[0]):

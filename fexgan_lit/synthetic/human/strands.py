@@ -1,4 +1,4 @@
-"""Light on hair: threads turn with the head, shine in two bands and are projected, all in one pass."""
+"""Light on hair: strands rotate with the head, are shaded with two highlights, and projected, in one pass."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Threads(NamedTuple):
 
     Attributes:
         points: (P, 3) points of all strands at rest, cm.
-        bend: (P,) share of the head's turn.
+        bend: (P,) fraction of the head's rotation.
         paint: (P, 3) linear RGB.
-        through: (P, G + 1) share of each lamp, and of the room, that reaches the points.
-        width: (P,) cm; 0 where the piece that starts at a point is never seen.
+        through: (P, G + 1) fraction of each lamp's light, and of ambient light, that reaches the points.
+        width: (P,) cm; 0 where the segment that starts at a point is never visible.
     """
 
     points: Floats
@@ -34,7 +34,7 @@ class Threads(NamedTuple):
 
 
 class Studio(NamedTuple):
-    """What falls on the hair: (G, 3) directions and colours of lamps, (3,) light of the room, strength of the gleam."""
+    """Light on the hair: (G, 3) directions and colours of lamps, (3,) ambient light, strength of the highlights."""
 
     lamps: Floats
     colour: Floats
@@ -53,20 +53,20 @@ def shade_strands(
     screen: Floats,
     out: Floats,
 ) -> None:
-    """Position on the screen and colour of hair that turns with the head.
+    """Compute screen positions and colours of hair that rotates with the head.
 
-    Light falls round a thread and not off a surface: it is brightest where the thread lies across the lamp, and
-    gleams in a white band and, further from the root, in a band of the hair's own colour.
+    A strand is lit as a cylinder: it is brightest where it is perpendicular to the light, with a white highlight and,
+    further from the root, a highlight in the hair's own colour.
 
     Args:
         threads: the hair.
         starts: (N + 1,) first point of every strand to shade.
-        turn: (3, 3) of the head.
-        pivot: (3,) that it turns about.
+        turn: (3, 3) rotation of the head.
+        pivot: (3,) centre of the rotation.
         studio: the light.
-        size: width of the picture in samples.
-        screen: (P, 3) filled: x, y in samples and distance.
-        out: (P, 3) filled: linear RGB, of the points that are seen.
+        size: width of the image in samples.
+        screen: (P, 3) output: x, y in samples and distance.
+        out: (P, 3) output: linear RGB of the visible points.
     """
     p, other = np.zeros(3, np.float32), np.zeros(3, np.float32)
     for line in range(starts.shape[0] - 1):
@@ -79,7 +79,7 @@ def shade_strands(
             screen[q, 0] = 0.5 * size + p[0] * scale
             screen[q, 1] = 0.5 * size - (p[1] - _Y) * scale
             screen[q, 2] = away
-            if q == first:  # the root leaves in the direction of the first piece
+            if q == first:  # the root has the direction of the first segment
                 _turned(threads, min(q + 1, last), turn, pivot, other)
                 for c in range(3):
                     other[c] = 2.0 * p[c] - other[c]
@@ -102,7 +102,7 @@ def _turned(threads: Threads, q: int, turn: Floats, pivot: Floats, out: Floats) 
 def _colour(
     p: Floats, tx: float, ty: float, tz: float, jitter: float, threads: Threads, q: int, studio: Studio, out: Floats
 ) -> None:
-    """Colour of one point of a thread that runs along (tx, ty, tz)."""
+    """Compute the colour of one point of a strand with the direction (tx, ty, tz)."""
     scale = 1.0 / (math.sqrt(tx * tx + ty * ty + tz * tz) + 1e-9)
     tx, ty, tz = tx * scale, ty * scale, tz * scale
     vx, vy, vz = -p[0], _Y - p[1], _Z - p[2]

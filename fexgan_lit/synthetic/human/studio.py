@@ -1,4 +1,4 @@
-"""`studio_human`: people rendered from ICT-FaceKit, an open stand-in for MH-FED."""
+"""`studio_human`: people rendered from ICT-FaceKit, an open substitute for MH-FED."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def _marker(facekit: str, key: str, who: Identity) -> Marker:
 
 @dataclass(frozen=True)
 class HumanStudio(Studio):
-    """People with ICT-FaceKit heads; the first ten are hand-made, further ones are drawn from the seed.
+    """People with ICT-FaceKit heads: ten hand-made ones, and random ones from the seed.
 
     Attributes:
-        facekit: a checkout of ICT-FaceKit, or the compact .npz file; the recipe holds a hash of its content instead.
+        facekit: path of a checkout of ICT-FaceKit or of the compact .npz file; the recipe has a hash of its content.
 
     Raises:
-        UserError: an argument is out of range, or there is no whole model at `facekit`.
+        UserError: an argument is out of range, or there is no complete model at `facekit`.
     """
 
     kind: ClassVar[str] = "human"
@@ -66,13 +66,13 @@ class HumanStudio(Studio):
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """All that decides the pixels, JSON-able: the arguments, the drawing's version and the model's content."""
+        """Everything that determines the pixels, JSON-serialisable: arguments, renderer version and model hash."""
         arguments = {name: value for name, value in asdict(self).items() if name != "facekit"}
         return {"studio": self.kind, "version": self.version, **arguments, "model": self._key}
 
     @cached_property
     def cast(self) -> tuple[Identity, ...]:
-        """The people, in row order."""
+        """The people in row order."""
         return make_cast(self.identities, self.seed)
 
     @property
@@ -81,9 +81,9 @@ class HumanStudio(Studio):
         return tuple(who.name for who in self.cast)
 
     def paint(self, person: int, act: FaceState, size: int) -> NDArray[np.uint8]:
-        """(size, size, 3) RGB of one person."""
+        """Render a person: (size, size, 3) RGB."""
         return _painter(self.facekit, self._key, self.cast[person], person).paint(act, size)
 
     def landmarks(self, person: int, act: FaceState, size: int) -> NDArray[np.float64]:
-        """(68, 2) Multi-PIE points in pixels, projected from fixed vertices of the moved head."""
+        """Return (68, 2) Multi-PIE points in pixels, projected from fixed vertices of the posed head."""
         return _marker(self.facekit, self._key, self.cast[person]).landmarks(act, size)

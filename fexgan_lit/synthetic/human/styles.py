@@ -1,4 +1,4 @@
-"""Hair styles as numbers: which roots grow, how long, where they are combed and how they curl."""
+"""Hair styles as numbers: where hair grows, how long it is, how it is combed and how it curls."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Lock:
-    """One kind of growth on a part of the scalp.
+    """One kind of hair on a part of the scalp.
 
     Attributes:
         region: all, top, sides, fringe, or bun and tail, which grow from the knot and not from the scalp.
         length: cm, at the top and at the lower rim of the scalp.
-        comb: down, forward, back, aside, part, knot, out: where strands are drawn along the scalp.
-        lift: 0 lies flat, 1 stands up.
-        comb_pull, gravity: how fast a strand bends to the comb and to the ground, a step.
-        wave, turns: radius in cm and turns a cm of curls.
-        clump: 0..1, how far strands of a lock come together at their tips.
-        frizz: cm of disorder at the tips.
+        comb: direction of the strands along the scalp: down, forward, back, aside, part, knot, out.
+        lift: 0 is flat, 1 is upright.
+        comb_pull, gravity: bending of a strand towards the comb direction and the ground, per step.
+        wave, turns: radius in cm and turns per cm of curls.
+        clump: 0..1, how much strands of a lock converge at their tips.
+        frizz: random offset of the tips in cm.
         strands, guides: number of strands, and of locks.
-        steps: points of a strand.
-        layer: cm of thickness that the roots of the lock are spread over.
+        steps: points per strand.
+        layer: thickness in cm over which the roots of the lock are distributed.
     """
 
     region: str = "all"
@@ -42,14 +42,14 @@ class Lock:
 
 @dataclass(frozen=True)
 class Style:
-    """A head of hair.
+    """A hair style.
 
     Attributes:
         locks: its parts.
-        hairline: cm that the front hairline lies higher than usual; `temples`: cm of receding above the temples.
+        hairline: cm that the front hairline is above the usual one; `temples`: cm that it recedes above the temples.
         part: x in cm of the parting.
-        knot: where strands are gathered, cm.
-        clear_face: keeps strands from falling over the face.
+        knot: position in cm where strands are gathered.
+        clear_face: whether strands are kept off the face.
     """
 
     locks: tuple[Lock, ...]

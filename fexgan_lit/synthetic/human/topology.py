@@ -1,4 +1,4 @@
-"""Which triangle of the model is skin, tooth or eye, and where each texel of the skin lies on the head."""
+"""Parts of the model: the material of each triangle, and the position on the head of each skin texel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fexgan_lit.synthetic.human.model import FaceModel
 from fexgan_lit.synthetic.human.raster import Buffers, draw_triangles
 
-#: What a triangle is made of.
+#: Material of a triangle.
 FACE, HEAD, MOUTH, GUMS, TEETH, EYE, CLOTH, PLAIN = range(8)
 
 _PARTS = {
@@ -22,20 +22,20 @@ _PARTS = {
     "M_ScleraLeft": EYE,
     "M_ScleraRight": EYE,
 }
-#: Skin vertices come first in the model; what follows lies inside the mouth and behind the eyes.
+#: Skin vertices come first in the model; the others are inside the mouth and behind the eyes.
 SKIN_VERTICES = 11248
 
 
 @dataclass(frozen=True)
 class Topology:
-    """Triangles of the parts that are drawn.
+    """Triangles of the rendered parts.
 
     Attributes:
-        triangles: (T, 3) vertex numbers.
+        triangles: (T, 3) vertex indices.
         uv: (T, 3, 2) texture coordinates of the corners within their tile.
-        part: (T,) what each triangle is made of.
+        part: (T,) material of each triangle.
         skin: (S, 3) the triangles of FACE and HEAD.
-        eyes: vertex numbers of the left and the right eyeball in the image.
+        eyes: vertex indices of the left and the right eyeball in the image.
     """
 
     triangles: NDArray[np.int32]
@@ -46,7 +46,7 @@ class Topology:
 
 
 def _split_quads(corners: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """(T, 3) triangles of (F, 4) quads or triangles, and the face each is from."""
+    """Split (F, 4) quads or triangles into (T, 3) triangles; return also the face of each."""
     quad = np.flatnonzero(corners[:, 3] >= 0)
     triangles = np.concatenate([corners[:, :3], corners[quad][:, [0, 2, 3]]])
     origin = np.concatenate([np.arange(len(corners)), quad])
@@ -56,7 +56,7 @@ def _split_quads(corners: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray
 
 @lru_cache(maxsize=2)
 def topology(model: FaceModel) -> Topology:
-    """The triangles of a model; kept between calls."""
+    """Return the triangles of a model, cached."""
     names = [str(name) for name in model.materials]
     of_material = np.array([_PARTS.get(name, 255) for name in names], np.uint8)
     triangles, origin = _split_quads(model.faces)
@@ -74,9 +74,9 @@ def topology(model: FaceModel) -> Topology:
 
 
 def texel_positions(model: FaceModel, tile: int, size: int) -> NDArray[np.float32]:
-    """(size, size, 3) rest position in cm of every texel of a skin tile (FACE or HEAD), row 0 at v = 0.
+    """Return the rest position in cm of every texel of a skin tile (FACE or HEAD), row 0 at v = 0: (size, size, 3).
 
-    Texels outside the charts take the position of the nearest one inside, so that filtering never meets a seam.
+    Texels outside the charts get the position of the nearest texel inside, so that filtering never crosses a seam.
     """
     from scipy.ndimage import distance_transform_edt
 

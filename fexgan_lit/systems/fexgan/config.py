@@ -1,16 +1,17 @@
-"""Every choice FExGAN and FExGAN-Meta leave open, with the preset each default comes from."""
+"""Options of FExGAN and FExGAN-Meta; each default comes from a preset."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any
 
-IMAGE_SIZES = (32, 64, 128, 256, 512)
+from fexgan_lit.data.config import IMAGE_SIZES
+from fexgan_lit.utils.options import Options, option
 
-#: What papers and published networks say where they disagree. `code` is checkable against the released weights.
-#: paper_s1 is the FExGAN text (2201.09061), paper_s0 the FExGAN-Meta text (2203.05975).
+#: Values on which papers and published networks disagree. `code` can be checked against the released weights.
+#: paper_s1 is the text of FExGAN (2201.09061), paper_s0 the text of FExGAN-Meta (2203.05975).
 PRESETS: dict[str, dict[str, str]] = {
     "code": {"encoder_activation": "leaky_relu", "decoder_activation": "relu", "discriminator_activation": "leaky_relu",
              "sigma": "log_sigma", "lambda_mode": "one", "kl_reduction": "mean", "l1_reduction": "mean"},
@@ -21,26 +22,18 @@ PRESETS: dict[str, dict[str, str]] = {
                  "kl_reduction": "mean", "l1_reduction": "sum"},
 }  # fmt: skip
 
-CHOICES: dict[str, tuple[str, ...]] = {
-    "preset": ("code", "paper"),
-    "encoder_activation": ("leaky_relu", "relu", "linear"),
-    "decoder_activation": ("leaky_relu", "relu", "linear"),
-    "discriminator_activation": ("leaky_relu", "relu", "linear"),
-    "sigma": ("log_sigma", "kl_literal", "logvar_head"),
-    "encoder_label": ("target", "source", "none"),
-    "lambda_mode": ("one", "abs_normal", "normal"),
-}
+ACTIVATIONS = ("leaky_relu", "relu", "linear")
 
 
 def fill_nulls(settings: Any, values: Mapping[str, str]) -> None:
-    """Give every field of the dataclass `settings` that is null its value of `values`, if there is one."""
+    """Set every null field of the dataclass `settings` to its value in `values`, if there is one."""
     for field in fields(settings):
         if getattr(settings, field.name) is None and field.name in values:
             setattr(settings, field.name, values[field.name])
 
 
 @dataclass
-class FExGANSettings:
+class FExGANSettings(Options):
     """The networks of FExGAN; a field left null takes the value of the preset.
 
     Attributes:
@@ -59,37 +52,20 @@ class FExGANSettings:
         lambda_mode: scale of the affect in training: `one`, `abs_normal` (|N(0, 1)|) or `normal` (N(0, 1)) a sample.
     """
 
-    MOST: ClassVar = {"width": 16, "latent_size": 65536}
+    section = "model"
 
     name: str = "fexgan"
-    preset: str = "code"
-    image_size: int = 128
-    width: float = 1.0
-    latent_size: int = 128
-    dropout: float = 0.5
-    encoder_activation: str | None = None
-    decoder_activation: str | None = None
-    discriminator_activation: str | None = None
-    sigma: str | None = None
-    encoder_label: str = "target"
-    lambda_mode: str | None = None
-
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        found = [
-            f"model.{field}={value}: expected one of {', '.join(allowed)}"
-            for field, allowed in CHOICES.items()
-            if (value := getattr(self, field)) is not None and value not in allowed
-        ]
-        if self.image_size not in IMAGE_SIZES:
-            found.append(f"model.image_size={self.image_size}: expected one of {', '.join(map(str, IMAGE_SIZES))}")
-        if not self.width > 0:
-            found.append(f"model.width={self.width}: expected a positive factor, 1 for the papers' channels")
-        if self.latent_size < 1:
-            found.append(f"model.latent_size={self.latent_size}: expected a positive whole number")
-        if not 0 <= self.dropout < 1:
-            found.append(f"model.dropout={self.dropout}: expected a rate in [0, 1)")
-        return found
+    preset: str = option("code", choices=("code", "paper"))
+    image_size: int = option(128, choices=IMAGE_SIZES)
+    width: float = option(1.0, "a positive factor, 1 for the papers' channels", above=0, at_most=16)
+    latent_size: int = option(128, at_least=1, at_most=65536)
+    dropout: float = option(0.5, "a rate in [0, 1)", at_least=0, below=1)
+    encoder_activation: str | None = option(None, choices=ACTIVATIONS)
+    decoder_activation: str | None = option(None, choices=ACTIVATIONS)
+    discriminator_activation: str | None = option(None, choices=ACTIVATIONS)
+    sigma: str | None = option(None, choices=("log_sigma", "kl_literal", "logvar_head"))
+    encoder_label: str = option("target", choices=("target", "source", "none"))
+    lambda_mode: str | None = option(None, choices=("one", "abs_normal", "normal"))
 
     def resolve(self) -> FExGANSettings:
         """Fill every field left null from the preset; explicit values win."""

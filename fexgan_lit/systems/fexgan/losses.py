@@ -1,4 +1,4 @@
-"""Equations 1 to 7 of FExGAN (2201.09061) and FExGAN-Meta (2203.05975); the numbers agree in both papers."""
+"""Equations 1 to 7 of FExGAN (2201.09061) and FExGAN-Meta (2203.05975); both papers use the same numbers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from torch import Tensor
 
 from fexgan_lit.systems.fexgan.networks import DiscriminatorOutput, Latent
 from fexgan_lit.systems.losses import absolute_difference, binary_cross_entropy, categorical_cross_entropy
+from fexgan_lit.utils.options import Options, option
 
-#: A loss as its total and its named parts (unweighted, detached from nothing: the caller logs them).
+#: A loss as its total and its named, unweighted parts; all keep their gradients.
 Loss = tuple[Tensor, dict[str, Tensor]]
 
 
 @dataclass
-class FExGANLossSettings:
+class FExGANLossSettings(Options):
     """Weights and readings of the losses. No paper states the weights.
 
     Attributes:
@@ -28,26 +29,20 @@ class FExGANLossSettings:
         l1_reduction: `mean` over the pixels or `sum` (both papers); null takes the model's preset.
     """
 
-    alpha: float = 1.0
-    beta: float = 1.0
-    gamma: float = 100.0
-    adversarial_binary: float = 1.0
-    adversarial_class: float = 1.0
-    classify_fakes: bool = True
-    kl_reduction: str | None = None
-    l1_reduction: str | None = None
+    section = "loss"
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        weights = ("alpha", "beta", "gamma", "adversarial_binary", "adversarial_class")
-        found = [f"loss.{w}={getattr(self, w)}: expected zero or more" for w in weights if not getattr(self, w) >= 0]
-        readings = {"kl_reduction": self.kl_reduction, "l1_reduction": self.l1_reduction}
-        wrong = {name: value for name, value in readings.items() if value not in (None, "mean", "sum")}
-        return found + [f"loss.{name}={value}: expected one of mean, sum" for name, value in wrong.items()]
+    alpha: float = option(1.0, at_least=0)
+    beta: float = option(1.0, at_least=0)
+    gamma: float = option(100.0, at_least=0)
+    adversarial_binary: float = option(1.0, at_least=0)
+    adversarial_class: float = option(1.0, at_least=0)
+    classify_fakes: bool = True
+    kl_reduction: str | None = option(None, choices=("mean", "sum"))
+    l1_reduction: str | None = option(None, choices=("mean", "sum"))
 
 
 def adversarial_loss(on_fake: DiscriminatorOutput, target: Tensor, binary: float = 1.0, classes: float = 1.0) -> Loss:
-    """Equation 1: phi_b(1, y) + phi_m(A_t, y_m) on the generated image, each part weighted."""
+    """Return equation 1: phi_b(1, y) + phi_m(A_t, y_m) on the generated image, each part weighted."""
     parts = {
         "binary": binary_cross_entropy(on_fake.realness, real=True),
         "class": categorical_cross_entropy(on_fake.affect, target),
@@ -56,15 +51,18 @@ def adversarial_loss(on_fake: DiscriminatorOutput, target: Tensor, binary: float
 
 
 def reconstruction_loss(generated: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """Equation 2: sum |G(I_s, A_t) - I_t|, as a mean over pixels by default so that gamma does not depend on size."""
+    """Return equation 2: sum |G(I_s, A_t) - I_t|; by default the mean, so that gamma does not depend on size."""
     return absolute_difference(generated, target, reduction)
 
 
 def kl_divergence(latent: Latent, sigma: str = "log_sigma", reduction: str = "mean") -> Tensor:
-    """Equation 3: -1/2 sum(1 + ln sigma^2 - mu^2 - sigma^2) over the n latent entries, mean over the batch.
+    """Return equation 3: -1/2 sum(1 + ln sigma^2 - mu^2 - sigma^2) over the n latent entries, mean over the batch.
 
-    `sigma` says what `latent.s` is: log sigma (`log_sigma`, so ln sigma^2 = 2 s), or taken as log sigma^2
-    (`kl_literal`, `logvar_head`). `reduction` = `mean` divides by n (FExGAN-Meta's 1/2n).
+    Args:
+        latent: output of the encoder.
+        sigma: meaning of `latent.s`: log sigma (`log_sigma`, so ln sigma^2 = 2 s) or log sigma^2 (`kl_literal`,
+            `logvar_head`).
+        reduction: `mean` divides by n (FExGAN-Meta's 1/2n); `sum` does not.
     """
     mu, s = latent.mu.float(), latent.s.float()
     log_variance = 2 * s if sigma == "log_sigma" else s
@@ -76,17 +74,17 @@ def generator_loss(
     on_fake: DiscriminatorOutput, generated: Tensor, wanted: Tensor, latent: Latent, target: Tensor,
     w: FExGANLossSettings, sigma: str = "log_sigma", adversarial_binary: float | None = None,
 ) -> Loss:  # fmt: skip
-    """Equation 4: alpha * adversarial + beta * KL + gamma * reconstruction.
+    """Return equation 4: alpha * adversarial + beta * KL + gamma * reconstruction.
 
     Args:
-        on_fake: the discriminator's verdict on `generated`.
+        on_fake: output of the discriminator for `generated`.
         generated: G(I_s, A_t), (B, 3, S, S).
         wanted: I_t, (B, 3, S, S).
-        latent: the encoder's answer to I_s.
+        latent: output of the encoder for I_s.
         target: class indices of A_t, (B,).
         w: the weights.
         sigma: meaning of `latent.s`, see `kl_divergence`.
-        adversarial_binary: weight of phi_b now, where a schedule has changed it.
+        adversarial_binary: current weight of phi_b, where a schedule has changed it.
     """
     binary = w.adversarial_binary if adversarial_binary is None else adversarial_binary
     adversarial, parts = adversarial_loss(on_fake, target, binary, w.adversarial_class)
@@ -97,7 +95,7 @@ def generator_loss(
 
 
 def real_loss(on_real: DiscriminatorOutput, source: Tensor) -> Loss:
-    """Equation 5: phi_b(1, y) + phi_m(A_s, y_m) on the source image; `source` are class indices (B,)."""
+    """Return equation 5: phi_b(1, y) + phi_m(A_s, y_m) on the source image; `source` holds class indices (B,)."""
     parts = {
         "d_real_binary": binary_cross_entropy(on_real.realness, real=True),
         "d_real_class": categorical_cross_entropy(on_real.affect, source),
@@ -106,7 +104,7 @@ def real_loss(on_real: DiscriminatorOutput, source: Tensor) -> Loss:
 
 
 def fake_loss(on_fake: DiscriminatorOutput, target: Tensor, classify_fakes: bool = True) -> Loss:
-    """Equation 6: phi_b(0, y) + phi_m(A_t, y_m) on the generated image; the class part only if `classify_fakes`."""
+    """Return equation 6: phi_b(0, y) + phi_m(A_t, y_m) on the generated image; phi_m only with `classify_fakes`."""
     parts = {
         "d_fake_binary": binary_cross_entropy(on_fake.realness, real=False),
         "d_fake_class": categorical_cross_entropy(on_fake.affect, target),
@@ -121,7 +119,7 @@ def discriminator_loss(
     target: Tensor,
     classify_fakes: bool = True,
 ) -> Loss:
-    """Equation 7: equation 5 on real and equation 6 on generated images."""
+    """Return equation 7: equation 5 on real images plus equation 6 on generated images."""
     real, real_parts = real_loss(on_real, source)
     fake, fake_parts = fake_loss(on_fake, target, classify_fakes)
     return real + fake, {**real_parts, **fake_parts}

@@ -13,21 +13,21 @@ from fexgan_lit.systems.layers import dense, down_block, init_normal, up_block
 
 
 class Latent(NamedTuple):
-    """What the encoder says of a face: `mu` (B, n) and `s` (B, n), read as `FExGANSettings.sigma` states."""
+    """Output of the encoder: `mu` (B, n) and `s` (B, n); `FExGANSettings.sigma` sets the meaning of `s`."""
 
     mu: Tensor
     s: Tensor
 
 
 class DiscriminatorOutput(NamedTuple):
-    """What the discriminator says: `realness` (B,) and `affect` (B, K), both logits."""
+    """Output of the discriminator: the logits `realness` (B,) and `affect` (B, K)."""
 
     realness: Tensor
     affect: Tensor
 
 
 class Encoder(nn.Module):
-    """Face and affect -> latent distribution (FExGAN-Meta section 3.1)."""
+    """Encode an image and an affect to a latent distribution (FExGAN-Meta section 3.1)."""
 
     def __init__(self, settings: FExGANSettings, affects: int) -> None:
         super().__init__()
@@ -43,10 +43,10 @@ class Encoder(nn.Module):
         self.apply(init_normal)
 
     def forward(self, image: Tensor, affect: Tensor | None) -> Latent:
-        """`image` (B, 3, S, S) in [-1, 1], `affect` (B, K) weights (unused without a label) -> mu, s (B, n)."""
+        """Map `image` (B, 3, S, S) in [-1, 1] and `affect` (B, K) weights (unused without a label) to mu, s (B, n)."""
         if self.label is not None:
             if affect is None:
-                raise ValueError("this encoder is told an affect (model.encoder_label), but none was given")
+                raise ValueError("this encoder reads an affect (model.encoder_label), but none was given")
             # (B, K) -> (B, S*S) -> (B, 1, S, S)
             plane = torch.relu(self.label(affect)).view(-1, 1, self.size, self.size)
             image = torch.cat((image, plane.to(image.dtype)), dim=1)  # (B, 4, S, S)
@@ -55,7 +55,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latent code and affect -> face (FExGAN-Meta section 3.2)."""
+    """Decode a latent code and an affect to an image (FExGAN-Meta section 3.2)."""
 
     def __init__(self, settings: FExGANSettings, affects: int) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Decoder(nn.Module):
         widths = [settings.channels(c) for c in (*[512] * (settings.blocks - 3), 256, 128)]
         inputs = [2 * half, *widths]
         blocks = [
-            # dropout belongs to the first three blocks of 512 channels only
+            # only the first three blocks of 512 channels have dropout
             up_block(i, o, act, settings.dropout if n < min(3, settings.blocks - 3) else 0.0)
             for n, (i, o) in enumerate(zip(inputs, widths, strict=False))
         ]
@@ -76,16 +76,16 @@ class Decoder(nn.Module):
         self.apply(init_normal)
 
     def forward(self, z: Tensor, affect: Tensor) -> Tensor:
-        """Codes `z` (B, n), `affect` (B, K) weights -> images (B, 3, S, S) in [-1, 1]."""
+        """Map codes `z` (B, n) and `affect` (B, K) weights to images (B, 3, S, S) in [-1, 1]."""
         code = torch.cat((self.latent(z), self.label(affect)), dim=1)  # (B, c)
         return torch.tanh(self.to_rgb(self.blocks(code[:, :, None, None])))  # (B, c, 1, 1) -> (B, 3, S, S)
 
 
 class Discriminator(nn.Module):
-    """Face -> real or generated, and its affect (auxiliary classifier; FExGAN-Meta section 3.3).
+    """Classify an image as real or generated, and its affect (auxiliary classifier; FExGAN-Meta section 3.3).
 
-    Three halvings as published up to 128 px; each doubling of the image beyond adds one, so the last map stays
-    16 x 16 and the two heads keep their size.
+    Up to 128 px it has three downsampling blocks as published. Each doubling of the image size adds one block, so the
+    last feature map stays 16 x 16 and the two heads keep their size.
     """
 
     def __init__(self, settings: FExGANSettings, affects: int) -> None:
@@ -101,13 +101,13 @@ class Discriminator(nn.Module):
         self.apply(init_normal)
 
     def forward(self, image: Tensor) -> DiscriminatorOutput:
-        """`image` (B, 3, S, S) in [-1, 1] -> logits of realness (B,) and affect (B, K)."""
+        """Map `image` (B, 3, S, S) in [-1, 1] to the logits of realness (B,) and affect (B, K)."""
         features = self.blocks(image).flatten(1)  # (B, c, s, s) -> (B, c*s*s)
         return DiscriminatorOutput(self.realness(features).squeeze(1), self.affect(features))  # (B, 1) -> (B,)
 
 
 class Generator(nn.Module):
-    """The variational encoder-decoder: encode a face, draw a code, decode it with the wanted affect."""
+    """The variational encoder-decoder: encode an image, draw a code, and decode it with the target affect."""
 
     def __init__(self, settings: FExGANSettings, affects: int) -> None:
         super().__init__()
@@ -121,15 +121,22 @@ class Generator(nn.Module):
         return latent.mu + self.deviation(latent) * eps
 
     def deviation(self, latent: Latent) -> Tensor:
-        """The standard deviation of every code, (B, n)."""
+        """Return the standard deviation of every code entry, (B, n)."""
         return torch.exp(0.5 * latent.s if self.log_variance else latent.s)
 
     def forward(
         self, image: Tensor, encoder_affect: Tensor | None, affect: Tensor, eps: Tensor | None = None
     ) -> tuple[Tensor, Latent]:
-        """Source (B, 3, S, S), what the encoder is told (B, K), wanted affect (B, K) -> image, latent.
+        """Generate images with target affects.
 
-        The code is drawn with `eps` (B, n), or where there is none with torch's own generator.
+        Args:
+            image: source images, (B, 3, S, S) in [-1, 1].
+            encoder_affect: affects that the encoder reads, (B, K).
+            affect: target affects, (B, K).
+            eps: noise of the codes, (B, n); drawn from torch's global generator if None.
+
+        Returns:
+            The generated images (B, 3, S, S) and the encoder's output.
         """
         latent = self.encoder(image, encoder_affect)
         z = self.draw(latent) if eps is None else latent.mu + self.deviation(latent) * eps.to(latent.mu.dtype)
@@ -137,27 +144,27 @@ class Generator(nn.Module):
 
 
 class EncoderPart(nn.Module):
-    """Face and what the encoder is told -> mu and s as a plain tuple."""
+    """The encoder for export, with mu and s as a plain tuple."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
         self.encoder = generator.encoder
 
     def forward(self, image: Tensor, affect: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`image` (B, 3, S, S), `affect` (B, K) -> mu, s (B, n)."""
+        """Map `image` (B, 3, S, S) and `affect` (B, K) to mu, s (B, n)."""
         latent = self.encoder(image, affect)
         return latent.mu, latent.s
 
 
 class WholeGenerator(nn.Module):
-    """Face -> the same face with the wanted affects, by its mean code."""
+    """The generator for export: it decodes the mean code of an image with the target affects."""
 
     def __init__(self, generator: Generator, told: str) -> None:
         super().__init__()
         self.encoder, self.decoder, self.told = generator.encoder, generator.decoder, told
 
     def forward(self, image: Tensor, affect: Tensor, source_affect: Tensor | None = None) -> Tensor:
-        """`image` (B, 3, S, S), `affect` (B, K), `source_affect` (B, K) if the encoder is told -> (B, 3, S, S)."""
+        """Map `image` (B, 3, S, S), `affect` (B, K) and, if the encoder reads it, `source_affect` to an image."""
         told = affect if self.told == "target" else source_affect
         return self.decoder(self.encoder(image, told).mu, affect)
 
@@ -165,7 +172,7 @@ class WholeGenerator(nn.Module):
 def fexgan_parts(
     generator: Generator, discriminator: Discriminator, settings: FExGANSettings, affects: tuple[str, ...]
 ) -> dict[str, Exported]:
-    """Encoder, decoder, discriminator and the whole generator."""
+    """Return encoder, decoder, discriminator and generator for export."""
     face, wanted, n = face_input(settings.image_size), affect_input(affects), settings.latent_size
     shown = affect_input(affects, "affect of the given face")
     told = {"target": {"affect": wanted}, "source": {"affect": shown}, "none": {}}[settings.encoder_label]

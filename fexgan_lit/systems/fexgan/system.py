@@ -1,4 +1,4 @@
-"""FExGAN and FExGAN-Meta as a system: the training algorithm, and its parts for other uses."""
+"""FExGAN and FExGAN-Meta: the training algorithm, encoding, decoding and the fitted prior."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 class FExGAN(GANSystem):
-    """Variational encoder-decoder generator and auxiliary-classifier discriminator, trained on same-identity pairs.
+    """A variational encoder-decoder generator and an auxiliary-classifier discriminator for same-identity pairs.
 
     Args:
-        model: the networks.
-        loss: weights and readings of equations 1 to 7.
-        optimizer: Adam, moving average, clipping.
+        model: network options.
+        loss: weights and variants of equations 1 to 7.
+        optimizer: Adam, moving average and clipping.
         affects: class names in index order.
-        seed: of the noise in training; initial weights come from torch's global generator.
+        seed: seed of the noise in training; torch's global generator initialises the weights.
     """
 
     generator: Generator
@@ -46,7 +46,7 @@ class FExGAN(GANSystem):
     whole_batch_reason = ""
     min_batch = 2
     min_batch_reason = (
-        "BatchNorm cannot train on a batch of 1, at 1 x 1 pixel it would see a single value a channel; "
+        "BatchNorm cannot train on a batch of 1: at 1 x 1 pixel each channel would have a single value; "
         "expected dataset.batch_size=2 or more"
     )
 
@@ -61,7 +61,7 @@ class FExGAN(GANSystem):
         super().__init__(model, loss, optimizer, affects, seed)
         self.settings = self.settings.resolve()
         fill_nulls(self.loss_weights, self.settings.preset_values)
-        #: weight of phi_b in equation 1 now; a schedule may lower it (FExGAN after epoch 50)
+        #: current weight of phi_b in equation 1; a schedule may lower it (FExGAN after epoch 50)
         self.adversarial_binary = self.loss_weights.adversarial_binary
         self.generator_loss, self.discriminator_loss = generator_loss, discriminator_loss
         self.generator = Generator(self.settings, len(self.affects))
@@ -76,14 +76,14 @@ class FExGAN(GANSystem):
         return (*super().graph_key(), self.adversarial_binary)
 
     def configure_optimizers(self) -> Any:
-        """Adam for the generator, Adam for the discriminator."""
+        """Return Adam for the generator and Adam for the discriminator."""
         fused = self.device.type in ("cpu", "cuda")
         return self.with_schedule(
             dual_adam(self.generator, self.discriminator, self.optimizer_settings, fused, self.adam)
         )
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
-        """One iteration: a single generator forward serves both networks; both gradients precede both steps."""
+        """Run one iteration: both networks share one generator forward, and both gradients precede both steps."""
         self.seed_iteration()
         if len(batch) < self.min_batch:
             raise UserError(self.min_batch_reason)
@@ -92,11 +92,11 @@ class FExGAN(GANSystem):
         return losses
 
     def _gradients(self, batch: PairBatch, share: float) -> dict[str, Tensor]:
-        """Add the gradients of both losses, times `share`, to the networks; the losses and their parts."""
+        """Add the gradients of both losses, scaled by `share`, to the networks; return the losses and their parts."""
         update_generator = self.generator_is_due
         told, wanted = self._training_conditions(batch)
 
-        # Forward: generate once, let the discriminator see real and generated
+        # Forward: one generated batch, which the discriminator sees beside the real images
         with torch.set_grad_enabled(update_generator):
             fake, latent = self.generator(batch.source, told, wanted, *self._shared_noise(len(batch)))
         on_real, on_fake = self.discriminator(batch.source), self.discriminator(fake)
@@ -110,7 +110,7 @@ class FExGAN(GANSystem):
             on_real, on_fake, batch.source_affect, batch.target_affect, self.loss_weights.classify_fakes
         )
 
-        # Each loss reaches its own network only
+        # Each loss reaches only its own network
         if update_generator:
             self.backward_into(self.generator, share * loss_g, retain_graph=True)
         self.backward_into(self.discriminator, share * loss_d)
@@ -118,7 +118,7 @@ class FExGAN(GANSystem):
                 **{name: part.detach() for name, part in (parts_g | parts_d).items()}}  # fmt: skip
 
     def _training_conditions(self, batch: PairBatch) -> tuple[Tensor | None, Tensor]:
-        """What encoder and decoder are told in training: affects (B, K), scaled by a lambda a sample."""
+        """Return the affects (B, K) for encoder and decoder in training, with one random scale lambda per sample."""
         wanted = self._one_hot(batch.target_affect)
         mode = self.settings.lambda_mode
         if mode != "one":
@@ -127,7 +127,7 @@ class FExGAN(GANSystem):
         return self._told(wanted, self._one_hot(batch.source_affect)), wanted
 
     def _shared_noise(self, batch: int) -> tuple[Tensor, ...]:
-        """What the codes are drawn with, (B, n), where several processes share the batch; one draws it as it goes."""
+        """Return the noise (B, n) of the codes if several processes share the batch; one draws it in `forward`."""
         if not self.noise.together:
             return ()
         return (self.noise.normal(batch, self.settings.latent_size, device=self.device),)
@@ -136,7 +136,7 @@ class FExGAN(GANSystem):
         return torch.nn.functional.one_hot(classes, len(self.affects)).float()  # (B,) -> (B, K)
 
     def _told(self, wanted: Tensor, source: Tensor | None) -> Tensor | None:
-        """The affect (B, K) that the encoder gets to see, by `encoder_label`."""
+        """Return the affect (B, K) that the encoder reads, selected by `encoder_label`."""
         told = {"target": wanted, "source": source, "none": None}[self.settings.encoder_label]
         if told is None and self.settings.encoder_label == "source":
             raise UserError("this FExGAN was trained with model.encoder_label=source: give the affect of the source")
@@ -146,17 +146,17 @@ class FExGAN(GANSystem):
 
     @torch.no_grad()
     def encode(self, image: Tensor, affect: Tensor | None) -> Latent:
-        """Faces (B, 3, S, S) and what the encoder is told (B, K) -> mu, s (B, n)."""
+        """Encode images (B, 3, S, S) with the affects (B, K) that the encoder reads -> mu, s (B, n)."""
         return self.average.encoder(image, affect)
 
     @torch.no_grad()
     def decode(self, z: Tensor, affect: Tensor) -> Tensor:
-        """Codes (B, n) and affects (B, K) -> faces (B, 3, S, S) in [-1, 1]."""
+        """Decode codes (B, n) with affects (B, K) -> images (B, 3, S, S) in [-1, 1]."""
         return self.average.decoder(z, affect).float()
 
     @torch.no_grad()
     def classify(self, image: Tensor) -> DiscriminatorOutput:
-        """The discriminator's logits on faces (B, 3, S, S), with its batch-norm statistics fixed."""
+        """Return the discriminator's logits for images (B, 3, S, S), with fixed batch-norm statistics."""
         training = self.discriminator.training
         self.discriminator.eval()
         verdict = self.discriminator(image)
@@ -168,12 +168,12 @@ class FExGAN(GANSystem):
         return self.classify(image)
 
     def codes(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
-        """Mean codes (B, n) of faces (B, 3, S, S), the encoder told what it is told in training; with gradients."""
+        """Encode images (B, 3, S, S) to mean codes (B, n), with the encoder's affect as in training; keep gradients."""
         told = self._told(self._affects(target), source_expression.affect if source_expression else None)
         return self.average.encoder(source, told).mu
 
     def paint_codes(self, codes: Tensor, target: Expression) -> Tensor:
-        """Codes (B, n) and the affects of `target` -> faces (B, 3, S, S) in [-1, 1]; with gradients."""
+        """Decode codes (B, n) with the affects of `target` -> images (B, 3, S, S) in [-1, 1], with gradients."""
         return self.average.decoder(codes, self._affects(target)).float()
 
     def forward(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
@@ -182,14 +182,14 @@ class FExGAN(GANSystem):
 
     def _affects(self, target: Expression) -> Tensor:
         if target.affect is None:
-            raise UserError("FExGAN reads affects; the wanted expression has none")
+            raise UserError("FExGAN reads affects; the target expression has none")
         return target.affect
 
     def draw_prior(self, n: int, prior: str = "normal", generator: torch.Generator | None = None) -> Tensor:
-        """`n` codes (n, latent_size) on the CPU from a prior; see `sample`.
+        """Draw `n` codes (n, latent_size) on the CPU from a prior; see `sample`.
 
         Raises:
-            UserError: an unknown prior, or nothing was fitted.
+            UserError: the prior is unknown or not fitted.
         """
         if prior == "fitted":
             return self.prior.sample(n, generator)
@@ -201,13 +201,13 @@ class FExGAN(GANSystem):
     def sample(
         self, n: int, target: Expression, prior: str = "normal", generator: torch.Generator | None = None
     ) -> Tensor:
-        """`n` faces of the cast with the affects of `target` (n, K), codes from N(0, I) or the fitted mixture.
+        """Generate `n` images with the affects of `target` (n, K), from codes of N(0, I) or the fitted mixture.
 
         Args:
-            n: number of faces.
-            target: wanted affects, (n, K).
+            n: number of images.
+            target: target affects, (n, K).
             prior: `normal` or `fitted` (the Gaussian mixture fitted to the training codes after training).
-            generator: source of the random numbers, on the CPU.
+            generator: random number generator on the CPU.
         """
         z = self.draw_prior(n, prior, generator)
         return self.decode(z.to(self.device), self._affects(target).to(self.device))
@@ -225,12 +225,12 @@ class FExGAN(GANSystem):
     def draw_codes(
         self, image: Tensor, source: Expression, target: Expression, generator: torch.Generator | None = None
     ) -> Tensor:
-        """A code z = mu + sigma * eps (B, n) of each face, the encoder told what it is told in training; on the CPU."""
+        """Draw codes z = mu + sigma * eps (B, n) of images on the CPU, with the encoder's affect as in training."""
         mu, s = self.encode(image, self._told(target.affect, source.affect))  # type: ignore[arg-type]
         return self.generator.draw(Latent(mu.cpu().float(), s.cpu().float()), generator)
 
     def saved_modules(self) -> dict[str, nn.Module]:
-        """Encoder and decoder are the moving averages."""
+        """Return the moving averages of encoder and decoder, the discriminator and the prior."""
         return {"encoder": self.average.encoder, "decoder": self.average.decoder,
                 "discriminator": self.discriminator, "prior": self.prior}  # fmt: skip
 
@@ -240,12 +240,12 @@ class FExGAN(GANSystem):
 
     @torch.no_grad()
     def fit_prior(self, frames: FrameSet, seed: int = 0, most: int = 4096) -> None:
-        """Fit the Gaussian mixture of `prior=fitted` to a code of each training frame.
+        """Fit the Gaussian mixture of `prior=fitted` to one code per training frame.
 
         Args:
             frames: the training split.
-            seed: of the choice of frames, of the affects that the encoder is told, and of the codes.
-            most: frames that are encoded.
+            seed: seed of the choice of frames, of the encoder's affects and of the codes.
+            most: most frames to encode.
         """
         generator, codes = torch.Generator().manual_seed(seed), []
         for rows in torch.randperm(len(frames), generator=generator)[:most].split(256):
@@ -256,13 +256,13 @@ class FExGAN(GANSystem):
         self.prior.fit(torch.cat(codes), seed=seed)
 
     def on_test_start(self) -> None:
-        """Fit the prior to the training frames: the final metrics are of the whole system."""
+        """Fit the prior to the training frames, so that the final metrics include it."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if hasattr(data, "train"):
             with torch.inference_mode(mode=False):
                 self.fit_prior(data.train, self.seed)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make room for the mixture of the checkpoint before its weights are read."""
+        """Resize the mixture to that of the checkpoint before the weights are loaded."""
         self.prior.resize_as(checkpoint["state_dict"], "prior.")
         super().on_load_checkpoint(checkpoint)

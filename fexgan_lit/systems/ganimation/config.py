@@ -1,10 +1,11 @@
-"""What can be chosen of GANimation; the defaults are the published values."""
+"""Options of GANimation; the defaults are the published values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fexgan_lit.systems.wgan import TranslationSettings, WassersteinOptimizerSettings, negative_weights
+from fexgan_lit.systems.wgan import TranslationSettings, WassersteinOptimizerSettings
+from fexgan_lit.utils.options import Options, option
 
 
 @dataclass
@@ -20,7 +21,7 @@ class GANimationSettings(TranslationSettings):
 
 
 @dataclass
-class GANimationLossSettings:
+class GANimationLossSettings(Options):
     """Weights of the losses.
 
     Attributes:
@@ -34,17 +35,15 @@ class GANimationLossSettings:
         au_noise: half-width of the uniform noise on the wanted action units; they are not clipped.
     """
 
-    adversarial: float = 1.0
-    lambda_cond: float = 160.0
-    lambda_gp: float = 10.0
-    lambda_cycle: float = 10.0
-    lambda_attention: float = 0.1
-    lambda_tv: float = 1e-5
-    au_noise: float = 0.1
+    section = "loss"
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        return negative_weights(self)
+    adversarial: float = option(1.0, at_least=0)
+    lambda_cond: float = option(160.0, at_least=0)
+    lambda_gp: float = option(10.0, at_least=0)
+    lambda_cycle: float = option(10.0, at_least=0)
+    lambda_attention: float = option(0.1, at_least=0)
+    lambda_tv: float = option(1e-5, at_least=0)
+    au_noise: float = option(0.1, at_least=0)
 
 
 @dataclass

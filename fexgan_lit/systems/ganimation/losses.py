@@ -1,4 +1,4 @@
-"""The losses of GANimation: Wasserstein terms, action units, cycle, and what keeps the attention sparse and smooth."""
+"""The losses of GANimation: Wasserstein terms, action units, cycle, and sparsity and smoothness of the attention."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from fexgan_lit.systems.losses import absolute_difference, total_variation
 
 #: A loss as its total and its named parts, unweighted.
 Loss = tuple[Tensor, dict[str, Tensor]]
-#: What the critic says: scores (B, 2, 2) and action units (B, 17).
+#: Output of the critic: scores (B, 2, 2) and action units (B, 17).
 DiscriminatorOutput = tuple[Tensor, Tensor]
 
-#: An attention above this keeps the pixel of the input for the eye.
+#: Attention above which a pixel of the input looks unchanged.
 KEPT = 0.99
 
 
 def critic_loss(
     on_real: DiscriminatorOutput, on_fake: DiscriminatorOutput, shown: Tensor, w: GANimationLossSettings
 ) -> Loss:
-    """-E D(real) + E D(fake), and the action units of real images only.
+    """Return -E D(real) + E D(fake) plus the loss of the action units, which only real images enter.
 
     Args:
-        on_real: the critic's verdict on source images.
-        on_fake: on generated ones.
+        on_real: output of the critic for source images.
+        on_fake: output of the critic for generated images.
         shown: action units of the sources, (B, 17).
         w: the weights.
     """
@@ -41,16 +41,17 @@ def generator_loss(
     on_fake: DiscriminatorOutput, wanted: Tensor, made: Painted, back: Painted, source: Tensor,
     w: GANimationLossSettings, processes: int = 1,
 ) -> Loss:  # fmt: skip
-    """-E D(fake), action units of the generated image, cycle, and both passes' attention.
+    """Return -E D(fake) plus the losses of action units, cycle and both attentions.
 
     Args:
-        on_fake: the critic's verdict on `made.image`.
-        wanted: action units asked for, (B, 17).
-        made: the way there.
-        back: the way back, with the source's own action units.
+        on_fake: output of the critic for `made.image`.
+        wanted: target action units, (B, 17).
+        made: the generated image with its masks.
+        back: the cycle image, generated from `made.image` with the source's action units.
         source: (B, 3, S, S).
         w: the weights.
-        processes: that share the batch and average their gradients; the total variation is a sum over the whole batch.
+        processes: number of processes that share the batch and average their gradients; the total variation is a sum
+            over the whole batch.
     """
     parts = {
         "adversarial": -on_fake[0].float().mean(),
@@ -65,7 +66,7 @@ def generator_loss(
 
 
 def mask_statistics(attention: Tensor) -> dict[str, Tensor]:
-    """Mean and deviation of an attention (B, 1, S, S), and the share of its pixels that keep the input."""
+    """Return mean and deviation of an attention (B, 1, S, S), and the fraction of pixels that keep the input."""
     attention = attention.detach()
     return {
         "attention_mean": attention.mean(),

@@ -1,4 +1,4 @@
-"""The generator of GANimation with its two masks, and its export."""
+"""The generator of GANimation with its attention and colour masks, and its export."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fexgan_lit.systems.layers import scaled, tiled, translation_trunk
 
 
 class Painted(NamedTuple):
-    """What the generator makes of an image.
+    """Output of the generator.
 
     Attributes:
         image: (B, 3, S, S) in [-1, 1].
@@ -28,12 +28,12 @@ class Painted(NamedTuple):
 
 
 def compose(source: Tensor, attention: Tensor, colour: Tensor) -> Tensor:
-    """A * I + (1 - A) * C: the source where A = 1, the colour where A = 0."""
+    """Return A * I + (1 - A) * C: the source where A = 1, the colour where A = 0."""
     return attention * source + (1 - attention) * colour
 
 
 class Generator(nn.Module):
-    """Image and wanted action units -> attention, colour and the image they compose."""
+    """Map an image and target action units to attention, colour and the image they compose."""
 
     def __init__(self, settings: GANimationSettings) -> None:
         super().__init__()
@@ -44,9 +44,9 @@ class Generator(nn.Module):
         self.attention = nn.Conv2d(channels, 1, 7, padding=3, bias=False)
 
     def forward(self, image: Tensor, aus: Tensor) -> Painted:
-        """`image` (B, 3, S, S) in [-1, 1], `aus` (B, 17), about 0..1 -> the image with those action units."""
+        """Map `image` (B, 3, S, S) in [-1, 1] and `aus` (B, 17), about 0..1, to the image with these action units."""
         features = self.trunk(tiled(image, aus))
-        # masks in float32: bf16 steps near 1 would show in every pixel that is kept
+        # masks in float32: the coarse bf16 steps near 1 would be visible in every kept pixel
         colour, attention = self.colour(features).float().tanh(), self.attention(features).float().sigmoid()
         if self.saturate:
             attention = (0.55 * torch.tanh(3 * (attention - 0.5)) + 0.5).clamp(0, 1)
@@ -57,20 +57,20 @@ _UNITS = f"action units {', '.join(map(str, ACTION_UNITS))}"
 
 
 class GeneratorPart(nn.Module):
-    """The generator's answer as a plain tuple."""
+    """The generator for export, with its output as a plain tuple."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
         self.generator = generator
 
     def forward(self, image: Tensor, aus: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`image` (B, 3, S, S), `aus` (B, 17) -> face (B, 3, S, S), attention (B, 1, S, S), colour (B, 3, S, S)."""
+        """Map `image` (B, 3, S, S), `aus` (B, 17) to image, attention (B, 1, S, S) and colour (B, 3, S, S)."""
         painted = self.generator(image, aus)
         return painted.image, painted.attention, painted.colour
 
 
 def ganimation_parts(generator: Generator, critic: nn.Module, size: int) -> dict[str, Exported]:
-    """The whole generator and the critic."""
+    """Return generator and critic for export."""
     face = face_input(size)
     units = Input((len(ACTION_UNITS),), f"wanted intensity 0..1 of {_UNITS}")
     made = {"face": "face with the wanted action units, RGB in [-1, 1]",

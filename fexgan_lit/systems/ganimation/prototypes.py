@@ -1,4 +1,4 @@
-"""The action units an affect means: an average of the training frames that show it best."""
+"""The action units of an affect: an average over the training frames that show the affect most strongly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class UnitPrototypes(nn.Module):
-    """Action units of K affects, kept with the weights; NaN until learned.
+    """Mean action units of K affects, stored with the weights; NaN before `learn`.
 
     Buffers:
         units: (K, 17) in [0, 1].
@@ -29,13 +29,13 @@ class UnitPrototypes(nn.Module):
 
     @property
     def known(self) -> bool:
-        """Whether they were learned."""
+        """Return whether the prototypes were learned."""
         return not bool(self.units.isnan().any())
 
     def learn(self, frames: FrameSet) -> None:
-        """Average each affect's strongest frame of every identity; an affect without frames means a face at rest.
+        """Average each affect's strongest frame of every identity; an affect without frames gets a neutral face.
 
-        Nothing is learned of frames that have no affects.
+        Frames without affects leave the prototypes unchanged.
         """
         from fexgan_lit.data.datasets.labels import has_affects
         from fexgan_lit.data.reference import strongest_row
@@ -49,5 +49,5 @@ class UnitPrototypes(nn.Module):
             self.units[affect] = torch.from_numpy(mean)
 
     def forward(self, weights: Tensor) -> Tensor:
-        """Weights of the affects (B, K) -> action units (B, 17), at most 1."""
+        """Map affect weights (B, K) to action units (B, 17) in [0, 1]."""
         return (weights @ self.units).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""GANimation as a system: unpaired training on action units, and faces composed by an attention mask."""
+"""GANimation: unpaired training on action units, and images composed by an attention mask."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from fexgan_lit.data.pairs import PairBatch
     from fexgan_lit.metrics.judges.affect import Judge
 
-#: Beyond these the masks do not do their work: nothing is changed, or all is painted anew.
+#: Thresholds of a degenerate attention: above the first nothing changes, below the second the whole image is redrawn.
 _ALL_KEPT, _NOTHING_KEPT = 0.98, 0.02
 
 
-#: What the sheet of single action units shows.
+#: Action units and strengths in the figure of single action units.
 SHOWN_UNITS, STRENGTHS = (1, 2, 4, 5, 9, 12, 15, 25, 26), (0.0, 0.33, 0.66, 1.0)
 
 
 def single_units(shown: Tensor) -> list[Expression]:
-    """The faces' own action units (I, 17) with each of `SHOWN_UNITS` at full strength."""
+    """Return the images' own action units (I, 17) with each of `SHOWN_UNITS` in turn at full strength."""
     asked = shown.repeat(len(SHOWN_UNITS), 1, 1)  # (I, 17) -> (U, I, 17)
     for row, unit in zip(asked, SHOWN_UNITS, strict=True):
         row[:, ACTION_UNITS.index(unit)] = 1.0
@@ -44,14 +44,14 @@ def single_units(shown: Tensor) -> list[Expression]:
 
 
 class GANimation(WassersteinSystem):
-    """Attention and colour masks from action units; a WGAN-GP critic that also reads action units.
+    """Attention and colour masks from action units, and a WGAN-GP critic that also estimates action units.
 
     Args:
-        model: the networks.
-        loss: weights.
-        optimizer: Adam, n_critic, the step of the gradient penalty.
+        model: network options.
+        loss: loss weights.
+        optimizer: Adam, n_critic and the separate step of the gradient penalty.
         affects: class names in index order.
-        seed: of the random numbers in training; initial weights come from torch's global generator.
+        seed: seed of the random numbers in training; torch's global generator initialises the weights.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"aus"})
@@ -78,14 +78,14 @@ class GANimation(WassersteinSystem):
     # ------------------------------------------------------------------ training
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
-        """One iteration: the critic learns from the batch; on every n-th the generator from the critic."""
+        """Run one iteration: update the critic and, in every n-th iteration, the generator."""
         self.seed_iteration()
         w, source, shown = self.loss_weights, batch.source, self._units(batch.source_aus)
         wanted = self.wanted_units(batch)
         with torch.set_grad_enabled(self.generator_is_due):
             made = self.generator(source, wanted)
 
-        # Critic: Wasserstein and action units of the real, then the penalty
+        # Critic: Wasserstein loss and action units of the real images, then the gradient penalty
         loss_d, parts_d = critic_loss(self.critic(source), self.critic(made.image.detach()), shown, w)
         if self.optimizer_settings.separate_penalty:
             self.update(self.critic, loss_d, counted=False)
@@ -94,7 +94,7 @@ class GANimation(WassersteinSystem):
         last = weighted if self.optimizer_settings.separate_penalty else loss_d + weighted
         self.update(self.critic, last, counted=True)
 
-        # Generator: there and back
+        # Generator: to the target and back
         if self.generator_is_due:
             back = self.generator(made.image, shown)
             on_fake, processes = self.critic(made.image), self.noise.share.world
@@ -105,7 +105,7 @@ class GANimation(WassersteinSystem):
         return self.report(loss_d + weighted, parts_d | {"d_penalty": penalty})
 
     def wanted_units(self, batch: PairBatch) -> Tensor:
-        """Action units (B, 17) of random other frames, whoever they show, with uniform noise, not clipped."""
+        """Return action units (B, 17) of random other frames of any identity, with uniform noise, unclipped."""
         others = self._units(batch.target_aus)
         others = self.noise.shuffled(others)
         return others + self.loss_weights.au_noise * (2 * self.noise.uniform(*others.shape, device=others.device) - 1)
@@ -116,17 +116,17 @@ class GANimation(WassersteinSystem):
         return aus
 
     def prepare(self, frames: FrameSet, judge: Callable[[], Judge | None]) -> None:
-        """Learn what action units each affect means."""
+        """Learn the mean action units of each affect."""
         self.prototypes.learn(frames)
 
     def summary_lines(self) -> list[str]:
-        """What terminal and report say of this system besides its size."""
+        """See the base class."""
         if has_affects(self.affects):
             return []
-        return ["the frames have no affects: faces are asked for by action units alone, and there are no prototypes"]
+        return ["the frames have no affects: targets are action units alone, and there are no prototypes"]
 
     def diagnose(self, parts: Mapping[str, float]) -> str | None:
-        """Whether the attention keeps everything or nothing."""
+        """Return advice if the attention keeps everything or nothing; see the base class."""
         kept, mean, now = (
             parts.get("attention_saturated"),
             parts.get("attention_mean"),
@@ -137,12 +137,12 @@ class GANimation(WassersteinSystem):
         if kept > _ALL_KEPT:
             return (
                 f"the attention is saturated: {kept:.1%} of the pixels keep the input, so faces hardly change. Raise "
-                f"loss.lambda_attention gently (it is {now:g}, try {2 * now or 0.1:g}), and look at the action units: "
-                "wrong ones give the generator nothing to change for"
+                f"loss.lambda_attention gently (it is {now:g}, try {2 * now or 0.1:g}), and check the action units: "
+                "if they are wrong, the generator has no reason to change anything"
             )
         if mean < _NOTHING_KEPT:
             return (
-                f"the attention is {mean:.3f} on average: all pixels are painted anew, which blurs the input. Lower "
+                f"the attention is {mean:.3f} on average: all pixels are redrawn, which blurs the input. Lower "
                 f"loss.lambda_attention (it is {now:g}, try {now / 2:g})"
             )
         return None
@@ -150,43 +150,43 @@ class GANimation(WassersteinSystem):
     # ------------------------------------------------------------------ use
 
     def expression(self, indices: Tensor | Sequence[int], strength: float = 1.0) -> Expression:
-        """As in the base class, with the action units that the affect means once training has started.
+        """Return one affect per row with, once training has started, the mean action units of the affect.
 
         Raises:
             UserError: the system was trained on frames without affects.
         """
         if not has_affects(self.affects):
             raise UserError(
-                f"this {self.settings.name} was trained on frames without affects, so no affect means anything to it; "
-                "ask for action units (`Expression(aus=...)`, (B, 17) in 0..1)"
+                f"this {self.settings.name} was trained on frames without affects and cannot read affects; "
+                "expected action units (`Expression(aus=...)`, (B, 17) in 0..1)"
             )
         wanted = super().expression(indices, strength)
         known = self.prototypes.known and wanted.affect is not None
         return replace(wanted, aus=self.prototypes(wanted.affect)) if known else wanted
 
     def paint(self, source: Tensor, target: Expression) -> Painted:
-        """The masks and what they compose of `source` (B, 3, S, S), with gradients.
+        """Return the masks and the image they compose with `source` (B, 3, S, S), with gradients.
 
         Raises:
-            UserError: `target` has no action units, or not in 0..1.
+            UserError: `target` has no action units, or they are not in 0..1.
         """
         self.check_reads(target)
         aus = self._units(target.aus)
         low, high = aus.detach().aminmax()
-        check_units(float(low), float(high), f"{self.settings.name}: the wanted expression")
+        check_units(float(low), float(high), f"{self.settings.name}: the target expression")
         return self.average(source, aus)
 
     def forward(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
-        """Compose `source` (B, 3, S, S) and what is painted for the action units of `target`; see the base class."""
+        """Compose `source` (B, 3, S, S) with the colours for the action units of `target`; see the base class."""
         return self.paint(source, target).image.float()
 
     @torch.no_grad()
     def sample_figures(
         self, references: Tensor, shown: Expression, wanted: Sequence[Expression], identities: Sequence[str]
     ) -> list[Sheet]:
-        """Single action units at four strengths on the first face, and where the attention lies.
+        """Return figures of single action units at four strengths on the first image, and of the attention.
 
-        The attention is that for every affect; where nothing is `wanted`, for single action units at full strength.
+        The attention is shown for every affect, or for single action units at full strength if `wanted` is empty.
         """
         units = self._units(shown.aus)[:1].repeat(len(STRENGTHS), 1)  # (1, 17) -> (L, 17)
         first = references[:1].expand(len(STRENGTHS), -1, -1, -1)
@@ -203,22 +203,22 @@ class GANimation(WassersteinSystem):
             Sheet("action_units", "Single action units at four strengths; 0 gives the input back.",
                   references[:1].expand(len(rows), -1, -1, -1), torch.stack(rows), names,
                   tuple(f"{strength:g}" for strength in STRENGTHS)),
-            Sheet("attention", "Where the input is kept (white) and where it is painted anew (black).",
+            Sheet("attention", "Where the input is kept (white) and where it is redrawn (black).",
                   references, masks.expand(-1, -1, 3, -1, -1), tuple(identities), columns),
         ]  # fmt: skip
 
     @torch.no_grad()
     def read_units(self, images: Tensor) -> Tensor:
-        """The action units (B, 17) that the critic reads in `images` (B, 3, S, S) in [-1, 1]; about 0..1."""
+        """Return the critic's estimate of the action units (B, 17), about 0..1, in `images` (B, 3, S, S) in [-1, 1]."""
         return self.critic(images)[1].float()
 
     def class_logits(self, answers: Tensor) -> None:
-        """The critic answers with action units."""
+        """Return None: the critic's answers are action units."""
 
     def export_modules(self) -> dict[str, Exported]:
         """See the base class."""
         return ganimation_parts(self.average, self.critic, self.image_size)
 
     def saved_modules(self) -> dict[str, nn.Module]:
-        """Generator, critic, and the action units of the affects."""
+        """Return generator, critic and the mean action units of the affects."""
         return {**super().saved_modules(), "prototypes": self.prototypes}

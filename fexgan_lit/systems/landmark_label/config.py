@@ -1,19 +1,19 @@
-"""Every choice the paper leaves open, with the reading that is the default."""
+"""Options of the networks, including every choice that the paper leaves open."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
+from fexgan_lit.data.config import IMAGE_SIZES
 from fexgan_lit.systems.layers import scaled
+from fexgan_lit.utils.options import Options, option
 
-IMAGE_SIZES = (32, 64, 128, 256, 512)
 #: Sources of the perceptual network, and the places its map may be taken from.
 PERCEPTUAL, PERCEPTUAL_LAYERS = ("auto", "vgg19", "judge"), ("conv1_2", "relu1_2")
 
 
 @dataclass
-class LandmarkLabelSettings:
+class LandmarkLabelSettings(Options):
     """The networks. Where the paper is silent the default is that of pose-attention transfer, which it builds on.
 
     Attributes:
@@ -35,39 +35,22 @@ class LandmarkLabelSettings:
         vgg_weights: state dict of torchvision's vgg19; null looks in torch hub's cache.
     """
 
-    MOST: ClassVar = {"width": 16, "blocks": 256}
+    section = "model"
 
     name: str = "landmark_label"
-    image_size: int = 128
-    width: float = 1.0
-    blocks: int = 9
-    dropout: float = 0.5
+    image_size: int = option(128, choices=IMAGE_SIZES)
+    width: float = option(1.0, "a positive factor, 1 for the paper's channels", above=0, at_most=16)
+    blocks: int = option(9, at_least=1, at_most=256)
+    dropout: float = option(0.5, "a rate in [0, 1)", at_least=0, below=1)
     initialise: bool = True
     label_maps: bool = True
     source_heatmaps: bool = False
-    heatmap_sigma: float = 2.0
+    heatmap_sigma: float = option(2.0, "a positive number of pixels at 128 px", above=0)
     batch_norm_before_sigmoid: bool = True
-    leaky_slope: float = 0.2
-    perceptual: str = "auto"
-    perceptual_layer: str = "conv1_2"
+    leaky_slope: float = option(0.2, "a slope in [0, 1)", at_least=0, below=1)
+    perceptual: str = option("auto", choices=PERCEPTUAL)
+    perceptual_layer: str = option("conv1_2", choices=PERCEPTUAL_LAYERS)
     vgg_weights: str | None = None
-
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        sizes = ", ".join(map(str, IMAGE_SIZES))
-        checks = {
-            "image_size": (self.image_size in IMAGE_SIZES, f"one of {sizes}"),
-            "width": (self.width > 0, "a positive factor, 1 for the paper's channels"),
-            "blocks": (self.blocks >= 1, "1 or more migration blocks"),
-            "dropout": (0 <= self.dropout < 1, "a rate in [0, 1)"),
-            "heatmap_sigma": (self.heatmap_sigma > 0, "a positive number of pixels at 128 px"),
-            "leaky_slope": (0 <= self.leaky_slope < 1, "a slope in [0, 1)"),
-            "perceptual": (self.perceptual in PERCEPTUAL, f"one of {', '.join(PERCEPTUAL)}"),
-            "perceptual_layer": (self.perceptual_layer in PERCEPTUAL_LAYERS, f"one of {', '.join(PERCEPTUAL_LAYERS)}"),
-        }
-        return [
-            f"model.{name}={getattr(self, name)}: expected {what}" for name, (fine, what) in checks.items() if not fine
-        ]
 
     @property
     def inner_size(self) -> int:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fexgan_lit.systems.losses import absolute_difference, binary_cross_entropy
+from fexgan_lit.utils.options import Options, option
 
 #: A loss as its total and its named, unweighted parts.
 Loss = tuple[Tensor, dict[str, Tensor]]
 
 
 @dataclass
-class LandmarkLabelLossSettings:
+class LandmarkLabelLossSettings(Options):
     """Weights of equation 7, which the paper chose from {1, 5, 10}.
 
     Attributes:
@@ -23,22 +24,16 @@ class LandmarkLabelLossSettings:
         pixel_channels: `sum`: equation 5 divides by height and width alone; `mean`: by the three colours too.
     """
 
-    adversarial: float = 5.0
-    perceptual: float = 10.0
-    pixel: float = 10.0
-    pixel_channels: str = "sum"
+    section = "loss"
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        weights = ("adversarial", "perceptual", "pixel")
-        found = [f"loss.{w}={getattr(self, w)}: expected zero or more" for w in weights if not getattr(self, w) >= 0]
-        if self.pixel_channels not in ("sum", "mean"):
-            found.append(f"loss.pixel_channels={self.pixel_channels}: expected one of sum, mean")
-        return found
+    adversarial: float = option(5.0, at_least=0)
+    perceptual: float = option(10.0, at_least=0)
+    pixel: float = option(10.0, at_least=0)
+    pixel_channels: str = option("sum", choices=("sum", "mean"))
 
 
 def adversarial_loss(image_on_fake: Tensor, geometry_on_fake: Tensor) -> Loss:
-    """Equation 4 for the generator, not saturating: -log D(fake), averaged over the two discriminators.
+    """Return the non-saturating equation 4 for the generator: -log D(fake), averaged over the two discriminators.
 
     Both arguments are patch logits (B, 1, p, p) of the generated images.
     """
@@ -50,23 +45,23 @@ def adversarial_loss(image_on_fake: Tensor, geometry_on_fake: Tensor) -> Loss:
 
 
 def discriminator_loss(on_real: Tensor, on_fake: Tensor) -> Tensor:
-    """Equation 4 for one discriminator: -log D(real) - log(1 - D(fake)), means over patches and batch."""
+    """Return equation 4 for one discriminator: -log D(real) - log(1 - D(fake)), averaged over patches and batch."""
     return binary_cross_entropy(on_real, real=True) + binary_cross_entropy(on_fake, real=False)
 
 
 def pixel_loss(generated: Tensor, wanted: Tensor, channels: str = "sum") -> Tensor:
-    """Equation 5: 1 / (H W) sum |P^ - P| of images (B, 3, H, W), mean over the batch.
+    """Return equation 5: 1 / (H W) sum |P^ - P| of images (B, 3, H, W), averaged over the batch.
 
-    `channels` = `mean` divides by the three colours as well.
+    `channels="mean"` also divides by the three colours.
     """
     return absolute_difference(generated, wanted) * (generated.shape[1] if channels == "sum" else 1)
 
 
 def perceptual_loss(generated: Tensor, wanted: Tensor) -> Tensor:
-    """Equation 6: 1 / (W_l H_l C_l) sum |phi(P^) - phi(P)| of feature maps (B, C_l, H_l, W_l), mean over the batch."""
+    """Return equation 6: 1 / (W_l H_l C_l) sum |phi(P^) - phi(P)| of features (B, C_l, H_l, W_l), mean over B."""
     return absolute_difference(generated, wanted)
 
 
 def generator_loss(adversarial: Tensor, perceptual: Tensor, pixel: Tensor, w: LandmarkLabelLossSettings) -> Tensor:
-    """Equation 7: the weighted sum of equations 4, 6 and 5."""
+    """Return equation 7: the weighted sum of equations 4, 6 and 5."""
     return w.adversarial * adversarial + w.perceptual * perceptual + w.pixel * pixel

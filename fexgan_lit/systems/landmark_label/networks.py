@@ -12,7 +12,7 @@ from fexgan_lit.systems.layers import init_normal
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, act: bool = True) -> list[nn.Module]:
-    """ReflectPad to keep the size (zero padding where the stride halves it), Conv without bias, BatchNorm, ReLU."""
+    """Return Conv without bias, BatchNorm and ReLU; reflection padding at stride 1, zero padding at stride 2."""
     pad = kernel // 2
     padding: list[nn.Module] = [nn.ReflectionPad2d(pad)] if stride == 1 else []
     layers: list[nn.Module] = [
@@ -24,10 +24,10 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, act: bool = Tr
 
 
 def initialise_network(inputs: int, settings: LandmarkLabelSettings) -> nn.Sequential:
-    """A stream's way into the migration blocks: (B, inputs, S, S) -> (B, 256, S/4, S/4).
+    """Return the input network of a stream: (B, inputs, S, S) -> (B, 256, S/4, S/4).
 
-    The paper does not give its layers; these are the three of pose-attention transfer. Without an initialise network
-    the stream is averaged down and mixed linearly to the channels that equation 2 adds to.
+    The paper does not give its layers; these three convolutions are those of pose-attention transfer. With
+    `initialise=false` the input is average-pooled and mapped linearly to the channels that equation 2 adds to.
     """
     narrow, middle, wide = (settings.channels(c) for c in (64, 128, 256))
     if not settings.initialise:
@@ -36,11 +36,11 @@ def initialise_network(inputs: int, settings: LandmarkLabelSettings) -> nn.Seque
 
 
 class MigrationBlock(nn.Module):
-    """Moves the face towards the wanted landmarks, where a mask drawn from them says so (equations 1 to 3, Table 1).
+    """Move the face towards the target landmarks inside a mask computed from them (equations 1 to 3, Table 1).
 
     Args:
-        width: channels of the face's maps F^P.
-        geometry: channels of the geometry's maps F^S it is given: `width` in the first block, twice that later.
+        width: channels of the image features F^P.
+        geometry: channels of the geometry features F^S: `width` in the first block, twice that in later blocks.
         dropout: rate of layers 1_5 and 2_5.
     """
 
@@ -53,7 +53,7 @@ class MigrationBlock(nn.Module):
         )
 
     def forward(self, image: Tensor, geometry: Tensor) -> tuple[Tensor, Tensor]:
-        """F^P (B, c, s, s) and F^S (B, g, s, s) of block t-1 -> F^P (B, c, s, s) and F^S (B, 2c, s, s) of block t."""
+        """Map F^P (B, c, s, s), F^S (B, g, s, s) of block t-1 to F^P (B, c, s, s), F^S (B, 2c, s, s) of block t."""
         shape = self.geometry_path(geometry)
         mask = torch.sigmoid(shape)  # equation 1
         image = mask * self.image_path(image) + image  # equation 2
@@ -61,7 +61,7 @@ class MigrationBlock(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Maps of the last block and label maps -> face (Table 2)."""
+    """Decode the features of the last block and the label maps to an image (Table 2)."""
 
     def __init__(self, settings: LandmarkLabelSettings, labels: int) -> None:
         super().__init__()
@@ -74,12 +74,12 @@ class Decoder(nn.Module):
         self.layers = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(narrow, 3, 7), nn.Tanh())
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, 256 + K, S/4, S/4) -> (B, 3, S, S) in [-1, 1]."""
+        """Map (B, 256 + K, S/4, S/4) to (B, 3, S, S) in [-1, 1]."""
         return self.layers(maps)
 
 
 class Generator(nn.Module):
-    """Face, wanted landmarks and wanted affect -> face."""
+    """Map an image, target landmarks and a target affect to an image."""
 
     def __init__(self, settings: LandmarkLabelSettings, affects: int) -> None:
         super().__init__()
@@ -94,12 +94,12 @@ class Generator(nn.Module):
         self.apply(initial_weights)
 
     def forward(self, image: Tensor, heatmaps: Tensor, labels: Tensor | None) -> Tensor:
-        """Paint the face `image` with the wanted landmarks and affect.
+        """Generate the face of `image` with the target landmarks and affect.
 
         Args:
             image: (B, 3, S, S) in [-1, 1].
-            heatmaps: (B, 68, S, S) in [0, 1], 136 with the source's before the target's.
-            labels: (B, K, S/4, S/4) label maps; unused without them.
+            heatmaps: (B, 68, S, S) in [0, 1]; with source heatmaps (B, 136, S, S), source before target.
+            labels: (B, K, S/4, S/4) label maps, or None without `label_maps`.
 
         Returns:
             (B, 3, S, S) in [-1, 1].
@@ -109,17 +109,17 @@ class Generator(nn.Module):
             face, geometry = block(face, geometry)
         if self.label_maps:
             if labels is None:
-                raise ValueError("this generator is told an affect (model.label_maps), but none was given")
+                raise ValueError("this generator reads an affect (model.label_maps), but none was given")
             face = torch.cat((face, labels.to(face.dtype)), dim=1)  # (B, 256 + K, S/4, S/4)
         return self.decoder(face)
 
 
 class PatchDiscriminator(nn.Module):
-    """Real or generated, for overlapping patches of an image seen beside a condition (Table 3, without the sigmoid).
+    """Classify overlapping patches of an image beside a condition as real or generated (Table 3, without the sigmoid).
 
     Args:
-        condition: channels of the condition: 3 for the source face, 68 for the target's landmarks.
-        settings: of the networks.
+        condition: channels of the condition: 3 for the source image, 68 for the target's landmarks.
+        settings: network options.
     """
 
     def __init__(self, condition: int, settings: LandmarkLabelSettings) -> None:
@@ -136,13 +136,13 @@ class PatchDiscriminator(nn.Module):
         self.apply(initial_weights)
 
     def forward(self, condition: Tensor, image: Tensor) -> Tensor:
-        """`condition` (B, c, S, S) and `image` (B, 3, S, S) -> logits (B, 1, S/8 - 2, S/8 - 2), 14x14 at 128 px."""
+        """Map `condition` (B, c, S, S) and `image` (B, 3, S, S) to logits (B, 1, S/8 - 2, S/8 - 2), 14x14 at 128 px."""
         return self.layers(torch.cat((condition, image), dim=1))  # (B, c + 3, S, S)
 
     def on_both(self, condition: Tensor, real: Tensor, generated: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the real and of the generated images beside the same condition, from one batch of both.
+        """Return the logits of real and generated images beside the same condition, computed in one batch.
 
-        Apart, the last BatchNorm would give either batch the same mean, and the two could not be told from each other.
+        In two separate batches, the last BatchNorm would give both the same mean and make them indistinguishable.
         """
         logits = self(torch.cat((condition, condition)), torch.cat((real, generated)))  # (2B, 1, p, p)
         on_real, on_fake = logits.chunk(2)
@@ -150,7 +150,7 @@ class PatchDiscriminator(nn.Module):
 
 
 def initial_weights(module: nn.Module) -> None:
-    """Convolutions from N(0, 0.02), BatchNorm scales from N(1, 0.02), every bias zero."""
+    """Draw convolutions from N(0, 0.02) and BatchNorm scales from N(1, 0.02); every bias is zero."""
     init_normal(module)
     if isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)
@@ -158,7 +158,7 @@ def initial_weights(module: nn.Module) -> None:
 
 
 class GeneratorPart(nn.Module):
-    """Face, points and affects -> face."""
+    """The generator for export, with landmarks and affects as inputs."""
 
     def __init__(self, generator: Generator, settings: LandmarkLabelSettings) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class GeneratorPart(nn.Module):
     def forward(
         self, image: Tensor, landmarks: Tensor, affect: Tensor | None = None, source_landmarks: Tensor | None = None
     ) -> Tensor:
-        """`image` (B, 3, S, S), points (B, 68, 2), `affect` (B, K) -> (B, 3, S, S)."""
+        """Map `image` (B, 3, S, S), `landmarks` (B, 68, 2) and `affect` (B, K) to an image (B, 3, S, S)."""
         maps = landmark_heatmaps(landmarks, self.size, self.sigma)
         if source_landmarks is not None:
             maps = torch.cat((landmark_heatmaps(source_landmarks, self.size, self.sigma), maps), dim=1)
@@ -176,26 +176,26 @@ class GeneratorPart(nn.Module):
 
 
 class ImagePart(nn.Module):
-    """The image discriminator's patches."""
+    """The image discriminator for export."""
 
     def __init__(self, discriminator: nn.Module) -> None:
         super().__init__()
         self.discriminator = discriminator
 
     def forward(self, source: Tensor, image: Tensor) -> Tensor:
-        """Both (B, 3, S, S) -> (B, 1, p, p)."""
+        """Map `source` and `image`, both (B, 3, S, S), to logits (B, 1, p, p)."""
         return self.discriminator(source, image)
 
 
 class GeometryPart(ImagePart):
-    """The geometry discriminator's patches."""
+    """The geometry discriminator for export."""
 
     def __init__(self, discriminator: nn.Module, settings: LandmarkLabelSettings) -> None:
         super().__init__(discriminator)
         self.size, self.sigma = settings.image_size, settings.sigma
 
     def forward(self, landmarks: Tensor, image: Tensor) -> Tensor:
-        """Points (B, 68, 2) and `image` (B, 3, S, S) -> (B, 1, p, p)."""
+        """Map `landmarks` (B, 68, 2) and `image` (B, 3, S, S) to logits (B, 1, p, p)."""
         return self.discriminator(landmark_heatmaps(landmarks, self.size, self.sigma), image)
 
 
@@ -203,7 +203,7 @@ def landmark_label_parts(
     generator: Generator, image_discriminator: nn.Module, geometry_discriminator: nn.Module,
     settings: LandmarkLabelSettings, affects: tuple[str, ...],
 ) -> dict[str, Exported]:  # fmt: skip
-    """The whole generator and the two discriminators."""
+    """Return the generator and the two discriminators for export."""
     face, source = face_input(settings.image_size), face_input(settings.image_size, "the given face")
     points = Input((LANDMARKS, 2), "wanted points in dlib's order, x then y, -1..1 from edge to edge", -1.0, 1.0)
     inputs = {"image": source, "landmarks": points}

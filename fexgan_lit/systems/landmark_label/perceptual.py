@@ -1,4 +1,4 @@
-"""The network of the perceptual loss: the first layers of VGG19, or the first maps of a judge in their place."""
+"""The network of the perceptual loss: the first layers of VGG19 or, in their place, of a judge."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from fexgan_lit.utils.errors import UserError
 
-#: Name of torchvision's ImageNet weights in torch hub's cache.
+#: File name of torchvision's ImageNet weights in torch hub's cache.
 VGG19_FILE = "vgg19-dcbb9e9d.pth"
-#: Place in torchvision's `features` and channels of VGG19's sixteen convolutions.
+#: Index in torchvision's `features`, and input and output channels, of VGG19's sixteen convolutions.
 VGG19_CONVOLUTIONS = {
     0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256),
     16: (256, 256), 19: (256, 512), 21: (512, 512), 23: (512, 512), 25: (512, 512), 28: (512, 512), 30: (512, 512),
@@ -24,7 +24,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class VGG19Start(nn.Module):
-    """VGG19 up to conv1_2: its map before the ReLU (`conv1_2`, the paper's) or after it (`relu1_2`)."""
+    """VGG19 up to conv1_2: the feature map before the ReLU (`conv1_2`, as in the paper) or after it (`relu1_2`)."""
 
     kind = "vgg19"
     mean: Tensor
@@ -39,16 +39,16 @@ class VGG19Start(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) in [-1, 1] -> (B, 64, S, S)."""
+        """Map images (B, 3, S, S) in [-1, 1] to features (B, 64, S, S)."""
         unit = (images + 1) / 2
         return self.last(self.conv1_2(torch.relu(self.conv1_1((unit - self.mean) / self.std))))
 
 
 class JudgeStart(nn.Module):
-    """A judge up to its first residual block: maps that, like VGG19's first, tell edges and textures of these faces.
+    """A judge up to its first residual block, whose features respond to edges and textures like VGG19's first layers.
 
     Args:
-        judge: a network with `stem`, `blocks` and `working_size`, as `fexgan_lit.metrics.judges.affect.JudgeNet`.
+        judge: a network with `stem`, `blocks` and `working_size`, such as `fexgan_lit.metrics.judges.affect.JudgeNet`.
     """
 
     kind = "judge"
@@ -59,18 +59,18 @@ class JudgeStart(nn.Module):
         self.layers = nn.Sequential(judge.stem, judge.blocks[0])
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) in [-1, 1] -> (B, c, s/4, s/4), s the size the judge works at."""
+        """Map images (B, 3, S, S) in [-1, 1] to features (B, c, s/4, s/4), where s is the judge's input size."""
         return self.layers(nn.functional.adaptive_avg_pool2d(images, self.working_size))
 
 
 class Perceptual:
-    """The frozen network of equation 6 and where it is from.
+    """The frozen network of equation 6 and its origin.
 
-    No torch module itself, so that a system that holds one keeps the weights of others out of its checkpoints.
+    This class is not a torch module, so that the weights of another network stay out of a system's checkpoints.
 
     Args:
-        module: gives a map (B, C, h, w) of images (B, 3, S, S) in [-1, 1], or is a judge's network; frozen from now on.
-        origin: the file, or the judge's own words about itself.
+        module: maps images (B, 3, S, S) in [-1, 1] to features (B, C, h, w), or is a judge's network; it gets frozen.
+        origin: path of the weights, or the judge's description.
     """
 
     def __init__(self, module: nn.Module, origin: str) -> None:
@@ -80,29 +80,29 @@ class Perceptual:
 
     @property
     def kind(self) -> str:
-        """`vgg19`, `judge`, or the name of another class."""
+        """`vgg19`, `judge` or the name of another class."""
         return str(getattr(self.module, "kind", type(self.module).__name__))
 
     def describe(self) -> str:
-        """One line for terminal and report."""
+        """Return one line for the terminal and the report."""
         names = {"vgg19": "first layers of VGG19", "judge": "first maps of the judge, in place of VGG19"}
         return f"{names.get(self.kind, self.kind)} ({self.origin})"
 
     def to(self, device: torch.device | str) -> Perceptual:
-        """Move the network; returns the object itself."""
+        """Move the network to `device` and return `self`."""
         self.module.to(device)
         return self
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The map (B, C, h, w) of images (B, 3, S, S) in [-1, 1]."""
+        """Map images (B, 3, S, S) in [-1, 1] to features (B, C, h, w)."""
         return self.module(images)
 
 
 def find_vgg19(path: str | None) -> Path | None:
-    """The file of the weights: `path`, else torchvision's in torch hub's cache, else None. Nothing is downloaded.
+    """Return the path of the weights: `path`, else the file in torch hub's cache, else None. Nothing is downloaded.
 
     Raises:
-        UserError: `path` is given but there is no such file.
+        UserError: `path` is given but does not exist.
     """
     if path is not None:
         given = Path(path).expanduser()
@@ -114,16 +114,16 @@ def find_vgg19(path: str | None) -> Path | None:
 
 
 def load_vgg19(path: Path, layer: str = "conv1_2") -> VGG19Start:
-    """The first layers of VGG19 from a state dict with torchvision's names.
+    """Load the first layers of VGG19 from a state dict with torchvision's names.
 
     Raises:
-        UserError: the file is no state dict, or that of another network.
+        UserError: the file is not a state dict, or belongs to another network.
     """
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises half a dozen kinds for a broken or foreign file
+    except Exception as error:  # torch.load raises many kinds of exceptions for a damaged or foreign file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"model.vgg_weights={path} holds no weights: {reason}; {_how_to_get()}") from error
+        raise UserError(f"model.vgg_weights={path} does not contain weights: {reason}; {_how_to_get()}") from error
     problem = _not_vgg19(state)
     if problem:
         raise UserError(f"model.vgg_weights={path} holds {_looks_like(state)}, not VGG19: {problem}; {_how_to_get()}")
@@ -135,7 +135,7 @@ def load_vgg19(path: Path, layer: str = "conv1_2") -> VGG19Start:
 
 
 def _not_vgg19(state: Any) -> str | None:
-    """What tells the state dict from VGG19's: all its convolutions are compared, as VGG16 begins in the same way."""
+    """Return why a state dict is not VGG19's; all convolutions are compared, since VGG16 has the same first layers."""
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         return f"it is not a state dict of tensors but a {type(state).__name__}"
     shapes = {str(name): tuple(value.shape) for name, value in state.items() if str(name).startswith("features.")}
@@ -146,14 +146,14 @@ def _not_vgg19(state: Any) -> str | None:
         if name not in shapes:
             return f"{name} is missing"
         if name not in expected:
-            return f"{name} does not belong to it"
+            return f"{name} is unexpected"
         if shapes[name] != expected[name]:
             return f"{name} is {shapes[name]}, expected {expected[name]}"
     return None
 
 
 def _looks_like(state: Any) -> str:
-    """What network a state dict is probably of, in words."""
+    """Return a description of the network that a state dict probably belongs to."""
     if not isinstance(state, Mapping):
         return "no state dict"
     names = [str(name) for name in state]
@@ -173,5 +173,5 @@ def _how_to_get() -> str:
     return (
         f"expected torchvision's {VGG19_FILE} "
         '(torch.save(torchvision.models.vgg19(weights="IMAGENET1K_V1").state_dict(), FILE) writes one); '
-        "model.vgg_weights=null takes it from torch hub's cache or lets the judge stand in"
+        "model.vgg_weights=null uses the file in torch hub's cache or else the judge"
     )

@@ -1,4 +1,4 @@
-"""How far a head is turned and rolled, from its 68 landmarks, and which faces are beyond what the training showed."""
+"""Yaw and roll of a head from its 68 landmarks, and warnings about poses outside the training range."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-#: Depth of the nose tip before the line of the outer corners of the eyes, in half lengths of that line. Fitted on
-#: rendered heads of six people, turned by up to 40 and rolled by up to 30 degrees.
+#: Distance of the nose tip in front of the line between the outer eye corners, in half lengths of that line.
+#: Fitted on rendered heads of six people with yaw up to 40 and roll up to 30 degrees.
 _NOSE_DEPTH = 1.15
-#: Points of the tip of the nose and of the outer corners of the eyes, left to right in the picture.
+#: Indices of the nose tip and of the outer eye corners, left to right in the image.
 _NOSE, _LEFT_EYE, _RIGHT_EYE = 30, 36, 45
-#: Degrees beyond the training frames that pass without a word: faces differ by about half of it.
+#: Degrees beyond the training range without a warning: faces alone differ by about half of this.
 TOLERANCE = 5.0
 _NAMES = ("yaw", "roll")
 
 
 def head_turn(landmarks: Tensor) -> Tensor:
-    """Yaw and roll (B, 2) in degrees of landmarks (B, 68, 2); right and clockwise, as the picture shows it, positive.
+    """Return yaw and roll (B, 2) in degrees of landmarks (B, 68, 2).
 
-    Roll is the direction of the line between the outer corners of the eyes, e. The nose tip lies before the middle of
-    that line; turning the head by yaw moves it along the line by depth * sin(yaw) while half the line shrinks to
-    h * cos(yaw), so yaw = atan(t / (depth / h)), where t is the shift in half lengths |e| / 2.
+    In the image, positive yaw turns right and positive roll turns clockwise. Roll is the direction of the line e
+    between the outer eye corners. The nose tip lies in front of the middle of that line. A yaw of the head moves the
+    tip along the line by depth * sin(yaw), while half the line shrinks to h * cos(yaw). Hence yaw = atan(t / (depth /
+    h)), where t is the shift in half lengths |e| / 2.
 
-    On the rendered heads the mean error of yaw was 2.3 degrees (correlation 0.99), of roll 0.4. The yaw of flatter
-    faces is understated, on drawn cartoon faces to two fifths, so compare faces of one kind only.
+    On the rendered heads the mean error was 2.3 degrees for yaw (correlation 0.99) and 0.4 degrees for roll. The yaw of
+    flatter faces is underestimated, by a factor of two fifths on cartoon faces, so compare only faces of one kind.
     """
     points = landmarks.float()
     eyes = points[:, _RIGHT_EYE] - points[:, _LEFT_EYE]  # (B, 2)
@@ -39,15 +40,15 @@ def head_turn(landmarks: Tensor) -> Tensor:
 
 
 class PoseRange(nn.Module):
-    """How far the heads of the training frames are turned and rolled, kept with the weights; without end until learned.
+    """Ranges of yaw and roll in the training frames, stored with the weights; infinite before `learn`.
 
-    Mirrored frames (augmentation) are not counted.
+    Mirrored frames (augmentation) are ignored.
 
     Buffers:
-        limits: (2, 2) degrees; lowest and highest, of yaw and roll.
+        limits: (2, 2) degrees: lowest and highest, of yaw and roll.
     """
 
-    #: weights written before it was kept lack its file
+    #: older weight folders have no file of this module
     optional = True
     limits: Tensor
 
@@ -59,26 +60,26 @@ class PoseRange(nn.Module):
 
     @property
     def known(self) -> bool:
-        """Whether it was learned."""
+        """Return whether the range was learned."""
         return bool(self.limits.isfinite().all())
 
     def learn(self, landmarks: np.ndarray | None) -> None:
-        """Take the range of landmarks (n, 68, 2); None leaves it as it is."""
+        """Set the range to that of landmarks (n, 68, 2); None leaves it unchanged."""
         if landmarks is not None and len(landmarks):
             turns = head_turn(torch.from_numpy(landmarks))
             self.limits.copy_(torch.stack((turns.amin(0), turns.amax(0))))
 
     def beyond(self, landmarks: Tensor) -> Tensor:
-        """(B,) bool: faces (B, 68, 2) turned or rolled further than any training frame by more than `TOLERANCE`."""
+        """Return (B,) bool: whether yaw or roll of landmarks (B, 68, 2) leaves the range by more than `TOLERANCE`."""
         turns = head_turn(landmarks)
         return ((turns < self.limits[0] - TOLERANCE) | (turns > self.limits[1] + TOLERANCE)).any(1)
 
     def look(self, which: str, landmarks: Tensor | None) -> None:
-        """Count the faces beyond the range, and warn of the first ones.
+        """Count the faces outside the range, and warn about the first ones.
 
         Args:
             which: `wanted` or `source`.
-            landmarks: (B, 68, 2), or None where they are not known.
+            landmarks: (B, 68, 2), or None if they are unknown.
         """
         if landmarks is None or not self.known:
             return
@@ -91,7 +92,7 @@ class PoseRange(nn.Module):
             warnings.warn(self._sentence(which), stacklevel=4)
 
     def condition_warnings(self) -> list[str]:
-        """A sentence each for wanted and source faces that `look` found beyond the range; then they are forgotten."""
+        """Return a sentence each for target and source faces that `look` found outside the range; reset the counts."""
         found = [self._sentence(which) for which in ("wanted", "source") if len(self._seen.get(which, ()))]
         self._seen = {}
         return found
@@ -100,18 +101,18 @@ class PoseRange(nn.Module):
         found, asked = self._seen[which], int(self._seen[f"{which} in all"])
         shown, trained = _span(torch.stack((found.amin(0), found.amax(0)))), _span(self.limits)
         return (
-            f"{len(found)} of {asked} {which} faces are turned or rolled further than the training frames "
-            f"({shown} degrees by their landmarks; trained on {trained}): such heads were never learned, so expect "
-            "distortion"
+            f"{len(found)} of {asked} {which} faces have a stronger yaw or roll than the training frames "
+            f"({shown} degrees by their landmarks; trained on {trained}): the system never learned such heads, so "
+            "expect distortion"
         )
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Checkpoints written before the range was kept lack it."""
+        """Add the range that checkpoints of older versions lack."""
         state_dict.setdefault(f"{prefix}limits", torch.tensor([[-math.inf] * 2, [math.inf] * 2]))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _span(limits: Tensor) -> str:
-    """The lowest and highest yaw and roll (2, 2) in words."""
+    """Format the lowest and highest yaw and roll (2, 2)."""
     low, high = limits.tolist()
     return ", ".join(f"{name} {a:.0f} to {b:.0f}" for name, a, b in zip(_NAMES, low, high, strict=True))

@@ -1,4 +1,4 @@
-"""Landmark-and-label guided synthesis as a system: the training algorithm and what the commands ask for."""
+"""Landmark-and-label guided synthesis: the training algorithm and the perceptual network."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 
 class LandmarkLabel(GANSystem):
-    """A generator that moves a face to given landmarks, an image and a geometry discriminator, a perceptual loss.
+    """A generator that moves a face to target landmarks, an image and a geometry discriminator, and a perceptual loss.
 
     Args:
-        model: the networks.
+        model: network options.
         loss: weights of equation 7.
-        optimizer: Adam, moving average, clipping.
+        optimizer: Adam, moving average and clipping.
         affects: class names in index order.
-        seed: of the dropout in training; initial weights come from torch's global generator.
+        seed: seed of the dropout in training; torch's global generator initialises the weights.
     """
 
     reads = frozenset({"affect", "landmarks"})
@@ -73,10 +73,10 @@ class LandmarkLabel(GANSystem):
     # ------------------------------------------------------------------ the perceptual network
 
     def prepare(self, frames: FrameSet, judge: Callable[[], Judge | None]) -> None:
-        """Learn how far heads are turned, and take VGG19 for the perceptual loss or, without its weights, the judge.
+        """Learn the range of head poses, and load VGG19 for the perceptual loss or, without its weights, the judge.
 
         Raises:
-            UserError: there is neither, or the weights asked for are missing or those of another network.
+            UserError: neither is available, or the given weights are missing or belong to another network.
         """
         self.pose_range.learn(frames.landmarks)
         if self.perceptual is None and not self.load_perceptual():
@@ -86,13 +86,13 @@ class LandmarkLabel(GANSystem):
             self._phi()
 
     def load_perceptual(self) -> bool:
-        """Take VGG19 for the perceptual loss where its weights are found.
+        """Load VGG19 for the perceptual loss if its weights are found.
 
         Returns:
-            Whether the loss has all it needs; if not, a stand-in must be given with `set_perceptual`.
+            Whether the loss has its network; if not, call `set_perceptual` with a replacement.
 
         Raises:
-            UserError: the weights asked for are missing or those of another network.
+            UserError: the given weights are missing or belong to another network.
         """
         wanted = self.settings.perceptual
         if not self.loss_weights.perceptual or wanted == "judge":
@@ -103,28 +103,28 @@ class LandmarkLabel(GANSystem):
         elif wanted == "vgg19":
             raise UserError(
                 "model.perceptual=vgg19: torch hub's cache has no weights of VGG19; give model.vgg_weights=FILE, or "
-                "model.perceptual=auto to let the judge stand in"
+                "model.perceptual=auto to use the judge instead"
             )
         return self.perceptual is not None
 
     def set_perceptual(self, module: nn.Module, origin: str = "given by the caller") -> None:
-        """Take `module` for the perceptual loss, for example a judge's network; see `Perceptual`."""
+        """Use `module` for the perceptual loss, for example a judge's network; see `Perceptual`."""
         self.perceptual = Perceptual(module, origin).to(self.device)
 
     def summary_lines(self) -> list[str]:
-        """What terminal and report say of this system besides its size."""
+        """See the base class."""
         if not self.loss_weights.perceptual:
-            return ["perceptual loss: none (loss.perceptual=0)"]
+            return ["perceptual loss: off (loss.perceptual=0)"]
         return [f"perceptual loss: {self.perceptual.describe() if self.perceptual else 'its network is not set yet'}"]
 
     def condition_warnings(self) -> list[str]:
-        """Faces asked for that are turned or rolled further than the training frames."""
+        """Return warnings about targets and sources with stronger yaw or roll than the training frames."""
         return self.pose_range.condition_warnings()
 
     # ------------------------------------------------------------------ training
 
     def on_train_start(self) -> None:
-        """The perceptual network goes where the others are."""
+        """Move the perceptual network to the device of the other networks."""
         super().on_train_start()
         if self.loss_weights.perceptual:
             self._phi().to(self.device)
@@ -132,13 +132,13 @@ class LandmarkLabel(GANSystem):
     def _phi(self) -> Perceptual:
         if self.perceptual is None:
             raise UserError(
-                "the perceptual loss has no network: no weights of VGG19 were found and there is no judge. Give "
-                "model.vgg_weights=FILE, or metrics.judge=true, or loss.perceptual=0"
+                "the perceptual loss has no network: found neither weights of VGG19 nor a judge. Give "
+                "model.vgg_weights=FILE, metrics.judge=true or loss.perceptual=0"
             )
         return self.perceptual
 
     def configure_optimizers(self) -> Any:
-        """Adam for the generator, the image discriminator and the geometry discriminator."""
+        """Return Adam for the generator, the image discriminator and the geometry discriminator."""
         o = self.optimizer_settings
         betas, fused = (o.beta1, o.beta2), self.device.type in ("cpu", "cuda")
         rates = (o.lr, o.lr_discriminator or o.lr, o.lr_discriminator or o.lr)
@@ -151,19 +151,19 @@ class LandmarkLabel(GANSystem):
         )
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
-        """One iteration: a single generator forward serves all three networks; all gradients precede all steps."""
+        """Run one iteration: all three networks share one generator forward, and all gradients precede all steps."""
         self.seed_iteration()
         losses = self.accumulate(batch, self._gradients)
         self.step_together(self.generator_is_due, len(batch))
         return losses
 
     def _gradients(self, batch: PairBatch, share: float) -> dict[str, Tensor]:
-        """Add the gradients of all three losses, times `share`, to the networks; the losses and their parts."""
+        """Add the gradients of all three losses, scaled by `share`, to the networks; return losses and parts."""
         w, K = self.loss_weights, len(self.affects)
         update_generator = self.generator_is_due
         heatmaps, geometry, labels = self._conditions(batch.source_expression(K), batch.target_expression(K))
 
-        # Forward: paint once; each discriminator sees the real and the painted face beside its condition
+        # Forward: one generated batch; each discriminator sees the real and the generated images beside its condition
         with torch.set_grad_enabled(update_generator):
             fake = self.generator(batch.source, geometry, labels)
         image_real, image_fake = self.image_discriminator.on_both(batch.source, batch.target, fake)
@@ -177,7 +177,7 @@ class LandmarkLabel(GANSystem):
         loss_image = discriminator_loss(image_real, image_fake)
         loss_geometry = discriminator_loss(geometry_real, geometry_fake)
 
-        # Each loss reaches its own network only
+        # Each loss reaches only its own network
         if update_generator:
             self.backward_into(self.generator, share * loss_g, retain_graph=True)
         self.backward_into(self.image_discriminator, share * loss_image)
@@ -187,7 +187,7 @@ class LandmarkLabel(GANSystem):
                 **{name: part.detach() for name, part in parts.items()}}  # fmt: skip
 
     def _perceptual_loss(self, fake: Tensor, wanted: Tensor) -> Tensor:
-        """Equation 6, or zero where it has no weight."""
+        """Return equation 6, or zero if its weight is zero."""
         if not self.loss_weights.perceptual:
             return fake.new_zeros(())
         phi = self._phi()
@@ -196,15 +196,15 @@ class LandmarkLabel(GANSystem):
         return perceptual_loss(phi(fake), features)
 
     def _conditions(self, source: Expression | None, target: Expression) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What the networks are told of the wanted face.
+        """Return the conditions of the networks.
 
         Args:
-            source: what the source shows; its landmarks are read with `source_heatmaps` only.
-            target: the wanted face.
+            source: expression of the source; its landmarks are read only with `source_heatmaps`.
+            target: target expression.
 
         Returns:
-            the target's heatmaps (B, 68, S, S) for the geometry discriminator; those of the generator, (B, 68, S, S)
-            or (B, 136, S, S); and the label maps (B, K, S/4, S/4), None without them.
+            The target's heatmaps (B, 68, S, S) for the geometry discriminator; the generator's heatmaps, (B, 68, S, S)
+            or (B, 136, S, S); and the label maps (B, K, S/4, S/4), or None without `label_maps`.
 
         Raises:
             UserError: a field is missing.
@@ -226,8 +226,8 @@ class LandmarkLabel(GANSystem):
     def forward(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
         """Move `source` (B, 3, S, S) to the landmarks and the affect of `target`; see the base class.
 
-        The source's expression is read with `model.source_heatmaps` only, and of it the landmarks. Warns once of heads
-        turned or rolled further than those of the training frames; `notices` counts them.
+        The landmarks of `source_expression` are read only with `model.source_heatmaps`. The first head with stronger
+        yaw or roll than the training frames raises a warning; `condition_warnings` returns the counts.
         """
         self.check_reads(target)
         with torch.no_grad():
@@ -238,15 +238,15 @@ class LandmarkLabel(GANSystem):
 
     @torch.no_grad()
     def realness(self, source: Tensor, wanted: Expression, image: Tensor) -> Tensor:
-        """What the discriminators say of `image` (B, 3, S, S), with their batch-norm statistics fixed.
+        """Return the discriminators' realness of `image` (B, 3, S, S), with fixed batch-norm statistics.
 
         Args:
-            source: the face it was made from, (B, 3, S, S).
-            wanted: the landmarks it should have.
-            image: the true or the generated face.
+            source: source images, (B, 3, S, S).
+            wanted: target landmarks.
+            image: real or generated images.
 
         Returns:
-            (B,) logits, the mean over the patches of both.
+            (B,) logits, averaged over the patches of both discriminators.
         """
         heatmaps = landmark_heatmaps(wanted.known["landmarks"], self.settings.image_size, self.settings.sigma)
         judges = ((self.image_discriminator, source), (self.geometry_discriminator, heatmaps))
@@ -259,7 +259,7 @@ class LandmarkLabel(GANSystem):
 
     @full_precision
     def validation_step(self, batch: PairBatch, batch_idx: int = 0) -> ValidationOutput:  # type: ignore[override]
-        """See the base class; real is the true target, which these discriminators see beside the source."""
+        """See the base class; the real image is the target, which these discriminators see beside the source."""
         shown, wanted = (
             expression(len(self.affects)) for expression in (batch.source_expression, batch.target_expression)
         )
@@ -274,26 +274,26 @@ class LandmarkLabel(GANSystem):
         )
 
     def saved_modules(self) -> dict[str, nn.Module]:
-        """The generator is the moving average; beside the networks the range of head poses."""
+        """Return the moving average as the generator, the discriminators, and the range of head poses."""
         return {"generator": self.average, "image_discriminator": self.image_discriminator,
                 "geometry_discriminator": self.geometry_discriminator, "pose_range": self.pose_range}  # fmt: skip
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep which perceptual network the loss was made with."""
+        """Store the kind of the perceptual network."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["perceptual"] = self.perceptual.kind if self.perceptual else None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the same loss.
+        """Check that training resumes with the same perceptual network.
 
         Raises:
-            UserError: the run was trained with another perceptual network than the one now in force.
+            UserError: the run was trained with another perceptual network.
         """
         super().on_load_checkpoint(checkpoint)
         then, now = checkpoint.get("perceptual"), self.perceptual.kind if self.perceptual else None
         if then and now and then != now:
             raise UserError(
-                f"the run was trained with {then} as its perceptual network, now {now} was found: the loss would be "
-                "another. Put the weights of VGG19 back where they were (or, where the judge stood in, out of torch "
+                f"the run was trained with {then} as its perceptual network, but {now} was found now, which would "
+                "change the loss. Restore the weights of VGG19 (or, if the run used the judge, remove them from torch "
                 "hub's cache), or start a new run"
             )

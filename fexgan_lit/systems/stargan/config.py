@@ -1,10 +1,11 @@
-"""What can be chosen of StarGAN; the defaults are the published values."""
+"""Options of StarGAN; the defaults are the published values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fexgan_lit.systems.wgan import TranslationSettings, negative_weights
+from fexgan_lit.systems.wgan import TranslationSettings
+from fexgan_lit.utils.options import Options, option
 
 
 @dataclass
@@ -15,7 +16,7 @@ class StarGANSettings(TranslationSettings):
 
 
 @dataclass
-class StarGANLossSettings:
+class StarGANLossSettings(Options):
     """Weights of the losses.
 
     Attributes:
@@ -25,11 +26,9 @@ class StarGANLossSettings:
         lambda_cycle: of the mean L1 distance between the source and its way there and back.
     """
 
-    adversarial: float = 1.0
-    lambda_class: float = 1.0
-    lambda_gp: float = 10.0
-    lambda_cycle: float = 10.0
+    section = "loss"
 
-    def problems(self) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
-        return negative_weights(self)
+    adversarial: float = option(1.0, at_least=0)
+    lambda_class: float = option(1.0, at_least=0)
+    lambda_gp: float = option(10.0, at_least=0)
+    lambda_cycle: float = option(10.0, at_least=0)

@@ -1,4 +1,4 @@
-"""StarGAN's networks for other programs."""
+"""StarGAN's networks for export."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fexgan_lit.systems.export import Answering, Exported, affect_input, face_in
 
 
 def stargan_parts(generator: nn.Module, critic: nn.Module, size: int, affects: tuple[str, ...]) -> dict[str, Exported]:
-    """The whole generator and the critic."""
+    """Return generator and critic for export."""
     face = face_input(size)
     made = {"face": "face with the wanted affects, RGB in [-1, 1]"}
     answers = {"scores": "Wasserstein scores of the four quarters", "affects": "logits of the affects"}

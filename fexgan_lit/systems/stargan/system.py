@@ -1,4 +1,4 @@
-"""StarGAN as a system: one generator for all affects, a WGAN-GP critic that names them, and a cycle."""
+"""StarGAN: one generator for all affects, a WGAN-GP critic that classifies affects, and a cycle loss."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Generator(nn.Module):
-    """Image and wanted affect -> image."""
+    """Translate an image to a target affect."""
 
     def __init__(self, settings: StarGANSettings, affects: int) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Generator(nn.Module):
         self.to_rgb = nn.Conv2d(scaled(64, settings.width), 3, 7, padding=3, bias=False)
 
     def forward(self, image: Tensor, affect: Tensor) -> Tensor:
-        """`image` (B, 3, S, S) in [-1, 1], `affect` (B, K) weights -> (B, 3, S, S) in [-1, 1]."""
+        """Map `image` (B, 3, S, S) in [-1, 1] and `affect` (B, K) weights to an image (B, 3, S, S) in [-1, 1]."""
         return self.to_rgb(self.trunk(tiled(image, affect))).float().tanh()
 
 
@@ -37,11 +37,11 @@ class StarGAN(WassersteinSystem):
     """Unpaired translation between the affects of a data set.
 
     Args:
-        model: the networks.
-        loss: weights.
+        model: network options.
+        loss: loss weights.
         optimizer: Adam and n_critic.
         affects: class names in index order.
-        seed: of the random numbers in training; initial weights come from torch's global generator.
+        seed: seed of the random numbers in training; torch's global generator initialises the weights.
     """
 
     pairing = "none"
@@ -62,14 +62,14 @@ class StarGAN(WassersteinSystem):
         self.adopt(Generator(self.settings, K), PatchCritic(self.image_size, K, self.settings.width))
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
-        """One iteration: the critic learns from the batch; on every n-th the generator from the critic."""
+        """Run one iteration: update the critic and, in every n-th iteration, the generator."""
         self.seed_iteration()
         w, K, source = self.loss_weights, len(self.affects), batch.source
         shown, wanted = batch.source_expression(K).affect, batch.target_expression(K).affect
         with torch.set_grad_enabled(self.generator_is_due):
             made = self.generator(source, wanted)
 
-        # Critic: Wasserstein, the affects of the real, the penalty
+        # Critic: Wasserstein loss, affects of the real images, gradient penalty
         (real, named), (fake, _) = self.critic(source), self.critic(made.detach())
         penalty = gradient_penalty(self.critic.scores, source, made, self.between(len(batch)))
         parts_d = {"d_real": real.float().mean(), "d_fake": fake.float().mean(),
@@ -81,7 +81,7 @@ class StarGAN(WassersteinSystem):
         )  # fmt: skip
         self.update(self.critic, loss_d, counted=True)
 
-        # Generator: as asked, and back
+        # Generator: target affects, and back to the source
         if self.generator_is_due:
             fake, named = self.critic(made)
             parts = {
@@ -106,5 +106,5 @@ class StarGAN(WassersteinSystem):
         return stargan_parts(self.average, self.critic, self.image_size, self.affects)
 
     def class_logits(self, answers: Tensor) -> Tensor:
-        """The critic answers with the affect."""
+        """Return the critic's answers, which are affect logits."""
         return answers.float()

@@ -1,1 +1,1 @@
-"""Where the numbers, pictures and tables of a run go: metrics.csv, TensorBoard, Weights & Biases."""
+"""The loggers of a run: metrics.csv, TensorBoard, Weights & Biases."""

@@ -1,4 +1,4 @@
-"""What W&B calls a run (sweep, setting without the seed, tags) and keeps of it (the weights as an artifact)."""
+"""The labels of a W&B run (group, job type, tags) and its artifacts (weights and facts about the data)."""
 
 from __future__ import annotations
 
@@ -22,25 +22,24 @@ if TYPE_CHECKING:
     from fexgan_lit.runs.config import LoggerSettings
     from fexgan_lit.runs.folder import RunFolder
 
-#: Parts of a configuration that do not change what is trained, or are the seed.
+#: Parts of a configuration that do not change what a run learns, and the seed.
 _ASIDE = ("seed", "run", "name", "data", "logger", "metrics", "sweep")
 _ASIDE_IN = {
     "dataset": ("root", "cache_dir", "workers", "val_batch", "val_limit"),
     "trainer": ("threads", "log_every", "val_every", "figures_every", "checkpoint_every", "max_minutes"),
 }
-#: Longest tag and job type.
+#: The most characters of a tag or job type.
 _LONGEST = 64
-#: Options of a data set that say where it lies, not what it is.
+#: Options of a data set that are paths or do not change its content.
 _PLACES = ("root", "manifest", "videos", "annotations", "cache_dir", "facekit", "workers")
 
 
 def run_labels(folder: Path, config: Mapping[str, Any], settings: LoggerSettings) -> dict[str, Any]:
-    """What `wandb.init` takes to name the run in `folder` and to find it again.
+    """Return the arguments of `wandb.init` that label the run in `folder`.
 
     Returns:
-        `name`: the folder's; `group`: the sweep it belongs to, or the user's own; `job_type`: the setting, the same for
-        every seed of it (a configuration that trains nothing is an evaluation); `tags`: system, data set, seed, and the
-        user's own.
+        `name`: name of the folder; `group`: the user's group or the sweep; `job_type`: the setting, equal for all its
+        seeds, or "evaluation" for a configuration without a model; `tags`: system, data set, seed and the user's tags.
     """
     parent = folder.resolve().parent
     swept = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
@@ -58,7 +57,7 @@ def run_labels(folder: Path, config: Mapping[str, Any], settings: LoggerSettings
 
 
 def swept_setting(sweep: Path, run: str) -> str | None:
-    """What the sweep set in this run, without the seed: `alpha=0.5 beta=1`; None where it set nothing else."""
+    """Return the values of this run in its sweep, without the seed, such as `alpha=0.5 beta=1`; None if it has none."""
     file = sweep / "sweep.yaml"
     if not file.is_file():
         return None
@@ -71,7 +70,7 @@ def swept_setting(sweep: Path, run: str) -> str | None:
 
 
 def setting_digest(config: Mapping[str, Any]) -> str:
-    """Eight hexadecimal digits of everything that decides what is trained, except the seed."""
+    """Return a digest (eight hexadecimal digits) of all options that determine what a run learns, except the seed."""
     kept: dict[str, Any] = {}
     for name, part in config.items():
         if name not in _ASIDE:
@@ -84,10 +83,10 @@ def log_model(
     experiment: Any, run: RunFolder, config: Mapping[str, Any], iteration: int, metrics: Mapping[str, float],
     data_key: str,
 ) -> None:  # fmt: skip
-    """Log `weights/` and config.yaml as an artifact, and the data set as one that the run used.
+    """Log `weights/` and config.yaml as the model artifact, and facts about the data as an artifact that the run used.
 
-    The model's artifact is a run folder without checkpoints, which every command takes. The data set's holds facts
-    (options, affects, counts of frames, a digest of the table and its split) and no frame.
+    The model artifact is a run folder without checkpoints, which every command accepts. The data artifact holds facts
+    (options, affects, counts of frames, a digest of the table and its split) but no frames.
     """
     import wandb
 
@@ -103,7 +102,7 @@ def log_model(
     if not experiment.offline:
         experiment.use_artifact(data)
     elif hasattr(experiment, "_log_artifact"):
-        # `use_artifact` refuses to work offline; what it does for a new artifact does not need the network
+        # `use_artifact` does not work offline, but what it does for a new artifact needs no network
         experiment._log_artifact(data, is_user_created=True, use_after_commit=True)
     model = wandb.Artifact(
         _artifact_name(f"{config['model']['name']}_{dataset['name']}"),
@@ -113,8 +112,8 @@ def log_model(
             "version": __version__, "data": data.name, "data_digest": facts["digest"], "metrics": dict(metrics),
         },
     )  # fmt: skip
-    # the files once more under `wandb/`, as links where the disk has them: a run that goes on writes new weights, and
-    # those of this iteration can still be uploaded then
+    # link or copy the files to `wandb/`: a resumed run overwrites the weights, and those of this iteration may still
+    # have to be uploaded then
     folder = run.path / "wandb" / f"weights-{iteration:06d}"
     folder.mkdir(parents=True, exist_ok=True)
     for path in [*sorted(run.weights.glob("*.safetensors")), run.config]:
@@ -122,13 +121,13 @@ def log_model(
         target.unlink(missing_ok=True)
         try:
             os.link(path, target)
-        except OSError:  # no links on this file system
+        except OSError:  # this file system has no hard links
             shutil.copy2(path, target)
-        # the copy that W&B would take is not needed: these files are never written again
+        # these files are never written again, so W&B need not copy them
         model.add_file(str(target), name=path.relative_to(run.path).as_posix(), policy="immutable")
     experiment.log_artifact(model, aliases=["latest", "final"])
 
 
 def _artifact_name(text: str) -> str:
-    """`text` with nothing in it that an artifact's name may not hold, at most 128 characters."""
+    """Replace the characters that are invalid in an artifact name; at most 128 characters."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:128]

@@ -1,7 +1,7 @@
-"""The loggers of a run, and what is sent to all of them.
+"""Make the loggers of a run, and send metrics, pictures and tables to all of them.
 
-Pictures and tables go to every logger of Lightning that has the methods `log_image` and `log_table` of its
-`WandbLogger`, the user's own among them.
+Pictures and tables go to every Lightning logger, including the user's own, that has the methods `log_image` and
+`log_table` as in Lightning's `WandbLogger`.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ def make_loggers(
     settings: LoggerSettings, run: RunFolder, config: Mapping[str, Any], resume_at: int | None, console: Console,
     run_id: str | None = None,
 ) -> list[Logger]:  # fmt: skip
-    """The loggers of a run: metrics.csv first, then those asked for, then those of the user's own.
+    """Make the loggers of a run: metrics.csv first, then those in the settings, then the user's own.
 
     Args:
-        settings: which ones.
+        settings: the config group `logger`.
         run: the run folder.
-        config: its configuration.
-        resume_at: iteration of the checkpoint that a resumed run goes on from.
-        console: where a logger says what it cannot do.
-        run_id: of the W&B run that a resumed run goes on in.
+        config: configuration of the run.
+        resume_at: iteration of the checkpoint that the run resumes from; None for a new run.
+        console: the terminal, for warnings.
+        run_id: id of the W&B run to resume.
 
     Raises:
-        UserError: a package or a key is missing, or a logger of the user's own cannot be built.
+        UserError: a package or a key is missing, or a user's logger cannot be built.
     """
     loggers: list[Logger] = [RunCsvLogger(run.metrics, resume_at)]
     for package in settings.names:
@@ -67,13 +67,13 @@ def make_loggers(
 
 
 def log_numbers(loggers: Iterable[Logger], values: Mapping[str, float], iteration: int) -> None:
-    """Send numbers to every logger with the iteration as their step."""
+    """Send metrics to every logger with the iteration as step."""
     for logger in loggers:
         logger.log_metrics(dict(values), step=iteration)
 
 
 def log_picture(loggers: Iterable[Logger], key: str, picture: Image.Image, iteration: int, caption: str = "") -> None:
-    """Send a picture; the same key over the iterations is one panel with a slider."""
+    """Send a picture; pictures with the same key form one panel with a slider."""
     for logger in loggers:
         if hasattr(logger, "log_image"):
             logger.log_image(key, [picture], iteration, caption=[caption])
@@ -92,7 +92,7 @@ def log_table(
 def log_confusion(
     loggers: Iterable[Logger], key: str, counts: Sequence[Sequence[int]], names: Sequence[str], iteration: int
 ) -> None:
-    """Send a confusion matrix (row the asked class, column the judged one) as a table, to W&B as a chart, too."""
+    """Send a confusion matrix (rows are target classes, columns predictions) as a table, and to W&B also as a chart."""
     rows = [[name, *row] for name, row in zip(names, counts, strict=True)]
     log_table(loggers, key, ["asked / judged", *names], rows, iteration)
     for logger in loggers:
@@ -104,15 +104,15 @@ def log_summary(
     loggers: Iterable[Logger], run: RunFolder, config: Mapping[str, Any], iteration: int, metrics: Mapping[str, float],
     data_key: str,
 ) -> None:  # fmt: skip
-    """Send what a training run came to: W&B keeps the weights, TensorBoard the options beside the final numbers.
+    """Send the results of a run: W&B stores the weights, TensorBoard the options with the final metrics.
 
     Args:
-        loggers: of the run.
-        run: its folder, with the portable weights in it.
+        loggers: the loggers.
+        run: the run folder with the portable weights.
         config: the resolved configuration, as in config.yaml.
-        iteration: the last one.
-        metrics: the final numbers by name.
-        data_key: what identifies the frames and their split.
+        iteration: the last iteration.
+        metrics: final metrics by name.
+        data_key: key that identifies the frames and their split.
     """
     for logger in loggers:
         if hasattr(logger, "log_summary"):
@@ -120,11 +120,12 @@ def log_summary(
 
 
 def close_loggers(loggers: Iterable[Logger]) -> list[str]:
-    """Flush and end; the next run of a sweep in this process must not go on in this run's W&B run.
+    """Flush and close the loggers, so that the next run of a sweep in this process gets a new W&B run.
+
+    If an exception is being handled, the run is marked as failed.
 
     Returns:
-        The commands that are left to the user, such as the one that uploads an offline run. Called while an error is
-        on its way up, the run is marked as failed.
+        Commands that the user still has to run, such as the upload of an offline run.
     """
     failed = sys.exc_info()[0] is not None
     left = []

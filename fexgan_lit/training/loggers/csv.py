@@ -1,4 +1,4 @@
-"""`metrics.csv`, the one tracker that every run has."""
+"""`metrics.csv`, the logger that every run has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fexgan_lit.utils.files import write_atomic
 
 
 class RunCsvLogger(Logger):
-    """One row an iteration that logged anything; goes on after a resume instead of starting over."""
+    """Writes metrics.csv with one row per logged iteration; a resumed run continues the file."""
 
     def __init__(self, path: Path, resume_at: int | None = None) -> None:
         super().__init__()
@@ -27,16 +27,16 @@ class RunCsvLogger(Logger):
 
     @property
     def name(self) -> str:
-        """Lightning asks for it."""
+        """Required by Lightning."""
         return "csv"
 
     @property
     def version(self) -> str:
-        """Lightning asks for it."""
+        """Required by Lightning."""
         return ""
 
     def _read(self, resume_at: int) -> None:
-        """Keep the rows up to the checkpoint; what came after it is about to be computed again."""
+        """Keep the rows up to the checkpoint; later iterations are computed again."""
         with self.path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 if int(row["iteration"]) <= resume_at:
@@ -44,7 +44,7 @@ class RunCsvLogger(Logger):
         write_atomic(self.path, self._text(self.rows.values(), header=True))
 
     def _merge(self, step: int, values: Mapping[str, str]) -> bool:
-        """Add values to the row of `step`; True if the file must be written anew."""
+        """Add values to the row of `step`; return whether the file must be rewritten."""
         fresh = [name for name in values if name not in self.columns]
         rewrite = bool(fresh) or step in self.rows
         self.columns += fresh
@@ -53,7 +53,7 @@ class RunCsvLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write the numbers of iteration `step`."""
+        """Write the metrics of iteration `step`."""
         step = int(step or 0)
         if self._merge(step, {name: f"{float(value):.6g}" for name, value in metrics.items()}):
             write_atomic(self.path, self._text(self.rows.values(), header=True))
@@ -71,10 +71,10 @@ class RunCsvLogger(Logger):
         return buffer.getvalue()
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """The configuration lies beside metrics.csv."""
+        """Do nothing: config.yaml is beside metrics.csv."""
 
     def history(self) -> dict[str, tuple[list[int], list[float]]]:
-        """Every column as (iterations, values), for the loss curves."""
+        """Return every column as (iterations, values) for the loss curves."""
         return {
             name: (
                 [step for step, row in sorted(self.rows.items()) if name in row],

@@ -1,4 +1,4 @@
-"""The W&B workspace of a project: sections of panels over the keys that runs log."""
+"""The W&B workspace of a project: sections with panels for the logged keys."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from fexgan_lit.metrics.registry import direction
 
-#: How a panel shows its keys: curves over the iterations, pictures with a slider, a table of one run, an axis a key
-#: with a line a run, and the weight of each option for one number.
+#: Kinds of panels: curves over iterations, pictures with a slider, a table of one run, parallel coordinates with a line
+#: per run, and the importance of each option for one metric.
 KINDS = ("lines", "pictures", "table", "parallel", "importance")
-#: The axes of the parallel coordinates where no sweep names its own.
+#: Default axes of the parallel coordinates without a sweep.
 LOSS_WEIGHTS = ("loss.alpha", "loss.beta", "loss.gamma")
-#: Swept over orders of magnitude, so shown on logarithmic axes.
+#: Prefixes of options that are swept over orders of magnitude and shown on logarithmic axes.
 _LOGARITHMIC = ("loss.", "optimizer.lr")
 
 
@@ -23,9 +23,9 @@ class Panel:
 
     Attributes:
         kind: one of `KINDS`.
-        title: above it.
-        keys: what it shows: names of logged numbers, pictures or tables.
-        options: for `parallel`: the options of the configuration that are the first axes.
+        title: title of the panel.
+        keys: names of logged metrics, pictures or tables.
+        options: for `parallel`: the config options that are the first axes.
     """
 
     kind: str
@@ -43,10 +43,10 @@ class Section:
 
 
 def sections(axes: Sequence[str] = LOSS_WEIGHTS) -> tuple[Section, ...]:
-    """The dashboard from top to bottom.
+    """Return the sections of the workspace from top to bottom.
 
     Args:
-        axes: the options that runs differ in, by their full names; the seed is none of them.
+        axes: dotted names of the options in which runs differ, without the seed.
     """
     quality, affect, ssim = "fd_judge", "judge_affect_accuracy", "ssim"
     final = tuple(f"final/val/{name}" for name in (quality, affect, ssim))
@@ -78,14 +78,14 @@ def sections(axes: Sequence[str] = LOSS_WEIGHTS) -> tuple[Section, ...]:
 def build_workspace(
     sections: Sequence[Section], *, name: str, entity: str, project: str, group: str | None = None
 ) -> Any:
-    """A `wandb_workspaces.workspaces.Workspace` that is not saved yet.
+    """Build a `wandb_workspaces.workspaces.Workspace` without saving it.
 
     Args:
-        sections: what it shows.
-        name: of the view.
+        sections: sections of the workspace.
+        name: name of the view.
         entity: user or team.
-        project: of the runs.
-        group: shows the runs of this sweep alone; None shows all.
+        project: project of the runs.
+        group: show only the runs of this sweep; None shows all.
     """
     import wandb_workspaces.workspaces as ws
 
@@ -96,7 +96,7 @@ def build_workspace(
             for section in sections
         ],
         settings=ws.WorkspaceSettings(x_axis="iteration"),
-        # seeds of one setting are one line with a band
+        # the seeds of one setting form one line with a band
         runset_settings=ws.RunsetSettings(
             groupby=[ws.Config("setting")], filters=ws.And(ws.Metric("Group") == group) if group else ""
         ),
@@ -104,7 +104,7 @@ def build_workspace(
 
 
 def to_panel(panel: Panel) -> Any:
-    """The panel in W&B's own classes."""
+    """Convert a panel to W&B's classes."""
     import wandb_workspaces.reports.v2 as wr
 
     if panel.kind == "lines":
@@ -117,7 +117,7 @@ def to_panel(panel: Panel) -> Any:
         return wr.WeavePanelSummaryTable(table_name=panel.keys[0])
     if panel.kind == "importance":
         return wr.ParameterImportancePlot(with_respect_to=panel.keys[0])
-    # options first, then results with the better end on top
+    # options first, then results with the better end at the top
     column = wr.ParallelCoordinatesPlotColumn
     options = [column(metric=wr.Config(name), log=name.startswith(_LOGARITHMIC) or None) for name in panel.options]
     results = [

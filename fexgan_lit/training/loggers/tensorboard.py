@@ -1,4 +1,4 @@
-"""TensorBoard: scalars, pictures, tables as Markdown, and the options beside the final numbers."""
+"""TensorBoard: scalars, pictures, tables as Markdown, and options with the final metrics."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class RunTensorBoard(TensorBoardLogger):
-    """Lightning's `TensorBoardLogger` that writes into `tensorboard/` of a run folder and takes pictures and tables.
+    """Lightning's `TensorBoardLogger` with pictures and tables; it writes to `tensorboard/` in the run folder.
 
     Args:
-        folder: of the run.
-        resume_at: iteration of the checkpoint that a resumed run goes on from; what came after it is hidden.
+        folder: the run folder.
+        resume_at: iteration of the checkpoint that the run resumes from; values of later iterations are hidden.
     """
 
     def __init__(self, folder: Path, resume_at: int | None = None) -> None:
@@ -32,13 +32,13 @@ class RunTensorBoard(TensorBoardLogger):
 
     @rank_zero_only
     def log_image(self, key: str, images: list[Image.Image], step: int | None = None, **kwargs: Any) -> None:
-        """Images under `key`; TensorBoard has no captions."""
+        """Log images under `key`; TensorBoard has no captions."""
         for image in images:
             self.experiment.add_image(key, np.asarray(image.convert("RGB")), step, dataformats="HWC")  # (H, W, 3)
 
     @rank_zero_only
     def log_table(self, key: str, columns: list[str], data: Sequence[Sequence[Any]], step: int | None = None) -> None:
-        """A Markdown table among the texts."""
+        """Log a table as Markdown text."""
         cells = tuple(tuple("-" if cell is None else str(cell) for cell in row) for row in data)
         self.experiment.add_text(key, TextTable(key, tuple(columns), cells).markdown(), step)
 
@@ -46,13 +46,13 @@ class RunTensorBoard(TensorBoardLogger):
     def log_summary(
         self, run: RunFolder, config: Mapping[str, Any], iteration: int, metrics: Mapping[str, float], data_key: str
     ) -> None:
-        """The options and the final numbers, for the page HPARAMS."""
+        """Log the options and the final metrics for the page HPARAMS."""
         options = plain_options(config)
         self.experiment.add_hparams(options, dict(metrics), run_name=".", global_step=iteration)
 
 
 def plain_options(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every option by its full name, as a number, a truth value or text."""
+    """Return every option by its dotted name, as a number, a bool or text."""
     found: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):

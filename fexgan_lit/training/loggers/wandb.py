@@ -1,4 +1,4 @@
-"""Weights & Biases: one W&B run across resumes, and a lost connection costs the dashboard, never the training."""
+"""Weights & Biases: one W&B run across resumes; a lost connection never stops the training."""
 
 from __future__ import annotations
 
@@ -22,32 +22,31 @@ from fexgan_lit.utils.errors import UserError
 if TYPE_CHECKING:
     from fexgan_lit.runs.config import LoggerSettings
 
-#: Key of a checkpoint that holds the id of the W&B run.
+#: Checkpoint key for the id of the W&B run.
 RUN_ID = "wandb_run_id"
-#: What a summary keeps of a number that has a better way: the best value beside the last.
+#: W&B summaries of metrics with a direction: the best and the last value.
 _SUMMARY = {"minimize": "min,last", "maximize": "max,last"}
 
 
 class RunWandb(WandbLogger):
-    """Lightning's `WandbLogger` with the iteration as the step and the x axis of everything.
+    """Lightning's `WandbLogger` with the iteration as step and x axis of all panels.
 
-    The step is passed to W&B, which Lightning's logger does not do: the offline parts of a resumed run would each count
-    from 0. Where the connection is lost, the W&B run goes on in an offline part with the same id, which `wandb sync`
-    adds.
+    Unlike Lightning's logger, it passes the step to W&B; otherwise each offline part of a resumed run would count from
+    0. If the connection is lost, the W&B run continues as an offline part with the same id, which `wandb sync` uploads.
 
     Args:
-        options: of `wandb.init`.
+        options: arguments of `wandb.init`.
         mode: `online` or `offline`.
-        console: where to say that the connection was lost.
-        keep_weights: whether the weights become an artifact.
+        console: the terminal, for warnings.
+        keep_weights: whether to log the weights as an artifact.
     """
 
     def __init__(self, options: Mapping[str, Any], mode: str, console: Console, keep_weights: bool = True) -> None:
         self.options = dict(options)
         self.console = console
         self.keep_weights = keep_weights
-        self.lost = False  # the connection, or W&B's own process
-        self.modes: set[str] = set()  # of the parts of this run
+        self.lost = False  # the connection or W&B's own process is lost
+        self.modes: set[str] = set()  # modes of the parts of this run
         super().__init__(project=options.get("project"), save_dir=options["dir"], experiment=self._begin(mode))
 
     def _begin(self, mode: Any) -> Any:
@@ -61,22 +60,22 @@ class RunWandb(WandbLogger):
         return run
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the whole configuration went to W&B when the run began."""
+        """Do nothing: W&B got the whole configuration when the run started."""
 
     def _send(self, action: Callable[[], Any]) -> None:
-        """Do `action`, once more in an offline part where W&B's server or its own process is gone.
+        """Call `action`; if W&B's server or process is lost, switch to an offline part and call it again.
 
-        W&B's media belong to one run, so `action` makes them.
+        W&B's media objects belong to one run, so `action` must create them.
         """
         try:
             action()
         except Exception as error:
-            # a server's odd answer comes as any error, and a finished training must not end with it
+            # an odd answer of the server may raise any error, which must not fail a finished training
             offline = self.experiment.offline
             if offline and not isinstance(error, lost_connection()):
                 raise
             if offline and self.lost:
-                return  # its second loss; metrics.csv has every number
+                return  # lost again; metrics.csv has every value
             self._say_lost(error)
             with contextlib.suppress(*lost_connection()):
                 self.experiment.finish()
@@ -99,19 +98,19 @@ class RunWandb(WandbLogger):
         self._send(lambda: self.experiment.log({**make(), "iteration": step}, step=step))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Send the numbers of iteration `step`, and of new ones which way is better."""
+        """Send the metrics of iteration `step`, and the direction of new metrics."""
         for name in set(metrics) - set(self._directions):
             self._send(partial(self._define, name))
         self._log(lambda: metrics, step)
 
     def _define(self, name: str) -> None:
         way = self._directions[name] = direction(name)
-        # a final number stays plain, since it has one value only
+        # final metrics have a single value and need no summary
         if way is not None and not name.startswith(("final/", "evaluation/")):
             self.experiment.define_metric(name, step_metric="iteration", summary=_SUMMARY[way])
 
     def log_image(self, key: str, images: list[Any], step: int | None = None, **kwargs: Any) -> None:
-        """Send one image under `key`; W&B's slider runs over the iterations that have one."""
+        """Send one image under `key`; W&B shows the iterations with a slider."""
         import wandb
 
         self._log(lambda: {key: wandb.Image(images[0], **{name: values[0] for name, values in kwargs.items()})}, step)
@@ -120,14 +119,14 @@ class RunWandb(WandbLogger):
         self, key: str, columns: list[str] | None = None, data: list[list[Any]] | None = None, dataframe: Any = None,
         step: int | None = None,
     ) -> None:  # fmt: skip
-        """Send a table whose columns of figures can be sorted and plotted."""
+        """Send a table, with numeric columns as numbers so that W&B can sort and plot them."""
         import wandb
 
         data = None if data is None else numeric_columns(data)
         self._log(lambda: {key: wandb.Table(columns=cast(Any, columns), data=data, dataframe=dataframe)}, step)
 
     def log_confusion(self, key: str, counts: Sequence[Sequence[int]], names: Sequence[str], step: int) -> None:
-        """Send W&B's chart of a confusion matrix, made from the counts (`wandb.plot` wants the single predictions)."""
+        """Send W&B's confusion matrix chart, made from counts (`wandb.plot` needs the single predictions)."""
         import wandb
 
         cells = [[a, j, n] for a, row in zip(names, counts, strict=True) for j, n in zip(names, row, strict=True)]
@@ -143,24 +142,24 @@ class RunWandb(WandbLogger):
     def log_summary(
         self, run: RunFolder, config: Mapping[str, Any], iteration: int, metrics: Mapping[str, float], data_key: str
     ) -> None:
-        """Send the weights and what they were trained on as artifacts, and which way each number is better."""
+        """Send weights and data facts as artifacts, and the direction of each metric."""
         known = {name: way for name, way in self._directions.items() if way is not None}
         self._send(lambda: self.experiment.config.update({"directions": known}, allow_val_change=True))
         if self.keep_weights:
             self._send(lambda: log_model(self.experiment, run, config, iteration, metrics, data_key))
 
     def close(self, failed: bool) -> str | None:
-        """End the run, waiting no longer for the network than `logger.patience` says.
+        """End the run; wait for the network for at most `logger.patience`.
 
         Returns:
-            The line that uploads what is only on disk; None where everything was uploaded.
+            The command that uploads what is only on disk; None if everything was uploaded.
         """
         import wandb
 
         try:
             self.experiment.finish(exit_code=int(failed))
-            # `finish` comes back before W&B's process has written the last records; a job that ends with this process
-            # would lose them
+            # `finish` returns before W&B's process has written the last records, which would be lost if the job ends
+            # now
             wandb.teardown()
         except lost_connection() as error:  # a TimeoutError is an OSError
             self._say_lost(error)
@@ -172,37 +171,37 @@ class RunWandb(WandbLogger):
 
 
 class KeepRunId(Callback):
-    """Write the id of the W&B run into the checkpoints, so that a resumed run goes on in the same one.
+    """Saves the id of the W&B run in the checkpoints, so that a resumed run continues it.
 
-    A run that goes on without W&B hands on the id it found.
+    A run that is resumed without W&B keeps the id.
     """
 
     def __init__(self) -> None:
         self.known: str | None = None
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Remember what the checkpoint says."""
+        """Read the id from the checkpoint."""
         self.known = checkpoint.get(RUN_ID)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """A plain string, which loads without running code."""
+        """Save the id as a plain string, which loads with `weights_only=True`."""
         ids = [str(logger.version) for logger in trainer.loggers if isinstance(logger, RunWandb)]
         if run_id := next(iter(ids), self.known):
             checkpoint[RUN_ID] = run_id
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, without its last stop."""
+    """Return the first line of an error message without a trailing full stop."""
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def lost_connection() -> tuple[type[BaseException], ...]:
-    """The errors by which W&B's process or server shows that it is gone."""
+    """Return the errors that W&B raises if its process or server is lost."""
     import wandb.errors
 
-    # OSError: a pipe that broke, and a disk that filled up under its files
+    # OSError: a broken pipe or a full disk
     found: tuple[type[BaseException], ...] = (wandb.errors.CommError, OSError)
-    with contextlib.suppress(ImportError):  # private, but what a lost process raises
+    with contextlib.suppress(ImportError):  # private classes, raised if W&B's process is lost
         from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
         found += (HandleAbandonedError, MailboxClosedError)
@@ -210,10 +209,10 @@ def lost_connection() -> tuple[type[BaseException], ...]:
 
 
 def numeric_columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    """The rows with every column of figures as numbers (absent ones None); a column with words stays as it is."""
+    """Convert the columns that hold only figures to numbers (missing ones to None); other columns stay text."""
 
     def number(cell: Any) -> Any:
-        text = cell.strip("*") if isinstance(cell, str) else cell  # a best value stands in Markdown's bold
+        text = cell.strip("*") if isinstance(cell, str) else cell  # the best value is bold in Markdown
         try:
             return None if text is None or text == ABSENT else float(text)
         except ValueError:
@@ -229,15 +228,15 @@ def numeric_columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
 def start_wandb(
     settings: LoggerSettings, run: RunFolder, config: Mapping[str, Any], run_id: str | None, console: Console
 ) -> RunWandb:
-    """Begin a W&B run, or go on with the one of that id; offline where the server cannot be reached.
+    """Start a W&B run, or resume the one with `run_id`; offline if the server cannot be reached.
 
     Raises:
-        UserError: online, but there is no key.
+        UserError: the mode is online but there is no API key.
     """
     import wandb
 
     wandb.setup(wandb.Settings(silent=True))
-    # a WANDB_MODE=offline of the machine holds against an option, never the other way round
+    # WANDB_MODE=offline in the environment overrides logger.mode=online, but not the reverse
     mode: Any = os.environ.get("WANDB_MODE", "online") if settings.mode == "online" else "offline"
     labels = run_labels(run.path, config, settings)
     options: dict[str, Any] = {

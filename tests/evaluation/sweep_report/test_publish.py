@@ -13,7 +13,7 @@ from hydra.initialize import initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
-from fexgan_lit.evaluation.publish.record import store_of, without_paths
+from fexgan_lit.evaluation.publish.record import store_of
 from fexgan_lit.evaluation.publish.run import publish_run
 from fexgan_lit.evaluation.publish.sweep import again, publish_sweep
 from fexgan_lit.evaluation.sweep_report.read import Sweep
@@ -22,6 +22,7 @@ from fexgan_lit.evaluation.sweep_report.summary import find_sweep
 from fexgan_lit.runs.folder import RunFolder
 from fexgan_lit.runs.result import write_result
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import without_paths
 from fexgan_lit.utils.hydra import conf_folder
 from tests.evaluation.sweep_report.conftest import FD, result, write_trained
 
@@ -166,7 +167,7 @@ def test_a_readme_that_nothing_tells_of_is_refused_and_its_text_kept(run, place,
     readme = place / "experiments" / "my_run" / "README.md"
     readme.parent.mkdir(parents=True)
     readme.write_text("# By hand\n")
-    with pytest.raises(UserError, match="nothing tells that it is of these runs"):
+    with pytest.raises(UserError, match="does not say which runs it is of"):
         publish_run(run, options(), quiet)
     publish_run(run, options(overwrite=True), quiet)
     assert readme.read_text().startswith("# By hand\n")
@@ -175,7 +176,7 @@ def test_a_readme_that_nothing_tells_of_is_refused_and_its_text_kept(run, place,
 def test_only_finished_runs_are_published(run, place, quiet):
     shutil.copytree(run.path, place / "failed")
     write_result(place / "failed", result({}, status="failed", error="x"))
-    with pytest.raises(UserError, match="is failed; expected a finished one"):
+    with pytest.raises(UserError, match="is failed; only a finished run"):
         publish_run(RunFolder(place / "failed"), options(), quiet)
     assert not (place / "experiments").exists()
 
@@ -260,7 +261,9 @@ def find_sweep_with_report(folder, console):
         ("/home/me/runsaway/x", ".../x"),
         ("error in /opt/lib/python3/site.py, line 3", "error in .../site.py, line 3"),
         ("https://a.org/b/c and figures/x.png and 1/2 and ~/.cache/a/b", None),
-        (r"C:\Users\me\x.png", ".../x.png"),
+        (r"C:\Users\me\x.png is gone", ".../x.png is gone"),
+        ("cannot open '/x/my dir%1/z.png'", "cannot open '.../my dir%1/z.png'"),
+        ("1/2 of a/b, at 3/s", None),
     ],
 )
 def test_places_lose_their_machine(text, expected):

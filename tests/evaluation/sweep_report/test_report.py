@@ -40,10 +40,10 @@ def test_conf_has_every_option_with_its_default():
     [
         ({}, "neither is given: expected one of sweep="),
         ({"run": "a", "sweep_dir": "b"}, "sweep=b and run=a: expected one of"),
-        ({"run": "a", "by": "ssim"}, "a single run has nothing to be put in order"),
-        ({"run": "a", "publish": "../up"}, "expected a name of small letters"),
-        ({"run": "a", "publish": "My Run"}, "expected a name of small letters"),
-        ({"run": "a", "question": "Why?"}, "question=...: belongs to a record"),
+        ({"run": "a", "by": "ssim"}, "by ranks the settings of a sweep"),
+        ({"run": "a", "publish": "../up"}, "expected a name of at most 64 lower-case letters"),
+        ({"run": "a", "publish": "My Run"}, "expected a name of at most 64 lower-case letters"),
+        ({"run": "a", "question": "Why?"}, "question=...: this option is for records"),
     ],
 )
 def test_options_that_cannot_be_used(values, message):

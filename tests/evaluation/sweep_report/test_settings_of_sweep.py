@@ -84,9 +84,9 @@ def test_by_takes_a_whole_name_or_its_end_and_says_what_there_is():
     assert find_measure("ssim", there).name == SSIM
     assert find_measure("train/ssim", there).name == "final/train/ssim"
     assert find_measure("grid_ssim", there).name == "final/grid_ssim"
-    with pytest.raises(UserError, match=rf"no run has it\. Did you mean {SSIM}\? They have .*{FD}"):
+    with pytest.raises(UserError, match=rf"no run has this metric\. Did you mean {SSIM}\? The runs have .*{FD}"):
         find_measure("sim", there)
-    with pytest.raises(UserError, match="neither way is better"):
+    with pytest.raises(UserError, match="no direction is better"):
         find_measure("d_real_binary", there)
 
 
@@ -99,5 +99,5 @@ def test_objectives_follow_what_there_is():
     assert objectives(["final/train/ssim"], None, {})[0].name == "final/train/ssim"
     searched = objectives([FD, "val/d_real_binary"], None, {"val/d_real_binary": True})
     assert [(m.name, m.higher_is_better) for m in searched] == [("val/d_real_binary", True)]
-    with pytest.raises(UserError, match="no number to rank them by"):
+    with pytest.raises(UserError, match="no metric to rank them by"):
         objectives(["final/val/change"], None, {})

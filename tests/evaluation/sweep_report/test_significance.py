@@ -41,8 +41,8 @@ def test_what_a_seed_does_to_both_cancels():
     assert step.paired
     assert step.settled, "every seed says the same, however much seeds differ"
     text = " ".join(significance([best, second], BY))
-    assert "no more than the deviation between seeds (4.000" in text
-    assert "the sign is settled" in text
+    assert "not more than the standard deviation between seeds (4.000" in text
+    assert "its sign is settled" in text
 
 
 def test_different_seeds_are_compared_by_welch():
@@ -63,17 +63,17 @@ def test_the_deviation_is_pooled_over_settings():
 
 def test_one_seed_says_that_nothing_can_be_said():
     (line,) = significance(settings({"a": {1: 1.0}, "b": {1: 2.0}}), BY)
-    assert "nothing can be said" in line
+    assert "the significance is unknown" in line
     assert "x a is ahead of x b by 1.000" in line
-    assert significance(settings({"a": {1: 1.0}}), BY) == ["One setting only: nothing to compare."]
+    assert significance(settings({"a": {1: 1.0}}), BY) == ["There is only one setting, so there is nothing to compare."]
 
 
 def test_those_that_cannot_be_told_from_the_best_are_named():
     values = {"a": {1: 1.0, 2: 1.1, 3: 1.2}, "b": {1: 1.2, 2: 1.1, 3: 1.1}, "c": {1: 7.0, 2: 7.1, 3: 7.2}}
     text = " ".join(significance(settings(values), BY))
-    assert "Not told apart from the best (1 of 2): x b." in text
+    assert "Not significantly worse than the best (1 of 2): x b." in text
     clear = {"a": {1: 1.0, 2: 1.1}, "c": {1: 7.0, 2: 7.1}}
-    assert "All 1 others are told apart" in " ".join(significance(settings(clear), BY))
+    assert "All 1 others are significantly worse" in " ".join(significance(settings(clear), BY))
 
 
 def test_an_axis_is_judged_by_runs_that_differ_in_it_alone():

@@ -49,7 +49,7 @@ def test_objectives_of_a_search_keep_their_directions(tmp_path):
 def test_wrong_folders_are_told_apart(tmp_path):
     with pytest.raises(UserError, match="there is no such folder"):
         read_sweep(tmp_path / "none")
-    with pytest.raises(UserError, match="single run; say run="):
+    with pytest.raises(UserError, match="single run; use run="):
         read_sweep(write_run(tmp_path / "run", {FD: 1.0}))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"neither sweep\.yaml nor run folders"):
@@ -79,7 +79,7 @@ def test_old_sweeps_give_axes_and_numbers(tmp_path):
     assert found.runs[1].result is not None
     assert found.runs[1].result.iteration == 10
     assert found.base["loss"] == {"beta": 1.0}
-    assert "without sweep.yaml" in found.notes[0]
+    assert "there is no sweep.yaml" in found.notes[0]
 
 
 def test_values_that_follow_from_another_are_no_axes():

@@ -37,7 +37,7 @@ def kill_when(happened: Callable[[], bool], folder: Path) -> None:
     assert process.wait() == -signal.SIGKILL  # it had not ended by itself
 
 
-@pytest.mark.slow
+@pytest.mark.fault
 def test_a_sweep_killed_twice_gives_the_numbers_of_an_uninterrupted_one(tmp_path, train):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     killed.mkdir()
@@ -52,7 +52,7 @@ def test_a_sweep_killed_twice_gives_the_numbers_of_an_uninterrupted_one(tmp_path
     ended = train(*GRID, f"hydra.sweep.dir={folder}", report=True)
     assert ended.code == 0, ended.err
     assert f"{len(before)} finished before" in ended.out
-    assert ("1 go on from their checkpoint" in ended.out) == (len(half) == 1)
+    assert ("1 resume from a checkpoint" in ended.out) == (len(half) == 1)
     assert train(*GRID, f"hydra.sweep.dir={whole}", report=True).code == 0
     assert len(results(whole)) == 8
     assert results(folder) == results(whole)
@@ -62,7 +62,7 @@ def test_a_sweep_killed_twice_gives_the_numbers_of_an_uninterrupted_one(tmp_path
 
 
 def test_the_same_command_means_the_same_folder_and_more_values_are_added(train, the_sweep):
-    assert "2 to begin" in train("seed=1,2").out
+    assert "2 to start" in train("seed=1,2").out
     record = yaml.safe_load((the_sweep() / "sweep.yaml").read_text())
     assert record["axes"] == {"seed": [1, 2]}
     assert record["runs"] == {"seed-1": {"seed": 1}, "seed-2": {"seed": 2}}
@@ -70,7 +70,7 @@ def test_the_same_command_means_the_same_folder_and_more_values_are_added(train,
     assert record["base"]["trainer"]["max_steps"] == 3
     assert "seed" not in record["base"]
     more = train("seed=2,3", "trainer.threads=2", "logger=csv")
-    assert "1 finished before, 1 to begin" in more.out
+    assert "1 finished before, 1 to start" in more.out
     assert "1 runs are added to the 2 of the folder" in more.out
     assert "1 runs of the folder are not asked for" in more.out
     assert sorted(results(the_sweep())) == ["seed-1", "seed-2", "seed-3"]
@@ -168,4 +168,4 @@ def test_a_folder_of_another_sweep_or_of_something_else_is_refused(train, tmp_pa
     (tmp_path / "thesis" / "chapter.txt").write_text("mine")
     foreign = train("seed=1,2", f"hydra.sweep.dir={tmp_path / 'thesis'}")
     assert foreign.code == 2
-    assert "holds something else" in foreign.err
+    assert "is not empty and not a sweep" in foreign.err

@@ -109,7 +109,7 @@ def holder_of(lock: Path) -> int | None:
     return None
 
 
-@pytest.mark.slow
+@pytest.mark.fault
 @pytest.mark.skipif(not Path("/proc/locks").is_file(), reason="the kernel does not list locks here")
 def test_a_sweep_outlives_the_sigkill_of_a_worker(train, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")

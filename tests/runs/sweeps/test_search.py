@@ -50,7 +50,7 @@ def test_an_interrupted_search_asks_for_the_trials_of_an_uninterrupted_one(train
         )
     ended = train(*SEARCH, "sweep.trials=3", f"hydra.sweep.dir={stopped}")
     assert ended.code == 0, ended.err
-    assert "1 finished before, 1 go on from their checkpoint, 1 to begin" in ended.out
+    assert "1 finished before, 1 resume from a checkpoint, 1 to start" in ended.out
     assert params(stopped) == params(whole)
     assert {state for _, _, state in params(whole)} == {"COMPLETE"}
     assert sorted(p.name for p in stopped.glob("trial*")) == sorted(p.name for p in whole.glob("trial*"))

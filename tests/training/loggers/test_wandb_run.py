@@ -244,11 +244,13 @@ def write(folder, *options):
     return done.stdout.splitlines()
 
 
+@pytest.mark.fault
 def test_every_record_is_on_disk_when_a_run_has_closed(tmp_path):
     # W&B's `finish` alone comes back before its process has written them
     assert [write(tmp_path / str(turn))[-1] for turn in range(2)] == ["20"] * 2
 
 
+@pytest.mark.fault
 def test_where_the_process_of_wandb_dies_the_run_goes_on_in_a_second_part(tmp_path):
     said, command, counts = write(tmp_path / "a", "kill")
     assert "W&B cannot be reached any more" in said
