@@ -90,15 +90,15 @@ class Expression:
         return cls(**{name: torch.cat([getattr(row, name) for row in rows]) for name in shared})
 
 
-def normalise_affect(name: str, aliases: Mapping[str, str] | None = None) -> str:
-    """Lower-case and strip `name`, then apply the user's aliases and the built-in ones."""
-    word = name.strip().lower()
+def normalise_affect(name: str | int, aliases: Mapping[str, str] | None = None) -> str:
+    """Lower-case and strip `name` as text, then apply the user's aliases and the built-in ones."""
+    word = str(name).strip().lower()
     own = {key.strip().lower(): value.strip().lower() for key, value in (aliases or {}).items()}
     word = own.get(word, word)
     return AFFECT_ALIASES.get(word, word)
 
 
-def resolve_affect(name: str, affects: Sequence[str], aliases: Mapping[str, str] | None = None) -> str:
+def resolve_affect(name: str | int, affects: Sequence[str], aliases: Mapping[str, str] | None = None) -> str:
     """Return the entry of `affects` that `name` means.
 
     Raises:
@@ -107,8 +107,8 @@ def resolve_affect(name: str, affects: Sequence[str], aliases: Mapping[str, str]
     word = normalise_affect(name, aliases)
     if word in affects:
         return word
-    if name in affects:
-        return name
+    if str(name) in affects:
+        return str(name)
     near = difflib.get_close_matches(word, [*affects, *AFFECT_ALIASES], n=1)
     hint = f" Did you mean '{AFFECT_ALIASES.get(near[0], near[0])}'?" if near else ""
     raise UserError(f"'{name}' is not an affect of this data set; it has: {', '.join(affects)}.{hint}")

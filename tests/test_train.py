@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -127,6 +128,16 @@ def test_a_run_ended_by_a_signal_goes_on_to_the_weights_of_an_uninterrupted_one(
         assert all(torch.equal(left[k], right[k]) for k in left)
     rows = list(csv.DictReader((run / "metrics.csv").open()))
     assert [int(row["iteration"]) for row in rows] == [*range(2, 61, 2), 61]
+
+
+def test_a_run_out_of_time_says_how_far_it_came_and_how_it_goes_on(tmp_path):
+    done = run_train(tmp_path, *TINY, "trainer.max_steps=9", "trainer.max_minutes=0.00001")
+    run = newest_run(tmp_path)
+    said = re.search(r"training ended after 1e-05 minutes .* at iteration (\d) of 9, .*fexgan_lit.train run=(.*)$",
+                     done.stdout, re.MULTILINE)  # fmt: skip
+    assert int(said[1]) < 9
+    assert Path(said[2]) == run
+    assert said[0] in (run / "report.md").read_text(), "also for whoever sees the faces later"
 
 
 def test_a_run_can_be_made_longer_but_not_changed(finished, tmp_path):

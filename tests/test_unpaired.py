@@ -37,7 +37,7 @@ def test_the_run_says_what_is_absent_and_measures_the_rest(finished):
         assert "no real target frames to compare with" in text
         assert "there and back: SSIM" in text
         assert "no affects" in text
-        assert "random frames of anyone" in text
+        assert "random frames of any identity" in text
         assert "Table 1" not in text
         assert "unlabelled" not in text
     assert "the grid of affects: the frames have none" in printed

@@ -1,4 +1,4 @@
-"""Whole clips for systems that make videos: a batch of takes, each as T frames in order."""
+"""Clips for systems that generate videos: a batch of takes, each as T ordered frames."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ class ClipBatch:
 
 
 class ClipSampler:
-    """Says which frames make up the clips of batch b of epoch e; every take comes once an epoch.
+    """Selects the frames of the clips of batch b of epoch e; every take occurs once an epoch.
 
     Args:
-        frames: a split that knows its takes.
-        length: frames T of a clip.
-        batch_size: clips a batch and process.
+        frames: a split with takes.
+        length: number of frames T of a clip.
+        batch_size: clips per batch and process.
         seed: non-negative; the same seed gives the same clips.
-        span: what a clip covers: `take`, T frames spread evenly over the whole take; `apex`, spread from its first
-            frame to its strongest (MotionGAN's neutral to apex); `window`, T frames on end from a random start.
-        share: the part of every batch that this process takes.
+        span: extent of a clip: `take`, T frames spread evenly over the whole take; `apex`, spread from its first frame
+            to its strongest (MotionGAN's neutral to apex); `window`, T consecutive frames from a random start.
+        share: the part of every batch for this process.
 
     Attributes:
-        short: takes with too few frames, which are left out, as "nora/joy (5 frames)".
+        short: takes with fewer than T frames, which are left out, as "nora/joy (5 frames)".
 
     Raises:
-        UserError: the data set knows no takes, no intensities for `apex`, or has fewer usable takes than a batch.
+        UserError: the data set has no takes, has no intensities for `apex`, or has fewer usable takes than a batch.
     """
 
     def __init__(
@@ -79,15 +79,15 @@ class ClipSampler:
         if batch_size * self.share.world > len(self._takes):
             raise UserError(
                 f"dataset.batch_size={batch_size}: {len(self._takes)} takes have the {length} frames of a clip, "
-                f"{len(self.short)} are shorter; expected at least one batch. Use a smaller batch or shorter clips."
+                f"{len(self.short)} are shorter; expected enough for one batch. Use a smaller batch or shorter clips."
             )
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Return the number of batches of an epoch."""
         return len(self._takes) // (self.batch_size * self.share.world)
 
     def indices(self, epoch: int, batch: int) -> np.ndarray:
-        """(B, T) int64 rows of the clips of `batch` in 0..len(self)-1 of `epoch`, in the order of time."""
+        """Return the (B, T) int64 rows, ordered by time, of the clips of `batch` (0..len(self)-1) of `epoch`."""
         if not 0 <= batch < len(self):
             raise IndexError(f"batch {batch} of {len(self)}")
         order = philox(self.seed, _ORDER, epoch).permutation(len(self._takes))
@@ -113,11 +113,11 @@ class ClipLoader:
         self.epoch = 0
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Return the number of batches of an epoch."""
         return len(self.clip_sampler)
 
     def batch(self, epoch: int, batch: int) -> ClipBatch:
-        """Batch number `batch` of `epoch`; moves nothing."""
+        """Return batch `batch` of `epoch` without changing the loader's position."""
         rows = self.clip_sampler.indices(epoch, batch)  # (B, T)
         frames, first = self.frames, rows[:, 0]
         images = frames.floats(rows.ravel(), self.image_size)  # (B * T, 3, S, S)
@@ -142,21 +142,21 @@ class ClipLoader:
 
 
 def rows_of_takes(frames: FrameSet, span: str) -> list[np.ndarray]:
-    """The rows of every take in the order of time, up to the strongest frame for the span `apex`.
+    """Return the rows of every take, ordered by time; for the span `apex`, only up to the strongest frame.
 
     Raises:
-        UserError: the data set knows no takes, or no intensities for `apex`.
+        UserError: the data set has no takes, or no intensities for `apex`.
     """
     if span not in SPANS:
         raise ValueError(f"span {span!r} is not one of {', '.join(SPANS)}")
     if frames.take is None:
         raise UserError(
-            "this data set does not say which take each frame belongs to, so it has no clips; give it with "
+            "this data set has no takes, so it has no clips; give them with "
             "dataset.annotations=FILE.csv (columns take, frame) or {take} in dataset.pattern."
         )
     if span == "apex" and frames.intensity is None:
         raise UserError(
-            "clips from neutral to apex need the strength of every frame; give dataset.annotations=FILE.csv with a "
+            "clips from neutral to apex need the intensity of every frame; give dataset.annotations=FILE.csv with a "
             "column 'intensity', or use whole takes."
         )
     moment = np.arange(len(frames)) if frames.time_s is None else frames.time_s

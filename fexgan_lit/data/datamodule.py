@@ -1,4 +1,4 @@
-"""The way of a data set from `dataset=` to batches: table, pack, split, frame sets, loaders."""
+"""The data module: from the `dataset` group to table, pack, split, frame sets and loaders."""
 
 from __future__ import annotations
 
@@ -35,41 +35,40 @@ from fexgan_lit.data.targets import TargetCells
 from fexgan_lit.data.transforms import Augmentation, PairAugmentation, PairPipeline
 from fexgan_lit.utils.errors import UserError
 
-#: Opens the bars of what takes long: in its context, a description gives what is called with (done, in all), or None.
+#: Opens progress bars: its context maps a description to a callback of (done, total), or None.
 Stages = Callable[[], AbstractContextManager[Callable[[str], "Progress | None"]]]
 
 
 class FrameDataModule(LightningDataModule):
     """Training and validation pairs of one data set.
 
-    The data are opened when they are first needed: by `setup`, which a trainer calls, or by looking at an attribute
-    such as `affects`. The training loader begins where the trainer stands, so a run that goes on takes the batch that
-    an uninterrupted one would.
+    The data are opened on first use: by `setup`, which a trainer calls, or by access to an attribute such as `affects`.
+    The training loader starts at the trainer's iteration, so a resumed run trains on the batches of an uninterrupted
+    run.
 
     Args:
         config: the `dataset` group: a `DatasetConfig`, or a mapping with its fields.
-        seed: of the pair sequence and the augmentation; the split has its own.
-        pairing: what the system declares (`ExpressionSystem.pairing`): `identity`, or `none` where any frame will do
-            as a target. It then trains unpaired on frames without affects, and on others with `dataset.unpaired=true`.
-            None takes that of the trainer's system, or what the frames allow.
-        judge: whether generated faces are shown to a judge, a small network trained on the training split.
-        inception_weights: file of the Inception network for FID; None looks into torch's cache.
+        seed: seed of the pairs and the augmentation; the split has its own.
+        pairing: the declaration of the system (`ExpressionSystem.pairing`): `identity`, or `none` if any frame can be
+            a target. With `none`, training is unpaired on frames without affects, and on others with
+            `dataset.unpaired=true`. None uses the declaration of the trainer's system, or what the frames allow.
+        judge: whether a judge, a small network trained on the training split, scores generated images.
+        inception_weights: file of the Inception network for FID; None searches torch's cache.
 
     Attributes:
         table: the frames in use; row i is `images[rows[i]]` of the pack.
         train: FrameSet of the training split.
         val: FrameSet of the validation split, or None.
-        unpaired: whether training targets are random frames of anyone.
-        has_truth: whether a true frame of the same identity is known for what is asked; else generated faces cannot be
-            compared with one.
+        unpaired: whether training targets are random frames of any identity.
+        has_truth: whether some identity has two affects, so that generated images can be compared with real frames.
         labelled: whether the frames have affects.
         affects: names in index order.
         identities: names in index order.
         summary: DataSummary for the terminal.
-        stages: shows how far packing and the judge's training are; set it before `setup()`.
+        stages: shows the progress of packing and of the judge's training; set it before `setup()`.
     """
 
-    #: what `setup` finds out
+    #: attributes that `setup` computes
     _FOUND = frozenset({
         "table", "train", "val", "unpaired", "has_truth", "labelled", "affects", "identities", "summary", "_packed",
         "_sampler", "_train_loader", "_val_pairs",
@@ -89,7 +88,7 @@ class FrameDataModule(LightningDataModule):
         self.wants_judge = judge
         self.inception_weights = inception_weights
         self.stages: Stages = lambda: nullcontext(lambda _: None)
-        #: What is computed once for these data and kept as long as they are: the judge, features of real frames.
+        #: Cache for results that depend only on these data: the judge, features of real frames.
         self.computed: dict[Any, Any] = {}
         self._ready = False
 
@@ -100,10 +99,10 @@ class FrameDataModule(LightningDataModule):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def setup(self, stage: str | None = None) -> None:
-        """Index, pack, split; the second call only checks that the trainer's system can be trained on the pairs.
+        """Index, pack and split; a second call only checks that the trainer's system can be trained on the pairs.
 
         Raises:
-            UserError: anything about the data or its options that the user can mend.
+            UserError: the data or their options are invalid.
         """
         system: Any = self.trainer.lightning_module if self.trainer is not None else None
         if hasattr(system, "pairing"):
@@ -140,27 +139,27 @@ class FrameDataModule(LightningDataModule):
 
     @property
     def key(self) -> str:
-        """What identifies the frames and their split; judges and statistics are kept under it."""
+        """Key of the frames and their split; judges and statistics are cached under it."""
         c = self.config
         return f"{self.summary.pack.name}/{c.split}/{c.val_fraction}/{c.split_seed}/{','.join(self.affects)}"
 
     @property
     def reference_frames(self) -> FrameSet:
-        """The split that reference faces come from: validation, unless an identity is missing there."""
+        """The split of reference frames: validation, or training if an identity is missing in validation."""
         complete = self.val is not None and len(set(self.val.identity.tolist())) == len(self.identities)
         return self.val if self.val is not None and complete else self.train
 
     @property
     def shown_frames(self) -> FrameSet:
-        """The split of the figures of a training: `reference_frames`, or validation where nothing has affects."""
+        """The split of training figures: `reference_frames`, or validation if the frames have no affects."""
         return self.val if self.val is not None and not self.labelled else self.reference_frames
 
     def everything(self) -> FrameSet:
-        """All frames in use, whatever the split; row i is that of `table`."""
+        """Return all frames in use of both splits; row i is row i of `table`."""
         return frame_set(self.table, *self._packed, np.arange(len(self.table)))
 
     def target_rows(self, frames: FrameSet) -> np.ndarray:
-        """Rows of a split that may be targets, (n,) int64: what distributions of generated frames are compared with."""
+        """Return the eligible targets of a split, (n,) int64: the reference distribution of generated images."""
         if not self.has_truth:
             return np.arange(len(frames))
         return TargetCells(frames, self.config.min_target_intensity).eligible
@@ -168,11 +167,11 @@ class FrameDataModule(LightningDataModule):
     # ------------------------------------------------------------------ loaders
 
     def train_dataloader(self) -> PairLoader:
-        """The training batches, from the iteration on where the trainer stands."""
+        """Return the training batches, starting at the trainer's iteration."""
         return self._train_loader
 
     def share_batches(self, share: Share) -> None:
-        """Take this process's share of every batch of `config.batch_size` pairs."""
+        """Use this process's share of every batch of `config.batch_size` pairs."""
         if share != self.share:
             self.share = share
             self._sampler = self._pair_sampler()
@@ -182,16 +181,16 @@ class FrameDataModule(LightningDataModule):
         """Hold the training frames on `device` if `wanted` (auto, true, false) and the free memory allow it.
 
         Returns:
-            A line on where they lie; None where it is not worth one.
+            A line for the terminal about where the frames are, or None.
 
         Raises:
-            UserError: `true`, and they cannot be held there.
+            UserError: `wanted` is true and the frames cannot be held there.
         """
         self._train_loader, line = placed(self._train_loader, wanted, device)
         return line
 
     def val_dataloader(self) -> FixedPairLoader | list[FixedPairLoader]:
-        """The same validation pairs every time; an empty list where there are none, which Lightning skips."""
+        """Return the fixed validation pairs, or an empty list if there are none, which Lightning skips."""
         if self.val is None or not len(self._val_pairs):
             return []
         batch = self.config.val_batch or self.config.batch_size
@@ -201,17 +200,17 @@ class FrameDataModule(LightningDataModule):
 
     @property
     def test_splits(self) -> tuple[str, ...]:
-        """The splits whose final metrics `test_dataloader` gives the pairs for."""
+        """Names of the splits in the order of `test_dataloader`."""
         return ("train", "val") if self.val_dataloader() else ("train",)
 
     def test_dataloader(self) -> list[FixedPairLoader]:
-        """512 fixed pairs of the training split, then the validation pairs."""
+        """Return 512 fixed pairs of the training split, then the validation pairs."""
         pairs = self.measured_pairs(self.train, 512)
         loaders = [FixedPairLoader(self.train, pairs, self.config.batch_size, self.config.image_size)]
         return [*loaders, *([val] if (val := self.val_dataloader()) else [])]  # type: ignore[list-item]
 
     def _is_unpaired(self) -> bool:
-        """Whether training goes without pairs of one identity."""
+        """Return whether targets may show another identity than their sources."""
         self._check_pairing()
         if self.config.unpaired is not None:
             return self.config.unpaired
@@ -264,7 +263,7 @@ class FrameDataModule(LightningDataModule):
         return self.measured_pairs(self.val, self.config.val_limit)
 
     def measured_pairs(self, frames: FrameSet, limit: int | None) -> FixedPairs:
-        """The pairs of a split to measure on: of one identity, or of any two frames where there is no truth."""
+        """Return the pairs for metrics: of one identity each, or of any two frames if no identity has two affects."""
         config = self.config
         if not self.has_truth:
             return fixed_strangers(frames, config.split_seed, limit)
@@ -300,10 +299,10 @@ class FrameDataModule(LightningDataModule):
 
 
 def data_facts(data: FrameDataModule) -> dict[str, Any]:
-    """What a run was trained on, for its config.yaml: class order, identities (none without affects), frames."""
+    """Return the facts for a run's config.yaml: class order, identities (none without affects), numbers of frames."""
     return {
         "affects": list(data.affects),
-        # of frames without affects every one may be another person: hundreds of thousands of names
+        # frames without affects may all show different people: hundreds of thousands of names
         "identities": list(data.identities) if data.labelled else [],
         "train_frames": len(data.train),
         "val_frames": len(data.val) if data.val is not None else 0,
@@ -311,9 +310,9 @@ def data_facts(data: FrameDataModule) -> dict[str, Any]:
 
 
 def changed_facts(data: FrameDataModule, then: dict[str, Any] | None) -> str:
-    """What differs between `data` now and the facts `then` that a run kept of them, in words; empty where nothing.
+    """Describe the differences between `data` and the facts `then` of a run; empty if there are none.
 
-    Converted weights keep the affects alone.
+    Converted weights store only the affects.
     """
     known, now = then or {}, data_facts(data)
     return "; ".join(
@@ -322,7 +321,7 @@ def changed_facts(data: FrameDataModule, then: dict[str, Any] | None) -> str:
 
 
 def frame_set(table: FrameTable, images: Images, rows: np.ndarray, chosen: np.ndarray) -> FrameSet:
-    """The FrameSet of the rows `chosen` (n,) of `table`; its row i lies at `images[rows[i]]`."""
+    """Return the FrameSet of the rows `chosen` (n,) of `table`; row i of `table` is `images[rows[i]]`."""
     known = {name: None if values is None else values[chosen] for name, values in guides(table).items()}
     return FrameSet(
         images=images,

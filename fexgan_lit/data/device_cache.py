@@ -1,4 +1,4 @@
-"""Training frames kept on the device: whether they fit, how they get there, and batches cut out of them there."""
+"""Training frames held on the device: the memory check, the upload, and batches made there."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from fexgan_lit.utils.errors import UserError
 
 
 def one_copy(arrays: Mapping[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
-    """`arrays` as tensors on `device`, with their shapes and types; nothing waits for the device.
+    """Copy `arrays` to `device` in one transfer, with their shapes and types, without synchronisation.
 
-    A copy costs a GPU about as much time as a kernel, however little it moves. On the CPU the tensors share one block
+    A transfer costs a GPU about as much time as a kernel, however small it is. On the CPU the tensors share one block
     of new memory.
     """
-    # the widest numbers first, so that every array begins at a multiple of its own numbers' width
+    # the widest types come first, so that every array is aligned to its own type
     ordered = sorted(arrays.items(), key=lambda item: -item[1].itemsize)
     count = sum(array.nbytes for _, array in ordered)
     block = torch.empty(count, dtype=torch.uint8, pin_memory=device.type == "cuda")
@@ -42,24 +42,24 @@ def one_copy(arrays: Mapping[str, np.ndarray], device: torch.device) -> dict[str
 
 
 def torch_type(dtype: np.dtype) -> torch.dtype:
-    """The torch type of the same bytes."""
+    """Return the torch type of the same bytes."""
     return torch.from_numpy(np.empty(0, dtype)).dtype
 
 
-#: Frames that are read and moved at once, so that the host never holds a second copy of all.
+#: Frames uploaded at once, so that the host never holds a second copy of all frames.
 _PIECE = 256
 
 
 class ResidentPairs(PairLoader):
     """The batches of a `PairLoader`, made on a device that holds the frames as uint8.
 
-    What is small (rows, crops, labels, action units, landmarks) is drawn and gathered on the host by the loader's own
-    code and goes over in one copy a batch; pixels are gathered, cropped, mirrored, recoloured and scaled on the
-    device. Nothing of it waits for the device. The batches are those of the loader to the bit.
+    The loader's own code draws and gathers small arrays (rows, crops, labels, action units, landmarks) on the host and
+    copies them in one transfer per batch. The device gathers, crops, mirrors, recolours and scales the pixels, without
+    synchronisation. The batches equal those of the loader bit for bit.
 
     Args:
-        pairs: the loader whose batches these are.
-        device: of the frames and of every tensor of a batch.
+        pairs: the loader whose batches are made.
+        device: device of the frames and of every tensor of a batch.
 
     Attributes:
         pixels: (n, L, L, 3) uint8 on `device`, the frames of the split by row.
@@ -77,13 +77,13 @@ class ResidentPairs(PairLoader):
         side, size, batch = self.pixels.shape[1], self.image_size, self.pair_sampler.batch_size
         across = torch.arange(size, device=device)
         self._lines, self._columns = (across * side)[:, None], across  # (S, 1), (S,): steps down and to the right
-        # where the table of each of 2B frames begins; source and target of a pair have one table
+        # offset of each of the 2B frames' tables; source and target of a pair share one table
         self._tables = (torch.arange(2 * batch, device=device, dtype=torch.int32) % batch * 256).view(-1, 1, 1, 1)
-        # a number on the device: CUDA would multiply by the reciprocal of one on the host, and round otherwise
+        # a tensor, not a number: CUDA multiplies by the reciprocal of a number, which rounds differently
         self._half = torch.full((), 127.5, device=device)
 
     def batch(self, epoch: int, batch: int) -> PairBatch:
-        """Batch number `batch` of `epoch`, on the device; moves nothing and waits for nothing."""
+        """Return batch `batch` of `epoch` on the device, without changing the loader's position or synchronising."""
         rows, points = self.rows(epoch, batch)
         draws, length = None, self.pixels.shape[1]
         if isinstance(self.augmentation, PairAugmentation):
@@ -99,11 +99,11 @@ class ResidentPairs(PairLoader):
         return PairBatch(source, target, **labels)
 
     def _walk(self, rows: np.ndarray, draws: Draws | None) -> dict[str, np.ndarray]:
-        """How to walk through the pixels of each of the 2B frames, and what each level becomes.
+        """Return the indices of the pixels of each of the 2B frames, and the lookup tables of their levels.
 
-        `first` (2B,) is a row of `pixels` without an augmentation; with one, the number of the crop's first pixel
-        among all, from where `step` (2B,), 1 or -1, leads along a line: a mirrored crop is walked from right to left.
-        `tables` (B, 256) uint8 are there if colours change.
+        `first` (2B,) is a row of `pixels` without augmentation; with augmentation, the index of the crop's first pixel
+        among all pixels. `step` (2B,) is 1, or -1 for a mirrored crop, which is read from right to left. `tables`
+        (B, 256) uint8 are present if colours change.
         """
         if draws is None:
             return {"first": rows}
@@ -115,7 +115,7 @@ class ResidentPairs(PairLoader):
         return walk if tables is None else walk | {"tables": tables}
 
     def _cut(self, first: Tensor, step: Tensor | None) -> Tensor:
-        """(2B, S, S, 3) uint8 frames or crops; see `_walk`."""
+        """Gather the frames or crops, (2B, S, S, 3) uint8; see `_walk`."""
         if step is None:
             return self.pixels.index_select(0, first)
         columns = first[:, None] + step[:, None] * self._columns  # (2B, S)
@@ -124,17 +124,17 @@ class ResidentPairs(PairLoader):
         return self.pixels.view(-1, 3).index_select(0, numbers.view(-1)).view(*numbers.shape, 3)
 
     def _scaled(self, levels: Tensor) -> Tensor:
-        """uint8 levels as float32 in [-1, 1], rounded as `to_float` does."""
+        """Scale uint8 levels to float32 in [-1, 1], rounded as `to_float` rounds."""
         return levels.float().div_(self._half).sub_(1)
 
     def _recoloured(self, frames: Tensor, tables: Tensor) -> Tensor:
-        """(2B, S, S, 3) float32 in [-1, 1] of the frames in uint8, each level changed by the pair's table (B, 256)."""
-        places = frames + self._tables  # (2B, S, S, 3) int32, places in all the tables together
+        """Apply each pair's lookup table (B, 256) to the uint8 frames; (2B, S, S, 3) float32 in [-1, 1]."""
+        places = frames + self._tables  # (2B, S, S, 3) int32, indices into all tables
         return self._scaled(tables).view(-1).index_select(0, places.view(-1)).view(places.shape)
 
 
 def obstacle(pairs: PairLoader) -> str | None:
-    """Why the frames of a loader cannot be held, resized once and for all, or None where they can."""
+    """Return why a loader's frames cannot be held on the device in one size, or None if they can."""
     if isinstance(pairs, WindowLoader) and pairs.pair_sampler.windows > 1:
         return "they are streamed, a window at a time"
     if isinstance(pairs.augmentation, PairPipeline):
@@ -143,23 +143,23 @@ def obstacle(pairs: PairLoader) -> str | None:
     if not isinstance(pairs.augmentation, PairAugmentation) or (cut := pairs.augmentation.side(length)) == size:
         return None
     return (
-        f"its augmentation gives {cut} px, which are resized to {size} px afterwards; expected frames packed so that "
-        "nothing is left to resize (dataset.augmentation=none can be resized beforehand)"
+        f"the augmentation gives {cut} px, which are then resized to {size} px; expected frames packed at a size that "
+        "needs no resizing afterwards (dataset.augmentation=none resizes before the upload)"
     )
 
 
 def resident_side(pairs: PairLoader) -> int:
-    """Side in pixels of the frames as the device holds them: as packed, or resized where nothing is cropped."""
+    """Return the side in pixels of the frames on the device: as packed, or resized if nothing is cropped."""
     return pairs.image_size if pairs.augmentation is None else pairs.frames.images.shape[1]
 
 
 def resident_bytes(pairs: PairLoader) -> int:
-    """Bytes of a loader's frames on a device."""
+    """Return the bytes of a loader's frames on a device."""
     return len(pairs.frames) * resident_side(pairs) ** 2 * 3
 
 
 def upload(frames: FrameSet, side: int, device: torch.device) -> Tensor:
-    """(n, side, side, 3) uint8 on `device`: all frames of a split by row, resized as `resize_batch` does."""
+    """Copy all frames of a split to `device`, (n, side, side, 3) uint8, resized as `resize_batch` does."""
     pixels = torch.empty((len(frames), side, side, 3), dtype=torch.uint8, device=device)
     for start in range(0, len(frames), _PIECE):
         rows = np.arange(start, min(start + _PIECE, len(frames)))
@@ -168,56 +168,61 @@ def upload(frames: FrameSet, side: int, device: torch.device) -> Tensor:
 
 
 def gigabytes(count: int) -> str:
-    """Bytes in GB, 10^9 of them; small amounts in MB."""
+    """Format bytes as GB (10^9), or as MB below 0.1 GB."""
     return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"
 
 
-#: The share of a device's free memory that frames may take unasked; the rest is for the networks.
+#: Share of a device's free memory that frames may take with `auto`; the rest is for the networks.
 _SHARE = 0.5
 
 
 class Feed(NamedTuple):
-    """The loader to train from, and what the terminal says of where its frames lie; None: nothing worth a line."""
+    """The loader to train from, and the terminal line about where its frames are; None prints nothing."""
 
     loader: PairLoader
     line: str | None
 
 
 def placed(pairs: PairLoader, wanted: str, device: torch.device) -> Feed:
-    """`pairs`, or the same batches made on `device`, as `wanted` (auto, true, false) and the free memory say.
+    """Return `pairs`, or a loader that makes the same batches on `device`, depending on the free memory.
+
+    Args:
+        pairs: the loader.
+        wanted: `trainer.data_on_device`: auto, true or false.
+        device: the training device.
 
     Raises:
-        UserError: `true`, and the frames do not fit or cannot be held there.
+        UserError: `wanted` is true and the frames do not fit or cannot be held there.
     """
     if wanted == "false" or (wanted == "auto" and device.type != "cuda"):
         return Feed(pairs, None)
     if reason := reason_against(pairs, wanted, device, free_bytes(device)):
         if wanted == "true":
-            raise UserError(f"trainer.data_on_device=true: {reason}. Give trainer.data_on_device=false or auto")
+            raise UserError(f"trainer.data_on_device=true: {reason}. Use trainer.data_on_device=false or auto")
         return Feed(pairs, f"data       read from the pack: {reason}")
     return Feed(ResidentPairs(pairs, device), f"data       on {device}, {gigabytes(resident_bytes(pairs))}")
 
 
 def reason_against(pairs: PairLoader, wanted: str, device: torch.device, free: int | None) -> str | None:
-    """Why the frames stay where they are, or None.
+    """Return why the frames are not held on `device`, or None if they are.
 
     Args:
         pairs: the loader.
-        wanted: `auto` leaves half of the free memory to the networks; `true` takes what there is.
-        device: that would hold them.
-        free: its free bytes; None where it does not tell, then only `true` asks, and is believed.
+        wanted: `auto` uses up to half of the free memory, `true` all of it.
+        device: the training device.
+        free: free bytes of the device; None if unknown, which only `true` allows: the frames are then taken to fit.
     """
     if reason := obstacle(pairs):
         return reason
     needed = resident_bytes(pairs)
     if free is None or needed <= free * (1 if wanted == "true" else _SHARE):
         return None
-    least = "" if wanted == "true" else "; unasked they take half of it at most"
+    least = "" if wanted == "true" else "; auto uses at most half of it"
     return f"the training frames take {gigabytes(needed)}, {device} has {gigabytes(free)} free{least}"
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Bytes that can still be had of a device's memory, or None where it does not tell."""
+    """Return the available bytes of a device's memory, or None if the system does not report them."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:

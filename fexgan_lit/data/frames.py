@@ -1,4 +1,4 @@
-"""One split of a data set as arrays, with its annotations; conversion between stored pixels and tensors."""
+"""One split of a data set as arrays with annotations; conversion between stored pixels and tensors."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-#: Bytes of a batch from which the compiled loop is worth its half second of loading.
+#: Minimum bytes of a batch for which loading the compiled loop (0.5 s) pays.
 _WORTH_COMPILING = 1 << 20
 
 
-#: Bytes of a memory-mapped pack that may count as this process's memory.
+#: Maximum bytes of a memory-mapped pack kept in this process's memory.
 _HELD_BYTES = 384 << 20
 
 
-#: Frames read between two looks at how much that is; the system may map two MiB for each.
+#: Frames read between two checks of that amount; the system may map two MiB for each frame.
 _SLICE = 64
 
 
 class Images(Protocol):
-    """(N, L, L, 3) uint8 RGB, indexed by an int64 array of rows: an array, or frames fetched when asked for."""
+    """(N, L, L, 3) uint8 RGB, indexed by an int64 array of rows: an array, or frames fetched on access."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -50,18 +50,18 @@ class Images(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class FrameSet:
-    """Frames of one split; all arrays but `images` are aligned by row of the split.
+    """Frames of one split; all arrays but `images` are indexed by row of the split.
 
     Attributes:
         images: (N, L, L, 3) uint8 RGB, usually a memory-mapped pack shared by all splits; or a streamed one.
         rows: (n,) int64, rows of `images` that belong to this split.
         affect: (n,) int64, index into `affects`.
         identity: (n,) int64, index into `identities`.
-        intensity: (n,) float32 in 0..1 (NaN where unknown), or None where the data set does not know it.
+        intensity: (n,) float32 in 0..1 (NaN if unknown), or None if the data set has none.
         aus: (n, 17) float32 in [0, 1], in the order of `ACTION_UNITS`, or None.
         landmarks: (n, 68, 2) float32, -1..1 from edge to edge of the frame, x then y, or None.
-        take: (n,) int64, frames of one number show one take, or None.
-        moment: (n,) int64; frames of one number share character, pose, gaze and light, or None.
+        take: (n,) int64, equal for frames of one take, or None.
+        moment: (n,) int64, equal for frames that share character, pose, gaze and light, or None.
         time_s: (n,) float32 seconds since the take began, or None.
         affects: class order of the data set.
         identities: sorted names.
@@ -84,7 +84,7 @@ class FrameSet:
         return len(self.rows)
 
     def pixels(self, index: np.ndarray) -> np.ndarray:
-        """(B, L, L, 3) uint8 copy of the frames at `index` (B,), rows of this split."""
+        """Return a (B, L, L, 3) uint8 copy of the frames at `index` (B,), rows of this split."""
         rows = self.rows[index]
         if not isinstance(self.images, np.ndarray):
             return self.images[rows]
@@ -95,7 +95,7 @@ class FrameSet:
         return copied
 
     def floats(self, index: np.ndarray, size: int) -> Tensor:
-        """(B, 3, size, size) float32 in [-1, 1] of the frames at `index`, resized as a whole where L != size."""
+        """Return the frames at `index` as (B, 3, size, size) float32 in [-1, 1], resized if L != size."""
         if (
             not isinstance(self.images, np.ndarray)
             or self.images.shape[1] != size
@@ -111,9 +111,9 @@ class FrameSet:
 
 
 class _Pages:
-    """Lets go of a large memory map's pages now and then, or all that was ever drawn would count as this process's.
+    """Releases pages of a large memory map, since every page read counts as memory of this process.
 
-    The bytes stay in the system's own cache, from where they are mapped again in no time.
+    The bytes stay in the system's page cache, so reading them again is fast.
     """
 
     def __init__(self, images: Images) -> None:
@@ -123,7 +123,7 @@ class _Pages:
         self._before = 0 if self._images is None else _mapped_bytes()
 
     def slices(self, count: int) -> Iterator[slice]:
-        """0..count in slices; before each, pages are let go of if too many are held."""
+        """Yield slices of 0..count; release pages before a slice if too many are mapped."""
         for start in range(0, count, _SLICE):
             if self._images is not None and _mapped_bytes() > self._before + _HELD_BYTES:
                 self._images.base.madvise(mmap.MADV_DONTNEED)  # type: ignore[union-attr]
@@ -132,7 +132,7 @@ class _Pages:
 
 
 def _mapped_bytes() -> int:
-    """Bytes of files, libraries and packs alike, in this process's memory; 0 where the system does not tell."""
+    """Return the bytes of files (libraries and packs) mapped into this process; 0 if the system does not report it."""
     try:
         with open("/proc/self/statm", "rb", buffering=0) as statm:  # noqa: PTH123 (a few microseconds a batch)
             return int(statm.read(200).split()[2]) * mmap.PAGESIZE
@@ -141,7 +141,7 @@ def _mapped_bytes() -> int:
 
 
 def resize_batch(images: np.ndarray, size: int) -> np.ndarray:
-    """(B, L, L, 3) uint8 to (B, size, size, 3): area averaging when shrinking, bicubic when growing."""
+    """Resize (B, L, L, 3) uint8 to (B, size, size, 3): area averaging when shrinking, bicubic when growing."""
     length = images.shape[1]
     if length == size:
         return images
@@ -153,9 +153,9 @@ def resize_batch(images: np.ndarray, size: int) -> np.ndarray:
 
 
 def to_float(images: np.ndarray | Tensor) -> Tensor:
-    """(B, H, W, 3) uint8 to (B, 3, H, W) float32 in [-1, 1], in the channels-last memory format.
+    """Convert (B, H, W, 3) uint8 to (B, 3, H, W) float32 in [-1, 1], channels-last.
 
-    Channels-last is how the bytes lie already; a transposed copy would cost three times as much.
+    The bytes are channels-last already; a contiguous copy would cost three times as much.
     """
     if isinstance(images, np.ndarray):
         images = np.ascontiguousarray(images)
@@ -166,10 +166,10 @@ def to_float(images: np.ndarray | Tensor) -> Tensor:
 
 
 def _worth_compiling(images: np.ndarray, count: int) -> bool:
-    """Whether `_gather_floats` can take `images` (N, H, W, 3), and `count` of them make a large batch.
+    """Return whether `_gather_floats` applies to `images` (N, H, W, 3) and `count` of them make a large batch.
 
-    Loading the loop takes half a second; it begins with the first large batch, which, as those after it until the loop
-    is there, torch's operations convert to the same bits.
+    The first large batch starts loading the loop, which takes half a second. Until the loop is loaded, torch converts
+    batches, with the same bits.
     """
     suits = images.flags.c_contiguous and images.dtype == np.uint8 and count * images[:1].size >= _WORTH_COMPILING
     return suits and _loading_loop().done()
@@ -177,14 +177,14 @@ def _worth_compiling(images: np.ndarray, count: int) -> bool:
 
 @functools.cache
 def _loading_loop() -> Future[Callable[[np.ndarray, np.ndarray, np.ndarray], None]]:
-    """The loop, in time."""
+    """Load the compiled loop in a thread."""
     return in_a_thread(_gather_loop)
 
 
 def _gather_floats(images: np.ndarray, rows: np.ndarray, slices: Iterable[slice]) -> Tensor:
-    """(B, 3, H, W) float32 of the `rows` (B,) of `images` (N, H, W, 3), bit for bit as torch would give them."""
+    """Return `rows` (B,) of `images` (N, H, W, 3) as (B, 3, H, W) float32, with the same bits as torch gives."""
     if rows.min() < 0 or rows.max() >= len(images):
-        raise IndexError(f"rows {rows.min()}..{rows.max()} of {len(images)} frames")  # the loop does not look
+        raise IndexError(f"rows {rows.min()}..{rows.max()} of {len(images)} frames")  # the loop checks no bounds
     floats = torch.empty((len(rows), *images.shape[1:]))
     loop = _gather_loop()
     flat = images.view(np.ndarray).reshape(len(images), -1)  # (N, H * W * 3)
@@ -196,7 +196,7 @@ def _gather_floats(images: np.ndarray, rows: np.ndarray, slices: Iterable[slice]
 
 @functools.cache
 def _gather_loop() -> Callable[[np.ndarray, np.ndarray, np.ndarray], None]:
-    """The loop over frames and bytes, compiled; a tenth of the time of one torch operation after the other."""
+    """Compile the loop over frames and bytes; it takes a tenth of the time of consecutive torch operations."""
     import numba
 
     high = np.float32(514 / 65536)
@@ -206,34 +206,37 @@ def _gather_loop() -> Callable[[np.ndarray, np.ndarray, np.ndarray], None]:
         for k in range(rows.size):
             image, target = images[rows[k]], floats[k]
             for j in range(image.size):
-                # The quotient by 127.5 as torch rounds it, without a division: the first product is exact.
+                # The quotient by 127.5, rounded as torch rounds it, without a division: the first product is exact.
                 value = np.float32(image[j])
                 target[j] = (value * high + value * low) - np.float32(1)
 
-    read_only = numba.types.Array(numba.uint8, 2, "C", readonly=True)  # takes writable arrays, too
+    read_only = numba.types.Array(numba.uint8, 2, "C", readonly=True)  # also accepts writable arrays
     signature = (read_only, numba.int64[::1], numba.float32[:, ::1])
     return kept(numba.njit, gather, signature, nogil=True)
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
-    """(B, 3, H, W) float in [-1, 1] to (B, H, W, 3) uint8; values outside are clamped, the rest rounded."""
+    """Convert (B, 3, H, W) float in [-1, 1] to (B, H, W, 3) uint8; values are clamped and rounded."""
     scaled = images.detach().float().add(1).mul(127.5).round().clamp_(0, 255)
     return scaled.permute(0, 2, 3, 1).to("cpu", torch.uint8).contiguous().numpy()  # (B, 3, H, W) -> (B, H, W, 3)
 
 
-#: The square of the stored picture that a pack shows, pixels; without these columns it is the central one.
+#: Columns of the packed square in pixels of the stored image; without them a pack shows the central square.
 CROP_COLUMNS = ("crop_left", "crop_top", "crop_side")
 
 
-#: What `dataset.require` may name, and the columns it stands for.
+#: Values of `dataset.require` and the columns that each needs.
 _KNOWLEDGE = {"intensity": ("intensity",), "aus": AU_COLUMNS, "landmarks": LANDMARK_COLUMNS}
 
 
 def keep_known(table: FrameTable, require: Sequence[str]) -> tuple[FrameTable, np.ndarray]:
-    """`table` without the frames that lack something of `require`, which become drops; and the (n,) rows kept.
+    """Remove the frames that lack an annotation in `require`.
+
+    Returns:
+        The table, with the removed frames as drops, and the (n,) rows that were kept.
 
     Raises:
-        UserError: no frame has what is required.
+        UserError: no frame has every required annotation.
     """
     kept = np.ones(len(table), bool)
     drops: list[Drop] = []
@@ -242,24 +245,25 @@ def keep_known(table: FrameTable, require: Sequence[str]) -> tuple[FrameTable, n
         known = np.zeros(len(table), bool)
         if set(columns) <= set(table.frame.columns):
             known = table.frame[list(columns)].notna().all(axis=1).to_numpy()
-        reason = f"{name} not known, which dataset.require asks for"
+        reason = f"no {name}, but dataset.require needs it"
         drops += [Drop(path, reason) for path in table.frame["path"][kept & ~known]]
         kept &= known
     if not kept.any():
         raise UserError(
-            f"dataset.require={list(require)}: no frame has all of it; give it with dataset.annotations=FILE.csv, or "
-            "find landmarks with `python -m fexgan_lit.prepare ... dataset.detector=mediapipe`."
+            f"dataset.require={list(require)}: no frame has all of it; expected annotations in "
+            "dataset.annotations=FILE.csv, or landmarks found with "
+            "`python -m fexgan_lit.prepare ... dataset.detector=mediapipe`."
         )
     rows = np.flatnonzero(kept)
     return (table.select(rows, drops), rows) if drops else (table, rows)
 
 
 def guides(table: FrameTable) -> dict[str, np.ndarray | None]:
-    """The optional arrays of a `FrameSet`, a row a frame of `table`.
+    """Return the optional arrays of a `FrameSet`, one row for each frame of `table`.
 
     Returns:
         aus (N, 17) in [0, 1], landmarks (N, 68, 2) in -1..1 of the packed square, take and moment (N,) int64, time_s
-        (N,) float32; None for what the data set does not know of every frame.
+        (N,) float32; None for an annotation that some frame lacks.
     """
     frame = table.frame
     points = _columns(frame, LANDMARK_COLUMNS)
@@ -273,13 +277,13 @@ def guides(table: FrameTable) -> dict[str, np.ndarray | None]:
 
 
 def take_numbers(frame: pd.DataFrame) -> np.ndarray | None:
-    """(N,) int64, equal for the frames of one take; None where takes are not known of all."""
-    # where a filmed clip runs from neutral to its affect, its neutral frames belong to it
+    """Return (N,) int64, equal for the frames of one take, or None if the take of some frame is unknown."""
+    # a filmed clip runs from neutral to its affect, so its neutral frames belong to the same take
     return _groups(frame, ("identity", "clip") if "clip" in frame else ("identity", "affect", "take"))
 
 
 def squares(frame: pd.DataFrame) -> np.ndarray:
-    """(N, 3) float32: left, top and side of the square each packed frame shows, in pixels of the stored picture."""
+    """Return (N, 3) float32: left, top and side of each frame's packed square, in pixels of the stored image."""
     if set(CROP_COLUMNS) <= set(frame.columns):
         return frame[list(CROP_COLUMNS)].to_numpy(np.float32)
     height, width = (frame[name].to_numpy() for name in ("height", "width"))
@@ -288,13 +292,13 @@ def squares(frame: pd.DataFrame) -> np.ndarray:
 
 
 def in_square(points: np.ndarray, square: np.ndarray) -> np.ndarray:
-    """(N, 68, 2) pixels to -1..1 from edge to edge of the squares (N, 3)."""
+    """Convert points (N, 68, 2) in pixels to -1..1 from edge to edge of the squares (N, 3)."""
     relative = (points - square[:, None, :2]) / square[:, None, 2:]
     return np.ascontiguousarray(2 * relative - 1, np.float32)
 
 
 def _columns(frame: pd.DataFrame, names: tuple[str, ...]) -> np.ndarray | None:
-    """(N, len(names)) float32, or None unless every frame has them all."""
+    """Return the columns as (N, len(names)) float32, or None unless every frame has all of them."""
     if not set(names) <= set(frame.columns):
         return None
     values = frame[list(names)].to_numpy(np.float32)
@@ -307,7 +311,7 @@ def _column(frame: pd.DataFrame, name: str) -> np.ndarray | None:
 
 
 def _groups(frame: pd.DataFrame, names: tuple[str, ...]) -> Any:
-    """(N,) int64 numbers of the groups with equal entries in `names`, or None if one is not known throughout."""
+    """Number the groups of equal `names`, (N,) int64; None if a value is missing."""
     if not set(names) <= set(frame.columns) or frame[list(names)].isna().any(axis=None):
         return None
     return frame.groupby(list(names), sort=True).ngroup().to_numpy(np.int64)

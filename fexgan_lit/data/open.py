@@ -1,4 +1,4 @@
-"""From the `dataset` group to a pack: the table of a folder or of a studio, and the source of its frames."""
+"""Opening a data set: from the `dataset` group to the table and pack of a folder, a studio or a stream."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def open_dataset(config: DatasetConfig, progress: Progress | None = None) -> Pack:
-    """The pack of the data set `config` names: indexed now, decoded now or before; or the one written at its root."""
+    """Return the pack of the configured data set: index it and decode it unless cached, or open a streamed pack."""
     if holds_chunks(config.root):
         from fexgan_lit.data.streaming.open import open_chunks
 
@@ -39,7 +39,7 @@ def open_dataset(config: DatasetConfig, progress: Progress | None = None) -> Pac
 
 
 def pack_files(table: FrameTable, config: DatasetConfig, progress: Progress | None = None) -> Pack:
-    """The pack of a table of files, whether pairs can be made of it or not."""
+    """Return the pack of a table of files, whether it has pairs or not."""
     root = table.root
     if root is None:
         raise RuntimeError("a table of files has no root")
@@ -58,7 +58,7 @@ def _pack(table: FrameTable, source: FrameSource, config: DatasetConfig, progres
 
 
 def _studio(config: DatasetConfig) -> tuple[FrameTable, FrameSource]:
-    """The studio's frames, drawn at the smallest of its sizes that is large enough."""
+    """Return the studio's table and frames, drawn at the smallest of its sizes that is large enough."""
     studio = make_studio(config)
     table = studio_table(studio, config)
     rows = np.arange(len(table))
@@ -71,7 +71,7 @@ def _studio(config: DatasetConfig) -> tuple[FrameTable, FrameSource]:
 
 
 def studio_table(studio: Studio, config: DatasetConfig) -> FrameTable:
-    """The table of `studio`, kept in the cache, as its landmarks take time in proportion to the frames."""
+    """Return the table of `studio` from the cache; the landmarks of a new table take time for every frame."""
     recipe = json.dumps(studio.recipe, sort_keys=True)
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:16]
     kept = cache_root(config.cache_dir) / "tables" / f"studio_{studio.kind}-{digest}.parquet"

@@ -1,4 +1,4 @@
-"""Source/target pairs, a whole batch at a time, reproducible from (seed, epoch, batch)."""
+"""Batches of source/target pairs, reproducible from (seed, epoch, batch)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from fexgan_lit.data.transforms import Augmentation
 from fexgan_lit.expression import Expression
 from fexgan_lit.utils.errors import UserError
 
-#: Streams of random numbers that must not repeat one another.
+#: Keys of independent streams of random numbers.
 _ORDER, _TARGETS, _AUGMENT, _VALIDATION, _STRANGERS, WINDOWS = range(6)
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of every batch this process takes: `rank` of `world` processes that train together."""
+    """The part of every batch for this process: `rank` of `world` processes that train together."""
 
     rank: int = 0
     world: int = 1
@@ -32,17 +32,17 @@ class Share:
 
 @dataclass
 class PairBatch:
-    """B pairs of frames; in each, both show the same identity, unless they were drawn unpaired.
+    """B pairs of frames; both frames of a pair show one identity, unless they were drawn unpaired.
 
     Attributes:
         source: (B, 3, S, S) float32 in [-1, 1].
         target: (B, 3, S, S) float32 in [-1, 1].
         source_affect: (B,) int64, index into the affects of the data set.
         target_affect: (B,) int64.
-        identity: (B,) int64, of the source.
+        identity: (B,) int64, identity of the source.
         source_row: (B,) int64, row of the FrameSet the source came from.
         target_row: (B,) int64.
-        source_aus: (B, 17) float32 in [0, 1], or None where the data set has no action units.
+        source_aus: (B, 17) float32 in [0, 1], or None if the data set has no action units.
         target_aus: as `source_aus`.
         source_landmarks: (B, 68, 2) float32, -1..1 from edge to edge of the image, or None.
         target_landmarks: as `source_landmarks`.
@@ -61,34 +61,34 @@ class PairBatch:
     target_landmarks: Tensor | None = None
 
     def source_expression(self, affects: int) -> Expression:
-        """What the sources show: their affects as one-hot (B, `affects`), action units and landmarks where known."""
+        """Return the expression of the sources: one-hot affects (B, `affects`), action units and landmarks if known."""
         return _expression(self.source_affect, affects, self.source_aus, self.source_landmarks)
 
     def target_expression(self, affects: int) -> Expression:
-        """What the targets show; see `source_expression`."""
+        """Return the expression of the targets; see `source_expression`."""
         return _expression(self.target_affect, affects, self.target_aus, self.target_landmarks)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
-        """The same batch with every tensor on `device`."""
+        """Return the batch with every tensor on `device`."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> PairBatch:
-        """The same batch in page-locked memory, for faster copies to a GPU."""
+        """Return the batch in page-locked memory, for faster copies to a GPU."""
         return self._each(Tensor.pin_memory)
 
     def copy(self) -> PairBatch:
-        """The same batch in memory of its own, laid out alike."""
+        """Return a copy of the batch with the same memory format."""
         return self._each(Tensor.clone)
 
     def parts(self, largest: int | None) -> list[PairBatch]:
-        """The same pairs in order as batches of at most `largest` (None: as they are), as even as can be."""
+        """Split the batch in order into nearly equal parts of at most `largest` pairs; None does not split."""
         if largest is None or largest >= len(self):
             return [self]
         ends = np.linspace(0, len(self), -(-len(self) // largest) + 1).round().astype(int).tolist()
         return [self[start:end] for start, end in itertools.pairwise(ends)]
 
     def __getitem__(self, pairs: slice) -> PairBatch:
-        """Some of the pairs."""
+        """Return the pairs of a slice."""
         return self._each(lambda tensor: tensor[pairs])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> PairBatch:
@@ -106,30 +106,30 @@ def _expression(affect: Tensor, affects: int, aus: Tensor | None, landmarks: Ten
 
 
 def philox(*key: int) -> np.random.Generator:
-    """A generator that depends on the numbers of `key` (each >= 0) and on nothing else."""
+    """Return a generator whose numbers depend only on the integers of `key` (each >= 0)."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 
 class PairSampler:
-    """Says which frames make up batch b of epoch e.
+    """Selects the frames of batch b of epoch e.
 
-    Every frame is a source once an epoch, up to the remainder that fills no batch. The target shows the same
-    identity with an affect drawn at random among those it has (its own included), or is any frame (`unpaired`).
+    Every frame is a source once an epoch, except for a remainder smaller than a batch. The target shows the same
+    identity with an affect drawn from those of the identity (the source's own included), or is any frame (`unpaired`).
 
     Args:
         frames: the training split.
-        batch_size: pairs a batch and process.
+        batch_size: pairs per batch and process.
         seed: non-negative; the same seed gives the same pairs.
-        uniform_affects: target affects uniform; false: in proportion to the identity's frames.
-        min_target_intensity: weaker frames (0..1) are no targets, neutral apart.
-        exact: targets are the sources' exact counterparts (see `ExactTargets`), not random frames.
+        uniform_affects: whether target affects are uniform; if not, they are in proportion to the identity's frames.
+        min_target_intensity: minimum intensity (0..1) of a target; neutral frames are always eligible.
+        exact: whether targets are the sources' exact counterparts (see `ExactTargets`) and not random frames.
         share: processes that train together draw one batch of `world * batch_size` pairs, each its part; so two
-            processes of 16 pairs see together what one of 32 sees.
-        unpaired: any frame strong enough is a target, all equally likely, whoever it shows.
+            processes of 16 pairs together train on the pairs that one process of 32 trains on.
+        unpaired: whether targets are drawn uniformly from all eligible frames, whatever their identity.
 
     Raises:
-        UserError: fewer frames than a batch, a minimum where intensities are not known, or exact targets where
-            there are none.
+        UserError: there are fewer frames than a batch, a minimum is given without intensities, or exact targets are
+            wanted and the frames have none.
     """
 
     def __init__(
@@ -159,11 +159,11 @@ class PairSampler:
         self._order: tuple[int, np.ndarray] | None = None
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Return the number of batches of an epoch."""
         return self._frames // self._pairs
 
     def indices(self, epoch: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the sources and of the targets, each (B,) int64, of `batch` in 0..len(self)-1 of `epoch`."""
+        """Return the source and target rows, each (B,) int64, of `batch` (0..len(self)-1) of `epoch`."""
         if not 0 <= batch < len(self):
             raise IndexError(f"batch {batch} of {len(self)}")
         source = self._epoch_order(epoch)[batch * self._pairs : (batch + 1) * self._pairs]
@@ -173,18 +173,18 @@ class PairSampler:
         return source[mine], target[mine]
 
     def _targets(self, rng: np.random.Generator, epoch: int, source: np.ndarray) -> np.ndarray:
-        """(B,) int64, a target for each row `source` (B,) of the whole batch."""
+        """Draw a target (B,) int64 for each row `source` (B,) of the whole batch."""
         return self.cells.sample(rng, source, self.uniform_affects)
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
-        """(n,) int64 permutation; the last one is kept, as drawing it takes time in proportion to the frames."""
+        """Return the permutation (n,) int64 of an epoch; the last one is cached, since drawing it takes O(n) time."""
         if self._order is None or self._order[0] != epoch:
             self._order = (epoch, philox(self.seed, _ORDER, epoch).permutation(self._frames))
         return self._order[1]
 
 
 def target_rule(frames: FrameSet, min_intensity: float, exact: bool, unpaired: bool = False) -> TargetCells:
-    """Random frames of the wanted cell, the exact counterparts, or any frames."""
+    """Return the rule for targets: random frames of the cell, exact counterparts, or any frames."""
     if unpaired:
         return AnyTargets(frames, min_intensity)
     return ExactTargets(frames, min_intensity) if exact else TargetCells(frames, min_intensity)
@@ -193,15 +193,15 @@ def target_rule(frames: FrameSet, min_intensity: float, exact: bool, unpaired: b
 class PairLoader:
     """Training batches: iteration k is batch k mod E of epoch k div E, with E batches an epoch.
 
-    A pass of `for batch in loader` gives the E batches from iteration `first()` on. A run that goes on therefore takes
-    the batch that an uninterrupted one would, wherever it was stopped, and the loader has no state to keep.
+    A pass of `for batch in loader` yields E batches, starting at iteration `first()`. A resumed run therefore trains on
+    the batches of an uninterrupted run, wherever it was stopped, and the loader has no state to save.
 
     Args:
         frames: the training split.
-        sampler: says which frames make up a batch.
-        image_size: edge of the images in pixels.
-        augmentation: of the frames, or None.
-        first: tells the iteration that a pass begins with.
+        sampler: selects the frames of a batch.
+        image_size: side of the images in pixels.
+        augmentation: augmentation of the frames, or None.
+        first: returns the iteration at which a pass starts.
     """
 
     def __init__(
@@ -216,11 +216,11 @@ class PairLoader:
         self._wait_s = 0.0
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Return the number of batches of an epoch."""
         return len(self.pair_sampler)
 
     def batch(self, epoch: int, batch: int) -> PairBatch:
-        """Batch number `batch` of `epoch`; moves nothing."""
+        """Return batch `batch` of `epoch` without changing the loader's position."""
         rows, points = self.rows(epoch, batch)
         if self.augmentation is None:
             return pair_batch(self.frames.floats(rows, self.image_size), pair_labels(self.frames, rows, points))
@@ -229,12 +229,12 @@ class PairLoader:
         return pair_batch(to_float(resize_batch(pixels, self.image_size)), pair_labels(self.frames, rows, points))
 
     def rows(self, epoch: int, batch: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """(2B,) int64 rows of the FrameSet, sources then targets, and their landmarks (2B, 68, 2) where known."""
+        """Return the rows (2B,) int64, sources then targets, and their landmarks (2B, 68, 2) or None."""
         rows = np.concatenate(self.pair_sampler.indices(epoch, batch))
         return rows, None if self.frames.landmarks is None else self.frames.landmarks[rows]
 
     def augmentation_key(self, epoch: int, batch: int) -> tuple[tuple[int, ...], int]:
-        """The key of a batch for `augmentation`, and the place of this process's first pair in the shared batch."""
+        """Return a batch's key for `augmentation`, and the index of this process's first pair in the whole batch."""
         sampler = self.pair_sampler
         return (sampler.seed, _AUGMENT, epoch, batch), sampler.share.rank * sampler.batch_size
 
@@ -247,21 +247,21 @@ class PairLoader:
             yield made
 
     def state_dict(self) -> dict[str, int]:
-        """Empty: the iteration tells where a fit goes on; without this method Lightning warns that the data cannot."""
+        """Return an empty state: a fit resumes by its iteration. Lightning warns about loaders without this method."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """See `state_dict`."""
+        """Do nothing; see `state_dict`."""
 
     def take_wait(self) -> float:
-        """Seconds spent making batches since the last call."""
+        """Return the seconds spent making batches since the last call."""
         waited, self._wait_s = self._wait_s, 0.0
         return waited
 
 
 @dataclass(frozen=True)
 class FixedPairs:
-    """A list of pairs that never changes: rows of the FrameSet, each (P,) int64, and how many frames had no partner."""
+    """A constant list of pairs: rows of the FrameSet, each (P,) int64, and the number of frames without a partner."""
 
     source: np.ndarray
     target: np.ndarray
@@ -278,7 +278,7 @@ def fixed_pairs(
     min_target_intensity: float = 0.0,
     exact: bool = False,
 ) -> FixedPairs:
-    """Every frame as the source of one target of the same identity with another affect; `limit` of them at random."""
+    """Pair every frame with one target of the same identity and another affect; `limit` picks that many at random."""
     cells = target_rule(frames, min_target_intensity, exact)
     rng = philox(seed, _VALIDATION)
     source = np.flatnonzero(cells.has_other(frames.identity, frames.affect))
@@ -290,7 +290,7 @@ def fixed_pairs(
 
 
 def fixed_strangers(frames: FrameSet, seed: int = 0, limit: int | None = None) -> FixedPairs:
-    """Every frame as the source of a random other one, whoever it shows; `limit` of them at random."""
+    """Pair every frame with a random other frame of any identity; `limit` picks that many at random."""
     rng, n = philox(seed, _STRANGERS), len(frames)
     if n < 2:
         return FixedPairs(np.empty(0, np.int64), np.empty(0, np.int64), n)
@@ -299,7 +299,7 @@ def fixed_strangers(frames: FrameSet, seed: int = 0, limit: int | None = None) -
 
 
 class FixedPairLoader:
-    """Batches of fixed pairs in order, the last one as long as it comes; frames resized, not cropped."""
+    """Batches of fixed pairs in order; the last one may be smaller. Frames are resized, not cropped."""
 
     def __init__(self, frames: FrameSet, pairs: FixedPairs, batch_size: int, image_size: int) -> None:
         self.frames = frames
@@ -308,7 +308,7 @@ class FixedPairLoader:
         self.image_size = image_size
 
     def __len__(self) -> int:
-        """Batches."""
+        """Return the number of batches."""
         return -(-len(self.pairs) // self.batch_size)
 
     def __iter__(self) -> Iterator[PairBatch]:
@@ -321,12 +321,12 @@ class FixedPairLoader:
 
 
 def pair_labels(frames: FrameSet, rows: np.ndarray, points: np.ndarray | None) -> dict[str, np.ndarray]:
-    """What a `PairBatch` holds besides the images.
+    """Return the arrays of a `PairBatch` other than the images.
 
     Args:
         frames: the FrameSet.
         rows: (2B,) int64, sources then targets.
-        points: (2B, 68, 2), their landmarks, or None.
+        points: (2B, 68, 2) landmarks of those rows, or None.
     """
     source, target = rows.reshape(2, -1)
     labels = {
@@ -344,6 +344,6 @@ def pair_labels(frames: FrameSet, rows: np.ndarray, points: np.ndarray | None) -
 
 
 def pair_batch(images: Tensor, labels: Mapping[str, np.ndarray]) -> PairBatch:
-    """The batch of `images` (2B, 3, S, S), sources then targets, and what `pair_labels` gave."""
+    """Make a batch of `images` (2B, 3, S, S), sources then targets, and the arrays of `pair_labels`."""
     source, target = images.chunk(2)
     return PairBatch(source, target, **{name: torch.from_numpy(values) for name, values in labels.items()})

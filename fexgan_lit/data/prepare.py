@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Material:
-    """A data set on its way to the doctor.
+    """A data set between the steps of `prepare` before the checks.
 
     Attributes:
-        config: settings in force: those of the user, with what videos and the detector changed.
-        drops: what was lost before the index.
-        faceless: frames in use in which the detector found no face, and why.
-        notes: what happened before the index, in sentences.
+        config: settings in use: the user's, changed by the steps for videos and landmarks.
+        drops: frames lost before indexing.
+        faceless: frames in use without a detected face, and the reasons.
+        notes: sentences on the steps before indexing.
     """
 
     config: DatasetConfig
@@ -44,7 +44,7 @@ class Material:
 
 
 def check_files_option(files: str | None, settings: DatasetConfig) -> None:
-    """Refuse `files=DIR` where the frames are files already, and before the work begins a place where none can lie."""
+    """Raise a UserError for `files=DIR` if the frames are files already or nothing can be written there."""
     if files and settings.layout_name not in STUDIOS:
         raise UserError(
             f"files={files}: the frames of dataset={settings.name} are files already; only the frames of a studio "
@@ -59,14 +59,14 @@ def check_files_option(files: str | None, settings: DatasetConfig) -> None:
 
 
 def check_chunks(chunks: PackSettings, settings: DatasetConfig) -> None:
-    """Refuse a root that is a pack in chunks already, and before the work begins a place where none can be written."""
+    """Raise a UserError if the root is a chunked pack already, or chunks cannot be written to the place given."""
     from fexgan_lit.data.streaming.storage import holds_chunks, store_of
     from fexgan_lit.data.streaming.writer import check_place, check_writer
 
     if holds_chunks(settings.root):
         raise UserError(
-            f"dataset.root={settings.root} is a pack in chunks, which is prepared already: train with it, or prepare "
-            "the frames it was made of."
+            f"dataset.root={settings.root} is a chunked pack, which needs no preparation: train with it, or prepare "
+            "the frames from which it was made."
         )
     if chunks.format == "litdata":
         check_writer()
@@ -74,14 +74,14 @@ def check_chunks(chunks: PackSettings, settings: DatasetConfig) -> None:
 
 
 def streamed(used: DatasetConfig, chunks: PackSettings) -> DatasetConfig:
-    """The settings with which the chunks of a pack made with `used` are read."""
+    """Return the settings that read the chunks of a pack made with `used`."""
     from fexgan_lit.data.streaming.storage import absolute_root
 
     return replace(used, root=absolute_root(str(chunks.to)), annotations=None)
 
 
 def write_pack(diagnosis: Diagnosis, chunks: PackSettings, command: str, console: Console) -> None:
-    """The pack as chunks at a place of the user's, where training would start with it; says how to stream it."""
+    """Write the pack as chunks to `chunks.to` if training would accept it, and print the command that streams it."""
     from fexgan_lit.data.streaming.storage import store_of
     from fexgan_lit.data.streaming.writer import write_chunks
 
@@ -100,7 +100,7 @@ def write_pack(diagnosis: Diagnosis, chunks: PackSettings, command: str, console
 
 
 def write_files(folder: Path, settings: DatasetConfig, console: Console) -> None:
-    """The studio's frames as files, in MH-FED's folder form, with their ground truth; says how to read them."""
+    """Write the studio's frames as files in MH-FED's layout with ground truth, and print the options to read them."""
     from fexgan_lit.data.datasets.synthetic import export_studio, make_studio
 
     with stages(console) as stage:
@@ -110,7 +110,7 @@ def write_files(folder: Path, settings: DatasetConfig, console: Console) -> None
 
 
 def examine_dataset(settings: DatasetConfig, folder: Path, overrides: list[str], console: Console) -> Diagnosis:
-    """Pack, examine, report into `folder`; returns what was found."""
+    """Pack and check the data set, write the report to `folder`, and return the diagnosis."""
     from fexgan_lit.data.checks.report import print_diagnosis, write_report
     from fexgan_lit.data.checks.run import examine
     from fexgan_lit.data.datasets.labels import has_affects
@@ -125,17 +125,17 @@ def examine_dataset(settings: DatasetConfig, folder: Path, overrides: list[str],
         )
     command = train_command(overrides, settings, material.config)
     if not has_affects(pack.table.affects):
-        command += " model=ganimation"  # the one that needs none
+        command += " model=ganimation"  # it needs no affects
     write_report(folder, diagnosis, command)
     print_diagnosis(console, diagnosis, folder, command)
     return diagnosis
 
 
 def dataset_settings(cfg: DictConfig) -> DatasetConfig:
-    """The typed `dataset` group.
+    """Return the validated `dataset` group.
 
     Raises:
-        UserError: one message with every value that cannot be used.
+        UserError: one message that lists every invalid value.
     """
     from fexgan_lit.utils.options import typed
 
@@ -149,18 +149,20 @@ def dataset_settings(cfg: DictConfig) -> DatasetConfig:
 
 
 def is_own_file(path: str, config: DatasetConfig) -> bool:
-    """Whether a path below the root is the CSV in use, or what the splitting of clips keeps beside the frames."""
+    """Return whether a path below the root is the CSV in use or a file that the splitting of clips writes there."""
     from fexgan_lit.data.videos.extract import ANNOTATIONS, RECORDS
 
     if config.root is None or config.annotations is None:
         return False
     root = Path(config.root).expanduser()
     kept_by_splitting = (RECORDS, ANNOTATIONS) if (root / RECORDS).is_dir() else ()
-    return path in kept_by_splitting or (root / path).resolve() == Path(config.annotations).expanduser().resolve()
+    return path in kept_by_splitting or (root / path).resolve().is_relative_to(
+        Path(config.annotations).expanduser().resolve()
+    )
 
 
 def from_videos(material: Material, stage: Stages) -> Material:
-    """Split the clips of `dataset.videos`, if there are any, and go on with the frames."""
+    """Split the clips of `dataset.videos`, if there are any, and continue with their frames."""
     config = material.config
     if config.videos is None:
         return material
@@ -168,7 +170,7 @@ def from_videos(material: Material, stage: Stages) -> Material:
 
     made = extract_videos(config, stage("splitting clips"))
     note = f"{made.frames} frames of {len(made.clips)} clips in {config.videos} were written to {made.root}"
-    # the layout `folder` takes the affects that the clips show; the one of MH-FED would miss the others
+    # the layout `folder` accepts any affects; MH-FED's layout would ignore those outside its list
     frames = replace(
         config, videos=None, root=str(made.root), annotations=str(made.annotations), layout="folder",
         pattern=DatasetConfig.pattern,
@@ -177,7 +179,7 @@ def from_videos(material: Material, stage: Stages) -> Material:
 
 
 def with_landmarks(material: Material, stage: Stages) -> Material:
-    """Let `dataset.detector` find landmarks where the set has none, and go on with its annotations."""
+    """Detect landmarks with `dataset.detector` if the data set has none, and continue with the new annotations."""
     config = material.config
     if config.detector is None or config.layout_name in STUDIOS:
         return material
@@ -186,7 +188,7 @@ def with_landmarks(material: Material, stage: Stages) -> Material:
 
     table = index_dataset(config)
     if LANDMARK_COLUMNS[0] in table.frame:
-        note = f"dataset.detector={config.detector} was not needed: the set has landmarks"
+        note = f"dataset.detector={config.detector} was not needed: the data set has landmarks"
         return replace(material, notes=(*material.notes, note))
     from fexgan_lit.data.faces.detect import detect_landmarks
 
@@ -199,7 +201,7 @@ def with_landmarks(material: Material, stage: Stages) -> Material:
 
 
 def merge_annotations(table: FrameTable, found: Path) -> Path:
-    """A CSV of the detector's rows with what the user's own annotations say of the same frames."""
+    """Write a CSV of the detector's rows joined with the user's annotations of the same frames; return its path."""
     import pandas as pd
 
     from fexgan_lit.data.datasets.annotations import AU_SCALE
@@ -208,20 +210,20 @@ def merge_annotations(table: FrameTable, found: Path) -> Path:
     rows = pd.read_csv(found, dtype={"path": str})
     columns = ("take", "frame", "time_s", "intensity", *POSE_COLUMNS, *AU_COLUMNS)
     there = {name.lower() for name in rows}
-    own = table.frame[["path", *(name for name in columns if name in table.frame and name not in there)]].dropna()
+    own = table.frame[["path", *(name for name in columns if name in table.frame and name not in there)]]
     units = [name for name in AU_COLUMNS if name in own]
     own = own.assign(**{name: own[name] * AU_SCALE for name in units})
-    text = rows.merge(own, on="path").to_csv(index=False)
+    text = rows.merge(own, on="path", how="left").to_csv(index=False)
     merged = found.with_name(f"{found.stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.csv")
     write_atomic(merged, text)
     return merged
 
 
 def open_pack(config: DatasetConfig, progress: Progress) -> tuple[Pack, str]:
-    """The pack, and why training would refuse it (empty if it would not).
+    """Return the pack, and the reason why training would refuse it (empty if it would not).
 
     Raises:
-        UserError: there is nothing to report on, such as no frames at all.
+        UserError: there is nothing to report on, for example no frames.
     """
     from fexgan_lit.data.datamodule import FrameDataModule
     from fexgan_lit.data.datasets.labels import NothingToPairError
@@ -232,7 +234,7 @@ def open_pack(config: DatasetConfig, progress: Progress) -> tuple[Pack, str]:
     except NothingToPairError as error:
         return pack_anyway(error.table, config, progress), str(error)
     try:
-        # the pack is there: only sampler and split are tried, without pairs where there are no affects
+        # the pack exists: this tests only sampler and split, without pairs if there are no affects
         FrameDataModule(config, pairing="none").setup()
     except UserError as error:
         return pack, str(error)
@@ -240,7 +242,7 @@ def open_pack(config: DatasetConfig, progress: Progress) -> tuple[Pack, str]:
 
 
 def pack_anyway(table: FrameTable, config: DatasetConfig, progress: Progress) -> Pack:
-    """The pack of frames that nobody can train on, so that the report can show what is there and what is missing."""
+    """Return the pack of frames that cannot be trained on, so that the report can show what is missing."""
     from fexgan_lit.data.datasets.annotations import join_annotations
     from fexgan_lit.data.open import pack_files
 
@@ -250,12 +252,12 @@ def pack_anyway(table: FrameTable, config: DatasetConfig, progress: Progress) ->
 
 
 def train_command(overrides: list[str], asked: DatasetConfig, used: DatasetConfig) -> str:
-    """What to type to train on the data set: the user's own overrides, and what preparing changed."""
+    """Return the command that trains on the data set: the user's overrides, and the options that preparing changed."""
     own = [o for o in overrides if o.lstrip("+").startswith("dataset")]
     names = ("videos", "detector", "root", "annotations", "layout", "pattern")
     changed = [name for name in names if getattr(asked, name) != getattr(used, name)]
     kept = [o for o in own if o.lstrip("+").partition("=")[0] not in {f"dataset.{name}" for name in changed}]
-    # Hydra reads the braces of a pattern as a mapping unless they are quoted
+    # Hydra parses the braces of a pattern as a mapping unless they are quoted
     values = {name: f'"{used.pattern}"' if name == "pattern" else getattr(used, name) for name in changed}
     if used.layout == used.name and asked.layout is None:
         values.pop("layout", None)

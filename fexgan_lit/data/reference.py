@@ -1,4 +1,4 @@
-"""Reference frames, and the `Expression` that an affect means for an identity, taken from true frames."""
+"""Reference frames, and the `Expression` of an affect for one identity, read from real frames."""
 
 from __future__ import annotations
 
@@ -11,22 +11,27 @@ from torch import Tensor
 from fexgan_lit.data.frames import FrameSet
 from fexgan_lit.expression import Expression
 
-#: Fields of `Expression` that say how a face moves; they can be added up, a label cannot.
+#: Fields of `Expression` that describe motion: they can be added and scaled, a label cannot.
 _MOTIONS = ("aus", "landmarks")
 
 
 def frame_expression(frames: FrameSet, rows: np.ndarray) -> Expression:
-    """What the frames `rows` (B,) show, with every field the data set knows."""
+    """Return the expression of the frames `rows` (B,), with every field the data set has."""
     affect = torch.nn.functional.one_hot(torch.from_numpy(frames.affect[rows]), len(frames.affects)).float()  # (B, K)
     motions = (getattr(frames, name) for name in _MOTIONS)
     return Expression(affect, *(None if known is None else torch.from_numpy(known[rows]) for known in motions))
 
 
 def strongest_row(frames: FrameSet, identity: int | None, affect: int) -> int | None:
-    """The row of the cell with the highest intensity; `identity` None looks at everyone's.
+    """Return the row with the highest intensity for an affect, or None if no frame shows it.
 
-    Of neutral frames the first, since takes blink later; where intensities are unknown the middle one, where takes
-    have their apex.
+    Neutral frames: the first one, since blinks come later in a take. Without intensities: the middle one, where the
+    apex of a take lies.
+
+    Args:
+        frames: a split.
+        identity: index of the identity to search; None searches all identities.
+        affect: index of the affect.
     """
     same = frames.affect == affect
     rows = np.flatnonzero(same if identity is None else same & (frames.identity == identity))
@@ -40,7 +45,7 @@ def strongest_row(frames: FrameSet, identity: int | None, affect: int) -> int | 
 
 
 def reference_row(frames: FrameSet, identity: int) -> int | None:
-    """The neutral frame of an identity, else one of the first affect it has; None where the split lacks it."""
+    """Return the row of an identity's neutral frame, else of its first affect; None if the split lacks the identity."""
     neutral = frames.affects.index("neutral") if "neutral" in frames.affects else 0
     order = [neutral, *(k for k in range(len(frames.affects)) if k != neutral)]
     found = (strongest_row(frames, identity, affect) for affect in order)
@@ -48,16 +53,17 @@ def reference_row(frames: FrameSet, identity: int) -> int | None:
 
 
 def reference_rows(frames: FrameSet) -> list[int]:
-    """A row for each identity of the split: its neutral frame, else the first affect it has."""
+    """Return one row for each identity of the split: its neutral frame, else its first affect."""
     rows = (reference_row(frames, identity) for identity in range(len(frames.identities)))
     return [row for row in rows if row is not None]
 
 
 def affect_expression(frames: FrameSet, row: int, affect: int) -> Expression:
-    """The expression that gives the face of frame `row` the affect, a batch of one.
+    """Return the expression (batch of one) that gives the face of frame `row` the affect.
 
-    Its label is one-hot; action units and landmarks are those of the strongest true frame of the same identity. Where
-    the split has none, they are those of `row`, moved as another identity moves from its reference to the affect.
+    The label is one-hot. Action units and landmarks are those of the strongest real frame of the same identity. If the
+    split has no such frame, the motion of another identity (from its reference to the affect) is added to those of
+    `row`.
     """
     own = strongest_row(frames, int(frames.identity[row]), affect)
     if own is not None:
@@ -71,18 +77,18 @@ def affect_expression(frames: FrameSet, row: int, affect: int) -> Expression:
 
 
 def _moved(face: Expression, start: Expression, end: Expression) -> Expression:
-    """`face` with the motion from `start` to `end` added."""
+    """Return `face` with the motion from `start` to `end` added."""
     return _with_motions(face, {name: getattr(end, name) - getattr(start, name) for name in _motions(face)})
 
 
 def both(source: Expression, first: Expression, second: Expression, strength: float = 1.0) -> Expression:
-    """Two expressions at once: both entries of the affects, and of every motion from `source` the larger one.
+    """Combine two expressions: sum their affects; for each motion keep the one that is larger relative to `source`.
 
     Args:
-        source: what the faces show, (B, ...).
-        first: one of the wanted expressions, with the fields of `source`.
-        second: the other.
-        strength: of both; 1 is as strong as either alone.
+        source: expression of the source images, (B, ...).
+        first: an expression with the fields of `source`.
+        second: an expression with the fields of `source`.
+        strength: factor on both expressions; 1 keeps their full strength.
     """
     larger = {}
     for name in _motions(source):
@@ -104,12 +110,12 @@ def _with_motions(face: Expression, motions: dict[str, Tensor]) -> Expression:
 
 
 def at_strength(source: Expression, wanted: Expression, strength: float) -> Expression:
-    """`wanted` at a share of its strength: its affects times `strength`, its motions that share of the way.
+    """Scale an expression: its affects by `strength`, its motions by that share of the way from `source`.
 
     Args:
-        source: what the faces show, (B, ...).
-        wanted: with the fields of `source`.
-        strength: 0 for the source's own motions and no affect, 1 for `wanted`.
+        source: expression of the source images, (B, ...).
+        wanted: target expression, with the fields of `source`.
+        strength: 0 gives the motions of the source and no affect, 1 gives `wanted`.
     """
     motions = {name: strength * (getattr(wanted, name) - getattr(source, name)) for name in _motions(source)}
     weights = None if wanted.affect is None else strength * wanted.affect
@@ -117,9 +123,9 @@ def at_strength(source: Expression, wanted: Expression, strength: float) -> Expr
 
 
 def telling_rows(frames: FrameSet, min_intensity: float) -> np.ndarray:
-    """Rows of `frames` (int64) whose affect shows: unknown intensity, neutral, or at least `min_intensity`.
+    """Return the int64 rows whose affect is visible: unknown intensity, neutral, or at least `min_intensity`.
 
-    An affect that would be left with no frame keeps all of its frames.
+    If no frame of an affect qualifies, all frames of that affect are returned.
     """
     everything = np.arange(len(frames))
     if frames.intensity is None:

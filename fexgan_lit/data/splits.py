@@ -1,4 +1,4 @@
-"""The papers' splits: a share of every (identity, affect) cell, by frames or by whole takes, or of the people."""
+"""The papers' splits: a share of the frames or takes of every (identity, affect) cell, or of the identities."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fexgan_lit.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of the table for training and validation, each int64 and ascending.
+    """Rows of the table for training and validation, int64 and ascending.
 
     Attributes:
         train: (n,) rows.
         val: (m,) rows, m may be 0.
-        whole: what could not be split and is in `train`: cells with too few frames (or takes), as
-            "aia/joy (1 frame)", or people who alone show an affect, as "S005 (the last with contempt)".
+        whole: units that could not be split and are in `train`: cells with too few frames (or takes), as
+            "aia/joy (1 frame)", or the last identities that show an affect, as "S005 (the last with contempt)".
     """
 
     train: np.ndarray
@@ -27,14 +27,20 @@ class Split:
 
 
 def split_rows(table: FrameTable, val_fraction: float, by: str = "frame", seed: int = 0) -> Split:
-    """Hold out round(val_fraction * n) of the n frames of every cell, drawn with a generator of its own.
+    """Hold out round(val_fraction * n) of the n frames of every (identity, affect) cell.
 
-    With `by="take"` whole takes are held out, at least one wherever there are two; where the column `clip` names the
-    sequence a frame was filmed in, it is kept together, its neutral frames too. With `by="identity"` whole people
-    are, at least one and never all, and never the last one in training who shows an affect.
+    `by="take"` holds out whole takes, at least one where a cell has two; if the column `clip` names the filmed sequence
+    of a frame, sequences stay whole, including their neutral frames. `by="identity"` holds out whole identities: at
+    least one, never all, and never the last one in training that shows an affect.
+
+    Args:
+        table: all frames.
+        val_fraction: share of the validation split, 0..1.
+        by: frame, take or identity.
+        seed: seed of the random choice, which uses its own generator.
 
     Raises:
-        UserError: `by="take"` and the data set knows no takes; `by="identity"` and nobody can be held out.
+        UserError: `by="take"` and the data set has no takes; `by="identity"` and no identity can be held out.
     """
     if val_fraction == 0:
         return Split(np.arange(len(table)), np.empty(0, np.int64))
@@ -53,12 +59,12 @@ def _split_people(table: FrameTable, val_fraction: float, seed: int) -> Split:
     count = len(table.identities)
     if count < 2:
         raise UserError(
-            f"dataset.split=identity: this data set has {count} identity, and one is needed on each side; "
+            f"dataset.split=identity: this data set has {count} identity, and each split needs one; "
             "use dataset.split=frame or take, or dataset.val_fraction=0."
         )
     shows = np.zeros((count, len(table.affects)), bool)
     shows[table.identity_index, table.affect_index] = True
-    left = shows.sum(0)  # (K,) people in training who show each affect
+    left = shows.sum(0)  # (K,) identities in training that show each affect
     quota = min(max(int(count * val_fraction + 0.5), 1), count - 1)
     held_out, whole = np.zeros(count, bool), []
     for person in np.random.default_rng(seed).permutation(count).tolist():
@@ -72,7 +78,7 @@ def _split_people(table: FrameTable, val_fraction: float, seed: int) -> Split:
         left = left - shows[person]
     if not held_out.any():
         raise UserError(
-            "dataset.split=identity: nobody can be held out, since everyone is the only one with some affect: "
+            "dataset.split=identity: no identity can be held out, since each is the only one with some affect: "
             f"{', '.join(whole[:5])}. Use dataset.split=frame or take, or fewer affects with dataset.affects=[...]."
         )
     of_row = held_out[table.identity_index]
@@ -80,7 +86,7 @@ def _split_people(table: FrameTable, val_fraction: float, seed: int) -> Split:
 
 
 def _split_shared_takes(table: FrameTable, val_fraction: float, seed: int) -> Split:
-    """Hold out takes of each identity, whatever the affect, as all affects share their pose and light."""
+    """Hold out takes of each identity for all affects at once, since they share pose and light."""
     identity = table.identity_index
     take = table.frame["take"].to_numpy(np.int64)
     unit = identity * (int(take.max()) + 1) + take
@@ -90,7 +96,7 @@ def _split_shared_takes(table: FrameTable, val_fraction: float, seed: int) -> Sp
 
 
 def _cell_of_unit(table: FrameTable, cell: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    """(N,) one cell for all rows of a unit: that of its affect, where part of a clip is neutral."""
+    """Return one cell (N,) for all rows of a unit: the cell of its affect if part of a clip is neutral."""
     if "neutral" not in table.affects:
         return cell
     neutral = table.affect_index == table.affects.index("neutral")
@@ -104,13 +110,15 @@ def _cell_of_unit(table: FrameTable, cell: np.ndarray, unit: np.ndarray) -> np.n
 def _hold_out(
     cell: np.ndarray, unit: np.ndarray, val_fraction: float, seed: int, at_least_one: bool
 ) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """(N,) bool of the rows held out, and (cell, units) of the cells kept whole; a unit lies in one cell."""
+    """Return the held-out rows as (N,) bool, and (cell, units) of the cells kept whole; a unit lies in one cell."""
     units, first, of_row = np.unique(unit, return_index=True, return_inverse=True)
     cell_of_unit = cell[first]
-    order = np.lexsort((np.random.default_rng(seed).random(len(units)), cell_of_unit))  # cell by cell, shuffled
+    order = np.lexsort(
+        (np.random.default_rng(seed).random(len(units)), cell_of_unit)
+    )  # sorted by cell, shuffled within
     numbers, start, count = np.unique(cell_of_unit[order], return_index=True, return_counts=True)
     rank = np.arange(len(units)) - np.repeat(start, count)
-    # Half a unit rounds up; one unit at least stays in training.
+    # Half a unit rounds up; at least one unit stays in training.
     quota = np.minimum(np.maximum((count * val_fraction + 0.5).astype(np.int64), int(at_least_one)), count - 1)
     chosen = np.zeros(len(units), bool)
     chosen[order] = rank < np.repeat(quota, count)
@@ -119,12 +127,12 @@ def _hold_out(
 
 
 def _takes(table: FrameTable, cell: np.ndarray) -> np.ndarray:
-    """(N,) a number for each clip, or for each (cell, take)."""
+    """Return (N,) the number of each row's clip, or of its (cell, take)."""
     if "clip" in table.frame:
         return np.unique(table.frame["clip"].to_numpy(str), return_inverse=True)[1]
     if "take" not in table.frame or table.frame["take"].isna().any():
         raise UserError(
-            "dataset.split=take: this data set does not say which take each frame belongs to; give it with "
+            "dataset.split=take: this data set has no takes; give them with "
             "dataset.annotations=FILE.csv (column 'take') or {take} in dataset.pattern, or use dataset.split=frame."
         )
     take = np.unique(table.frame["take"].to_numpy(np.int64), return_inverse=True)[1]

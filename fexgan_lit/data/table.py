@@ -1,9 +1,9 @@
-"""The index of a data set: one row a frame, saved as Parquet and checked when it is read again."""
+"""The index of a data set: one row for each frame, saved as Parquet and validated on loading."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,27 +25,34 @@ _META = b"fexgan_lit"
 
 @dataclass(frozen=True)
 class Drop:
-    """Something found and not used: its path relative to the root, and why."""
+    """A file or frame that is not used: its path relative to the root, and the reason."""
 
     path: str
     reason: str
 
 
+def some(names: Iterable[str], limit: int = 5) -> str:
+    """The first `limit` names, and how many there are besides."""
+    listed = list(names)
+    more = f" +{len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more
+
+
 @dataclass(frozen=True, eq=False)
 class FrameTable:
-    """One row a frame, and the class order that belongs to the data set.
+    """One row for each frame, and the class order of the data set.
 
     Attributes:
-        frame: columns path (relative to `root`, with forward slashes), identity, affect; where known also take,
-            frame, time_s (seconds), intensity (0..1), `AU_COLUMNS` (0..1), `LANDMARK_COLUMNS` (pixels of the
-            stored image), yaw, pitch, roll (degrees). NaN where a frame has no annotation.
-        affects: class order; `affect_index` counts in it.
-        identities: sorted; `identity_index` counts in it.
-        root: folder the paths start from; None for a studio, whose frames are drawn.
-        drops: what was found and left out.
-        notes: sentences for the summary, such as how many annotations were joined.
-        shared_takes: whether take k of an identity has one pose, gaze and light for all affects, frame by frame, as a
-            studio films; elsewhere a take shows one affect.
+        frame: columns path (relative to `root`, with forward slashes), identity, affect; if known also take, frame,
+            time_s (seconds), intensity (0..1), `AU_COLUMNS` (0..1), `LANDMARK_COLUMNS` (pixels of the stored image),
+            yaw, pitch, roll (degrees). NaN if a frame has no annotation.
+        affects: class order; `affect_index` indexes it.
+        identities: sorted; `identity_index` indexes it.
+        root: folder to which paths are relative; None for a studio, whose frames are drawn.
+        drops: files and frames that were found and left out.
+        notes: sentences for the summary, for example on joined annotations.
+        shared_takes: whether take k of an identity has the same pose, gaze and light for all affects, frame by frame,
+            as in the studios; elsewhere a take shows one affect.
     """
 
     frame: pd.DataFrame
@@ -61,31 +68,31 @@ class FrameTable:
 
     @cached_property
     def identity_index(self) -> np.ndarray:
-        """(N,) int64 in 0..len(identities)-1."""
+        """Index of each frame's identity, (N,) int64 in 0..len(identities)-1."""
         return _index_of(self.frame["identity"], self.identities)
 
     @cached_property
     def affect_index(self) -> np.ndarray:
-        """(N,) int64 in 0..len(affects)-1."""
+        """Index of each frame's affect, (N,) int64 in 0..len(affects)-1."""
         return _index_of(self.frame["affect"], self.affects)
 
     @property
     def intensity(self) -> np.ndarray | None:
-        """(N,) float32 in 0..1, NaN where a frame has none; None where the data set does not know it."""
+        """Intensities (N,) float32 in 0..1, NaN if a frame has none; None if the data set has none."""
         return self.frame["intensity"].to_numpy(np.float32) if "intensity" in self.frame else None
 
     @property
     def paths(self) -> list[str]:
-        """The paths in row order, relative to `root`."""
+        """Paths in row order, relative to `root`."""
         return self.frame["path"].tolist()
 
     def select(self, rows: np.ndarray, drops: Sequence[Drop] = ()) -> FrameTable:
-        """The table of `rows` (n,), with the classes unchanged and `drops` added."""
+        """Return the table of `rows` (n,), with the classes unchanged and `drops` added."""
         kept = self.frame.iloc[rows].reset_index(drop=True)
         return replace(self, frame=kept, drops=(*self.drops, *drops))
 
     def save(self, path: Path) -> None:
-        """Write everything but `root` (a copied data set keeps its table) to one Parquet file."""
+        """Write everything but `root` to one Parquet file, so that the table stays valid if the data set is moved."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -102,16 +109,16 @@ class FrameTable:
 
     @classmethod
     def load(cls, path: Path, root: Path | None = None) -> FrameTable:
-        """Read a table that `save` wrote.
+        """Read a table written by `save`.
 
         Raises:
-            UserError: not such a table, missing columns, empty labels, or labels outside the class list.
+            UserError: the file is not such a table, or has missing columns, empty labels or unknown labels.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
-            # read_table would import what reads whole folders of files, a fifth of a second
+            # read_table would import the reader of whole folders, which takes a fifth of a second
             with pq.ParquetFile(path) as file:
                 arrow = file.read()
             meta = json.loads((arrow.schema.metadata or {})[_META])
@@ -147,7 +154,7 @@ def check_table(table: FrameTable, where: str) -> None:
 
 
 def _index_of(labels: pd.Series, order: tuple[str, ...]) -> np.ndarray:
-    """(N,) int64 position of each label in `order`."""
+    """Return the (N,) int64 position of each label in `order`."""
     codes, names = labels.factorize()
     position = {name: index for index, name in enumerate(order)}
     return np.array([position[name] for name in names], dtype=np.int64)[codes]

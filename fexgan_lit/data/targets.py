@@ -1,4 +1,4 @@
-"""Which frames may be targets: those of a cell, one (identity, affect), a studio's exact counterparts, or any."""
+"""Selection of target frames: by (identity, affect), by the exact counterpart of a source, or any frame."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import numpy as np
 from fexgan_lit.data.frames import FrameSet
 from fexgan_lit.utils.errors import UserError
 
-#: Where no frame of a cell is strong enough, those within this share of its strongest one stand in.
+#: If no frame of a cell reaches the minimum intensity, frames within this share of the strongest one are used.
 _NEAR_STRONGEST = 0.95
 
 
 class TargetCells:
-    """Frames eligible as targets, addressable by (identity, affect).
+    """Frames eligible as targets, indexed by cell; a cell is one (identity, affect).
 
     Args:
         frames: a split.
-        min_intensity: weaker frames (0..1) are not eligible; neutral frames always are.
+        min_intensity: minimum intensity (0..1) of a target; neutral frames are always eligible.
 
     Attributes:
-        relaxed: cells without a frame that strong, as "identity/affect (strongest 0.31)"; their strongest frames
-            stand in.
+        relaxed: cells without a frame of that intensity, as "identity/affect (strongest 0.31)"; their strongest frames
+            are used instead.
 
     Raises:
-        UserError: a minimum where the data set knows no intensities.
+        UserError: `min_intensity` is positive and the data set has no intensities.
     """
 
     def __init__(self, frames: FrameSet, min_intensity: float = 0.0) -> None:
@@ -36,10 +36,10 @@ class TargetCells:
         self._arrange(np.arange(len(frames)), np.flatnonzero(eligible))
 
     def within(self, rows: np.ndarray) -> TargetCells:
-        """The same rule with no other targets than those among `rows` (m,) of the split, ascending.
+        """Return the same rule restricted to targets among `rows` (m,) of the split, ascending.
 
-        An affect of which none of an identity's targets are among them is not drawn for that identity; and where no
-        target of an identity is among them, its frames that are, whatever their intensity, stand in.
+        An affect is not drawn for an identity if none of its targets is in `rows`. If `rows` holds no target of an
+        identity at all, all of its frames in `rows` are used, whatever their intensity.
         """
         eligible = self._eligible_of(rows)
         shown = np.zeros(self.frames_per_cell.size, bool)
@@ -50,65 +50,65 @@ class TargetCells:
         return some
 
     def _eligible_of(self, rows: np.ndarray) -> np.ndarray:
-        """Those of `rows` (m,) that may be targets, in order."""
+        """Return those of `rows` (m,) that are eligible, in order."""
         eligible = np.zeros(len(self._cell), bool)
         eligible[self._rows] = True
         return rows[eligible[rows]]
 
     def _arrange(self, rows: np.ndarray, eligible: np.ndarray) -> None:
-        """Draw affects as the frames `rows` (m,) show them, and targets from the rows `eligible` (e,)."""
+        """Set up sampling: affects by their frequency in `rows` (m,), targets from the rows `eligible` (e,)."""
         shape = self._shape
         self.frames_per_cell = np.bincount(self._cell[rows], minlength=shape[0] * shape[1]).reshape(shape)
         cell = self._cell[eligible]
-        self._rows = eligible[np.argsort(cell, kind="stable")]  # eligible rows, cell after cell
+        self._rows = eligible[np.argsort(cell, kind="stable")]  # eligible rows, sorted by cell
         self._count = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
         self._start = (np.cumsum(self._count) - self._count.ravel()).reshape(shape)
         self._cumulative = np.cumsum(self.frames_per_cell, axis=1)  # (I, K)
         has = self.frames_per_cell > 0
-        self._affects = has.sum(1)  # (I,) affects an identity has
-        self._affect_list = np.argsort(~has, axis=1, kind="stable")  # (I, K) those first, in order
-        self._rank = np.cumsum(has, axis=1) - 1  # (I, K) place of an affect in that list
+        self._affects = has.sum(1)  # (I,) number of affects of an identity
+        self._affect_list = np.argsort(~has, axis=1, kind="stable")  # (I, K) the affects it has come first, in order
+        self._rank = np.cumsum(has, axis=1) - 1  # (I, K) position of an affect in that list
 
     @property
     def eligible(self) -> np.ndarray:
-        """Rows of the split that may be targets, ascending, int64."""
+        """Eligible rows of the split, int64, ascending."""
         return np.sort(self._rows)
 
     def uniform_affect(self, rng: np.random.Generator, identity: np.ndarray) -> np.ndarray:
-        """(B,) an affect of each identity (B,), all equally likely."""
+        """Draw an affect for each identity (B,), uniformly from the affects it has; (B,)."""
         return self._affect_list[identity, _below(rng, self._affects[identity])]
 
     def frequent_affect(self, rng: np.random.Generator, identity: np.ndarray) -> np.ndarray:
-        """(B,) an affect of each identity, as likely as it has frames of it."""
+        """Draw an affect for each identity (B,), in proportion to its number of frames; (B,)."""
         ticket = _below(rng, self._cumulative[identity, -1])
         return (self._cumulative[identity] <= ticket[:, None]).sum(1)
 
     def has_other(self, identity: np.ndarray, affect: np.ndarray) -> np.ndarray:
-        """(B,) bool: whether the identity has an affect besides `affect`."""
+        """Return a (B,) bool: whether the identity has an affect besides `affect`."""
         return self._affects[identity] - (self.frames_per_cell[identity, affect] > 0) > 0
 
     def other_affect(self, rng: np.random.Generator, identity: np.ndarray, affect: np.ndarray) -> np.ndarray:
-        """(B,) an affect of each identity besides `affect`, which it has too; all equally likely."""
+        """Draw an affect other than `affect` for each identity, uniformly; the identity must have `affect`; (B,)."""
         step = 1 + _below(rng, self._affects[identity] - 1)
         return self._affect_list[identity, (self._rank[identity, affect] + step) % self._affects[identity]]
 
     def sample(self, rng: np.random.Generator, source: np.ndarray, uniform: bool) -> np.ndarray:
-        """(B,) int64 rows: a target for each row `source`, its affect uniform or as likely as it has frames."""
+        """Draw a target row (B,) int64 for each row `source`, its affect drawn uniformly or by frequency."""
         draw_affect = self.uniform_affect if uniform else self.frequent_affect
         return self.draw(rng, source, draw_affect(rng, self._identity[source]))
 
     def draw(self, rng: np.random.Generator, source: np.ndarray, affect: np.ndarray) -> np.ndarray:
-        """(B,) int64 rows: for each row `source`, one eligible frame of its identity, all equally likely."""
+        """Draw an eligible frame of the source's identity and of `affect`, uniformly; (B,) int64 rows."""
         identity = self._identity[source]
         return self._rows[self._start[identity, affect] + _below(rng, self._count[identity, affect])]
 
 
 class ExactTargets(TargetCells):
-    """The source's own character, pose, gaze and light with the wanted affect, as a studio films every moment.
+    """Targets that share the source's character, pose, gaze and light; the studios draw each moment with every affect.
 
     Args:
         frames: a split with `moment`.
-        min_intensity: where a moment has several frames of an affect, those of at least this strength (0..1) count.
+        min_intensity: minimum intensity (0..1), where a moment has several frames of an affect.
 
     Raises:
         UserError: the frames have no moments, or a moment lacks an affect that its identity has.
@@ -134,32 +134,32 @@ class ExactTargets(TargetCells):
             )
 
     def draw(self, rng: np.random.Generator, source: np.ndarray, affect: np.ndarray) -> np.ndarray:
-        """(B,) int64 rows: the strongest frame of `affect` at the moment of each row `source`; draws nothing."""
+        """Return the strongest frame of `affect` at the moment of each row `source`, (B,) int64; nothing is random."""
         return self._row[self._moment[source], affect]
 
 
 class AnyTargets(TargetCells):
-    """Any eligible frame, whoever it shows: for systems that read no more of a target than its expression."""
+    """Any eligible frame, whatever its identity: for systems that use only the expression of a target."""
 
     def within(self, rows: np.ndarray) -> TargetCells:
-        """The same rule with no other targets than those among `rows` (m,) of the split, or all of these."""
+        """Return the same rule restricted to targets among `rows` (m,); if none is eligible, all of `rows` are used."""
         eligible = self._eligible_of(rows)
         some = copy.copy(self)
         some._arrange(rows, eligible if len(eligible) else rows)
         return some
 
     def sample(self, rng: np.random.Generator, source: np.ndarray, uniform: bool) -> np.ndarray:
-        """(B,) int64 rows, all eligible frames equally likely, as the papers of unpaired systems draw them."""
+        """Draw (B,) int64 rows uniformly from all eligible frames, as the papers of unpaired systems do."""
         return self._rows[_below(rng, np.full(len(source), len(self._rows)))]
 
 
 def _below(rng: np.random.Generator, count: np.ndarray) -> np.ndarray:
-    """(B,) int64 with 0 <= value < count."""
+    """Draw (B,) int64 values uniformly from 0 <= value < count."""
     return (rng.random(len(count)) * count).astype(np.int64)
 
 
 def _eligible(frames: FrameSet, cell: np.ndarray, minimum: float) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(n,) bool, and the cells where frames weaker than `minimum` had to do."""
+    """Return the eligible rows as (n,) bool, and the cells whose frames are all weaker than `minimum`."""
     if minimum <= 0:
         return np.ones(len(frames), bool), ()
     if frames.intensity is None:

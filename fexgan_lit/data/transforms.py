@@ -1,4 +1,4 @@
-"""Augmentation of pairs: the same geometry and colours for both frames, reproducible for every row of every batch."""
+"""Augmentation of pairs: the same geometry and colours for source and target, reproducible per row and batch."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from fexgan_lit.utils.errors import UserError
 _JAW_BROWS_NOSE = (*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1))
 _EYES = (45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40)
 _LIPS = (*range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1))
-#: The 68 Multi-PIE points as a mirror shows them: point k of the mirrored face is point MIRROR[k] of the face.
+#: Left-right permutation of the 68 Multi-PIE points: point k of the mirrored face is point MIRROR[k] of the face.
 MIRROR = np.array((*_JAW_BROWS_NOSE, *_EYES, *_LIPS))
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What happens to the frames of B pairs, to source and target alike.
+    """Augmentation parameters of B pairs, shared by source and target.
 
     Attributes:
         size: side of the crop, pixels.
-        corner: (B, 2) int64, row and column of the crop's first pixel.
+        corner: (B, 2) int64, row and column of the crop's top left pixel.
         flip: (B,) bool, whether the crop is mirrored.
-        contrast: (B,) float64 factors of the levels 0..255, or None where colours stay.
-        brightness: (B,) float64 levels that are added, or None.
+        contrast: (B,) float64 factors on the levels 0..255, or None without colour changes.
+        brightness: (B,) float64 offsets added to the levels, or None.
     """
 
     size: int
@@ -42,7 +42,7 @@ class Draws:
     brightness: np.ndarray | None = None
 
     def tables(self) -> np.ndarray | None:
-        """(B, 256) uint8: what becomes of each level, as in albumentations; None where colours stay."""
+        """Return the lookup tables (B, 256) uint8 of the levels, as albumentations computes them, or None."""
         if self.contrast is None or self.brightness is None:
             return None
         factor, added = (values.astype(np.float32)[:, None] for values in (self.contrast, self.brightness))  # (B, 1)
@@ -50,16 +50,16 @@ class Draws:
 
 
 class PairAugmentation:
-    """The presets: random crop, horizontal flip, change of brightness and contrast, drawn for a whole batch at once.
+    """The augmentation presets: random crop, horizontal flip, brightness and contrast, drawn for a whole batch at once.
 
     `albumentations.Compose` of crop and flip takes 17 times as long for 32 pairs (143 to 128 px: 6.3 against 0.37 ms,
-    with landmarks 8.9 against 0.88 ms, one thread of an AMD EPYC), and frames on a GPU need the numbers drawn without
-    the pixels. Action units have no side and stay as they are.
+    with landmarks 8.9 against 0.88 ms, one thread of an AMD EPYC), and frames on a GPU need the parameters without the
+    pixels. Action units are the same on both sides of a face and stay unchanged.
 
     Args:
-        size: side of the crop, pixels; the frames are larger (`DatasetConfig.load_size`). None crops nothing.
+        size: side of the crop, pixels; the frames are larger (`DatasetConfig.load_size`). None disables cropping.
         flip: probability of a flip.
-        jitter: brightness and contrast change by up to this share; 0 leaves the colours alone.
+        jitter: maximum relative change of brightness and contrast; 0 disables both.
     """
 
     def __init__(self, size: int | None = None, flip: float = 0.5, jitter: float = 0.0) -> None:
@@ -68,18 +68,18 @@ class PairAugmentation:
         self.jitter = jitter
 
     def side(self, length: int) -> int:
-        """Side in pixels of the output for frames of `length` px."""
+        """Return the side in pixels of the output for frames of `length` px."""
         return self.size or length
 
     def draw(self, key: tuple[int, ...], pairs: int, length: int, first: int = 0) -> Draws:
-        """The draws of `pairs` pairs of frames (`length` px); equal `key`, equal draws.
+        """Draw the parameters of `pairs` pairs; the same `key` gives the same parameters.
 
         Args:
-            key: names the batch.
+            key: seed of the batch.
             pairs: B.
-            length: side of the frames.
-            first: place of the first pair in the batch that several processes share; pair `first + i` is drawn the
-                same whatever `first`.
+            length: side of the frames, pixels.
+            first: index of the first pair within the batch that several processes share. The parameters of pair
+                `first + i` do not depend on `first`.
         """
         numbers = np.random.default_rng(key).random((first + pairs, 5 if self.size else 1))[first:].T
         if self.size is None:
@@ -99,13 +99,13 @@ class PairAugmentation:
         """Augment a batch.
 
         Args:
-            pixels: (2B, L, L, 3) uint8, sources then targets; they stay what they are.
-            key: as for `draw`.
-            first: as for `draw`.
+            pixels: (2B, L, L, 3) uint8, sources then targets; not changed in place.
+            key: see `draw`.
+            first: see `draw`.
             points: (2B, 68, 2) landmarks, -1..1 from edge to edge, or None.
 
         Returns:
-            (2B, size, size, 3) uint8, and the landmarks in the same way; points cropped away lie beyond -1..1.
+            (2B, size, size, 3) uint8 frames, and the landmarks of the crops; points outside a crop lie outside -1..1.
         """
         draws = self.draw(key, len(pixels) // 2, pixels.shape[1], first)
         cropped = crop(pixels, draws)
@@ -117,15 +117,15 @@ class PairAugmentation:
 
 
 class PairPipeline:
-    """A list of albumentations transforms; both frames of a pair and their landmarks go through one call of `Compose`.
+    """A list of albumentations transforms; one call of `Compose` transforms both frames of a pair and their landmarks.
 
-    The random numbers of a pair depend on the key of its batch and its place in the batch alone. Where the geometry
-    mirrors a face, left and right landmarks change places; action units have no side and stay as they are.
+    The random numbers of a pair depend only on the key of its batch and its place in the batch. If a transform mirrors
+    a face, left and right landmarks are swapped; action units are the same on both sides and stay unchanged.
 
     Args:
         transforms: mappings with `_target_` and arguments (`dataset.augmentation`); a target is `albumentations.NAME`
             or a class of a trusted package.
-        size: side of the frames, of the input and of the output, pixels.
+        size: side of the input and output frames, pixels.
 
     Raises:
         UserError: a transform does not exist, cannot be built, needs other input than images and landmarks, or the
@@ -133,7 +133,7 @@ class PairPipeline:
     """
 
     def __init__(self, transforms: Sequence[Mapping[str, Any]], size: int) -> None:
-        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would ask the network for a newer version
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import checks for updates over the network
         import albumentations as A
 
         if not transforms:
@@ -141,18 +141,20 @@ class PairPipeline:
         self.size = size
         built = [_build(transform, f"dataset.augmentation[{i}]") for i, transform in enumerate(transforms)]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that no transform moves landmarks
+            warnings.simplefilter("ignore")  # the warning that no transform moves landmarks
             self.compose = A.Compose(
                 built,
                 additional_targets={"target": "image"},
                 keypoint_params=A.KeypointParams(format="xy", remove_invisible=False),
             )
-        self(np.full((8, size, size, 3), 127, np.uint8), (0,), points=np.zeros((8, 68, 2), np.float32))  # fails early
+        self(
+            np.full((8, size, size, 3), 127, np.uint8), (0,), points=np.zeros((8, 68, 2), np.float32)
+        )  # find errors now
 
     def __call__(
         self, pixels: np.ndarray, key: tuple[int, ...], first: int = 0, points: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Augment a batch; arguments and values as of `PairAugmentation`."""
+        """Augment a batch; arguments and return values are those of `PairAugmentation.__call__`."""
         pairs, length = len(pixels) // 2, pixels.shape[1]
         made = np.empty((2 * pairs, self.size, self.size, 3), np.uint8)
         moved = None if points is None else np.empty_like(points)
@@ -166,7 +168,7 @@ class PairPipeline:
                 given["keypoints"] = np.concatenate([places, _CORNERS * length])
             try:
                 done = self.compose(**given)
-            except Exception as error:  # a transform of the user's own may raise anything
+            except Exception as error:  # user-defined transforms may raise anything
                 found = f"cannot be applied to images of {length} px: {error}"
                 raise UserError(f"dataset.augmentation {found}") from error
             for frame, image in zip(both, (done["image"], done["target"]), strict=True):
@@ -175,8 +177,8 @@ class PairPipeline:
                 if len(done["keypoints"]) != len(given["keypoints"]):
                     sent, back = len(given["keypoints"]), len(done["keypoints"])
                     raise UserError(
-                        f"dataset.augmentation: of {sent} points {back} came back; expected transforms that move "
-                        "every landmark (keypoint_remapping_method: direct)."
+                        f"dataset.augmentation: {back} of {sent} points were returned; expected transforms that "
+                        "return every landmark (keypoint_remapping_method: direct)."
                     )
                 places = (done["keypoints"][:-3] + 0.5) * (2 / self.size) - 1
                 moved[both] = places.reshape(2, 68, 2)
@@ -189,31 +191,31 @@ class PairPipeline:
         if image.shape == (self.size, self.size, 3) and image.dtype == np.uint8:
             return image
         raise UserError(
-            f"dataset.augmentation: its output has shape {image.shape} and type {image.dtype}; expected "
-            f"{(self.size, self.size, 3)} and uint8, of dataset.image_size. {{_target_: albumentations.Resize, height: "
-            f"{self.size}, width: {self.size}}} at the end of the list sets the size; leave out what turns the frames "
-            "into floats or tensors, which happens afterwards."
+            f"dataset.augmentation: the output has shape {image.shape} and type {image.dtype}; expected "
+            f"{(self.size, self.size, 3)} and uint8, the size being dataset.image_size. End the list with "
+            f"{{_target_: albumentations.Resize, height: {self.size}, width: {self.size}}} to set the size, and leave "
+            "out transforms to floats or tensors: they are applied later."
         )
 
 
 Augmentation: TypeAlias = PairAugmentation | PairPipeline
-#: Three corners of a frame of side 1. Where a transform turns their order, it mirrors the face.
+#: Three corners of a frame of side 1; a transform that reverses their orientation mirrors the face.
 _CORNERS = np.array([(0.25, 0.25), (0.75, 0.25), (0.75, 0.75)], np.float32)
 
 
 def _build(transform: Any, name: str) -> Any:
-    """The transform of one entry of `dataset.augmentation`; `name` stands in messages."""
+    """Build the transform of one entry of `dataset.augmentation`; `name` is the entry's name in messages."""
     import albumentations as A
 
     if not isinstance(transform, Mapping) or "_target_" not in transform:
         raise UserError(f"{name}={transform}: expected a mapping with _target_: albumentations.NAME and its arguments.")
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("error", r"Argument\(s\)")  # that do not exist
+            warnings.filterwarnings("error", r"Argument\(s\)")  # unknown arguments
             built = _instantiate(transform, name)
     except UserError:
         raise
-    except Exception as error:  # a transform of the user's own may raise anything
+    except Exception as error:  # user-defined transforms may raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{name}: {transform['_target_']} cannot be built: {reason}") from error
     for part in _parts(built):
@@ -229,10 +231,10 @@ def _build(transform: Any, name: str) -> Any:
 
 
 def _instantiate(value: Any, name: str) -> Any:
-    """`value` with every mapping that has a `_target_` replaced by the transform it describes.
+    """Return `value` with every mapping that has a `_target_` replaced by the transform it describes.
 
-    `hydra.utils.instantiate` resolves interpolations, so that a value of a run folder could become another `_target_`
-    after the check.
+    `hydra.utils.instantiate` is not used: it resolves interpolations, so a value in a run folder could change into
+    another `_target_` after the check.
     """
     import albumentations as A
 
@@ -261,7 +263,7 @@ def _instantiate(value: Any, name: str) -> Any:
 
 
 def _parts(transform: Any) -> Iterator[Any]:
-    """The single transforms of a transform or a composition of several."""
+    """Yield the single transforms of a transform or a composition."""
     if hasattr(transform, "transforms"):
         for part in transform.transforms:
             yield from _parts(part)
@@ -270,7 +272,7 @@ def _parts(transform: Any) -> Iterator[Any]:
 
 
 def crop(pixels: np.ndarray, draws: Draws) -> np.ndarray:
-    """(2B, size, size, 3) uint8: the frames (2B, L, L, 3) cropped and mirrored."""
+    """Return the frames (2B, L, L, 3) cropped and mirrored, (2B, size, size, 3) uint8."""
     pairs, size = len(draws.flip), draws.size
     cropped = np.empty((2 * pairs, size, size, 3), np.uint8)
     for row, ((top, left), flip) in enumerate(zip(draws.corner.tolist(), draws.flip.tolist(), strict=True)):
@@ -284,11 +286,11 @@ def crop(pixels: np.ndarray, draws: Draws) -> np.ndarray:
 
 
 def move(points: np.ndarray | None, draws: Draws, length: int) -> np.ndarray | None:
-    """`points` (2B, 68, 2) of frames of `length` px, -1..1 from edge to edge, in units of the crop; None stays None."""
+    """Convert landmarks (2B, 68, 2) of frames of `length` px to coordinates of the crop, -1..1 from edge to edge."""
     if points is None:
         return None
     flip, ratio = np.tile(draws.flip, 2), length / draws.size
-    # the crop's edges are at -1 and 1: x of its frame is there ratio * x + shift, and minus that in the mirror
+    # the crop's edges lie at -1 and 1: a frame coordinate x becomes ratio * x + shift; mirroring negates it
     shift = (
         ratio - 1 - np.tile(draws.corner[:, ::-1], (2, 1)) * (2 / draws.size)
     )  # (B, 2) rows first -> (2B, 2) x first

@@ -55,12 +55,17 @@ def read_target(value: Any, option: str, affects: tuple[str, ...]) -> TargetSpec
         return TargetSpec()
     if isinstance(value, Mapping) and value:
         return _mapping(value, option, affects)
-    if not isinstance(value, str):
+    if not _is_name(value, affects):
         raise UserError(
             f"{option}={value}: expected `source`, an affect ({', '.join(affects)}), or action units such as "
             f"'{option}={{AU12: 0.8, AU25: 0.4}}'"
         )
     return TargetSpec(affects={_affect(value, option, affects): 1.0})
+
+
+def _is_name(value: Any, affects: tuple[str, ...]) -> bool:
+    """Whether `value` is a name; classes such as RAF-DB's are numbers, which YAML reads as such."""
+    return isinstance(value, str) or (isinstance(value, int) and str(value) in affects)
 
 
 def _mapping(value: Mapping[Any, Any], option: str, affects: tuple[str, ...]) -> TargetSpec:
@@ -69,7 +74,7 @@ def _mapping(value: Mapping[Any, Any], option: str, affects: tuple[str, ...]) ->
         if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number) or number < 0:
             raise UserError(f"{option}: {key} is {number}, expected a number, 0 or more")
         match = _UNIT.fullmatch(str(key))
-        if match is None:
+        if match is None or str(key) in affects:  # an affect of the run, before an action unit of the same number
             weights[_affect(str(key), option, affects)] = float(number)
             continue
         unit = int(match.group(1))
@@ -84,7 +89,7 @@ def _mapping(value: Mapping[Any, Any], option: str, affects: tuple[str, ...]) ->
     return TargetSpec(weights, units)
 
 
-def _affect(name: str, option: str, affects: tuple[str, ...]) -> str:
+def _affect(name: str | int, option: str, affects: tuple[str, ...]) -> str:
     try:
         return resolve_affect(name, affects)
     except UserError as error:
@@ -99,8 +104,8 @@ def read_affects(value: Any, option: str, affects: tuple[str, ...]) -> list[str]
     """
     if value is None or value == "all":
         return list(affects)
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+    names = [value] if _is_name(value, affects) else value
+    if not isinstance(names, list) or not names or not all(_is_name(name, affects) for name in names):
         raise UserError(f"{option}={value}: expected `all`, or some of [{','.join(affects)}]")
     return list(dict.fromkeys(_affect(name, option, affects) for name in names))
 
@@ -216,7 +221,7 @@ def known(values: Tensor | None, what: str) -> Tensor:
 
 
 #: A name, or weights of several.
-Affect: TypeAlias = str | Mapping[str, float]
+Affect: TypeAlias = str | int | Mapping[str | int, float]
 
 
 #: Action units by number or name (12, "AU12") at 0..1.
@@ -247,7 +252,8 @@ def units_of(units: Units | None, affects: tuple[str, ...]) -> dict[int, float]:
     """
     if not units:
         return {}
-    wish = read_target(dict(units), "units", affects)
+    named = tuple(name for name in affects if not _UNIT.fullmatch(name))  # a number is a unit here
+    wish = read_target(dict(units), "units", named)
     if wish.affects:
         raise UserError(f"units={dict(units)}: expected action units such as {{12: 0.8}}; affects go in affect=")
     return wish.units

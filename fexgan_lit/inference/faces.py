@@ -19,8 +19,6 @@ from fexgan_lit.runs.folder import FACES
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from fexgan_lit.data.datamodule import FrameDataModule
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.data.table import FrameTable
@@ -218,9 +216,9 @@ def _annotated(
 
 def _has_numbers(csv: Path) -> bool:
     """Whether `csv` has more to tell than who is shown with which affect."""
-    from fexgan_lit.data.datasets.annotations import read_annotations
+    from fexgan_lit.data.datasets.openface import read_annotations
 
-    return bool(set(read_annotations(csv).columns) - {"path", "affect", "identity"})
+    return bool(set(read_annotations(csv, "annotations")[0].columns) - {"path", "affect", "identity"})
 
 
 def _table(paths: Sequence[Path], sides: Sequence[tuple[int, int]], root: Path) -> FrameTable:
@@ -236,10 +234,10 @@ def _table(paths: Sequence[Path], sides: Sequence[tuple[int, int]], root: Path) 
 
 def _labels(table: FrameTable, csv: Path, affects: Sequence[str]) -> Tensor | None:
     """(N, K) one-hot by the column `affect` of `csv`; None where it does not name one for every picture."""
-    from fexgan_lit.data.datasets.annotations import read_annotations
+    from fexgan_lit.data.datasets.openface import read_annotations
 
-    rows: pd.DataFrame = read_annotations(csv)
-    if "affect" not in rows:
+    rows = read_annotations(csv, "annotations")[0]
+    if not {"affect", "path"} <= set(rows):
         return None
     by_name = {Path(path).name: word for path, word in zip(rows["path"], rows["affect"], strict=True) if word}
     words = [by_name.get(path) for path in table.paths]

@@ -136,10 +136,10 @@ def _people(session: GenerationSession, names: Sequence[str], person: str | None
         return (person,) * len(names)
     if session.settings.annotations is None:
         return (NEW,) * len(names)
-    from fexgan_lit.data.datasets.annotations import read_annotations
+    from fexgan_lit.data.datasets.openface import read_annotations
 
-    rows = read_annotations(Path(session.settings.annotations).expanduser())
-    if "identity" not in rows:
+    rows = read_annotations(Path(session.settings.annotations).expanduser(), "annotations")[0]
+    if not {"identity", "path"} <= set(rows):
         return (NEW,) * len(names)
     by_name = {Path(path).name: str(word) for path, word in zip(rows["path"], rows["identity"], strict=True) if word}
     by_name |= {Path(name).stem: word for name, word in by_name.items()}

@@ -259,6 +259,12 @@ class TimeLimit(Timer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See the class."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the time ended the training."""
+        left = self.time_remaining()
+        return left is not None and left <= 0
+
 
 class StopOnSignal(Callback):
     """End the training in good order at SIGTERM or SIGUSR1, which SLURM sends before it takes a job off a machine.
@@ -346,23 +352,36 @@ class Grids(Callback):
             log_picture(trainer.loggers, f"progress/{self.name}", picture, iteration, f"iteration {iteration}")
 
 
+def duration(seconds: float) -> str:
+    """A length of time as people say it.
+
+    >>> duration(40), duration(500), duration(9000)
+    ('40 s', '8 minutes', '2.5 hours')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
 class RunProgressBar(RichProgressBar):
     """Lightning's Rich bar over the iterations of the whole run, not of an epoch; lines where there is no terminal.
 
     Args:
         console: the terminal, or a file.
         line_s: seconds between two lines where it is no terminal.
+        pace_s: seconds after which the pace tells how long the training will take.
     """
 
     #: losses that are shown, and their words
     SHOWN = {"generator": "G", "discriminator": "D", "reconstruction": "L1", "kl": "KL"}  # noqa: RUF012
 
-    def __init__(self, console: Console, line_s: float = 15.0) -> None:
+    def __init__(self, console: Console, line_s: float = 15.0, pace_s: float = 10.0) -> None:
         super().__init__(refresh_rate=2)
         self.console = console
         self.line_s = line_s
+        self.pace_s: float | None = pace_s
         self._due = 0.0
-        self._started = (0.0, 0)
+        self._started, self._warm = (0.0, 0), False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Show a bar in a fit alone; final metrics have a status line, which Lightning's bar would remove."""
@@ -380,7 +399,7 @@ class RunProgressBar(RichProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with the iterations that are done."""
         super().on_train_start(trainer, pl_module)
-        self._started = (time.perf_counter(), trainer.global_step)
+        self._started, self._warm = (time.perf_counter(), trainer.global_step), False
         self._due = self._started[0]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -394,9 +413,9 @@ class RunProgressBar(RichProgressBar):
     ) -> None:
         """Move the bar, or print a line: twice a second at most, since reading losses off a GPU waits for it."""
         now, iteration = time.perf_counter(), trainer.global_step
+        self.estimate(trainer, now)
         if now < self._due and iteration < self.total_train_batches:
             return
-        rate = (iteration - self._started[1]) / max(1e-9, now - self._started[0])
         losses = {word: float(outputs[name]) for name, word in self.SHOWN.items() if name in outputs}
         if self.is_enabled:
             self._due = now + 0.5
@@ -406,7 +425,29 @@ class RunProgressBar(RichProgressBar):
         self._due = now + self.line_s
         shown = "  ".join(f"{word} {value:.3g}" for word, value in losses.items())
         total = self.total_train_batches
-        self.console.print(f"  training {iteration}/{total}  {rate:.1f} it/s  {shown}", highlight=False)
+        rate = (iteration - self._started[1]) / max(1e-9, now - self._started[0])
+        speed = f"  {rate:.2g} it/s" if rate > 0 else ""
+        if rate > 0 and iteration < total:
+            speed += f", {duration((total - iteration) / rate)} left"
+        self.console.print(f"  training {iteration}/{total}{speed}  {shown}", highlight=False)
+
+    def estimate(self, trainer: Any, now: float) -> None:
+        """Say once how long the training will take at its pace, and where `trainer.max_minutes` will end it earlier."""
+        if not self._warm:  # the first iteration compiles and fills caches
+            self._warm, self._started = True, (now, trainer.global_step)
+        done = trainer.global_step - self._started[1]
+        if self.pace_s is None or not done or now - self._started[0] < self.pace_s:
+            return
+        self.pace_s = None
+        rate, total = done / (now - self._started[0]), self.total_train_batches
+        text = f"{rate:.2g} iterations a second: {duration((total - trainer.global_step) / rate)} to iteration {total}"
+        limit = next((one.time_remaining("train") for one in trainer.callbacks if isinstance(one, TimeLimit)), None)
+        if limit is not None and limit < (total - trainer.global_step) / rate:
+            text += (
+                f"; trainer.max_minutes ends it in {duration(max(0.0, limit))}, near iteration "
+                f"{trainer.global_step + max(0, int(limit * rate))}"
+            )
+        self.console.print(f"  pace       {text}", markup=False)
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """The main losses of the iteration."""

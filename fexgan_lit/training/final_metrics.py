@@ -36,7 +36,7 @@ _SAMPLE_ROWS = 8
 
 def finish(
     trainer: Trainer, system: ExpressionSystem, data: FrameDataModule, settings: TrainSettings, run: RunFolder,
-    console: Console, clock: Clock, trouble: str | None = None,
+    console: Console, clock: Clock, trouble: str | None = None, short: str | None = None,
 ) -> Results:  # fmt: skip
     """Test the system, draw figures, and write everything to the run folder and the loggers.
 
@@ -49,6 +49,7 @@ def finish(
         console: the terminal.
         clock: the clock of the run.
         trouble: a warning about the last losses, or None.
+        short: why the training ended early and how to continue it, or None.
     """
     system.condition_warnings()  # discard the warnings of the training
     with console.status("  measuring, drawing"):
@@ -59,6 +60,8 @@ def finish(
         results = collect(system, data, settings, grid)
         if trouble is not None:
             results.notes["at the end of training"] = trouble
+        if short is not None:
+            results.notes["length"] = short
         if notices := system.condition_warnings():
             results.notes["asked for"] = "; ".join(notices)
         table = next((logger for logger in trainer.loggers if isinstance(logger, RunCsvLogger)), None)
@@ -71,6 +74,8 @@ def finish(
     log(trainer, system, data, run, results, numbers)
     write_report(results, system, data, settings, run)
     print_results(results, data, run, console)
+    if short is not None:
+        console.print(f"\n  {short}", style="yellow", markup=False)
     # result.json comes last and marks the run as finished; error.txt of an earlier failure is obsolete
     (run.path / ERROR).unlink(missing_ok=True)
     write_result(run.path, make_result(

@@ -103,7 +103,9 @@ def fit_and_test(
 
         if processes is not None:  # only rank 0 computes the final metrics
             trainer = build_trainer(t, [], loggers, str(run.path))
-        finish(trainer, system, data, settings, run, console, clock, by_class[cb.LossMonitor].standing)
+        limit = by_class.get(cb.TimeLimit)
+        short = stopped_early(system, t, run) if limit is not None and limit.is_over else None
+        finish(trainer, system, data, settings, run, console, clock, by_class[cb.LossMonitor].standing, short)
     except Exception as error:
         if run.config.exists():  # the run folder was not discarded
             record_failure(run.path, error, system.iteration, clock)
@@ -358,6 +360,17 @@ def claim_folder(cfg: DictConfig, data: FrameDataModule, system: ExpressionSyste
     if plain["dataset"]["root"]:
         plain["dataset"]["root"] = absolute_root(plain["dataset"]["root"])
     return RunFolder.create(Path(HydraConfig.get().runtime.output_dir), OmegaConf.create(plain))
+
+
+def stopped_early(system: ExpressionSystem, settings: TrainerSettings, run: RunFolder) -> str | None:
+    """How far a run came that `trainer.max_minutes` ended, and how it goes on; None where it came to its end."""
+    if system.iteration >= settings.max_steps:
+        return None
+    return (
+        f"training ended after {settings.max_minutes:g} minutes (trainer.max_minutes) at iteration {system.iteration} "
+        f"of {settings.max_steps}, so the faces are those of a shorter training; this goes on: "
+        f"python -m fexgan_lit.train run={run.path}"
+    )
 
 
 def stop_here(system: ExpressionSystem, run: RunFolder, console: Console) -> NoReturn:

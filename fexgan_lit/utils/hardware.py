@@ -6,17 +6,45 @@ import os
 import platform
 import sys
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from fexgan_lit.utils.errors import UserError
 
+if TYPE_CHECKING:
+    import torch
+
+_CGROUP = Path("/sys/fs/cgroup")
+
 
 def cores(asked: int | None = None) -> int:
-    """`asked`, else the cores this process may use; a container often has fewer than the machine."""
+    """`asked`, else the cores this process may use: those it is bound to, at most the quota of its container."""
     if asked:
         return asked
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(bound, cpu_quota() or bound)
+
+
+def cpu_quota() -> int | None:
+    """The processors' worth of time that the container of this process may use, rounded up; None without a bound."""
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # of cgroups 2 and 1
+        try:
+            quota, period = " ".join((_CGROUP / name).read_text(encoding="ascii") for name in names).split()
+        except (OSError, ValueError):
+            continue
+        return None if quota in ("max", "-1") else max(1, -(-int(quota) // int(period)))
+    return None
+
+
+def keep_to_quota() -> None:
+    """Let torch take no more threads than `cpu_quota` allows; it counts the cores of the machine."""
+    quota = cpu_quota()
+    if quota is None or "OMP_NUM_THREADS" in os.environ:
+        return
+    os.environ["OMP_NUM_THREADS"] = str(cores())  # for torch in this process, if it is still to come, and in others
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(min(cores(), torch.get_num_threads()))
 
 
 def cpu_name() -> str:
@@ -57,6 +85,8 @@ def pick_device(name: str) -> str:
     """
     if problems := device_problems(name):
         raise UserError(problems[0])
+    import torch
+
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return next(kind for kind in ("cuda", "mps", "cpu") if there[kind])
@@ -86,6 +116,8 @@ def precision_note(wanted: str, accelerator: str) -> str | None:
 
 def native_bf16(accelerator: str) -> bool:
     """Whether the device computes in bf16 itself; of several that `auto` could mean, the one Lightning takes."""
+    import torch
+
     device = root_device(accelerator).type
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -94,6 +126,8 @@ def native_bf16(accelerator: str) -> bool:
 
 def root_device(accelerator: str) -> torch.device:
     """The device that Lightning takes first for an accelerator."""
+    import torch
+
     if accelerator in ("auto", "gpu") and torch.cuda.is_available():
         return torch.device("cuda", 0)
     if accelerator in ("auto", "mps", "gpu") and torch.backends.mps.is_available():
@@ -103,5 +137,7 @@ def root_device(accelerator: str) -> torch.device:
 
 def native_cpu_bf16() -> bool:
     """Whether this processor multiplies bf16 in hardware (AVX-512 BF16 or AMX)."""
+    import torch
+
     probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(probe and probe())

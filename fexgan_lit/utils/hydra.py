@@ -63,6 +63,7 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     """
     import hydra
 
+    from fexgan_lit.utils.hardware import keep_to_quota
     from fexgan_lit.utils.trust import trust
 
     # Hydra takes options in front of or behind all overrides, not between them
@@ -75,6 +76,7 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         try:
             with no_stray_folder():
                 check_nulls()
+                keep_to_quota()
                 trust(cfg.get("trust") or ())
                 if config_name != "train":  # it keeps the request of its run folder there
                     with open_dict(cfg):

@@ -133,6 +133,8 @@ def typed(cls: type[T], values: Mapping[str, Any], section: str, problems: list[
             continue
         if value is None and isinstance(schema[key], DictConfig):
             continue  # null in the YAML so that the command line can give a mapping; the default is an empty one
+        if isinstance(value, Mapping) and isinstance(schema[key], DictConfig):
+            value = {str(name): entry for name, entry in value.items()}  # {1: surprise} names the folder "1"
         try:
             if isinstance(value, Mapping) and (schema[key] is None or is_dataclass(OmegaConf.get_type(schema, key))):
                 schema.merge_with({key: value})  # settings inside settings; an assignment would not look into them

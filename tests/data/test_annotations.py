@@ -8,6 +8,7 @@ from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.data.datasets import index_dataset
 from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS
 from fexgan_lit.utils.errors import UserError
+from tests.data.standins import write_image
 
 
 def plain(root):
@@ -88,8 +89,14 @@ def test_rows_without_file_and_frames_without_row_are_counted(write_cast):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: f.rename(columns={"path": "file"}), "column 'path' is missing; found: file"),
-        (lambda f: f.assign(intensity=[np.nan, *f["intensity"][1:]]), "intensity of bob/surprise/0002.png is 'nan'"),
+        (lambda f: f[["path", "yaw"]].rename(columns={"path": "file"}), "column is missing: path; found: file"),
+        (
+            lambda f: f.assign(intensity=[np.nan] * 28)[["path", "intensity"]],
+            "no row of a frame has a measurement left",
+        ),
+        (lambda f: f.assign(success=0), "28 of 28 are of lost faces"),
+        (lambda f: f.assign(confidence=98), r"confidence of bob/surprise/0002.png is 98; expected 0\.\.1"),
+        (lambda f: f.assign(success="yes"), "success of bob/surprise/0002.png is 'yes', not a number"),
         (lambda f: f.assign(intensity=["strong", *f["intensity"][1:]]), "'strong', not a number"),
         (lambda f: f.assign(intensity=f["intensity"] * 100), r"intensity of .* expected 0\.\.1"),
         (lambda f: f.assign(AU12=f["AU12"] * 2), r"au12 of .* expected 0\.\.5"),
@@ -114,7 +121,10 @@ def test_bad_tables(write_cast, change, message):
 def test_files_that_are_no_csv(write_cast):
     root = write_cast()
     (root / "a.csv").write_bytes(b"\xff\xfe\x00,\x80\n\x81")
-    for name in ("a.csv", "missing.csv"):
+    (root / "latin.csv").write_bytes("path,intensity\nJürgen,1\n".encode("latin1"))
+    (root / "wide.csv").write_bytes("path,intensity\n".encode("utf-16-le"))
+    (root / "empty.csv").write_bytes(b"\n")
+    for name in ("a.csv", "missing.csv", "latin.csv", "wide.csv", "empty.csv"):
         with pytest.raises(UserError, match="cannot be read as CSV"):
             joined(root, root / name)
 
@@ -210,3 +220,150 @@ def test_units_of_0_to_5_are_divided_once_and_it_is_said(write_cast, tmp_path):
     table = index_dataset(named)
     assert table.frame[list(AU_COLUMNS)].to_numpy().max() == 1.0
     assert sum("divided by 5, once" in note for note in table.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("anna/joy/0002.png,0,5", "line 3 has 3 fields, the header 2; fields end at commas"),
+        ('"anna/joy/0002.png,1', "line 3 opens a quote"),
+    ],
+)
+def test_a_line_that_does_not_fit_its_header_is_refused(write_cast, line, message):
+    root = write_cast()
+    (root / "a.csv").write_text(f"path,intensity\nanna/joy/0001.png,1\n{line}\nanna/joy/0003.png,1\n")
+    with pytest.raises(UserError, match=message):
+        joined(root, root / "a.csv")
+
+
+def test_empty_fields_beyond_the_header_are_none(write_cast, recwarn):
+    root = write_cast()
+    (root / "a.csv").write_text("path,intensity,\nanna/joy/0001.png,1,,\nanna/joy/0002.png,0.5\n\n")
+    assert joined(root, root / "a.csv").frame.set_index("path").loc["anna/joy/0002.png", "intensity"] == 0.5
+    assert not [
+        warning for warning in recwarn if "pandas" in str(warning.filename) or "fexgan" in str(warning.filename)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "note"),
+    [
+        ("path;intensity\n{};0,25\n{};1\n", "utf-8-sig", "semicolons between the fields and decimal commas"),
+        ("path\tintensity\n{}\t0.25\n{}\t1\n", "utf-8", "tabs between the fields"),
+        ('path,intensity\n{},"0,25"\n{},1\n', "utf-8", "decimal commas"),
+        ("path,intensity\n{},0.25\n{},1\n", "utf-16", "UTF-16 text"),
+    ],
+)
+def test_spreadsheets_of_other_countries_are_read_and_it_is_said(write_cast, text, encoding, note):
+    root = write_cast()
+    (root / "a.csv").write_text(text.format("anna/joy/0001.png", "anna/joy/0002.png"), encoding=encoding)
+    table = joined(root, root / "a.csv")
+    given = table.frame.set_index("path")["intensity"]
+    assert given[["anna/joy/0001.png", "anna/joy/0002.png"]].tolist() == [0.25, 1]
+    assert f"a.csv: read with {note}" in table.notes
+
+
+def test_decimal_commas_beside_points_are_refused(write_cast):
+    root = write_cast()
+    (root / "a.csv").write_text('path,intensity\nanna/joy/0001.png,"0,25"\nanna/joy/0002.png,0.5\n')
+    with pytest.raises(UserError, match=r"is '0,25', not a number.*decimal points"):
+        joined(root, root / "a.csv")
+
+
+def test_lost_faces_and_missing_numbers_are_left_out_in_any_layout(write_cast):
+    root = write_cast()
+    rows = full_csv(root).sort_values("path", ignore_index=True).astype({"AU12": object, "x05": object})
+    rows = rows.copy().assign(success=1, confidence=0.9)
+    rows.loc[0, ["success", "confidence"]] = 0, 0
+    rows.loc[1, "confidence"] = 0.49
+    rows.loc[2, "AU12"] = "-nan(ind)"
+    rows.loc[3, "x05"] = np.inf
+    rows.to_csv(root / "a.csv", index=False)
+    table = joined(root, root / "a.csv")
+    kept = table.frame[["au12", "au45", "x05", "y67", "intensity", "yaw"]].notna().to_numpy(int).tolist()
+    assert kept[:5] == [[0] * 6, [0] * 6, [0, 0, 1, 1, 1, 1], [1, 1, 0, 0, 1, 1], [1] * 6]
+    assert table.frame["frame"].notna().all()  # when a row was taken is known nevertheless
+    said = " | ".join(table.notes)
+    assert "2 of 28 rows are of lost faces and left out (1 with success 0, 1 with confidence below 0.5)" in said
+    assert f"1 rows lack a number in action units, which is left out: {table.paths[2]}" in said
+    assert f"1 rows lack a number in landmarks, which is left out: {table.paths[3]}" in said
+    assert "joined to 28 of 28 frames" in said
+
+
+def test_disfas_names_of_action_units_are_read_and_other_units_named(write_cast):
+    root = write_cast()
+    rows = full_csv(root)[["path", *(name.upper() for name in AU_COLUMNS)]]
+    rows.columns = ["path", *(f"AU_{int(name[2:])}" for name in AU_COLUMNS)]
+    rows.assign(AU_11=1, AU28_c=0).to_csv(root / "a.csv", index=False)
+    table = joined(root, root / "a.csv")
+    np.testing.assert_allclose(table.frame["au04"], np.linspace(0, 1, 28), atol=1e-6)
+    assert "a.csv: not among the 17 action units, so not used: au11" in table.notes
+
+
+def sequence(count, **columns):
+    """As FeatureExtraction writes it; the intensity tells which row came to which picture."""
+    rows = {"frame": range(1, count + 1), "face_id": 0, "timestamp": 0.0, "intensity": np.arange(count) / count}
+    return pd.DataFrame({**rows, **columns})
+
+
+def write_flat(tmp_path, count=12):
+    """anna_0.png, anna_1.png, ..., whose order by name is 0, 1, 10, 11, 2, ..."""
+    for n in range(count):
+        write_image(tmp_path / f"set/anna_{('joy', 'fear')[n % 2]}_{n}.png")
+    return tmp_path / "set"
+
+
+def joined_flat(root, csv):
+    pattern = "{identity}_{affect}_{frame}.*"
+    return index_dataset(DatasetConfig(name="folder", root=str(root), pattern=pattern, annotations=str(csv)))
+
+
+def test_rows_that_count_a_folder_are_joined_in_the_order_of_its_names(tmp_path):
+    root = write_flat(tmp_path)
+    sequence(12).iloc[::-1].to_csv(tmp_path / "a.csv", index=False)
+    table = joined_flat(root, tmp_path / "a.csv")
+    in_order = sorted(path.name for path in root.iterdir())
+    given = dict(zip(table.paths, table.intensity * 12, strict=True))
+    assert [round(given[name]) for name in in_order] == list(range(12))
+    assert any("counted by 'frame' and were joined to the 12 pictures" in note for note in table.notes)
+
+
+def test_rows_that_count_are_refused_where_it_cannot_be_told_what(tmp_path, write_cast):
+    sequence(12).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(UserError, match="names no pictures, and the pictures lie in 14 folders"):
+        joined(write_cast(), tmp_path / "a.csv")
+    with pytest.raises(UserError, match="it counts from 1 to 12, and there are 11 pictures"):
+        joined_flat(write_flat(tmp_path / "other", 11), tmp_path / "a.csv")
+
+
+def test_a_folder_of_tables_named_after_their_pictures_is_one_table(write_cast, tmp_path):
+    root = write_cast()
+    for n, (path, row) in enumerate(zip(plain(root).paths, full_csv(root)[::-1].to_dict("records"), strict=True)):
+        file = (tmp_path / "processed" / path).with_suffix(".csv")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        row = {name: value for name, value in row.items() if name not in ("path", "take", "frame", "time_s")}
+        pd.DataFrame([{"face": 0, "confidence": 0.98, **row}] * (n > 0)).to_csv(file, index=False, header=True)
+        if n == 0:
+            file.write_text("face, confidence," + ",".join(row) + "\n")  # nobody was found
+    table = joined(root, tmp_path / "processed")
+    np.testing.assert_allclose(table.intensity[1:], np.linspace(0, 1, 28)[1:], atol=1e-6)
+    assert f"processed: joined to 27 of 28 frames; 1 have no row: {table.paths[0]}" in table.notes
+
+
+def test_folders_that_are_no_table(write_cast, tmp_path):
+    root, folder = write_cast(), tmp_path / "tables"
+    folder.mkdir()
+    for text, message in (
+        (None, "there is no CSV in this folder"),
+        ("frame,timestamp,intensity\n1,0,1\n", "2 tables that count frames"),
+        ("pose_Rx,intensity\n1,1\n", "b.csv has other columns than a.csv"),
+    ):
+        for name in "ab" if text else "":
+            (folder / f"{name}.csv").write_text(text.replace("pose_Rx", "pose_Rx" if name == "a" else "pose_Ry"))
+        with pytest.raises(UserError, match=message):
+            joined(root, folder)
+    (folder / "0_exp.npy").write_bytes(b"")
+    for name in "ab":
+        (folder / f"{name}.csv").unlink()
+    with pytest.raises(UserError, match=r"AffectNet(?s:.*)dataset\.manifest=labels\.csv"):
+        joined(root, folder)

@@ -73,9 +73,9 @@ def test_a_batch_holds_the_pixels_of_its_rows(takes):
 
 
 def test_what_cannot_be_filmed_is_said(takes, frame_set):
-    with pytest.raises(UserError, match="does not say which take"):
+    with pytest.raises(UserError, match="has no takes"):
         ClipSampler(frame_set(np.array([[9, 9]])), 5, 1, 0)
     with pytest.raises(UserError, match="4 takes have the 5 frames"):
         ClipSampler(takes, 5, 9, 0)
-    with pytest.raises(UserError, match="strength of every frame"):
+    with pytest.raises(UserError, match="intensity of every frame"):
         ClipSampler(dataclasses.replace(takes, intensity=None), 5, 1, 0, span="apex")

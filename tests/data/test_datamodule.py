@@ -80,7 +80,7 @@ def test_one_frame_a_cell_trains_without_validation(prepared):
     assert data.val_dataloader() == []
     text = "\n".join(data.summary.lines())
     assert "there is no validation set" in text
-    assert "14 cells too small, whole in training: anna/anger (1 frame)" in text
+    assert "14 cells too small to split, in training only: anna/anger (1 frame)" in text
     assert "+9 more" in text
     assert len(data.train) == 14
 

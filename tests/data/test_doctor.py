@@ -125,7 +125,7 @@ def test_small_mixed_and_oblong_pictures():
     small = replace(small, sizes={"40x20": 80, "32x32": 4}, cropped=80)
     assert "smaller than 32 px, down to 20 px" in found(small, "pictures", "smaller").found
     assert found(small, "pictures", "2 sizes").examples == ("80 of 40x20", "4 of 32x32")
-    assert "80 of 84 pictures are not square" in found(small, "pictures", "square").found
+    assert "80 of 84 images are not square" in found(small, "pictures", "square").found
     assert (
         "dataset.image_size=64"
         in found(changed(made(), height=100, width=100), "pictures", "smaller", replace(CONFIG, image_size=128)).advice
@@ -139,7 +139,7 @@ def test_blank_black_white_and_grey_frames():
     images[4], images[5] = images[4] // 60, 255 - images[5] // 60
     images[6] = images[6, :, :, :1]
     pack = replace(pack, images=images)
-    for word, row in (("one colour", 3), ("almost black", 4), ("almost white", 5), ("are grey", 6)):
+    for word, row in (("a single colour", 3), ("almost black", 4), ("almost white", 5), ("are grey", 6)):
         finding = found(pack, "pixels", word)
         assert finding.examples == (pack.table.paths[row],)
         assert finding.severity == "warning"
@@ -209,7 +209,7 @@ def test_no_validation_and_cells_too_small_to_split():
     pack = made(takes=1, frames=1)
     by_frame = replace(CONFIG, split="frame", val_fraction=0.2)
     assert "every cell is too small" in found(pack, "split", "no validation set", by_frame).found
-    assert "as asked for" in found(pack, "split", "no validation set", replace(by_frame, val_fraction=0.0)).found
+    assert "as configured" in found(pack, "split", "no validation set", replace(by_frame, val_fraction=0.0)).found
 
 
 def test_people_in_both_splits_are_told_for_sets_of_people():
@@ -248,7 +248,7 @@ def test_landmarks_outside_in_a_corner_or_normalised():
     pack = made()
     points = pack.table.frame[list(LANDMARK_COLUMNS)]
     outside = changed(pack, **(points * 4).to_dict("list"))
-    assert "larger picture" in found(outside, "values", "outside the picture").advice
+    assert "larger image" in found(outside, "values", "outside the image").advice
     assert found(changed(pack, **(points / 4).to_dict("list")), "values", "top left quarter").severity == "warning"
     normalised = found(changed(pack, **(points / SIZE).to_dict("list")), "values", "0..2")
     assert normalised.severity == "problem"

@@ -155,7 +155,7 @@ def test_the_worker_answers_between_chatter(fake: Path, tmp_path: Path) -> None:
         assert np.isfinite(pose).all()
         with pytest.raises(NoFaceError, match="no face found"):
             finder.find(write_picture(tmp_path / "b.png", 0))
-        with pytest.raises(NoFaceError, match="not its mesh"):
+        with pytest.raises(NoFaceError, match="instead of a mesh"):
             finder.find(write_picture(tmp_path / "odd.png", 100))
         (tmp_path / "broken.png").write_bytes(b"x")
         with pytest.raises(NoFaceError, match="damaged"):
@@ -180,7 +180,7 @@ def test_a_detector_that_always_dies_is_to_blame_itself(fake: Path, tmp_path: Pa
         for _ in range(2):
             with pytest.raises(NoFaceError):
                 finder.find(picture)
-        with pytest.raises(UserError, match=r"3 pictures in a row.*\n.*\n(.*\n)?Segmentation fault"):
+        with pytest.raises(UserError, match=r"3 images in a row.*\n.*\n(.*\n)?Segmentation fault"):
             finder.find(picture)
 
 
@@ -242,7 +242,7 @@ def test_frames_without_a_face_are_listed_and_have_no_row(fake: Path, tmp_path: 
     assert found.found == 8
     assert {drop.path: drop.reason for drop in found.missing} == {
         "anna/joy/black.png": "no face found",
-        "anna/joy/crash.png": "the detector ended with code 139 on it",
+        "anna/joy/crash.png": "the detector ended with code 139 on this image",
     }
     joined = join_annotations(table, found.annotations)
     assert int(joined.frame["x00"].isna().sum()) == 2

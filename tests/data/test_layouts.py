@@ -6,6 +6,7 @@ import pytest
 
 from fexgan_lit.data.config import DatasetConfig, check_settings
 from fexgan_lit.data.datasets import index_dataset
+from fexgan_lit.data.datasets.characters import PathPattern
 from fexgan_lit.expression import AFFECTS
 from fexgan_lit.utils.errors import UserError
 
@@ -194,6 +195,49 @@ def test_pattern_with_take_and_a_field_twice(write_cast):
     table = index(root, "folder", pattern="{identity}/*/{identity}_{affect}_{take}.png")
     assert table.frame["take"].tolist() == [1, 2] * 4
     assert "frame" not in table.frame
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "expected"),
+    [
+        ("{identity}_{affect}{take}.*", "ann_smirk1.png", ("ann", "smirk", 1)),
+        ("{identity}_{affect}{take}.*", "ann_joyful3.png", ("ann", "joyful", 3)),
+        ("{identity}_{affect}{take}.*", "ann_joy_t3.png", ("ann", "joy", 3)),
+        ("{identity}_{affect}{take}.*", "ann_very-sad3.png", ("ann", "very-sad", 3)),
+        ("{identity}.{affect}{take}.*", "KA.SA1.39.tiff", ("KA", "SA", 1)),
+        ("{identity}_{affect}{frame}.*", "ann_smirk001.png", ("ann", "smirk", None)),
+        ("{identity}_{affect}*.*", "ann_joyful_3.png", ("ann", "joyful", None)),
+        ("{identity}_{affect}*.*", "ann_joy3.png", ("ann", "joy", None)),
+        ("*{affect}_{identity}.*", "x_killjoy_ann.png", ("ann", "killjoy", None)),
+        ("{identity}{affect}{take}.*", "annjoy1.png", ("ann", "joy", 1)),
+        ("{identity}{affect}{take}.*", "a01smirk2.png", ("a01", "smirk", 2)),
+        ("{identity}{affect}{take}.*", "annsmirk1.png", None),
+        ("{affect}{identity}.*", "smirkann.png", None),
+    ],
+)
+def test_words_that_touch_something_are_read_whole_or_not_at_all(pattern, name, expected):
+    found = PathPattern(pattern).read((name,))
+    assert found == expected if expected is None else found[:3] == expected
+
+
+def test_what_becomes_of_words_is_said(write_cast):
+    root = write_cast(affects=["Happy", "smile", "neutral"])
+    notes = index(root, "folder", aliases={"smirkk": "joy", "neutral": "calm"}).notes
+    assert notes == (
+        "dataset.aliases: no frame has the word 'smirkk'; found: happy, neutral, smile",
+        "the words happy and smile are read as one affect, joy",
+    )
+    assert index(write_cast(name="other"), "folder").notes == ()
+
+
+def test_classes_that_are_numbers(write_cast):
+    root = write_cast(affects=["1", "4"])
+    table = index(root, "folder")
+    assert table.affects == ("1", "4")
+    assert "the affects are bare numbers, 1, 4; 'dataset.aliases={1: NAME, ...}' names them" in table.notes[0]
+    named = index(root, "folder", aliases={"1": "surprise", "4": "joy"})
+    assert named.affects == ("joy", "surprise")
+    assert named.notes == ()
 
 
 def test_names_that_break_the_pattern_are_dropped(write_cast):

@@ -105,8 +105,60 @@ def test_a_pickle_is_never_opened(tmp_path):
 def test_missing_table(tmp_path):
     root = write_emotionet(tmp_path)
     (root / "aus_openface.csv").unlink()
-    with pytest.raises(UserError, match=r"and <root>/aus\.csv"):
+    with pytest.raises(UserError, match=r"the table of action units is missing; expected aus\.csv or"):
         index(root, "emotionet")
+
+
+def write_counted(root, count=12):
+    """0.jpg to 11.jpg and a table that counts them from 1 in the order of their names; AU01 is the number by 5."""
+    for n in range(count):
+        write_image(root / f"imgs/{n}.jpg")
+    in_order = sorted(range(count), key=str)
+    rows = unit_rows([str(n) for n in in_order]).drop(columns="filename")
+    return rows.assign(**{" AU01_r": np.array(in_order) / 5, "frame": range(1, count + 1)})
+
+
+@pytest.mark.parametrize("beside", ["timestamp", "face_id"])
+def test_frames_that_are_counted_are_joined_in_the_order_of_the_names(tmp_path, beside):
+    write_counted(tmp_path).assign(**{beside: 0}).to_csv(tmp_path / "aus.csv", index=False)
+    table = index(tmp_path, "emotionet")
+    assert (table.frame["au01"] * 25).round().tolist() == [int(path[5:-4]) for path in table.paths]
+    assert len(table) == 12
+    assert "(1 is imgs/0.jpg, 2 is imgs/1.jpg, 3 is imgs/10.jpg)" in " ".join(table.notes)
+
+
+@pytest.mark.parametrize("column", ["frame", "id"])
+def test_a_plain_count_that_may_be_names_is_refused(tmp_path, column):
+    rows = write_counted(tmp_path).rename(columns={"frame": column})
+    rows.to_csv(tmp_path / "aus.csv", index=False)
+    with pytest.raises(UserError, match=rf"{column} 1 may be the picture imgs/1\.jpg by its name, or imgs/0\.jpg by"):
+        index(tmp_path, "emotionet")
+    rows.rename(columns={column: "image"}).to_csv(tmp_path / "aus.csv", index=False)
+    assert "joined to 11 of 12 frames; 1 have no row: imgs/0.jpg" in " ".join(index(tmp_path, "emotionet").notes)
+
+
+def test_a_table_an_image_where_openface_leaves_it(tmp_path):
+    root = write_emotionet(tmp_path)
+    (root / "aus_openface.csv").unlink()
+    (root / "processed").mkdir()
+    rows = unit_rows([f"N_{n:04d}" for n in range(6)]).rename(columns={" success": "face"}).assign(face=0)
+    for n in range(5):
+        rows.iloc[[n]].drop(columns="filename").to_csv(root / f"processed/N_{n:04d}.csv", index=False)
+    table = index(root, "emotionet")
+    assert table.frame["au01"].tolist() == pytest.approx(np.arange(5) / 5)
+    assert reasons(table) == {"imgs/N_0005.jpg": "image without a row in processed"}
+
+
+@pytest.mark.parametrize("column", ["face", "face_id"])
+def test_two_faces_in_a_picture_are_named_unless_one_was_lost(tmp_path, column):
+    root = write_emotionet(tmp_path)
+    rows = unit_rows([f"N_{n:04d}" for n in range(6)]).assign(**{column: 0})
+    both = pd.concat([rows, rows[:1].assign(**{column: 1})])
+    both.to_csv(root / "aus_openface.csv", index=False)
+    with pytest.raises(UserError, match=rf"N_0000\.jpg has more than one row .* column '{column}' tells several faces"):
+        index(root, "emotionet")
+    both.assign(**{" confidence": [0.98] * 6 + [0.1]}).to_csv(root / "aus_openface.csv", index=False)
+    assert len(index(root, "emotionet")) == 6
 
 
 def test_pairs_of_affects_are_refused_with_the_way_on(tmp_path):

@@ -102,7 +102,7 @@ def test_frames_of_another_size_are_resized_once(loader, length):
 
 def test_frames_that_are_resized_after_a_flip_or_crop_are_refused(loader):
     for length, augment, made in ((24, PairAugmentation(), 24), (24, PairAugmentation(20), 20)):
-        with pytest.raises(UserError, match=rf"gives {made} px, which are resized to 16 px afterwards"):
+        with pytest.raises(UserError, match=rf"gives {made} px, which are then resized to 16 px"):
             ResidentPairs(loader(length, augment), CPU)
 
 

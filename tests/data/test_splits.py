@@ -125,7 +125,7 @@ def test_one_person_or_nobody_to_spare():
     with pytest.raises(UserError, match=r"dataset\.split=identity: this data set has 1 identity"):
         split_rows(table_of({("a", "fear"): 5, ("a", "joy"): 5}), 0.2, by="identity")
     alone = table_of({("a", "fear"): 5, ("a", "joy"): 5, ("b", "anger"): 5, ("b", "neutral"): 5})
-    with pytest.raises(UserError, match=r"nobody can be held out.*a \(the last with fear\)"):
+    with pytest.raises(UserError, match=r"no identity can be held out.*a \(the last with fear\)"):
         split_rows(alone, 0.2, by="identity")
 
 

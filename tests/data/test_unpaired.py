@@ -93,8 +93,8 @@ def test_frames_without_affects_train_unpaired(tmp_path):
     assert all((b.source_row != b.target_row).all() for b in validation)
     text = "\n".join(data.summary.lines())
     assert "no affects" in text
-    assert "random frames of anyone" in text
-    assert "cannot be compared with true frames" in text
+    assert "random frames of any identity" in text
+    assert "cannot be compared with real frames" in text
     assert "unlabelled" not in text
 
 

@@ -165,7 +165,7 @@ def test_a_root_with_other_things_is_left_alone(tmp_path: Path) -> None:
     write_clip(tmp_path / "in" / "a_joy.mp4")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"holds other things, such as thesis\.txt"):
+    with pytest.raises(UserError, match=r"holds other files, such as thesis\.txt"):
         extract_videos(settings(tmp_path))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
 
@@ -246,5 +246,5 @@ def test_a_clip_without_a_face_is_dropped_and_named(tmp_path: Path, monkeypatch:
         writer.write(np.zeros((100, 120, 3), np.uint8))  # the fake detector finds no face in black
     writer.release()
     done = extract_videos(settings(tmp_path, crop="face", detector="mediapipe"))
-    assert [(drop.path, drop.reason) for drop in done.drops] == [("a_fear.mp4", "no face found in it")]
+    assert [(drop.path, drop.reason) for drop in done.drops] == [("a_fear.mp4", "no face found in the clip")]
     assert [clip.affect for clip in done.clips] == ["joy"]

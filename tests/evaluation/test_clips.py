@@ -114,7 +114,7 @@ def test_as_many_clips_as_asked_for_and_the_same_ones_again():
 
 
 def test_data_without_clips_are_refused_with_what_to_give():
-    with pytest.raises(UserError, match=r"does not say which take.*dataset\.annotations"):
+    with pytest.raises(UserError, match=r"has no takes.*dataset\.annotations"):
         clips_of(grey([0, 1]))
     with pytest.raises(UserError, match=r"1 of 3 takes in this split have two frames or more.*dataset\.val_fraction"):
         clips_of(grey([0, 1, 2, 3], take=np.array([0, 0, 1, 2])))

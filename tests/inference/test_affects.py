@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from fexgan_lit.data.reference import affect_expression, reference_rows
-from fexgan_lit.expression import AFFECTS, Expression, between, raised, rows_of, with_units
-from fexgan_lit.inference.conditions import TargetSpec, read_target
+from fexgan_lit.expression import AFFECTS, Expression, between, raised, resolve_affect, rows_of, with_units
+from fexgan_lit.inference.conditions import TargetSpec, read_affects, read_target, units_of, weights_of
+from fexgan_lit.inference.modes.blend import read_blends
 from fexgan_lit.runs.weights import load_system
 from fexgan_lit.utils.errors import UserError
 from tests.inference.conftest import WHO
@@ -113,6 +114,23 @@ def test_wishes_are_labelled():
     assert labels == ["source", "AU1=1", "joy + fear 0.5"]
     with pytest.raises(UserError, match="joy is -1"):
         read_target({"joy": -1}, "end", AFFECTS)
+
+
+def test_numbers_name_affects_where_a_run_has_such_and_units_elsewhere():
+    numbered = ("1", "4", "12")
+    assert read_target(4, "end", numbered) == TargetSpec(affects={"4": 1.0})
+    assert read_target({4: 0.5, "1": 1}, "end", numbered).affects == {"4": 0.5, "1": 1.0}
+    assert read_affects([1, 4], "affects", numbered) == ["1", "4"]
+    assert read_affects(4, "affects", numbered) == ["4"]
+    assert weights_of(4, 0.5, numbered) == {"4": 0.5}
+    assert [found.weights for found in read_blends({1: 1, 4: 1}, numbered)] == [{"1": 1.0, "4": 1.0}]
+    assert resolve_affect(12, numbered) == "12"
+    assert read_target({"AU12": 0.8}, "end", numbered).units == {12: 0.8}
+    assert read_target({12: 0.8}, "end", AFFECTS).units == {12: 0.8}
+    assert units_of({12: 0.8, 4: 1}, numbered) == {12: 0.8, 4: 1.0}
+    for value in (5, True, [1, 5], [1.5]):
+        with pytest.raises(UserError, match="expected"):
+            read_affects(value, "affects", numbered)
 
 
 def test_arithmetic_of_expressions():

@@ -44,9 +44,20 @@ def test_openface_is_read_as_it_writes(tmp_path):
     assert np.isnan(found.aus).all(0).sum() == 14
     said = " | ".join(found.notes)
     assert "2 faces in the driver; face_id 0 is followed" in said
-    assert "1 of 4 rows without a face" in said
+    assert "1 of 4 rows are of lost faces and left out (1 with success 0): line 5" in said
     assert "0..5 (OpenFace's columns _r)" in said
     assert "not used: au28_c" not in said
+
+
+def test_rows_without_numbers_and_of_faces_hardly_seen_are_left_out(tmp_path):
+    text = "time_s;au12_r;confidence\n0;0;0,9\n0,1;nan;0,9\n0,2;1,5;0,9\n0,3;2,5;0,2\n"
+    found = csv_driver(table(tmp_path, text), None, None)
+    np.testing.assert_allclose(found.times, [0, 0.2])
+    np.testing.assert_allclose(found.aus[:, AU12], [0, 0.3])
+    said = " | ".join(found.notes)
+    assert "(1 with confidence below 0.5): line 5" in said
+    assert "1 of 3 rows lack a number and are left out: line 3" in said
+    assert "semicolons between the fields and decimal commas" in said
 
 
 @pytest.mark.parametrize(("largest", "scale", "expected"), [(1, None, 1.0), (4, None, 0.8), (1, 5.0, 0.2)])
@@ -61,7 +72,9 @@ def test_the_scale_is_recognised_or_given(tmp_path, largest, scale, expected):
         ("time_s,au12\n0,0\n0.1,6\n", r"au12 of line 3 is 6; expected 0..5"),
         ("time_s,au12\n0,0\n0.1,-1\n", r"au12 of line 3 is -1"),
         ("time_s,au12\n0,0\n0.1,smile\n", r"au12 of line 3 is 'smile', not a number"),
-        ("time_s,au12\n0,0\n0.1,\n", r"au12 of line 3"),
+        ("time_s,au12\n0,0\n,1\n", r"time_s of line 3 is 'nan', not a number"),
+        ("time_s,au12\n0,\n", r"no row is left; .*1 of 1 rows lack a number and are left out: line 2"),
+        ("time_s,au12\n0,0\n0.1,0,5\n", r"driver=.* line 3 has 3 fields, the header 2"),
         ("au12\n0\n", "no time; expected a column time_s or timestamp"),
         ("frame,au12\n0,0\n1,1\n", "counts frames; say how many a second with fps="),
         ("time_s,joy\n0,0\n", "no action units; expected columns such as AU12_r"),

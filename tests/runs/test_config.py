@@ -261,6 +261,11 @@ def test_a_mapping_can_be_given_on_the_command_line():
     settings = train_settings(composed("dataset=folder", "dataset.aliases={happy_face: joy, blink: ignore}"))
     assert settings.dataset.aliases == {"happy_face": "joy", "blink": "ignore"}
     assert train_settings(composed("dataset=folder")).dataset.aliases == {}
+    numbered = train_settings(
+        composed("dataset=folder", "dataset.aliases={1: surprise, 2: 4}", "dataset.affects=[1,4]")
+    )
+    assert numbered.dataset.aliases == {"1": "joy", "2": "4"}
+    assert numbered.dataset.affects == ["1", "4"]
 
 
 def test_only_listed_targets_are_loaded():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
@@ -65,3 +67,27 @@ def test_a_device_that_is_not_there_is_refused(accelerator, monkeypatch):
         check_trainer(TrainerSettings(accelerator=accelerator))
     check_trainer(TrainerSettings(accelerator="auto"))
     check_trainer(TrainerSettings(accelerator="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("files", "count"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "20000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({}, None),
+    ],
+)
+def test_threads_follow_the_quota_of_a_container(files, count, tmp_path, monkeypatch, threads):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(hardware, "_CGROUP", tmp_path)
+    monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert (hardware.cpu_quota(), hardware.cores(), hardware.cores(5)) == (count, count or 64, 5)
+    hardware.keep_to_quota()
+    assert torch.get_num_threads() == min(threads, count or threads)
+    assert os.environ.get("OMP_NUM_THREADS") == (None if count is None else str(count))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import io
+import re
 from datetime import timedelta
 
 import pytest
 import torch
+from rich.console import Console
 
 from fexgan_lit.systems.fexgan.config import FExGANSettings
 from fexgan_lit.systems.fexgan.losses import FExGANLossSettings
 from fexgan_lit.systems.fexgan.system import DualOptimizerSettings, FExGAN
 from fexgan_lit.systems.gan import ema_decay
-from fexgan_lit.training.callbacks import AdversarialCut, LinearDecay, TimeLimit, TrainingDivergedError
+from fexgan_lit.training.callbacks import AdversarialCut, LinearDecay, RunProgressBar, TimeLimit, TrainingDivergedError
 from fexgan_lit.utils.errors import UserError
 from tests.systems.helpers import NoisePairs, changed, fit, saver, snapshot
 
@@ -222,6 +225,21 @@ def test_time_limit_ends_with_a_checkpoint(tmp_path):
     fit(system, 10_000, tmp_path, callbacks=[TimeLimit(timedelta(microseconds=1), verbose=False), save])
     assert 1 <= system.iteration < 100
     assert torch.load(save.path, weights_only=True)["iteration"] == system.iteration
+
+
+def test_the_pace_is_told_once_and_where_the_time_will_not_do(tmp_path):
+    written = io.StringIO()
+    bar = RunProgressBar(Console(file=written, width=200), line_s=0, pace_s=0)
+    fit(make_system(), 60, tmp_path, callbacks=[TimeLimit(timedelta(hours=9), verbose=False), bar])
+    lines = written.getvalue().splitlines()
+    (pace,) = [line for line in lines if line.startswith("  pace ")]
+    assert re.fullmatch(r"  pace       \S+ iterations a second: \d+ (s|minutes) to iteration 60", pace)
+    assert re.match(r"  training 30/60  \S+ it/s, \d+ (s|minutes) left  G ", lines[30])
+    written.truncate(0)
+    bar.pace_s = 0
+    fit(make_system(), 10_000_000, tmp_path, callbacks=[TimeLimit(timedelta(seconds=0.2), verbose=False), bar])
+    (pace,) = [line for line in written.getvalue().splitlines() if "pace " in line]
+    assert re.search(r"hours to iteration 10000000; trainer\.max_minutes ends it in 0 s, near iteration \d+$", pace)
 
 
 @pytest.mark.parametrize("mode", ["one", "abs_normal", "normal"])

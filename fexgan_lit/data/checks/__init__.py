@@ -1,4 +1,4 @@
-"""The data doctor: what a prepared data set holds, what is wrong with it, and what to do."""
+"""The data doctor: checks of a prepared data set, with findings and advice."""
 
 from fexgan_lit.data.checks.finding import Finding
 from fexgan_lit.data.checks.run import Diagnosis, examine

@@ -1,4 +1,4 @@
-"""Action units, landmarks and intensities whose scale or meaning looks wrong."""
+"""Checks for action units, landmarks and intensities with a wrong scale or meaning."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from fexgan_lit.data.checks.finding import Finding, counted, some_paths
 from fexgan_lit.data.table import FrameTable
 from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS
 
-#: Largest action unit of a whole set (0..1) below which the scale looks wrong.
+#: Maximum action unit of a data set (0..1) below which its scale is suspicious.
 _SMALL = 0.25
-#: Mean activation by which another affect exceeds those an action unit belongs to.
+#: Difference of mean activation (0..1) by which another affect must exceed the affects that an action unit signals.
 _CONTRARY = 0.1
-#: Affects of which an action unit is a sign (EMFACS): lip corners up, nose wrinkled, lip corners down, jaw dropped.
+#: Affects that an action unit signals (EMFACS): lip corners up, nose wrinkled, lip corners down, jaw dropped.
 SIGNS = {
     "au12": ("joy", "contempt"),
     "au09": ("disgust", "anger"),
     "au15": ("sadness", "disgust", "anger", "contempt"),
     "au26": ("surprise", "fear", "joy", "anger"),
 }
-#: Share of a face's points outside the picture from which on it counts as outside.
+#: Minimum share of a face's landmarks outside the image for the face to count as outside.
 _OUTSIDE = 0.25
 
 
 def value_findings(table: FrameTable) -> list[Finding]:
-    """Suspicions about whatever of action units, landmarks and intensity the table has."""
+    """Return the findings on action units, landmarks and intensities, as far as the table has them."""
     return [*_action_units(table), *_signs(table), *_landmarks(table), *_intensity(table)]
 
 
@@ -45,7 +45,7 @@ def _action_units(table: FrameTable) -> Iterator[Finding]:
         return
     if units.max() < _SMALL:
         yield Finding(
-            "warning", "values", f"the largest action unit of the set is {5 * units.max():.2f}",
+            "warning", "values", f"the largest action unit of the data set is {5 * units.max():.2f}",
             "OpenFace's scale of 0..5", "If they were given as 0..1, multiply them by 5.",
         )  # fmt: skip
     if still.any():
@@ -54,7 +54,7 @@ def _action_units(table: FrameTable) -> Iterator[Finding]:
 
 
 def _signs(table: FrameTable) -> Iterator[Finding]:
-    """Affects that show the sign of another one, among frames with a visible expression."""
+    """Find affects whose visible expressions show the sign of another affect."""
     if AU_COLUMNS[0] not in table.frame:
         return
     frame = table.frame
@@ -84,18 +84,18 @@ def _landmarks(table: FrameTable) -> Iterator[Finding]:
     size = frame[["width", "height"]].to_numpy(np.float32)[rows][:, None]  # (M, 1, 2)
     low, high = (np.percentile(points / size, share, axis=(0, 1)) for share in (2, 98))  # (2,) x and y
     if (np.abs(points) <= 2).all():
-        yield Finding("problem", "values", "all landmarks lie in 0..2", "pixels of the stored picture",
+        yield Finding("problem", "values", "all landmarks lie in 0..2", "pixels of the stored image",
                       "Multiply normalised landmarks by width and height.")  # fmt: skip
         return
     if (high < 0.55).all() or (low > 0.45).all():
         corner = "top left" if (high < 0.55).all() else "bottom right"
-        yield Finding("warning", "values", f"all landmarks lie in the {corner} quarter of the pictures",
-                      "a face in the middle", "They may belong to pictures of another size.")  # fmt: skip
+        yield Finding("warning", "values", f"all landmarks lie in the {corner} quarter of the images",
+                      "a face in the middle", "They may belong to images of another size.")  # fmt: skip
     outside = ((points < -1) | (points > size + 1)).any(axis=2).mean(axis=1) > _OUTSIDE  # (M,)
     if outside.any():
         found = f"in {counted(int(outside.sum()), 'frame')} of {len(points)} a quarter of the landmarks or more lies "
-        found += "outside the picture"
-        hint = f"They reach {max(high):.1f} times its side: made for a larger picture?" if max(high) > 1.2 else ""
+        found += "outside the image"
+        hint = f"They reach {max(high):.1f} times its side: made for a larger image?" if max(high) > 1.2 else ""
         names = some_paths(table, rows[outside])
         yield Finding("warning", "values", found, "points inside", hint, names)
 
@@ -108,10 +108,10 @@ def _intensity(table: FrameTable) -> Iterator[Finding]:
     if len(known) > 1 and np.ptp(known) == 0:
         yield Finding(
             "info", "values", f"the intensity is {known[0]:g} in every frame that is not neutral", "",
-            "dataset.min_target_intensity can tell no frames apart.",
+            "dataset.min_target_intensity cannot distinguish these frames.",
         )  # fmt: skip
     strong = np.flatnonzero(neutral & (table.intensity > 0.5))
     if len(strong):
         found = f"{counted(len(strong), 'neutral frame')} with an intensity above 0.5"
         names = some_paths(table, strong)
-        yield Finding("warning", "values", found, "0, as nothing is shown", "Check the labels.", names)
+        yield Finding("warning", "values", found, "0, for a face without expression", "Check the labels.", names)

@@ -1,4 +1,4 @@
-"""One thing the doctor has to say."""
+"""One finding of the data doctor."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ if TYPE_CHECKING:
 
     from fexgan_lit.data.table import FrameTable
 
-#: Worst first: `problem` is an error in the data, `warning` probably one, `info` worth knowing.
+#: Worst first: `problem` is an error in the data, `warning` a probable error, `info` is worth knowing.
 SEVERITIES = ("problem", "warning", "info")
 
-#: How many names a sentence carries; the rest is counted, and listed in the files of the report.
+#: Maximum number of names in a sentence; the report's files list all of them.
 NAMED = 5
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing the doctor has to say.
+    """One finding of the data doctor.
 
     Attributes:
         severity: one of `SEVERITIES`.
         topic: training, cells, drops, pictures, pixels, duplicates, values or split.
-        found: what is there.
-        expected: what should be; empty where `found` says it.
-        advice: what to do; empty where nothing needs doing.
-        examples: frames, cells or columns by name, the first few.
+        found: what was found.
+        expected: what was expected; empty if `found` says it.
+        advice: what to do; empty if nothing needs to be done.
+        examples: names of the first few frames, cells or columns.
     """
 
     severity: str
@@ -40,31 +40,31 @@ class Finding:
 
     @property
     def text(self) -> str:
-        """All of it in sentences on one line."""
-        named = f" ({', '.join(self.examples)})" if self.examples else ""  # file names may hold line breaks, too
+        """The finding in sentences on one line."""
+        named = f" ({', '.join(self.examples)})" if self.examples else ""  # file names may contain line breaks
         parts = [f"{self.found}{named}.", f"Expected {self.expected}." if self.expected else "", self.advice]
         return " ".join(" ".join(parts).split())
 
 
 def by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Worst first, otherwise in the order they came."""
+    """Sort findings by severity, worst first; the order is otherwise kept."""
     return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
 def first_few(names: Sequence[str], limit: int = NAMED) -> tuple[str, ...]:
-    """The first `limit` names, and how many there are besides."""
+    """Return the first `limit` names, and the number of the others."""
     more = (f"+{len(names) - limit} more",) if len(names) > limit else ()
     return (*names[:limit], *more)
 
 
 def some_paths(table: FrameTable, rows: np.ndarray, limit: int = NAMED) -> tuple[str, ...]:
-    """The paths of the first of `rows` (n,), and how many there are besides; no list of all paths is made."""
+    """Return the paths of the first `limit` of `rows` (n,), and the number of the others, without listing all paths."""
     named = tuple(table.frame["path"].to_numpy()[rows[:limit]].tolist())
     return (*named, f"+{len(rows) - limit} more") if len(rows) > limit else named
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 frame`, `2 frames`, `2 identities`."""
+    """Format a number with its noun: `1 frame`, `2 frames`, `2 identities`."""
     if number == 1:
         return f"1 {noun}"
     return f"{number} {noun[:-1]}ies" if noun.endswith("ty") else f"{number} {noun}s"

@@ -1,4 +1,4 @@
-"""Sizes of the original pictures, and what one look at every packed frame tells of its pixels."""
+"""Checks of the original sizes and of the packed pixels."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ import numpy as np
 from fexgan_lit.data.checks.finding import Finding, counted, first_few, some_paths
 from fexgan_lit.data.table import FrameTable
 
-#: Side of the thumbnails that stand for the frames: a changed mouth moves a cell by tens of grey levels, a JPEG by few.
+#: Side of the thumbnails of frames: a changed mouth moves a cell by tens of grey levels, JPEG compression by a few.
 THUMB = 16
-#: Grey levels by which the lightest and the darkest part of a frame with content differ at least.
+#: Minimum difference in grey levels between the lightest and darkest cell of a frame with content.
 _CONTENT = 3
 _DARK, _BRIGHT = 6, 249
-#: Largest difference of two channels of a frame without colour, in grey levels.
+#: Maximum difference of two channels of a grey frame, in grey levels.
 _GREY = 2
 _BLOCK = 256
 
 
 @dataclass(frozen=True, eq=False)
 class PixelScan:
-    """What is kept of one pass over N packed frames.
+    """Result of one pass over N packed frames.
 
     Attributes:
-        thumbs: (N, 16, 16, 3) uint8 RGB area averages; 768 bytes a frame.
+        thumbs: (N, 16, 16, 3) uint8 RGB area averages; 768 bytes per frame.
     """
 
     thumbs: np.ndarray
 
     def contrast(self) -> np.ndarray:
-        """(N,) grey levels between the lightest and the darkest part."""
+        """Return the grey levels (N,) between the lightest and the darkest value of each thumbnail."""
         flat = self.thumbs.reshape(len(self.thumbs), -1)  # (N, 16, 16, 3) -> (N, 768)
         return flat.max(axis=1).astype(np.int16) - flat.min(axis=1)
 
     def brightness(self) -> np.ndarray:
-        """(N,) mean in 0..255."""
+        """Return the mean (N,) of each thumbnail, 0..255."""
         return self.thumbs.reshape(len(self.thumbs), -1).mean(axis=1)  # (N, 16, 16, 3) -> (N, 768)
 
     def colour(self) -> np.ndarray:
-        """(N,) largest difference between two channels anywhere, grey levels."""
+        """Return the largest difference (N,) between two channels at any cell, grey levels."""
         spread = self.thumbs.max(axis=3) - self.thumbs.min(axis=3)  # (N, 16, 16)
         return spread.reshape(len(spread), -1).max(axis=1)  # (N, 16, 16) -> (N, 256)
 
@@ -58,17 +58,17 @@ def scan_pixels(images: np.ndarray, progress: Callable[[int, int], None] | None 
 
 
 def pixel_findings(scan: PixelScan, table: FrameTable) -> list[Finding]:
-    """Blank, black and white frames, and frames without colour."""
+    """Return the findings on blank, black, white and grey frames."""
     blank = scan.contrast() < _CONTENT
     mean = scan.brightness()
     kinds = (
-        ("of one colour all over", blank),
+        ("of a single colour", blank),
         ("almost black", ~blank & (mean < _DARK)),
         ("almost white", ~blank & (mean > _BRIGHT)),
     )
     findings = [
         Finding(
-            "warning", "pixels", f"{counted(int(flags.sum()), 'frame')} {word}", "a face", "Look, and remove them.",
+            "warning", "pixels", f"{counted(int(flags.sum()), 'frame')} {word}", "a face", "Check and remove them.",
             some_paths(table, np.flatnonzero(flags)),
         )
         for word, flags in kinds
@@ -82,29 +82,29 @@ def _grey(scan: PixelScan, table: FrameTable, blank: np.ndarray) -> list[Finding
     if not grey.any():
         return []
     if grey.sum() == (~blank).sum():
-        return [Finding("info", "pixels", "all frames are grey; the networks see three equal channels")]
+        return [Finding("info", "pixels", "all frames are grey; the networks get three equal channels")]
     found = f"{int(grey.sum())} of {len(grey)} frames are grey, the others in colour"
     names = some_paths(table, np.flatnonzero(grey))
     return [Finding("warning", "pixels", found, "all in colour or all grey", "", names)]
 
 
 def size_findings(table: FrameTable, sizes: dict[str, int], cropped: int, image_size: int) -> list[Finding]:
-    """Mixed sizes, pictures that lost their sides, and pictures that had to be enlarged.
+    """Return the findings on mixed sizes, cropped images and enlarged images.
 
     Args:
-        table: with `height` and `width` of the original pictures, as the pack gives it.
-        sizes: frames of each original size, as {"256x256": 12}.
-        cropped: frames that were not square.
-        image_size: side of the frames the networks see, pixels.
+        table: the pack's table, with `height` and `width` of the original images.
+        sizes: number of frames of each original size, as {"256x256": 12}.
+        cropped: number of frames that were not square.
+        image_size: side of the networks' input, pixels.
     """
     findings = []
     if len(sizes) > 1:
         common = sorted(sizes.items(), key=lambda item: -item[1])
         names = first_few([f"{count} of {size}" for size, count in common])
-        findings.append(Finding("info", "pictures", f"pictures of {len(sizes)} sizes", "", "", names))
+        findings.append(Finding("info", "pictures", f"images of {len(sizes)} sizes", "", "", names))
     if cropped:
-        text = f"{cropped} of {len(table)} pictures are not square; only a square of each is used"
-        advice = "The central one, unless dataset.crop=face cuts around the landmarks; see contact_sheet.png."
+        text = f"{cropped} of {len(table)} images are not square; only a square of each is used"
+        advice = "It is the central square, or the face with dataset.crop=face; see contact_sheet.png."
         findings.append(Finding("info", "pictures", text, "", advice))
     return [*findings, *_enlarged(table, image_size)]
 
@@ -116,8 +116,8 @@ def _enlarged(table: FrameTable, image_size: int) -> list[Finding]:
     small = side < image_size
     if not small.any():
         return []
-    found = f"{int(small.sum())} of {len(side)} pictures are smaller than {image_size} px, down to {side.min()} px"
-    advice = f"They were enlarged and stay soft; dataset.image_size={_power_below(int(np.median(side)))} avoids it."
+    found = f"{int(small.sum())} of {len(side)} images are smaller than {image_size} px, down to {side.min()} px"
+    advice = f"They were enlarged and are blurred; dataset.image_size={_power_below(int(np.median(side)))} avoids this."
     return [Finding("warning", "pictures", found, f"{image_size} px or more", advice)]
 
 

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ability:
-    """One kind of knowledge.
+    """One kind of annotation.
 
     Attributes:
-        name: what would be known.
-        known: of how many frames.
+        name: name of the annotation.
+        known: number of frames that have it.
         enables: systems and options that need it.
-        how: where it can come from if it is missing.
+        how: how to provide it if it is missing.
     """
 
     name: str
@@ -50,12 +50,12 @@ _KINDS = (
 
 
 def _known(frame: pd.DataFrame, column: str) -> int:
-    column = "clip" if column == "take" and "clip" in frame else column  # sequences that are one take each
+    column = "clip" if column == "take" and "clip" in frame else column  # each sequence is one take
     return int(frame[column].notna().sum()) if column in frame else 0
 
 
 def abilities(table: FrameTable) -> tuple[Ability, ...]:
-    """Every kind of knowledge with the number of frames that have it."""
+    """Return every kind of annotation with the number of frames that have it."""
     frame = table.frame
     counts = [_known(frame, column) for _, column, _, _ in _KINDS]
     return tuple(
@@ -63,12 +63,12 @@ def abilities(table: FrameTable) -> tuple[Ability, ...]:
     )
 
 
-#: The largest cell over the smallest from which on a set is called uneven.
+#: Minimum ratio of the largest to the smallest cell of an unbalanced data set.
 UNEVEN = 4.0
 
 
 def count_cells(table: FrameTable, rows: np.ndarray | None = None) -> np.ndarray:
-    """(I, K) int64 frames of every identity and affect, of the whole table or of `rows` (n,)."""
+    """Count the frames of every identity and affect, (I, K) int64, of the whole table or of `rows` (n,)."""
     counts = np.zeros((len(table.identities), len(table.affects)), np.int64)
     chosen = slice(None) if rows is None else rows
     np.add.at(counts, (table.identity_index[chosen], table.affect_index[chosen]), 1)
@@ -76,7 +76,7 @@ def count_cells(table: FrameTable, rows: np.ndarray | None = None) -> np.ndarray
 
 
 def cell_findings(table: FrameTable) -> list[Finding]:
-    """Empty and uneven cells, identities without a neutral frame, affects without any."""
+    """Return the findings on empty and unbalanced cells, identities without neutral frames and absent affects."""
     counts = count_cells(table)
     return [*_absent_affects(table, counts), *_empty(table, counts), *_without_neutral(table, counts), *_uneven(counts)]
 
@@ -89,14 +89,14 @@ def _absent_affects(table: FrameTable, counts: np.ndarray) -> list[Finding]:
 
 
 def _empty(table: FrameTable, counts: np.ndarray) -> list[Finding]:
-    """Cells without a frame, of identities and affects that have some."""
+    """Find empty cells of identities and affects that have frames."""
     shown = np.flatnonzero(counts.sum(axis=0))
     empty = [f"{table.identities[i]}/{table.affects[k]}" for i in range(len(counts)) for k in shown if not counts[i, k]]
     if not empty:
         return []
     total = len(counts) * len(shown)
     found = f"{len(empty)} of {total} cells (identity x affect) have no frame"
-    advice = "These people are never shown with these affects, so training cannot ask for them."
+    advice = "These people are never shown with these affects, so training has no such targets."
     return [Finding("warning", "cells", found, "", advice, first_few(empty))]
 
 
@@ -108,7 +108,7 @@ def _without_neutral(table: FrameTable, counts: np.ndarray) -> list[Finding]:
     if not names:
         return []
     found = f"{len(names)} of {counted(len(counts), 'identity')} have no neutral frame"
-    advice = "Figures start from a neutral frame where there is one, and from another affect for these."
+    advice = "Figures use a frame of another affect as the source for these identities."
     return [Finding("info", "cells", found, "", advice, first_few(names))]
 
 
@@ -118,24 +118,24 @@ def _uneven(counts: np.ndarray) -> list[Finding]:
         return []
     ratio = filled.max() / filled.min()
     found = f"the largest cell has {filled.max()} frames, the smallest {filled.min()} ({ratio:.0f} times fewer)"
-    advice = "Targets are drawn evenly over the affects as long as dataset.uniform_affects=true."
+    advice = "With dataset.uniform_affects=true, target affects are drawn uniformly."
     return [Finding("info", "cells", found, "", advice)]
 
 
-#: From so many identities on a set is taken for one of people, where the question is how new people fare.
+#: Minimum number of identities for which generalisation to new people is checked.
 _PEOPLE = 20
 
 
 def split_findings(table: FrameTable, split: Split, config: DatasetConfig, takes: bool = True) -> list[Finding]:
-    """Empty validation, cells that are not split, people and, if asked for, takes in both halves."""
+    """Return the findings on empty validation, unsplit cells, and identities and (if `takes`) takes in both splits."""
     if not len(split.val):
-        asked = f"dataset.val_fraction={config.val_fraction:g}"
-        why = "as asked for" if config.val_fraction == 0 else "every cell is too small to split"
-        found = f"there is no validation set ({asked}: {why})"
-        return [Finding("warning", "split", found, "", "No figure of a run will be on held-out frames.")]
+        setting = f"dataset.val_fraction={config.val_fraction:g}"
+        why = "as configured" if config.val_fraction == 0 else "every cell is too small to split"
+        found = f"there is no validation set ({setting}: {why})"
+        return [Finding("warning", "split", found, "", "No metric of a run will be on held-out frames.")]
     findings = []
     if split.whole:
-        found = f"{len(split.whole)} cells are too small to split and are whole in training"
+        found = f"{len(split.whole)} cells are too small to split and are in training only"
         if config.split == "identity":
             found = f"{counted(len(split.whole), 'identity')} had to stay in training"
         findings.append(Finding("info", "split", found, "", "", first_few(split.whole)))
@@ -143,7 +143,7 @@ def split_findings(table: FrameTable, split: Split, config: DatasetConfig, takes
 
 
 def _takes(table: FrameTable, split: Split, config: DatasetConfig) -> list[Finding]:
-    """Neighbouring frames of a take in both halves."""
+    """Find takes with neighbouring frames in both splits."""
     number = take_numbers(table.frame)
     if config.split != "frame" or number is None:
         return []
@@ -152,7 +152,7 @@ def _takes(table: FrameTable, split: Split, config: DatasetConfig) -> list[Findi
     if not both or total == len(table):
         return []
     found = f"neighbouring frames of {both} of {total} takes are in both splits"
-    return [Finding("info", "split", found, "", "The papers split so; dataset.split=take holds out whole takes.")]
+    return [Finding("info", "split", found, "", "The papers split this way; dataset.split=take holds out whole takes.")]
 
 
 def _people(table: FrameTable, split: Split) -> list[Finding]:
@@ -160,5 +160,5 @@ def _people(table: FrameTable, split: Split) -> list[Finding]:
     if not both or len(table.identities) < _PEOPLE:
         return []
     found = f"{both} of {len(table.identities)} identities are in both splits"
-    advice = "Figures are on known people; dataset.split=identity holds out people (Li et al.)."
+    advice = "Metrics are on identities seen in training; dataset.split=identity holds out identities (Li et al.)."
     return [Finding("info", "split", found, "", advice)]

@@ -1,4 +1,4 @@
-"""What look-alikes mean: one picture under two labels, in both splits, or simply twice."""
+"""Findings on near-duplicates: one image with two labels, in both splits, or twice."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from fexgan_lit.data.frames import take_numbers
 from fexgan_lit.data.splits import Split
 from fexgan_lit.data.table import FrameTable
 
-#: Below this intensity (0..1) an expression may well look neutral.
+#: Expressions below this intensity (0..1) may look neutral.
 WEAK = 0.5
-#: Share of neighbouring frames that are alike, and number of neighbours, from which on a set is called slow.
+#: Minimum share of similar neighbouring frames, and of neighbours, for the finding that takes change slowly.
 _SLOW, _ENOUGH = 0.5, 20
-#: Share of frames that are copies from which on it is a warning.
+#: Share of copies above which the finding is a warning.
 _MANY_COPIES = 0.02
-#: Share of validation frames with a twin in training from which on it is told, and from which on it is a warning.
+#: Share of validation frames with a near-duplicate in training that is reported, and above which it is a warning.
 _SOME_LEAKS, _LEAKY = 0.02, 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class Repeats:
-    """Look-alikes of a data set.
+    """Near-duplicates in a data set.
 
     Attributes:
         identities: pairs of two identities.
         affects: pairs of one identity and two affects, at least one of them with a visible expression.
-        weak: the same where both frames are neutral or weak, as at the start of a take.
+        weak: pairs of one identity and two affects, both neutral or weak, as at the start of a take.
         leaks: validation frames `a` and training frames `b` with the same label.
         groups: rows with the same label and the same pixels.
-        neighbours: pairs of frames that follow each other in a take (or by name, where no takes are known).
-        slow: share of `neighbours` that are alike.
+        neighbours: number of pairs of consecutive frames of a take (or by name, if takes are unknown).
+        slow: share of `neighbours` that are similar.
     """
 
     identities: Pairs
@@ -46,7 +46,7 @@ class Repeats:
     slow: float
 
     def kinds(self) -> dict[str, Pairs]:
-        """The pairs by the word for them, the most suspicious first."""
+        """The pairs by their name in the report, the most suspicious first."""
         return {
             "two identities": self.identities,
             "two affects": self.affects,
@@ -56,7 +56,7 @@ class Repeats:
 
 
 def find_repeats(table: FrameTable, images: np.ndarray, scan: PixelScan, split: Split | None) -> Repeats:
-    """Search all frames; `images` (N, L, L, 3) are read only where thumbnails are equal."""
+    """Search all frames; `images` (N, L, L, 3) are read only if thumbnails are equal."""
     search = Lookalikes(scan.thumbs, images)
     cell = table.identity_index * len(table.affects) + table.affect_index
     pairs = search.across(cell)
@@ -79,7 +79,7 @@ def find_repeats(table: FrameTable, images: np.ndarray, scan: PixelScan, split: 
 
 
 def weak_frames(table: FrameTable) -> np.ndarray:
-    """(N,) bool: neutral by label, or known to be weaker than `WEAK`."""
+    """Return (N,) bool: whether the label is neutral, or the intensity is known and below `WEAK`."""
     neutral = (table.frame["affect"] == "neutral").to_numpy()
     if table.intensity is None:
         return neutral
@@ -87,7 +87,7 @@ def weak_frames(table: FrameTable) -> np.ndarray:
 
 
 def repeat_findings(repeats: Repeats, table: FrameTable, min_target_intensity: float = 0.0) -> list[Finding]:
-    """Label conflicts, copies and slow takes; leaks between the splits are told by `splitting`."""
+    """Return the findings on label conflicts, copies and slow takes; `leak_findings` reports leaks between splits."""
     return [
         *_conflict(repeats.identities, table, "identities"),
         *_conflict(repeats.affects, table, "affects"),
@@ -116,10 +116,10 @@ def _conflict(pairs: Pairs, table: FrameTable, labels: str) -> list[Finding]:
 
 
 def _weak(pairs: Pairs, min_target_intensity: float) -> list[Finding]:
-    """Told where weak frames may be targets."""
+    """Report weak near-duplicates if weak frames may be targets."""
     if not len(pairs) or min_target_intensity >= WEAK:
         return []
-    found = f"{_frames(pairs)} weak frames look like a weak frame of another affect, as takes start and end neutral"
+    found = f"{_frames(pairs)} weak frames look like a weak frame of another affect, since takes start and end neutral"
     advice = "dataset.min_target_intensity=0.6 keeps weak frames from being targets."
     return [Finding("info", "duplicates", found, "", advice)]
 
@@ -128,22 +128,22 @@ def _copies(groups: list[np.ndarray], table: FrameTable) -> list[Finding]:
     extra = sum(len(group) - 1 for group in groups)
     if not extra:
         return []
-    found = f"{extra} of {len(table)} frames are copies, pixel for pixel, of another frame with the same label"
+    found = f"{extra} of {len(table)} frames are identical copies of another frame with the same label"
     severity = "warning" if extra > _MANY_COPIES * len(table) else "info"
     first, second = np.array([group[:2] for group in groups[:2]]).T
     examples = _equations(table, first, second)
-    return [Finding(severity, "duplicates", found, "", "They count double in training and in every figure.", examples)]
+    return [Finding(severity, "duplicates", found, "", "They count twice in training and in every metric.", examples)]
 
 
 def _slow(repeats: Repeats) -> list[Finding]:
     if repeats.neighbours < _ENOUGH or repeats.slow < _SLOW:
         return []
     found = f"takes change slowly: {repeats.slow:.0%} of neighbouring frames hardly differ"
-    return [Finding("info", "duplicates", found, "", "The set holds fewer different faces than frames.")]
+    return [Finding("info", "duplicates", found, "", "The data set has fewer different faces than frames.")]
 
 
 def leak_findings(repeats: Repeats, table: FrameTable, split: Split, by: str) -> list[Finding]:
-    """Validation frames that have a twin in training; weak ones are alike in every take and not counted."""
+    """Report validation frames with a near-duplicate in training; weak frames, similar in all takes, do not count."""
     if not len(split.val) or not len(repeats.leaks):
         return []
     faint = weak_frames(table)
@@ -154,16 +154,16 @@ def leak_findings(repeats: Repeats, table: FrameTable, split: Split, by: str) ->
     found = f"{twins} of {asked} validation frames with a visible expression have a near-duplicate in training"
     found += f"; {exact} have one pixel for pixel" if exact else ""
     severity = "warning" if exact or (twins > _LEAKY * asked and by == "frame") else "info"
-    advice = "Validation figures flatter, as they are partly on frames that were trained on."
+    advice = "Validation metrics are too good, since part of the frames were in training."
     if by == "frame" and take_numbers(table.frame) is not None:
-        advice += " The papers split so; dataset.split=take holds out whole takes."
+        advice += " The papers split this way; dataset.split=take holds out whole takes."
     shown = repeats.leaks.where(~faint[repeats.leaks.a] | repeats.leaks.exact)
     examples = _equations(table, shown.a[:1], shown.b[:1])
     return [Finding(severity, "split", found, "", advice, examples)]
 
 
 def _equations(table: FrameTable, a: np.ndarray, b: np.ndarray) -> tuple[str, ...]:
-    """`a.png = b.png` for each of the few pairs of rows."""
+    """Format a few pairs of rows as `a.png = b.png`."""
     paths = table.frame["path"].to_numpy()
     return tuple(f"{one} = {other}" for one, other in zip(paths[a], paths[b], strict=True))
 
@@ -182,7 +182,7 @@ def _by_cell(rows: np.ndarray, cell: np.ndarray) -> list[np.ndarray]:
 
 
 def _neighbours(table: FrameTable, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (M,) and the rows (M,) that follow them, in the same cell and take."""
+    """Return rows (M,) and their successors (M,) in the same cell and take."""
     takes = take_numbers(table.frame)
     take = np.zeros(len(table), np.int64) if takes is None else takes
     number = table.frame["frame"].fillna(-1).to_numpy(np.int64) if "frame" in table.frame else np.arange(len(table))
@@ -193,7 +193,7 @@ def _neighbours(table: FrameTable, cell: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def listed_pairs(repeats: Repeats, table: FrameTable, limit: int = 100_000) -> list[dict[str, object]]:
-    """Rows of near_duplicates.csv: conflicts first, at most `limit` of each kind; then the copies."""
+    """Return the rows of near_duplicates.csv: conflicts first, at most `limit` of each kind, then the copies."""
     labels = table.frame[["path", "identity", "affect"]].to_numpy()
     rows: list[dict[str, object]] = []
 

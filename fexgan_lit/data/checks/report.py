@@ -1,4 +1,4 @@
-"""The report of the checks: report.md, report.json, CSV files, two pictures, and the summary on the terminal."""
+"""The report of the checks: report.md, report.json, CSV files, two images, and the summary on the terminal."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ _PAIR_COLUMNS = (
 )  # fmt: skip
 
 
-#: Identities that a table for the eye shows; frames.csv has all.
+#: Maximum number of identities in the table of report.md; frames.csv has all.
 _ROWS = 40
 
 
 def write_report(folder: Path, diagnosis: Diagnosis, command: str = "") -> None:
-    """Write every file of `FILES` into `folder`, each whole or not at all; and no_face.csv where there is any.
+    """Write every file of `FILES` into `folder` atomically, and no_face.csv if a frame has no face.
 
     Args:
-        folder: made if it is not there; files of the same names are replaced.
-        diagnosis: what was found.
-        command: how to train on the data set, for the end of report.md.
+        folder: the report folder, created if missing; files of the same names are replaced.
+        diagnosis: the findings.
+        command: the command that trains on the data set, for the end of report.md.
     """
     table = diagnosis.pack.table
     write_atomic(folder / "frames.csv", _csv(("identity", "affect", "frames", "train", "val"), _cells(diagnosis)))
@@ -67,7 +67,7 @@ def write_report(folder: Path, diagnosis: Diagnosis, command: str = "") -> None:
 
 
 def facts(diagnosis: Diagnosis) -> dict[str, Any]:
-    """Everything of the report that a program may want, in plain types."""
+    """Return the report as plain types for report.json."""
     pack, config, table = diagnosis.pack, diagnosis.config, diagnosis.pack.table
     return {
         "fexgan_lit": __version__,
@@ -99,7 +99,7 @@ def facts(diagnosis: Diagnosis) -> dict[str, Any]:
 
 
 def headline(diagnosis: Diagnosis) -> str:
-    """What the set is, in one line."""
+    """Describe the data set in one line."""
     table, size = diagnosis.pack.table, diagnosis.pack.images.shape[1]
     where = f" in {table.root}" if table.root else ""
     shown = [name for name, count in zip(table.affects, diagnosis.counts.sum(axis=0), strict=True) if count]
@@ -111,9 +111,9 @@ def headline(diagnosis: Diagnosis) -> str:
 
 
 def verdict(diagnosis: Diagnosis) -> str:
-    """The end of the matter, in one sentence."""
+    """Return the conclusion in one sentence."""
     if not diagnosis.trainable:
-        return "Training would not start with this set and these settings."
+        return "Training would not start with this data set and these settings."
     problems, warnings = diagnosis.number("problem"), diagnosis.number("warning")
     if problems or warnings:
         kinds = [counted(count, word) for count, word in ((problems, "problem"), (warnings, "warning")) if count]
@@ -122,7 +122,7 @@ def verdict(diagnosis: Diagnosis) -> str:
 
 
 def split_line(diagnosis: Diagnosis) -> str:
-    """How many frames train and how many validate."""
+    """Return the numbers of training and validation frames as a line."""
     config = diagnosis.config
     return (
         f"{int(diagnosis.train.sum())} frames train, {int(diagnosis.val.sum())} validate "
@@ -131,7 +131,7 @@ def split_line(diagnosis: Diagnosis) -> str:
 
 
 def cell_table(diagnosis: Diagnosis, most: int = _ROWS) -> TextTable:
-    """Frames of every identity and affect, the held-out ones after a plus; at most `most` identities."""
+    """Return the frames of every identity and affect, "training + validation"; at most `most` identities."""
     table = diagnosis.pack.table
     rows = [
         (name, *(_cell(int(t), int(v), int(n)) for t, v, n in zip(*row, strict=True)), str(int(row[2].sum())))
@@ -147,7 +147,7 @@ def cell_table(diagnosis: Diagnosis, most: int = _ROWS) -> TextTable:
 
 
 def ability_table(diagnosis: Diagnosis) -> TextTable:
-    """What is known of the frames and what that makes possible."""
+    """Return the kinds of annotation that the frames have, and what each enables."""
     frames = len(diagnosis.pack.table)
     rows = []
     for ability in diagnosis.abilities:
@@ -157,7 +157,7 @@ def ability_table(diagnosis: Diagnosis) -> TextTable:
 
 
 def markdown(diagnosis: Diagnosis, command: str = "") -> str:
-    """report.md."""
+    """Return the text of report.md."""
     pack = diagnosis.pack
     findings = [f"- **{finding.severity}** ({finding.topic}): {finding.text}" for finding in diagnosis.findings]
     sizes = ", ".join(f"{n} of {size}" for size, n in list(pack.sizes.items())[:8])
@@ -168,7 +168,7 @@ def markdown(diagnosis: Diagnosis, command: str = "") -> str:
         "\n".join([
             f"- {headline(diagnosis)}",
             *([f"- {split_line(diagnosis)}"] if diagnosis.trainable else []),
-            f"- sizes of the original pictures: {sizes}",
+            f"- sizes of the original images: {sizes}",
             *(f"- {note}" for note in diagnosis.notes),
             f"- pack: `{pack.folder}`",
             f"- fexgan_lit {__version__}",
@@ -185,7 +185,7 @@ def markdown(diagnosis: Diagnosis, command: str = "") -> str:
 
 
 def sheet_rows(diagnosis: Diagnosis) -> np.ndarray:
-    """(I, K) int64 row of the frame that stands for a cell: the strongest, else the middle one; -1 in empty cells."""
+    """Return the example frame of each cell, (I, K) int64 row: the strongest, else the middle one; -1 if empty."""
     table = diagnosis.pack.table
     rows = np.full(diagnosis.counts.shape, -1)
     cell = table.identity_index * len(table.affects) + table.affect_index
@@ -197,7 +197,7 @@ def sheet_rows(diagnosis: Diagnosis) -> np.ndarray:
 
 
 def _showcase(table: FrameTable, rows: np.ndarray) -> int:
-    """Of `rows` (n,) the strongest with open eyes, as far as that is known; else the middle one."""
+    """Return the strongest of `rows` (n,) with open eyes, as far as known; else the middle one."""
     if table.intensity is None or not np.isfinite(table.intensity[rows]).any():
         return int(rows[len(rows) // 2])
     strength = np.nan_to_num(table.intensity[rows], nan=-1.0)
@@ -220,7 +220,7 @@ def _contact_sheet(diagnosis: Diagnosis) -> Image.Image:
 
     table = diagnosis.pack.table
     rows = sheet_rows(diagnosis)[:MOST_ROWS]
-    frames = diagnosis.pack.mapped.view(np.ndarray)[rows]  # (I, K, L, L, 3), whatever frame where a cell is empty
+    frames = diagnosis.pack.mapped.view(np.ndarray)[rows]  # (I, K, L, L, 3), an arbitrary frame if a cell is empty
     more = len(table.identities) - len(rows)
     return contact_sheet(
         frames, rows >= 0, table.identities[: len(rows)], table.affects,
@@ -258,12 +258,12 @@ def _png(picture: Image.Image) -> bytes:
 _STYLES = {"problem": "bold red", "warning": "yellow", "info": "dim"}
 
 
-#: Identities in the table; frames.csv and the heat map have all.
+#: Maximum number of identities in the table on the terminal; frames.csv and the heat map have all.
 _TERMINAL_ROWS = 12
 
 
 def print_diagnosis(console: Console, diagnosis: Diagnosis, folder: Path, command: str) -> None:
-    """The verdict, the findings worst first, the counts, and where to go from here."""
+    """Print the conclusion, the findings with the worst first, the counts, and the next commands."""
     from rich.text import Text
 
     style = "bold red" if not diagnosis.trainable else "bold" if diagnosis.number("problem") else "bold green"
@@ -285,11 +285,11 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis, folder: Path, comman
     ends = [("pack", f"{diagnosis.pack.folder} ({'reused' if diagnosis.pack.reused else 'new'})")]
     ends.append(("report", f"{folder / 'report.md'} (with frames_per_cell.png, contact_sheet.png, drops.csv, ...)"))
     for word, text in [*ends, *([("train", command)] if diagnosis.trainable else [])]:
-        console.print(f"  {word:<9}{text}", markup=False, soft_wrap=True)  # unbroken, so that it can be copied
+        console.print(f"  {word:<9}{text}", markup=False, soft_wrap=True)  # not wrapped, so that it can be copied
 
 
 def _grid(rows: list[tuple[str, str]], styles: dict[str, str]) -> object:
-    """Words in a narrow column, wrapped text beside them."""
+    """Lay out words in a narrow column with wrapped text beside them."""
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text

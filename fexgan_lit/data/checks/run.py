@@ -1,4 +1,4 @@
-"""All examinations of one data set, in one pass over its frames."""
+"""All checks of one data set, in one pass over its frames."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from fexgan_lit.data.splits import Split, split_rows
 from fexgan_lit.data.table import Drop
 from fexgan_lit.utils.errors import UserError
 
-#: How many drops a reason names in its finding.
+#: Maximum number of reasons that get their own finding.
 _REASONS = 5
-#: How the index marks a note that is a suspicion.
+#: Prefix of index notes that report a suspicion.
 SUSPICIOUS = "suspicious: "
 
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """What the doctor found.
+    """Results of the checks.
 
     Attributes:
-        pack: the data set as it was examined.
+        pack: the data set that was checked.
         config: its settings.
         findings: worst first.
         counts: (I, K) frames of every identity and affect.
-        train: (I, K) of them in training.
-        val: (I, K) of them held out.
-        drops: everything found and not used.
-        faceless: frames in use in which the detector found no face, and why.
+        train: (I, K) frames in training.
+        val: (I, K) held-out frames.
+        drops: files and frames that were found but are not used.
+        faceless: frames in use without a detected face, and the reasons.
         notes: sentences of the index.
-        repeats: look-alikes.
-        abilities: what is known of the frames.
-        refusal: why training would refuse the data set; empty if it would not.
+        repeats: near-duplicates.
+        abilities: kinds of annotation that the frames have.
+        refusal: the reason why training would refuse the data set; empty if it would not.
     """
 
     pack: Pack
@@ -62,7 +62,7 @@ class Diagnosis:
         return not self.refusal
 
     def number(self, severity: str) -> int:
-        """How many findings are that bad."""
+        """Return the number of findings of a severity."""
         return sum(finding.severity == severity for finding in self.findings)
 
 
@@ -73,14 +73,14 @@ def examine(
     faceless: tuple[Drop, ...] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Diagnosis:
-    """Look at everything once.
+    """Run all checks.
 
     Args:
         pack: the decoded data set.
-        config: the settings it would be trained with.
-        refusal: why training would not start, where the caller found out.
-        faceless: frames in use in which the detector found no face.
-        progress: called with (frames looked at, frames in all).
+        config: the settings for training.
+        refusal: the reason why training would not start, if the caller knows one.
+        faceless: frames in use without a detected face.
+        progress: called with (frames done, total).
     """
     table = pack.table
     split, trouble = _split(pack, config)
@@ -131,24 +131,24 @@ def _contents(pack: Pack, config: DatasetConfig, scan: PixelScan) -> list[Findin
 
 
 def _sort_notes(notes: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Plain notes of the index, and those that voice a suspicion."""
+    """Separate plain notes of the index from suspicions."""
     suspicions = tuple(note for note in notes if SUSPICIOUS in note)
     return tuple(note for note in notes if note not in suspicions), suspicions
 
 
 def _values(pack: Pack, suspicions: tuple[str, ...], faceless: tuple[Drop, ...]) -> list[Finding]:
-    """What the values look like; the suspicions of the index are told where the doctor has none of his own."""
+    """Return the findings on values; suspicions of the index are added if these checks find nothing suspicious."""
     findings = value_findings(pack.table)
     if not any(finding.severity != "info" for finding in findings):
         findings += [Finding("warning", "values", note.replace(SUSPICIOUS, "").rstrip(".")) for note in suspicions]
     if faceless:
-        found = f"no face was found in {len(faceless)} of {len(pack.table)} frames; they stay without landmarks"
+        found = f"no face was found in {len(faceless)} of {len(pack.table)} frames; these frames have no landmarks"
         findings.append(Finding("warning", "values", found, "", "", _named([d.path for d in faceless], "no_face")))
     return findings
 
 
 def drops_by_reason(drops: tuple[Drop, ...]) -> dict[str, list[str]]:
-    """Paths under each reason, the most frequent reason first."""
+    """Return the paths by reason, the most frequent reason first."""
     groups: dict[str, list[str]] = {}
     for drop in drops:
         groups.setdefault(drop.reason, []).append(drop.path)
@@ -156,7 +156,7 @@ def drops_by_reason(drops: tuple[Drop, ...]) -> dict[str, list[str]]:
 
 
 def drop_findings(drops: tuple[Drop, ...], kept: int) -> list[Finding]:
-    """One finding a reason, the first few reasons; a warning where more than a frame in a hundred is lost."""
+    """Return one finding for each of the first few reasons, a warning if more than one frame in a hundred is lost."""
     groups = list(drops_by_reason(drops).items())
     findings = [
         Finding("warning" if len(paths) > 0.01 * kept else "info", "drops", f"{len(paths)} left out: {reason}", "", "",
@@ -166,7 +166,7 @@ def drop_findings(drops: tuple[Drop, ...], kept: int) -> list[Finding]:
     rest = sum(len(paths) for _, paths in groups[_REASONS:])
     if rest:
         found = f"{rest} left out for {len(groups) - _REASONS} other reasons"
-        findings.append(Finding("info", "drops", found, "", "drops.csv names them all."))
+        findings.append(Finding("info", "drops", found, "", "drops.csv lists all of them."))
     return findings
 
 
@@ -176,7 +176,7 @@ def _named(paths: list[str], file: str = "drops") -> tuple[str, ...]:
 
 
 def _split(pack: Pack, config: DatasetConfig) -> tuple[Split | None, str]:
-    """The split, or why there is none."""
+    """Return the split, or the reason why there is none."""
     try:
         return split_rows(pack.table, config.val_fraction, config.split, config.split_seed), ""
     except UserError as error:

@@ -1,93 +1,29 @@
-"""CSV files of annotations (intensity, action units, landmarks, pose): how they are read, checked, joined to frames."""
+"""Annotations in CSV files (intensity, action units, landmarks, pose): how they are checked and joined to frames."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fexgan_lit.data.datasets.csv_files import WHOLE, check_scales, to_numbers
+from fexgan_lit.data.datasets.openface import (
+    FEWEST_POINTS,
+    lost_faces,
+    name_pictures,
+    one_row_each,
+    read_annotations,
+)
 from fexgan_lit.data.images import FrameError, open_image
-from fexgan_lit.data.table import Drop, FrameTable
+from fexgan_lit.data.table import Drop, FrameTable, some
 from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS, POSE_COLUMNS
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-#: Columns of whole numbers, kept as float64; the others become float32.
-WHOLE = ("take", "frame")
-
-
-# Measurements; all else is text: a person may be called NA, and 001 is not 1.
-_MEASURED = re.compile(r"time_s|timestamp|intensity|yaw|pitch|roll|au\d\d?(_[rc])?|[xyz]_?\d\d?|\w+_[rt][xyz]|success")
-
-
-def read_csv(csv: Path, option: str) -> pd.DataFrame:
-    """The rows of `csv` with lower-case column names; text apart from measurements, "" where a text is missing.
-
-    Raises:
-        UserError: it cannot be read as CSV, or two columns have one name.
-    """
-    import pandas as pd
-
-    try:
-        names = pd.read_csv(csv, header=None, nrows=1, dtype=str, skipinitialspace=True, encoding="utf-8-sig")
-        columns = [str(name).strip().lower() for name in names.iloc[0]]
-        rows = pd.read_csv(
-            csv, header=0, names=list(range(len(columns))), skipinitialspace=True, encoding="utf-8-sig",
-            index_col=False, keep_default_na=False, low_memory=False,
-            dtype={i: str for i, name in enumerate(columns) if not _MEASURED.fullmatch(name)},
-            na_values={i: [""] for i, name in enumerate(columns) if _MEASURED.fullmatch(name)},
-        )  # fmt: skip
-    except (OSError, ValueError) as error:  # ValueError: pandas' parser errors and bytes that are not UTF-8
-        raise UserError(f"{option}={csv} cannot be read as CSV ({error}).") from error
-    twice = sorted({name for name in columns if columns.count(name) > 1})
-    if twice:
-        raise UserError(f"{option}={csv}: the column '{twice[0]}' is there twice.")
-    rows.columns = columns
-    texts = {name: rows[name].str.strip() for name in columns if not _MEASURED.fullmatch(name)}
-    return rows.assign(**texts)
-
-
-def to_numbers(rows: pd.DataFrame, columns: Sequence[str], csv: Path, option: str) -> pd.DataFrame:
-    """`rows` with `columns` as numbers; a UserError names the first entry that is empty, infinite or text."""
-    import pandas as pd
-
-    converted = {}
-    for name in columns:
-        numbers = pd.to_numeric(rows[name], errors="coerce").to_numpy(np.float64)
-        bad = np.flatnonzero(~np.isfinite(numbers) | (np.mod(numbers, 1) != 0 if name in WHOLE else False))
-        if len(bad):
-            first = rows.iloc[int(bad[0])]
-            expected = "a whole number" if name in WHOLE else "a number"
-            raise UserError(
-                f"{option}={csv}: {name} of {first['path']} is '{_shown(first[name])}', not {expected} "
-                f"({len(bad)} such entries in this column)."
-            )
-        converted[name] = numbers if name in WHOLE else numbers.astype(np.float32)
-    return pd.concat([rows.drop(columns=list(columns)), pd.DataFrame(converted, index=rows.index)], axis=1)
-
-
-def check_scales(values: pd.DataFrame, limits: Mapping[str, float], csv: Path, option: str) -> None:
-    """Raise a UserError that names the first value outside 0..limit."""
-    for name in (name for name in limits if name in values):
-        outside = ~values[name].between(0, limits[name])
-        if outside.any():
-            first = values.loc[outside].iloc[0]
-            raise UserError(
-                f"{option}={csv}: {name} of {first['path']} is {first[name]:g}; "
-                f"expected 0..{limits[name]:g} ({int(outside.sum())} values are outside)."
-            )
-
-
-def _shown(value: object) -> str:
-    return str(value) or "nan"
 
 
 #: Frames whose size is looked up to tell whether their landmarks lie inside.
@@ -108,9 +44,9 @@ def suspicions(values: pd.DataFrame, root: Path | None, source: str) -> list[str
     """
     found: list[str] = []
     if AU_COLUMNS[0] in values:
-        found += _about_units(values[list(AU_COLUMNS)].to_numpy())
-    if LANDMARK_COLUMNS[0] in values:
-        found += _about_landmarks(values, root)
+        found += _about_units(values[list(AU_COLUMNS)].dropna().to_numpy())
+    if LANDMARK_COLUMNS[0] in values and values[LANDMARK_COLUMNS[0]].notna().any():
+        found += _about_landmarks(values.dropna(subset=list(LANDMARK_COLUMNS)), root)
     return [f"{source}: {text}" for text in found]
 
 
@@ -176,64 +112,45 @@ _FLOATS = ("time_s", "intensity", *POSE_COLUMNS)
 _LIMITS = {"intensity": 1.0, **dict.fromkeys(AU_COLUMNS, AU_SCALE)}
 
 
-#: Fewer points than these are no landmarks: a box, perhaps.
-_FEWEST_POINTS = 5
-
-
 #: Columns that are joined all or none: a face with 16 action units or 60 points is of no use to a system.
 _GROUPS = {"action units": AU_COLUMNS, "landmarks": LANDMARK_COLUMNS}
-
-
-# What OpenFace calls them: AU01_r (AU01_c is mere presence), x_0, timestamp.
-_OPENFACE_AU, _OPENFACE_POINT = re.compile(r"au(\d\d?)(?:_r)?"), re.compile(r"([xy])_?(\d{1,3})")
 
 
 def join_annotations(table: FrameTable, csv: Path) -> FrameTable:
     """`table` with the columns of `csv` that it knows, in the units of `FrameTable`.
 
-    The CSV has a column `path`, relative to the CSV's own folder or to the root, and any of take, frame, time_s,
-    intensity (0..1), AU01..AU45 (the 17, 0..5), yaw, pitch, roll (degrees), x00,y00..x67,y67 (pixels). OpenFace's own
-    names (AU01_r, x_0, timestamp) do as well. Rows that match no file become drops; frames without a row keep NaN
-    and are counted in the notes, as are values that can hardly be meant.
+    The CSV, or the CSVs of a folder, has a column `path`, relative to its own folder or to the root, and any of take,
+    frame, time_s, intensity (0..1), AU01..AU45 (the 17, 0..5), yaw, pitch, roll (degrees), x00,y00..x67,y67 (pixels).
+    OpenFace's own names (AU01_r, x_0, timestamp) do as well, and rows that it counted. Rows that match no file become
+    drops; frames without a row, and those whose face was lost, keep NaN and are counted in the notes, as are values
+    that can hardly be meant.
 
     Raises:
-        UserError: no such file, no `path`, a file named twice, part of a group of columns, text or NaN where a
-            number belongs, or values off their scale.
+        UserError: no such file, no picture named, a file named twice, part of a group of columns, text where a number
+            belongs, or values off their scale.
     """
-    rows = read_annotations(csv)
-    if "path" not in rows:
-        raise UserError(f"{OPTION}={csv}: the column 'path' is missing; found: {', '.join(rows.columns[:8])}.")
-    empty = rows["path"] == ""
-    if empty.any():
-        raise UserError(f"{OPTION}={csv}: line {int(empty.argmax()) + 2} has no path.")
-    known_columns(rows, csv)
+    rows, notes = read_annotations(csv, OPTION)
     if rows.empty:
         raise UserError(f"{OPTION}={csv} has no rows.")
-    rows = rows.assign(path=_paths_below_root(rows["path"], csv, table))
-    known = rows["path"].isin(table.paths)
-    if not known.any():
+    known_columns(rows, csv)
+    given = rows["path"].iloc[0] if "path" in rows else ""
+    rows, said = name_pictures(rows, ("path",), table, csv, OPTION)
+    if not rows["path"].isin(table.paths).any():
         raise UserError(
             f"{OPTION}={csv}: none of its {len(rows)} rows names a frame of {table.root}; its first path is "
-            f"{rows['path'].iloc[0]}, the first frame {table.paths[0]}. Paths count from the CSV's folder or the root."
+            f"{given}, the first frame {table.paths[0]}. Paths count from the CSV's folder or the root."
         )
-    return join_rows(table, rows, csv)
-
-
-def read_annotations(csv: Path) -> pd.DataFrame:
-    """The rows of an annotation file as text, OpenFace's names of columns turned into those of the table."""
-    rows = read_csv(csv, OPTION)
-    points = {match.group(2) for name in rows.columns if (match := _OPENFACE_POINT.fullmatch(name))}
-    names = {name: _own_name(name, len(points) >= _FEWEST_POINTS) for name in rows.columns}
-    taken = set(rows.columns)
-    return rows.rename(columns={name: own for name, own in names.items() if own != name and own not in taken})
+    return join_rows(replace(table, notes=(*table.notes, *notes, *said)), rows, csv)
 
 
 def join_rows(table: FrameTable, rows: pd.DataFrame, csv: Path) -> FrameTable:
     """`table` with `rows`, whose column path names frames of it; raises and notes as `join_annotations`."""
     columns = known_columns(rows, csv)
-    _check_unique(rows["path"], csv)
+    lost, notes = lost_faces(rows, csv, OPTION)
+    rows = one_row_each(rows, lost, csv, OPTION)
     known = rows["path"].isin(table.paths)
-    values = to_numbers(rows.loc[known, ["path", *columns]], columns, csv, OPTION)
+    values = to_numbers(rows.loc[known, ["path", *columns]], columns, csv, OPTION, gaps=True)
+    values, gaps = _measured(values, lost[values.index], csv)
     check_scales(values, _LIMITS, csv, OPTION)
     values[[name for name in columns if name in AU_COLUMNS]] /= AU_SCALE
     kept = table.frame.drop(columns=[name for name in columns if name in table.frame])
@@ -241,33 +158,55 @@ def join_rows(table: FrameTable, rows: pd.DataFrame, csv: Path) -> FrameTable:
     for name in set(WHOLE) & set(columns):
         joined[name] = joined[name].astype("Int64" if joined[name].isna().any() else "int64")
     drops = tuple(Drop(path, f"row of {csv.name} without a frame") for path in rows.loc[~known, "path"])
-    notes = (_note(table, values, csv), *_scaled(values, csv), *suspicions(values, table.root, csv.name))
+    notes = [_note(table, values, csv), *notes, *gaps, *_scaled(values, csv)]
+    notes += [*_unread(rows, csv), *suspicions(values, table.root, csv.name)]
     return replace(table, frame=joined, drops=(*table.drops, *drops), notes=(*table.notes, *notes))
 
 
-def _own_name(name: str, points: bool) -> str:
-    """The table's name for a column, as far as OpenFace has another; `points`: there are enough for landmarks."""
-    if match := _OPENFACE_AU.fullmatch(name):
-        return f"au{int(match.group(1)):02d}"
-    if points and (match := _OPENFACE_POINT.fullmatch(name)):
-        return f"{match.group(1)}{int(match.group(2)):02d}"
-    return {"timestamp": "time_s"}.get(name, name)
+def _measured(values: pd.DataFrame, lost: np.ndarray, csv: Path) -> tuple[pd.DataFrame, list[str]]:
+    """`values` with NaN where the face was lost (N,), and in a whole group where a number of it is missing; notes.
+
+    Raises:
+        UserError: no measurement is left at all.
+    """
+    groups = {**_GROUPS, **{name: (name,) for name in ("intensity", *POSE_COLUMNS)}}
+    values, notes, there = values.copy(), [], []
+    for what, names in groups.items():
+        columns = [name for name in names if name in values]
+        if not columns:
+            continue
+        without = values[columns].isna().any(axis=1).to_numpy()
+        if (without & ~lost).any():
+            paths = values.loc[without & ~lost, "path"].tolist()
+            notes.append(f"{csv.name}: {len(paths)} rows lack a number in {what}, which is left out: {some(paths)}")
+        values.loc[without | lost, columns] = np.nan
+        there.append(not (without | lost).all())
+    if there and not any(there):
+        raise UserError(
+            f"{OPTION}={csv}: no row of a frame has a measurement left: {int(lost.sum())} of {len(values)} are of lost "
+            "faces, the others lack numbers."
+        )
+    return values, notes
+
+
+def _unread(rows: pd.DataFrame, csv: Path) -> list[str]:
+    """The columns that look like action units and are none of the 17."""
+    others = sorted(name for name in rows if re.fullmatch(r"au\W?\d.*", name) and name not in AU_COLUMNS)
+    others = [name for name in others if not name.endswith("_c")]  # OpenFace's mere presence
+    return [f"{csv.name}: not among the 17 action units, so not used: {some(others)}"] if others else []
 
 
 def _note(table: FrameTable, values: pd.DataFrame, csv: Path) -> str:
-    bare = len(table) - len(values)
     text = f"{csv.name}: joined to {len(values)} of {len(table)} frames"
-    if bare == 0:
-        return text
-    without = table.frame.loc[~table.frame["path"].isin(values["path"]), "path"].head(5)
-    return f"{text}; {bare} have no row: {', '.join(without)}{f' +{bare - 5} more' if bare > 5 else ''}"
+    without = table.frame.loc[~table.frame["path"].isin(values["path"]), "path"].tolist()
+    return f"{text}; {len(without)} have no row: {some(without)}" if without else text
 
 
 def _scaled(values: pd.DataFrame, csv: Path) -> list[str]:
     """What was done to the action units, with their largest value to compare with the file's."""
-    if AU_COLUMNS[0] not in values:
+    if AU_COLUMNS[0] not in values or values[AU_COLUMNS[0]].isna().all():
         return []
-    largest = float(values[list(AU_COLUMNS)].to_numpy().max())
+    largest = float(np.nanmax(values[list(AU_COLUMNS)].to_numpy()))
     found = f"0..{AU_SCALE:g} (largest {AU_SCALE * largest:.2f})"
     return [f"{csv.name}: action units read as {found} and divided by {AU_SCALE:g}, once, to 0..1"]
 
@@ -303,7 +242,7 @@ def _check_points(rows: pd.DataFrame, csv: Path) -> None:
     wanted = set(LANDMARK_COLUMNS)
     numbers = sorted({int(name[1:]) for name in found})
     count = len(numbers)
-    if count < _FEWEST_POINTS or found == wanted or (found < wanted and count == len(wanted) // 2):
+    if count < FEWEST_POINTS or found == wanted or (found < wanted and count == len(wanted) // 2):
         return  # of the 68 points a column is missing, which is told with the groups
     raise UserError(
         f"{OPTION}={csv}: landmarks of {count} points, numbered {numbers[0]} to {numbers[-1]}; expected the "
@@ -311,19 +250,3 @@ def _check_points(rows: pd.DataFrame, csv: Path) -> None:
         "elsewhere on the face: leave these columns out and let `python -m fexgan_lit.prepare ... "
         "dataset.detector=mediapipe` find the 68, or give those of OpenFace."
     )
-
-
-def _paths_below_root(paths: Sequence[str], csv: Path, table: FrameTable) -> list[str]:
-    """The paths relative to the root: as they stand, or as relative to the CSV's folder, whichever fits more files."""
-    root, folder = os.path.realpath(table.root or "."), os.path.realpath(csv.parent)
-    plain = [os.path.normpath(path.replace("\\", "/")) for path in paths]
-    # normpath resolves "..", so a path that climbs out of the root fits no file; string work, as relpath is slow.
-    from_csv = [os.path.normpath(f"{folder}/{path}").removeprefix(f"{root}/") for path in plain]
-    files = set(table.paths)
-    return max((plain, from_csv), key=lambda candidate: len(files.intersection(candidate)))
-
-
-def _check_unique(paths: pd.Series, csv: Path) -> None:
-    twice = paths[paths.duplicated()]
-    if len(twice):
-        raise UserError(f"{OPTION}={csv}: {twice.iloc[0]} has more than one row ({len(twice)} such rows).")

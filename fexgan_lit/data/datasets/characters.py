@@ -16,7 +16,7 @@ from fexgan_lit.utils.errors import UserError
 FIELDS = ("identity", "affect", "take", "frame")
 
 
-_TOKEN = re.compile(r"\{([^{}]*)\}|(\*)")
+_TOKEN = re.compile(r"\{([^{}]*)\}")
 
 
 _DIGITS = re.compile(r"(\d+)$")
@@ -37,7 +37,7 @@ class PathPattern:
     def __init__(self, pattern: str, affect_words: Sequence[str] = ()) -> None:
         self.pattern = pattern.strip("/")
         self.depth = self.pattern.count("/") + 1
-        found = [field for field, star in _TOKEN.findall(self.pattern) if not star]
+        found = _TOKEN.findall(self.pattern)
         unknown = [field for field in found if field not in FIELDS]
         missing = [field for field in FIELDS[:2] if field not in found]
         if unknown or missing:
@@ -48,7 +48,7 @@ class PathPattern:
             )
         words = sorted({*affect_words, *KNOWN_AFFECTS, *AFFECT_ALIASES}, key=len, reverse=True)
         self._known = self._compile("|".join(map(re.escape, words)))
-        self._any = self._compile("[^/]+?")
+        self._any = self._compile(None)
 
     def read(self, parts: tuple[str, ...]) -> tuple[str, str, int | None, int | None] | None:
         """Identity, word for the affect, take and frame number (None where not numbers), or None: does not fit."""
@@ -59,26 +59,56 @@ class PathPattern:
         labels = match.groupdict()
         return labels["identity"], labels["affect"], _number(labels.get("take")), _number(labels.get("frame"))
 
-    def _compile(self, affect: str) -> re.Pattern[str]:
-        # Greedy identity: in "mary_ann_joy_001" what is too much belongs to the name, not to the frame.
-        bodies = {"identity": "[^/]+", "affect": affect, "take": r"[^/]*?\d+"}
-        seen: set[str] = set()
-
-        def token(match: re.Match[str]) -> str:
-            field = match.group(1)
-            if match.group(2):
-                return "[^/]*"
-            if field in seen:
-                return f"(?P={field})"
-            seen.add(field)
-            return f"(?P<{field}>{bodies.get(field, '[^/]+?')})"
-
+    def _compile(self, words: str | None) -> re.Pattern[str]:
+        """The pattern with one of `words` for the affect, or with any word that is not cut from a longer one."""
         # Literal text between the tokens is escaped; the tokens themselves are replaced.
-        pieces, position = [], 0
-        for match in _TOKEN.finditer(self.pattern):
-            pieces += [re.escape(self.pattern[position : match.start()]), token(match)]
-            position = match.end()
-        return re.compile("".join([*pieces, re.escape(self.pattern[position:])]), re.IGNORECASE)
+        pieces = re.split(r"(\{[^{}]*\}|\*)", self.pattern)
+        seen: set[str] = set()
+        made = []
+        for place, piece in enumerate(pieces):
+            if place % 2 == 0:
+                made.append(re.escape(piece))
+                continue
+            # what touches a token: the token beside it, or "" where text lies between
+            before = pieces[place - 2] if place > 1 and not pieces[place - 1] else ""
+            after = pieces[place + 2] if place + 2 < len(pieces) and not pieces[place + 1] else ""
+            field = piece.strip("{}")
+            if field in seen:
+                made.append(f"(?P={field})")
+            elif field == "*":
+                made.append("[^/]*")
+            else:
+                seen.add(field)
+                body = _affect_body(words, before, after) if field == "affect" else _body(field, before)
+                made.append(f"(?P<{field}>{body})")
+        return re.compile("".join(made), re.IGNORECASE)
+
+
+#: A letter of any alphabet, and what may stand between words.
+_LETTER, _GAP = r"[^\W\d_]", r"(?:[^\w/]|_)"
+#: A number directly after a word, or `_3`, `_t3`, `_take_3`.
+_AFTER_WORD = rf"(?:{_GAP}+(?:take|t)?{_GAP}*)?\d"
+
+
+def _body(field: str, before: str) -> str:
+    """What a field may read; `before` is the token that touches it, or empty."""
+    if field == "identity":
+        return "[^/]+"  # greedy: in "mary_ann_joy_001" what is too much belongs to the name, not to the frame
+    start = _AFTER_WORD if before == "{affect}" else ""
+    if field == "take":
+        return rf"{start}\d*" if start else r"[^/]*?\d+"
+    return f"{start}[^/]*?" if start else "[^/]+?"
+
+
+def _affect_body(words: str | None, before: str, after: str) -> str:
+    """What {affect} may read: one of `words`, else any word; not a part of one where tokens touch it on a side."""
+    start = rf"(?<!{_LETTER})" if before == "*" or (before and words is None) else ""
+    end = rf"(?!{_LETTER})" if after == "*" or (after and words is None) else ""
+    if words is not None:
+        return f"{start}(?:{words}){end}"
+    if after in ("{take}", "{frame}"):
+        return f"{start}[^/]*?{_LETTER}"  # all of it up to the number
+    return f"{start}{_LETTER}+{end}" if before or after else "[^/]+?"
 
 
 def _number(text: str | None) -> int | None:

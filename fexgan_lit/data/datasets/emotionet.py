@@ -1,7 +1,8 @@
 """EmotionNet as GANimation uses it: loose images and a table of 17 action units; there are no affects.
 
 `imgs/*.jpg` beside `aus.csv` or `aus_openface.csv` (or `dataset.annotations=FILE.csv`): a column that names the image
-and the 17 intensities of OpenFace, 0..5. `train_ids.csv` and `test_ids.csv`, one name a line, become the column part.
+and the 17 intensities of OpenFace, 0..5; or `processed/`, where OpenFace leaves a table of all images, or one an image.
+`train_ids.csv` and `test_ids.csv`, one name a line, become the column part.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fexgan_lit.data.config import DatasetConfig
-from fexgan_lit.data.datasets.annotations import join_rows, read_annotations
+from fexgan_lit.data.datasets.annotations import OPTION, join_rows
 from fexgan_lit.data.datasets.base import Layout, PathRule, Sheet, empty_sheet, first_folder
+from fexgan_lit.data.datasets.csv_files import NAMES
 from fexgan_lit.data.datasets.labels import UNLABELLED
+from fexgan_lit.data.datasets.openface import name_pictures, read_annotations
 from fexgan_lit.data.datasets.scan import sample_images
 from fexgan_lit.data.table import Drop, FrameTable
 from fexgan_lit.expression import AU_COLUMNS
@@ -25,8 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TABLES = ("aus.csv", "aus_openface.csv")
-#: Columns that may name the image, the plainest first; `frame` is what some tools call it.
-_NAMES = ("path", "filename", "file", "image", "input", "name", "id", "frame")
+#: Where OpenFace writes its tables unless it is told otherwise: one of a folder, or one a picture.
+_FOLDER = "processed"
 _PARTS = {"train": "train_ids.csv", "test": "test_ids.csv"}
 
 
@@ -42,7 +45,7 @@ def _top(root: Path) -> str:
 
 
 def _read(root: Path, config: DatasetConfig) -> Sheet:
-    if not _fits(root, config):
+    if not (root / "imgs").is_dir() and not _fits(root, config):
         return empty_sheet()
     _units_file(root, config)  # before the images are listed, which may take long
     sheet = _RULE.sheet(root, _top(root))
@@ -56,8 +59,15 @@ def _read(root: Path, config: DatasetConfig) -> Sheet:
 
 def _fits(folder: Path, config: DatasetConfig) -> bool:
     named = config.annotations is not None and (folder / "imgs").is_dir()
-    has_table = named or any((folder / name).is_file() for name in TABLES) or bool(_pickles(folder))
+    has_table = named or _table(folder) is not None or bool(_pickles(folder))
     return has_table and any(sample_images(folder / _top(folder), depth) for depth in (1, 2))
+
+
+def _table(folder: Path) -> Path | None:
+    """The table of action units in `folder`, or the folder of such tables."""
+    found = next((folder / name for name in TABLES if (folder / name).is_file()), None)
+    tables = (folder / "imgs").is_dir() and any((folder / _FOLDER).glob("*.csv"))
+    return found or (folder / _FOLDER if tables else None)
 
 
 def _pickles(folder: Path) -> list[Path]:
@@ -68,7 +78,7 @@ def _units_file(root: Path, config: DatasetConfig) -> Path:
     """The table of action units."""
     if config.annotations is not None:
         return Path(config.annotations).expanduser()
-    found = next((root / name for name in TABLES if (root / name).is_file()), None)
+    found = _table(root)
     if found is not None:
         return found
     pickles = _pickles(root)
@@ -84,8 +94,9 @@ def _units_file(root: Path, config: DatasetConfig) -> Path:
             ".rename_axis('path').to_csv('" + TABLES[0] + "')\""
         )
     raise UserError(
-        f"dataset.root={root}: the table of action units is missing; expected {' or '.join(TABLES)}, or "
-        "dataset.annotations=FILE.csv, with the columns path, AU01..AU45 (the 17 of OpenFace, 0..5)."
+        f"dataset.root={root}: the table of action units is missing; expected {' or '.join(TABLES)}, a folder "
+        f"{_FOLDER}/ as OpenFace writes it, or dataset.annotations=FILE.csv, with the columns path, AU01..AU45 (the 17 "
+        "of OpenFace, 0..5)."
     )
 
 
@@ -103,46 +114,16 @@ def join_units(table: FrameTable, config: DatasetConfig) -> FrameTable:
     if root is None or config.manifest is not None:
         return table
     csv = _units_file(root, config)
-    rows = read_annotations(csv)
-    named = next((name for name in _NAMES if name in rows), None)
-    if named is None:
-        found = ", ".join(rows.columns[:8])
-        raise UserError(f"{csv}: no column names the image; expected one of {', '.join(_NAMES)}; found: {found}.")
-    if named == "frame":
-        rows = rows.rename(columns={"frame": "path"})
-    rows = rows.assign(path=_paths_of(rows["path" if named == "frame" else named], table))
-    rows, useless = _usable(rows, csv)
-    known = rows["path"].isin(table.paths)
-    if not known.any():
-        raise UserError(f"{csv}: none of its {len(rows)} rows has action units of an image of {root}.")
-    table = _with_identities(table, rows[known])
-    return _keep_measured(join_rows(table, rows, csv), useless, csv)
-
-
-def _paths_of(names: pd.Series, table: FrameTable) -> list[str]:
-    """The frame each name means: its path below the root or `imgs/`, with or without the extension."""
-    known: dict[str, str] = {}
-    for path in table.paths:
-        stem, inner = path.rpartition(".")[0], path.partition("/")[2]
-        for name in (inner.rpartition(".")[0], stem, inner, path):
-            known.setdefault(name, path)
-    plain = [name.replace("\\", "/").removeprefix("./") for name in names]
-    return [known.get(name) or known.get(name.rpartition("/")[2], name) for name in plain]
-
-
-def _usable(rows: pd.DataFrame, csv: Path) -> tuple[pd.DataFrame, list[Drop]]:
-    """The rows with 17 numbers; the others, and those on which OpenFace failed, as drops."""
-    import pandas as pd
-
+    rows, notes = read_annotations(csv, OPTION)
     missing = [name.upper() for name in AU_COLUMNS if name not in rows]
     if missing:
         raise UserError(f"{csv}: of the 17 action units, {len(missing)} are missing: {', '.join(missing)}.")
-    units = rows[list(AU_COLUMNS)].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    failed = ~np.isfinite(units).all(axis=1)
-    if "success" in rows:
-        failed |= pd.to_numeric(rows["success"], errors="coerce").to_numpy(np.float64) == 0
-    drops = [Drop(path, f"{csv.name} has no action units for it") for path in rows.loc[failed, "path"]]
-    return rows[~failed].reset_index(drop=True), drops
+    rows, said = name_pictures(rows, NAMES, table, csv, OPTION)
+    known = rows["path"].isin(table.paths)
+    if not known.any():
+        raise UserError(f"{csv}: none of its {len(rows)} rows has action units of an image of {root}.")
+    table = _with_identities(replace(table, notes=(*table.notes, *notes, *said)), rows[known])
+    return _keep_measured(join_rows(table, rows, csv), set(rows["path"]), csv)
 
 
 def _with_identities(table: FrameTable, rows: pd.DataFrame) -> FrameTable:
@@ -154,11 +135,11 @@ def _with_identities(table: FrameTable, rows: pd.DataFrame) -> FrameTable:
     return replace(table, frame=table.frame.assign(identity=identity), identities=tuple(sorted(set(identity))))
 
 
-def _keep_measured(table: FrameTable, useless: list[Drop], csv: Path) -> FrameTable:
+def _keep_measured(table: FrameTable, rows: set[str], csv: Path) -> FrameTable:
+    """The frames with action units; the others as drops, whose reason is another where `csv` has a row for them."""
     measured = table.frame[AU_COLUMNS[0]].notna().to_numpy()
-    named = {drop.path for drop in useless}
-    bare = [path for path in table.frame.loc[~measured, "path"] if path not in named]
-    drops = [*useless, *(Drop(path, f"image without a row in {csv.name}") for path in bare)]
+    reasons = {True: f"{csv.name} has no action units for it", False: f"image without a row in {csv.name}"}
+    drops = [Drop(path, reasons[path in rows]) for path in table.frame.loc[~measured, "path"]]
     kept = table.select(np.flatnonzero(measured), drops)
     return replace(kept, identities=tuple(sorted(kept.frame["identity"].unique())))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from fexgan_lit.data.datasets.oulu_casia import OULU_CASIA
 from fexgan_lit.data.datasets.rafd import RAFD
 from fexgan_lit.data.datasets.scan import find_level
 from fexgan_lit.data.datasets.sequences import label_clips
-from fexgan_lit.data.table import Drop, FrameTable
+from fexgan_lit.data.table import Drop, FrameTable, some
 from fexgan_lit.expression import KNOWN_AFFECTS
 from fexgan_lit.utils.errors import UserError
 
@@ -239,6 +239,7 @@ def _label(
     words = sheet.frame.drop_duplicates("word")
     read = {word: reader.read(word, path) for word, path in zip(words["word"], words["path"], strict=True)}
     affect = sheet.frame["word"].map({word: name for word, (name, _) in read.items() if name is not None})
+    sheet.notes = [*sheet.notes, *_about_words(read, config.aliases)]
     unused = sheet.frame.loc[affect.isna(), ["path", "word"]]
     drops = [Drop(path, read[word][1] or "") for path, word in zip(unused["path"], unused["word"], strict=True)]
     sheet.drops = [*sheet.drops, *drops]
@@ -248,3 +249,22 @@ def _label(
     ordered = ["path", "identity", "affect", *kept.columns.difference(["path", "identity", "affect"], sort=False)]
     named = unify_identities(Sheet(kept[ordered].reset_index(drop=True), sheet.drops, sheet.notes))
     return table_of_frame(named.frame, root, named.drops, named.notes, wanted)
+
+
+def _about_words(read: Mapping[str, tuple[str | None, str | None]], aliases: Mapping[str, str]) -> list[str]:
+    """What a user may not expect of the affects that words were read as: aliases of nothing, synonyms, bare numbers."""
+    words = {word.strip().lower(): affect for word, (affect, _) in read.items()}
+    own = {alias.strip().lower() for alias in aliases}
+    notes = [f"dataset.aliases: no frame has the word '{alias}'; found: {some(sorted(words), 12)}"
+             for alias in sorted(own - set(words))]  # fmt: skip
+    affects = {affect for affect in words.values() if affect is not None}
+    for affect in sorted(affects):
+        same = sorted(word for word, name in words.items() if name == affect and word not in own)
+        notes += [f"the words {' and '.join(same)} are read as one affect, {affect}"] if len(same) > 1 else []
+    if affects and all(affect.isdigit() for affect in affects):
+        listed = some(sorted(affects), 12)
+        notes.append(
+            f"the affects are bare numbers, {listed}; 'dataset.aliases={{{min(affects)}: NAME, ...}}' "
+            "names them (docs/data.md lists those of RAF-DB, FER2013 and AffectNet)"
+        )
+    return notes

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fexgan_lit.data.datasets.annotations import WHOLE, check_scales, read_csv, to_numbers
 from fexgan_lit.data.datasets.base import Sheet
+from fexgan_lit.data.datasets.csv_files import WHOLE, check_scales, read_csv, to_numbers
 from fexgan_lit.data.datasets.scan import file_refusal
 from fexgan_lit.data.table import REQUIRED, Drop
 from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS, POSE_COLUMNS
@@ -41,7 +41,7 @@ def read_manifest(csv: Path, root: Path, annotated: bool = False) -> Sheet:
     Raises:
         UserError: no such file, missing columns, text or NaN where a number belongs, or no row that can be used.
     """
-    rows = read_csv(csv, OPTION)
+    rows, said = read_csv(csv, OPTION)
     missing = [name for name in REQUIRED if name not in rows]
     if missing:
         raise UserError(
@@ -62,7 +62,7 @@ def read_manifest(csv: Path, root: Path, annotated: bool = False) -> Sheet:
         seen = "; ".join(f"{drop.path} ({drop.reason})" for drop in drops[:5])
         raise UserError(f"{OPTION}={csv}: none of its {len(rows)} rows can be used: {seen}. Paths count from {root}.")
     unread = [name for name in _ANNOTATIONS if name in kept]
-    notes = [f"{csv.name}: {len(kept)} of {len(rows)} rows name a file"]
+    notes = [*said, f"{csv.name}: {len(kept)} of {len(rows)} rows name a file"]
     if unread and not annotated:
         notes.append(f"{csv.name}: action units, landmarks and pose are read by dataset.annotations={csv} only")
     frame = kept.drop(columns=unread).rename(columns={"affect": "word"})

@@ -1,1 +1,1 @@
-"""Faces in frames that come without annotations: landmarks, action units, head pose and crops."""
+"""Annotations for frames without any: landmarks, action units, head pose and crops."""

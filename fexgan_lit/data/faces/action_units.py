@@ -1,7 +1,7 @@
-"""The 17 action units from 68 landmarks: a ridge regression on how the points moved away from the neutral face.
+"""The 17 action units from 68 landmarks: ridge regression on the displacements from the neutral face.
 
-The detector knows no action units, so these are estimates of a plain kind. They are fitted on studio characters, whose
-action units are exact: half of the samples are the affects' patterns at random strength, half any units at random.
+The detector gives no action units, so these are simple estimates. They are fitted on studio characters, whose action
+units are exact: half of the samples are affect patterns at random strength, half are random units.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from fexgan_lit.utils.cache import cache_root
 if TYPE_CHECKING:
     from fexgan_lit.synthetic.base import Studio
 
-#: Raise when the estimates would come out differently.
+#: Raise this number when estimates change.
 VERSION = 1
 
-#: Correlation with the true units on 4,200 frames of ten rendered human heads that act the seven affects, landmarks by
-#: the detector, fitted on cartoon characters; the mean absolute error was 0.55 on the scale 0..5 (all zero: 0.63).
+#: Correlation with the true units on 4,200 frames of ten rendered human heads with the seven affects, detected
+#: landmarks, fitted on cartoon characters; the mean absolute error was 0.55 on the scale 0..5 (all zero: 0.63).
 HUMAN_CORRELATION = {
     1: 0.71, 2: 0.82, 4: 0.32, 5: 0.65, 6: 0.57, 7: 0.58, 9: 0.78, 10: 0.94, 12: 0.81, 14: 0.68, 15: 0.42, 17: 0.24,
     20: 0.64, 23: 0.79, 25: 0.78, 26: 0.95, 45: 0.89,
 }  # fmt: skip
 HUMAN_ERROR = 0.55
-#: Units below this correlation are named as of little use.
+#: Units below this correlation are reported as unreliable.
 USEFUL = 0.35
 
-#: Points that expressions hardly move: bridge of the nose and corners of the eyes.
+#: Landmarks that expressions hardly move: bridge of the nose and corners of the eyes.
 _STABLE = (27, 28, 36, 39, 42, 45)
 _RIDGE = 0.01
-#: Jitter of the points in training, as a share of the distance of the outer eye corners. It is what makes the fit
-#: carry over from one kind of face to another: without it the weights feed on differences a detector cannot see.
+#: Standard deviation of the noise on training landmarks, as a share of the distance between the outer eye corners. The
+#: noise makes the fit transfer to other kinds of faces: without it the weights use differences that no detector sees.
 _JITTER = 0.02
 _CHARACTERS, _SAMPLES, _NEUTRAL = 48, 120, 4
 
@@ -50,12 +50,12 @@ class AuEstimator:
     """A fitted regression.
 
     Attributes:
-        mean: (136,) of the displacements in training.
-        scale: (136,) their standard deviations.
-        weights: (137, 17), the last row the offset.
-        correlation: (17,) with the truth on characters left out of the fit, jitter included.
-        error: (17,) mean absolute error there, 0..5.
-        source: what it was fitted on.
+        mean: (136,) mean of the training displacements.
+        scale: (136,) standard deviation of the training displacements.
+        weights: (137, 17), the last row is the offset.
+        correlation: (17,) correlation with the true units on held-out characters, with noise.
+        error: (17,) mean absolute error on held-out characters, 0..5.
+        source: description of the training data.
     """
 
     mean: NDArray[np.float64]
@@ -66,21 +66,21 @@ class AuEstimator:
     source: str
 
     def estimate(self, points: NDArray[np.floating], identity: ArrayLike, neutral: ArrayLike) -> NDArray[np.float64]:
-        """(N, 17) action units in 0..5, in the order of `ACTION_UNITS`; NaN for rows without landmarks.
+        """Estimate the action units, (N, 17) in 0..5 in the order of `ACTION_UNITS`; NaN for rows without landmarks.
 
         Args:
-            points: (N, 68, 2) landmarks in any unit; NaN where there is no face.
-            identity: (N,) who it is.
-            neutral: (N,) bool, whether the frame shows the neutral face; an identity without one is compared with
-                the median of all its frames, which makes its estimates weaker.
+            points: (N, 68, 2) landmarks in any unit; NaN if there is no face.
+            identity: (N,) identity of each frame.
+            neutral: (N,) bool, whether the frame shows the neutral face; an identity without a neutral frame is
+                compared with the median of all its frames, which makes its estimates less accurate.
         """
         return np.clip(_apply(self, displacements(points, identity, neutral)), 0.0, AU_SCALE)
 
 
 def displacements(points: NDArray[np.floating], identity: ArrayLike, neutral: ArrayLike) -> NDArray[np.float64]:
-    """(N, 136) movement of each point away from the identity's neutral face, in distances of its outer eye corners.
+    """Return the points' displacements (N, 136) from the neutral face, in distances between the outer eye corners.
 
-    Head motion is taken out as far as turning, moving and scaling in the picture go.
+    Rotation, translation and scale within the image plane are removed.
     """
     who, calm = np.asarray(identity), np.asarray(neutral, bool)
     upright = _upright(np.asarray(points, np.float64))
@@ -97,14 +97,14 @@ def displacements(points: NDArray[np.floating], identity: ArrayLike, neutral: Ar
 def fit_action_units(
     points: NDArray[np.floating], aus: NDArray[np.floating], identity: ArrayLike, neutral: ArrayLike, source: str
 ) -> AuEstimator:
-    """Fit on annotated faces, and measure on every fourth identity, which the measured fit has not seen.
+    """Fit on annotated faces; correlation and error come from a second fit that holds out every fourth identity.
 
     Args:
         points: (N, 68, 2) landmarks.
         aus: (N, 17) action units in 0..5.
-        identity: (N,) who it is; four or more.
+        identity: (N,) identity of each frame; at least four identities.
         neutral: (N,) bool, whether the frame shows the neutral face.
-        source: a few words for the notes.
+        source: description of the data for the notes.
     """
     who = np.unique(np.asarray(identity), return_inverse=True)[1]
     rng = np.random.default_rng(0)
@@ -120,7 +120,7 @@ def fit_action_units(
 
 
 def agreement(guess: NDArray[np.floating], truth: NDArray[np.floating]) -> tuple[NDArray, NDArray]:
-    """(17,) correlations (NaN where a unit never changes) and (17,) mean absolute errors of two (N, 17) arrays."""
+    """Return correlations (17,), NaN for constant units, and mean absolute errors (17,) of two (N, 17) arrays."""
     one, other = guess - guess.mean(axis=0), truth - truth.mean(axis=0)
     spread = np.sqrt((one**2).sum(axis=0) * (other**2).sum(axis=0))
     with np.errstate(invalid="ignore"):
@@ -129,7 +129,7 @@ def agreement(guess: NDArray[np.floating], truth: NDArray[np.floating]) -> tuple
 
 
 def studio_samples(studio: Studio, count: int = _SAMPLES, seed: int = 0) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """Landmarks (N, 68, 2), units (N, 17) in 0..5, identity (N,) and neutral (N,) of `count` faces a character."""
+    """Return landmarks (N, 68, 2), units (N, 17) in 0..5, identity and neutral (N,), `count` faces per character."""
     from fexgan_lit.synthetic.takes import FaceState
 
     rng = np.random.default_rng(seed)
@@ -145,7 +145,7 @@ def studio_samples(studio: Studio, count: int = _SAMPLES, seed: int = 0) -> tupl
 
 
 def face_estimator(cache_dir: str | None = None, facekit: str | None = None) -> AuEstimator:
-    """The estimator fitted on rendered human heads where `facekit` is given, else on cartoon characters."""
+    """Return the estimator fitted on rendered human heads if `facekit` is given, else on cartoon characters."""
     from fexgan_lit.synthetic import CartoonStudio
 
     if facekit is None:
@@ -156,31 +156,31 @@ def face_estimator(cache_dir: str | None = None, facekit: str | None = None) -> 
 
 
 def studio_estimator(studio: Studio, cache_dir: str | None = None) -> AuEstimator:
-    """The estimator fitted on the characters of `studio`, from the cache or fitted now (seconds)."""
+    """Return the estimator fitted on the characters of `studio`, cached or fitted now (seconds)."""
     recipe = hashlib.sha256(json.dumps(studio.recipe, sort_keys=True, default=str).encode()).hexdigest()[:12]
     path = cache_root(cache_dir) / "detectors" / f"action_units-{VERSION}-{studio.kind}-{recipe}.npz"
     try:
         with np.load(path, allow_pickle=False) as stored:
             return AuEstimator(**{name: stored[name] for name in _ARRAYS}, source=str(stored["source"]))
     except (OSError, ValueError, KeyError):
-        pass  # not there, or not whole
+        pass  # missing or incomplete
     fitted = fit_action_units(*studio_samples(studio), source=f"{studio.identities} {studio.kind} characters")
     _store(fitted, path)
     return fitted
 
 
 def quality_note(estimator: AuEstimator) -> str:
-    """What a reader of the estimates has to know, in one sentence or two."""
+    """Describe the accuracy of the estimates in one or two sentences."""
     fitted = (
         f"action units are estimates from landmarks, fitted on {estimator.source}: mean absolute error "
-        f"{estimator.error.mean():.2f} (scale 0..5) on characters left out"
+        f"{estimator.error.mean():.2f} (scale 0..5) on held-out characters"
     )
     if "cartoon" not in estimator.source:
         return fitted
     weak = [f"AU{unit:02d}" for unit, value in HUMAN_CORRELATION.items() if value < USEFUL]
     return (
-        f"{fitted}; when measured on rendered human heads with detected landmarks, {HUMAN_ERROR:.2f}, with "
-        f"{' and '.join(weak)} of little use (correlation below {USEFUL:g}); dataset.facekit fits on human heads"
+        f"{fitted}; on rendered human heads with detected landmarks the error is {HUMAN_ERROR:.2f}, and "
+        f"{' and '.join(weak)} are of little use (correlation below {USEFUL:g}); dataset.facekit fits on human heads"
     )
 
 
@@ -198,7 +198,7 @@ def _store(fitted: AuEstimator, path: Path) -> None:
 
 
 def _sample_units(rng: np.random.Generator) -> NDArray[np.float64]:
-    """(2, 17): an affect at random strength with a stray unit now and then, or a quarter of the units at random."""
+    """Sample units (2, 17): half the time an affect at random strength with rare extra units, else random units."""
     from fexgan_lit.synthetic.prototypes import PROTOTYPES, prototype
 
     count = len(ACTION_UNITS)
@@ -225,8 +225,8 @@ def _apply(fitted: AuEstimator, moved: NDArray[np.float64]) -> NDArray[np.float6
 
 
 def _upright(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Faces moved, turned and scaled so that the outer eye corners lie at (-1/2, 0) and (1/2, 0)."""
-    flat = points[..., 0] + 1j * points[..., 1]  # (N, 68): a turn with a scaling is one complex factor
+    """Align faces by similarity so that the outer eye corners lie at (-1/2, 0) and (1/2, 0)."""
+    flat = points[..., 0] + 1j * points[..., 1]  # (N, 68): rotation and scale are one complex factor
     left, right = flat[:, 36:37], flat[:, 45:46]
     with np.errstate(invalid="ignore", divide="ignore"):
         flat = (flat - (left + right) / 2) / (right - left)
@@ -234,7 +234,7 @@ def _upright(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _onto(points: NDArray[np.float64], rest: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Faces (N, 68, 2) moved, turned and scaled until their stable points lie as near as can be to those of `rest`."""
+    """Align faces (N, 68, 2) to `rest` by similarity: least squares over the stable points."""
     flat, target = points[..., 0] + 1j * points[..., 1], rest[..., 0] + 1j * rest[..., 1]
     centre, goal = flat[:, _STABLE].mean(axis=1, keepdims=True), target[list(_STABLE)].mean()
     flat = flat - centre  # (N, 68)

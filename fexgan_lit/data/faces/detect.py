@@ -1,4 +1,4 @@
-"""Landmarks, head pose and action units for a table that has none, as an annotations CSV in the cache."""
+"""Landmarks, head pose and action units for a table without them, as an annotations CSV in the cache."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Progress = Callable[[int, int], None]
-#: One line of the journal: a path and its 68 landmarks and pose, or the reason there are none.
+#: One line of the journal: a path with its 68 landmarks and pose, or with the reason why there are none.
 Entry = dict[str, Any]
 
-#: Raise when the landmarks of the same picture would come out differently.
+#: Raise this number when the landmarks of an unchanged image change.
 FORMAT = 1
 #: A detector process takes about 300 MB and a few seconds to start.
 _FRAMES_A_WORKER, _MOST_WORKERS = 64, 16
@@ -44,14 +44,14 @@ _NEUTRAL = "neutral"
 
 @dataclass(frozen=True)
 class Detection:
-    """What was found.
+    """Results of the detector.
 
     Attributes:
         annotations: CSV for `dataset.annotations`, one row for every frame with a face.
         found: frames with a face.
-        missing: frames without, and why; they have no row.
-        aus_estimated: whether the CSV holds action units; not where the table brings its own.
-        notes: sentences for the report: how good the estimates are.
+        missing: frames without a face, and the reasons; they have no row.
+        aus_estimated: whether the CSV holds action units; false if the table has its own.
+        notes: sentences for the report on the accuracy of the estimates.
     """
 
     annotations: Path
@@ -62,18 +62,18 @@ class Detection:
 
 
 def detect_landmarks(table: FrameTable, config: DatasetConfig, progress: Progress | None = None) -> Detection:
-    """Run `config.detector` over the frames of `table`, once for the same files; a killed run goes on where it was.
+    """Run `config.detector` on the frames of `table`, once for unchanged files; a killed run resumes where it stopped.
 
     Args:
-        table: frames below `table.root`; what it already knows of action units and pose is not estimated again.
+        table: frames below `table.root`; its own action units and poses are kept.
         config: detector, name, cache_dir, workers, facekit.
-        progress: called with (frames done, frames in all), from this thread.
+        progress: called with (frames done, total), from this thread.
 
     Raises:
-        UserError: unknown detector, not installed, broken, no face in any frame, or a cache that cannot be written.
+        UserError: the detector is unknown, not installed or broken, no frame shows a face, or the cache is read-only.
     """
     if table.root is None:
-        raise UserError("dataset.detector: the frames of a studio are drawn and bring exact landmarks; leave it out.")
+        raise UserError("dataset.detector: the frames of a studio are drawn with exact landmarks; leave it out.")
     place = cache_root(config.cache_dir) / "annotations"
     key = _files_key(table, str(config.detector))
     journal = place / f"{config.name}-{key[:16]}.jsonl"
@@ -84,24 +84,24 @@ def detect_landmarks(table: FrameTable, config: DatasetConfig, progress: Progres
             return _write(table, config, entries, place, key)
     except OSError as error:
         raise UserError(
-            f"the cache folder {place} cannot be used ({error.strerror or error}); what was found so far is kept where "
-            "possible. Make room or make it writable, or choose another place with dataset.cache_dir=DIR."
+            f"the cache folder {place} cannot be used ({error.strerror or error}); results so far are kept if "
+            "possible. Free space, make it writable, or choose another folder with dataset.cache_dir=DIR."
         ) from error
 
 
 def _files_key(table: FrameTable, detector: str) -> str:
-    """64 hex digits over the detector and the path, size and time of last change of every file."""
+    """Return 64 hex digits over the detector and the path, size and modification time of every file."""
     digest = hashlib.sha256(f"{FORMAT} {detector} {DETECTOR_VERSION}\n".encode())
     for path in table.paths:
         digest.update(f"{path}\0".encode())
-        with contextlib.suppress(OSError):  # gone: it will be listed as missing
+        with contextlib.suppress(OSError):  # deleted: it will be listed as missing
             stat = os.stat(f"{table.root}/{path}")  # noqa: PTH116 (a Path a file would cost seconds)
             digest.update(f"{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
 def _detect(table: FrameTable, config: DatasetConfig, journal: Path, progress: Progress | None) -> dict[str, Entry]:
-    """The journal's entries by path, completed and with every new one written as soon as it is there."""
+    """Return the journal's entries by path; new entries are appended to the journal as soon as they are found."""
     entries = {**_read_journal(journal), **_known(table)}
     todo = [path for path in table.paths if path not in entries]
     if not todo:
@@ -119,7 +119,7 @@ def _detect(table: FrameTable, config: DatasetConfig, journal: Path, progress: P
 
 
 def _known(table: FrameTable) -> dict[str, Entry]:
-    """Entries of the frames whose landmarks the table has: they are taken as they are, without a pose."""
+    """Return entries of the frames whose landmarks the table has; they are used unchanged, without a pose."""
     if not set(LANDMARK_COLUMNS) <= set(table.frame):
         return {}
     points = table.frame[list(LANDMARK_COLUMNS)].to_numpy(np.float64)
@@ -128,7 +128,7 @@ def _known(table: FrameTable) -> dict[str, Entry]:
 
 
 def _read_journal(journal: Path) -> dict[str, Entry]:
-    """What an earlier run left, without a last line that a kill cut short."""
+    """Read the entries of an earlier run; an incomplete last line, left by a kill, is cut off."""
     if not journal.exists():
         return {}
     text = journal.read_bytes()
@@ -140,7 +140,7 @@ def _read_journal(journal: Path) -> dict[str, Entry]:
 
 
 def _find_all(root: Path | None, paths: Sequence[str], count: int) -> Generator[Entry, None, None]:
-    """Entries in the order in which `count` detector processes finish them; closing the iterator ends these."""
+    """Yield entries as `count` detector processes finish them; closing the iterator ends the processes."""
     jobs: queue.SimpleQueue[str] = queue.SimpleQueue()
     for path in paths:
         jobs.put(path)
@@ -162,7 +162,7 @@ def _find_all(root: Path | None, paths: Sequence[str], count: int) -> Generator[
 
 
 def _serve(root: Path | None, jobs: queue.SimpleQueue[str], results: queue.SimpleQueue, stop: threading.Event) -> None:
-    """One thread: one detector process, asked for one picture after the other."""
+    """Run one detector process and send it the images one by one; the body of a thread."""
     try:
         with FaceWorker() as worker:
             while not stop.is_set():
@@ -183,18 +183,18 @@ def _entry(worker: FaceWorker, root: Path | None, path: str) -> Entry:
 
 
 def _write(table: FrameTable, config: DatasetConfig, entries: dict[str, Entry], place: Path, key: str) -> Detection:
-    """The CSV, keyed by the journal and by what else decides its columns."""
+    """Write the CSV; its name is a hash of the journal's key and of everything else that decides its columns."""
     missing = tuple(Drop(path, entries[path]["reason"]) for path in table.paths if "points" not in entries[path])
     found = len(table) - len(missing)
     if not found:
         raise UserError(
             f"dataset.detector={config.detector}: no face in any of the {len(table)} frames of {table.root}; first: "
-            f"{missing[0].path} ({missing[0].reason}). Leave dataset.detector out for pictures without faces."
+            f"{missing[0].path} ({missing[0].reason}). Leave out dataset.detector for images without faces."
         )
     estimate = not set(AU_COLUMNS) <= set(table.frame)
     known = [entry["points"] for entry in _known(table).values()]
     notes = [
-        f"{found} of {len(table)} frames have landmarks, by {config.detector} {DETECTOR_VERSION} where the set has none"
+        f"{found} of {len(table)} frames have landmarks, by {config.detector} {DETECTOR_VERSION} if not in the data set"
     ]
     labels = json.dumps([table.frame["identity"].tolist(), table.frame["affect"].tolist(), list(table.frame), known])
     mark = hashlib.sha256(f"{key} {AU_VERSION} {config.facekit} {labels}".encode()).hexdigest()
@@ -203,14 +203,14 @@ def _write(table: FrameTable, config: DatasetConfig, entries: dict[str, Entry], 
     if estimator is not None:
         notes.append(quality_note(estimator))
         if _NEUTRAL not in table.affects:
-            notes.append("without neutral frames the median face stands in, so the estimates are weaker")
+            notes.append("without neutral frames the median face replaces them, so the estimates are less accurate")
     if not csv.exists():
         write_atomic(csv, _rows(table, entries, estimator).to_csv(index=False))
     return Detection(csv, found, missing, estimate, tuple(notes))
 
 
 def _rows(table: FrameTable, entries: dict[str, Entry], estimator: Any) -> pd.DataFrame:
-    """One row a face: path, landmarks in pixels, and what the table lacks of pose (degrees) and units (0..5)."""
+    """Return one row for each face: path, landmarks in pixels, and pose (degrees) and units (0..5) unless known."""
     import pandas as pd
 
     rows = np.array([row for row, path in enumerate(table.paths) if "points" in entries[path]])

@@ -1,39 +1,39 @@
-"""Squares around faces from the 68 landmarks, landmarks in the pixels of such a square, and the face mesh."""
+"""Squares around faces from 68 landmarks, landmarks in pixels of a square, and the face mesh."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-#: Side of the square in widths of the jaw from ear to ear, and how far its centre lies below the corners of the eyes:
-#: with no margin it reaches from the middle of the forehead to the chin.
+#: Side of the square in jaw widths (ear to ear), and the distance of its centre below the eye corners in the same
+#: unit: without margin it reaches from the middle of the forehead to the chin.
 SIDE, BELOW = 1.2, 0.24
 
 
-#: Widths of the jaw in a distance from eyes to nose, at most; more of a turned head than its jaw is seen.
+#: Minimum jaw width in distances from eyes to nose, for turned heads, whose jaw is partly hidden.
 TURNED = 2.4
 
 
 def face_squares(points: NDArray[np.floating], margin: float, groups: ArrayLike | None = None) -> NDArray[np.float64]:
-    """Left, top and side of a square around each face, in pixels of the picture; it may reach over its edges.
+    """Compute a square around each face, in pixels of the image; it may extend beyond the image.
 
-    It is measured on points that expressions leave in place (ends of the jaw, corners of the eyes): around the extent
-    of all landmarks, an open mouth would make the face smaller and so give the affect away.
+    It depends on points that expressions do not move (ends of the jaw, corners of the eyes): in a square around all
+    landmarks an open mouth would make the face smaller, which reveals the affect.
 
     Args:
-        points: (N, 68, 2) landmarks in pixels; NaN where there is no face.
-        margin: left on each side, as a share of the side without it.
-        groups: (N,) labels, for example of takes: rows of one label share one square, the median of theirs, so that
-            the camera stays still and the head moves; None gives each row its own.
+        points: (N, 68, 2) landmarks in pixels; NaN if there is no face.
+        margin: margin on each side, as a share of the side without it.
+        groups: (N,) labels, for example of takes: rows of one label share the median of their squares, so that the
+            head moves within a fixed crop; None gives each row its own square.
 
     Returns:
-        (N, 3); NaN for rows without a face, but where others of their group have one.
+        Left, top and side, (N, 3); NaN for rows without a face, unless others of their group have one.
     """
     points = np.asarray(points, np.float64)
     eyes = points[:, [36, 39, 42, 45]].mean(axis=1)  # (N, 2)
     jaw = points[:, 16] - points[:, 0]
     width = np.maximum(np.hypot(*jaw.T), TURNED * np.hypot(*(points[:, 33] - eyes).T))  # (N,)
-    # centre and side are what a group shares: a median of corners would lie off centre where sides differ
+    # the median is over centres and sides: a median of corners would be off centre if the sides differ
     centre_x = (points[:, 0, 0] + points[:, 16, 0]) / 2
     squares = np.column_stack([centre_x, eyes[:, 1] + BELOW * width, SIDE * width * (1 + 2 * margin)])  # (N, 3)
     if groups is not None:
@@ -45,7 +45,7 @@ def face_squares(points: NDArray[np.floating], margin: float, groups: ArrayLike 
 def crop_landmarks(
     points: NDArray[np.floating], squares: NDArray[np.floating], size: float | None = None
 ) -> NDArray[np.float64]:
-    """(N, 68, 2) landmarks in pixels of the squares (N, 3), whose sides become `size` pixels where it is given."""
+    """Return landmarks (N, 68, 2) in pixels of the squares (N, 3), whose sides are scaled to `size` pixels if given."""
     moved = np.asarray(points, np.float64) - squares[:, None, :2]
     return moved if size is None else moved * (size / squares[:, None, 2:])
 
@@ -61,16 +61,16 @@ def _group_medians(squares: NDArray[np.float64], groups: NDArray) -> NDArray[np.
     return shared
 
 
-#: Vertex of the face mesh at each of the 68 points. Chosen among the vertices of each feature, the same on both sides,
-#: by the distance to the true points of rendered heads; the jaw follows the face's outline.
+#: Vertex of the face mesh at each of the 68 points, chosen from the vertices of each feature, symmetric for both
+#: sides, by distance to the true points of rendered heads; the jaw follows the outline of the face.
 MESH_TO_68 = (
     *(127, 234, 93, 132, 172, 150, 149, 148, 152, 377, 378, 379, 397, 361, 323, 454, 356),  # jaw
-    *(70, 63, 105, 66, 107),  # brow at the left of the picture
-    *(336, 296, 334, 293, 300),  # brow at the right
+    *(70, 63, 105, 66, 107),  # brow, left in the image
+    *(336, 296, 334, 293, 300),  # brow, right
     *(168, 197, 195, 4),  # bridge of the nose
     *(240, 97, 2, 326, 460),  # nostrils
-    *(33, 160, 158, 133, 153, 144),  # eye at the left
-    *(362, 385, 387, 263, 373, 380),  # eye at the right
+    *(33, 160, 158, 133, 153, 144),  # eye, left in the image
+    *(362, 385, 387, 263, 373, 380),  # eye, right
     *(61, 40, 37, 0, 267, 270, 291, 321, 405, 17, 181, 91),  # outer lips
     *(78, 81, 13, 311, 308, 402, 14, 178),  # inner lips
 )
@@ -79,7 +79,7 @@ MESH_TO_68 = (
 MESH_POINTS = 468
 
 
-#: The mesh counts from the centres of pixels, the table from their corners.
+#: The mesh measures from pixel centres, the table from pixel corners.
 _HALF_PIXEL = 0.5
 
 
@@ -87,21 +87,21 @@ _SIDES, _CROWN_CHIN, _EYES = (234, 454), (10, 152), (33, 263)
 
 
 def landmarks_of_mesh(mesh: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
-    """(68, 2) landmarks in pixels of a (468 or more, 3) mesh, whose x and y count in pictures of width x height."""
+    """Convert a mesh (468 or more, 3), normalised to the image, to (68, 2) landmarks in pixels."""
     return mesh[list(MESH_TO_68), :2] * (width, height) + _HALF_PIXEL
 
 
 def is_face(points: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """(N,) whether all of (N, 68, 2) landmarks are numbers and the eyes lie apart, as every use of a face needs."""
+    """Return (N,) bool: whether landmarks (N, 68, 2) are finite and the outer eye corners lie apart."""
     eyes = np.linalg.norm(points[:, 45] - points[:, 36], axis=1)
     return np.isfinite(points).all(axis=(1, 2)) & (eyes > 0)
 
 
 def head_pose(mesh: NDArray[np.floating], width: int, height: int) -> tuple[float, float, float]:
-    """Yaw, pitch and roll in degrees; right, down and clockwise (as the picture shows it) positive.
+    """Estimate yaw, pitch and roll in degrees; right, down and clockwise (in the image) are positive.
 
-    Read off the mesh's depth, so rough: on rendered heads the mean error of yaw was 0.8 degrees, of roll 0.4, of pitch
-    2.3 (a flat or a steep profile passes for pitch, so compare it within one person only).
+    The estimate uses the mesh's depth and is rough: on rendered heads the mean error was 0.8 degrees for yaw, 0.4 for
+    roll and 2.3 for pitch (a flat or steep profile reads as pitch, so compare it only within one person).
     """
     points = np.asarray(mesh, np.float64) * (width, height, width)  # depth is in the unit of x
     across, down, eyes = (points[b] - points[a] for a, b in (_SIDES, _CROWN_CHIN, _EYES))

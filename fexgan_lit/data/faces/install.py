@@ -1,7 +1,7 @@
-"""`python -m fexgan_lit.data.faces.install`: the detector in an environment of its own, made only on request.
+"""`python -m fexgan_lit.data.faces.install`: install the detector in its own environment, on request only.
 
-mediapipe 0.10.21 is the newest release that brings its face mesh along; it wants numpy below 2 and protobuf below 5,
-which the rest of this project has outgrown.
+mediapipe 0.10.21 is the newest release that contains the face mesh; it needs numpy below 2 and protobuf below 5, which
+are older than the rest of this project needs.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from fexgan_lit.utils.errors import UserError
 VERSION = "0.10.21"
 COMMAND = "python -m fexgan_lit.data.faces.install"
 
-#: Versions of Python for which this mediapipe was published.
+#: Python versions for which this mediapipe was published.
 _PYTHONS = ((3, 9), (3, 12))
 
 
 def detector_folder() -> Path:
-    """Where the environment lies, whether or not it is there; shared by all data sets."""
+    """Return the folder of the environment, installed or not; it is shared by all data sets."""
     return cache_root(None) / "detectors" / f"mediapipe-{VERSION}"
 
 
 def detector_python() -> Path:
-    """The Python of the environment.
+    """Return the path of the environment's Python.
 
     Raises:
-        UserError: it is not installed.
+        UserError: the detector is not installed.
     """
     python = _python_in(detector_folder())
     if not python.exists():
         raise UserError(
-            f"dataset.detector=mediapipe: the detector is not installed ({detector_folder()} is not there). Install it "
-            f"with\n  {COMMAND}\nIt lives in an environment of its own (about 1 GB) and needs the network once."
+            f"dataset.detector=mediapipe: the detector is not installed ({detector_folder()} does not exist). Install "
+            f"it with\n  {COMMAND}\nIt gets its own environment (about 1 GB) and needs the network once."
         )
     return python
 
 
 def install_detector() -> Path:
-    """Make the environment if it is not there, and return its folder; it is whole or absent.
+    """Create the environment unless it exists, completely or not at all, and return its folder.
 
     Raises:
-        UserError: no suitable Python, or pip failed; with the end of what it said.
+        UserError: there is no suitable Python, or pip failed; the message ends with pip's last lines.
     """
     folder = detector_folder()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def _suitable_python() -> str:
     raise UserError(
         f"mediapipe {VERSION} runs on Python {low[0]}.{low[1]} to {high[0]}.{high[1]}; this is "
         f"{sys.version_info.major}.{sys.version_info.minor} and no python3.{high[1]} or older is on the PATH. "
-        "Install one; the rest of the project stays with the Python it has."
+        "Install one; the rest of the project keeps its Python."
     )
 
 
@@ -87,7 +87,7 @@ def _run(command: list[str]) -> None:
 
 
 def main() -> None:
-    """Install, and say where."""
+    """Install the detector and print where."""
     from rich.console import Console
 
     from fexgan_lit.utils.hydra import fail

@@ -1,9 +1,9 @@
-"""The detector in a process of its own: run by the Python of the detector's environment, not by ours.
+"""The detector's process; it runs with the Python of the detector's environment and imports nothing of fexgan_lit.
 
-Says {"ready": "mediapipe ..."}, then reads one JSON object a line on stdin, {"id": 3, "path": "..."}, and answers one a
-line on stdout, {"id": 3, "width": ..., "height": ..., "points": [[x, y, z], ...] or null} or {"id": 3, "error": "..."}.
-A request with "most": 5 asks for up to five faces; they come as "faces": [points, ...] beside the first's "points".
-Points are normalised: x and y from 0 to 1 over the picture, z in the unit of x. Imports nothing of fexgan_lit.
+It prints {"ready": "mediapipe ..."}, then reads one JSON object per line on stdin, {"id": 3, "path": "..."}, and
+answers with one line on stdout, {"id": 3, "width": ..., "height": ..., "points": [[x, y, z], ...] or null} or
+{"id": 3, "error": "..."}. A request with "most": 5 asks for up to five faces; they are in "faces": [points, ...], the
+first also in "points". Points are normalised: x and y from 0 to 1 over the image, z in the unit of x.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import cv2
 import numpy as np
 
 _PAD = 0.25
-#: At 0.5, about one in 40 pictures of noise passes for a face; at 0.7 none of 200 did, and no real face was lost.
+#: At 0.5, about one in 40 images of noise passes for a face; at 0.7 none of 200 did, and no real face was lost.
 _CONFIDENCE = 0.7
 
 
 def main() -> None:
     """Serve until stdin ends."""
-    # the native libraries write to descriptor 1 when they please; answers go to a copy of it
+    # the native libraries may write to descriptor 1 at any time; answers go to a copy of it
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     import mediapipe
@@ -39,7 +39,7 @@ def main() -> None:
         found = finders[most].process(image).multi_face_landmarks
         return [np.array([(p.x, p.y, p.z) for p in face.landmark]) for face in found or ()]
 
-    find(np.zeros((64, 64, 3), np.uint8), 1)  # loads the model, which takes longer than any picture
+    find(np.zeros((64, 64, 3), np.uint8), 1)  # loads the model, which takes longer than any image
     _send(answers, {"ready": f"mediapipe {mediapipe.__version__}"})
     for line in sys.stdin:
         request = json.loads(line)
@@ -65,7 +65,7 @@ def _answer(path: str, find: Callable[[np.ndarray, int], list[np.ndarray]], most
 
 
 def read_rgb(path: str) -> np.ndarray:
-    """(H, W, 3) uint8; transparency onto black and a JPEG's orientation applied, as when frames are packed."""
+    """Read an image as (H, W, 3) uint8, with transparency on black and a JPEG's orientation applied, as in a pack."""
     with open(path, "rb") as file:  # noqa: PTH123
         data = np.frombuffer(file.read(), np.uint8)
     if not data.size:
@@ -85,9 +85,9 @@ def read_rgb(path: str) -> np.ndarray:
 
 
 def attempts(image: np.ndarray) -> Iterator[tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]]:
-    """The picture, padded (a face that fills the frame is missed otherwise), then turned by quarters as well.
+    """Yield the image, padded (a face that fills the image is missed otherwise), then also rotated by quarter turns.
 
-    Each comes with the way back: from points (P, 3) normalised over it to points normalised over `image`.
+    Each image comes with a function that maps points (P, 3) normalised over it to points normalised over `image`.
     """
     yield image, lambda points: points
     height, width = image.shape[:2]
@@ -105,7 +105,7 @@ def attempts(image: np.ndarray) -> Iterator[tuple[np.ndarray, Callable[[np.ndarr
 
 
 def turn_back(points: np.ndarray, quarters: int, aspect: float) -> np.ndarray:
-    """Points (P, 3) of a picture that np.rot90 turned `quarters` times, over the picture of width/height `aspect`."""
+    """Undo `quarters` turns of np.rot90 on normalised points (P, 3); `aspect` is width/height of the upright image."""
     x, y, z = points.T
     if quarters == 1:
         return np.stack([1 - y, x, z / aspect], axis=1)

@@ -1,4 +1,4 @@
-"""Talking to the detector's process: requests and answers are lines of JSON, and the process may die at any of them."""
+"""Client of the detector's process: requests and answers are lines of JSON, and the process may die at any time."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from fexgan_lit.utils.errors import UserError
 
 DETECTORS = ("mediapipe",)
 
-#: Seconds until the process must be ready (its libraries load slowly from a cold disk), and for one picture.
+#: Seconds until the process must be ready (its libraries load slowly from a cold disk), and for one image.
 START_SECONDS, PICTURE_SECONDS = 120.0, 60.0
-#: Deaths and time-outs in a row after which the detector, and not a picture, is to blame.
+#: Number of consecutive failures after which the detector, and not the image, is considered broken.
 _PATIENCE = 3
 
 
 class NoFaceError(Exception):
-    """A picture in which no face was found; the message is the reason."""
+    """An image without a detected face; the message is the reason."""
 
 
 def worker_command() -> list[str]:
-    """How the detector's process is started; raises UserError where it is not installed."""
+    """Return the command of the detector's process; raise a UserError if it is not installed."""
     return [str(detector_python()), str(Path(__file__).with_name("mediapipe_worker.py"))]
 
 
@@ -44,9 +44,9 @@ def check_detector(name: str | None) -> None:
 
 
 class FaceWorker:
-    """One detector process, started when first asked and again after it died; use as a context manager.
+    """A context manager for one detector process, started on the first request and again after it died.
 
-    One thread at a time may ask.
+    Only one thread at a time may send requests.
     """
 
     def __init__(self, command: list[str] | None = None, picture_seconds: float = PICTURE_SECONDS) -> None:
@@ -71,7 +71,7 @@ class FaceWorker:
             self._process.wait()
             for pipe in (self._process.stdin, self._process.stdout):
                 if pipe is not None:
-                    with contextlib.suppress(OSError):  # what was not yet written is of no use to a dead process
+                    with contextlib.suppress(OSError):  # unsent data are of no use to a dead process
                         pipe.close()
             self._process = None
         if self._stderr is not None:
@@ -79,21 +79,22 @@ class FaceWorker:
             self._stderr = None
 
     def find(self, path: Path | str) -> tuple[NDArray[np.float64], tuple[float, float, float]]:
-        """(68, 2) landmarks in pixels of the picture at `path`, and yaw, pitch and roll in degrees.
+        """Return landmarks (68, 2) in pixels of the image at `path`, and yaw, pitch and roll in degrees.
 
         Raises:
-            NoFaceError: none found, the file cannot be read, or the detector died of it or took too long.
-            UserError: the detector does not start, or fails picture after picture.
+            NoFaceError: no face was found, the file cannot be read, or the detector died or took too long.
+            UserError: the detector does not start, or fails on several images in a row.
         """
         answer = self._answer_for(path)
         mesh, width, height = _mesh(answer["points"]), int(answer["width"]), int(answer["height"])
         return _landmarks(mesh, width, height), head_pose(mesh, width, height)
 
     def find_all(self, path: Path | str, most: int) -> list[NDArray[np.float64]]:
-        """(68, 2) landmarks in pixels of each of up to `most` faces at `path`, from left to right.
+        """Return landmarks (68, 2) in pixels of each of up to `most` faces at `path`, from left to right.
 
         Raises:
-            NoFaceError, UserError: as `find`.
+            NoFaceError: see `find`.
+            UserError: see `find`.
         """
         answer = self._answer_for(path, most=most)
         meshes = [_mesh(points) for points in answer.get("faces") or [answer["points"]]]
@@ -101,7 +102,7 @@ class FaceWorker:
         return sorted(faces, key=lambda points: float(points[:, 0].mean()))
 
     def _answer_for(self, path: Path | str, **options: int) -> dict[str, Any]:
-        """An answer with a face in it."""
+        """Return an answer with a face."""
         answer = self._ask(str(path), **options)
         if "error" in answer:
             raise NoFaceError(f"cannot be read by the detector ({answer['error']})")
@@ -123,11 +124,11 @@ class FaceWorker:
         self.close()
         self._failures += 1
         if self._failures >= _PATIENCE:
-            raise UserError(f"the face detector {reason} on {self._failures} pictures in a row, last {path}.{tail}")
-        raise NoFaceError(f"the detector {reason} on it")
+            raise UserError(f"the face detector {reason} on {self._failures} images in a row, last {path}.{tail}")
+        raise NoFaceError(f"the detector {reason} on this image")
 
     def _start(self) -> None:
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (a file, as a pipe that nobody reads fills up)
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (a file: an unread pipe would fill up)
         try:
             self._process = subprocess.Popen(  # noqa: S603
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr,
@@ -150,12 +151,12 @@ class FaceWorker:
         try:
             stdin.write(json.dumps(request) + "\n")
             stdin.flush()
-        except OSError:  # a broken pipe: it died
+        except OSError:  # a broken pipe: the process died
             return False
         return True
 
     def _receive(self, key: str, value: int | None, seconds: float) -> dict[str, Any] | None:
-        """The next line that is an answer with `key` (equal to `value`); None at the end or when time is up."""
+        """Return the next answer with `key` (equal to `value`), or None at the end of the pipe or of the time."""
         until = time.monotonic() + seconds
         while True:
             try:
@@ -167,12 +168,12 @@ class FaceWorker:
             try:
                 answer = json.loads(line)
             except ValueError:
-                continue  # chatter of a native library
+                continue  # output of a native library
             if isinstance(answer, dict) and key in answer and (value is None or answer[key] == value):
                 return answer
 
     def _ending(self, seconds: float) -> str:
-        """What became of the process."""
+        """Describe how the process ended."""
         if self._process is None:
             return "was not running"
         try:
@@ -182,24 +183,24 @@ class FaceWorker:
         return f"ended with code {code}"
 
     def _said(self) -> str:
-        """The end of its stderr, for an error message."""
+        """Return the last lines of its stderr for an error message."""
         if self._stderr is None:
             return ""
         self._stderr.seek(0)
         lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()[-4:]
-        return "\nIt said:\n" + "\n".join(lines) if lines else ""
+        return "\nIts last output:\n" + "\n".join(lines) if lines else ""
 
 
 def _mesh(points: Any) -> NDArray[np.float64]:
-    """The points of one face as an array (468 or more, 3)."""
+    """Return the points of one face as an array (468 or more, 3)."""
     mesh = np.array(points, np.float64)
     if mesh.ndim != 2 or len(mesh) < MESH_POINTS or mesh.shape[1] != 3 or not np.isfinite(mesh).all():
-        raise NoFaceError(f"the detector gave an array of shape {mesh.shape}, not its mesh")
+        raise NoFaceError(f"the detector gave an array of shape {mesh.shape} instead of a mesh")
     return mesh
 
 
 def _landmarks(mesh: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
-    """(68, 2) in pixels."""
+    """Return the landmarks (68, 2) in pixels."""
     points = landmarks_of_mesh(mesh, width, height)
     if not is_face(points[None])[0]:
         raise NoFaceError("no face found (both eyes in one place)")
@@ -207,7 +208,7 @@ def _landmarks(mesh: NDArray[np.float64], width: int, height: int) -> NDArray[np
 
 
 def _pump(pipe: IO[str] | None, lines: queue.Queue[str | None]) -> None:
-    """Move lines to the queue, so that they can be waited for with a time limit; None marks the end."""
+    """Move lines to the queue, where they can be awaited with a time limit; None marks the end."""
     with contextlib.suppress(ValueError, OSError):  # closed while reading
         for line in pipe or ():
             lines.put(line)

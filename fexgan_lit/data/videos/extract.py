@@ -1,4 +1,4 @@
-"""From clips to frames with time stamps: `<identity>_<affect>.mp4` becomes `<identity>/<affect>/*.jpg`."""
+"""Extraction of frames with time stamps from clips: `<identity>_<affect>.mp4` to `<identity>/<affect>/*.jpg`."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from fexgan_lit.utils.hardware import cores
 Progress = Callable[[int, int], None]
 
 ANNOTATIONS = "annotations.csv"
-#: Folder below the root with one record a clip that is whole; frames under way are kept in it, too.
+#: Folder below the root with one record for each completed clip; it also holds frames in progress.
 RECORDS = ".extraction"
 
-#: Raise when the frames of the same clip would come out differently.
+#: Raise this number when the frames of an unchanged clip change.
 _FORMAT = 1
 _QUALITY = 95
-#: Frames of a clip in which its face is looked for.
+#: Number of frames of a clip on which the face detector runs.
 _SAMPLES = 15
 _SECONDS_BETWEEN_REPORTS = 0.2
 
 
 @dataclass(frozen=True)
 class ClipReport:
-    """One clip that was split: its file name, labels, frame rate by the container, and size in pixels as shown."""
+    """A clip that was split: file name, labels, frame rate of the container, and displayed size in pixels."""
 
     path: str
     identity: str
@@ -57,14 +57,14 @@ class ClipReport:
 
 @dataclass(frozen=True)
 class VideoExtraction:
-    """What became of the clips.
+    """Results of the extraction.
 
     Attributes:
-        root: the data set's folder, in the form of the layout `folder`.
+        root: folder of the data set, in the layout `folder`.
         annotations: CSV with path, take, frame and time_s of every frame.
-        frames: of all clips.
-        clips: those that were split, by name; split earlier and unchanged ones as well.
-        drops: files of the folder that gave no frames, and why.
+        frames: number of frames of all clips.
+        clips: the clips that were split, by name, including unchanged ones of earlier runs.
+        drops: files of the folder without frames, and the reasons.
         notes: sentences for the report.
     """
 
@@ -78,7 +78,7 @@ class VideoExtraction:
 
 @dataclass
 class _Job:
-    """What all threads share: the settings, the one detector, and the count of frames written."""
+    """State shared by all threads: the settings, the only detector process, and the number of frames written."""
 
     root: Path
     settings: dict[str, Any]
@@ -94,17 +94,18 @@ class _Job:
 
 
 def extract_videos(config: DatasetConfig, progress: Progress | None = None) -> VideoExtraction:
-    """Split the clips of `config.videos` into JPEG frames below `config.root`, each at the clip's own rate.
+    """Split the clips of `config.videos` into JPEG frames below `config.root`, each at its own frame rate.
 
-    A clip becomes visible when it is whole; clips that are, with an unchanged file and settings, are not split again.
+    Frames of a clip appear under the root only when the clip is complete. Complete clips are not split again while
+    their file and the settings are unchanged.
 
     Args:
         config: videos, root, affects, aliases, crop, crop_margin, detector, workers.
-        progress: called with (frames done, frames in all as the containers say), from this thread.
+        progress: called with (frames done, total frames according to the containers), from this thread.
 
     Raises:
-        UserError: no such folder, no clips in it, a root that is missing or holds other things, an unknown affect, two
-            clips of one take, no clip that can be read, or a full disk.
+        UserError: the folder is missing or has no clips, the root is missing or holds other files, an affect is
+            unknown, two clips are the same take, no clip can be read, or the disk is full.
     """
     folder, root = _folders(config)
     clips, drops = _list_clips(folder, config)
@@ -115,8 +116,8 @@ def extract_videos(config: DatasetConfig, progress: Progress | None = None) -> V
             return _finish(clips, root, [*drops, *failed], config)
     except OSError as error:
         raise UserError(
-            f"dataset.root={root} cannot be written ({error.strerror or error}); clips that were whole are kept, and "
-            "the same command goes on with the others."
+            f"dataset.root={root} cannot be written ({error.strerror or error}); complete clips are kept, and the same "
+            "command continues with the others."
         ) from error
 
 
@@ -131,14 +132,14 @@ def _folders(config: DatasetConfig) -> tuple[Path, Path]:
         raise UserError(f"dataset.root={root} is a file; expected a folder to write the frames to (new or empty).")
     if root.is_dir() and any(root.iterdir()) and not (root / RECORDS).is_dir():
         raise UserError(
-            f"dataset.root={root} holds other things, such as {sorted(root.iterdir())[0].name}; the frames of "
-            "dataset.videos go to a new or empty folder, or to one that an earlier run of this command wrote."
+            f"dataset.root={root} holds other files, such as {sorted(root.iterdir())[0].name}; expected a new or empty "
+            "folder for the frames of dataset.videos, or one that an earlier run of this command wrote."
         )
     return folder, root
 
 
 def _list_clips(folder: Path, config: DatasetConfig) -> tuple[list[Clip], list[Drop]]:
-    """The clips in `folder` by name, and everything else in it."""
+    """Return the clips in `folder` by name, and everything else in it as drops."""
     names = ClipNames(config.affects, config.aliases)
     clips: list[Clip] = []
     drops: list[Drop] = []
@@ -159,7 +160,7 @@ def _list_clips(folder: Path, config: DatasetConfig) -> tuple[list[Clip], list[D
 
 
 def _refusal(path: Path, folder: Path) -> str:
-    """Why an entry of the folder is not looked at, or ""."""
+    """Return why an entry of the folder is skipped, or ""."""
     if path.name.startswith("."):
         return "hidden"
     if path.name.encode("utf-8", "replace").decode() != path.name:
@@ -174,24 +175,24 @@ def _refusal(path: Path, folder: Path) -> str:
 def _check_unique(clips: list[Clip]) -> None:
     seen: dict[tuple[str, str, int], Clip] = {}
     for clip in clips:
-        # names that differ in case alone are one file on many disks
+        # many file systems ignore case, so such names are one file
         other = seen.setdefault((clip.identity.casefold(), clip.affect, clip.take), clip)
         if other is not clip:
             raise UserError(
                 f"dataset.videos: {other.path.name} and {clip.path.name} are both take {clip.take} of {clip.affect} by "
-                f"{clip.identity}; tell them apart as {clip.identity}_{clip.affect}_take2{clip.path.suffix}, or remove "
+                f"{clip.identity}; rename one to {clip.identity}_{clip.affect}_take2{clip.path.suffix}, or remove "
                 "one."
             )
 
 
 def _split_all(clips: list[Clip], root: Path, config: DatasetConfig, progress: Progress | None) -> list[Drop]:
-    """Split what is not yet whole, several clips at a time; returns those that cannot be."""
+    """Split the clips that are not complete, several at a time; return those that cannot be split."""
     face = config.crop == "face" and config.detector is not None
     if face:
         check_detector(config.detector)
     settings = {"format": _FORMAT, "crop": [config.detector, config.crop_margin] if face else "centre"}
     todo = [clip for clip in clips if _read_record(clip, root, settings) is None]
-    for partial in (root / RECORDS).glob("partial-*"):  # the lock is held, so whoever wrote it is gone
+    for partial in (root / RECORDS).glob("partial-*"):  # the lock is held, so no process writes them
         shutil.rmtree(partial, ignore_errors=True)
     drops: list[Drop] = []
     with contextlib.ExitStack() as stack:
@@ -204,7 +205,7 @@ def _split_all(clips: list[Clip], root: Path, config: DatasetConfig, progress: P
 
 
 def _run(job: _Job, clips: list[Clip], workers: int, progress: Progress | None) -> Iterator[tuple[Clip, str | None]]:
-    """Each clip with the reason it gave no frames, or None; decoding and encoding free the interpreter."""
+    """Yield each clip with the reason why it gave no frames, or None; decoding and encoding release the GIL."""
     total = sum(_promised(clip) for clip in clips)
     with ThreadPoolExecutor(max(1, min(workers, len(clips)))) as pool:
         waiting: dict[Future[str | None], Clip] = {pool.submit(_try_split, job, clip): clip for clip in clips}
@@ -232,13 +233,13 @@ def _try_split(job: _Job, clip: Clip) -> str | None:
     try:
         _split(job, clip)
     except ClipError as error:
-        _forget(job.root, clip)  # frames of an older version of the file would pass for this one's
+        _forget(job.root, clip)  # else frames of an older version of the file would remain
         return str(error)
     return None
 
 
 def _split(job: _Job, clip: Clip) -> None:
-    """Write the frames to a partial folder, move them to their place, then write the record that makes them count."""
+    """Write the frames to a partial folder, move them to the root, then write the record that marks them complete."""
     state = _file_state(clip.path)
     partial = job.root / RECORDS / f"partial-{clip.stem}"
     partial.mkdir()
@@ -264,7 +265,7 @@ def _split(job: _Job, clip: Clip) -> None:
 def _write_frames(
     job: _Job, clip: Clip, reader: ClipReader, square: NDArray[np.float64] | None, partial: Path
 ) -> list[float]:
-    """Write every frame, cropped; returns their time stamps in milliseconds."""
+    """Write every frame, cropped; return their time stamps in milliseconds."""
     stamps = []
     for number, (image, stamp) in enumerate(reader.frames()):
         if job.stop.is_set():
@@ -279,7 +280,7 @@ def _write_frames(
 
 
 def _crop(image: NDArray[np.uint8], square: NDArray[np.float64] | None) -> NDArray[np.uint8]:
-    """The square (left, top, side), moved and shrunk into the picture where it reaches over; None: the central one."""
+    """Crop to `square` (left, top, side), moved and shrunk to lie inside the image; None crops the central square."""
     height, width = image.shape[:2]
     side = min(height, width)
     left, top = (width - side) / 2, (height - side) / 2
@@ -292,7 +293,7 @@ def _crop(image: NDArray[np.uint8], square: NDArray[np.float64] | None) -> NDArr
 
 
 def _face_square(job: _Job, clip: Clip, partial: Path) -> NDArray[np.float64]:
-    """(3,) left, top and side of the one square for all frames of the clip: the camera stays still, the head moves."""
+    """Return left, top and side (3,) of one square for the whole clip, so that the head moves within a fixed crop."""
     found = []
     sample = partial / "sample.png"
     with ClipReader(clip.path) as reader:
@@ -303,12 +304,12 @@ def _face_square(job: _Job, clip: Clip, partial: Path) -> NDArray[np.float64]:
                     found.append(job.worker.find(sample)[0])
     sample.unlink(missing_ok=True)
     if not found:
-        raise ClipError("no face found in it")
+        raise ClipError("no face found in the clip")
     return face_squares(np.array(found), job.margin, np.zeros(len(found)))[0]
 
 
 def _place(root: Path, clip: Clip, partial: Path) -> None:
-    """Move the frames to `<identity>/<affect>`, in place of what an older version of the clip left there."""
+    """Move the frames to `<identity>/<affect>`, replacing those of an older version of the clip."""
     folder = root / clip.identity / clip.affect
     folder.mkdir(parents=True, exist_ok=True)
     _forget(root, clip)
@@ -323,7 +324,7 @@ def _forget(root: Path, clip: Clip) -> None:
 
 
 def _frames_of(clip: Clip, root: Path) -> list[Path]:
-    """The clip's frames that lie below the root."""
+    """Return the clip's frames below the root."""
     folder = root / clip.identity / clip.affect
     start = f"{clip.stem}_"
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
@@ -336,7 +337,7 @@ def _record_path(root: Path, clip: Clip) -> Path:
 
 
 def _file_state(path: Path) -> list[int]:
-    """Size and time of last change; OSError becomes the clip's own trouble."""
+    """Return size and modification time; an OSError becomes a ClipError."""
     try:
         stat = path.stat()
     except OSError as error:
@@ -345,7 +346,7 @@ def _file_state(path: Path) -> list[int]:
 
 
 def _read_record(clip: Clip, root: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """The record of a clip whose frames are all there, made from the file as it is now; else None."""
+    """Return the record of a clip whose frames are complete and made from the current file, or None."""
     try:
         record = json.loads(_record_path(root, clip).read_text(encoding="utf-8"))
         fresh = record["source"] == _file_state(clip.path) and record["settings"] == settings
@@ -355,7 +356,7 @@ def _read_record(clip: Clip, root: Path, settings: dict[str, Any]) -> dict[str, 
 
 
 def _finish(clips: list[Clip], root: Path, drops: list[Drop], config: DatasetConfig) -> VideoExtraction:
-    """Write the annotations of all records, those of clips no longer in the folder included."""
+    """Write the annotations of all records, including those of clips that are no longer in the folder."""
     import pandas as pd
 
     stored = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((root / RECORDS).glob("*.json"))]
@@ -379,11 +380,13 @@ def _notes(reports: list[ClipReport], stored: list[dict[str, Any]], config: Data
     notes = []
     counted = [r.path for r, record in zip(reports, stored, strict=True) if not record["stamped"]]
     if counted:
-        notes.append(f"times counted from the frame rate, as the container has no time stamps: {', '.join(counted)}")
+        notes.append(
+            f"times computed from the frame rate, because the container has no time stamps: {', '.join(counted)}"
+        )
     folder = Path(config.videos or "").expanduser()
     gone = sorted(r.path for r in reports if not (folder / r.path).exists())
     if gone:
         notes.append(f"frames kept of clips that are no longer in {config.videos}: {', '.join(gone)}")
     if config.crop == "face" and config.detector is None:
-        notes.append("dataset.crop=face needs dataset.detector=mediapipe; the central square was taken instead")
+        notes.append("dataset.crop=face needs dataset.detector=mediapipe; used the central square instead")
     return tuple(notes)

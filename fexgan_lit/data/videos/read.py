@@ -1,4 +1,4 @@
-"""One clip: what its name says, and its frames with the time at which each is shown."""
+"""One clip: labels from its file name, and its frames with their time stamps."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from fexgan_lit.utils.errors import UserError
 
 VIDEO_EXTENSIONS = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm"})
 
-#: A file that ends before this share of the frames its header promises is truncated; headers are off by a few.
+#: A file with less than this share of the frames promised by its header is truncated; headers are off by a few frames.
 _WHOLE = 0.9
 _FEW = 3
 
 
 class ClipError(Exception):
-    """A file that gives no frames; the message is the reason, without the file's name."""
+    """A file without usable frames; the message is the reason, without the file's name."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A video file by its name: who shows what, and which take of it (1 where the name has no number)."""
+    """A video file with the identity, affect and take in its name (take 1 if the name has no number)."""
 
     path: Path
     identity: str
@@ -38,16 +38,16 @@ class Clip:
 
     @property
     def stem(self) -> str:
-        """Start of the names of its frames."""
+        """Prefix of the names of its frames."""
         return f"{self.identity}_{self.affect}_t{self.take}"
 
 
 class ClipNames:
-    """Reads `<identity>_<affect>`, with `_take2` or `_2` after it or not, off the names of video files.
+    """Parser of file names `<identity>_<affect>`, with or without a suffix `_take2` or `_2`.
 
     Args:
         affects: the user's list of affects, or None for all.
-        aliases: the user's other words for an affect.
+        aliases: the user's aliases of affects.
     """
 
     def __init__(self, affects: Sequence[str] | None, aliases: Mapping[str, str]) -> None:
@@ -55,16 +55,16 @@ class ClipNames:
         self._wanted = None if affects is None else {normalise_affect(name, aliases) for name in affects}
         known = {*KNOWN_AFFECTS, *AFFECT_ALIASES, *aliases, *(affects or ())}
         words = "|".join(re.escape(word) for word in sorted(known, key=len, reverse=True))
-        # the identity is greedy: of two affects in a name the last is the one that is shown
+        # the identity is greedy, so the last of two affects in a name counts
         pattern = "(?P<identity>.+)_(?P<affect>{})(?:_(?:take|t)?_?(?P<take>[0-9]+))?"
         self._known = re.compile(pattern.format(words), re.IGNORECASE)
         self._any = re.compile(pattern.format("[^_0-9][^_]*"), re.IGNORECASE)
 
     def read(self, path: Path) -> tuple[Clip | None, str]:
-        """The clip and "", or None and the reason to leave the file out.
+        """Return the clip and "", or None and the reason to skip the file.
 
         Raises:
-            UserError: the name has the form, but its word for the affect is not known.
+            UserError: the name has the right form, but its affect is unknown.
         """
         match = self._known.fullmatch(path.stem)
         if match is None:
@@ -83,22 +83,22 @@ class ClipNames:
 def _unknown_affect(path: Path, word: str) -> str:
     return (
         f"{path.name}: '{word}' is not an affect; expected <identity>_<affect>{path.suffix} with one of "
-        f"{', '.join(KNOWN_AFFECTS)}. Rename the file, or say which affect it is with "
+        f"{', '.join(KNOWN_AFFECTS)}. Rename the file, or define an alias with "
         f"'dataset.aliases={{{word}: joy}}' (or '{{{word}: {IGNORE}}}' to leave it out)."
     )
 
 
 class ClipReader:
-    """The frames of a video file from first to last; use as a context manager.
+    """A context manager that decodes the frames of a video file in order.
 
     Attributes:
-        fps: frames a second by the container, 0 where it says none.
-        promised: number of frames by the container, 0 where it says none.
-        width: of the frames as shown, pixels.
-        height: of the frames as shown, pixels.
+        fps: frames per second according to the container, 0 if unknown.
+        promised: number of frames according to the container, 0 if unknown.
+        width: width of the displayed frames, pixels.
+        height: height of the displayed frames, pixels.
 
     Raises:
-        ClipError: the file is empty or holds no video that can be decoded.
+        ClipError: the file is empty or has no video that can be decoded.
     """
 
     def __init__(self, path: Path) -> None:
@@ -107,7 +107,7 @@ class ClipReader:
                 raise ClipError("empty file")
         except OSError as error:
             raise ClipError(f"cannot be read ({error.strerror})") from error
-        # ffmpeg repeats on stderr, without the file's name, what ClipError says; OpenCV reads this when it first opens
+        # ffmpeg would print the errors a second time, without the file's name; OpenCV reads this on its first use
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
@@ -126,7 +126,7 @@ class ClipReader:
         self._capture.release()
 
     def frames(self) -> Iterator[tuple[NDArray[np.uint8], float]]:
-        """(H, W, 3) uint8 BGR pictures, each with its time stamp in milliseconds as the container has it."""
+        """Yield (H, W, 3) uint8 BGR images, each with the container's time stamp in milliseconds."""
         while True:
             there, image = self._capture.read()
             if not there:
@@ -134,7 +134,7 @@ class ClipReader:
             yield np.asarray(image, np.uint8), float(self._capture.get(cv2.CAP_PROP_POS_MSEC))
 
     def sample(self, count: int) -> Iterator[NDArray[np.uint8]]:
-        """About `count` pictures spread evenly over the clip; the others are skipped, not converted."""
+        """Yield about `count` images spread evenly over the clip; the others are skipped without conversion."""
         step = max(1, self.promised // count)
         number = 0
         while self._capture.grab():
@@ -145,7 +145,7 @@ class ClipReader:
             number += 1
 
     def check_whole(self, found: int) -> None:
-        """Raise ClipError if `found` frames are none, or far fewer than the container promises."""
+        """Raise a ClipError if `found` is 0 or much smaller than the container's number of frames."""
         if found == 0:
             raise ClipError("no frame can be decoded")
         if found + _FEW < _WHOLE * self.promised:
@@ -157,14 +157,14 @@ class ClipReader:
 
 
 def frame_times(stamps: Sequence[float], fps: float) -> tuple[NDArray[np.float64], bool]:
-    """Seconds since the first frame, and whether they are the container's own.
+    """Return the seconds since the first frame, and whether they are the container's own.
 
     Args:
-        stamps: time stamps in milliseconds, one a frame, as `ClipReader.frames` gives them.
-        fps: the container's frame rate, which serves where the stamps do not rise from frame to frame.
+        stamps: time stamps of the frames in milliseconds, from `ClipReader.frames`.
+        fps: the container's frame rate, used if the stamps do not increase.
 
     Raises:
-        ClipError: neither stamps nor rate are of use.
+        ClipError: neither stamps nor rate are valid.
     """
     times = np.asarray(stamps, np.float64) / 1000
     if len(times) == 1:

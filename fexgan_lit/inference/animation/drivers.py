@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from fexgan_lit.data.datasets.annotations import AU_SCALE, check_scales, read_annotations, read_csv, to_numbers
+from fexgan_lit.data.datasets.annotations import AU_SCALE
+from fexgan_lit.data.datasets.csv_files import check_scales, read_csv, to_numbers
+from fexgan_lit.data.datasets.openface import FACES, lost_faces, own_names
+from fexgan_lit.data.table import some
 from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS, resolve_affect
 from fexgan_lit.inference.animation.timeline import Beat, follow, nearest
 from fexgan_lit.utils.errors import UserError
@@ -214,14 +217,23 @@ def csv_driver(path: Path, fps: float | None, au_scale: float | None) -> Driver:
     Raises:
         UserError: no time, no action unit, text or nothing where a number belongs, values off their scale.
     """
-    rows, rated = _rows(path)
-    rows, notes = _faces(rows)
+    rows, rated, notes = _rows(path)
+    rows, said = _faces(rows, path)
     units = [name for name in AU_COLUMNS if name in rows]
     marks = list(LANDMARK_COLUMNS) if set(LANDMARK_COLUMNS) <= set(rows) else []
     if not units and not marks:
         raise UserError(f"driver={path}: no action units; expected columns such as AU12_r (OpenFace) or au12")
+    notes += said
     clock = _clock(rows, fps, path)
-    values = to_numbers(rows[["path", clock, *units, *marks]], [clock, *units, *marks], path, _OPTION)
+    timed = to_numbers(rows[["path", clock, *units, *marks]], [clock], path, _OPTION)
+    values = to_numbers(timed, [*units, *marks], path, _OPTION, gaps=True)
+    whole = values[[*units, *marks]].notna().all(axis=1)
+    if not whole.all():
+        lines = values.loc[~whole, "path"].tolist()
+        notes.append(f"{path.name}: {len(lines)} of {len(values)} rows lack a number and are left out: {some(lines)}")
+        values = values[whole]
+    if values.empty:
+        raise UserError(f"driver={path}: no row is left; {' '.join(notes)}")
     aus, said = _scaled(values, units, rated, au_scale, path)
     times = values[clock].to_numpy(np.float64) / (fps if clock == "frame" and fps else 1)
     landmarks = values[marks].to_numpy(np.float32).reshape(-1, 68, 2) if marks else None  # (T, 136) -> (T, 68, 2)
@@ -231,31 +243,26 @@ def csv_driver(path: Path, fps: float | None, au_scale: float | None) -> Driver:
     return Driver(path.stem, times, aus, landmarks, notes=(*notes, *said))
 
 
-def _rows(path: Path) -> tuple[pd.DataFrame, bool]:
-    """The rows as text with the table's names of columns, and whether the units are OpenFace's `_r`."""
-    given = read_csv(path, _OPTION).columns
-    rows = read_annotations(path)
+def _rows(path: Path) -> tuple[pd.DataFrame, bool, list[str]]:
+    """The rows with the table's names of columns, whether the units are OpenFace's `_r`, and how they were read."""
+    given, notes = read_csv(path, _OPTION)
+    rows = own_names(given)
     if rows.empty:
         raise UserError(f"driver={path} has no rows")
     lines = [f"line {number}" for number in range(2, len(rows) + 2)]  # what messages name a row by
-    return rows.assign(path=lines), any(_RATED.fullmatch(name) for name in given)
+    return rows.assign(path=lines), any(_RATED.fullmatch(name) for name in given), notes
 
 
-def _faces(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """One face, and only where OpenFace found it; sentences about the rest."""
-    import pandas as pd
-
+def _faces(rows: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """One face, and only where the tracker found it; sentences about the rest."""
     notes = []
-    if "face_id" in rows and rows["face_id"].nunique() > 1:
-        first = rows["face_id"].iloc[0]
-        notes.append(f"{rows['face_id'].nunique()} faces in the driver; face_id {first} is followed")
-        rows = rows[rows["face_id"] == first]
-    if "success" in rows:
-        lost = pd.to_numeric(rows["success"], errors="coerce").fillna(0) == 0
-        if lost.any():
-            notes.append(f"{int(lost.sum())} of {len(rows)} rows without a face (success 0) are left out")
-            rows = rows[~lost]
-    return rows.reset_index(drop=True), notes
+    column = next((name for name in FACES if name in rows and rows[name].nunique() > 1), None)
+    if column is not None:
+        first = rows[column].iloc[0]
+        notes.append(f"{rows[column].nunique()} faces in the driver; {column} {first} is followed")
+        rows = rows[rows[column] == first]
+    lost, said = lost_faces(rows, path, _OPTION)
+    return rows[~lost].reset_index(drop=True), [*notes, *said]
 
 
 def _clock(rows: pd.DataFrame, fps: float | None, path: Path) -> str:

@@ -70,7 +70,7 @@ def test_prepare_refuses_before_it_works(tmp_path):
 
 
 def test_prepare_refuses_a_pack_in_chunks(folder):
-    with pytest.raises(UserError, match="is a pack in chunks, which is prepared already"):
+    with pytest.raises(UserError, match="is a chunked pack, which needs no preparation"):
         check_chunks(PackSettings(), DatasetConfig(name="mhfed", root=str(folder)))
 
 
