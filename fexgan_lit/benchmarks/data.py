@@ -1,4 +1,4 @@
-"""The data suite: how fast frames are indexed, packed and fed, beside what each is to be compared with."""
+"""The data suite: the speed of indexing, packing and loading frames, each compared with a baseline."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MHFED_FRAMES = 162_000
 
 
 def run(settings: BenchmarkSettings, folder: Path, progress: Progress) -> tuple[list[Result], Table]:
-    """Run every stage; temporary files lie in `settings.scratch`, else in `folder`, and are removed."""
+    """Run every stage; temporary files are written to `settings.scratch` or `folder`, and removed."""
     stages = {
         "feeding pairs": feeding,
         "loading folders": loading_folders,
@@ -63,12 +63,12 @@ def run(settings: BenchmarkSettings, folder: Path, progress: Progress) -> tuple[
 
 
 def feeding(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
-    """Compare batches out of a pack with plain copies in memory of as many bytes."""
+    """Compare loading batches from a pack with memory copies of as many bytes."""
     source = np.ones(int(settings.batch_gb * 1e9) // 2, np.uint8)
     target, copies = np.empty_like(source), [source]
 
     def copy_anew() -> None:
-        copies[:] = [source.copy()]  # the copy before lives until then, as the batch before does
+        copies[:] = [source.copy()]  # the previous copy lives until now, like the previous batch in training
 
     frames = cached_frames(scratch, settings.packed[1], settings.image_size)
     copy, again, feed = take_turns(
@@ -93,7 +93,7 @@ def feeding(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
 
 
 def loading_folders(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
-    """Compare the pack with a torch DataLoader that opens and decodes every file when it is asked for it."""
+    """Compare the pack with a torch DataLoader that opens and decodes every file on access."""
     size, root, batches = settings.image_size, scratch / "set", 10
     paths = write_pictures(root, settings.stored, ".png", pictures(settings.stored, 2 * size))
     pack = prepare_pack(
@@ -121,7 +121,7 @@ def loading_folders(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
 
 
 def augmenting(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
-    """Compare batches out of the pack with those made on the device from frames that lie there, augmented and not."""
+    """Compare batches from the pack with batches made on the device from resident frames, augmented and not."""
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     size = settings.image_size
     larger = DatasetConfig(image_size=size, augmentation="fexgan").load_size
@@ -143,7 +143,7 @@ def augmenting(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
 
 
 def growing(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
-    """Compare the time of a batch out of packs of several sizes."""
+    """Compare the time of a batch from packs of several sizes."""
     feeds = {
         f"{count:,}": drawing(pair_loader(settings, cached_frames(scratch, count, settings.image_size)))
         for count in settings.packed
@@ -157,7 +157,7 @@ def growing(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
 
 
 def holding(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
-    """Measure the memory of a process that feeds pairs from a pack of MH-FED's size."""
+    """Measure the memory of a process that loads pairs from a pack of MH-FED's size."""
     frames, batches = (2000, 20) if settings.quick else (MHFED_FRAMES, 2000)
     first, most = feed_memory(scratch / "pack.u8", frames, settings.image_size, settings.batch_size, batches)
     how = f"{batches} batches, {batches * settings.batch_gb / 5:.1f} GB of pixels; {first} MiB of it before the second"
@@ -166,7 +166,7 @@ def holding(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
 
 
 def indexing(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
-    """Time listing, labelling and fingerprinting a folder of many files."""
+    """Time the indexing of a folder of many files: listing, labelling and fingerprinting."""
     root, count = scratch / "set", settings.frames
     write_pictures(root, count, ".png", itertools.repeat(np.zeros((4, 4, 3), np.uint8)))
 
@@ -184,9 +184,9 @@ def indexing(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
 
 
 def packing(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
-    """Compare packing with a bare loop that reads, decodes and resizes the same files and keeps nothing."""
+    """Compare packing with a bare loop that reads, decodes and resizes the same files without storing them."""
     size, threads = settings.image_size, settings.cores
-    caches = itertools.count()  # a new one every time, as removing the last pack would take time
+    caches = itertools.count()  # a new folder for every round, since deleting the last pack would take time
 
     def pack(table: FrameTable, source: FileSource) -> None:
         prepare_pack(table, source, PackPlan("pack", size, str(scratch / f"cache{next(caches)}"), threads))
@@ -209,7 +209,7 @@ def packing(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
 
 
 def bare_loop(source: FileSource, threads: int) -> None:
-    """Read, decode and resize every file, each thread its share, without checks, order or output."""
+    """Read, decode and resize all files in `threads` threads, without checks, order or output."""
 
     def share(number: int) -> None:
         for path in source.paths[number::threads]:
@@ -223,7 +223,7 @@ def bare_loop(source: FileSource, threads: int) -> None:
 
 
 def drawing_faces(settings: BenchmarkSettings, _: Path) -> list[Result]:
-    """Time the studios on one core."""
+    """Time the rendering of the studios on one core."""
     kinds: list[tuple[str, int, float | None]] = [("cartoon", 64, None), ("cartoon", 128, 60)]
     if settings.facekit is not None:
         kinds.append(("human", 512, 4))
