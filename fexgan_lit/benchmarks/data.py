@@ -82,9 +82,9 @@ def feeding(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
     amount = settings.batch_gb
     mb = f"{1e3 * amount:.1f} MB read and written, one thread"
     name = f"packed batch, {settings.batch_size} pairs at {settings.image_size} px"
-    kept = "always the same source and target, which a large cache may hold"
+    kept = "always the same source and target, which a large cache may hold entirely"
     return [
-        Result("memory copy", copy.rate(amount), "GB/s", f"numpy, into new memory as a batch is; {mb}"),
+        Result("memory copy", copy.rate(amount), "GB/s", f"numpy, into new memory, as for a batch; {mb}"),
         Result("memory copy, in place", again.rate(amount), "GB/s", kept),
         Result(name, feed.rate(amount), "GB/s", f"uint8 read, float32 written; {mb}"),
         Result("packed batch / memory copy", feed.times_faster(copy), "", "same bytes", 1 / 3),
@@ -135,8 +135,8 @@ def augmenting(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
         packed, resident = take_turns(tasks, 10 * settings.rounds).values()
         what = f"{kind}batch on {device}"
         results += [
-            Result(f"packed {what}", packed.ms(), "ms", "made on one thread of the host, then moved"),
-            Result(f"resident {what}", resident.ms(), "ms", "one small copy, then made there"),
+            Result(f"packed {what}", packed.ms(), "ms", "made on one host thread, then moved to the device"),
+            Result(f"resident {what}", resident.ms(), "ms", "one small copy, then made on the device"),
             Result(f"packed / resident, {what}", resident.times_faster(packed), "", "time; the same bits"),
         ]
     return results
@@ -152,7 +152,7 @@ def growing(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
     results = [Result(f"batch from {count} frames", timing.ms(), "ms") for count, timing in timings.items()]
     first, *_, last = timings
     growth = timings[first].times_faster(timings[last])
-    how = "time; page tables and caches, not the sampler"
+    how = "time; due to page tables and caches, not the sampler"
     return [*results, Result(f"batch from {last} / from {first} frames", growth, "", how, 2.0, at_most=True)]
 
 
@@ -160,7 +160,7 @@ def holding(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
     """Measure the memory of a process that loads pairs from a pack of MH-FED's size."""
     frames, batches = (2000, 20) if settings.quick else (MHFED_FRAMES, 2000)
     first, most = feed_memory(scratch / "pack.u8", frames, settings.image_size, settings.batch_size, batches)
-    how = f"{batches} batches, {batches * settings.batch_gb / 5:.1f} GB of pixels; {first} MiB of it before the second"
+    how = f"{batches} batches, {batches * settings.batch_gb / 5:.1f} GB of pixels; {first} MiB after the first batch"
     name = f"resident while feeding from {frames:,} frames"
     return [Result(name, Spread.of(most), "MiB", how, 1536, at_most=True)]
 
@@ -175,7 +175,7 @@ def indexing(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
         content_key(table, FileSource(root, table.paths, settings.image_size), {})
 
     seconds = take_turns({"index": index}, 3)["index"].seconds
-    how = "folders listed, labels read, size and time of every file"
+    how = "lists folders, reads labels and the size and time of every file"
     scaled = Spread.of(seconds * MHFED_FRAMES / count)
     return [
         Result(f"index of {count:,} files", Spread.of(seconds), "s", how),

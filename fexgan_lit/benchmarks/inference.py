@@ -52,7 +52,7 @@ def run(settings: BenchmarkSettings, folder: Path, progress: Progress) -> tuple[
     notes = (
         f"{loaded.name}, {loaded.image_size} px, {weights:,} weights in the generator; torch threads: "
         f"{torch.get_num_threads()}, onnxruntime the same",
-        f"floor: the forward of the {floor}; a batch of 1 comes to synthesize as a Pillow image, others as an array",
+        f"floor: the forward pass of the {floor}; synthesize gets a Pillow image for a batch of 1, else an array",
     )
     return tabulated(timings, floor, notes)
 

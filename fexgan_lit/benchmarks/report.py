@@ -93,7 +93,7 @@ def print_table(console: Console, settings: BenchmarkSettings, table: Table) -> 
         console.print(f"  {note}", markup=False)
     console.print("\n  " + machine_line(machine_facts(settings)), markup=False)
     if settings.quick:
-        console.print("  quick=true: the amounts are too small for the figures to mean anything")
+        console.print("  quick=true: the amounts are too small for meaningful results")
 
 
 def write_results(folder: Path, settings: BenchmarkSettings, results: list[Result], table: Table) -> None:
@@ -115,7 +115,7 @@ def write_results(folder: Path, settings: BenchmarkSettings, results: list[Resul
         f"`python -m fexgan_lit.benchmark {options}`",
         "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines),
         *table.notes,
-        "Medians of rounds in which the compared things took turns; ratios are formed round by round.",
+        "Medians over rounds in which the compared tasks alternate; ratios are computed per round.",
     ]
     write_atomic(folder / "benchmark.md", "\n\n".join(text) + "\n")
 

@@ -53,12 +53,12 @@ def results_of(timings: dict[str, Timing]) -> list[Result]:
     """Return a result for every command, and the time of the first iteration relative to its imports."""
     results = []
     for name, timing in timings.items():
-        target, how = HELP_TARGET if name.endswith("--help") else None, "a process of its own"
+        target, how = HELP_TARGET if name.endswith("--help") else None, "in a separate process"
         if name == "first iteration":
-            target, how = STEP_TARGET, "from the command to the row of iteration 1 in metrics.csv, pack there"
+            target, how = STEP_TARGET, "from the command to the row of iteration 1 in metrics.csv, frames packed before"
         results.append(Result(name, Spread.of(timing.seconds), "s", how, target, at_most=True))
     ratio = timings["import lightning"].times_faster(timings["first iteration"])
-    return [*results, Result("first iteration / import lightning", ratio, "", "the floor: imports alone")]
+    return [*results, Result("first iteration / import lightning", ratio, "", "the floor is importing alone")]
 
 
 def start_python(*arguments: str) -> None:
@@ -79,9 +79,9 @@ def first_step(folder: Path) -> None:
         while not (folder / "metrics.csv").exists():
             if process.poll() is not None:
                 said = process.communicate()[1].decode(errors="replace")[-500:]
-                raise UserError(f"the training gave no first iteration: {said}")
+                raise UserError(f"the training ended before its first iteration: {said}")
             if time.perf_counter() > end:
-                raise UserError(f"the training gave no first iteration within {PATIENCE_S} s")
+                raise UserError(f"the training did not finish its first iteration within {PATIENCE_S} s")
             time.sleep(0.01)
     finally:
         process.kill()

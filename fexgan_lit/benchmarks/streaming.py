@@ -40,7 +40,7 @@ def absent() -> list[str]:
     missing = [name for name in ("litdata", "boto3", "moto") if importlib.util.find_spec(name) is None]
     if "litdata" in missing:
         return ["streamed batches are absent: litdata is not installed (pip install --no-deps litdata)"]
-    return [f"streaming from a store is absent: without {' and '.join(missing)}"] if missing else []
+    return [f"streaming from a store is absent: {' and '.join(missing)} not installed"] if missing else []
 
 
 def streaming(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
@@ -83,10 +83,12 @@ def from_store(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
         plain, cold, warm = take_turns(tasks, max(1, settings.rounds // 5)).values()
     drawn = f"an epoch of {len(frames):,} frames in {WINDOWS} windows, "
     return [
-        Result("streamed epoch, store, cold", cold.rate(len(frames)), "sources/s", drawn + "download included"),
+        Result("streamed epoch, store, cold", cold.rate(len(frames)), "sources/s", drawn + "including the download"),
         Result("cold streamed / packed epoch", cold.times_faster(plain), "", "moto on the loopback address"),
-        Result("streamed epoch, store, warm", warm.rate(len(frames)), "sources/s", drawn + "three in the cache"),
-        Result("warm streamed / packed epoch", warm.times_faster(plain), "", "opening it included"),
+        Result(
+            "streamed epoch, store, warm", warm.rate(len(frames)), "sources/s", drawn + "three of them in the cache"
+        ),
+        Result("warm streamed / packed epoch", warm.times_faster(plain), "", "including opening the store"),
     ]
 
 

@@ -128,8 +128,9 @@ def tabulated(measured: Sequence[Measured], settings: BenchmarkSettings) -> tupl
     notes = [
         f"batch {settings.batch_size}, {settings.image_size} px, width {settings.width:g}; "
         + "; ".join(f"{each.name} {number(each.value.median)} {each.unit}" for each in rates),
-        "floor: FLOP / rate of matrix products; roofline: the sum over operations of that or, where it is more,",
-        "bytes / rate of copies; /: ours divided by it" + ("; /ours: compiled by ours" if "/ours" in columns else ""),
+        "floor: FLOP / rate of matrix products; roofline: the sum over operations of the larger of that and bytes /",
+        "rate of copies; columns with /: ours divided by it"
+        + ("; /ours: compiled divided by ours" if "/ours" in columns else ""),
         *([f"an iteration is the mean of one round of n_critic: {', '.join(cycles)}"] if cycles else []),
         *sorted({note for one in measured for note in one.notes}),
     ]
