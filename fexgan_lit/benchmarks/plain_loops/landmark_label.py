@@ -1,4 +1,4 @@
-"""Landmark-and-label guided synthesis as a plain loop."""
+"""The plain loop of landmark-and-label guided synthesis."""
 
 from __future__ import annotations
 
