@@ -103,7 +103,7 @@ def test_a_picture_without_landmarks_is_refused_where_they_are_read(generate, ru
     Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(tmp_path / "me.png")
     done = generate(f"run={runs('landmark_label')}", "mode=interpolate", "end=joy", f"images={tmp_path / 'me.png'}")
     assert done.code == 2
-    assert "show are not known; annotations=CSV with the columns path and" in done.err
+    assert "are not known; annotations=CSV with the columns path and" in done.err
 
 
 def test_wishes_are_labelled():

@@ -195,5 +195,5 @@ def test_landmarks_that_were_found_are_known_to_the_run(generate, runs, detector
     done = generate(f"run={runs('landmark_label')}", f"images={path}", "affects=joy", "paste=true")
     # what joy means to landmarks is taken from true frames of the same person, whom nobody knows
     assert done.code == 2
-    assert "taken from true frames of the same person" in done.err
+    assert "which come from real frames of the same person" in done.err
     assert not seen
