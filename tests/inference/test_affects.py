@@ -36,7 +36,7 @@ def test_prototypes_of_a_system_that_reads_affects_are_affects(generate, runs):
     expected = [{"joy": 0.5}, {"joy": 1.0}, {"fear": 0.5}, {"fear": 1.0}]
     assert [entry["affect"] for entry in asked] == expected * len(WHO)
     assert not (done.folder / "prototypes.csv").exists()
-    assert "no action units of its own" in done.out
+    assert "defines no action units for affects" in done.out
 
 
 def test_landmarks_of_an_affect_are_those_of_the_same_persons_true_frame(generate, runs):

@@ -109,7 +109,7 @@ def test_the_tuned_run_is_one_that_doors_take(generate, runs, images, tmp_path):
     command = (f"run={runs('fexgan')}", "mode=tune", f"images={images}", f"annotations={tmp_path / 'labels.csv'}")
     done = generate(*command, "steps=4", "networks=[encoder,decoder]")
     assert done.code == 0, done.err
-    assert f"4 images of {WHO[0]}, ida to learn from, 1 to measure on; tuned: encoder and decoder" in done.out
+    assert f"4 images of {WHO[0]}, ida for training, 1 for metrics; tuned networks: encoder and decoder" in done.out
     numbers = done.record["measured"]["tuning"]
     assert set(numbers["held-out_images_of_the_handful"]) == {"before", "after"}
     assert numbers["the_run's_own_data"]["before"]["ssim"] <= 1

@@ -122,7 +122,7 @@ def test_options_that_the_table_keeps_cannot_be_changed(config, folder):
     there = replace(config, root=str(folder))
     with pytest.raises(UserError, match=r"dataset\.annotations=units\.csv: the pack .* was made with None"):
         opened(replace(there, annotations="units.csv"))
-    with pytest.raises(UserError, match=r"of dataset=mhfed, not of ferg; say dataset=mhfed"):
+    with pytest.raises(UserError, match=r"of dataset=mhfed, not of ferg; use dataset=mhfed"):
         opened(replace(there, name="ferg"))
     with pytest.raises(UserError, match=r"its frames have 32 px; dataset\.image_size=64 needs 64 px.*image_size=64"):
         opened(replace(there, image_size=64))
