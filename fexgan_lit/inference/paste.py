@@ -331,7 +331,7 @@ def _chosen(path: Path, count: int, which: Any) -> list[int]:
         return list(range(1, count + 1))
     if which is None and count > 1:
         raise UserError(
-            f"{path.name}: {count} faces found; which=1..{count} selects one, counted from the left, which=all every face"
+            f"{path.name}: {count} faces found; which=1..{count} selects one, counted from the left, which=all all"
         )
     if which is not None and which > count:
         raise UserError(f"which={which}: {path.name} shows {count} face{'s' if count > 1 else ''}")

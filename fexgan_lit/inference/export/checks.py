@@ -1,4 +1,4 @@
-"""Does a written network answer as the one it came from?"""
+"""Verification that an exported network gives the same outputs as the original."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from fexgan_lit.inference.export.config import TOLERANCE
 from fexgan_lit.systems.export import Exported
 from fexgan_lit.utils.errors import UserError
 
-#: Batch sizes that are compared; the file is made with a batch of 2.
+#: Batch sizes that are compared; the export uses a batch of 2.
 BATCHES = (1, 3)
 EXAMPLE_BATCH = 2
 
 
 def answers(part: Exported, inputs: Mapping[str, Tensor]) -> list[Tensor]:
-    """What the network says, in the order of its outputs."""
+    """Return the outputs of the network in order."""
     with torch.no_grad():
         found = part.module(**inputs)
     return [found] if isinstance(found, Tensor) else list(found)
 
 
 def greatest_difference(part: Exported, run: Callable[[Mapping[str, Tensor]], Sequence[Tensor]]) -> float:
-    """Between the network's answers and those of `run`, for batches of several sizes; infinite where one is NaN."""
+    """Return the greatest difference of the outputs from those of `run` over several batch sizes; infinite for NaN."""
     worst = 0.0
     for batch in BATCHES:
         inputs = part.draw(batch, seed=batch)
@@ -36,11 +36,11 @@ def greatest_difference(part: Exported, run: Callable[[Mapping[str, Tensor]], Se
 
 
 def accept(part: str, difference: float, path: Path) -> None:
-    """Raise a UserError, and take the file back, where it differs by more than `TOLERANCE`."""
+    """Remove the file and raise a UserError if the difference exceeds `TOLERANCE`."""
     if difference <= TOLERANCE:
         return
     path.unlink(missing_ok=True)
     raise UserError(
-        f"the {part} written to {path.name} differs from PyTorch's by {difference:.2g}, allowed are {TOLERANCE:g}; the "
+        f"the {part} written to {path.name} differs from PyTorch's by {difference:.2g}; allowed is {TOLERANCE:g}; the "
         "file was removed. Try another opset= or another version of torch or onnxruntime"
     )
