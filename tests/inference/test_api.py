@@ -148,7 +148,7 @@ def test_landmarks_are_known_of_the_runs_own_faces_alone(loaded):
     ("wish", "message"),
     [
         ({"affect": "hapy"}, "Did you mean 'joy'"),
-        ({}, "nothing is asked for"),
+        ({}, "no target expression"),
         ({"affect": "joy", "strength": float("nan")}, "strength=nan"),
         ({"affect": {"joy": -1}}, "expected a number, 0 or more"),
         ({"affect": {"AU12": 1}}, "expected one of anger"),

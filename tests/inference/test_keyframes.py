@@ -125,7 +125,7 @@ def test_keys_of_action_units_move_those_alone(generate, runs, painting):
     ("overrides", "message"),
     [
         (["driver=none.yaml"], "driver=none.yaml: there is no such file"),
-        (["driver=keys.yaml", "affect=joy"], "affect=joy: keyframes say themselves what is shown"),
+        (["driver=keys.yaml", "affect=joy"], "affect=joy: keyframes define the expressions themselves"),
         (["driver=units.yaml"], "fexgan reads affects; the target expression has none"),
     ],
 )

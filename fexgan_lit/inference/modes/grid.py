@@ -1,4 +1,4 @@
-"""`mode=grid`: every face with every affect at every strength, on one labelled picture."""
+"""`mode=grid`: every face with every affect at every strength, on one labelled image."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class GridOptions(Options):
-    """Which affects, how strong.
+    """Affects and strengths of the grid.
 
     Attributes:
         affects: `all`, a name, or names.
-        strengths: a row of each face for each.
+        strengths: strengths; each gives a row per face.
     """
 
     affects: Any = "all"
@@ -32,7 +32,7 @@ class GridOptions(Options):
 
 
 def grid(session: GenerationSession, options: GridOptions) -> None:
-    """A row a face (and strength), a column an affect, as grid.png; each face as PNG."""
+    """Write grid.png with a row per face (and strength) and a column per affect, and each face as PNG."""
     names = read_affects(options.affects, "affects", session.system.affects)
     strengths = sorted(set(options.strengths))
     asked = [[of_affects(session, {name: strength}) for name in names] for strength in strengths]

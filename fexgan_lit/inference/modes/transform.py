@@ -1,4 +1,4 @@
-"""`mode=transform`: any pictures in, a PNG out for each face and affect."""
+"""`mode=transform`: a PNG for every source image and affect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fexgan_lit.utils.options import Options, option
 if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession, Painter
 
-#: A strength above this is a slip of the keyboard.
+#: Maximum strength; larger values are taken for typing errors.
 STRONGEST = 10.0
 #: What is expected of a strength, for messages.
 STRENGTH = f"0..{STRONGEST:g}, 1 for the affect as the data show it"
@@ -28,11 +28,11 @@ STRENGTH = f"0..{STRONGEST:g}, 1 for the affect as the data show it"
 
 @dataclass
 class TransformOptions(Options):
-    """Which affects, how strong.
+    """Affects and strength.
 
     Attributes:
         affects: `all`, a name, or names.
-        strength: of each; 1 is the affect as the data show it.
+        strength: strength of each affect; 1 is the affect as in the data.
     """
 
     affects: Any = "all"
@@ -40,7 +40,7 @@ class TransformOptions(Options):
 
 
 def transform(session: GenerationSession, options: TransformOptions) -> None:
-    """Every face with every affect, as PNG and on a sheet; with `paste=true` also back in its picture."""
+    """Generate every face with every affect, as PNG and on a sheet; with `paste=true` also pasted into its image."""
     names = read_affects(options.affects, "affects", session.system.affects)
     wanted = [of_affects(session, {name: options.strength}) for name in names]
     labels = [name if options.strength == 1 else f"{name} {options.strength:g}" for name in names]
@@ -53,15 +53,15 @@ def write_columns(
     session: GenerationSession, wanted: Sequence[Expression], places: Sequence[str], labels: Sequence[str], shows: str,
     makers: Sequence[Painter | None] | None = None,
 ) -> None:  # fmt: skip
-    """Give every face each of C expressions and write it as soon as it is painted; the first faces on a sheet.
+    """Generate every face with each of C expressions, write each image at once, and show the first faces on a sheet.
 
     Args:
-        session: with N faces.
+        session: a session with N faces.
         wanted: C expressions (N, ...).
-        places: C names of files.
+        places: C file names.
         labels: C labels of the sheet.
-        shows: what the sheet shows, for the record.
-        makers: C ways of painting; None is the system's own for all.
+        shows: description of the sheet, for the record.
+        makers: C functions that generate images; None uses the system's own for all.
     """
     sources = session.sources
     inputs = to_uint8(sources.images)

@@ -97,7 +97,7 @@ def test_the_door_reports_a_sweep_and_leaves_nothing_else(trained, tmp_path):
 
 
 def test_a_sweep_is_not_taken_for_a_run(trained):
-    with pytest.raises(UserError, match="is the folder of a sweep; say sweep="):
+    with pytest.raises(UserError, match="is the folder of a sweep; use sweep="):
         report(OmegaConf.create(vars(ReportSettings(run=str(trained)))))
 
 

@@ -225,7 +225,7 @@ def test_a_file_that_answers_otherwise_is_refused_and_removed(tmp_path):
         (("parts=[encodr]",), "parts=encodr: fexgan has encoder, decoder, discriminator, generator"),
         (("format=tflite", "int8=true"), "format=tflite: expected one of onnx, torch, safetensors"),
         (("format=torch", "int8=true"), "int8=True: it belongs to format=onnx"),
-        (("parts=[encoder]", "int8=true"), "int8=true is about the generator"),
+        (("parts=[encoder]", "int8=true"), "int8=true needs the generator"),
         (("format=safetensors", "parts=[generator]"), "parts=generator: fexgan has encoder, decoder"),
     ],
 )
