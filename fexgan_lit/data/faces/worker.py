@@ -55,6 +55,7 @@ class FaceWorker:
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._stderr: IO[bytes] | None = None
+        self._folder = tempfile.TemporaryDirectory()
         self._asked = 0
         self._failures = 0
 
@@ -63,6 +64,7 @@ class FaceWorker:
 
     def __exit__(self, *reason: object) -> None:
         self.close()
+        self._folder.cleanup()
 
     def close(self) -> None:
         """End the process."""
@@ -78,30 +80,32 @@ class FaceWorker:
             self._stderr.close()
             self._stderr = None
 
-    def find(self, path: Path | str) -> tuple[NDArray[np.float64], tuple[float, float, float]]:
-        """(68, 2) landmarks in pixels of the picture at `path`, and yaw, pitch and roll in degrees.
+    def find(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], tuple[float, float, float]]:
+        """(68, 2) landmarks in pixels of the picture (H, W, 3), RGB, and yaw, pitch and roll in degrees.
 
         Raises:
-            NoFaceError: none found, the file cannot be read, or the detector died of it or took too long.
+            NoFaceError: none found, or the detector died of it or took too long.
             UserError: the detector does not start, or fails picture after picture.
         """
-        answer = self._answer_for(path)
+        answer = self._answer_for(pixels)
         mesh, width, height = _mesh(answer["points"]), int(answer["width"]), int(answer["height"])
         return _landmarks(mesh, width, height), head_pose(mesh, width, height)
 
-    def find_all(self, path: Path | str, most: int) -> list[NDArray[np.float64]]:
-        """(68, 2) landmarks in pixels of each of up to `most` faces at `path`, from left to right.
+    def find_all(self, pixels: NDArray[np.uint8], most: int) -> list[NDArray[np.float64]]:
+        """(68, 2) landmarks in pixels of each of up to `most` faces in (H, W, 3), RGB, from left to right.
 
         Raises:
             NoFaceError, UserError: as `find`.
         """
-        answer = self._answer_for(path, most=most)
+        answer = self._answer_for(pixels, most=most)
         meshes = [_mesh(points) for points in answer.get("faces") or [answer["points"]]]
         faces = [_landmarks(mesh, int(answer["width"]), int(answer["height"])) for mesh in meshes]
         return sorted(faces, key=lambda points: float(points[:, 0].mean()))
 
-    def _answer_for(self, path: Path | str, **options: int) -> dict[str, Any]:
+    def _answer_for(self, pixels: NDArray[np.uint8], **options: int) -> dict[str, Any]:
         """An answer with a face in it."""
+        path = Path(self._folder.name) / "picture.npy"
+        np.save(path, pixels)
         answer = self._ask(str(path), **options)
         if "error" in answer:
             raise NoFaceError(f"cannot be read by the detector ({answer['error']})")
@@ -123,7 +127,7 @@ class FaceWorker:
         self.close()
         self._failures += 1
         if self._failures >= _PATIENCE:
-            raise UserError(f"the face detector {reason} on {self._failures} pictures in a row, last {path}.{tail}")
+            raise UserError(f"the face detector {reason} on {self._failures} pictures in a row.{tail}")
         raise NoFaceError(f"the detector {reason} on it")
 
     def _start(self) -> None:
