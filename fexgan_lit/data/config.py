@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ TARGETS = ("random", "exact")
 CROPS = ("centre", "face")
 KNOWLEDGE = ("intensity", "aus", "landmarks")
 STUDIOS = ("studio_cartoon", "studio_human")
+_PLAIN = re.compile(r"\w[\w .+-]{0,99}")
 
 
 @dataclass
@@ -132,8 +133,15 @@ def check_settings(config: DatasetConfig) -> None:
         raise UserError("\n".join(problems))
 
 
+def name_problems(option: str, name: str) -> list[str]:
+    """Why `name` cannot become part of file names; empty where it can."""
+    if _PLAIN.fullmatch(name):
+        return []
+    return [f"{option}={name:.80}: expected a plain word of letters, digits, blanks, _, -, + and dots"]
+
+
 def _choice_problems(config: DatasetConfig) -> list[str]:
-    problems = []
+    problems = name_problems("dataset.name", config.name)
     if config.image_size not in SIZES:
         expected = ", ".join(map(str, SIZES))
         near = min(SIZES, key=lambda size: abs(size - config.image_size))
@@ -173,7 +181,7 @@ def _choice_problems(config: DatasetConfig) -> list[str]:
 
 
 def _augmentation_problems(config: DatasetConfig) -> list[str]:
-    if not isinstance(config.augmentation, (str, Mapping)) and config.image_size in SIZES:
+    if isinstance(config.augmentation, list | tuple) and config.image_size in SIZES:
         from fexgan_lit.data.transforms import PairPipeline
 
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from omegaconf import OmegaConf
 
+from fexgan_lit.data.config import STUDIOS
 from fexgan_lit.inference.model_card import EVALUATION, evaluation_file, shared_config
 from fexgan_lit.runs.folder import FACES, RunFolder
 from fexgan_lit.runs.result import RESULT
@@ -42,7 +43,7 @@ def write_shared(loaded: LoadedSystem, folder: Path, half: bool = False, faces: 
     Raises:
         UserError: the folder cannot be written, or `faces` of a data set that is no studio.
     """
-    if faces and not loaded.run.dataset.name.startswith("studio_"):
+    if faces and loaded.run.dataset.layout_name not in STUDIOS:
         raise UserError(
             f"faces=true: the run learned from {loaded.run.dataset.name}, whose pictures are not ours to pass on; only "
             "faces of a studio go along"

@@ -17,6 +17,7 @@ from fexgan_lit.expression import Expression, rows_of
 from fexgan_lit.inference.animation.timeline import Beat
 from fexgan_lit.inference.conditions import TargetSpec, read_target, resolve_target
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import read_yaml
 
 if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 EXTENSIONS = (".yaml", ".yml")
 #: Frames a second where none are asked for.
 FPS = 25.0
+#: Of a film; every face is painted in each of its frames.
+LONGEST_S = 3600.0
 #: How a face comes to a key from the one before: u is the share of the time between, 0..1.
 EASES: dict[str, Callable[[float], float]] = {
     "linear": lambda u: u,
@@ -53,15 +56,8 @@ def read_keys(path: Path, affects: tuple[str, ...]) -> list[Key]:
     """
     import yaml
 
-    try:
-        text = path.read_text(encoding="utf-8")
-        entries, node = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"driver={path}: cannot be read as text ({error})") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}:" if mark is not None else ""
-        raise UserError(f"driver={path}:{where} no YAML ({getattr(error, 'problem', error)})") from error
+    entries = read_yaml(path, "driver=")
+    node = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
     if not isinstance(entries, list) or not isinstance(node, yaml.SequenceNode):
         raise UserError(f"driver={path}: expected {_EXAMPLE}")
     if len(entries) < 2:
@@ -83,8 +79,8 @@ def _key(entry: Any, line: str, affects: tuple[str, ...]) -> Key:
             hint = f" Did you mean {near[0]}?" if near else ""
             raise UserError(f"{line}: {name}; expected {', '.join(_FIELDS)}.{hint}")
     time, ease = entry.get("time"), entry.get("ease", "smooth")
-    if isinstance(time, bool) or not isinstance(time, int | float) or not 0 <= time < math.inf:
-        raise UserError(f"{line}: time is {time}; expected seconds, 0 or more")
+    if isinstance(time, bool) or not isinstance(time, int | float) or not 0 <= time <= LONGEST_S:
+        raise UserError(f"{line}: time is {time}; expected seconds, 0 to {LONGEST_S:g}")
     if ease not in EASES:
         raise UserError(f"{line}: ease is {ease}; expected one of {', '.join(EASES)}")
     if "expression" not in entry:

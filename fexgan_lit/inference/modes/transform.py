@@ -12,15 +12,12 @@ from torch import Tensor
 
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.expression import Expression
-from fexgan_lit.inference.conditions import of_affects, read_affects
+from fexgan_lit.inference.conditions import STRONGEST, of_affects, read_affects
 from fexgan_lit.inference.faces import MOST_FACES
 from fexgan_lit.inference.output import file_name, sheet_of_identities
 
 if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession, Painter
-
-#: A strength above this is a slip of the keyboard.
-STRONGEST = 10.0
 
 
 @dataclass
