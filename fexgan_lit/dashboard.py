@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import read_mapping
 from fexgan_lit.utils.hydra import name_sweep_folder, run_command
 
 
@@ -44,7 +45,7 @@ def swept(place: str) -> tuple[tuple[str, ...], str]:
     file = Path(place).expanduser() / "sweep.yaml"
     if not file.is_file():
         raise UserError(f"sweep={place}: expected the folder of a sweep, but it has no sweep.yaml")
-    plan: Any = OmegaConf.to_container(OmegaConf.load(file))
+    plan: Any = read_mapping(file)
     axes = tuple(name for name in plan.get("axes", {}) if name != "seed")
     return axes, file.parent.resolve().name
 

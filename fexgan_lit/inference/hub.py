@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from omegaconf import OmegaConf
 
+from fexgan_lit.data.config import STUDIOS
 from fexgan_lit.inference.model_card import EVALUATION, evaluation_file, shared_config
 from fexgan_lit.runs.folder import FACES, RunFolder
 from fexgan_lit.runs.result import RESULT
@@ -42,7 +43,7 @@ def write_shared(loaded: LoadedSystem, folder: Path, half: bool = False, faces: 
     Raises:
         UserError: the folder cannot be written, or `faces` is set and the data set is not a studio.
     """
-    if faces and not loaded.run.dataset.name.startswith("studio_"):
+    if faces and loaded.run.dataset.layout_name not in STUDIOS:
         raise UserError(
             f"faces=true: the run was trained on {loaded.run.dataset.name}, whose images must not be passed on; only "
             "images of a studio can be included"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from fexgan_lit.data.faces.geometry import face_squares
 from fexgan_lit.data.faces.worker import FaceWorker, NoFaceError, check_detector
 from fexgan_lit.data.frames import to_float
-from fexgan_lit.data.images import FrameError
+from fexgan_lit.data.images import FrameError, read_frame
 from fexgan_lit.data.packing.sources import fit_square
 from fexgan_lit.expression import Expression
 from fexgan_lit.inference.faces import Sources, picture_names, picture_paths
@@ -216,8 +215,7 @@ class Placed:
         pixels, files = picture.pixels.copy(), []
         for i in faces:
             files.append(f"faces/{file_name(self.sources.names[i])}/{place}.png")
-            bgr = cv2.imread(str(output.folder / files[-1]))
-            self.squares[i].put_back(pixels, cv2.cvtColor(np.asarray(bgr), cv2.COLOR_BGR2RGB))
+            self.squares[i].put_back(pixels, read_frame(output.folder / files[-1]))
         if picture.alpha is not None:
             pixels = np.dstack([pixels, picture.alpha])
         output.pasted(f"pasted/{file_name(self.titles[faces[0]])}_{place}", pixels, files)
@@ -310,14 +308,10 @@ def _look(worker: FaceWorker, pixels: np.ndarray) -> list[np.ndarray]:
     if scale < 1:
         shape = (max(1, round(width * scale)), max(1, round(height * scale)))
         small = cv2.resize(pixels, shape, interpolation=cv2.INTER_AREA)
-    with tempfile.TemporaryDirectory() as folder:
-        # the decoded image, upright and in RGB, in a format that the detector reads
-        still = Path(folder) / "picture.png"
-        still.write_bytes(cv2.imencode(".png", cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1].tobytes())
-        try:
-            faces = worker.find_all(still, _MOST_FACES)
-        except NoFaceError:
-            return []
+    try:
+        faces = worker.find_all(small, _MOST_FACES)
+    except NoFaceError:
+        return []
     return [points * (width / small.shape[1], height / small.shape[0]) for points in faces]
 
 

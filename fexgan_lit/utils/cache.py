@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import shutil
@@ -23,6 +24,15 @@ def cache_root(cache_dir: str | None) -> Path:
     """Return `cache_dir`, else $FEXGAN_LIT_CACHE, else ~/.cache/fexgan_lit."""
     chosen = cache_dir or os.environ.get("FEXGAN_LIT_CACHE") or "~/.cache/fexgan_lit"
     return Path(chosen).expanduser()
+
+
+@functools.cache  # one warning a folder
+def holds_cache(folder: str) -> bool:
+    """Whether packs have been kept in `folder`; where not, says that the usual cache takes its place."""
+    there = any((Path(folder).expanduser() / kind).is_dir() for kind in ("packs", "streams"))
+    if not there:
+        _LOG.warning("dataset.cache_dir=%s of the run holds no cache; the usual one is used in its place", folder)
+    return there
 
 
 @contextlib.contextmanager

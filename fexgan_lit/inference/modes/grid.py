@@ -9,8 +9,7 @@ from torch import Tensor
 
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.expression import Expression
-from fexgan_lit.inference.conditions import of_affects, read_affects
-from fexgan_lit.inference.modes.transform import STRONGEST
+from fexgan_lit.inference.conditions import STRONGEST, of_affects, read_affects
 from fexgan_lit.inference.output import file_name
 from fexgan_lit.utils.options import Options, option
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.expression import Expression
-from fexgan_lit.inference.conditions import of_affects, read_affects
+from fexgan_lit.inference.conditions import STRONGEST, of_affects, read_affects
 from fexgan_lit.inference.faces import MOST_FACES
 from fexgan_lit.inference.output import file_name, sheet_of_identities
 from fexgan_lit.utils.options import Options, option
@@ -20,8 +20,6 @@ from fexgan_lit.utils.options import Options, option
 if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession, Painter
 
-#: Maximum strength; larger values are taken for typing errors.
-STRONGEST = 10.0
 #: What is expected of a strength, for messages.
 STRENGTH = f"0..{STRONGEST:g}, 1 for the affect as the data show it"
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fexgan_lit.expression import ACTION_UNITS, normalise_affect
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import read_yaml
 
 #: Number of channels of each colour order.
 COLOURS = {"rgb": 3, "bgr": 3, "grey": 1}
@@ -99,13 +100,8 @@ def _beside(path: Path) -> Path | None:
 
 def _sidecar(path: Path) -> dict[str, Any]:
     """Read the declaration in `path`."""
-    import yaml
-
     known = [name for name in vars(ExternalJudgeSettings()) if name != "path"]
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is a subset of YAML
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {error}. Expected a judge's declaration in YAML or JSON.") from error
+    content = read_yaml(path)  # JSON is a subset of YAML
     wrong = (
         [str(key) for key in content if key not in known] if isinstance(content, Mapping) else ["expected a mapping"]
     )
@@ -169,9 +165,10 @@ class ExternalJudge:
     def _answer(self, pictures: Tensor) -> Tensor:
         try:
             answer = self.network(pictures)
-        except RuntimeError as error:
+        except Exception as error:  # whatever a user's code raises
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
             raise UserError(
-                f"{self.name} fails on images {tuple(pictures.shape)}: {str(error).strip().splitlines()[-1]}. "
+                f"{self.name} fails on images {tuple(pictures.shape)}: {reason}. "
                 "Check input_size and colour in its declaration."
             ) from error
         if not isinstance(answer, Tensor):
