@@ -143,7 +143,7 @@ def test_a_run_out_of_time_says_how_far_it_came_and_how_it_goes_on(tmp_path):
 def test_a_run_can_be_made_longer_but_not_changed(finished, tmp_path):
     run, _ = finished
     longer = run_train(tmp_path, f"run={run}", "trainer.max_steps=14")
-    assert "going on at iteration 12" in longer.stdout
+    assert "resuming at iteration 12" in longer.stdout
     refused = run_train(tmp_path, f"run={run}", "model.width=1", check=False)
     assert refused.returncode == 2
     assert "model.width=1" in refused.stderr

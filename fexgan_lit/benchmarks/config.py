@@ -9,7 +9,7 @@ from fexgan_lit.data.config import IMAGE_SIZES
 from fexgan_lit.utils.hardware import cores
 from fexgan_lit.utils.options import Options, option
 
-SUITES = ("data", "inference", "startup", "train")
+SUITES = ("data", "inference", "page", "startup", "train")
 #: The systems of the train suite.
 SYSTEMS = ("fexgan", "fexgan_meta", "ganimation", "stargan", "landmark_label")
 

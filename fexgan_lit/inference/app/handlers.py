@@ -74,8 +74,7 @@ def _painted(session: Session, system: int, tree: Any, asked: FaceRequest) -> di
         if len(session.app_models) == 1:
             raise
         return {"error": without_paths(str(error))}
-    with session.painting():
-        pixels = to_uint8(source_face.paint(wanted))
+    pixels = to_uint8(session.paint(source_face, wanted))
     units = dict(zip(map(str, ACTION_UNITS), wanted.aus[0].tolist(), strict=True)) if wanted.aus is not None else None
     return {"picture": jpeg(enlarged(pixels)[0]), "file": png(pixels[0]), "units": units,
             "key": session.painted.add(pixels[0])}  # fmt: skip
@@ -113,8 +112,7 @@ def source(session: Session, tree: Any) -> dict[str, Any]:
     source_face = _sitter(session, 0, tree)
     if source_face.face is not None:
         return {"picture": jpeg(enlarged(to_uint8(source_face.face))[0])}
-    with session.painting():
-        return {"picture": jpeg(enlarged(to_uint8(source_face.paint(source_face.wanted(NEUTRAL))))[0])}
+    return {"picture": jpeg(enlarged(to_uint8(session.paint(source_face, source_face.wanted(NEUTRAL))))[0])}
 
 
 def characters(session: Session, tree: Any) -> dict[str, Any]:
@@ -161,8 +159,7 @@ def _at_once(session: Session, source_face: SourceFace, cells: list[FaceRequest]
     made = []
     for start in range(0, len(cells), MAP_STEPS):
         wanted = Expression.stack([source_face.wanted(one) for one in cells[start : start + MAP_STEPS]])
-        with session.painting():
-            made.append(source_face.paint(wanted))
+        made.append(session.paint(source_face, wanted))
     return torch.cat(made)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -104,18 +105,19 @@ class AppModel:
             units = {ACTION_UNITS[0]: 0.0}
         return target_expression(GivenFaces(self.loaded, face), TargetSpec(weights, units))
 
-    def paint(self, face: Tensor, wanted: Expression, shows: str = "neutral") -> Tensor:
-        """Give one face (1, 3, S, S) the expressions `wanted` (N, ...): (N, 3, S, S) in [-1, 1].
+    def paint(self, face: Tensor, wanted: Expression, shows: str | Sequence[str] = "neutral") -> Tensor:
+        """Give one face (1, 3, S, S), or N faces, the expressions `wanted` (N, ...): (N, 3, S, S) in [-1, 1].
 
         Args:
-            face: the face.
+            face: the face or faces.
             wanted: the expressions.
-            shows: affect of the face, for a system that is told.
+            shows: affect of the face, or of each, for a system that is told.
         """
         count, shown = rows_in(wanted), None
         if self.is_told_source:
-            index = self.affects.index(shows if shows in self.affects else self.affects[0])
-            shown = Expression.of_affects([index] * count, len(self.affects))
+            names = [shows] * count if isinstance(shows, str) else shows
+            index = [self.affects.index(name) if name in self.affects else 0 for name in names]
+            shown = Expression.of_affects(index, len(self.affects))
         return self.loaded.paint(face.expand(count, -1, -1, -1).contiguous(), wanted, shown)
 
     @torch.inference_mode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,8 @@ STRONGEST = 1.5
 
 
 MOST_AFFECTS = 64
+#: JSON may hold integers of hundreds of digits, which are no floating-point number.
+_HUGE = 10**9
 
 
 _UNITS = {str(unit): unit for unit in ACTION_UNITS}
@@ -80,7 +81,7 @@ def number(value: Any, name: str, most: float, least: float = 0.0) -> float:
     Raises:
         UserError: it is none.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_HUGE < value < _HUGE:  # NaN is neither
         raise UserError(f"{name}: expected a number from {least:g} to {most:g}")
     if not least <= value <= most:
         raise UserError(f"{name} is {value:g}; expected {least:g} to {most:g}")

@@ -9,17 +9,19 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fexgan_lit.inference.app.config import LOOPBACK, ExploreSettings
 from fexgan_lit.inference.app.security import MOST_WORDS, Guard
+from fexgan_lit.inference.app.session import GONE, GoneError
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import without_paths
 
 if TYPE_CHECKING:
+    from anyio import CapacityLimiter
     from fastapi import FastAPI, Request, Response
 
     from fexgan_lit.inference.app.session import Session
@@ -28,6 +30,10 @@ PAGE = Path(__file__).parent / "static"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 #: Seconds between two looks whether the page is up, and at most for requests in work when it ends.
 _POLL_S, _PATIENCE_S = 0.01, 3.0
+#: Requests of a kind that are in work or wait at once.
+MOST_STILLS, MOST_FILMS, MOST_UPLOADS = 128, 2, 4
+#: Threads that work on those of a kind, at most, and seconds within which a body must arrive.
+_THREADS, _BODY_S = 16, 120
 _LOG = logging.getLogger(__name__)
 
 
@@ -52,38 +58,94 @@ def add_page(app: FastAPI, session: Session, settings: ExploreSettings) -> None:
 
     app.get("/api/about")(session.about)
     app.get("/api/faces")(partial(answers.gallery, session))
+    stills, films, pictures = Room(MOST_STILLS, 1), Room(MOST_FILMS, 10), Room(MOST_UPLOADS, 2)
     asked = {
-        "paint": answers.paint, "read": answers.read, "source": answers.source, "characters": answers.characters,
-        "map": answers.expression_map, "preview": answers.preview, "export": answers.export,
+        "paint": (answers.paint, stills), "read": (answers.read, stills), "source": (answers.source, stills),
+        "characters": (answers.characters, stills), "map": (answers.expression_map, stills),
+        "preview": (answers.preview, films), "export": (answers.export, films),
     }  # fmt: skip
-    for name, answer in asked.items():
-        app.post(f"/api/{name}")(_answering(partial(answer, session)))
-    app.post("/api/upload")(_receiving(partial(answers.receive, session)))
+    for name, (answer, room) in asked.items():
+        app.post(f"/api/{name}")(_answering(partial(answer, session), room))
+    app.post("/api/upload")(_receiving(partial(answers.receive, session), pictures))
 
 
-def _answering(answer: Callable[[Any], Any]) -> Callable[..., Any]:
+class Room:
+    """How many requests of a kind are in work or wait at once; whoever comes then is asked to come again.
+
+    Args:
+        most: requests.
+        again_s: seconds after which to come again.
+    """
+
+    def __init__(self, most: int, again_s: int) -> None:
+        self.most = most
+        self.again_s = again_s
+        self.taken = 0
+        self._threads: CapacityLimiter | None = None
+
+    async def answer(
+        self, body: Awaitable[bytes | UserError], request: Request, work: Callable[[Any], Any]
+    ) -> Response:
+        """What `work` makes of the body, done by a thread; it is told where the client goes away meanwhile."""
+        import anyio
+        from anyio import to_thread
+        from fastapi.responses import JSONResponse
+
+        self._threads = self._threads or anyio.CapacityLimiter(min(self.most, _THREADS))
+        gone, content = threading.Event(), None
+        GONE.set(gone)
+
+        async def watch() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            gone.set()
+
+        self.taken += 1
+        try:
+            with anyio.move_on_after(_BODY_S):
+                content = await body
+            if content is None:
+                return JSONResponse({"error": f"The request did not arrive within {_BODY_S} s."}, 408)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(watch)
+                answer = await to_thread.run_sync(_told, lambda: work(content), limiter=self._threads)
+                tasks.cancel_scope.cancel()
+        finally:
+            self.taken -= 1
+        return answer
+
+    def busy(self) -> Response | None:
+        """The answer to a request for which there is no room."""
+        from fastapi.responses import JSONResponse
+
+        if self.taken < self.most:
+            return None
+        words = {"error": "The page is busy with what others asked for; try again in a moment."}
+        return JSONResponse(words, 503, {"retry-after": str(self.again_s)})
+
+
+def _answering(answer: Callable[[Any], Any], room: Room) -> Callable[..., Any]:
     """A handler of JSON; a file comes back as one."""
 
     async def handle(request: Request) -> Response:
-        from starlette.concurrency import run_in_threadpool
-
-        body = await _body(request, MOST_WORDS, f"expected at most {MOST_WORDS >> 10} KiB of JSON")
-        return await run_in_threadpool(_told, lambda: answer(_parsed(body)))
+        message = f"expected at most {MOST_WORDS >> 10} KiB of JSON"
+        return room.busy() or await room.answer(
+            _body(request, MOST_WORDS, message), request, lambda body: answer(_parsed(body))
+        )
 
     return _typed_for_fastapi(handle)
 
 
-def _receiving(receive: Callable[[bytes], Any]) -> Callable[..., Any]:
+def _receiving(receive: Callable[[bytes], Any], room: Room) -> Callable[..., Any]:
     """A handler of a picture's bytes, which are not read further than they may go."""
 
     async def handle(request: Request) -> Response:
-        from starlette.concurrency import run_in_threadpool
-
         from fexgan_lit.inference.app.requests import MOST_BYTES, too_large
 
-        declared = request.headers.get("content-length", "")
-        body = await _body(request, MOST_BYTES, too_large(int(declared) if declared.isdecimal() else MOST_BYTES + 1))
-        return await run_in_threadpool(_told, lambda: receive(_whole(body)))
+        message = too_large(_declared(request) or MOST_BYTES + 1)
+        return room.busy() or await room.answer(
+            _body(request, MOST_BYTES, message), request, lambda body: receive(_whole(body))
+        )
 
     return _typed_for_fastapi(handle)
 
@@ -98,8 +160,7 @@ def _typed_for_fastapi(handle: Callable[..., Any]) -> Callable[..., Any]:
 
 async def _body(request: Request, most: int, message: str) -> bytes | UserError:
     """The body, or what to say of one that is longer than `most` bytes; no more than that is kept."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > most:
+    if (_declared(request) or 0) > most:
         return UserError(message)
     parts, held = [], 0
     async for part in request.stream():
@@ -108,6 +169,12 @@ async def _body(request: Request, most: int, message: str) -> bytes | UserError:
             return UserError(message)
         parts.append(part)
     return b"".join(parts)
+
+
+def _declared(request: Request) -> int | None:
+    """The length that the client says the body has."""
+    said = request.headers.get("content-length", "")
+    return int(said[:19]) if said.isdecimal() else None  # no more digits than any length has
 
 
 def _whole(body: bytes | UserError) -> bytes:
@@ -130,8 +197,12 @@ def _told(answer: Callable[[], Any]) -> Response:
 
     try:
         found = answer()
+    except GoneError:
+        return Response(status_code=503)  # nobody reads it
     except UserError as error:
-        return JSONResponse({"error": without_paths(str(error))}, status_code=400)
+        # JSON may name half a character, which no answer can repeat
+        message = without_paths(str(error)).encode("utf-8", "replace").decode()
+        return JSONResponse({"error": message}, status_code=400)
     except Exception:
         _LOG.exception("the page asked for something that failed")
         return JSONResponse({"error": "That failed; the terminal says why."}, status_code=500)

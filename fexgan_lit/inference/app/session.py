@@ -7,16 +7,19 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.expression import COMPLEX_PAIRS, Expression
 from fexgan_lit.inference.app import session as faces
+from fexgan_lit.inference.app.model import rows_in
 from fexgan_lit.inference.app.requests import FaceRequest
 from fexgan_lit.utils.errors import UserError
 
@@ -28,6 +31,23 @@ CAST, UPLOAD, RANDOM = "cast", "upload", "random"
 
 
 _SEEDS = 2**31
+#: Expressions that are painted at once for several requests.
+_TOGETHER = 32
+
+
+class GoneError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+#: Set by the server for a request, and by its client when it goes away.
+GONE: ContextVar[threading.Event | None] = ContextVar("gone", default=None)
+
+
+def check_wanted() -> None:
+    """Raise `GoneError` where the client of this request has gone away."""
+    gone = GONE.get()
+    if gone is not None and gone.is_set():
+        raise GoneError
 
 
 @dataclass(frozen=True)
@@ -137,6 +157,21 @@ class SourceFace:
         return self.app_model.paint(self.face, wanted, self.shows)
 
 
+@dataclass(eq=False)
+class _Still:
+    """A request for a picture or a few of one face, and once it was painted the faces (N, 3, S, S)."""
+
+    source_face: SourceFace
+    wanted: Expression
+    faces: Tensor | None = None
+
+    def goes_with(self, other: _Still) -> bool:
+        """Whether both can be painted in one batch."""
+        a, b = self.source_face, other.source_face
+        known = a.app_model is b.app_model and self.wanted.known.keys() == other.wanted.known.keys()
+        return known and a.face is not None and b.face is not None
+
+
 @dataclass
 class Session:
     """What one page works with.
@@ -154,12 +189,53 @@ class Session:
     painted: Kept = field(default_factory=faces.painted)
     _painting: threading.Lock = field(default_factory=threading.Lock)
     _cast: threading.Lock = field(default_factory=threading.Lock)
+    _waiting: list[_Still] = field(default_factory=list)
 
     @contextlib.contextmanager
     def painting(self) -> Iterator[None]:
-        """The right to use the networks; taken for one picture or a few, so that a film does not stop the sliders."""
+        """The right to use the networks; taken for one picture or a few, so that a film does not stop the sliders.
+
+        Raises:
+            GoneError: the client went away.
+        """
+        check_wanted()
         with self._painting:
+            check_wanted()
             yield
+
+    def paint(self, source_face: SourceFace, wanted: Expression) -> Tensor:
+        """The expressions (N, ...) on a face, (N, 3, S, S) in [-1, 1].
+
+        Whoever gets the networks paints what others wait for in the same batch; they find it done.
+        """
+        asked = _Still(source_face, wanted)
+        self._waiting.append(asked)
+        try:
+            with self.painting():
+                if asked.faces is None:
+                    self._paint_with_others(asked)
+        finally:
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(asked)
+        return asked.faces  # type: ignore[return-value]
+
+    def _paint_with_others(self, asked: _Still) -> None:
+        together, rows = [asked], rows_in(asked.wanted)
+        for other in list(self._waiting):
+            count = rows_in(other.wanted)
+            if other is not asked and other.faces is None and asked.goes_with(other) and rows + count <= _TOGETHER:
+                together.append(other)
+                rows += count
+        if len(together) == 1:
+            asked.faces = asked.source_face.paint(asked.wanted)
+            return
+        counts = [rows_in(one.wanted) for one in together]
+        faces = [one.source_face.face.expand(n, -1, -1, -1) for one, n in zip(together, counts, strict=True)]  # type: ignore[union-attr]
+        shows = [one.source_face.shows for one, n in zip(together, counts, strict=True) for _ in range(n)]
+        wanted = Expression.stack([one.wanted for one in together])
+        painted = asked.source_face.app_model.paint(torch.cat(faces), wanted, shows).split(counts)
+        for one, made in zip(together, painted, strict=True):
+            one.faces = made
 
     @property
     def affects(self) -> tuple[str, ...]:

@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fexgan_lit.inference.export.checks import EXAMPLE_BATCH
 from fexgan_lit.inference.export.config import OLDEST_OPSET
 from fexgan_lit.systems.export import Exported
 from fexgan_lit.utils.errors import UserError
+
+#: The networks are traced with a batch of this size.
+EXAMPLE_BATCH = 2
 
 
 def require_onnx() -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from fexgan_lit.inference.export.checks import accept, greatest_difference
-from fexgan_lit.inference.export.config import Written
+from fexgan_lit.inference.export.config import TOLERANCE, Written
 from fexgan_lit.inference.export.onnx import (
     open_program,
     open_session,
@@ -28,6 +28,39 @@ if TYPE_CHECKING:
 
 #: Called with the name of each network before it is written.
 Told = Callable[[str], None]
+
+
+#: Batch sizes that are compared; the file is made with a batch of `EXAMPLE_BATCH`.
+BATCHES = (1, 3)
+
+
+def answers(part: Exported, inputs: Mapping[str, Tensor]) -> list[Tensor]:
+    """What the network says, in the order of its outputs."""
+    with torch.no_grad():
+        found = part.module(**inputs)
+    return [found] if isinstance(found, Tensor) else list(found)
+
+
+def greatest_difference(part: Exported, run: Callable[[Mapping[str, Tensor]], Sequence[Tensor]]) -> float:
+    """Between the network's answers and those of `run`, for batches of several sizes; infinite where one is NaN."""
+    worst = 0.0
+    for batch in BATCHES:
+        inputs = part.draw(batch, seed=batch)
+        for ours, theirs in zip(answers(part, inputs), run(inputs), strict=True):
+            off = (ours - theirs).abs().nan_to_num(nan=float("inf"))
+            worst = max(worst, float(off.max()))
+    return worst
+
+
+def accept(part: str, difference: float, path: Path) -> None:
+    """Raise a UserError, and take the file back, where it differs by more than `TOLERANCE`."""
+    if difference <= TOLERANCE:
+        return
+    path.unlink(missing_ok=True)
+    raise UserError(
+        f"the {part} written to {path.name} differs from PyTorch's by {difference:.2g}, allowed are {TOLERANCE:g}; the "
+        "file was removed. Try another opset= or another version of torch or onnxruntime"
+    )
 
 
 def chosen_parts(system: ExpressionSystem, names: list[str] | None) -> dict[str, Exported]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -171,3 +173,31 @@ def test_facts_of_the_page(session):
     assert about["complex"] == [("anger", "sadness"), ("joy", "disgust"), ("fear", "surprise")]
     assert len(about["units"]) == 17
     assert session("fexgan").about()["units"] == []
+
+
+def test_pictures_that_wait_together_are_painted_together(session, monkeypatch):
+    one = session("fexgan_meta")  # which is also told what the faces show
+    app_model = one.app_models[0]
+    asked = [("nora", "joy", "neutral"), ("tariq", "fear", "joy"), ("nora", "anger", "fear")]
+    faces = [one.source_face(0, FaceName.read(f"cast:{name}"), shows) for name, _, shows in asked]
+    wishes = [face.wanted(FaceRequest({affect: 1.0})) for face, (_, affect, _) in zip(faces, asked, strict=True)]
+    alone = [face.paint(wish) for face, wish in zip(faces, wishes, strict=True)]
+    calls, paint, got = [], app_model.paint, {}
+    monkeypatch.setattr(app_model, "paint", lambda *given: calls.append(len(given[0])) or paint(*given))
+
+    def ask(number):
+        got[number] = one.paint(faces[number], wishes[number])
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(3)]
+    with one.painting():
+        for thread in threads:
+            thread.start()
+        while len(one._waiting) < 3:
+            time.sleep(0.001)
+    for thread in threads:
+        thread.join()
+    assert calls == [3]
+    assert one._waiting == []
+    for number, face in enumerate(alone):
+        assert torch.allclose(got[number], face, atol=1e-4)
+    assert not torch.allclose(got[0], got[2], atol=1e-2)

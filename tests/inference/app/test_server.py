@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
+import threading
 
 import pytest
 
+from fexgan_lit.inference.app import handlers, server
 from fexgan_lit.inference.app import requests as uploads
-from fexgan_lit.inference.app import server
 from fexgan_lit.inference.app.config import ExploreSettings, explore_settings
 from fexgan_lit.inference.app.security import MOST_WORDS
 from fexgan_lit.inference.app.server import add_page, free_port
@@ -20,11 +22,15 @@ BYTES = {"content-type": "application/octet-stream"}
 
 @pytest.fixture
 def client(session):
+    return page_of(session("fexgan"))
+
+
+def page_of(session):
     from fastapi import FastAPI
     from starlette.testclient import TestClient
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    add_page(app, session("fexgan"), ExploreSettings())
+    add_page(app, session, ExploreSettings())
     return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
 
 
@@ -71,11 +77,75 @@ def test_a_long_body_is_not_read_to_its_end(client, monkeypatch):
     assert "256 KiB of JSON" in long.json()["error"]
 
 
-@pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 100_000, b'{"face": 3}', b"null", b'{"face": "cast:zoe"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{", b"\xff", b"[" * 100_000, b'{"face": 3}', b"null", b'{"face": "cast:zoe"}',
+        b'{"face": "cast:nora", "weights": {"joy": 1' + b"0" * 400 + b"}}",
+        b'{"face": "cast:nora", "weights": {"joy": 1' + b"0" * 5000 + b"}}",
+        b'{"face": "cast:nora", "weights": {"\\ud800": 1}}', b'{"face": "cast:\\ud800"}', b'{"face": "\\ud800"}',
+    ],
+    ids=lambda body: repr(body[:40]),
+)  # fmt: skip
 def test_nonsense_is_a_users_mistake(client, body):
     answer = client.post("/api/paint", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 400
     assert answer.json()["error"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("room", "name", "other"), [("MOST_FILMS", "preview", "paint"), ("MOST_STILLS", "paint", "map")]
+)
+def test_who_comes_to_a_full_room_is_asked_to_come_again(session, monkeypatch, room, name, other):
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow(session, tree):
+        entered.set()
+        assert leave.wait(60)
+        return {"done": True}
+
+    monkeypatch.setattr(server, room, 1)
+    monkeypatch.setattr(handlers, name, slow)
+    monkeypatch.setattr(handlers, "paint" if other == "paint" else "expression_map", lambda session, tree: {})
+    client, answers = page_of(session("fexgan")), []
+    first = threading.Thread(target=lambda: answers.append(client.post(f"/api/{name}", json={})))
+    first.start()
+    assert entered.wait(60)
+    refused = client.post(f"/api/{name}", json={})
+    assert (refused.status_code, int(refused.headers["retry-after"]) >= 1) == (503, True)
+    assert "The page is busy" in refused.json()["error"]
+    assert client.post(f"/api/{other}", json={}).status_code == (200 if room == "MOST_FILMS" else 503)
+    leave.set()
+    first.join()
+    assert answers[0].json() == {"done": True}
+    assert client.post(f"/api/{name}", json={}).status_code == 200, "there is room again"
+
+
+def test_a_film_that_nobody_waits_for_is_not_painted_to_its_end(session, monkeypatch):
+    import anyio
+
+    one = session("fexgan")
+    painted, paint = [], one.app_models[0].paint
+    monkeypatch.setattr(one.app_models[0], "paint", lambda *given: painted.append(1) or paint(*given))
+    keyframes = [{"time": time, "weights": {affect: 1}} for time, affect in ((0, "joy"), (7.9, "fear"))]
+    film = json.dumps({"face": "cast:nora", "keyframes": keyframes, "fps": 30}).encode()
+    arriving = [{"type": "http.request", "body": film, "more_body": False}]
+    scope = {"type": "http", "method": "POST", "path": "/api/preview", "raw_path": b"/api/preview", "query_string": b"",
+             "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]}  # fmt: skip
+
+    async def receive():
+        if arriving:
+            return arriving.pop()
+        while not painted:
+            await anyio.sleep(0.001)
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        pass
+
+    anyio.run(page_of(one).app, scope, receive, send)
+    assert 0 < len(painted) < 60, "four frames at a time, 238 in all"
 
 
 def test_an_internal_error_says_nothing_of_the_machine(client, monkeypatch, caplog):

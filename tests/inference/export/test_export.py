@@ -16,11 +16,18 @@ from torch import nn
 
 from fexgan_lit import export as command
 from fexgan_lit.inference.export import int8
-from fexgan_lit.inference.export.checks import accept, answers, greatest_difference
 from fexgan_lit.inference.export.config import ExportSettings
 from fexgan_lit.inference.export.int8 import readers_of
 from fexgan_lit.inference.export.onnx import open_session, run_session
-from fexgan_lit.inference.export.write import chosen_parts, write_onnx_files, write_safetensors, write_torch_files
+from fexgan_lit.inference.export.write import (
+    accept,
+    answers,
+    chosen_parts,
+    greatest_difference,
+    write_onnx_files,
+    write_safetensors,
+    write_torch_files,
+)
 from fexgan_lit.systems.export import Exported, Input
 from fexgan_lit.utils.errors import UserError
 

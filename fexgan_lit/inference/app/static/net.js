@@ -21,9 +21,14 @@ function count(by) {
 async function asked(read, path, options) {
   count(1);
   try {
-    const response = await fetch(path, options).catch(() => {
+    const ask = () => fetch(path, options).catch(() => {
       throw new Error("The server does not answer; is the command still running?");
     });
+    let response = await ask();
+    for (let again = 0; response.status === 503 && again < 3; again++) {
+      await new Promise((done) => setTimeout(done, 1000 * (response.headers.get("retry-after") || 1)));
+      response = await ask();
+    }
     return await read(await answered(response));
   } finally {
     count(-1);
