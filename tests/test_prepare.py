@@ -142,7 +142,7 @@ def test_a_picture_under_two_labels_is_listed(prepare, tmp_path):
     copy = root / "p0" / "anger" / "copied.png"
     copy.write_bytes((root / "p0" / "joy" / "p0_joy_001.png").read_bytes())
     done = prepare("dataset=mhfed", f"dataset.root={root}", "out=report")
-    assert "two affects, 1 of the pairs pixel for pixel" in done.out
+    assert "two affects, 1 of the pairs with identical pixels" in done.out
     exact = [row for row in rows(Path("report/near_duplicates.csv")) if row["same_pixels"] == "True"]
     assert ("p0/anger/copied.png", "p0/joy/p0_joy_001.png") in {(row["path_a"], row["path_b"]) for row in exact}
 

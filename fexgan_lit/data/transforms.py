@@ -137,7 +137,7 @@ class PairPipeline:
         import albumentations as A
 
         if not transforms:
-            raise UserError("dataset.augmentation=[]: expected a transform or more, or dataset.augmentation=none.")
+            raise UserError("dataset.augmentation=[]: expected at least one transform, or dataset.augmentation=none.")
         self.size = size
         built = [_build(transform, f"dataset.augmentation[{i}]") for i, transform in enumerate(transforms)]
         with warnings.catch_warnings():
@@ -192,7 +192,7 @@ class PairPipeline:
             return image
         raise UserError(
             f"dataset.augmentation: the output has shape {image.shape} and type {image.dtype}; expected "
-            f"{(self.size, self.size, 3)} and uint8, the size being dataset.image_size. End the list with "
+            f"{(self.size, self.size, 3)} and uint8 (dataset.image_size). End the list with "
             f"{{_target_: albumentations.Resize, height: {self.size}, width: {self.size}}} to set the size, and leave "
             "out transforms to floats or tensors: they are applied later."
         )

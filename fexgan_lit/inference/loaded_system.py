@@ -89,7 +89,7 @@ class LoadedSystem(ModelHubMixin):
     def __repr__(self) -> str:
         return f"<LoadedSystem {self.name}, {self.image_size} px, {', '.join(self.affects)}, from {self.folder.name}>"
 
-    # ------------------------------------------------------------------ what it is
+    # ------------------------------------------------------------------ properties
 
     @property
     def name(self) -> str:

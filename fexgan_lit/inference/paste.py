@@ -204,7 +204,7 @@ class Placed:
         by_picture = {path: [i for i in chosen if self.paths[i] == path] for path in dict.fromkeys(self.paths)}
         by_picture = {path: faces for path, faces in by_picture.items() if faces}
         with stage_bar(console) as bar:
-            task = bar.add_task("putting faces back", total=len(by_picture) * len(places))
+            task = bar.add_task("pasting faces", total=len(by_picture) * len(places))
             for path, faces in by_picture.items():
                 picture = read_picture(path, keep_alpha=True)
                 for place in places:

@@ -163,7 +163,7 @@ class GenerationSession:
         other.__dict__.pop("shown", None)
         return other
 
-    # ------------------------------------------------------------------ what the faces show
+    # ------------------------------------------------------------------ expressions of the sources
 
     @property
     def count(self) -> int:
@@ -223,7 +223,7 @@ class GenerationSession:
             )
         return Expression.stack([affect_expression(self.frames, int(row), affect) for row in self.sources.rows])
 
-    # ------------------------------------------------------------------ painting
+    # ------------------------------------------------------------------ generation
 
     def check(self, wanted: Expression, instead: str) -> None:
         """Check that the system can read an expression.

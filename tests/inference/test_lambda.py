@@ -134,7 +134,7 @@ def test_the_door_compares_with_the_papers_and_its_record_makes_blends(generate,
     assert found["trials"]["papers"]["weights"] == {"joy": 1.0, "disgust": 1.0}
     assert found["trials"]["learnt"]["divergence"] <= found["trials"]["papers"]["divergence"] + 1e-3
     table = (done.folder / "before_and_after.md").read_text()
-    assert "faces that were not searched on" in table
+    assert "faces not used for the search" in table
     assert table.count("| learnt") == 2
     names = {entry["file"].split("/")[-1] for entry in done.record["pictures"]}
     assert names == {"input.png", "joy.png", "disgust.png", "papers.png", "learnt.png", "learnt_with_shift.png"}

@@ -154,7 +154,7 @@ def _list_clips(folder: Path, config: DatasetConfig) -> tuple[list[Clip], list[D
             clips.append(clip)
     if not clips:
         seen = "; ".join(f"{drop.path} ({drop.reason})" for drop in drops[:5]) or "an empty folder"
-        raise UserError(f"dataset.videos={folder}: no clip <identity>_<affect>.mp4 in it; found {seen}.")
+        raise UserError(f"dataset.videos={folder}: no clip <identity>_<affect>.mp4 in this folder; found {seen}.")
     _check_unique(clips)
     return clips, drops
 

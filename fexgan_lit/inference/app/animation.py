@@ -81,14 +81,14 @@ def read_film(tree: Any, affects: Sequence[str]) -> Film:
     times = [number(one.get("time"), "time of a keyframe", LONGEST_S) for one in keyframes]
     for earlier, later in pairwise(times):
         if later <= earlier:
-            raise UserError(f"Keyframes are out of order: {later:g} s comes after {earlier:g} s. Times must rise.")
+            raise UserError(f"Keyframes are out of order: {later:g} s comes after {earlier:g} s. Times must increase.")
     fps, ease = number(tree.get("fps", 12), "frames a second", FASTEST, SLOWEST), words(tree, "ease", "smooth")
     if ease not in EASES:
         raise UserError(f"ease is '{ease}'; expected {' or '.join(EASES)}")
     film = Film(tuple(time - times[0] for time in times), asked, round(fps), ease)
     if film.count > MOST_FRAMES:
         raise UserError(
-            f"The film has {film.count} frames; expected at most {MOST_FRAMES}. Make it shorter, or take fewer frames "
+            f"The film has {film.count} frames; expected at most {MOST_FRAMES}. Make it shorter, or use fewer frames "
             "a second."
         )
     return film

@@ -83,7 +83,7 @@ class AppModel:
         """Convert an image (S, S, 3) uint8 RGB of any size to an input of this system, (1, 3, size, size)."""
         return to_float(fit_square(pixels, self.size)[None])
 
-    # ------------------------------------------------------------------ painting
+    # ------------------------------------------------------------------ generation
 
     def wanted(self, face: Tensor | None, asked: FaceRequest) -> Expression:
         """Convert a request to an expression (1, ...) in the fields that this system reads; the default is weight 0.

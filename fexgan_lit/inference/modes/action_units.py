@@ -54,7 +54,7 @@ def action_units(session: GenerationSession, options: ActionUnitOptions) -> None
     session.check(Expression(aus=torch.zeros(1, len(ACTION_UNITS))), _INSTEAD)
     own = session.own("aus")
     asked = [[Expression(aus=raised(own, unit, strength)) for strength in strengths] for unit in units]
-    faces = session.paint_columns([wanted for row in asked for wanted in row], "painting action units")
+    faces = session.paint_columns([wanted for row in asked for wanted in row], "generating action units")
     faces = faces.unflatten(1, (len(units), len(strengths)))  # (N, U * L, ...) -> (N, U, L, 3, S, S)
     _write_faces(session, asked, faces, units, strengths)
     if len(session.sources) == 1:

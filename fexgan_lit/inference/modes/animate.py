@@ -105,7 +105,7 @@ def _keyed(session: GenerationSession, path: Path, options: AnimateOptions) -> P
     keys = read_keys(path, session.system.affects)
     tact = keyed_beat(keys, options.fps)
     wanted = keyed_expressions(session, keys, tact.times, lambda asked: session.check(asked, _INSTEAD))
-    session.say(f"{len(keys)} keys, {len(tact.times)} frames at {float(tact.rate):.4g} a second")
+    session.say(f"{len(keys)} keys, {len(tact.times)} frames at {float(tact.rate):.4g} per second")
     return Play(path.stem, tact, wanted, lambda chosen, side: cards(wanted(0), session.system.affects, chosen, side))
 
 
@@ -123,7 +123,7 @@ def _animate_one(session: GenerationSession, play: Play, number: int) -> np.ndar
     place = file_name(name)
     for moment, pixels in enumerate(frames):
         session.output.face(f"frames/{place}/{moment:04d}", pixels, name, wanted, moment)
-    film, rate = enlarged(frames), f"{float(tact.rate):.4g} frames a second"
+    film, rate = enlarged(frames), f"{float(tact.rate):.4g} frames per second"
     write_mp4(session.output.path(f"{place}.mp4", f"{name} following {play.name}, {rate}"), film, tact.rate)
     write_gif(session.output.path(f"{place}.gif", f"{name} following {play.name}"), film, tact.rate)
     return frames
@@ -174,7 +174,7 @@ def _strip(session: GenerationSession, play: Play, chosen: np.ndarray, rows: lis
     labels = [*([] if above is None else [play.name]), *session.sources.names]
     cells = torch.stack([to_float(picture) for picture in pictures])  # (R, M, 3, S, S)
     page = face_sheet(cells, labels, [f"{play.beat.times[moment]:.2f} s" for moment in chosen])
-    session.output.picture("strip.png", page, f"{play.name} above, the faces that follow below")
+    session.output.picture("strip.png", page, f"{play.name} above, the animated faces below")
 
 
 def _above(driver: Driver, chosen: np.ndarray, side: int) -> np.ndarray | None:

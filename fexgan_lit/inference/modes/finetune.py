@@ -172,7 +172,7 @@ def _write_run(session: GenerationSession, options: TuneOptions, parts: list[str
         "networks": parts, "seed": session.settings.seed,
         **{name: value for name, value in asdict(options).items() if name not in ("networks",) and value is not None},
     }  # fmt: skip
-    after = RunFolder.create(session.output.path(RUN, "the tuned run: run=... of every command"), config)
+    after = RunFolder.create(session.output.path(RUN, "the fine-tuned run, for run= of every command"), config)
     save_weights(session.system, after.weights)
     if (before.path / "faces").is_dir():
         shutil.copytree(before.path / "faces", after.path / "faces")
@@ -187,10 +187,10 @@ def _report(session: GenerationSession, new: Compared, old: Compared, history: l
         for name, both in measured.items() for when, values in both.items()
     )  # fmt: skip
     counts = f"{len(new.true)} images of the handful and {len(old.true)} pairs of the run's data"
-    notes = (f"measured on {counts} that were not learnt from in the tuning",)
+    notes = (f"metrics on {counts} that were not used for training",)
     table = TextTable("Before and after the tuning", ("", "SSIM", "difference, of 255"), rows, notes=notes)
     session.console.print(table.rich())
-    session.output.text(TABLE, table.markdown(), "what was won on the images, and what it cost")
+    session.output.text(TABLE, table.markdown(), "metrics on the images and on the run's own data, before and after")
     session.output.measured["tuning"] = {
         **{name.replace(" ", "_"): both for name, both in measured.items()},
         "loss": {"first": [round(part, 5) for part in history[0]], "last": [round(part, 5) for part in history[-1]]},

@@ -35,7 +35,7 @@ def grid(session: GenerationSession, options: GridOptions) -> None:
     names = read_affects(options.affects, "affects", session.system.affects)
     strengths = sorted(set(options.strengths))
     asked = [[of_affects(session, {name: strength}) for name in names] for strength in strengths]
-    faces = session.paint_columns([wanted for row in asked for wanted in row], "painting the grid")
+    faces = session.paint_columns([wanted for row in asked for wanted in row], "generating the grid")
     faces = faces.unflatten(1, (len(strengths), len(names)))  # (N, L * K, ...) -> (N, L, K, 3, S, S)
     _write_faces(session, asked, faces, names, strengths)
     _write_picture(session, faces, names, strengths)

@@ -169,7 +169,7 @@ def _paint(session: GenerationSession, ends: Ends, steps: int, references: Tenso
         share if label == SOURCE else f"{share}: {label}" for share, label in zip("01", ends.labels, strict=True)
     )
     page = face_sheet(torch.stack(cells, dim=1), ends.names, labels, references=references)
-    session.output.picture("strip.png", page, f"from code to code by {ends.path}")
+    session.output.picture("strip.png", page, f"interpolation between codes by {ends.path}")
 
 
 BETWEEN = ("expressions", "identities", "latents")
@@ -224,7 +224,7 @@ def between_expressions(session: GenerationSession, options: InterpolateOptions)
         if wish.units:
             session.check(Expression(aus=session.own("aus")), _INSTEAD)
     columns = _columns(session, start, end, options.steps)
-    faces = session.paint_columns(columns, "painting steps")  # (N, T, 3, S, S)
+    faces = session.paint_columns(columns, "generating steps")  # (N, T, 3, S, S)
     _write(session, columns, faces, start, end)
 
 

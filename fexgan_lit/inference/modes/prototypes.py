@@ -41,7 +41,7 @@ def prototypes(session: GenerationSession, options: PrototypeOptions) -> None:
     names = list(dict.fromkeys(resolve_affect(name, session.system.affects) for name in names))
     strengths = sorted(set(options.strengths))
     asked = [[of_affects(session, {name: strength}) for strength in strengths] for name in names]
-    faces = session.paint_columns([wanted for row in asked for wanted in row], "painting affects")
+    faces = session.paint_columns([wanted for row in asked for wanted in row], "generating affects")
     faces = faces.unflatten(1, (len(names), len(strengths)))  # (N, K * L, ...) -> (N, K, L, 3, S, S)
     _write_faces(session, asked, faces, names, strengths)
     _write_sheet(session, faces, names, strengths)

@@ -245,15 +245,15 @@ def _report(
     asked = " and ".join(f"{name} {share:.0%}" for name, share in zip(names, shares, strict=True))
     header = ("lambda", "", *names, "others", "all seen", "divergence", "person kept", "likeness")
     rows = tuple((trial.name, _rounded(trial.blend), *_cells(trial.reading)) for trial in trials)
-    about = f"What the judge sees in {counts[1]} faces that were not searched on; asked for: {asked}"
+    about = f"The judge's probabilities on {counts[1]} faces not used for the search; target shares: {asked}"
     notes = (
-        "all seen: faces where each affect has half its share or more; divergence: mean KL from the shares, best is 0",
-        "person kept: the judge names the source's person; likeness: cosine of the identity judge's embeddings",
+        "all seen: faces where each affect has at least half its share; divergence: mean KL from the shares, 0 is best",
+        "person kept: the judge recognises the source; likeness: cosine similarity of the identity judge's embeddings",
         judge.describe(), *([identity.describe()] if identity is not None else []),
     )  # fmt: skip
     table = TextTable(about, header, rows, notes=notes)
     session.console.print(table.rich())
-    session.output.text(TABLE, table.markdown(), "the papers' lambda and the learnt one, as the judges see them")
+    session.output.text(TABLE, table.markdown(), "the papers' lambda and the learnt lambda, evaluated by the judges")
     best = trials[-1].blend
     use = f"'affects={{{', '.join(f'{name}: {weight:g}' for name, weight in best.weights.items())}}}'"
     if best.shift is not None:
@@ -287,7 +287,14 @@ def _write_faces(session: GenerationSession, trials: list[Trial], names: list[st
     labels = [_label(session, trial) for trial in columns]
     places = [file_name(trial.name or trial.blend.label) for trial in columns]
     makers = [painter(session, trial.blend) for trial in columns]
-    write_columns(session, wanted, places, labels, "each affect alone, both by the papers and as learnt", makers)
+    write_columns(
+        session,
+        wanted,
+        places,
+        labels,
+        "each affect alone, and the blends with the papers' and the learnt lambda",
+        makers,
+    )
 
 
 def _label(session: GenerationSession, trial: Trial) -> str:

@@ -44,7 +44,7 @@ def transform(session: GenerationSession, options: TransformOptions) -> None:
     labels = [name if options.strength == 1 else f"{name} {options.strength:g}" for name in names]
     labels = [session.marked(label, options.strength) for label in labels]
     places = [f"{file_name(name)}_{options.strength:.2f}" for name in names]
-    write_columns(session, wanted, places, labels, "affects on the faces that came in")
+    write_columns(session, wanted, places, labels, "the source faces with each affect")
 
 
 def write_columns(
@@ -69,7 +69,7 @@ def write_columns(
     cells = torch.empty(len(first), len(wanted), *sources.images.shape[1:])
     for c, column in enumerate(wanted):
         make = makers[c] if makers is not None else None
-        what = f"painting {labels[c]} ({c + 1} of {len(wanted)})"
+        what = f"generating {labels[c]} ({c + 1} of {len(wanted)})"
         for rows, faces in session.painted(np.arange(len(sources)), column, what, make):
             _write(session, faces, rows, column, places[c])
             on_sheet = max(0, min(rows.stop, len(first)) - rows.start)
