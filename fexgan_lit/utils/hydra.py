@@ -7,6 +7,7 @@ import difflib
 import errno
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
@@ -60,6 +61,7 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
 
     from fexgan_lit.utils.trust import trust
 
+    sys.argv[1:] = _flags_first(sys.argv[1:])
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra otherwise prints composition errors its own way and exits with 1
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -80,11 +82,27 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
 
     try:
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(guarded)()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes at its end
+        sys.exit(1)
     except Exception as error:
         message = None if full else user_message(error, config_name)
         if message is None:
             raise
         fail(message)
+
+
+_MULTIRUN = ("-m", "--multirun")
+_NONE = re.compile(r"[=,:(\[]\s*None\s*([,)\]}]|$)")
+
+
+def _flags_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `-m` before the overrides, as Hydra wants it; a `None`, to Hydra a text, is refused."""
+    wrong = [argument for argument in arguments if _NONE.search(argument)]
+    if wrong:
+        fail(f"{', '.join(wrong)}: None is a text to Hydra; write null for no value (the text is '\"None\"')")
+    return sorted(arguments, key=lambda argument: argument not in _MULTIRUN)
 
 
 def check_tuning(hydra: Any) -> None:
@@ -214,7 +232,7 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         given = [a for a in arguments if not a.startswith(("-", _SEARCHPATH)) and "=" in a]
-        if {"-m", "--multirun", "sweep=optuna"} & set(arguments):
+        if {*_MULTIRUN, "sweep=optuna"} & set(arguments):
             given = [value for override in given for value in _one_by_one(override)]
         # what a group offers (loss.lambda_cycle) is there only once it is chosen (model=ganimation)
         chosen = _searched(sys.argv[1:])
@@ -276,7 +294,23 @@ def _keys(config: DictConfig, prefix: str = "") -> list[str]:
 
 def _why(override: str, error: Exception, known: Sequence[str]) -> str:
     """Why `override` does not compose, where the values are named `known`."""
-    return _missing_file(error, override) or _unknown(override, known) or _short(error)
+    return _missing_file(error, override) or _unknown(override, known) or _in_quotes(override, error) or _short(error)
+
+
+def _in_quotes(override: str, error: Exception) -> str | None:
+    """The override as Hydra can read it, where characters in a text of it mean something to Hydra; else None."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException, OverrideParseException
+
+    key, _, value = override.partition("=")
+    quoted = f'{key}="{value}"'
+    if not isinstance(error, OverrideParseException) or re.match(r"\[|\{[^{}]*:|.*\"", value):
+        return None
+    try:
+        OverridesParser.create().parse_override(quoted)
+    except HydraException:
+        return None
+    return f"signs such as = # ' {{ }} need double quotes inside single ones: {shlex.quote(quoted)}"
 
 
 def _unknown(override: str, known: Sequence[str]) -> str | None:
@@ -305,6 +339,8 @@ def _missing_file(error: BaseException, override: str = "") -> str | None:
 
 def _short(error: BaseException) -> str:
     """The lines of a Hydra message that say something to a user."""
+    from hydra.errors import OverrideParseException
+
     if missing := _missing_file(error):
         return missing
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -312,8 +348,10 @@ def _short(error: BaseException) -> str:
              "In '", "Config search path", "provider=")  # fmt: skip
     kept = [line for line in lines if not line.startswith(noise)] or lines
     text = ", ".join(line.rstrip(";") for line in kept).replace(":, ", ": ")
-    if "no viable alternative" in text or "extraneous input" in text:
-        text += " (put a value with braces or blanks in double quotes inside single ones: 'a.b=\"{c}\"')"
+    if isinstance(error, OverrideParseException):
+        text += (
+            " (put a text with signs such as = # ' { } or blanks in double quotes inside single ones: 'a.b=\"{c}\"')"
+        )
     return text
 
 
