@@ -6,7 +6,8 @@ What becomes of the less usual kinds:
 - grey becomes three equal channels;
 - CMYK (JPEG) becomes RGB as the inks would look on white, without a colour profile;
 - 16 bits a channel become 8 by division by 257 (65535 -> 255), rounded;
-- the EXIF orientation of a JPEG is applied, as image viewers do; in other formats it is ignored;
+- the EXIF orientation is applied in every format, as image viewers do;
+- 16 bits of which only the lower 12 are used are refused, since they would come out black;
 - of an animation or a multi-page file, the first picture is read.
 """
 
@@ -20,10 +21,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 KINDS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".jfif"})
 MAX_PIXELS = 100_000_000
 #: How the reason begins where the file may be fine and access to it is not.
 CANNOT_BE_READ = "cannot be read"
@@ -96,21 +97,23 @@ def load_image(data: bytes, kinds: tuple[str, ...] = KINDS) -> Image.Image:
         picture.load()
     except Exception as error:
         raise FrameError(f"truncated or damaged {kind} file") from error
+    shown = picture
     if ";16" in samples and picture.mode != "I;16":  # Pillow keeps the upper 8 bits of colours, without rounding
         colours = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
         order = cv2.COLOR_BGRA2RGBA if colours.shape[2] == 4 else cv2.COLOR_BGR2RGB
-        return Image.fromarray(cv2.cvtColor(_eight_bits(colours), order))
-    if kind in ("JPEG", "MPO"):
-        with contextlib.suppress(Exception):  # of damaged EXIF data
-            return ImageOps.exif_transpose(picture)
-    return picture
+        shown = Image.fromarray(cv2.cvtColor(_eight_bits(colours), order))
+    with contextlib.suppress(Exception):  # of damaged EXIF data
+        if shown is not picture:  # of a TIFF both libraries have applied the orientation, and Pillow forgets it
+            shown.getexif()[ExifTags.Base.Orientation] = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        ImageOps.exif_transpose(shown, in_place=True)
+    return shown
 
 
 def to_rgb(picture: Image.Image) -> np.ndarray:
     """(H, W, 3) uint8 RGB of a decoded picture.
 
     Raises:
-        FrameError: its pixels have neither 8 nor 16 bits a channel.
+        FrameError: its pixels have neither 8 nor 16 bits a channel, or 16 of which the upper 4 are empty.
     """
     if picture.mode.startswith("I;16"):
         picture = Image.fromarray(_eight_bits(np.asarray(picture)))
@@ -123,4 +126,8 @@ def to_rgb(picture: Image.Image) -> np.ndarray:
 
 
 def _eight_bits(levels: np.ndarray) -> np.ndarray:
+    """(H, W) or (H, W, C) levels of 16 bits as 8; FrameError where they are a camera's 12 bits, unscaled."""
+    largest = int((levels[..., :3] if levels.ndim == 3 else levels).max())
+    if 0 < largest < 1 << 12:
+        raise FrameError(f"16 bits a channel, 12 or fewer of them used (largest {largest}); scale them to 0..65535")
     return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)

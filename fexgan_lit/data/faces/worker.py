@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fexgan_lit.data.faces.geometry import MESH_POINTS, head_pose, is_face, landmarks_of_mesh
 from fexgan_lit.data.faces.install import detector_python
+from fexgan_lit.data.images import FrameError, read_frame
 from fexgan_lit.utils.errors import UserError
 
 DETECTORS = ("mediapipe",)
@@ -102,18 +104,25 @@ class FaceWorker:
 
     def _answer_for(self, path: Path | str, **options: int) -> dict[str, Any]:
         """An answer with a face in it."""
-        answer = self._ask(str(path), **options)
+        if self._process is None:
+            self._start()
+        try:  # decoded here, so that the detector sees every file as it is packed: upright, without transparency
+            pixels = cv2.cvtColor(read_frame(path), cv2.COLOR_RGB2BGR)
+        except FrameError as error:
+            raise NoFaceError(f"cannot be read ({error})") from error
+        with tempfile.TemporaryDirectory() as folder:
+            plain = Path(folder) / Path(path).name
+            plain.write_bytes(cv2.imencode(".bmp", pixels)[1].tobytes())
+            answer = self._ask(str(path), str(plain), **options)
         if "error" in answer:
             raise NoFaceError(f"cannot be read by the detector ({answer['error']})")
         if answer.get("points") is None:
             raise NoFaceError("no face found")
         return answer
 
-    def _ask(self, path: str, **options: int) -> dict[str, Any]:
-        if self._process is None:
-            self._start()
+    def _ask(self, path: str, plain: str, **options: int) -> dict[str, Any]:
         self._asked += 1
-        sent = self._send({"id": self._asked, "path": path, **options})
+        sent = self._send({"id": self._asked, "path": plain, **options})
         answer = sent and self._receive("id", self._asked, self._seconds)
         if answer:
             self._failures = 0
