@@ -5,8 +5,9 @@ What becomes of the less usual kinds:
 - transparency (RGBA, grey with alpha, palette with a transparent entry) is composited onto black;
 - grey becomes three equal channels;
 - CMYK (JPEG) becomes RGB as the inks would look on white, without a colour profile;
-- of 16 bits a channel the upper 8 are kept;
-- the EXIF orientation of a JPEG is applied, as image viewers do; in other formats it is ignored;
+- of 16 bits a channel the upper 8 are kept; files that use 12 bits or fewer of them are refused, since their images
+  would be almost black;
+- the EXIF orientation is applied in every format, as image viewers do;
 - of an animation or a multi-page file, the first picture is read.
 
 Nothing but Pillow decodes, so that what was checked is what is read. A small file may ask for hours or for all of the
@@ -28,7 +29,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import MARKER
 
 KINDS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".jfif"})
 MAX_PIXELS = 100_000_000
 #: How the reason begins where the file may be fine and access to it is not.
 CANNOT_BE_READ = "cannot be read"
@@ -106,7 +107,7 @@ def open_image(data: bytes, kinds: tuple[str, ...] = KINDS, most: int = MAX_PIXE
 def load_image(data: bytes, kinds: tuple[str, ...] = KINDS, most: int = MAX_PIXELS) -> Image.Image:
     """The decoded picture of the bytes of one image file, upright, 8 bits a channel; arguments as of `open_image`."""
     picture = open_image(data, kinds, most)
-    kind = str(picture.format)
+    kind, deep = str(picture.format), ";16" in str(getattr(picture, "tile", ""))
     try:
         picture.load()
         _check_tags(picture.info.get("exif", b""))
@@ -114,9 +115,10 @@ def load_image(data: bytes, kinds: tuple[str, ...] = KINDS, most: int = MAX_PIXE
         raise
     except Exception as error:
         raise FrameError(f"truncated or damaged {kind} file") from error
-    if kind in ("JPEG", "MPO"):
-        with contextlib.suppress(Exception):  # of damaged EXIF data
-            return ImageOps.exif_transpose(picture)
+    if deep and picture.mode != "I;16":  # Pillow keeps the upper 8 bits of colours
+        _check_depth(np.asarray(picture)[..., :3])
+    with contextlib.suppress(Exception):  # of damaged EXIF data
+        ImageOps.exif_transpose(picture, in_place=True)
     return picture
 
 
@@ -124,10 +126,12 @@ def to_rgb(picture: Image.Image) -> np.ndarray:
     """(H, W, 3) uint8 RGB of a decoded picture.
 
     Raises:
-        FrameError: its pixels have neither 8 nor 16 bits a channel.
+        FrameError: its pixels have neither 8 nor 16 bits a channel, or 16 of which the upper 4 are empty.
     """
     if picture.mode.startswith("I;16"):
-        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        upper = (np.asarray(picture) >> 8).astype(np.uint8)
+        _check_depth(upper)
+        picture = Image.fromarray(upper)
     if picture.mode in ("I", "F"):
         raise FrameError(f"pixels of type {np.asarray(picture).dtype}; expected 8 or 16 bits a channel")
     if not picture.has_transparency_data:
@@ -136,6 +140,12 @@ def to_rgb(picture: Image.Image) -> np.ndarray:
     black = Image.new("RGB", picture.size)
     black.paste(rgba.convert("RGB"), mask=rgba.getchannel("A"))
     return np.array(black)
+
+
+def _check_depth(upper: np.ndarray) -> None:
+    """Refuse an image whose 16 bits a channel hold 12 or fewer, by the `upper` 8 of them."""
+    if 0 < upper.max() < 1 << 4:
+        raise FrameError("16 bits a channel, 12 or fewer of them used; scale them to 0..65535")
 
 
 _CRUMBS = "made of too many tiny parts"

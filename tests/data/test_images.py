@@ -68,16 +68,6 @@ def test_palette_and_one_bit_images():
     assert (decode_frame(encoded(bits, "PNG"))[..., 0] == np.eye(8) * 255).all()
 
 
-def test_jpeg_orientation_is_applied():
-    tall = np.zeros((32, 16, 3), np.uint8)
-    tall[:16] = 255  # bright on top
-    exif = Image.Exif()
-    exif[274] = 6  # shown after a quarter turn clockwise: bright on the right
-    frame = decode_frame(encoded(Image.fromarray(tall), "JPEG", exif=exif))
-    assert frame.shape == (16, 32, 3)
-    assert frame[:, 24:].mean() > 200 > 50 > frame[:, :8].mean()
-
-
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP", "TIFF"])
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.7, 0.99])
 def test_truncated_files_are_refused_without_noise(kind, share, capfd):
@@ -148,23 +138,48 @@ def test_read_frame_names_no_file_but_the_reason(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_jpeg_orientation_is_shown_as_pillow_shows_it(orientation):
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_every_orientation_is_shown_as_pillow_shows_it(kind, orientation):
     quarters = np.zeros((32, 48, 3), np.uint8)
     quarters[:16, :24], quarters[:16, 24:], quarters[16:, :24] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
     exif = Image.Exif()
     exif[274] = orientation
-    data = encoded(Image.fromarray(quarters), "JPEG", exif=exif, quality=95, subsampling=0)
-    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))), np.int64)
+    data = encoded(Image.fromarray(quarters), kind, exif=exif, quality=95)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"), np.int64)
     frame = decode_frame(data)
-    assert frame.shape == expected.shape
+    assert frame.shape == expected.shape == ((48, 32, 3) if orientation > 4 else (32, 48, 3))
     assert np.abs(frame - expected).mean() < 3
 
 
-def test_orientation_of_a_png_is_ignored():
+@pytest.mark.parametrize("mode", ["grey", "colours", "RGBA", "palette"])
+def test_orientation_of_the_less_usual_kinds_of_png(mode):
     exif = Image.Exif()
     exif[274] = 6
-    pixels = picture(1, 12, 20)
-    assert (decode_frame(encoded(Image.fromarray(pixels), "PNG", exif=exif)) == pixels).all()
+    upright = np.arange(60, dtype=np.uint16).reshape(6, 10) * 1000 + 4000
+    stored = np.rot90(upright)  # shown after a quarter turn clockwise
+    if mode == "colours":  # Pillow writes no colours of 16 bits
+        plain = cv2.imencode(".png", cv2.merge([stored] * 3))[1].tobytes()
+        data = exif.tobytes().removeprefix(b"Exif\0\0")
+        chunk = len(data).to_bytes(4, "big") + b"eXIf" + data + zlib.crc32(b"eXIf" + data).to_bytes(4, "big")
+        file = plain[:33] + chunk + plain[33:]
+    elif mode == "grey":
+        file = encoded(Image.fromarray(np.ascontiguousarray(stored)), "PNG", exif=exif)
+    else:
+        image = Image.fromarray(((stored + 128) // 257).astype(np.uint8))
+        file = encoded(image.convert("P") if mode == "palette" else image.convert(mode), "PNG", exif=exif)
+    assert (
+        decode_frame(file)[..., 1] == (upright >> 8 if mode in ("grey", "colours") else (upright + 128) // 257)
+    ).all()
+
+
+@pytest.mark.parametrize("kind", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_twelve_bits_in_sixteen_are_noticed(kind, channels):
+    levels = np.full((4, 4, channels), 4095, np.uint16)
+    levels[..., 3:] = 65535  # opaque
+    with pytest.raises(FrameError, match=r"12 or fewer of them used; scale them to 0\.\.65535"):
+        decode_frame(cv2.imencode(kind, levels)[1].tobytes())
+    assert not decode_frame(cv2.imencode(kind, np.zeros_like(levels))[1].tobytes()).any()
 
 
 def test_cmyk_jpeg_becomes_rgb():
