@@ -280,6 +280,10 @@ def test_action_units_survive_the_detector_in_their_scale(tmp_path):
     found.write_text("path,x00\nb.png,3\n")
     merged = pd.read_csv(data_prepare.merge_annotations(FrameTable(frame, AFFECTS, ("p",), tmp_path), found))
     assert merged[["path", "x00", "take", "au12"]].to_numpy().tolist() == [["b.png", 3, 2, 5.0]]
+    frame["au12"] = np.nan  # of a face that was lost: the landmarks that were found stay
+    merged = pd.read_csv(data_prepare.merge_annotations(FrameTable(frame, AFFECTS, ("p",), tmp_path), found))
+    assert merged["x00"].tolist() == [3]
+    assert merged["au12"].isna().all()
 
 
 def test_train_command_keeps_the_users_words():
