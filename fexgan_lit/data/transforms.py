@@ -54,7 +54,7 @@ class PairAugmentation:
 
     `albumentations.Compose` of crop and flip takes 17 times as long for 32 pairs (143 to 128 px: 6.3 against 0.37 ms,
     with landmarks 8.9 against 0.88 ms, one thread of an AMD EPYC), and frames on a GPU need the parameters without the
-    pixels. Action units are the same on both sides of a face and stay unchanged.
+    pixels. Action units do not distinguish the sides of a face, so they stay unchanged.
 
     Args:
         size: side of the crop, pixels; the frames are larger (`DatasetConfig.load_size`). None disables cropping.
@@ -120,7 +120,7 @@ class PairPipeline:
     """A list of albumentations transforms; one call of `Compose` transforms both frames of a pair and their landmarks.
 
     The random numbers of a pair depend only on the key of its batch and its place in the batch. If a transform mirrors
-    a face, left and right landmarks are swapped; action units are the same on both sides and stay unchanged.
+    a face, left and right landmarks are swapped; action units stay unchanged.
 
     Args:
         transforms: mappings with `_target_` and arguments (`dataset.augmentation`); a target is `albumentations.NAME`

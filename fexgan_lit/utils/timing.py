@@ -39,7 +39,7 @@ class Timing:
         return Spread.of(amount / self.seconds)
 
     def times_faster(self, other: Timing, amount: float = 1.0) -> Spread:
-        """Return the ratio of `other`'s time to this one, round by round, if this task does `amount` times as much."""
+        """Return the speed-up over `other`, round by round; this task does `amount` times as much per round."""
         return Spread.of(amount * other.seconds / self.seconds)
 
 
