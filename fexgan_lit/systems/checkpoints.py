@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import flush_to_disk
 
 if TYPE_CHECKING:
     from fexgan_lit.systems.base import ExpressionSystem
@@ -45,10 +46,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
-            if os.name == "posix":  # the new name is on the disk once its folder is
-                folder = os.open(path.parent, os.O_RDONLY)
-                os.fsync(folder)
-                os.close(folder)
+            flush_to_disk(path.parent)  # the new name is on the disk once its folder is
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             partial.unlink(missing_ok=True)
             kept = f"{path} still holds the one before" if path.exists() else "nothing was kept"

@@ -47,7 +47,8 @@ STRAY = ([1], {5: [None]}, "a" * 5000, True, 10**400)
 #: Where it is put: every section, and values that something looks into.
 PLACES = (
     "dataset", "model", "loss", "optimizer", "trainer", "metrics", "logger", "callbacks", "data", "sweep",
-    "data.affects", "data.identities", "callbacks.linear_decay", "callbacks.linear_decay._target_", "dataset.augmentation",
+    "data.affects", "data.identities", "callbacks.linear_decay", "callbacks.linear_decay._target_",
+    "dataset.augmentation",
     "metrics.inception_weights", "optimizer.lr",
 )  # fmt: skip
 
