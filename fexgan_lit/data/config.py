@@ -14,6 +14,7 @@ SPLITS = ("frame", "take", "identity")
 TARGETS = ("random", "exact")
 CROPS = ("centre", "face")
 KNOWLEDGE = ("intensity", "aus", "landmarks")
+DETECTORS = ("mediapipe",)
 STUDIOS = ("studio_cartoon", "studio_human")
 _PLAIN = re.compile(r"\w[\w .+-]{0,99}")
 
@@ -156,6 +157,8 @@ def _choice_problems(config: DatasetConfig) -> list[str]:
     ):
         if value not in allowed:
             problems.append(f"dataset.{option}={value}: expected one of {', '.join(allowed)}.")
+    if config.detector is not None and config.detector not in DETECTORS:
+        problems.append(f"dataset.detector={config.detector}: expected one of {', '.join(DETECTORS)}, or null.")
     problems += _augmentation_problems(config)
     unknown = [name for name in config.require if name not in KNOWLEDGE]
     if unknown:

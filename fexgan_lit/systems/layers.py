@@ -73,6 +73,10 @@ def dense(inputs: int, outputs: int, init: str) -> nn.Linear:
     return layer
 
 
+#: Factors on channel counts: below, no network is narrower for it; above, no machine holds one.
+WIDTHS = (1 / 64, 16.0)
+
+
 def scaled(count: int, width: float) -> int:
     """A published channel count scaled by `width`, at least 4."""
     return max(4, round(count * width))

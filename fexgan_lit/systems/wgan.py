@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fexgan_lit.metrics.suite import ValidationOutput
 from fexgan_lit.systems.base import full_precision
 from fexgan_lit.systems.gan import GANSystem, frozen_copy
-from fexgan_lit.systems.layers import PatchCritic, init_normal
+from fexgan_lit.systems.layers import WIDTHS, PatchCritic, init_normal
 from fexgan_lit.systems.optimizers import DualOptimizerSettings, dual_adam
 
 if TYPE_CHECKING:
@@ -46,8 +46,10 @@ class TranslationSettings:
         found = []
         if self.image_size not in IMAGE_SIZES:
             found.append(f"model.image_size={self.image_size}: expected one of {', '.join(map(str, IMAGE_SIZES))}")
-        if not self.width > 0:
-            found.append(f"model.width={self.width}: expected a positive factor, 1 for the paper's channels")
+        if not WIDTHS[0] <= self.width <= WIDTHS[1]:
+            found.append(
+                f"model.width={self.width}: expected {WIDTHS[0]:g} to {WIDTHS[1]:g}, 1 for the paper's channels"
+            )
         if self.residual_blocks < 0:
             found.append(f"model.residual_blocks={self.residual_blocks}: expected zero or more")
         return found

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from fexgan_lit.systems.layers import WIDTHS
+
 IMAGE_SIZES = (32, 64, 128, 256, 512)
 
 #: What papers and published networks say where they disagree. `code` is checkable against the released weights.
@@ -81,8 +83,10 @@ class FExGANSettings:
         ]
         if self.image_size not in IMAGE_SIZES:
             found.append(f"model.image_size={self.image_size}: expected one of {', '.join(map(str, IMAGE_SIZES))}")
-        if not self.width > 0:
-            found.append(f"model.width={self.width}: expected a positive factor, 1 for the papers' channels")
+        if not WIDTHS[0] <= self.width <= WIDTHS[1]:
+            found.append(
+                f"model.width={self.width}: expected {WIDTHS[0]:g} to {WIDTHS[1]:g}, 1 for the papers' channels"
+            )
         if self.latent_size < 1:
             found.append(f"model.latent_size={self.latent_size}: expected a positive whole number")
         if not 0 <= self.dropout < 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fexgan_lit.systems.layers import scaled
+from fexgan_lit.systems.layers import WIDTHS, scaled
 
 IMAGE_SIZES = (32, 64, 128, 256, 512)
 #: Sources of the perceptual network, and the places its map may be taken from.
@@ -54,7 +54,10 @@ class LandmarkLabelSettings:
         sizes = ", ".join(map(str, IMAGE_SIZES))
         checks = {
             "image_size": (self.image_size in IMAGE_SIZES, f"one of {sizes}"),
-            "width": (self.width > 0, "a positive factor, 1 for the paper's channels"),
+            "width": (
+                WIDTHS[0] <= self.width <= WIDTHS[1],
+                f"{WIDTHS[0]:g} to {WIDTHS[1]:g}, 1 for the paper's channels",
+            ),
             "blocks": (self.blocks >= 1, "1 or more migration blocks"),
             "dropout": (0 <= self.dropout < 1, "a rate in [0, 1)"),
             "heatmap_sigma": (self.heatmap_sigma > 0, "a positive number of pixels at 128 px"),
