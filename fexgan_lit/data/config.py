@@ -16,6 +16,7 @@ SPLITS = ("frame", "take", "identity")
 TARGETS = ("random", "exact")
 CROPS = ("centre", "face")
 KNOWLEDGE = ("intensity", "aus", "landmarks")
+DETECTORS = ("mediapipe",)
 STUDIOS = ("studio_cartoon", "studio_human")
 _PLAIN = re.compile(r"\w[\w .+-]{0,99}")
 
@@ -89,7 +90,7 @@ class DatasetConfig(Options):
     require: list[str] = option([], f"some of {', '.join(KNOWLEDGE)}", choices=KNOWLEDGE)
     crop: str = option("centre", choices=CROPS)
     crop_margin: float = option(0.25, at_least=0, at_most=2)
-    detector: str | None = None
+    detector: str | None = option(None, f"{', '.join(DETECTORS)}, or null", choices=DETECTORS)
     image_size: int = option(
         128, f"one of {', '.join(map(str, IMAGE_SIZES))}, since every block of the networks halves the image",
         choices=IMAGE_SIZES,

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from fexgan_lit.runs.folder import RunFolder
-from fexgan_lit.systems.checkpoints import read_checkpoint
+from fexgan_lit.systems.checkpoints import check_numbers, read_checkpoint
 from fexgan_lit.systems.prior import FittedPrior
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import write_atomic
@@ -74,6 +74,7 @@ def load_weights(system: ExpressionSystem, folder: Path) -> None:
             state = load_file(path)
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path} is no whole safetensors file: {error}") from error
+        check_numbers(state, part.state_dict(), path)
         # float16 saves room on disk alone
         state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
         if isinstance(part, FittedPrior):

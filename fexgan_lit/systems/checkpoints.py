@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import flush_to_disk
 
 if TYPE_CHECKING:
     from fexgan_lit.systems.base import ExpressionSystem
@@ -45,10 +46,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
-            if os.name == "posix":  # the new name is on disk only after the folder is flushed
-                folder = os.open(path.parent, os.O_RDONLY)
-                os.fsync(folder)
-                os.close(folder)
+            flush_to_disk(path.parent)  # the new name is on disk only after the folder is flushed
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             partial.unlink(missing_ok=True)
             kept = f"{path} still holds the previous checkpoint" if path.exists() else "no checkpoint was saved"
@@ -106,8 +104,25 @@ def check_fits(checkpoint: Mapping[str, Any], system: ExpressionSystem, *, resum
                 f"{path} belongs to networks of another size: {name} has the shape {tuple(given[name].shape)}, "
                 f"expected {tuple(value.shape)}"
             )
+    check_numbers(given, wanted, path)
     if resume:
         check_optimizers(checkpoint, system, path)
+
+
+def check_numbers(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], path: Any) -> None:
+    """Check that weights are finite numbers of the kind that the networks `wanted` hold.
+
+    Raises:
+        UserError: the first that is not, and what became of it.
+    """
+    for name, value in found.items():
+        if name in wanted and value.is_floating_point() != wanted[name].is_floating_point():
+            raise UserError(f"{path}: {name} is of type {value.dtype}, expected {wanted[name].dtype}; damaged?")
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise UserError(
+                f"{path}: {name} holds numbers that are not finite; the training diverged, or the file is damaged. "
+                "Take an earlier checkpoint, or train again"
+            )
 
 
 def check_optimizers(checkpoint: Mapping[str, Any], system: ExpressionSystem, path: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,10 @@ def dense(inputs: int, outputs: int, init: str) -> nn.Linear:
         nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+#: Factors on channel counts: below, no network is narrower for it; above, no machine holds one.
+WIDTH: dict[str, Any] = {"expected": "1/64 to 16, 1 for the papers' channels", "at_least": 1 / 64, "at_most": 16}
 
 
 def scaled(count: int, width: float) -> int:

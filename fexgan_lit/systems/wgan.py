@@ -16,7 +16,7 @@ from fexgan_lit.data.config import IMAGE_SIZES
 from fexgan_lit.metrics.suite import ValidationOutput
 from fexgan_lit.systems.base import full_precision
 from fexgan_lit.systems.gan import GANSystem, frozen_copy
-from fexgan_lit.systems.layers import PatchCritic, init_normal
+from fexgan_lit.systems.layers import WIDTH, PatchCritic, init_normal
 from fexgan_lit.systems.optimizers import DualOptimizerSettings, dual_adam
 from fexgan_lit.utils.options import Options, option
 
@@ -39,7 +39,7 @@ class TranslationSettings(Options):
 
     name: str
     image_size: int = option(128, choices=IMAGE_SIZES)
-    width: float = option(1.0, "a positive factor, 1 for the paper's channels", above=0, at_most=16)
+    width: float = option(1.0, **WIDTH)
     residual_blocks: int = option(6, at_least=0, at_most=256)
 
 

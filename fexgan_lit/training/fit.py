@@ -52,10 +52,26 @@ def train_run(cfg: DictConfig, console: Console, place: tuple[RunFolder, Path] |
     else:
         check_same_data(settings, data)
         run, checkpoint = place
+        check_steps(settings, checkpoint)
     with held(run.path):
         if checkpoint is not None:
             run.write_config(cfg)
         fit_and_test(system, data, settings, run, checkpoint, console)
+
+
+def check_steps(settings: TrainSettings, checkpoint: Path) -> None:
+    """Refuse to go on with fewer iterations than are done.
+
+    Raises:
+        UserError: with both numbers.
+    """
+    from fexgan_lit.systems.checkpoints import read_checkpoint
+
+    done, most = int(read_checkpoint(checkpoint)["iteration"]), settings.trainer.max_steps
+    if most < done:
+        raise UserError(
+            f"trainer.max_steps={most}: {checkpoint} has {done} iterations behind it; expected {done} or more"
+        )
 
 
 def fit_and_test(

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from fexgan_lit.utils.files import flush_to_disk
+
 _LOG = logging.getLogger(__name__)
 _PARTIAL = ".partial-"
 _RESUMABLE = "resumable"
@@ -85,9 +87,12 @@ def partial_folder(final: Path, resumable: bool = False) -> Iterator[Path]:
 
 
 def publish(partial: Path, final: Path) -> None:
-    """Rename the finished `partial` to `final`; if another process was first, its folder stays."""
+    """Rename the finished and flushed `partial` to `final`; if another process was first, its folder stays."""
+    for place in (*(path for path in partial.iterdir() if path.is_file()), partial):
+        flush_to_disk(place)
     try:
         partial.rename(final)
+        flush_to_disk(final.parent)
     except OSError:
         if not final.is_dir():
             raise

@@ -37,6 +37,17 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         Path(partial).unlink(missing_ok=True)
 
 
+def flush_to_disk(place: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk; a folder only where the system can."""
+    if place.is_dir() and os.name != "posix":
+        return
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def from_home(path: Path) -> str:
     """Return the path with ~ for the user's home, for reports that are copied elsewhere."""
     try:

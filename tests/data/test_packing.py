@@ -18,6 +18,7 @@ from fexgan_lit.data.datamodule import open_dataset
 from fexgan_lit.data.images import FrameError, read_frame
 from fexgan_lit.data.packing import pack as packing
 from fexgan_lit.data.packing import sources
+from fexgan_lit.utils import cache
 from fexgan_lit.utils.errors import UserError
 from tests.data.conftest import picture
 
@@ -213,12 +214,20 @@ def test_too_little_space_is_seen_before_the_work(config, tmp_path, monkeypatch)
         open_dataset(config)
 
 
-@pytest.mark.parametrize("damage", ["short", "no facts", "half facts", "no table", "other format"])
-def test_a_pack_that_is_not_whole_is_made_anew(config, damage):
+@pytest.mark.parametrize(
+    "damage", ["short", "no facts", "half facts", "no table", "other format", "a bit", "half of zeros"]
+)
+def test_a_pack_that_is_not_whole_is_made_anew(config, damage, monkeypatch, caplog):
+    monkeypatch.setattr(packing, "_BLOCK", 10_000)
     pack = open_dataset(config)
     before = np.array(pack.images)
     if damage == "short":
         os.truncate(pack.folder / "frames.u8", 1000)
+    elif damage in ("a bit", "half of zeros"):
+        stored = np.array(before)
+        half = stored.reshape(-1)[stored.size // 2 :]
+        half[: 1 if damage == "a bit" else None] ^= 1 if damage == "a bit" else half
+        (pack.folder / "frames.u8").write_bytes(stored)
     elif damage == "no facts":
         (pack.folder / "pack.json").unlink()
     elif damage == "half facts":
@@ -231,6 +240,16 @@ def test_a_pack_that_is_not_whole_is_made_anew(config, damage):
     again = open_dataset(config)
     assert not again.reused
     assert (again.images == before).all()
+    assert caplog.text.count("is built anew: a checksum differs") == 1
+    assert open_dataset(config).reused
+
+
+def test_a_pack_is_on_the_disk_before_it_has_its_name(config, monkeypatch):
+    flushed, real = [], cache.flush_to_disk
+    monkeypatch.setattr(cache, "flush_to_disk", lambda place: flushed.append(place.name) or real(place))
+    pack = open_dataset(config)
+    assert {"frames.u8", "pack.json", "table.parquet"} < set(flushed[:-1])
+    assert flushed[-1] == pack.folder.parent.name
 
 
 @dataclass(frozen=True)

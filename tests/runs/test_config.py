@@ -207,7 +207,7 @@ def test_every_number_has_bounds():
         ("seed=-1", "seed=-1: expected 0 to 4294967295"),
         ("seed=true", "seed=True: expected a whole number"),
         ("trainer.threads=1000000", "trainer.threads=1000000: expected 1 to 1024"),
-        ("model.width=100000", "model.width=100000.0: expected a positive factor"),
+        ("model.width=100000", "model.width=100000.0: expected 1/64 to 16"),
         ("callbacks.adversarial_cut.epoch=abc", "callbacks.adversarial_cut.epoch=abc: expected int or null"),
         ("callbacks.adversarial_cut.epoch=-1", "epoch=-1, to=0.1: expected an epoch from 0"),
         ("callbacks.adversarial_cut.to=nan", "callbacks.adversarial_cut.to=nan: expected a number"),

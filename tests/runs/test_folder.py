@@ -5,14 +5,22 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import math
 import operator
+import re
+import shutil
 
 import pytest
+import torch
 from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
 
 from fexgan_lit.runs.config import train_settings
 from fexgan_lit.runs.folder import RunFolder
 from fexgan_lit.runs.result import read_metrics
+from fexgan_lit.runs.weights import load_system
+from fexgan_lit.systems.checkpoints import check_fits
+from fexgan_lit.training.fit import check_steps
 from fexgan_lit.utils.errors import UserError
 
 #: What may be in place of a configuration, and what is said of it.
@@ -68,6 +76,9 @@ def test_no_value_of_a_run_folder_is_taken_on_trust(place):
     [
         ("dataset", {"name": "../../x"}, r"dataset\.name=\.\./\.\./x: expected a plain word"),
         ("model", {"name": "a/b"}, r"model\.name=a/b: expected a plain word"),
+        ("dataset", {"detector": "foo"}, r"dataset\.detector=foo: expected one of mediapipe, or null"),
+        ("model", {"width": 1e-9}, r"model\.width=1e-09: expected 0\.015625 to 16"),
+        ("model", {"width": 1e5}, r"model\.width=100000\.0: expected 0\.015625 to 16"),
         ("data", {"affects": "joy"}, r"data\.affects: expected a list of names, found 'joy'"),
         ("data", {"affects": ["joy", "joy"]}, r"data\.affects: a name is there twice"),
         ("data", {"affects": []}, r"data\.affects: expected one name or more"),
@@ -97,3 +108,46 @@ def test_a_metrics_csv_that_is_none_is_named(tmp_path, content):
     (tmp_path / "metrics.csv").write_bytes(content)
     with pytest.raises(UserError, match=r"metrics\.csv is no table that training wrote"):
         read_metrics(tmp_path / "metrics.csv")
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """A copy of the run that comes with the package."""
+    return RunFolder(shutil.copytree(RunFolder.shipped().path, tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weight: weight.fill_(math.nan), "numbers that are not finite"),
+        (lambda weight: weight.index_fill(0, torch.tensor([0]), math.inf), "numbers that are not finite"),
+        (lambda weight: weight.to(torch.int32), r"is of type torch\.int32, expected torch\.float32"),
+    ],
+)
+def test_weights_that_give_flat_faces_are_refused(copied, change, message):
+    path = copied.weights / "decoder.safetensors"
+    state = load_file(path)
+    name = next(name for name, value in state.items() if value.ndim == 4)
+    save_file(state | {name: change(state[name]).contiguous()}, path)
+    with pytest.raises(UserError, match=rf"decoder\.safetensors: {re.escape(name)} .*{message}"):
+        load_system(copied.path)
+
+
+def test_a_checkpoint_of_numbers_that_are_none_is_refused():
+    system = load_system(RunFolder.shipped().path)
+    weights = system.state_dict()
+    name = next(iter(weights))
+    checkpoint = {"state_dict": weights | {name: weights[name] * math.nan}, "iteration": 1}
+    with pytest.raises(UserError, match=f"{re.escape(name)} holds numbers that are not finite"):
+        check_fits(checkpoint, system, resume=False)
+
+
+def test_going_on_with_fewer_iterations_than_are_done_is_refused(copied, tmp_path):
+    torch.save({"state_dict": {}, "iteration": 7}, tmp_path / "last.ckpt")
+    settings = train_settings(copied.read_config())
+    for most in (7, 8):
+        settings.trainer.max_steps = most
+        check_steps(settings, tmp_path / "last.ckpt")
+    settings.trainer.max_steps = 6
+    with pytest.raises(UserError, match=r"max_steps=6: .*last\.ckpt has 7 iterations behind it; expected 7 or more"):
+        check_steps(settings, tmp_path / "last.ckpt")

@@ -15,11 +15,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fexgan_lit.data.config import DETECTORS
 from fexgan_lit.data.faces.geometry import MESH_POINTS, head_pose, is_face, landmarks_of_mesh
 from fexgan_lit.data.faces.install import detector_python
 from fexgan_lit.utils.errors import UserError
-
-DETECTORS = ("mediapipe",)
 
 #: Seconds until the process must be ready (its libraries load slowly from a cold disk), and for one image.
 START_SECONDS, PICTURE_SECONDS = 120.0, 60.0

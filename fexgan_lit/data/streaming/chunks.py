@@ -166,6 +166,7 @@ class CachedChunks:
         self._all_fit = facts.geometry.total_bytes <= limit
         self._change = threading.Condition()
         self._here: OrderedDict[int, None] = OrderedDict()  # least recently used first
+        self._unchecked: set[int] = set()  # left by an earlier run
         self._expected: frozenset[int] = frozenset()
         self._queue: list[int] = []
         self._busy = False
@@ -193,8 +194,9 @@ class CachedChunks:
         for _ in range(_VIEWS):
             self._await(chunk)
             try:
+                self._check_left(chunk)
                 return self._maps.view(chunk)
-            except (OSError, ValueError) as error:  # another process removed or changed the file
+            except (OSError, ValueError) as error:  # damaged, or removed or changed by another process
                 trouble = error
                 with self._change:
                     self._here.pop(chunk, None)
@@ -225,7 +227,16 @@ class CachedChunks:
             if _changed_s(left) < time.time() - _LEFT_S:  # left by a killed process
                 left.unlink(missing_ok=True)
         there = [chunk for chunk in range(self._facts.geometry.chunks) if self._maps.whole(chunk)]
+        self._unchecked.update(there)
         self._here.update(dict.fromkeys(sorted(there, key=lambda chunk: _changed_s(self._maps.path(chunk)))))
+
+    def _check_left(self, chunk: int) -> None:
+        """Before it is first used, compare the checksum of a chunk that an earlier run left; a damaged one goes."""
+        if chunk in self._unchecked:
+            self._unchecked.discard(chunk)
+            if _crc(self._maps.path(chunk)) != self._facts.checks[chunk]:
+                self._maps.path(chunk).unlink(missing_ok=True)
+                raise ValueError("its checksum differs")
 
     def _await(self, chunk: int) -> None:
         with self._change:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from fexgan_lit.data.config import IMAGE_SIZES
+from fexgan_lit.systems.layers import WIDTH
 from fexgan_lit.utils.options import Options, option
 
 #: Values on which papers and published networks disagree. `code` can be checked against the released weights.
@@ -57,7 +58,7 @@ class FExGANSettings(Options):
     name: str = "fexgan"
     preset: str = option("code", choices=("code", "paper"))
     image_size: int = option(128, choices=IMAGE_SIZES)
-    width: float = option(1.0, "a positive factor, 1 for the papers' channels", above=0, at_most=16)
+    width: float = option(1.0, **WIDTH)
     latent_size: int = option(128, at_least=1, at_most=65536)
     dropout: float = option(0.5, "a rate in [0, 1)", at_least=0, below=1)
     encoder_activation: str | None = option(None, choices=ACTIVATIONS)

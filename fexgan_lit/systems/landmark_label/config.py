@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fexgan_lit.data.config import IMAGE_SIZES
-from fexgan_lit.systems.layers import scaled
+from fexgan_lit.systems.layers import WIDTH, scaled
 from fexgan_lit.utils.options import Options, option
 
 #: Sources of the perceptual network, and the places its map may be taken from.
@@ -39,7 +39,7 @@ class LandmarkLabelSettings(Options):
 
     name: str = "landmark_label"
     image_size: int = option(128, choices=IMAGE_SIZES)
-    width: float = option(1.0, "a positive factor, 1 for the paper's channels", above=0, at_most=16)
+    width: float = option(1.0, **WIDTH)
     blocks: int = option(9, at_least=1, at_most=256)
     dropout: float = option(0.5, "a rate in [0, 1)", at_least=0, below=1)
     initialise: bool = True

@@ -231,3 +231,18 @@ def test_other_urls_are_refused(streamed):
     for root in ("gs://faces/set", "https://example.org/set", "s3://"):
         with pytest.raises(UserError, match="expected a folder or s3://bucket/prefix"):
             opened(replace(streamed, root=root))
+
+
+def test_a_damaged_chunk_that_an_earlier_run_left_is_fetched_again(streamed, fetched, config):
+    data, mapped = opened(streamed), opened(config)
+    data.train.pixels(data.train_dataloader().batch(0, 0).source_row.numpy())
+    idle(data)
+    left = data.summary.pack / files_in(data)[0]
+    left.write_bytes(bytes(left.stat().st_size))  # of zeros, and as long as before
+    fetched["whole"].clear()
+    again = opened(streamed)
+    for number in range(len(again.train_dataloader())):
+        batch = again.train_dataloader().batch(0, number)
+        shown = mapped.train.pixels(batch.source_row.numpy())
+        assert (again.train.pixels(batch.source_row.numpy()) == shown).all()
+    assert left.name in fetched["whole"]
