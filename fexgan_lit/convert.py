@@ -1,4 +1,4 @@
-"""`python -m fexgan_lit.convert`: the authors' Keras weights as a run folder that every command takes."""
+"""`python -m fexgan_lit.convert`: convert the authors' Keras weights to a run folder for every other command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def convert(cfg: DictConfig) -> None:
-    """Read the three files that `cfg` names and leave a run folder with their weights."""
+    """Read the three weight files in `cfg` and write a run folder with their weights."""
     from hydra.core.hydra_config import HydraConfig
     from rich.console import Console
 
@@ -34,10 +34,10 @@ def convert(cfg: DictConfig) -> None:
 
 
 def convert_settings(cfg: DictConfig) -> ConvertSettings:
-    """The typed options.
+    """Return the validated options.
 
     Raises:
-        UserError: one message with every value that cannot be used.
+        UserError: one message that lists every invalid value.
     """
     from fexgan_lit.runs.keras.convert import ConvertSettings
     from fexgan_lit.utils.options import checked_options
@@ -47,7 +47,7 @@ def convert_settings(cfg: DictConfig) -> ConvertSettings:
 
 
 def write_run(settings: ConvertSettings, folder: Path) -> None:
-    """Write configuration, weights and a report to `folder`; nothing is written where a file cannot be used.
+    """Write configuration, weights and a report to `folder`, or nothing if a weight file is unusable.
 
     Raises:
         UserError: a file is missing, damaged or of other networks, or the folder cannot be written.
@@ -68,7 +68,7 @@ def write_run(settings: ConvertSettings, folder: Path) -> None:
 
 
 def report(settings: ConvertSettings) -> str:
-    """Where the weights came from, and what is not known of them, as Markdown."""
+    """Return a Markdown report on the origin of the weights, and on what is unknown about them."""
     rows = [
         f"| {name} | {path.name} | {path.stat().st_size / 1e6:.2f} MB | `{_digest(path)[:16]}` |"
         for name, path in settings.files.items()
@@ -78,7 +78,7 @@ def report(settings: ConvertSettings) -> str:
         "| network | file | size | SHA-256 begins |", "|---|---|---|---|", *rows, "",
         f"Classes in index order: {', '.join(settings.classes)}.", "",
         "The networks were trained elsewhere. Which frames they were trained on is not recorded in the files, so a "
-        "measured split may hold frames they have seen. The mixture behind `prior=fitted` is not part of the files; "
+        "test split may contain frames from their training. The mixture of `prior=fitted` is not part of the files; "
         "`prior=normal` works.", "",
     ])  # fmt: skip
 
@@ -88,14 +88,14 @@ def _digest(path: Path) -> str:
 
 
 def convert_folder(out: str | None, model: str) -> str:
-    """Where the run folder goes: `out`, or a new one under outputs/."""
+    """Return the run folder to write: `out`, or a new folder under outputs/."""
     if out and out_trouble(out) is None:
         return str(Path(out).expanduser())
     return f"outputs/{stamp()}_{model}_official"
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     OmegaConf.register_new_resolver("fexgan_convert_folder", convert_folder, use_cache=True, replace=True)
     run_command(convert, "convert")
 

@@ -1,4 +1,4 @@
-"""`python -m fexgan_lit.export`: networks of a trained run for other programs, or the run as a folder that travels."""
+"""`python -m fexgan_lit.export`: export a trained run's networks to other formats, or the run as a portable folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def export(cfg: DictConfig) -> None:
-    """Write the files that `cfg` asks for, and what they are."""
+    """Write the files selected in `cfg`, and a record of them."""
     from hydra.core.hydra_config import HydraConfig
     from rich.console import Console
 
@@ -38,10 +38,10 @@ def export(cfg: DictConfig) -> None:
 
 
 def export_settings(cfg: DictConfig) -> ExportSettings:
-    """The typed options.
+    """Return the validated options.
 
     Raises:
-        UserError: one message with every value that cannot be used, or a package that is not installed.
+        UserError: one message that lists every invalid value, or a package is not installed.
     """
     from fexgan_lit.inference.export.config import ExportSettings
     from fexgan_lit.utils.options import checked_options
@@ -57,10 +57,10 @@ def export_settings(cfg: DictConfig) -> ExportSettings:
 
 
 def export_run(settings: ExportSettings, folder: Path, console: Console) -> None:
-    """Write the networks of the run in `settings` to `folder`, and print how exact they are.
+    """Write the networks of the run in `settings` to `folder`, and print their difference from PyTorch.
 
     Raises:
-        UserError: no run there, no such part, or a file that cannot be written or is not exact.
+        UserError: the run or a part does not exist, or a file cannot be written or differs from PyTorch too much.
     """
     from fexgan_lit.inference.export.report import write_record
     from fexgan_lit.inference.loaded_system import load
@@ -83,7 +83,7 @@ def export_run(settings: ExportSettings, folder: Path, console: Console) -> None
 
 
 def write_files(settings: ExportSettings, loaded: LoadedSystem, folder: Path, told: Told) -> list[Written]:
-    """The files of the format that is asked for."""
+    """Write the files of the chosen format."""
     from fexgan_lit.inference.export import write as writing
 
     if settings.format == "run":
@@ -92,14 +92,14 @@ def write_files(settings: ExportSettings, loaded: LoadedSystem, folder: Path, to
         return writing.write_safetensors(loaded.system, settings.parts, folder, told, settings.half)
     parts = writing.chosen_parts(loaded.system, settings.parts)
     if settings.int8 and "generator" not in parts:
-        raise UserError(f"int8=true is about the generator; parts={settings.parts} leaves it out")
+        raise UserError(f"int8=true needs the generator, but parts={settings.parts} leaves it out")
     if settings.format == "torch":
         return writing.write_torch_files(parts, folder, told)
     return writing.write_onnx_files(parts, folder, settings.opset, told)
 
 
 def write_int8_file(loaded: LoadedSystem, folder: Path, console: Console) -> Int8Report:
-    """The generator in 8 bits beside the float one; prints what it costs."""
+    """Write the 8-bit generator beside the float one, and print its loss of accuracy."""
     from fexgan_lit.inference.export.int8 import measure_int8, readers_of, real_inputs, write_int8
     from fexgan_lit.inference.export.report import int8_sentences
 
@@ -115,7 +115,7 @@ def write_int8_file(loaded: LoadedSystem, folder: Path, console: Console) -> Int
 
 
 def versions(settings: ExportSettings, written: Sequence[Written]) -> dict[str, Any]:
-    """What the files were written with."""
+    """Return the format and the versions of the packages that wrote the files."""
     import torch
 
     about: dict[str, Any] = {"format": settings.format, "torch": torch.__version__}
@@ -129,12 +129,12 @@ def versions(settings: ExportSettings, written: Sequence[Written]) -> dict[str, 
 
 
 def export_folder(out: str | None, form: str, run: str | None) -> str:
-    """Where the files go: `out`, or a new folder under outputs/."""
+    """Return the folder of the files: `out`, or a new folder under outputs/."""
     return results_folder(out, f"export_{form}", run)
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     OmegaConf.register_new_resolver("fexgan_export_folder", export_folder, use_cache=True, replace=True)
     run_command(export, "export")
 

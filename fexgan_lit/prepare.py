@@ -1,7 +1,7 @@
-"""`python -m fexgan_lit.prepare`: index, check and pack a data set, and tell the truth about it.
+"""`python -m fexgan_lit.prepare`: index, check and pack a data set, and report its state.
 
-Exit codes: 0 if training would start, with or without warnings; 1 if it would not, and the report says why (one affect
-only, an affect without frames, fewer frames than a batch); 2 for a mistake that leaves nothing to report on.
+Exit codes: 0 if training would start, with or without warnings; 1 if it would not, and the report says why (only one
+affect, an affect without frames, fewer frames than a batch); 2 for an error that leaves nothing to report on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NOT_TRAINABLE = 1
 
 
 def prepare(cfg: DictConfig) -> None:
-    """Prepare and examine the data set `cfg` describes, print and write the report."""
+    """Prepare and check the data set in `cfg`, then print and write the report."""
     from hydra.core.hydra_config import HydraConfig
     from rich.console import Console
 
@@ -59,14 +59,14 @@ def prepare(cfg: DictConfig) -> None:
 
 
 def report_folder(out: str | None, name: str) -> str:
-    """Where the report goes: `out`, or a new folder under outputs/, too, where `out` cannot be used."""
+    """Return the folder of the report: `out`, or a new folder under outputs/ if `out` is not given or not usable."""
     if out and out_trouble(out) is None:
         return str(Path(out).expanduser())
     return f"outputs/prepare_{name}_{stamp()}"
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     OmegaConf.register_new_resolver("fexgan_report_folder", report_folder, use_cache=True, replace=True)
     run_command(prepare, "prepare")
 

@@ -1,4 +1,4 @@
-"""`python -m fexgan_lit.report`: tables and pictures of what was run, and records of it for others to read."""
+"""`python -m fexgan_lit.report`: tables and figures of runs and sweeps, and published records of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def report(cfg: DictConfig) -> None:
-    """Report the sweep or the run that `cfg` names, and publish it where a name is given."""
+    """Report the sweep or run in `cfg`, and publish it if a name is given."""
     from rich.console import Console
 
     from fexgan_lit.evaluation.sweep_report.report import report_settings
@@ -37,7 +37,7 @@ def report(cfg: DictConfig) -> None:
 def _sweep(settings: ReportSettings, console: Console) -> None:
     from fexgan_lit.evaluation.sweep_report.read import read_sweep
 
-    read_sweep(str(settings.sweep_dir))  # a mistake is told before torch is imported
+    read_sweep(str(settings.sweep_dir))  # report user errors before the slow import of torch
     from fexgan_lit.evaluation.sweep_report.report import write_sweep_report
 
     findings = write_sweep_report(Path(str(settings.sweep_dir)), console, settings.by)
@@ -52,7 +52,7 @@ def _run(settings: ReportSettings, console: Console) -> None:
     from fexgan_lit.utils.errors import UserError
 
     if (Path(str(settings.run)) / "sweep.yaml").is_file():
-        raise UserError(f"run={settings.run} is the folder of a sweep; say sweep={settings.run}.")
+        raise UserError(f"run={settings.run} is the folder of a sweep; use sweep={settings.run}.")
     run = RunFolder.at(str(settings.run))
     from fexgan_lit.evaluation.publish.run import print_run
 
@@ -64,7 +64,7 @@ def _run(settings: ReportSettings, console: Console) -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     sys.argv[1:] = name_sweep_folder(sys.argv[1:])
     run_command(report, "report")
 

@@ -142,7 +142,7 @@ def test_a_picture_under_two_labels_is_listed(prepare, tmp_path):
     copy = root / "p0" / "anger" / "copied.png"
     copy.write_bytes((root / "p0" / "joy" / "p0_joy_001.png").read_bytes())
     done = prepare("dataset=mhfed", f"dataset.root={root}", "out=report")
-    assert "two affects, 1 of the pairs pixel for pixel" in done.out
+    assert "two affects, 1 of the pairs with identical pixels" in done.out
     exact = [row for row in rows(Path("report/near_duplicates.csv")) if row["same_pixels"] == "True"]
     assert ("p0/anger/copied.png", "p0/joy/p0_joy_001.png") in {(row["path_a"], row["path_b"]) for row in exact}
 
@@ -153,6 +153,15 @@ MISTAKES = {
     "several values": (["dataset.image_size=100", "dataset.split=x"], ["image_size=100", "dataset.split=x"]),
     "no root": (["dataset=ferg"], ["dataset.root", "request"]),
     "root that is not there": (["dataset=mhfed", "dataset.root=/no/such/place"], ["/no/such/place"]),
+    "equals sign in a path": (["dataset.root=a/b=c"], ["'dataset.root=\"a/b=c\"'"]),
+    "hash in a path": (
+        ["dataset.root=a/#1", "dataset.rot=x"],
+        ["'dataset.root=\"a/#1\"'", "Did you mean dataset.root?"],
+    ),
+    "apostrophe in a path": (["dataset.root=a'b"], ["""'dataset.root="a'"'"'b"'"""]),
+    "braces of a pattern": (["dataset.pattern={affect}/*"], ["'dataset.pattern=\"{affect}/*\"'"]),
+    "equals sign in a mapping": (["dataset.aliases={a=b: joy}"], ["put a text with", "in double quotes"]),
+    "None": (["dataset.affects=None", "dataset.only={a: [None]}"], ["None is a text to Hydra; write null"]),
     "report in the place of a file": ([*STUDIO, "out=file"], ["out=file is a file"]),
 }
 
@@ -173,6 +182,17 @@ def test_an_empty_folder_is_a_mistake_not_a_report(prepare, tmp_path):
     done = prepare("dataset=mhfed", f"dataset.root={tmp_path / 'data'}")
     assert done.code == 2
     assert list(Path().iterdir()) == []
+
+
+def test_help_that_nobody_reads_to_the_end_leaves_no_traceback(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-m", "fexgan_lit.prepare", "--help"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.close()  # as `| head` does
+        assert process.stderr.read() == b""
 
 
 def test_help_names_the_files_of_the_report(prepare):
@@ -260,6 +280,10 @@ def test_action_units_survive_the_detector_in_their_scale(tmp_path):
     found.write_text("path,x00\nb.png,3\n")
     merged = pd.read_csv(data_prepare.merge_annotations(FrameTable(frame, AFFECTS, ("p",), tmp_path), found))
     assert merged[["path", "x00", "take", "au12"]].to_numpy().tolist() == [["b.png", 3, 2, 5.0]]
+    frame["au12"] = np.nan  # of a face that was lost: the landmarks that were found stay
+    merged = pd.read_csv(data_prepare.merge_annotations(FrameTable(frame, AFFECTS, ("p",), tmp_path), found))
+    assert merged["x00"].tolist() == [3]
+    assert merged["au12"].isna().all()
 
 
 def test_train_command_keeps_the_users_words():

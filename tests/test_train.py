@@ -143,7 +143,7 @@ def test_a_run_out_of_time_says_how_far_it_came_and_how_it_goes_on(tmp_path):
 def test_a_run_can_be_made_longer_but_not_changed(finished, tmp_path):
     run, _ = finished
     longer = run_train(tmp_path, f"run={run}", "trainer.max_steps=14")
-    assert "going on at iteration 12" in longer.stdout
+    assert "resuming at iteration 12" in longer.stdout
     refused = run_train(tmp_path, f"run={run}", "model.width=1", check=False)
     assert refused.returncode == 2
     assert "model.width=1" in refused.stderr
@@ -172,6 +172,7 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path):
 
 MISTAKES = {
     "unknown override": (["loss.alfa=1"], ["loss.alfa", "Did you mean loss.alpha?"]),
+    "flag between options": (["model=stargan", "-m", "loss.alfa=1,10"], ["loss.alfa=1: there is no such value"]),
     "several at once": (["loss.alfa=1", "model.depth=2"], ["loss.alfa", "model.depth"]),
     "misspelt option": (["dataset=mhfedd"], ["dataset=mhfedd: there is no such file in conf/dataset", "mhfed, mug"]),
     "misspelt model": (["model=stargun"], ["model=stargun", "expected one of fexgan, fexgan_meta, ganimation"]),

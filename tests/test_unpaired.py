@@ -40,7 +40,7 @@ def test_the_run_says_what_is_absent_and_measures_the_rest(finished):
         assert "random frames of any identity" in text
         assert "Table 1" not in text
         assert "unlabelled" not in text
-    assert "the grid of affects: the frames have none" in printed
+    assert "the grid of affects: the frames have no affects" in printed
     rows = list(csv.DictReader((run / "metrics.csv").open()))
     assert [row["iteration"] for row in rows if row["val/back_ssim"]] == ["3", "6"]
     assert "val/ssim" not in rows[0]

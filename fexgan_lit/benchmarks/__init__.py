@@ -1,1 +1,1 @@
-"""What `python -m fexgan_lit.benchmark` measures, and how."""
+"""The suites of `python -m fexgan_lit.benchmark`."""

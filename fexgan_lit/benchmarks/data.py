@@ -1,4 +1,4 @@
-"""The data suite: how fast frames are indexed, packed and fed, beside what each is to be compared with."""
+"""The data suite: the speed of indexing, packing and loading frames, each compared with a baseline."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MHFED_FRAMES = 162_000
 
 
 def run(settings: BenchmarkSettings, folder: Path, progress: Progress) -> tuple[list[Result], Table]:
-    """Run every stage; temporary files lie in `settings.scratch`, else in `folder`, and are removed."""
+    """Run every stage; temporary files are written to `settings.scratch` or `folder`, and removed."""
     stages = {
         "feeding pairs": feeding,
         "loading folders": loading_folders,
@@ -63,12 +63,12 @@ def run(settings: BenchmarkSettings, folder: Path, progress: Progress) -> tuple[
 
 
 def feeding(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
-    """Compare batches out of a pack with plain copies in memory of as many bytes."""
+    """Compare loading batches from a pack with memory copies of as many bytes."""
     source = np.ones(int(settings.batch_gb * 1e9) // 2, np.uint8)
     target, copies = np.empty_like(source), [source]
 
     def copy_anew() -> None:
-        copies[:] = [source.copy()]  # the copy before lives until then, as the batch before does
+        copies[:] = [source.copy()]  # the previous copy lives until now, like the previous batch in training
 
     frames = cached_frames(scratch, settings.packed[1], settings.image_size)
     copy, again, feed = take_turns(
@@ -82,9 +82,9 @@ def feeding(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
     amount = settings.batch_gb
     mb = f"{1e3 * amount:.1f} MB read and written, one thread"
     name = f"packed batch, {settings.batch_size} pairs at {settings.image_size} px"
-    kept = "always the same source and target, which a large cache may hold"
+    kept = "always the same source and target, which a large cache may hold entirely"
     return [
-        Result("memory copy", copy.rate(amount), "GB/s", f"numpy, into new memory as a batch is; {mb}"),
+        Result("memory copy", copy.rate(amount), "GB/s", f"numpy, into new memory, as for a batch; {mb}"),
         Result("memory copy, in place", again.rate(amount), "GB/s", kept),
         Result(name, feed.rate(amount), "GB/s", f"uint8 read, float32 written; {mb}"),
         Result("packed batch / memory copy", feed.times_faster(copy), "", "same bytes", 1 / 3),
@@ -93,7 +93,7 @@ def feeding(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
 
 
 def loading_folders(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
-    """Compare the pack with a torch DataLoader that opens and decodes every file when it is asked for it."""
+    """Compare the pack with a torch DataLoader that opens and decodes every file on access."""
     size, root, batches = settings.image_size, scratch / "set", 10
     paths = write_pictures(root, settings.stored, ".png", pictures(settings.stored, 2 * size))
     pack = prepare_pack(
@@ -121,7 +121,7 @@ def loading_folders(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
 
 
 def augmenting(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
-    """Compare batches out of the pack with those made on the device from frames that lie there, augmented and not."""
+    """Compare batches from the pack with batches made on the device from resident frames, augmented and not."""
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     size = settings.image_size
     larger = DatasetConfig(image_size=size, augmentation="fexgan").load_size
@@ -135,15 +135,15 @@ def augmenting(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
         packed, resident = take_turns(tasks, 10 * settings.rounds).values()
         what = f"{kind}batch on {device}"
         results += [
-            Result(f"packed {what}", packed.ms(), "ms", "made on one thread of the host, then moved"),
-            Result(f"resident {what}", resident.ms(), "ms", "one small copy, then made there"),
+            Result(f"packed {what}", packed.ms(), "ms", "made on one host thread, then moved to the device"),
+            Result(f"resident {what}", resident.ms(), "ms", "one small copy, then made on the device"),
             Result(f"packed / resident, {what}", resident.times_faster(packed), "", "time; the same bits"),
         ]
     return results
 
 
 def growing(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
-    """Compare the time of a batch out of packs of several sizes."""
+    """Compare the time of a batch from packs of several sizes."""
     feeds = {
         f"{count:,}": drawing(pair_loader(settings, cached_frames(scratch, count, settings.image_size)))
         for count in settings.packed
@@ -152,21 +152,21 @@ def growing(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
     results = [Result(f"batch from {count} frames", timing.ms(), "ms") for count, timing in timings.items()]
     first, *_, last = timings
     growth = timings[first].times_faster(timings[last])
-    how = "time; page tables and caches, not the sampler"
+    how = "time; due to page tables and caches, not the sampler"
     return [*results, Result(f"batch from {last} / from {first} frames", growth, "", how, 2.0, at_most=True)]
 
 
 def holding(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
-    """Measure the memory of a process that feeds pairs from a pack of MH-FED's size."""
+    """Measure the memory of a process that loads pairs from a pack of MH-FED's size."""
     frames, batches = (2000, 20) if settings.quick else (MHFED_FRAMES, 2000)
     first, most = feed_memory(scratch / "pack.u8", frames, settings.image_size, settings.batch_size, batches)
-    how = f"{batches} batches, {batches * settings.batch_gb / 5:.1f} GB of pixels; {first} MiB of it before the second"
+    how = f"{batches} batches, {batches * settings.batch_gb / 5:.1f} GB of pixels; {first} MiB after the first batch"
     name = f"resident while feeding from {frames:,} frames"
     return [Result(name, Spread.of(most), "MiB", how, 1536, at_most=True)]
 
 
 def indexing(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
-    """Time listing, labelling and fingerprinting a folder of many files."""
+    """Time the indexing of a folder of many files: listing, labelling and fingerprinting."""
     root, count = scratch / "set", settings.frames
     write_pictures(root, count, ".png", itertools.repeat(np.zeros((4, 4, 3), np.uint8)))
 
@@ -175,7 +175,7 @@ def indexing(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
         content_key(table, FileSource(root, table.paths, settings.image_size), {})
 
     seconds = take_turns({"index": index}, 3)["index"].seconds
-    how = "folders listed, labels read, size and time of every file"
+    how = "lists folders, reads labels and the size and time of every file"
     scaled = Spread.of(seconds * MHFED_FRAMES / count)
     return [
         Result(f"index of {count:,} files", Spread.of(seconds), "s", how),
@@ -184,9 +184,9 @@ def indexing(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
 
 
 def packing(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
-    """Compare packing with a bare loop that reads, decodes and resizes the same files and keeps nothing."""
+    """Compare packing with a bare loop that reads, decodes and resizes the same files without storing them."""
     size, threads = settings.image_size, settings.cores
-    caches = itertools.count()  # a new one every time, as removing the last pack would take time
+    caches = itertools.count()  # a new folder for every round, since deleting the last pack would take time
 
     def pack(table: FrameTable, source: FileSource) -> None:
         prepare_pack(table, source, PackPlan("pack", size, str(scratch / f"cache{next(caches)}"), threads))
@@ -209,7 +209,7 @@ def packing(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
 
 
 def bare_loop(source: FileSource, threads: int) -> None:
-    """Read, decode and resize every file, each thread its share, without checks, order or output."""
+    """Read, decode and resize all files in `threads` threads, without checks, order or output."""
 
     def share(number: int) -> None:
         for path in source.paths[number::threads]:
@@ -223,7 +223,7 @@ def bare_loop(source: FileSource, threads: int) -> None:
 
 
 def drawing_faces(settings: BenchmarkSettings, _: Path) -> list[Result]:
-    """Time the studios on one core."""
+    """Time the rendering of the studios on one core."""
     kinds: list[tuple[str, int, float | None]] = [("cartoon", 64, None), ("cartoon", 128, 60)]
     if settings.facekit is not None:
         kinds.append(("human", 512, 4))

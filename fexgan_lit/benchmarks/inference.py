@@ -1,4 +1,4 @@
-"""The inference suite: how long a face takes, part by part, from PyTorch, from Python and from ONNX."""
+"""The inference suite: the time per batch of each exported part in PyTorch and ONNX, and of `synthesize`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from fexgan_lit.benchmarks.config import BenchmarkSettings
 from fexgan_lit.benchmarks.inputs import pictures
 from fexgan_lit.benchmarks.report import Progress, Result, Table, number, quartiles
-from fexgan_lit.inference.export.checks import answers
+from fexgan_lit.inference.export.write import answers
 from fexgan_lit.systems.base import exportable
 from fexgan_lit.systems.export import Exported
 from fexgan_lit.utils.timing import Timing, take_turns
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from fexgan_lit.inference.loaded_system import LoadedSystem
 
 BATCHES = (1, 16)
-#: What `synthesize` may take beyond the networks inside it: converting the picture, seeding, checking.
+#: The most time of `synthesize`, as a factor of its networks' time; it converts the image, seeds and checks.
 OVERHEAD = 1.2
 PYTHON, NETWORKS = "synthesize, image in and out", "generator"
 
 
 def run(settings: BenchmarkSettings, folder: Path, progress: Progress) -> tuple[list[Result], Table]:
-    """Time every part of a system in turns at each batch size, beside the forward of the decoder alone.
+    """Time every part of a system in turns at each batch size, relative to the forward pass of the decoder.
 
-    Systems without a decoder are compared with the forward of their generator.
+    Systems without a decoder are compared with the forward pass of their generator.
     """
     loaded = measured_system(settings, folder)
     parts = exportable(loaded.system).export_modules()
@@ -52,13 +52,13 @@ def run(settings: BenchmarkSettings, folder: Path, progress: Progress) -> tuple[
     notes = (
         f"{loaded.name}, {loaded.image_size} px, {weights:,} weights in the generator; torch threads: "
         f"{torch.get_num_threads()}, onnxruntime the same",
-        f"floor: the forward of the {floor}; a batch of 1 comes to synthesize as a Pillow image, others as an array",
+        f"floor: the forward pass of the {floor}; synthesize gets a Pillow image for a batch of 1, else an array",
     )
     return tabulated(timings, floor, notes)
 
 
 def measured_system(settings: BenchmarkSettings, folder: Path) -> LoadedSystem:
-    """Return the run that is named, or an untrained FExGAN of the size asked for: weights do not change the time."""
+    """Return the run in the settings, or else an untrained FExGAN: the weights do not change the time."""
     from fexgan_lit.benchmarks.train import composed_settings
     from fexgan_lit.expression import AFFECTS
     from fexgan_lit.inference.loaded_system import LoadedSystem, load
@@ -71,12 +71,12 @@ def measured_system(settings: BenchmarkSettings, folder: Path) -> LoadedSystem:
 
 
 def synthesizing(loaded: LoadedSystem, batch: int) -> Callable[[], object]:
-    """Return a call of `synthesize` as users make it: with a Pillow image, or an array of pictures for a batch."""
+    """Return a call of `synthesize` with a Pillow image for a batch of 1, or an array of images for larger batches."""
     from PIL import Image
 
     from fexgan_lit.data.frames import to_uint8
 
-    if "landmarks" in loaded.reads:  # known of the run's own faces alone
+    if "landmarks" in loaded.reads:  # only the run's own faces have landmarks
         faces = loaded.references.images
         pixels = to_uint8(faces[torch.arange(batch) % len(faces)])
     else:
@@ -86,7 +86,7 @@ def synthesizing(loaded: LoadedSystem, batch: int) -> Callable[[], object]:
 
 
 def onnx_files(parts: Mapping[str, Exported], folder: Path) -> dict[str, Path]:
-    """Write generator and decoder as ONNX and the generator in 8 bits; nothing where packages are not installed."""
+    """Write generator and decoder as ONNX, and the generator in 8 bits; nothing if the packages are missing."""
     if any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")):
         return {}
     from fexgan_lit.inference.export.int8 import RealInputs, write_int8
@@ -95,13 +95,13 @@ def onnx_files(parts: Mapping[str, Exported], folder: Path) -> dict[str, Path]:
     files = {name: folder / f"{name}.onnx" for name in ("decoder", NETWORKS, "int8")}
     for name in {"decoder", NETWORKS} & set(parts):
         write_onnx(parts[name], files[name], None)
-    none = torch.zeros(BATCHES[-1])  # the inputs set the scales, which do not change the time
+    none = torch.zeros(BATCHES[-1])  # the inputs set the quantization scales, which do not change the time
     write_int8(files[NETWORKS], files["int8"], RealInputs(parts[NETWORKS].draw(BATCHES[-1]), none, none))
     return {name: path for name, path in files.items() if path.exists()}
 
 
 def onnx_tasks(parts: Mapping[str, Exported], files: Mapping[str, Path], batch: int) -> dict[str, Callable[[], object]]:
-    """Return the same forwards by onnxruntime, with as many threads as torch has."""
+    """Return the forward passes of the ONNX files in onnxruntime, with as many threads as torch uses."""
     from fexgan_lit.inference.export.onnx import open_session, run_session
 
     return {
@@ -115,7 +115,7 @@ def onnx_tasks(parts: Mapping[str, Exported], files: Mapping[str, Path], batch: 
 def tabulated(
     timings: Mapping[int, Mapping[str, Timing]], floor: str, notes: tuple[str, ...]
 ) -> tuple[list[Result], Table]:
-    """Return milliseconds and times the floor of everything, and a table with a row for every part."""
+    """Return all times in milliseconds and relative to the floor, and a table with a row for every part."""
     results, columns = [], ["what"]
     rows = {name: [name] for name in next(iter(timings.values()))}
     for batch, each in timings.items():

@@ -1,6 +1,6 @@
-"""Inputs of the suites: picture files, packs of any size, and tasks that draw batches of them.
+"""Inputs of the suites: image files, packs of any size, and tasks that load batches from them.
 
-`python -m fexgan_lit.benchmarks.inputs` draws batches in a process of its own and prints the memory that it held.
+`python -m fexgan_lit.benchmarks.inputs` loads batches in a separate process and prints its peak memory.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CPU = torch.device("cpu")
 
 
 def pictures(count: int, size: int) -> Iterator[np.ndarray]:
-    """Yield `count` cartoon faces, (size, size, 3) uint8 RGB, each shifted and noisy, as no two frames are alike."""
+    """Yield `count` cartoon faces, (size, size, 3) uint8 RGB, with shifts and noise so that no two are alike."""
     studio = CartoonStudio(identities=len(IDENTITIES), takes=1, frames=1, size=64)
     faces = [cv2.resize(studio.render(row), (size, size)) for row in range(len(studio))]
     rng = np.random.default_rng(0)
@@ -45,13 +45,13 @@ def pictures(count: int, size: int) -> Iterator[np.ndarray]:
 
 
 def frame_paths(count: int, kind: str) -> list[str]:
-    """Return `count` paths in MH-FED's folder form, spread evenly over identities and affects."""
+    """Return `count` paths in MH-FED's folder layout, spread evenly over identities and affects."""
     cells = [f"{identity}/{affect}" for identity in IDENTITIES for affect in AFFECTS]
     return sorted(f"{cells[number % len(cells)]}/{number // len(cells):06d}{kind}" for number in range(count))
 
 
 def write_pictures(root: Path, count: int, kind: str, images: Iterable[np.ndarray]) -> list[str]:
-    """Write `count` images, RGB, as files of `kind` (.png or .jpg); return their paths below `root`."""
+    """Write `count` RGB images as files of `kind` (.png or .jpg); return their paths relative to `root`."""
     paths = frame_paths(count, kind)
     for folder in {(root / path).parent for path in paths}:
         folder.mkdir(parents=True)
@@ -70,21 +70,21 @@ def table_of(root: Path, paths: list[str]) -> FrameTable:
 
 
 def frames_of(images: Images) -> FrameSet:
-    """Return a training split of all `images`, in which every identity shows every affect."""
+    """Return a split with all `images`, in which every identity has every affect."""
     rows = np.arange(len(images))
     affect, identity = rows % len(AFFECTS), rows // len(AFFECTS) % len(IDENTITIES)
     return FrameSet(images, rows, affect, identity, None, AFFECTS, IDENTITIES)
 
 
 def sparse_frames(path: Path, count: int, size: int) -> FrameSet:
-    """Return a memory-mapped pack of `count` black frames that takes no room on disk."""
+    """Return a memory-mapped pack of `count` black frames as a sparse file, which takes no disk space."""
     path.touch()
     os.truncate(path, count * size * size * 3)
     return frames_of(np.memmap(path, np.uint8, "r", shape=(count, size, size, 3)))
 
 
 def cached_frames(scratch: Path, count: int, size: int) -> FrameSet:
-    """Return `sparse_frames` that lie in the system's cache, as after a first epoch."""
+    """Return `sparse_frames` that are in the page cache, as after a first epoch."""
     path = scratch / f"{count}_{size}.u8"
     frames = sparse_frames(path, count, size)
     with path.open("rb") as pack:
@@ -96,13 +96,13 @@ def cached_frames(scratch: Path, count: int, size: int) -> FrameSet:
 def pair_loader(
     settings: BenchmarkSettings, frames: FrameSet, augmentation: Augmentation | None = None
 ) -> PairLoader:  # fmt: skip
-    """Return the training batches of `frames`."""
+    """Return a loader of training batches of `frames`."""
     sampler = PairSampler(frames, settings.batch_size, seed=0)
     return PairLoader(frames, sampler, settings.image_size, augmentation)
 
 
 def drawing(loader: PairLoader, batches: int = 1, device: torch.device = CPU) -> Callable[[], None]:
-    """Return a task that makes the next `batches` batches of an epoch, over and over, until they are on `device`."""
+    """Return a task that loads the next `batches` batches and moves them to `device`; it cycles through an epoch."""
     numbers = itertools.cycle(range(len(loader)))
 
     def draw() -> None:
@@ -115,7 +115,7 @@ def drawing(loader: PairLoader, batches: int = 1, device: torch.device = CPU) ->
 
 
 class FolderFrames(Dataset):
-    """Opens, decodes, resizes and scales a file when it is asked for; (3, size, size) float32 in [-1, 1]."""
+    """Data set that opens, decodes, resizes and scales a file on access, (3, size, size) float32 in [-1, 1]."""
 
     def __init__(self, root: Path, paths: list[str], size: int) -> None:
         self.root, self.paths, self.size = root, paths, size
@@ -133,7 +133,7 @@ class FolderFrames(Dataset):
 
 
 def feed_memory(pack: Path, frames: int, size: int, batch_size: int, batches: int) -> tuple[int, int]:
-    """Return the most MiB that a process of its own held after its first batch and after all `batches`."""
+    """Return the peak memory in MiB of a separate process after its first batch and after all `batches`."""
     numbers = [str(number) for number in (frames, size, batch_size, batches)]
     command = [sys.executable, "-m", "fexgan_lit.benchmarks.inputs", str(pack), *numbers]
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 (our own arguments)
@@ -142,7 +142,7 @@ def feed_memory(pack: Path, frames: int, size: int, batch_size: int, batches: in
 
 
 def main() -> None:
-    """Draw pairs from a sparse pack and print the memory held, as JSON."""
+    """Load pairs from a sparse pack and print the peak memory as JSON."""
     frames, size, batch_size, batches = map(int, sys.argv[2:])
     split = sparse_frames(Path(sys.argv[1]), frames, size)
     draw = drawing(PairLoader(split, PairSampler(split, batch_size, seed=0), size))

@@ -43,7 +43,7 @@ class Answer(NamedTuple):
 def run(settings: BenchmarkSettings, folder: Path, progress: Progress) -> tuple[list[Result], Table]:
     """Serve the page in a process of its own, and ask from as many threads as there are people."""
     clients, seconds = (FEW, SHORT) if settings.quick else (CLIENTS, SECONDS)
-    load, answers = os.getloadavg()[0], []
+    load, answers = os.getloadavg()[0], list[Answer]()
     progress("starting the page", 0, 2)
     with served(settings.run) as (port, process):
         wishes = _wishes(port)

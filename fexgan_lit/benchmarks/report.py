@@ -1,4 +1,4 @@
-"""Writes the figures of a benchmark as a table on the screen, as Markdown and as JSON, with the machine."""
+"""Print and write the results of a benchmark, with the machine, as a table, Markdown and JSON."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from fexgan_lit.utils.timing import Spread
 if TYPE_CHECKING:
     from rich.console import Console
 
-#: Called with the name of a stage, stages done, stages in all.
+#: Called with the name of a stage, the number of stages done and their total.
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Result:
-    """One measured figure.
+    """One measurement.
 
     Attributes:
         name: what was measured.
-        value: median and quartiles of the rounds.
-        unit: of the value.
-        how: what exactly, in few words.
-        target: what the library promises, or None.
-        at_most: whether the target is a bound from above.
+        value: median and quartiles over the rounds.
+        unit: unit of the value.
+        how: short description of the measurement.
+        target: the promised value, or None.
+        at_most: whether the target is an upper bound.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Table:
-    """Names of columns, rows of as many cells, and lines below."""
+    """A table: column names, rows of as many cells, and notes below."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -65,7 +65,7 @@ def number(value: float) -> str:
 
 
 def quartiles(value: Spread) -> str:
-    """Format the quartiles; nothing where there was one round."""
+    """Format the quartiles; empty if they are equal, as with one round."""
     return "" if value.low == value.high else f"{number(value.low)} .. {number(value.high)}"
 
 
@@ -93,7 +93,7 @@ def print_table(console: Console, settings: BenchmarkSettings, table: Table) -> 
         console.print(f"  {note}", markup=False)
     console.print("\n  " + machine_line(machine_facts(settings)), markup=False)
     if settings.quick:
-        console.print("  quick=true: the amounts are too small for the figures to mean anything")
+        console.print("  quick=true: the amounts are too small for meaningful results")
 
 
 def write_results(folder: Path, settings: BenchmarkSettings, results: list[Result], table: Table) -> None:
@@ -115,13 +115,13 @@ def write_results(folder: Path, settings: BenchmarkSettings, results: list[Resul
         f"`python -m fexgan_lit.benchmark {options}`",
         "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines),
         *table.notes,
-        "Medians of rounds in which the compared things took turns; ratios are formed round by round.",
+        "Medians over rounds in which the compared tasks alternate; ratios are computed per round.",
     ]
     write_atomic(folder / "benchmark.md", "\n\n".join(text) + "\n")
 
 
 def machine_facts(settings: BenchmarkSettings) -> dict[str, Any]:
-    """Return what the figures depend on besides the library."""
+    """Return the facts about machine and software on which the results depend."""
     import cv2
     import torch
 
@@ -139,7 +139,7 @@ def machine_facts(settings: BenchmarkSettings) -> dict[str, Any]:
 
 
 def machine_line(facts: dict[str, Any]) -> str:
-    """Return the machine in one line."""
+    """Format the machine facts in one line."""
     where = "; ".join(name for name in (facts["gpu"], facts["cpu"]) if name)
     return (
         f"{where}, {facts['cores']} cores, {facts['system']}; Python {facts['python']}, torch {facts['torch']} "

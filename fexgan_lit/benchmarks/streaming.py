@@ -1,4 +1,4 @@
-"""Streaming beside the memory map: batches from a folder of chunks, and whole epochs from a store on this machine."""
+"""Compare streaming with the memory map: batches from a folder of chunks, and epochs from a local object store."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from fexgan_lit.data.frames import FrameSet
 from fexgan_lit.data.packing.pack import Pack
 from fexgan_lit.utils.timing import take_turns
 
-#: Most frames that go through the store, and the windows in which they come.
+#: The most frames in the store, and the number of windows in which they are loaded.
 STORED, WINDOWS = 4000, 4
-#: A store in a process of its own, which ends with ours.
+#: A store in a separate process, which ends with this one.
 SERVER = """
 import logging, sys
 from moto.server import ThreadedMotoServer
@@ -36,15 +36,15 @@ server.stop()
 
 
 def absent() -> list[str]:
-    """Return why rows are absent, where they are."""
+    """Return notes on missing rows and their reasons."""
     missing = [name for name in ("litdata", "boto3", "moto") if importlib.util.find_spec(name) is None]
     if "litdata" in missing:
         return ["streamed batches are absent: litdata is not installed (pip install --no-deps litdata)"]
-    return [f"streaming from a store is absent: without {' and '.join(missing)}"] if missing else []
+    return [f"streaming from a store is absent: {' and '.join(missing)} not installed"] if missing else []
 
 
 def streaming(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
-    """Return the rows that can be measured with what is installed."""
+    """Measure the rows that the installed packages allow."""
     if importlib.util.find_spec("litdata") is None:
         return []
     results = from_folder(settings, scratch)
@@ -52,7 +52,7 @@ def streaming(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
 
 
 def from_folder(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
-    """Compare single batches out of chunks in a folder, in the system's cache, with those of the memory map."""
+    """Compare batches from a folder of chunks, in the page cache, with batches from the memory map."""
     frames = cached_frames(scratch, settings.packed[1], settings.image_size)
     config = write_chunks(frames, scratch, str(scratch / "chunks"), chunk_mb=64)
     tasks = {"packed": drawing(pair_loader(settings, frames)), "streamed": streamed(settings, config, windows=1)}
@@ -65,7 +65,7 @@ def from_folder(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
 
 
 def from_store(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
-    """Compare epochs from a store, into an empty cache and out of it, with those of the memory map."""
+    """Compare epochs from a store, with an empty and a filled cache, with epochs from the memory map."""
     frames = cached_frames(scratch, min(settings.packed[1], STORED), settings.image_size)
     batches, caches = len(frames) // settings.batch_size, itertools.count()
     with loopback_store() as place:
@@ -83,15 +83,17 @@ def from_store(settings: BenchmarkSettings, scratch: Path) -> list[Result]:
         plain, cold, warm = take_turns(tasks, max(1, settings.rounds // 5)).values()
     drawn = f"an epoch of {len(frames):,} frames in {WINDOWS} windows, "
     return [
-        Result("streamed epoch, store, cold", cold.rate(len(frames)), "sources/s", drawn + "download included"),
+        Result("streamed epoch, store, cold", cold.rate(len(frames)), "sources/s", drawn + "including the download"),
         Result("cold streamed / packed epoch", cold.times_faster(plain), "", "moto on the loopback address"),
-        Result("streamed epoch, store, warm", warm.rate(len(frames)), "sources/s", drawn + "three in the cache"),
-        Result("warm streamed / packed epoch", warm.times_faster(plain), "", "opening it included"),
+        Result(
+            "streamed epoch, store, warm", warm.rate(len(frames)), "sources/s", drawn + "three of them in the cache"
+        ),
+        Result("warm streamed / packed epoch", warm.times_faster(plain), "", "including opening the store"),
     ]
 
 
 def streamed(settings: BenchmarkSettings, config: DatasetConfig, windows: int, batches: int = 1) -> Callable[[], None]:
-    """Open the chunks at `config.root` and return a task that draws the next batches of them."""
+    """Open the chunks at `config.root` and return a task that loads the next batches."""
     from fexgan_lit.data.streaming.open import open_chunks
     from fexgan_lit.data.streaming.sampler import WindowLoader, WindowSampler
 
@@ -101,7 +103,7 @@ def streamed(settings: BenchmarkSettings, config: DatasetConfig, windows: int, b
 
 
 def write_chunks(frames: FrameSet, scratch: Path, place: str, chunk_mb: float) -> DatasetConfig:
-    """Write `frames`, a pack by themselves, as chunks to `place`; return the options that stream them."""
+    """Write `frames` as chunks to `place`; return the data set options that stream them."""
     from fexgan_lit.data.streaming import writer as write
     from fexgan_lit.data.streaming.config import PackSettings
     from fexgan_lit.data.streaming.storage import store_of
@@ -116,7 +118,7 @@ def write_chunks(frames: FrameSet, scratch: Path, place: str, chunk_mb: float) -
 
 @contextlib.contextmanager
 def loopback_store() -> Iterator[str]:
-    """Start a store with an empty bucket in a process of its own; the AWS variables lead there meanwhile."""
+    """Start a store with an empty bucket in a separate process and set the AWS variables to use it."""
     import boto3
 
     before = dict(os.environ)

@@ -1,4 +1,4 @@
-"""The train suite: every system's iteration beside a plain PyTorch loop and beside the time that its FLOP must take."""
+"""The train suite: compare every system's iteration with a plain PyTorch loop and with hardware limits."""
 
 from __future__ import annotations
 
@@ -31,35 +31,35 @@ from fexgan_lit.utils.hardware import resolve_precision
 from fexgan_lit.utils.hydra import conf_folder
 from fexgan_lit.utils.timing import Spread, Timing
 
-#: Rounds of n_critic that make a turn: a GPU is busy all the time only where the host is seldom asked to wait for it.
+#: Rounds of n_critic per turn; a GPU needs many, since the synchronization at the end of a turn leaves it idle.
 CYCLES = {"cpu": 1, "cuda": 20}
-#: Matrix products, and copies, that make a turn.
+#: Matrix products or copies per turn.
 REPEATS = {"cpu": 1, "cuda": 10}
-#: Edge of the square matrices whose product is timed: large enough for the full rate, and tens of milliseconds long.
+#: Size of the square matrices whose product is timed: large enough for the full rate and tens of milliseconds.
 PRODUCT_EDGE = {"cpu": 2048, "cuda": 8192}
-#: Bytes of the block whose copy is timed: more than any cache holds.
+#: Bytes of the block whose copy is timed: larger than any cache.
 COPY_BYTES = {"cpu": 128 << 20, "cuda": 1 << 30}
-#: An iteration of ours may take so many times that of the plain loop: 0.97 of its speed.
+#: The most time of the library's iteration, as a factor of the plain loop's: 0.97 of its speed.
 MOST_BESIDE_PLAIN = 1.03
-#: What the precisions are called.
+#: Names of the precisions.
 PRECISIONS = {torch.float32: "float32", torch.bfloat16: "bf16"}
 COPY = "copy in memory"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found out about one system.
+    """The measurements of one system.
 
     Attributes:
-        name: of the model.
-        cycle: iterations between two steps of the generator, over which an iteration is averaged.
-        timings: of an iteration: "ours" through the trainer, "plain" of the plain loop, "floor" and "roofline" at full
-            rate, and "compiled" through the trainer with compiled networks, where they were.
-        flops: of an iteration, by precision.
-        gigabytes: that its operations read and write, one by one.
-        rates: of "matrix product, PRECISION", GFLOP/s, and "copy in memory", GB/s, one a round.
-        compile_s: what the first compiled iterations took longer, seconds.
-        notes: what became of the compilation and of CUDA graphs, where they were asked for.
+        name: name of the model.
+        cycle: iterations per generator step, over which times are averaged.
+        timings: time of an iteration: "ours" in the trainer, "plain" in the plain loop, "floor" and "roofline" at full
+            rate, and "compiled" in the trainer with compiled networks, if measured.
+        flops: FLOP of an iteration, by precision.
+        gigabytes: GB that the operations of an iteration read and write.
+        rates: GFLOP/s of "matrix product, PRECISION" and GB/s of "copy in memory", one value per round.
+        compile_s: additional seconds of the first compiled iterations.
+        notes: notes on compilation and CUDA graphs, if they were enabled.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Measured:
     notes: Sequence[str] = ()
 
     def figures(self) -> dict[str, Result]:
-        """Return every figure by the column of the table that shows it."""
+        """Return every result by its table column."""
         ours, plain, floor, roofline = (self.timings[key] for key in ("ours", "plain", "floor", "roofline"))
         counted = ", ".join(f"{count / 1e9:.1f} in {PRECISIONS[kind]}" for kind, count in self.flops.items())
         mean = f"mean of {self.cycle} iterations, one with a generator step" if self.cycle > 1 else ""
@@ -107,7 +107,7 @@ def run(settings: BenchmarkSettings, folder: Path, progress: Progress) -> tuple[
 
 
 def tabulated(measured: Sequence[Measured], settings: BenchmarkSettings) -> tuple[list[Result], Table]:
-    """Return every figure, and a table with a row for every system."""
+    """Return all results, and a table with a row for every system."""
     rates = []
     for name in sorted({name for one in measured for name in one.rates}, reverse=True):
         values = np.concatenate([one.rates[name] for one in measured if name in one.rates])
@@ -128,8 +128,9 @@ def tabulated(measured: Sequence[Measured], settings: BenchmarkSettings) -> tupl
     notes = [
         f"batch {settings.batch_size}, {settings.image_size} px, width {settings.width:g}; "
         + "; ".join(f"{each.name} {number(each.value.median)} {each.unit}" for each in rates),
-        "floor: FLOP / rate of matrix products; roofline: the sum over operations of that or, where it is more,",
-        "bytes / rate of copies; /: ours divided by it" + ("; /ours: compiled by ours" if "/ours" in columns else ""),
+        "floor: FLOP / rate of matrix products; roofline: the sum over operations of the larger of that and bytes /",
+        "rate of copies; columns with /: ours divided by it"
+        + ("; /ours: compiled divided by ours" if "/ours" in columns else ""),
         *([f"an iteration is the mean of one round of n_critic: {', '.join(cycles)}"] if cycles else []),
         *sorted({note for one in measured for note in one.notes}),
     ]
@@ -138,7 +139,7 @@ def tabulated(measured: Sequence[Measured], settings: BenchmarkSettings) -> tupl
 
 
 def composed_settings(name: str, settings: BenchmarkSettings) -> TrainSettings:
-    """Return what `python -m fexgan_lit.train model=NAME` would use, at the sizes of the benchmark."""
+    """Return the settings of `python -m fexgan_lit.train model=NAME` at the sizes of the benchmark."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
@@ -155,7 +156,7 @@ def composed_settings(name: str, settings: BenchmarkSettings) -> TrainSettings:
 
 
 def built(options: TrainSettings) -> ExpressionSystem:
-    """Return the system with initial weights; its perceptual network, if any, is VGG19's with random weights."""
+    """Return the system with initial weights; its perceptual network, if any, is VGG19 with random weights."""
     from fexgan_lit.systems.landmark_label.perceptual import VGG19Start
     from fexgan_lit.systems.landmark_label.system import LandmarkLabel
 
@@ -166,7 +167,7 @@ def built(options: TrainSettings) -> ExpressionSystem:
 
 
 def noise_batch(pairs: int, size: int, affects: int = len(AFFECTS), seed: int = 0) -> PairBatch:
-    """Return `pairs` pairs of seeded noise, `size` px, laid out as the feed does, with all that a system may read."""
+    """Return `pairs` pairs of seeded noise at `size` px in channels-last format, with all annotations."""
     g = torch.Generator().manual_seed(seed)
     images = torch.rand(2, pairs, 3, size, size, generator=g) * 2 - 1
     source, target = (image.contiguous(memory_format=torch.channels_last) for image in images)
@@ -179,22 +180,22 @@ def noise_batch(pairs: int, size: int, affects: int = len(AFFECTS), seed: int = 
 
 
 def measure(name: str, settings: BenchmarkSettings, folder: Path) -> Measured:
-    """Train a system and its plain loop on noise, in turns with matrix products and copies."""
+    """Time a system and its plain loop on noise, in turns with matrix products and copies."""
     options = composed_settings(name, settings)
     cycle = int(options.optimizer.n_critic)
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    # a GPU holds the frames of a run, too (`trainer.data_on_device`)
+    # the batch is on the device, as with `trainer.data_on_device` in a run
     system, batch = built(options), noise_batch(settings.batch_size, settings.image_size).to(device)
     cycles, repeats = CYCLES[device.type], REPEATS[device.type]
     bf16 = resolve_precision(settings.precision, options.trainer.accelerator) == "bf16-mixed"
 
     published = copy.deepcopy(system).to(device, memory_format=torch.channels_last)
     loop = PLAIN_LOOPS[name](published, itertools.repeat(batch), bf16)
-    with FlopsByPrecision() as counter:  # by torch's modules, whatever kernels spare of it
+    with FlopsByPrecision() as counter:  # of torch's modules, since faster kernels save FLOP
         repeated(lambda: next(loop), cycle)()
     accelerate(system, device, kernels=options.trainer.kernels != "false", channels_last=options.trainer.channels_last)
     loop = PLAIN_LOOPS[name](copy.deepcopy(system).to(device), itertools.repeat(batch), bf16)
-    repeated(lambda: next(loop), cycle)()  # Adam makes its moments once
+    repeated(lambda: next(loop), cycle)()  # Adam creates its state in the first step
 
     edge = 256 if settings.quick else PRODUCT_EDGE[device.type]
     block = 1 << 20 if settings.quick else COPY_BYTES[device.type]
@@ -207,7 +208,7 @@ def measure(name: str, settings: BenchmarkSettings, folder: Path) -> Measured:
     stances: dict[str, str | None] = {"ours": None}
     if settings.compile:
         compilation = compile_networks(system, device)
-        # one of the two where CUDA graphs are recorded
+        # with CUDA graphs, only one of eager and compiled can be recorded
         if compilation.networks and not options.trainer.cuda_graphs:
             stances = {"ours": "force_eager", "compiled": "default"}
         else:
@@ -233,7 +234,7 @@ def measure(name: str, settings: BenchmarkSettings, folder: Path) -> Measured:
 
 
 def repeated(task: Callable[[], object], times: int) -> Callable[[], None]:
-    """Return a task that does another so many times."""
+    """Return a task that calls `task` `times` times."""
 
     def repeat() -> None:
         for _ in range(times):
@@ -243,23 +244,22 @@ def repeated(task: Callable[[], object], times: int) -> Callable[[], None]:
 
 
 class TurnStream:
-    """Batches for a Lightning trainer, between which other tasks run, all of it timed.
+    """Batches for a Lightning trainer that alternate with other tasks; the turns of both are timed.
 
-    The clock of the trainer's turn runs from the moment it gets the turn's first batch until it asks for the batch
-    after the last: everything it does for an iteration is inside, moving the batch to the device included. One more
-    batch follows the last turn, to stop the clock.
+    The trainer's turn is timed from its first batch until the trainer asks for the batch after the last, so the time
+    includes everything in an iteration, also moving the batch to the device. One more batch follows the last turn, to
+    stop the clock.
 
     Args:
-        batch: what every iteration is given.
-        iterations: of the trainer in a turn.
-        stances: the trainer's turns of a round by name, each under a stance of `torch.compiler.set_stance`
-            if it is not None.
-        others: the other tasks by name.
-        rounds: that are timed.
-        warm_up: rounds before them.
+        batch: the batch of every iteration.
+        iterations: iterations of the trainer per turn.
+        stances: the trainer's turns per round, by name, each with a stance for `torch.compiler.set_stance` or None.
+        others: the other tasks, by name.
+        rounds: number of timed rounds.
+        warm_up: number of rounds before them.
 
     Attributes:
-        seconds: of every round by name, those of the warm-up first.
+        seconds: times of every round including the warm-up, by name.
     """
 
     def __init__(
@@ -271,7 +271,7 @@ class TurnStream:
         self.seconds: defaultdict[str, list[float]] = defaultdict(list)
 
     def __len__(self) -> int:
-        """Iterations of the trainer."""
+        """Return the number of the trainer's iterations."""
         return (self.rounds + self.warm_up) * len(self.stances) * self.iterations + 1
 
     def __iter__(self) -> Iterator[PairBatch]:
@@ -303,7 +303,7 @@ def fit(system: ExpressionSystem, stream: TurnStream, options: TrainSettings, fo
     """Run the stream through the trainer of `train`, with the callbacks of a run.
 
     Returns:
-        what became of `trainer.cuda_graphs`, in lines; none where it is off.
+        Notes on the use of CUDA graphs; empty if `trainer.cuda_graphs` is off.
     """
     from rich.console import Console
 

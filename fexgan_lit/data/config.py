@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ TARGETS = ("random", "exact")
 CROPS = ("centre", "face")
 KNOWLEDGE = ("intensity", "aus", "landmarks")
 STUDIOS = ("studio_cartoon", "studio_human")
+_PLAIN = re.compile(r"\w[\w .+-]{0,99}")
 
 
 @dataclass
@@ -129,7 +130,7 @@ class DatasetConfig(Options):
 
     def conflicts(self) -> list[str]:
         """Return a sentence for each rule that is broken by values that are allowed by themselves."""
-        found = self._augmentation_problems()
+        found = name_problems("dataset.name", self.name) + self._augmentation_problems()
         for name in ("manifest", "annotations"):
             place = Path(getattr(self, name) or "").expanduser()
             if place.exists() and not (place.is_file() or place.is_dir()):
@@ -154,7 +155,7 @@ class DatasetConfig(Options):
         return found
 
     def _augmentation_problems(self) -> list[str]:
-        if not isinstance(self.augmentation, (str, Mapping)) and self.image_size in IMAGE_SIZES:
+        if isinstance(self.augmentation, list | tuple) and self.image_size in IMAGE_SIZES:
             from fexgan_lit.data.transforms import PairPipeline
 
             try:
@@ -172,3 +173,10 @@ def check_settings(config: DatasetConfig) -> None:
     problems = config.problems()
     if problems:
         raise UserError("\n".join(problems))
+
+
+def name_problems(option: str, name: str) -> list[str]:
+    """Return a sentence if `name` cannot become part of file names."""
+    if _PLAIN.fullmatch(name):
+        return []
+    return [f"{option}={name:.80}: expected a plain word of letters, digits, blanks, _, -, + and dots"]

@@ -136,7 +136,7 @@ class ResidentPairs(PairLoader):
 def obstacle(pairs: PairLoader) -> str | None:
     """Return why a loader's frames cannot be held on the device in one size, or None if they can."""
     if isinstance(pairs, WindowLoader) and pairs.pair_sampler.windows > 1:
-        return "they are streamed, a window at a time"
+        return "they are streamed in windows"
     if isinstance(pairs.augmentation, PairPipeline):
         return "albumentations transforms frames on the CPU (dataset.augmentation)"
     length, size = pairs.frames.images.shape[1], pairs.image_size

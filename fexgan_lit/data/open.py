@@ -77,7 +77,7 @@ def studio_table(studio: Studio, config: DatasetConfig) -> FrameTable:
     kept = cache_root(config.cache_dir) / "tables" / f"studio_{studio.kind}-{digest}.parquet"
     try:
         return FrameTable.load(kept)
-    except UserError:  # not there yet, or not whole
+    except UserError:  # missing or incomplete
         frame = studio.table(cores(config.workers))
         names = tuple(sorted(studio.people))
         table = FrameTable(frame, AFFECTS, names, root=None, shared_takes=True)

@@ -105,7 +105,7 @@ def write_files(folder: Path, settings: DatasetConfig, console: Console) -> None
 
     with stages(console) as stage:
         csv = export_studio(make_studio(settings), folder, cores(settings.workers), stage("writing files"))
-    console.print(f"\n  files      {folder}, ground truth in {csv.name}; they are read back with", markup=False)
+    console.print(f"\n  files      {folder}, ground truth in {csv.name}; to read them, use", markup=False)
     console.print(f"             dataset=mhfed dataset.root={folder} dataset.annotations={csv}", markup=False)
 
 

@@ -118,8 +118,8 @@ class ExactTargets(TargetCells):
         super().__init__(frames, min_intensity)
         if frames.moment is None:
             raise UserError(
-                "dataset.targets=exact: these frames have no counterpart that differs in the expression alone; "
-                "only the studios draw one. Use dataset=studio_cartoon or studio_human, or dataset.targets=random."
+                "dataset.targets=exact: these frames have no counterparts that differ only in the expression; "
+                "only the studios draw them. Use dataset=studio_cartoon or studio_human, or dataset.targets=random."
             )
         moments, self._moment = np.unique(frames.moment, return_inverse=True)
         self._row = np.full((len(moments), len(frames.affects)), -1, np.int64)  # (M, K)
@@ -130,7 +130,7 @@ class ExactTargets(TargetCells):
         if torn.any():
             raise UserError(
                 f"dataset.targets=exact: {int(torn.any(1).sum())} of {len(frames)} frames lack the counterpart of "
-                "some affect, because the split tore their moments apart; use dataset.split=take or identity."
+                "some affect, because the split divided their moments; use dataset.split=take or identity."
             )
 
     def draw(self, rng: np.random.Generator, source: np.ndarray, affect: np.ndarray) -> np.ndarray:
@@ -164,7 +164,7 @@ def _eligible(frames: FrameSet, cell: np.ndarray, minimum: float) -> tuple[np.nd
         return np.ones(len(frames), bool), ()
     if frames.intensity is None:
         raise UserError(
-            f"dataset.min_target_intensity={minimum}: this data set does not say how strong its frames are; "
+            f"dataset.min_target_intensity={minimum}: this data set has no intensities; "
             "give dataset.annotations=FILE.csv with a column 'intensity' (0..1), or set it to 0."
         )
     neutral = frames.affects.index("neutral") if "neutral" in frames.affects else -1

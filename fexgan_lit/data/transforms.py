@@ -54,7 +54,7 @@ class PairAugmentation:
 
     `albumentations.Compose` of crop and flip takes 17 times as long for 32 pairs (143 to 128 px: 6.3 against 0.37 ms,
     with landmarks 8.9 against 0.88 ms, one thread of an AMD EPYC), and frames on a GPU need the parameters without the
-    pixels. Action units are the same on both sides of a face and stay unchanged.
+    pixels. Action units do not distinguish the sides of a face, so they stay unchanged.
 
     Args:
         size: side of the crop, pixels; the frames are larger (`DatasetConfig.load_size`). None disables cropping.
@@ -120,7 +120,7 @@ class PairPipeline:
     """A list of albumentations transforms; one call of `Compose` transforms both frames of a pair and their landmarks.
 
     The random numbers of a pair depend only on the key of its batch and its place in the batch. If a transform mirrors
-    a face, left and right landmarks are swapped; action units are the same on both sides and stay unchanged.
+    a face, left and right landmarks are swapped; action units stay unchanged.
 
     Args:
         transforms: mappings with `_target_` and arguments (`dataset.augmentation`); a target is `albumentations.NAME`
@@ -137,7 +137,7 @@ class PairPipeline:
         import albumentations as A
 
         if not transforms:
-            raise UserError("dataset.augmentation=[]: expected a transform or more, or dataset.augmentation=none.")
+            raise UserError("dataset.augmentation=[]: expected at least one transform, or dataset.augmentation=none.")
         self.size = size
         built = [_build(transform, f"dataset.augmentation[{i}]") for i, transform in enumerate(transforms)]
         with warnings.catch_warnings():
@@ -192,7 +192,7 @@ class PairPipeline:
             return image
         raise UserError(
             f"dataset.augmentation: the output has shape {image.shape} and type {image.dtype}; expected "
-            f"{(self.size, self.size, 3)} and uint8, the size being dataset.image_size. End the list with "
+            f"{(self.size, self.size, 3)} and uint8 (dataset.image_size). End the list with "
             f"{{_target_: albumentations.Resize, height: {self.size}, width: {self.size}}} to set the size, and leave "
             "out transforms to floats or tensors: they are applied later."
         )

@@ -1,1 +1,1 @@
-"""What a trained run can be asked for: the modes of `python -m fexgan_lit.generate`, one file each."""
+"""Use of a trained run: image generation, the modes of `python -m fexgan_lit.generate`, the web app, export."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,10 @@ if TYPE_CHECKING:
 
 
 SOURCE = "source"
+
+
+#: The largest weight of an affect: runs learn 1, or up to three deviations, and more is a slip of the keyboard.
+STRONGEST = 10.0
 
 
 _UNIT = re.compile(r"(?:au)?_?0*(\d{1,2})", re.IGNORECASE)
@@ -49,7 +52,7 @@ def read_target(value: Any, option: str, affects: tuple[str, ...]) -> TargetSpec
     """What `option=value` asks for: `source`, an affect, or a mapping of affects or of action units to numbers.
 
     Raises:
-        UserError: none of these; an unknown affect or unit; units not in 0..1, weights below 0.
+        UserError: none of these; an unknown affect or unit; units not in 0..1, weights not in 0..`STRONGEST`.
     """
     if value == SOURCE:
         return TargetSpec()
@@ -71,8 +74,8 @@ def _is_name(value: Any, affects: tuple[str, ...]) -> bool:
 def _mapping(value: Mapping[Any, Any], option: str, affects: tuple[str, ...]) -> TargetSpec:
     units, weights = {}, {}
     for key, number in value.items():
-        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number) or number < 0:
-            raise UserError(f"{option}: {key} is {number}, expected a number, 0 or more")
+        if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= STRONGEST:
+            raise UserError(f"{option}: {key} is {number}, expected a number in 0..{STRONGEST:g}")
         match = _UNIT.fullmatch(str(key))
         if match is None or str(key) in affects:  # an affect of the run, before an action unit of the same number
             weights[_affect(str(key), option, affects)] = float(number)

@@ -1,4 +1,4 @@
-"""The faces that are changed: reference frames of the identities of a run, or images of the user."""
+"""Source images: reference frames of a run's identities, or images of the user."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
     from fexgan_lit.runs.config import TrainSettings
 
 
-#: Faces that are changed where the user names none.
+#: Maximum number of faces if the user names none.
 MOST_FACES = 16
 
 
-#: The option of training that the same file is given with; its messages name it.
+#: The training option for annotations, and its name here; messages about the first are adapted.
 _TRAINING_OPTION, _OPTION = "dataset.annotations=", "annotations="
 
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """N faces and what is known of them.
+    """N source faces and their known annotations.
 
     Attributes:
-        names: of the faces, all different.
+        names: unique names of the faces.
         images: (N, 3, S, S) in [-1, 1].
-        shown: what they show, (N, ...); a field that is not known of all of them is left out.
-        rows: (N,) rows of the frame set they were taken from; None for pictures of the user's.
-        origin: where they come from, in words.
+        shown: expressions of the sources, (N, ...); a field that is unknown for some face is None.
+        rows: (N,) rows of the frame set of the faces; None for images of the user.
+        origin: description of where the faces come from.
         notes: sentences for the user.
     """
 
@@ -57,22 +57,22 @@ class Sources:
         return len(self.names)
 
     def select(self, index: Sequence[int]) -> Sources:
-        """The faces at `index`, in that order."""
+        """Return the faces at `index`, in that order."""
         rows = None if self.rows is None else self.rows[list(index)]
         names = tuple(self.names[i] for i in index)
         return replace(self, names=names, images=self.images[list(index)], shown=rows_of(self.shown, index), rows=rows)
 
 
 def choose(sources: Sources, names: Sequence[str], most: int | None = MOST_FACES) -> Sources:
-    """The faces called `names`; without names, the first `most` (None: all), with a note where there are more.
+    """Return the faces called `names`; without names, the first `most` (None: all), with a note if there are more.
 
     Raises:
-        UserError: a name is none of theirs; names the nearest.
+        UserError: a name is unknown; the message suggests the nearest.
     """
     if not names:
         if most is None or len(sources) <= most:
             return sources
-        note = f"the first {most} of {len(sources)} faces are taken; who=[NAME,...] chooses others"
+        note = f"the first {most} of {len(sources)} faces are used; who=[NAME,...] chooses others"
         return replace(sources.select(range(most)), notes=(*sources.notes, note))
     unknown = [name for name in names if name not in sources.names]
     if unknown:
@@ -86,12 +86,12 @@ def choose(sources: Sources, names: Sequence[str], most: int | None = MOST_FACES
 
 
 def from_shipped(folder: Path, size: int, affects: Sequence[str]) -> Sources:
-    """The reference faces `faces/*.png` that a run brings along, all neutral; its data need not be drawn for them.
+    """Return the neutral reference images `faces/*.png` of a run, without opening its data.
 
     Args:
-        folder: of the run.
-        size: S, edge of the pictures in pixels.
-        affects: class names, with `neutral`.
+        folder: the run folder.
+        size: S, side of the images in pixels.
+        affects: class names, including `neutral`.
     """
     found = from_files(folder / "faces", size, None, affects)
     neutral = Expression.of_affects([affects.index("neutral")] * len(found), len(affects))
@@ -99,11 +99,11 @@ def from_shipped(folder: Path, size: int, affects: Sequence[str]) -> Sources:
 
 
 def from_frames(frames: FrameSet, size: int, origin: str) -> Sources:
-    """A reference frame of each identity, neutral where there is one, with its true expression.
+    """Return a reference frame of each identity, neutral if there is one, with its annotated expression.
 
     Args:
         frames: a split of the run's data.
-        size: S, edge of the pictures in pixels.
+        size: S, side of the images in pixels.
         origin: name of the data, for messages.
     """
     from fexgan_lit.data.reference import frame_expression, reference_rows
@@ -114,16 +114,16 @@ def from_frames(frames: FrameSet, size: int, origin: str) -> Sources:
 
 
 def from_files(place: Path, size: int, annotations: Path | None, affects: Sequence[str]) -> Sources:
-    """Pictures of any size as central squares of `size` pixels; see `fexgan_lit.data.images` for what is read how.
+    """Read images of any size as central squares of `size` pixels; see `fexgan_lit.data.images` for the formats.
 
     Args:
-        place: a picture, or a folder of pictures.
-        size: S, edge of the squares in pixels.
-        annotations: CSV with `path` and what is known of affect, action units and landmarks, or None.
+        place: an image file, or a folder of images.
+        size: S, side of the squares in pixels.
+        annotations: CSV with `path` and any of affect, action units and landmarks, or None.
         affects: class names, for the column `affect`.
 
     Raises:
-        UserError: no picture there, some that cannot be read, or annotations that cannot be used.
+        UserError: there is no image, an image cannot be read, or the annotations are invalid.
     """
     from fexgan_lit.data.frames import to_float
 
@@ -131,7 +131,7 @@ def from_files(place: Path, size: int, annotations: Path | None, affects: Sequen
     squares, sides, moving = _read_all(paths, size)
     shown = Expression()
     if moving:
-        notes.append(f"of an animation the first picture is taken: {', '.join(moving[:5])}")
+        notes.append(f"only the first image of an animation is used: {', '.join(moving[:5])}")
     if annotations is not None:
         known, said = _annotated(paths, sides, place if place.is_dir() else place.parent, annotations, affects)
         shown, notes = known, [*notes, *said]
@@ -139,10 +139,10 @@ def from_files(place: Path, size: int, annotations: Path | None, affects: Sequen
 
 
 def picture_paths(place: Path) -> tuple[list[Path], list[str]]:
-    """The picture files that `place` means, and a sentence about the others.
+    """Return the image files at `place`, and a sentence about other files.
 
     Raises:
-        UserError: a folder without pictures.
+        UserError: the folder has no images.
     """
     from fexgan_lit.data.images import EXTENSIONS
     from fexgan_lit.inference.images import GIF
@@ -153,16 +153,16 @@ def picture_paths(place: Path) -> tuple[list[Path], list[str]]:
     chosen = [path for path in entries if path.suffix.lower() in (*EXTENSIONS, GIF)]
     others = [path.name for path in entries if path not in chosen and path.suffix.lower() != ".csv"]
     if not chosen:
-        raise UserError(f"images={place}: no picture in this folder; expected {', '.join(sorted(EXTENSIONS))}")
+        raise UserError(f"images={place}: no image in this folder; expected {', '.join(sorted(EXTENSIONS))}")
     more = f" +{len(others) - 5} more" if len(others) > 5 else ""
-    return chosen, [f"not pictures, by their extension: {', '.join(others[:5])}{more}"] if others else []
+    return chosen, [f"not images by their extension: {', '.join(others[:5])}{more}"] if others else []
 
 
 def _read_all(paths: Sequence[Path], size: int) -> tuple[np.ndarray, list[tuple[int, int]], list[str]]:
-    """(N, size, size, 3) uint8 RGB central squares, (height, width) of every picture, and names of the animations.
+    """Return central squares (N, size, size, 3) uint8 RGB, the images' (height, width), and names of animations.
 
     Raises:
-        UserError: names all files that cannot be read.
+        UserError: files cannot be read; the message lists them.
     """
     from fexgan_lit.data.images import FrameError
     from fexgan_lit.data.packing.sources import fit_square
@@ -184,7 +184,7 @@ def _read_all(paths: Sequence[Path], size: int) -> tuple[np.ndarray, list[tuple[
 
 
 def picture_names(paths: Sequence[Path]) -> tuple[str, ...]:
-    """The file's name without its ending, or with it where two would be the same."""
+    """Return the file names without suffix, or with it if two names would be equal."""
     stems = Counter(path.stem for path in paths)
     return tuple(path.stem if stems[path.stem] == 1 else path.name for path in paths)
 
@@ -192,16 +192,14 @@ def picture_names(paths: Sequence[Path]) -> tuple[str, ...]:
 def _annotated(
     paths: Sequence[Path], sides: Sequence[tuple[int, int]], root: Path, csv: Path, affects: Sequence[str]
 ) -> tuple[Expression, list[str]]:
-    """What `csv` says of the pictures, in the units of `Expression`, and sentences about it."""
+    """Return the expressions of the images according to `csv`, and sentences about them."""
     from fexgan_lit.data.datasets.annotations import join_annotations
     from fexgan_lit.data.frames import guides
 
     table = _table(paths, sides, root)
     if not _has_numbers(csv):
         labels = _labels(table, csv, affects)
-        said = (
-            [] if labels is not None else [f"{csv.name} does not name the affect of every picture, so it is not used"]
-        )
+        said = [] if labels is not None else [f"{csv.name} has no affect for some of the images, so it is not used"]
         return Expression(affect=labels), said
     try:
         joined = join_annotations(table, csv)
@@ -215,14 +213,14 @@ def _annotated(
 
 
 def _has_numbers(csv: Path) -> bool:
-    """Whether `csv` has more to tell than who is shown with which affect."""
+    """Return whether `csv` has columns besides path, affect and identity."""
     from fexgan_lit.data.datasets.openface import read_annotations
 
     return bool(set(read_annotations(csv, "annotations")[0].columns) - {"path", "affect", "identity"})
 
 
 def _table(paths: Sequence[Path], sides: Sequence[tuple[int, int]], root: Path) -> FrameTable:
-    """The pictures as a data set without labels."""
+    """Return the images as a table without labels."""
     import pandas as pd
 
     from fexgan_lit.data.table import FrameTable
@@ -233,7 +231,7 @@ def _table(paths: Sequence[Path], sides: Sequence[tuple[int, int]], root: Path) 
 
 
 def _labels(table: FrameTable, csv: Path, affects: Sequence[str]) -> Tensor | None:
-    """(N, K) one-hot by the column `affect` of `csv`; None where it does not name one for every picture."""
+    """Return the column `affect` of `csv` as one-hot (N, K), or None if it is empty for some image."""
     from fexgan_lit.data.datasets.openface import read_annotations
 
     rows = read_annotations(csv, "annotations")[0]
@@ -248,20 +246,20 @@ def _labels(table: FrameTable, csv: Path, affects: Sequence[str]) -> Tensor | No
 
 
 def at_rest(count: int) -> Tensor:
-    """(count, 17) action units of faces that move nothing."""
+    """Return the action units (count, 17) of relaxed faces: zeros."""
     return torch.zeros(count, len(ACTION_UNITS))
 
 
 @dataclass(frozen=True, eq=False)
 class ReferenceFaces:
-    """A neutral face of each identity.
+    """A neutral image of each identity.
 
     Attributes:
-        names: of the identities.
+        names: names of the identities.
         images: (I, 3, S, S) in [-1, 1].
-        rows: (I,) rows of `frames`; None where the faces were kept as files.
-        frames: the split they were taken from, or None.
-        data: the data set they were taken from, or None.
+        rows: (I,) rows of `frames`; None if the images were read from files.
+        frames: the split of the images, or None.
+        data: the data set of the images, or None.
     """
 
     names: tuple[str, ...]
@@ -271,7 +269,7 @@ class ReferenceFaces:
     data: FrameDataModule | None = None
 
     def row_of(self, image: Tensor) -> int | None:
-        """The row of `frames` that `image` (3, S, S) shows, by equality within a grey level; None where it is none."""
+        """Return the row of `frames` that equals `image` (3, S, S) within one grey level, or None."""
         if self.rows is None:
             return None
         off = (self.images - image.cpu()).abs().flatten(1).amax(1)  # (I, 3, S, S) -> (I,)
@@ -280,10 +278,10 @@ class ReferenceFaces:
 
 
 def kept_faces(folder: Path, size: int) -> ReferenceFaces | None:
-    """The pictures in `folder`/faces as squares of `size` pixels; None where there are none.
+    """Read the images in `folder`/faces as squares of `size` pixels; return None if there are none.
 
     Raises:
-        UserError: one of them cannot be read.
+        UserError: an image cannot be read.
     """
     paths = sorted((folder / FACES).glob("*.png"))
     if not paths:
@@ -293,12 +291,12 @@ def kept_faces(folder: Path, size: int) -> ReferenceFaces | None:
 
 
 def faces_of_data(run: TrainSettings, size: int) -> ReferenceFaces:
-    """A reference frame of each identity of the data a run was trained on, neutral where there is one.
+    """Return a reference frame of each identity in a run's training data, neutral if there is one.
 
-    Taken from validation frames, or from training frames where an identity has no others.
+    The frames are validation frames, or training frames if an identity has no validation frame.
 
     Raises:
-        UserError: the data are not there any more, or have other affects.
+        UserError: the data are missing, or have other affects.
     """
     from fexgan_lit.data.datamodule import FrameDataModule
     from fexgan_lit.data.reference import reference_rows

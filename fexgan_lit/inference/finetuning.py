@@ -1,4 +1,4 @@
-"""A few hundred steps on a few images of the user, mixed with the data of the run so that it does not forget them."""
+"""Fine-tuning for a few hundred steps on a few images of the user, mixed with the run's data against forgetting."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
     from fexgan_lit.systems.base import ExpressionSystem
 
 
-#: Who the images show where nobody says; a name no person of a data set has.
+#: Identity of the images if none is given; no identity of a data set has this name.
 NEW = "new face"
 
 
-#: Frames of the run's data that a known person's images are made from.
+#: Number of frames of the run's data used as sources for a known identity.
 _FRAMES = 24
 
 
 @dataclass(frozen=True, eq=False)
 class FinetuneSet:
-    """M images, and for each person in them P faces from which they are made.
+    """M images, and P source faces for each identity in them.
 
     Attributes:
-        names: M of files.
+        names: M file names.
         images: (M, 3, S, S) in [-1, 1].
-        shown: what they show, (M, ...).
-        people: (M) names.
-        learnt: indices of the images that are learnt from.
-        held_out: indices of the others, on which the tuning is measured.
-        pools: by person, faces (P, 3, S, S) and what they show, (P, ...): images learnt from, and of a person of the
-            run's data some of their frames.
+        shown: expressions of the images, (M, ...).
+        people: M names of identities.
+        learnt: indices of the training images.
+        held_out: indices of the held-out images, on which the fine-tuning is measured.
+        pools: by identity, source faces (P, 3, S, S) and their expressions, (P, ...): its training images, and frames
+            of the run's data if the data know the identity.
     """
 
     names: tuple[str, ...]
@@ -56,7 +56,7 @@ class FinetuneSet:
     pools: Mapping[str, tuple[Tensor, Expression]]
 
     def source_for(self, index: int, generator: torch.Generator | None = None) -> tuple[Tensor, Expression]:
-        """A face (1, 3, S, S) of the person of image `index` and what it shows; the first one without a generator."""
+        """Return a source (1, 3, S, S) and its expression for image `index`; without a generator, the first one."""
         images, shown = self.pools[self.people[index]]
         row = 0 if generator is None else int(torch.randint(len(images), (1,), generator=generator))
         return images[row : row + 1], rows_of(shown, [row])
@@ -64,7 +64,7 @@ class FinetuneSet:
     def pairs(
         self, targets: Sequence[int] | Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Expression, Tensor, Expression]:
-        """Sources (B, 3, S, S), what they show, the images `targets` (B,) of the handful, and what those show."""
+        """Return sources (B, 3, S, S), their expressions, the images `targets` (B,), and their expressions."""
         index = [int(target) for target in targets]
         made = [self.source_for(i, generator) for i in index]
         sources, shown = torch.cat([image for image, _ in made]), Expression.stack([each for _, each in made])
@@ -72,23 +72,23 @@ class FinetuneSet:
 
 
 def gather(session: GenerationSession, affect: Any, person: str | None, held_out: float) -> FinetuneSet:
-    """The images of the user's with their labels, split and beside the faces they are made from.
+    """Collect the user's images with labels, a split, and source faces.
 
     Args:
-        session: whose faces are the images.
-        affect: what all of them show, an affect or weights; None: what the annotations say.
-        person: who all of them show; None: what the annotations say, else somebody new.
-        held_out: share of each person's images that is not learnt from.
+        session: the session whose sources are the images.
+        affect: affect or weights for all images; None uses the annotations.
+        person: identity of all images; None uses the annotations, else a new identity.
+        held_out: share of each identity's images that is held out.
 
     Raises:
-        UserError: nobody says what they show.
+        UserError: the affects of the images are unknown.
     """
     sources = session.sources
     shown = _labelled(session, sources, affect)
     people = _people(session, sources.names, person)
     learnt, held = _split(people, held_out, session.settings.seed)
     if not len(held):
-        session.say(f"{len(sources)} images are too few to hold any back: the tuning is measured on what it learnt")
+        session.say(f"{len(sources)} images are too few for a held-out set: the metrics are on the training images")
         held = learnt
     known = set(people) & set(session.data.identities)
     pools = {}
@@ -96,7 +96,7 @@ def gather(session: GenerationSession, affect: Any, person: str | None, held_out
         own = sorted((i for i in learnt.tolist() if people[i] == name), key=lambda i: _liveliness(session, shown, i))
         pool = [(sources.images[own], rows_of(shown, own))]
         if name in known:
-            # first: a known person's true frames are what a user will start from
+            # first, since a user will start from the real frames of a known identity
             pool.insert(0, _frames_of(session, session.data.train, name))
         images = torch.cat([image for image, _ in pool])
         pools[name] = images, Expression.stack([each for _, each in pool])
@@ -104,18 +104,18 @@ def gather(session: GenerationSession, affect: Any, person: str | None, held_out
 
 
 def _liveliness(session: GenerationSession, shown: Expression, row: int) -> float:
-    """How far from neutral an image is; the calmest one of a person stands first, to make others from."""
+    """Return how far an image is from neutral; the most neutral image of an identity is its first source."""
     if shown.affect is None or "neutral" not in session.system.affects:
         return 0.0
     return 1 - float(shown.affect[row, session.system.affects.index("neutral")])
 
 
 def _labelled(session: GenerationSession, sources: Sources, affect: Any) -> Expression:
-    """What the images show, in every field the run reads."""
+    """Return the expressions of the images, with every field that the run reads."""
     given = {name: session.own(name) for name in session.system.reads if name != "affect"}
     if affect is not None:
         if sources.shown.affect is not None:
-            raise UserError(f"affect={affect}: the annotations name the affects already; leave one of them out")
+            raise UserError(f"affect={affect}: the annotations name the affects, too; leave out one of the two")
         wish = read_target(affect, "affect", session.system.affects)
         if not wish.affects:
             raise UserError(f"affect={affect}: expected an affect, or weights such as '{{anger: 1, sadness: 1}}'")
@@ -124,14 +124,14 @@ def _labelled(session: GenerationSession, sources: Sources, affect: Any) -> Expr
         label = sources.shown.affect
     if label is None:
         raise UserError(
-            f"images={session.settings.images}: nobody says what they show. Say it with affect=joy or "
-            "'affect={anger: 1, sadness: 1}' for all, or with annotations=FILE.csv (path, affect) for each"
+            f"images={session.settings.images}: the affects of the images are unknown. Give affect=joy or "
+            "'affect={anger: 1, sadness: 1}' for all, or annotations=FILE.csv (path, affect) for each"
         )
     return replace(Expression(**given), affect=label)
 
 
 def _people(session: GenerationSession, names: Sequence[str], person: str | None) -> tuple[str, ...]:
-    """Who the images show: `person`, or the column `identity` of the annotations."""
+    """Return the identity of each image: `person`, or the column `identity` of the annotations."""
     if person is not None:
         return (person,) * len(names)
     if session.settings.annotations is None:
@@ -147,7 +147,7 @@ def _people(session: GenerationSession, names: Sequence[str], person: str | None
 
 
 def _split(people: Sequence[str], held_out: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices to learn from and to measure on: of every person with three images or more, `held_out` of them."""
+    """Return training and held-out indices: `held_out` of the images of each identity that has at least three."""
     rng = np.random.default_rng(seed)
     held: list[int] = []
     for name in dict.fromkeys(people):
@@ -159,7 +159,7 @@ def _split(people: Sequence[str], held_out: float, seed: int) -> tuple[Tensor, T
 
 
 def _frames_of(session: GenerationSession, frames: FrameSet, name: str) -> tuple[Tensor, Expression]:
-    """Some frames of a person of the run's data, the reference first, and what they show."""
+    """Return some frames of an identity in the run's data, its reference first, and their expressions."""
     from fexgan_lit.data.reference import frame_expression, reference_row
 
     identity = frames.identities.index(name)
@@ -172,23 +172,23 @@ def _frames_of(session: GenerationSession, frames: FrameSet, name: str) -> tuple
     return frames.floats(chosen, session.system.image_size), Expression(**fields)
 
 
-#: Networks through which faces are made; the others of a system only judge.
+#: Networks that generate images; the others of a system only judge.
 MAKERS = ("encoder", "decoder", "generator")
 
 
-#: Images of the handful, and as many pairs of the run's data, in one step.
+#: Number of the user's images, and of pairs of the run's data, in one step.
 _BATCH = 12
 
 
-#: Steps between two calls of the progress.
+#: Steps between two progress updates.
 _TELL = 10
 
 
 def tunable(system: ExpressionSystem, names: Sequence[str] | None) -> dict[str, nn.Module]:
-    """The networks to tune: those called `names`; None: the decoder, or the generator of a system without one.
+    """Return the networks to fine-tune: `names`; None selects the decoder, or the generator if there is none.
 
     Raises:
-        UserError: the system makes faces with none of that name.
+        UserError: the system generates images with no network of that name.
     """
     there = {name: part for name, part in system.saved_modules().items() if name in MAKERS}
     if names is None:
@@ -196,19 +196,19 @@ def tunable(system: ExpressionSystem, names: Sequence[str] | None) -> dict[str, 
     unknown = [name for name in names if name not in there]
     if unknown or not names:
         raise UserError(
-            f"networks={list(names)}: expected some of {', '.join(there)}, by which {system.settings.name} makes faces"
+            f"networks={list(names)}: expected some of {', '.join(there)}, the networks that generate images"
         )
     return {name: there[name] for name in names}
 
 
 @dataclass(frozen=True)
 class TuningRecipe:
-    """How the tuning goes.
+    """Hyperparameters of fine-tuning.
 
     Attributes:
-        steps: of Adam.
-        rate: of Adam.
-        keep: weight of the reconstruction of the run's own data; 0 forgets them.
+        steps: number of steps of Adam.
+        rate: learning rate of Adam.
+        keep: weight of the reconstruction loss on the run's own data; 0 lets the system forget them.
     """
 
     steps: int = 300
@@ -220,13 +220,13 @@ def tune(
     system: ExpressionSystem, parts: Sequence[nn.Module], handful: FinetuneSet, old: Iterator[PairBatch],
     recipe: TuningRecipe, seed: int, progress: Callable[[int], None] | None = None,
 ) -> list[tuple[float, float]]:  # fmt: skip
-    """Train `parts` of `system` in place, with the running statistics of their norms and without dropout.
+    """Train `parts` of `system` in place, with fixed running statistics and without dropout.
 
-    The loss is the reconstruction that all systems share, L1 between what is made of a source and the true image
-    (equation 2 of FExGAN): on the handful, plus `keep` times that on pairs of the run's data.
+    The loss is the reconstruction loss of all systems, the L1 distance of generated image and target (equation 2 of
+    FExGAN), on the user's images, plus `keep` times the same loss on pairs of the run's data.
 
     Returns:
-        both parts of the loss, step by step.
+        Both terms of the loss for every step.
     """
     generator = torch.Generator().manual_seed(seed)
     weights = [parameter for part in parts for parameter in part.parameters()]
@@ -253,14 +253,14 @@ def tune(
 def reconstruction(
     system: ExpressionSystem, source: Tensor, shown: Expression, target: Tensor, wanted: Expression
 ) -> Tensor:
-    """Mean |made - true| of a batch: sources (B, 3, S, S), targets the same, in [-1, 1]."""
+    """Return the mean absolute difference of generated images and targets; images are (B, 3, S, S) in [-1, 1]."""
     device = system.device
     made = system(source.to(device), shown.to(device), wanted.to(device))
     return absolute_difference(made, target.to(device))
 
 
 def _parts_of(batch: PairBatch, affects: int) -> tuple[Tensor, Expression, Tensor, Expression]:
-    """The first pairs of a batch of the run's data, as `FinetuneSet.pairs` gives them."""
+    """Return the first pairs of a batch of the run's data in the form of `FinetuneSet.pairs`."""
     few = range(min(_BATCH, len(batch)))
     shown, wanted = rows_of(batch.source_expression(affects), few), rows_of(batch.target_expression(affects), few)
     return batch.source[: len(few)], shown, batch.target[: len(few)], wanted

@@ -1,4 +1,4 @@
-"""A run as a folder that travels, and back from the Hugging Face Hub."""
+"""Sharing: a run as a portable folder, and download from the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from omegaconf import OmegaConf
 
+from fexgan_lit.data.config import STUDIOS
 from fexgan_lit.inference.model_card import EVALUATION, evaluation_file, shared_config
 from fexgan_lit.runs.folder import FACES, RunFolder
 from fexgan_lit.runs.result import RESULT
@@ -20,32 +21,32 @@ from fexgan_lit.utils.files import write_atomic
 if TYPE_CHECKING:
     from fexgan_lit.inference.loaded_system import LoadedSystem
 
-#: What a shared folder may hold besides README.md and config.json, and all that is fetched of one.
+#: Files of a shared folder that are downloaded; it may also hold README.md and config.json.
 FETCHED = ("config.yaml", "weights/*.safetensors", f"{FACES}/*.png", RESULT, *EVALUATION)
 
 
 def write_shared(loaded: LoadedSystem, folder: Path, half: bool = False, faces: bool = False) -> list[Path]:
-    """Write the run to `folder` as a run folder without checkpoints, which every command takes.
+    """Write the run to `folder` as a run folder without checkpoints, which every command accepts.
 
-    The configuration loses the places of this machine. Reference faces go along only where the run keeps them as files
-    (`faces/*.png`); pictures of a data set are nobody's to pass on.
+    The configuration is written without paths of this machine. Reference images are copied only if the run keeps them
+    as files (`faces/*.png`), since images of a data set must not be passed on.
 
     Args:
         loaded: the run.
-        folder: where it goes.
-        half: weights as float16.
-        faces: draw the reference faces of a studio as files, so that no command needs to draw it.
+        folder: the folder to write.
+        half: whether to write weights as float16.
+        faces: whether to draw a studio's reference images as files, so that no command needs to draw them.
 
     Returns:
-        The files of weights.
+        The weight files.
 
     Raises:
-        UserError: the folder cannot be written, or `faces` of a data set that is no studio.
+        UserError: the folder cannot be written, or `faces` is set and the data set is not a studio.
     """
-    if faces and not loaded.run.dataset.name.startswith("studio_"):
+    if faces and loaded.run.dataset.layout_name not in STUDIOS:
         raise UserError(
-            f"faces=true: the run learned from {loaded.run.dataset.name}, whose pictures are not ours to pass on; only "
-            "faces of a studio go along"
+            f"faces=true: the run was trained on {loaded.run.dataset.name}, whose images must not be passed on; only "
+            "images of a studio can be included"
         )
     written = save_weights(loaded.system, folder / "weights", torch.float16 if half else torch.float32)
     try:
@@ -68,7 +69,7 @@ def write_shared(loaded: LoadedSystem, folder: Path, half: bool = False, faces: 
 
 
 def _summary(loaded: LoadedSystem) -> dict[str, object]:
-    """What the Hub's own pages and counters look for; the commands read config.yaml."""
+    """Return the metadata that the Hub's pages and counters read; the commands read config.yaml."""
     return {
         "library_name": "fexgan_lit",
         "model_type": loaded.name,
@@ -86,9 +87,9 @@ def fetch(
     local_files_only: bool = False,
     token: str | bool | None = None,
 ) -> Path:
-    """The folder of a shared run: `model_id` itself where it is one, else what the Hub has under this name.
+    """Return the folder of a shared run: `model_id` if it is a folder, else its download from the Hub.
 
-    Nothing but configuration, weights, faces and figures is fetched; nothing of it is code.
+    Only configuration, weights, reference images and metrics are downloaded, and no code.
 
     Raises:
         UserError: the Hub has no such run, or cannot be reached.
@@ -106,8 +107,8 @@ def fetch(
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"{model_id} is no folder here, and the Hub did not give it: {reason}. Expected a run folder, or user/name "
-            "of a shared run"
+            f"{model_id} is not a folder here, and the download from the Hub failed: {reason}. Expected a run folder, "
+            "or user/name of a shared run"
         ) from error
     if not (Path(place) / "config.yaml").is_file():
         raise UserError(f"{model_id} on the Hub has no config.yaml; it was not shared by fexgan_lit")

@@ -49,7 +49,7 @@ def read_picture(path: Path, keep_alpha: bool = False) -> Picture:
         np.asarray(picture.convert("RGBA").getchannel("A")) if keep_alpha and picture.has_transparency_data else None
     )
     seen = alpha if alpha is not None and (alpha < 255).any() else None
-    return Picture(to_rgb(picture), seen, picture.format == "GIF" and getattr(picture, "n_frames", 1) > 1)
+    return Picture(to_rgb(picture), seen, picture.format == "GIF" and getattr(picture, "is_animated", False))
 
 
 #: What may be given as an image: a path, Pillow, uint8 RGB (H, W, 3) or (N, H, W, 3), float [-1, 1] (3|N,3, S, S).

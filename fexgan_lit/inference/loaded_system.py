@@ -1,4 +1,4 @@
-"""A trained run in Python: load it, and ask it for faces.
+"""The Python interface of a trained run: load it and generate images.
 
 >>> from fexgan_lit import load
 >>> system = load(run)
@@ -41,19 +41,19 @@ if TYPE_CHECKING:
     from fexgan_lit.runs.config import TrainSettings
     from fexgan_lit.systems.base import ExpressionSystem
 
-#: Kinds of image that come back as they were given.
+#: Types of image that are returned as the same type.
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
-#: Faces made at once where more are given.
+#: Images per batch.
 BATCH = 32
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 class Reading(NamedTuple):
-    """What a discriminator says of a face.
+    """The output of a discriminator for one image.
 
     Attributes:
-        realness: probability that the face is real; None where the discriminator gives no probability (a Wasserstein
-            critic's score is none).
+        realness: probability that the image is real; None if the discriminator gives no probability, as the critic of a
+            Wasserstein GAN.
         affects: probability of each affect; they sum to 1.
     """
 
@@ -64,13 +64,13 @@ class Reading(NamedTuple):
 class LoadedSystem(ModelHubMixin):
     """A trained system, ready for use.
 
-    `save_pretrained(FOLDER)`, `push_to_hub("user/name")` and `LoadedSystem.from_pretrained("user/name")` share it by
-    the Hugging Face Hub, with a model card that carries the evaluation and the recipe.
+    `save_pretrained(FOLDER)`, `push_to_hub("user/name")` and `LoadedSystem.from_pretrained("user/name")` share a system
+    on the Hugging Face Hub, with a model card that contains the evaluation and the configuration.
 
     Args:
-        system: with its trained weights, on its device, in evaluation mode.
-        run: the settings it was trained with.
-        folder: the run folder it came from.
+        system: a system with trained weights, on its device, in evaluation mode.
+        run: the training settings.
+        folder: the run folder.
 
     Attributes:
         system: see `Args`.
@@ -78,7 +78,7 @@ class LoadedSystem(ModelHubMixin):
         folder: see `Args`.
     """
 
-    #: what the mixin would collect of the arguments; `config.yaml` says it all
+    #: disables the mixin's record of arguments, since `config.yaml` has all settings
     _hub_mixin_config: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
 
     def __init__(self, system: ExpressionSystem, run: TrainSettings, folder: Path) -> None:
@@ -89,11 +89,11 @@ class LoadedSystem(ModelHubMixin):
     def __repr__(self) -> str:
         return f"<LoadedSystem {self.name}, {self.image_size} px, {', '.join(self.affects)}, from {self.folder.name}>"
 
-    # ------------------------------------------------------------------ what it is
+    # ------------------------------------------------------------------ properties
 
     @property
     def name(self) -> str:
-        """Of the system: `fexgan`, `ganimation`, ..."""
+        """Name of the system: `fexgan`, `ganimation`, ..."""
         return str(self.system.settings.name)
 
     @property
@@ -108,26 +108,26 @@ class LoadedSystem(ModelHubMixin):
 
     @property
     def image_size(self) -> int:
-        """S, edge of the square images in pixels."""
+        """S, side of the square images in pixels."""
         return self.system.image_size
 
     @property
     def reads(self) -> frozenset[str]:
-        """The fields of `fexgan_lit.expression.Expression` that the system looks at."""
+        """Fields of `fexgan_lit.expression.Expression` that the system reads."""
         return self.system.reads
 
     @cached_property
     def references(self) -> ReferenceFaces:
-        """The faces behind `faces`, as tensors.
+        """The reference images of `faces`, as tensors.
 
         Raises:
-            UserError: none are kept beside the weights, and the run's data are gone.
+            UserError: the run folder has no reference images, and the run's data are missing.
         """
         return kept_faces(self.folder, self.image_size) or faces_of_data(self.run, self.image_size)
 
     @cached_property
     def faces(self) -> dict[str, Image.Image]:
-        """A neutral face of every identity by name: from `faces/*.png` of the run folder, else from the run's data.
+        """A neutral image of every identity by name, from `faces/*.png` of the run folder or from the run's data.
 
         Raises:
             UserError: see `references`.
@@ -158,7 +158,7 @@ class LoadedSystem(ModelHubMixin):
         source_affect: str = "neutral",
         seed: int = 0,
     ) -> Any:
-        """Give the face in `image` another expression.
+        """Change the expression of the face in `image`.
 
         Examples:
             >>> blend = system.synthesize(image, {"anger": 0.6, "sadness": 0.8})
@@ -168,40 +168,39 @@ class LoadedSystem(ModelHubMixin):
         Args:
             image: a file, a Pillow image, uint8 RGB (H, W, 3) or (N, H, W, 3) of any size, or a float tensor in
                 [-1, 1] of shape (3, S, S) or (N, 3, S, S).
-            affect: a name, or weights of several at once.
-            strength: factor on the weights. 1 is the affect as the data show it; more than was trained is allowed.
+            affect: the name of an affect, or weights of several affects.
+            strength: factor on the weights. 1 is the affect as in the data; values beyond training are allowed.
             units: action units to set, 0..1, by number or name, for systems that read them.
-            source_affect: what `image` shows, for systems that are told (FExGAN-Meta).
-            seed: of random numbers, where a system draws any.
+            source_affect: affect of `image`, for systems that read it (FExGAN-Meta).
+            seed: seed of random numbers, if the system uses any.
 
         Returns:
-            The same kind as `image` (a Pillow image for a file), S pixels wide and high.
+            The generated image, S pixels wide and high, as the type of `image` (a Pillow image for a file).
 
         Raises:
-            UserError: an image, affect or unit that cannot be used, or a system that is told what is not known of the
-                image.
+            UserError: an image, affect or unit is invalid, or the system reads something that is unknown for the image.
         """
         images, back = as_batch(image, self.image_size)
         target = TargetSpec(weights_of(affect, strength, self.affects), units_of(units, self.affects))
         if target.units and "aus" not in self.reads:
-            raise UserError(f"{self.name} reads no action units; expected units=None and an affect")
+            raise UserError(f"{self.name} reads no action units; use affect= instead of units=")
         if not target.affects and not target.units:
-            raise UserError(f"nothing is asked for: expected affect=, one of {', '.join(self.affects)}, or units=")
+            raise UserError(f"no target expression: expected affect=, one of {', '.join(self.affects)}, or units=")
         wanted = target_expression(GivenFaces(self, images), target)
         return back(self.paint(images, wanted, self._shown(source_affect, len(images)), seed))
 
     @torch.inference_mode()
     def paint(self, images: Tensor, wanted: Expression, shown: Expression | None = None, seed: int = 0) -> Tensor:
-        """`synthesize` for expressions as tensors.
+        """Generate images for expressions given as tensors; see `synthesize`.
 
         Args:
-            images: (N, 3, S, S) in [-1, 1].
-            wanted: (N, ...).
-            shown: what the images show, (N, ...), for systems that are told.
-            seed: of random numbers.
+            images: source images (N, 3, S, S) in [-1, 1].
+            wanted: target expressions, (N, ...).
+            shown: expressions of the sources, (N, ...), for systems that read them.
+            seed: seed of random numbers.
 
         Returns:
-            (N, 3, S, S) float32 in [-1, 1] on the CPU.
+            Generated images (N, 3, S, S) float32 in [-1, 1] on the CPU.
         """
         from fexgan_lit.expression import rows_of
 
@@ -216,7 +215,7 @@ class LoadedSystem(ModelHubMixin):
         return torch.cat(made)
 
     def _shown(self, source_affect: str, count: int) -> Expression | None:
-        """(count, K) of what the faces show; None where the data know no neutral and nothing else was said."""
+        """Return the sources' affect (count, K), or None if it was not given and the data have no neutral affect."""
         if source_affect == "neutral" and "neutral" not in self.affects:
             return None
         index = self.affects.index(resolve_affect(source_affect, self.affects))
@@ -225,21 +224,23 @@ class LoadedSystem(ModelHubMixin):
     def sample(
         self, n: int, affect: Affect, strength: float = 1.0, prior: str = "fitted", seed: int = 0
     ) -> list[Image.Image]:
-        """`n` faces of nobody in particular that show `affect`, for systems with a latent code.
+        """Generate `n` images of new identities that show `affect`, for systems with a latent code.
 
         Args:
-            n: number of faces.
-            affect: a name, or weights of several at once.
+            n: number of images.
+            affect: the name of an affect, or weights of several affects.
             strength: factor on the weights.
             prior: `fitted` (to the training codes, after training) or `normal` (N(0, I)).
-            seed: the same seed draws the same faces, whatever the affect.
+            seed: the same seed gives the same latent codes for every affect.
 
         Raises:
             UserError: the system has no prior, or `affect` or `prior` is unknown.
         """
         draw = getattr(self.system, "sample", None)
         if draw is None:
-            raise UserError(f"{self.name} has no latent code to draw; synthesize changes a face, such as one of faces")
+            raise UserError(
+                f"{self.name} has no latent code to sample; use synthesize with an image, such as one of faces"
+            )
         if n < 1:
             raise UserError(f"n={n}: expected 1 or more")
         wanted = Expression.blend(weights_of(affect, strength, self.affects), self.affects, n)
@@ -248,7 +249,7 @@ class LoadedSystem(ModelHubMixin):
 
     @torch.inference_mode()
     def classify(self, image: ImageLike) -> Any:
-        """What the discriminator says of the face in `image`.
+        """Classify the face in `image` with the discriminator.
 
         Examples:
             >>> reading = system.classify(image)
@@ -259,15 +260,17 @@ class LoadedSystem(ModelHubMixin):
             image: as for `synthesize`.
 
         Returns:
-            A `Reading`, or for a batch (4 dimensions) a list of N.
+            A `Reading`, or a list of N of them for a batch (4 dimensions).
 
         Raises:
-            UserError: the system's discriminator does not read affects.
+            UserError: the discriminator does not classify affects.
         """
         images, _ = as_batch(image, self.image_size)
         realness, logits = self.system.discriminate(images.to(self.system.device))
         if logits is None:
-            raise UserError(f"the discriminator of {self.name} does not read affects; those of fexgan and stargan do")
+            raise UserError(
+                f"the discriminator of {self.name} does not classify affects; those of fexgan and stargan do"
+            )
         real = [None] * len(images) if realness is None else realness.float().sigmoid().tolist()
         shares = logits.float().softmax(1).tolist()
         found = [Reading(r, dict(zip(self.affects, row, strict=True))) for r, row in zip(real, shares, strict=True)]
@@ -281,7 +284,7 @@ class LoadedSystem(ModelHubMixin):
         write_shared(self, save_directory)
 
     def generate_model_card(self, **options: Any) -> ModelCard:
-        """The README.md; see `fexgan_lit.inference.model_card.model_card` for the options."""
+        """Return the README.md; see `fexgan_lit.inference.model_card.model_card` for the options."""
         from fexgan_lit.inference.model_card import model_card
 
         return model_card(self, **options)
@@ -294,17 +297,17 @@ class LoadedSystem(ModelHubMixin):
 
 
 def load(place: str | Path | None = None, device: str = "cpu", trust: Sequence[str] = ()) -> LoadedSystem:
-    """A trained run, ready for use.
+    """Load a trained run.
 
     Args:
-        place: a run folder, a checkpoint file in one, a folder that a plain `lightning.Trainer` left
-            (`lightning_logs/version_0`), `user/name` of a run on the Hugging Face Hub (fetched once), or
-            None for the small FExGAN that comes with the package.
-        device: `cpu`, `cuda`, `mps`, or `auto` for a graphics processor where there is one.
-        trust: packages whose code the run may use, for systems of your own; a run folder cannot say so itself.
+        place: a run folder, a checkpoint file in a run folder, the folder of a plain `lightning.Trainer`
+            (`lightning_logs/version_0`), `user/name` of a run on the Hugging Face Hub (downloaded once), or None for
+            the small FExGAN of the package.
+        device: `cpu`, `cuda`, `mps`, or `auto` for a GPU if there is one.
+        trust: packages whose code the run may use, for your own systems; a run folder cannot grant this itself.
 
     Raises:
-        UserError: no run there, weights that are missing or do not fit, or a device that is not there.
+        UserError: the run or the device does not exist, or the weights are missing or do not fit.
     """
     from fexgan_lit.runs.folder import RunFolder
     from fexgan_lit.utils import trust as allowed
@@ -320,16 +323,16 @@ def load(place: str | Path | None = None, device: str = "cpu", trust: Sequence[s
 
 
 def is_hub_id(place: str | Path) -> bool:
-    """Whether `place` can only be a name on the Hub: `user/name`, with nothing here that it could mean.
+    """Return whether `place` is a name on the Hub: `user/name`, and neither a path nor in an existing folder here.
 
-    A folder of that user's name means that a path was meant, as in outputs/RUN; its absence is then the mistake.
+    If a folder `user` exists, `place` is treated as a path such as outputs/RUN, and its absence is the error.
     """
     there = Path(place).exists() or Path(place).parent.exists()
     return isinstance(place, str) and not there and _HUB_ID.fullmatch(place) is not None
 
 
 def _open(place: Path, device: str) -> LoadedSystem:
-    """The run of a folder or of a checkpoint file in one, also of a folder that Lightning alone wrote."""
+    """Load the run of a run folder, of a checkpoint file in it, or of a folder written by Lightning alone."""
     from fexgan_lit.runs.config import train_settings
     from fexgan_lit.runs.folder import RunFolder
     from fexgan_lit.runs.weights import lightning_checkpoint, load_lightning, load_system

@@ -1,4 +1,4 @@
-"""The README.md of a shared run: a head that the Hub reads, the evaluation, the recipe."""
+"""The README.md of a shared run: metadata for the Hub, the evaluation, and the configuration."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from fexgan_lit.inference.loaded_system import LoadedSystem
 
 LIBRARY = "fexgan_lit"
-#: What `python -m fexgan_lit.evaluate` leaves, if its folder is the run's own or `evaluation` in it.
+#: Files of `python -m fexgan_lit.evaluate`, if written to the run folder or to `evaluation` in it.
 EVALUATION = ("evaluation.md", "evaluation.json")
 _TAGS = ["facial-expression-synthesis", "image-to-image", "gan", "pytorch"]
-#: Weights learned from drawn characters are as free as the package; those of people follow their data set's terms.
+#: License of weights trained on drawn characters (that of the package), and of weights under their data set's terms.
 _FREE, _OTHER = "apache-2.0", "other"
 
 
 def model_card(
     loaded: LoadedSystem, name: str = "user/name", license: str | None = None, tags: list[str] | None = None
 ) -> ModelCard:
-    """The card of a run.
+    """Make the model card of a run.
 
     Args:
         loaded: the run.
-        name: of the repository, for the example and the index of results.
-        license: identifier of the Hub; None is that of the package for the cartoon studio, else `other`.
-        tags: besides those of every run.
+        name: name of the repository, for the example and the index of results.
+        license: license identifier of the Hub; None uses the package's for the cartoon studio, else `other`.
+        tags: tags in addition to those of every run.
     """
     result = read_result(loaded.folder)
     data = ModelCardData(
@@ -48,18 +48,18 @@ def model_card(
 
 
 def final_metrics(result: RunResult | None) -> dict[str, float]:
-    """The final numbers without the stage they were logged under: `ssim`, not `final/val/ssim`."""
+    """Return the final metrics without the stage prefix: `ssim`, not `final/val/ssim`."""
     return {} if result is None else {key.rpartition("/")[2]: value for key, value in result.metrics.items()}
 
 
 def evaluation_file(folder: Path, name: str) -> Path | None:
-    """Where a run keeps a file of its evaluation; None where it has none."""
+    """Return the path of a run's evaluation file, or None."""
     places = (folder / name, folder / "evaluation" / name)
     return next((place for place in places if place.is_file()), None)
 
 
 def shared_config(folder: Path) -> DictConfig:
-    """The run's configuration without the places of this machine: absolute paths become null."""
+    """Return the run's configuration with absolute paths replaced by null."""
 
     def without_places(value: Any) -> Any:
         if isinstance(value, dict):
@@ -75,7 +75,7 @@ def shared_config(folder: Path) -> DictConfig:
 
 
 def _results(loaded: LoadedSystem, result: RunResult | None) -> list[EvalResult]:
-    """The final numbers for the Hub's index."""
+    """Return the final metrics for the Hub's index."""
     data = loaded.run.dataset.name
     return [
         EvalResult(
@@ -98,13 +98,13 @@ def _body(loaded: LoadedSystem, name: str, result: RunResult | None) -> str:
         *_evaluation(loaded.folder, result),
         "## Recipe", "", *_run_lines(result), "```yaml", config.rstrip(), "```", "",
         "## Use", "",
-        "Faces it makes are not photographs. Say so where they are shown, and do not put words or feelings to people "
-        "who did not agree.", "",
+        "Faces it generates are not photographs. Say so where they are shown, and do not attribute words or feelings "
+        "to people who did not agree.", "",
     ])  # fmt: skip
 
 
 def _evaluation(folder: Path, result: RunResult | None) -> list[str]:
-    """What was measured: at the end of training, and by `evaluate` where the run keeps its report."""
+    """Return the final metrics of training, and the report of `evaluate` if the run has one."""
     lines = ["## Evaluation", ""]
     if result is not None and result.metrics:
         lines += ["At the end of training:", "", "| metric | value |", "|---|---|"]
@@ -113,9 +113,9 @@ def _evaluation(folder: Path, result: RunResult | None) -> list[str]:
     report = evaluation_file(folder, EVALUATION[0])
     if report is not None:
         text = report.read_text(encoding="utf-8")
-        # one level down, to stand below this heading
+        # headings one level down, below this heading
         lines += [f"##{line}" if line.startswith("#") else line for line in text.splitlines()] + [""]
-    return lines if len(lines) > 2 else [*lines, "This run kept no figures.", ""]
+    return lines if len(lines) > 2 else [*lines, "This run has no metrics.", ""]
 
 
 def _run_lines(result: RunResult | None) -> list[str]:

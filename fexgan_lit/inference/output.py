@@ -1,4 +1,4 @@
-"""The folder that a call of `generate` writes: faces, sheets, films, and generation.json with how each was made."""
+"""The output folder of `generate`: images, sheets, videos, and generation.json with how each was made."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ RECORD = "generation.json"
 _DIGITS = 4
 
 
-#: Weights are float32.
+#: Tolerance for float32 weights.
 _SLACK = 1e-4
 
 
 @dataclass
 class OutputFolder:
-    """What is written, and the record of it.
+    """A folder of results and their record.
 
     Attributes:
-        folder: new and empty.
+        folder: a new, empty folder.
         affects: class names of the run, for the record.
-        trained: the largest weight of an affect that the run saw in training; pictures asked for more are marked.
-        pictures: an entry a face that was written: file, face it was made from, what was asked for.
-        files: the other files, by name, and what each shows.
-        measured: numbers, by name.
+        trained: largest weight of an affect in training; images with larger weights are marked.
+        pictures: an entry for each image: file, source, target expression.
+        files: the other files by name, and their descriptions.
+        measured: metrics by name.
     """
 
     folder: Path
@@ -57,9 +57,9 @@ class OutputFolder:
     measured: dict[str, Any] = field(default_factory=dict)
 
     def face(self, name: str, pixels: np.ndarray, source: str, asked: Expression | None, row: int = 0) -> None:
-        """Write `pixels` (S, S, 3) uint8 RGB as `<name>.png`, made from `source` for row `row` of `asked`.
+        """Write `pixels` (S, S, 3) uint8 RGB as `<name>.png`, generated from `source` for row `row` of `asked`.
 
-        `asked` None is the input itself.
+        `asked` None marks the source itself.
         """
         path = f"{name}.png"
         (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -70,15 +70,15 @@ class OutputFolder:
         self.pictures.append(entry)
 
     def pasted(self, name: str, pixels: np.ndarray, faces: Sequence[str]) -> None:
-        """Write a picture (H, W, 3 or 4) uint8 with `faces`, files of this output, put back into it."""
+        """Write an image (H, W, 3 or 4) uint8 into which `faces`, files of this output, were pasted."""
         path = f"{name}.png"
         (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
-        # a photo at full resolution: ten seconds of packing would save a few per cent
+        # a photo at full resolution: ten seconds of compression would save a few per cent
         Image.fromarray(pixels).save(self.folder / path, compress_level=1)
         self.pictures.append({"file": path, "faces": list(faces)})
 
     def drawn(self, name: str, face: Tensor, asked: Expression, row: int) -> None:
-        """Write a face (3, S, S) in [-1, 1] that was made from a code and not from a face."""
+        """Write an image (3, S, S) in [-1, 1] that was generated from a latent code."""
         self.face(name, to_uint8(face[None])[0], "prior", asked, row)
 
     def picture(self, name: str, page: Image.Image, shows: str) -> None:
@@ -90,18 +90,18 @@ class OutputFolder:
         write_atomic(self.path(name, shows), content)
 
     def path(self, name: str, shows: str) -> Path:
-        """Where the file `name` goes, which is noted in the record."""
+        """Return the path of the file `name`, and add it to the record."""
         self.files[name] = shows
         return self.folder / name
 
     def close(self, about: dict[str, Any]) -> None:
-        """Write the record; `about` says what was run."""
+        """Write the record; `about` describes the call."""
         record = {**about, "measured": self.measured, "files": self.files, "pictures": self.pictures}
         write_atomic(self.folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def described(asked: Expression, row: int, affects: Sequence[str]) -> dict[str, Any]:
-    """Row `row` of an expression in words and numbers: weights above or below 0, the 17 units, the 68 points."""
+    """Describe row `row` of an expression: nonzero weights of affects, 17 action units, 68 landmarks."""
     found: dict[str, Any] = {}
     if asked.affect is not None:
         weights = zip(affects, asked.affect[row].tolist(), strict=True)
@@ -115,25 +115,25 @@ def described(asked: Expression, row: int, affects: Sequence[str]) -> dict[str, 
 
 
 def file_name(*parts: str) -> str:
-    """`parts` joined by _ as a name that every file system takes."""
+    """Join `parts` by _ to a name that is valid on every file system."""
     return re.sub(r"[^\w.+-]+", "_", "_".join(parts)).strip("._") or "face"
 
 
-#: Columns of a sheet; more are spread over several.
+#: Maximum number of columns of a sheet; more columns are divided among several sheets.
 MOST_COLUMNS = 16
 
 
 def sheet_of_identities(
     output: OutputFolder, sources: Sources, cells: Tensor, columns: Sequence[str], shows: str
 ) -> None:
-    """Write sheet.png, or sheet_1.png and so on: a row an identity, the input first.
+    """Write sheet.png (or sheet_1.png, ...) with a row for each identity, the source first.
 
     Args:
-        output: where it goes.
+        output: the output folder.
         sources: N faces.
         cells: (N, C, 3, S, S) in [-1, 1].
         columns: C labels.
-        shows: what the sheet shows, for the record.
+        shows: description of the sheet, for the record.
     """
     from fexgan_lit.figures import face_sheet
 
@@ -148,15 +148,15 @@ def sheet_of_identities(
 def sheet_of_one(
     output: OutputFolder, source: Tensor, cells: Tensor, rows: Sequence[str], columns: Sequence[str], shows: str
 ) -> None:
-    """Write sheet.png for one identity: a row for each thing asked for, a column a strength.
+    """Write sheet.png of one identity with a row for each expression and a column for each strength.
 
     Args:
-        output: where it goes.
-        source: the input, (3, S, S) in [-1, 1].
+        output: the output folder.
+        source: the source image, (3, S, S) in [-1, 1].
         cells: (R, C, 3, S, S) in [-1, 1].
         rows: R labels.
         columns: C labels.
-        shows: what the sheet shows, for the record.
+        shows: description of the sheet, for the record.
     """
     from fexgan_lit.figures import face_sheet
 
@@ -165,17 +165,17 @@ def sheet_of_one(
 
 
 def grey_levels(a: Tensor, b: Tensor) -> Tensor:
-    """Mean absolute difference of two batches of images (N, 3, S, S) in [-1, 1], a number an image, of 255."""
+    """Return the mean absolute difference (N,) of images (N, 3, S, S) in [-1, 1], in grey levels of 255."""
     return (a - b).abs().flatten(1).mean(1) * torch.tensor(127.5)
 
 
 def check_out(out: str | None, folder: Path) -> None:
-    """Refuse a folder that cannot be written or holds something.
+    """Check that the output folder is empty and writable.
 
     Raises:
-        UserError: with what is there and what to do.
+        UserError: the message says what was found and what to do.
     """
     if out and (trouble := out_trouble(str(out))):
         raise UserError(trouble)
     if any(folder.iterdir()):
-        raise UserError(f"out={folder} holds other things, such as {next(folder.iterdir()).name}; name a new folder.")
+        raise UserError(f"out={folder} holds other files, such as {next(folder.iterdir()).name}; choose a new folder.")

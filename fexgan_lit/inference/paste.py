@@ -1,8 +1,7 @@
-"""`paste=true`: faces found in photographs, cropped as the data of the run were, and put back in full resolution."""
+"""`paste=true`: detect faces in photographs, crop them as the run's data, and paste them back in full resolution."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from fexgan_lit.data.faces.geometry import face_squares
 from fexgan_lit.data.faces.worker import FaceWorker, NoFaceError, check_detector
 from fexgan_lit.data.frames import to_float
-from fexgan_lit.data.images import FrameError
+from fexgan_lit.data.images import FrameError, read_frame
 from fexgan_lit.data.packing.sources import fit_square
 from fexgan_lit.expression import Expression
 from fexgan_lit.inference.faces import Sources, picture_names, picture_paths
@@ -29,29 +28,29 @@ if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession
 
 
-#: Points at the outer corners of the eyes; the line between them is level in an upright face.
+#: Landmarks at the outer eye corners; the line between them is horizontal in an upright face.
 _EYE_CORNERS = [36, 45]
 
 
-#: Side in pixels beyond which a face is reduced before it is cut: no run paints as large.
+#: Side in pixels above which a face is reduced before cropping: no run generates images of that size.
 _LARGEST = 2048
 
 
-#: Of the mask, in sides of the square around the face without margin: how far it reaches over the brows and under the
-#: jaw, which an open mouth lowers, and how soft it is.
+#: Extent of the mask above the brows and below the jaw, which an open mouth lowers, and its blur, in sides of the
+#: square around the face without margin.
 _FOREHEAD, _CHIN, _SOFT = 0.22, 0.14, 0.05
 
 
-#: Rows of `points` that are brows, and the ends of the jaw left out below.
+#: Rows of `points` of the brows, and of the jaw without its upper ends.
 _BROWS, _JAW = slice(17, 27), slice(3, 14)
 
 
-#: Levels of 255 by which the colour of a face may be moved to meet that of the picture.
+#: Maximum change of a face's colour, in levels of 255, to match the image.
 _MOST_SHIFT = 30.0
 
 
 class Framing(NamedTuple):
-    """How frames lie around faces: their centre from that of the face's square, and their side, in its sides."""
+    """Position of a frame relative to the face's square, in sides of the square: centre offset and side."""
 
     right: float
     down: float
@@ -59,11 +58,11 @@ class Framing(NamedTuple):
 
 
 def framing_of(points: np.ndarray, side: float) -> Framing:
-    """How pictures of `side` lie around the faces in them; the median over faces.
+    """Return the median framing of N faces in images of one size.
 
     Args:
-        points: (N, 68, 2) landmarks, the picture reaching from -side / 2 to side / 2.
-        side: of the pictures, in the unit of the points.
+        points: (N, 68, 2) landmarks; the image extends from -side / 2 to side / 2.
+        side: side of the images, in the unit of the points.
     """
     squares = face_squares(points, 0.0)  # (N, 3): left, top, side
     centres = squares[:, :2] + squares[:, 2:] / 2
@@ -73,13 +72,13 @@ def framing_of(points: np.ndarray, side: float) -> Framing:
 
 @dataclass(frozen=True, eq=False)
 class Square:
-    """An upright or turned square of a picture.
+    """An upright or rotated square of an image.
 
     Attributes:
-        to_square: (2, 3), pixels of the picture to the unit square.
-        side: in pixels of the picture.
+        to_square: (2, 3) affine map from pixels of the image to the unit square.
+        side: side in pixels of the image.
         points: (68, 2) landmarks in the unit square.
-        face: side of the square around the face alone, in the unit square.
+        face: side of the square around the face without margin, in the unit square.
     """
 
     to_square: np.ndarray
@@ -89,7 +88,7 @@ class Square:
 
     @classmethod
     def around(cls, points: np.ndarray, framing: Framing) -> Square:
-        """The square around a face with landmarks (68, 2) in pixels, turned so that its eyes are level."""
+        """Return the square around a face with landmarks (68, 2) in pixels, rotated so that the eyes are horizontal."""
         left, right = points[_EYE_CORNERS]
         angle = float(np.arctan2(*(right - left)[::-1]))
         turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
@@ -105,19 +104,19 @@ class Square:
         return max(1, min(_LARGEST, round(self.side)))
 
     def cut(self, picture: np.ndarray, size: int) -> np.ndarray:
-        """(H, W, 3) uint8 to (size, size, 3); beyond the picture its edge is repeated."""
+        """Crop the square from an image (H, W, 3) uint8 to (size, size, 3); the image's edge pixels are repeated."""
         shape, border = (self._pixels, self._pixels), cv2.BORDER_REPLICATE
         cut = cv2.warpAffine(picture, self._matrix(), shape, flags=cv2.INTER_CUBIC, borderMode=border)
         return fit_square(cut, size)
 
     def _matrix(self) -> np.ndarray:
-        """(2, 3) from pixels of the picture to pixels of the square, both counted from the centre of the first."""
+        """Return the affine map (2, 3) from image to square pixels, both measured from the first pixel's centre."""
         matrix = self.to_square * self._pixels
         matrix[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
         return matrix
 
     def put_back(self, picture: np.ndarray, face: np.ndarray) -> None:
-        """Lay the square `face` (S, S, 3) uint8 over the face in `picture` (H, W, 3), in place, with a soft edge."""
+        """Blend the square `face` (S, S, 3) uint8 into `picture` (H, W, 3) in place, with a soft edge."""
         left, top, right, bottom = self._box(picture.shape[1], picture.shape[0])
         if right <= left or bottom <= top:
             return
@@ -134,14 +133,14 @@ class Square:
         picture[top:bottom, left:right] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
     def _box(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom of the upright box around the square, inside the picture."""
+        """Return left, top, right and bottom of the square's bounding box, clipped to the image."""
         corners = np.array([[0, 0, 1], [1, 0, 1], [0, 1, 1], [1, 1, 1]], float)
         there = corners @ cv2.invertAffineTransform(self.to_square).T
         low, high = np.floor(there.min(0)).astype(int), np.ceil(there.max(0)).astype(int)
         return max(0, low[0]), max(0, low[1]), min(width, high[0]), min(height, high[1])
 
     def mask(self, size: int) -> np.ndarray:
-        """(size, size) float32 in 0..1: 1 on the face from forehead to chin, falling softly to 0 at the edge."""
+        """Return the mask (size, size) float32 in 0..1: 1 on the face from forehead to chin, 0 at the edge."""
         forehead = self.points[_BROWS] - [0, _FOREHEAD * self.face]
         chin = self.points[_JAW] + [0, _CHIN * self.face]
         outline = cv2.convexHull(np.concatenate([self.points, forehead, chin]).astype(np.float32) * size)
@@ -154,7 +153,7 @@ class Square:
 
 
 def colour_shift(old: np.ndarray, new: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """(3,) levels to add to `new` (H, W, 3) so that it meets `old` where the soft `mask` (H, W, 1) changes over."""
+    """Return levels (3,) to add to `new` (H, W, 3) so that it matches `old` along the edge of `mask` (H, W, 1)."""
     rim = mask * (1 - mask)
     total = float(rim.sum())
     if total == 0:
@@ -165,31 +164,31 @@ def colour_shift(old: np.ndarray, new: np.ndarray, mask: np.ndarray) -> np.ndarr
 _DETECTOR = "mediapipe"
 
 
-#: Faces looked for in one picture.
+#: Maximum number of faces per image.
 _MOST_FACES = 20
 
 
-#: Side to which large pictures are reduced for the detector, pixels: it looks at less itself.
+#: Side in pixels to which images are reduced for the detector, which itself works at a smaller size.
 _LOOK = 1600
 
 
-#: Frames of the run from which the place of the face in them is learnt.
+#: Number of the run's frames from which the framing is estimated.
 _FRAMES = 512
 
 
-#: Magnification from which a face looks soft in its picture.
+#: Magnification from which a pasted face looks blurred.
 _SOFT_ENLARGEMENT = 2.0
 
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """Faces found in pictures.
+    """Faces detected in images.
 
     Attributes:
-        sources: N of them, cut as the run's frames are.
-        paths: (N) pictures they lie in.
-        squares: (N) where.
-        titles: of each picture in `paths`, for names of files.
+        sources: N faces, cropped as the run's frames.
+        paths: N paths of their images.
+        squares: N squares in the images.
+        titles: N titles of the images, for file names.
     """
 
     sources: Sources
@@ -198,14 +197,14 @@ class Placed:
     titles: tuple[str, ...]
 
     def put_back(self, output: OutputFolder, names: Sequence[str], places: Sequence[str], console: Console) -> None:
-        """Write every picture once a place, with all its faces among `names` as `faces/NAME/<place>.png` has them."""
+        """Write every image once per place, with its faces `names` replaced by `faces/NAME/<place>.png`."""
         from fexgan_lit.utils.console import stage_bar
 
         chosen = [i for i, name in enumerate(self.sources.names) if name in names]
         by_picture = {path: [i for i in chosen if self.paths[i] == path] for path in dict.fromkeys(self.paths)}
         by_picture = {path: faces for path, faces in by_picture.items() if faces}
         with stage_bar(console) as bar:
-            task = bar.add_task("putting faces back", total=len(by_picture) * len(places))
+            task = bar.add_task("pasting faces", total=len(by_picture) * len(places))
             for path, faces in by_picture.items():
                 picture = read_picture(path, keep_alpha=True)
                 for place in places:
@@ -216,46 +215,45 @@ class Placed:
         pixels, files = picture.pixels.copy(), []
         for i in faces:
             files.append(f"faces/{file_name(self.sources.names[i])}/{place}.png")
-            bgr = cv2.imread(str(output.folder / files[-1]))
-            self.squares[i].put_back(pixels, cv2.cvtColor(np.asarray(bgr), cv2.COLOR_BGR2RGB))
+            self.squares[i].put_back(pixels, read_frame(output.folder / files[-1]))
         if picture.alpha is not None:
             pixels = np.dstack([pixels, picture.alpha])
         output.pasted(f"pasted/{file_name(self.titles[faces[0]])}_{place}", pixels, files)
 
 
 def find_faces(session: GenerationSession, place: Path, which: Any) -> Placed:
-    """The faces in the pictures at `place`, upright and framed as those the run was trained on.
+    """Detect the faces in the images at `place`, and crop them upright with the framing of the run's data.
 
     Args:
-        session: of the run.
-        place: a picture or a folder.
-        which: None where one face a picture is expected, `all`, or a number from the left.
+        session: the session of the run.
+        place: an image file or a folder.
+        which: None if one face per image is expected, `all`, or a number counted from the left.
 
     Raises:
-        UserError: no detector, a picture that cannot be read, without a face, or with several and no `which`.
+        UserError: there is no detector, or an image cannot be read, has no face, or has several without `which`.
     """
     try:
         check_detector(_DETECTOR)
     except UserError as error:
-        raise UserError(f"paste=true finds the faces first. {error}") from error
+        raise UserError(f"paste=true needs the face detector. {error}") from error
     framing = run_framing(session)
     paths, notes = picture_paths(place)
     found, without, moving = _look_at_all(session, paths, which, framing)
     if without:
-        lost = f"no face found in {len(without)} of {len(paths)} pictures: {', '.join(without[:5])}"
+        lost = f"no face found in {len(without)} of {len(paths)} images: {', '.join(without[:5])}"
         if not found:
             raise UserError(
-                f"images={place}: {lost}. The detector looks for human faces of 20 pixels or more; paste=false takes "
-                "the central square of each picture as the face"
+                f"images={place}: {lost}. The detector finds human faces of at least 20 pixels; paste=false uses the "
+                "central square of each image as the face"
             )
         notes.append(f"{lost}; these are left out")
     if moving:
-        notes.append(f"of an animation the first picture is taken: {', '.join(moving[:5])}")
+        notes.append(f"only the first image of an animation is used: {', '.join(moving[:5])}")
     size = session.system.image_size
     largest = max(square.side for _, _, square, _ in found)
     if largest > _SOFT_ENLARGEMENT * size:
         notes.append(
-            f"the run paints {size} x {size} pixels; on squares of up to {largest:.0f} pixels its faces look soft"
+            f"the run generates {size} x {size} pixels; enlarged to {largest:.0f} pixels, its faces look blurred"
         )
     return _placed(found, paths, str(place), notes)
 
@@ -279,7 +277,7 @@ def _placed(found: Sequence[Found], paths: Sequence[Path], origin: str, notes: S
 def _look_at_all(
     session: GenerationSession, paths: Sequence[Path], which: Any, framing: Framing
 ) -> tuple[list[Found], list[str], list[str]]:
-    """Path, number from the left, square and cut of every chosen face; names without a face; names of animations."""
+    """Return path, number, square and crop of each chosen face; names without a face; names of animations."""
     from fexgan_lit.utils.console import stage_bar
 
     found: list[Found] = []
@@ -303,35 +301,31 @@ def _look_at_all(
 
 
 def _look(worker: FaceWorker, pixels: np.ndarray) -> list[np.ndarray]:
-    """(68, 2) landmarks in pixels of every face, from left to right."""
+    """Return the landmarks (68, 2) in pixels of every face, from left to right."""
     height, width = pixels.shape[:2]
     scale = min(1.0, _LOOK / max(height, width))
     small = pixels
     if scale < 1:
         shape = (max(1, round(width * scale)), max(1, round(height * scale)))
         small = cv2.resize(pixels, shape, interpolation=cv2.INTER_AREA)
-    with tempfile.TemporaryDirectory() as folder:
-        # as read here, upright and in RGB, whatever the file was
-        still = Path(folder) / "picture.png"
-        still.write_bytes(cv2.imencode(".png", cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1].tobytes())
-        try:
-            faces = worker.find_all(still, _MOST_FACES)
-        except NoFaceError:
-            return []
+    try:
+        faces = worker.find_all(small, _MOST_FACES)
+    except NoFaceError:
+        return []
     return [points * (width / small.shape[1], height / small.shape[0]) for points in faces]
 
 
 def _chosen(path: Path, count: int, which: Any) -> list[int]:
-    """The numbers, from 1, of the faces that `which` means among `count`.
+    """Return the numbers, from 1, of the faces that `which` selects from `count`.
 
     Raises:
-        UserError: several and none chosen, or a number that is not there.
+        UserError: there are several faces and `which` is not set, or the number is too large.
     """
     if which == "all" or count == 0:
         return list(range(1, count + 1))
     if which is None and count > 1:
         raise UserError(
-            f"{path.name}: {count} faces found; which=1..{count} takes one, counted from the left, which=all takes all"
+            f"{path.name}: {count} faces found; which=1..{count} selects one, counted from the left, which=all all"
         )
     if which is not None and which > count:
         raise UserError(f"which={which}: {path.name} shows {count} face{'s' if count > 1 else ''}")
@@ -339,9 +333,9 @@ def _chosen(path: Path, count: int, which: Any) -> list[int]:
 
 
 def run_framing(session: GenerationSession) -> Framing:
-    """How the frames of the run lie around their faces: by its crop, else as its landmarks tell.
+    """Return the framing of the run's frames: from its crop, else from its landmarks.
 
-    Where neither is known, the square of `dataset.crop=face` is used, with a note.
+    If neither is known, the framing of `dataset.crop=face` is used, with a note.
     """
     config = session.run.dataset
     around_faces = Framing(0.0, 0.0, 1 + 2 * config.crop_margin)
@@ -352,7 +346,7 @@ def run_framing(session: GenerationSession) -> Framing:
         rows = np.unique(np.linspace(0, len(frames) - 1, _FRAMES).astype(int))
         return framing_of(frames.landmarks[rows].astype(np.float64), 2.0)
     session.say(
-        f"the frames of {config.name} have no landmarks, so it is not known how its faces lie in them: squares are cut "
-        f"as dataset.crop=face with dataset.crop_margin={config.crop_margin:g} cuts them"
+        f"the frames of {config.name} have no landmarks, so their framing is unknown: faces are cropped as with "
+        f"dataset.crop=face and dataset.crop_margin={config.crop_margin:g}"
     )
     return around_faces

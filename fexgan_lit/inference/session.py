@@ -1,4 +1,4 @@
-"""A trained run at work for `generate`: its system, its data, the faces to change, and generation in batches."""
+"""The state of a `generate` call: the system, its data, the source faces, and generation in batches."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ if TYPE_CHECKING:
     from fexgan_lit.systems.base import ExpressionSystem
 
 
-#: (source (B, 3, S, S), what it shows, what is wanted) -> faces (B, 3, S, S).
+#: Function of source (B, 3, S, S), its expression and the target expression that returns images (B, 3, S, S).
 Painter = Callable[[Tensor, Expression, Expression], Tensor]
 
 
-#: Modes that take every picture of a folder, not the first few.
+#: Modes that use every image of a folder.
 UNLIMITED = ("transform", "blend", "tune")
 
 
-#: Columns of the annotations that hold a field of `Expression`.
+#: Annotation columns of each field of `Expression`.
 _COLUMNS = {"affect": "affect", "aus": "AU01..AU45", "landmarks": "x00,y00..x67,y67"}
 
 
 class GenerationSession:
-    """What every mode works with.
+    """State shared by all modes.
 
     Args:
         loaded: the run.
         settings: options of this call.
-        output: where results go.
+        output: the output folder.
         console: the terminal.
 
     Attributes:
-        system: of the run, on its device.
-        run: the settings it was trained with.
-        notes: what was said to the user, for the record.
+        system: the system on its device.
+        run: the training settings.
+        notes: lines printed for the user, for the record.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class GenerationSession:
         self.notes: list[str] = []
 
     def say(self, line: str) -> None:
-        """Tell the user, and keep it for the record."""
+        """Print a line for the user once, and add it to the record."""
         if line not in self.notes:
             self.notes.append(line)
             self.console.print(f"  {line}", markup=False)
@@ -80,10 +80,10 @@ class GenerationSession:
 
     @cached_property
     def data(self) -> FrameDataModule:
-        """The run's data, opened when they are first needed.
+        """The run's data, opened on first use.
 
         Raises:
-            UserError: they are gone, or have other affects than the run was trained with.
+            UserError: the data are missing, or have other affects than in training.
         """
         from fexgan_lit.data.datamodule import FrameDataModule
         from fexgan_lit.data.streaming.storage import absolute_root
@@ -98,8 +98,8 @@ class GenerationSession:
             data.setup()
         except UserError as error:
             raise UserError(
-                f"the data of the run cannot be opened: {error}\nIf they moved, say root=DIR; images=FILE|DIR "
-                "takes faces from elsewhere"
+                f"the data of the run cannot be opened: {error}\nIf they moved, give root=DIR; images=FILE|DIR uses "
+                "other faces"
             ) from error
         if tuple(data.affects) != self.system.affects:
             raise UserError(
@@ -110,12 +110,12 @@ class GenerationSession:
 
     @property
     def frames(self) -> FrameSet:
-        """The split that faces come from."""
+        """The split of the source faces."""
         return self.data.reference_frames
 
     @cached_property
     def placed(self) -> Placed | None:
-        """Where the faces lie in the pictures they are pasted back into; None without `paste=true`."""
+        """Positions of the faces in the images they are pasted into; None without `paste=true`."""
         if not self.settings.paste:
             return None
         from fexgan_lit.inference.paste import find_faces
@@ -124,9 +124,9 @@ class GenerationSession:
 
     @cached_property
     def sources(self) -> Sources:
-        """The faces to change."""
+        """The source faces."""
         s = self.settings
-        # a whole folder is turned into PNGs one by one; other modes show all faces on one sheet
+        # these modes write one PNG per image; other modes show all faces on one sheet
         most = None if s.mode in UNLIMITED and s.images is not None else MOST_FACES
         chosen = choose(self._found(), s.names, most)
         for note in chosen.notes:
@@ -136,14 +136,14 @@ class GenerationSession:
         return chosen
 
     def _found(self) -> Sources:
-        """All faces there are to choose from."""
+        """Return all available faces."""
         size, s = self.system.image_size, self.settings
         if self.placed is not None:
             return self.placed.sources
         if s.images is not None:
             csv = None if s.annotations is None else Path(s.annotations).expanduser()
             if self.run.dataset.crop == "face":
-                self.say("the run was trained on squares around faces; paste=true finds and cuts them alike")
+                self.say("the run was trained on face crops; paste=true detects faces and crops them in the same way")
             return from_files(Path(s.images).expanduser(), size, csv, self.system.affects)
         folder = self.loaded.folder
         if self.system.reads == {"affect"} and (folder / "faces").is_dir() and "neutral" in self.system.affects:
@@ -151,19 +151,19 @@ class GenerationSession:
         return from_frames(self.frames, size, f"the data of the run ({self.run.dataset.name})")
 
     def with_frames(self, frames: FrameSet, rows: np.ndarray) -> GenerationSession:
-        """The same session with the frames `rows` (N,) of `frames` as its faces."""
+        """Return a copy of the session with the frames `rows` (N,) of `frames` as its faces."""
         from fexgan_lit.data.reference import frame_expression
 
         other = copy.copy(self)
         names = tuple(f"{frames.identities[frames.identity[row]]} {row}" for row in rows)
         images = frames.floats(rows, self.system.image_size)
         chosen = Sources(names, images, frame_expression(frames, rows), rows, f"the data of {self.run.dataset.name}")
-        # in the place where the cached properties keep what they found
+        # cached properties store their values here
         other.__dict__.update(frames=frames, sources=chosen)
         other.__dict__.pop("shown", None)
         return other
 
-    # ------------------------------------------------------------------ what the faces show
+    # ------------------------------------------------------------------ expressions of the sources
 
     @property
     def count(self) -> int:
@@ -171,63 +171,65 @@ class GenerationSession:
         return len(self.sources)
 
     def own(self, field: str) -> Tensor:
-        """What the faces show of a field of `Expression`, (N, ...).
+        """Return a field of the sources' expressions, (N, ...).
 
-        Action units that are not known are those of a face at rest, which the user is told.
+        Unknown action units are replaced by those of a relaxed face, with a note to the user.
 
         Raises:
-            UserError: it is not known, and nothing can stand in.
+            UserError: the field is unknown and has no default.
         """
         known = self.sources.shown.known.get(field)
         if known is not None:
             return known
         if field == "affect" and "neutral" in self.system.affects:
             self.say(
-                f"the affects that the faces of {self.sources.origin} show are not known: taken as neutral; "
-                "annotations=CSV with the columns path and affect gives them"
+                f"the affects of the faces of {self.sources.origin} are not known: neutral is assumed; annotations=CSV "
+                "with the columns path and affect gives them"
             )
             index = [self.system.affects.index("neutral")] * len(self.sources)
             return Expression.of_affects(index, len(self.system.affects)).known["affect"]
         way = f"annotations=CSV with the columns path and {_COLUMNS[field]} gives them"
         if field == "aus":
-            self.say(f"the action units of {self.sources.origin} are not known: taken as faces at rest (all 0); {way}")
+            self.say(
+                f"the action units of {self.sources.origin} are not known: relaxed faces (all 0) are assumed; {way}"
+            )
             return at_rest(len(self.sources))
-        raise UserError(f"the {FIELD_NAMES[field]} that the faces of {self.sources.origin} show are not known; {way}")
+        raise UserError(f"the {FIELD_NAMES[field]} of the faces of {self.sources.origin} are not known; {way}")
 
     @cached_property
     def shown(self) -> Expression:
-        """What the system is told of the faces, (N, ...): what is known, and the affect where it needs one."""
+        """The sources' expressions for the system, (N, ...): known fields, and the affect if the system needs it."""
         if getattr(self.system.settings, "encoder_label", None) == "source":
             return replace(self.sources.shown, affect=self.own("affect"))
         return self.sources.shown
 
     def own_expression(self) -> Expression:
-        """What the faces show, every field that the system reads and whatever else is known, (N, ...)."""
+        """Return the sources' expressions with every field that the system reads or that is known, (N, ...)."""
         return replace(self.sources.shown, **{name: self.own(name) for name in self.system.reads})
 
     def true_expression(self, affect: int) -> Expression:
-        """What the strongest true frame of each face's identity shows of an affect, (N, ...).
+        """Return the expression of the strongest real frame of an affect for each face's identity, (N, ...).
 
         Raises:
-            UserError: the faces are none of the data's.
+            UserError: the faces do not come from the run's data.
         """
         from fexgan_lit.data.reference import affect_expression
 
         if self.sources.rows is None:
             raise UserError(
-                f"{self.system.settings.name} is told landmarks or action units, and those of an affect are taken from "
-                f"true frames of the same person; {self.sources.origin} has none. Leave images= out to take faces of "
-                "the run's data"
+                f"{self.system.settings.name} reads landmarks or action units, which come from real frames of the same "
+                f"person for each affect; {self.sources.origin} has none. Leave out images= to use faces of the run's "
+                "data"
             )
         return Expression.stack([affect_expression(self.frames, int(row), affect) for row in self.sources.rows])
 
-    # ------------------------------------------------------------------ painting
+    # ------------------------------------------------------------------ generation
 
     def check(self, wanted: Expression, instead: str) -> None:
-        """Refuse an expression that the system cannot read; `instead` says what would work.
+        """Check that the system can read an expression.
 
         Raises:
-            UserError: naming the run, what its system reads, what it was asked for, and `instead`.
+            UserError: the message names the system, what it reads and what it was given, and ends with `instead`.
         """
         try:
             self.system.check_reads(wanted)
@@ -237,16 +239,16 @@ class GenerationSession:
     def painted(
         self, index: np.ndarray, wanted: Expression, what: str, make: Painter | None = None
     ) -> Iterator[tuple[range, Tensor]]:
-        """Give the faces at `index` (M,) the expressions `wanted` (M, ...), in batches with a bar named `what`.
+        """Generate images of the faces at `index` (M,) with the expressions `wanted` (M, ...), in batches.
 
         Args:
-            index: of the sources.
-            wanted: what each is asked for.
-            what: is done, for the bar.
-            make: (source, shown, wanted) -> faces; None is the system's `synthesize`.
+            index: indices of the sources.
+            wanted: target expressions.
+            what: description for the progress bar.
+            make: function of (source, shown, wanted); None uses the system's `synthesize`.
 
         Yields:
-            the places 0..M-1 of a batch and its faces (B, 3, S, S) in [-1, 1] on the CPU.
+            The positions 0..M-1 of a batch, and its images (B, 3, S, S) in [-1, 1] on the CPU.
         """
         from fexgan_lit.utils.console import stage_bar
 
@@ -265,27 +267,27 @@ class GenerationSession:
                 bar.update(task, advance=len(rows))
 
     def paint(self, index: np.ndarray, wanted: Expression, what: str, make: Painter | None = None) -> Tensor:
-        """As `painted`, all at once: (M, 3, S, S) in [-1, 1] on the CPU."""
+        """Return all images of `painted` at once: (M, 3, S, S) in [-1, 1] on the CPU."""
         return torch.cat([faces for _, faces in self.painted(index, wanted, what, make)])
 
     def mark(self, wanted: Expression) -> None:
-        """Say where more is asked for than the run was trained with."""
+        """Print a note if a weight exceeds those of training."""
         if wanted.affect is not None and self.beyond(float(wanted.affect.max())):
             self.say(
-                f"affects up to {float(wanted.affect.max()):g} are asked for; the run saw up to "
-                f"{self.output.trained:g} in training, and beyond that faces may break (marked as beyond training)"
+                f"weights of affects reach {float(wanted.affect.max()):g}; training used up to "
+                f"{self.output.trained:g}, and beyond that faces may break (marked as beyond training)"
             )
 
     def beyond(self, weight: float) -> bool:
-        """Whether `weight` of an affect is more than the run saw in training."""
+        """Return whether `weight` of an affect exceeds those of training."""
         return weight > self.output.trained + 1e-4
 
     def marked(self, label: str, weight: float) -> str:
-        """`label` of a column, marked where `weight` of an affect is beyond training."""
+        """Return the column label, marked if `weight` of an affect exceeds those of training."""
         return f"{label} (beyond training)" if self.beyond(weight) else label
 
     def paint_columns(self, columns: list[Expression], what: str, make: Painter | None = None) -> Tensor:
-        """Give all N faces each of the C expressions (N, ...): (N, C, 3, S, S) in [-1, 1] on the CPU."""
+        """Generate all N faces with each of C expressions (N, ...): (N, C, 3, S, S) in [-1, 1] on the CPU."""
         count = len(self.sources)
         index = np.tile(np.arange(count), len(columns))
         faces = self.paint(index, Expression.stack(columns), what, make)
@@ -294,10 +296,10 @@ class GenerationSession:
 
 
 def open_run(settings: GenerateSettings, folder: Path, console: Console) -> GenerationSession:
-    """The run at work, and in a line what it is.
+    """Open the run and print a line about it.
 
     Raises:
-        UserError: no run there, weights that are missing or do not fit, or a device that is not there.
+        UserError: the run or the device does not exist, or the weights are missing or do not fit.
     """
     from fexgan_lit.inference.loaded_system import load
     from fexgan_lit.inference.output import OutputFolder
@@ -316,19 +318,19 @@ def open_run(settings: GenerateSettings, folder: Path, console: Console) -> Gene
 
 
 def trained_strength(system: ExpressionSystem) -> float:
-    """The largest weight of an affect in training: 1, or with lambda drawn from N(0, 1) three deviations."""
+    """Return the largest weight of an affect in training: 1, or 3 (standard deviations) if lambda is from N(0, 1)."""
     return 1.0 if getattr(system.settings, "lambda_mode", "one") == "one" else 3.0
 
 
 def about(session: GenerationSession, options: Any) -> dict[str, Any]:
-    """What was run, for the record."""
+    """Return a description of the call for the record."""
     import torch
 
     from fexgan_lit.inference.output import described
     from fexgan_lit.utils.version import __version__
 
     settings = session.settings
-    # random faces come from no face, and the data need not be opened to say so
+    # without source faces (random mode) the data need not be opened here
     sources = session.__dict__.get("sources")
     return {
         "command": ["python", "-m", "fexgan_lit.generate", *sys.argv[1:]],

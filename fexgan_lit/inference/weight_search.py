@@ -1,4 +1,4 @@
-"""Weights of several affects for which a judge sees each at an asked share: the search, without any picture or file.
+"""Search for weights of several affects so that a judge sees each with its target share; computation only.
 
 FExGAN-Meta (arXiv 2203.05975, section 5) chooses its lambda by hand and names learning it as future work.
 """
@@ -16,27 +16,27 @@ from torch.nn import functional as F
 from fexgan_lit.expression import Expression, rows_of
 from fexgan_lit.inference.conditions import Direction, along
 
-#: No weight of an affect means anything beyond.
+#: Maximum weight of an affect.
 LARGEST = 10.0
-#: Adam's rate on log-weights and on a shift of the codes; spread of the starts after the first, of log-weights.
+#: Adam's learning rates for log-weights and for a shift of the codes; standard deviation of later starts (log-weights).
 _RATE, _SHIFT_RATE, _SPREAD = 0.05, 0.02, 0.5
-#: Faces that one step looks at.
+#: Faces per step.
 _BATCH = 16
-#: Steps between two calls of the progress.
+#: Steps between two progress updates.
 _TELL = 10
 
 
 @dataclass(frozen=True, eq=False)
 class Faces:
-    """N faces to ask for a blend, and what each affect of it means to them.
+    """N source faces of a blend, with the direction of each affect.
 
     Attributes:
         images: (N, 3, S, S) in [-1, 1].
-        shown: what they show, (N, ...).
-        ways: P of them, one an affect of the blend.
+        shown: expressions of the sources, (N, ...).
+        ways: P directions, one for each affect of the blend.
         landmarks: (N, 68, 2), or None.
-        embeddings: (N, E) of the images by the identity judge, or None.
-        identity: (N,) index of the person, as the affect judge counts them.
+        embeddings: (N, E) embeddings of the images by the identity judge, or None.
+        identity: (N,) class index of the identity for the affect judge.
     """
 
     images: Tensor
@@ -50,7 +50,7 @@ class Faces:
         return len(self.images)
 
     def rows(self, index: Tensor) -> Faces:
-        """Those at `index` (M,)."""
+        """Return the faces at `index` (M,)."""
 
         def taken(value: Tensor | None) -> Tensor | None:
             return None if value is None else value[index]
@@ -63,20 +63,20 @@ class Faces:
 
 
 def _rows(units: Tensor | None, index: Tensor) -> Tensor | None:
-    """Rows of (N, 17), where one row may stand for all."""
+    """Index the rows of (N, 17) or (1, 17) units; one row stands for all."""
     return units if units is None or len(units) == 1 else units[index]
 
 
 @dataclass(frozen=True, eq=False)
 class Aim:
-    """What the weights are searched for.
+    """The objective of the search.
 
     Attributes:
-        system: `forward`, and for a shift `codes` and `paint_codes`.
-        judge: images -> a reading with `affect_logits` (B, K).
-        embed: images -> unit embeddings (B, E), or None.
-        shares: (K,) that the judge should see, adding up to 1.
-        keep_identity: weight of the identity in the loss.
+        system: a system with `forward`, and with `codes` and `paint_codes` for a shift.
+        judge: function from images to a reading with `affect_logits` (B, K).
+        embed: function from images to unit embeddings (B, E), or None.
+        shares: (K,) target shares of the affects, which sum to 1.
+        keep_identity: weight of the identity loss.
         keep_codes: weight of the shift's mean square.
     """
 
@@ -88,7 +88,7 @@ class Aim:
     keep_codes: float = 0.1
 
     def paint(self, faces: Faces, weights: Tensor, shift: Tensor | None) -> Tensor:
-        """(N, 3, S, S) of the faces with the weights (P,) and the shift (n,) of their codes; gradients reach both."""
+        """Generate images (N, 3, S, S) with the weights (P,) and a shift (n,) of the codes; differentiable in both."""
         device = self.system.device
         asked = along(faces.ways, weights, faces.landmarks).to(device)
         images, shown = faces.images.to(device), faces.shown.to(device)
@@ -97,7 +97,7 @@ class Aim:
         return self.system.paint_codes(self.system.codes(images, shown, asked) + shift, asked)
 
     def loss(self, faces: Faces, weights: Tensor, shift: Tensor | None) -> Tensor:
-        """Mean KL divergence of the judge's reading from the shares, plus what identity and shift cost."""
+        """Return the mean KL divergence of the judge's probabilities from the shares, plus identity and shift terms."""
         made = self.paint(faces, weights, shift)
         total = divergence(self.judge(made).affect_logits, self.shares.to(made.device))
         if self.embed is not None and faces.embeddings is not None and self.keep_identity:
@@ -107,7 +107,7 @@ class Aim:
 
 
 def divergence(logits: Tensor, shares: Tensor) -> Tensor:
-    """Mean over faces of KL(shares || softmax(logits)): `logits` (B, K), `shares` (K,); 0 where all agree."""
+    """Return the mean of KL(shares || softmax(logits)) over images: `logits` (B, K), `shares` (K,)."""
     known = shares > 0
     ideal = (shares[known] * shares[known].log()).sum()
     return ideal - (shares * F.log_softmax(logits.float(), dim=1)).sum(1).mean()
@@ -115,7 +115,7 @@ def divergence(logits: Tensor, shares: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Weights (P,), where asked for a shift (n,) of the codes, and the loss on all faces searched on."""
+    """Weights (P,), a shift (n,) of the codes or None, and the loss on all faces of the search."""
 
     weights: Tensor
     shift: Tensor | None
@@ -126,16 +126,16 @@ def search(
     aim: Aim, faces: Faces, start: Sequence[float], steps: int, restarts: int, seed: int,
     progress: Callable[[int], None] | None = None,
 ) -> Found:  # fmt: skip
-    """The best of several descents on the logarithms of the weights.
+    """Return the best of several gradient descents on the logarithms of the weights.
 
     Args:
-        aim: what for.
-        faces: to search on.
-        start: P weights from which the first descent starts, the papers' own; the others start around it.
-        steps: of Adam in each descent.
-        restarts: descents.
-        seed: of the starts and of the order of faces.
-        progress: told of steps done.
+        aim: the objective.
+        faces: source faces.
+        start: P initial weights of the first descent, the papers' own; other descents start at random around them.
+        steps: steps of Adam in each descent.
+        restarts: number of descents.
+        seed: seed of the starts and of the order of faces.
+        progress: called with the number of new steps.
     """
     generator = torch.Generator().manual_seed(seed)
     centre = torch.tensor(start).log()
@@ -149,7 +149,7 @@ def search(
 def with_shift(
     aim: Aim, faces: Faces, found: Found, steps: int, seed: int, progress: Callable[[int], None] | None = None
 ) -> Found:
-    """Go on from `found` with a shift of the codes that starts at 0, the same for all faces."""
+    """Continue from `found` with a shift of the codes, initially 0 and equal for all faces."""
     generator = torch.Generator().manual_seed(seed)
     shift = torch.zeros(aim.system.settings.latent_size)
     better = _descend(aim, faces, found.weights.log(), shift, steps, generator, progress)
@@ -189,15 +189,15 @@ def _weights(logs: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Reading:
-    """What the judges see in N painted faces.
+    """The judges' results for N generated images.
 
     Attributes:
         shares: mean probability of each affect of the blend.
         elsewhere: mean probability of all other affects.
-        both: share of faces in which each of them has half its asked share or more.
-        divergence: mean KL divergence from the asked shares.
-        kept: share of faces in which the affect judge names the person of the source.
-        likeness: mean cosine to the source's embedding, or None without an identity judge.
+        both: share of images in which every affect of the blend has at least half its target share.
+        divergence: mean KL divergence from the target shares.
+        kept: share of images in which the affect judge recognises the identity of the source.
+        likeness: mean cosine similarity with the source's embedding, or None without an identity judge.
     """
 
     shares: tuple[float, ...]
@@ -210,14 +210,14 @@ class Reading:
 
 @torch.no_grad()
 def read(aim: Aim, faces: Faces, index: Sequence[int], weights: Tensor, shift: Tensor | None = None) -> Reading:
-    """Paint `faces` with a blend and read them.
+    """Generate images of `faces` with a blend and evaluate them with the judges.
 
     Args:
         aim: the system and the judges.
-        faces: N of them.
-        index: P classes of the blend, in the order of the ways.
-        weights: (P,).
-        shift: (n,) of the codes, or None.
+        faces: N source faces.
+        index: P class indices of the blend, in the order of its directions.
+        weights: (P,) weights of the blend.
+        shift: (n,) shift of the codes, or None.
     """
     device = aim.system.device
     logits, people, likeness = [], [], []

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fexgan_lit.data.config import DatasetConfig
+from fexgan_lit.data.config import DatasetConfig, name_problems
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hardware import PRECISIONS
 from fexgan_lit.utils.hydra import MOVED
@@ -156,7 +156,7 @@ class MetricsSettings(Options):
 
     def conflicts(self) -> list[str]:
         """Return a sentence for each rule that is broken by values that are allowed by themselves."""
-        if self.inception_weights and not Path(self.inception_weights).is_file():
+        if self.inception_weights and not os.path.isfile(self.inception_weights):  # noqa: PTH113 (a Path raises)
             return [f"metrics.inception_weights={self.inception_weights}: there is no such file"]
         return []
 
@@ -256,6 +256,7 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
     if type(tree["seed"]) is not int:
         problems.append(f"seed={tree['seed']}: expected a whole number")
     problems += ANY_SEED.problem("seed", tree["seed"])
+    problems += data_problems(tree.get("data") or {})
     callbacks = build_callbacks(tree.get("callbacks") or {}, problems)
     if problems:
         raise UserError("the configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
@@ -279,6 +280,25 @@ def check_sections(tree: Mapping[str, Any]) -> None:
         hint = ", or a file of the model with a section optimizer" if missing == ["optimizer"] else ""
         lacking = ", ".join(missing) or "seed"
         raise UserError(f"the configuration lacks {lacking}; expected one that training wrote{hint}")
+    for name in ("data", "callbacks", "sweep"):
+        if not isinstance(tree.get(name) or {}, dict):
+            raise UserError(f"{name}: {tree[name]!r}; expected a mapping")
+
+
+def data_problems(facts: Mapping[str, Any]) -> list[str]:
+    """What of the facts that a run kept of its data (`fexgan_lit.data.datamodule.data_facts`) cannot be meant."""
+    found = []
+    for name in ("affects", "identities"):
+        names = facts.get(name, [])
+        if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
+            found.append(f"data.{name}: expected a list of names, found {names!r:.80}")
+        elif len(set(names)) < len(names):
+            found.append(f"data.{name}: a name is there twice")
+    found += [
+        f"data.{name}={facts[name]!r:.80}: expected a whole number"
+        for name in ("train_frames", "val_frames") if type(facts.get(name, 0)) is not int
+    ]  # fmt: skip
+    return found if not facts or facts.get("affects") else [*found, "data.affects: expected one name or more"]
 
 
 def load_system_class(name: str) -> Any:
@@ -303,7 +323,7 @@ def split_trainer(options: Mapping[str, Any], problems: list[str]) -> dict[str, 
         gpus = torch.cuda.device_count() if options.get("accelerator") in ("auto", "gpu") else 0
         options = {**options, "devices": max(1, gpus)}
     ours = [f.name for f in fields(TrainerSettings)]
-    foreign = {name: value for name, value in options.items() if name not in ours}
+    foreign = {str(name): value for name, value in options.items() if name not in ours}
     if not foreign:
         return dict(options)
     from lightning.pytorch import Trainer
@@ -332,6 +352,9 @@ def build_callbacks(options: Mapping[str, Any], problems: list[str]) -> dict[str
     for name, values in options.items():
         if values is None:
             continue
+        if not isinstance(values, Mapping):
+            problems.append(f"callbacks.{name}: {values!r}; expected a mapping with _target_, or null")
+            continue
         try:
             for found in targets_in(values):
                 load_target(found)
@@ -351,7 +374,7 @@ def build_callbacks(options: Mapping[str, Any], problems: list[str]) -> dict[str
 
 def _mismatches(system: Any, parts: Mapping[str, Any]) -> list[str]:
     """Values that are fine alone but not together."""
-    found = []
+    found = name_problems("model.name", str(parts["model"].name))
     ours, data = parts["model"].image_size, parts["dataset"]
     if ours != data.image_size:
         found.append(

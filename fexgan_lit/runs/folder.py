@@ -8,8 +8,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from fexgan_lit.utils.cache import holds_cache
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.files import write_atomic
+from fexgan_lit.utils.files import read_mapping, write_atomic
 from fexgan_lit.utils.hydra import stamp
 
 
@@ -135,16 +136,23 @@ class RunFolder:
         return run, checkpoint
 
     def read_config(self) -> DictConfig:
-        """The resolved configuration of the run."""
-        config = OmegaConf.load(self.config)
-        if not isinstance(config, DictConfig):
-            raise UserError(f"{self.config}: expected a mapping, found {type(config).__name__}")
+        """The resolved configuration of the run: data, whoever wrote it.
+
+        `dataset.cache_dir` counts where a cache is already; a file from elsewhere does not choose where to write.
+
+        Raises:
+            UserError: the file is damaged, no mapping, or holds an interpolation.
+        """
+        tree = read_mapping(self.config)
         # it would be resolved here, into an environment variable, or by hydra's instantiate into any class
-        if "${" in str(OmegaConf.to_container(config, resolve=False)):
+        if "${" in str(tree):
             raise UserError(
                 f"{self.config}: it holds an interpolation ${{...}}; expected plain values, as training writes"
             )
-        return config
+        dataset = tree.get("dataset")
+        if isinstance(dataset, dict) and dataset.get("cache_dir") and not holds_cache(str(dataset["cache_dir"])):
+            dataset["cache_dir"] = None
+        return OmegaConf.create(tree)
 
 
 def run_folder_name(run: str | None, name: str | None, model: str, dataset: str, seed: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import platform
@@ -127,6 +128,25 @@ def read_result(folder: Path) -> RunResult | None:
             f"{', '.join(STATUSES)}. Delete it to resume or restart the run."
         )
     return RunResult(**{name: value for name, value in content.items() if name in known})
+
+
+def read_metrics(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a `metrics.csv`: the iteration, and its numbers as text by name, those that are there.
+
+    Raises:
+        UserError: the file cannot be read, or holds something else.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
+        for row in rows:
+            list(map(float, row.values()))  # raises where one is no number
+        return [(int(row["iteration"]), row) for row in rows]
+    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        raise UserError(
+            f"{path} is no table that training wrote ({error}); move it away, and the run goes on without the curves "
+            "it held"
+        ) from error
 
 
 def record_failure(folder: Path, error: Exception | str, iteration: int = 0, clock: Clock | None = None) -> RunResult:

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class DualOptimizerSettings(Options):
-    """Adam for both networks.
+    """Options of Adam for both networks.
 
     Attributes:
         lr: learning rate of the generator.
-        lr_discriminator: learning rate of the discriminator; null takes `lr`.
+        lr_discriminator: learning rate of the discriminator; null uses `lr`.
         beta1: decay of Adam's first moment.
         beta2: decay of Adam's second moment.
-        n_critic: the generator steps on every n-th iteration, the discriminator on each.
-        clip_norm: largest gradient norm of each network; null does not clip.
-        ema_half_life_images: half-life of the generator's moving average, in images; 0 turns averaging off.
+        n_critic: the generator is updated in every n-th iteration, the discriminator in every iteration.
+        clip_norm: largest gradient norm of each network; null disables clipping.
+        ema_half_life_images: half-life of the generator's moving average, in images; 0 disables averaging.
     """
 
     section = "optimizer"

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class TranslationSettings(Options):
-    """The networks.
+    """Network options.
 
     Attributes:
-        name: of the system.
-        image_size: edge of the square images in pixels, a power of two from 32 to 512.
+        name: name of the system.
+        image_size: edge length of the square images in pixels, a power of two from 32 to 512.
         width: factor on every channel count; 1 is the paper's size.
-        residual_blocks: of the generator.
+        residual_blocks: number of residual blocks in the generator.
     """
 
     section = "model"

@@ -123,10 +123,12 @@ def compile_networks(system: ExpressionSystem, device: torch.device, backend: st
     """
     networks = system.compilable_networks()
     if not networks:
-        return Compilation((), f"compile    nothing: {system.settings.name} names no network that may be compiled")
+        return Compilation((), f"compile    nothing: {system.settings.name} has no networks to compile")
     reason = why_not(device, backend)
     if reason is not None:
-        return Compilation((), f"compile    nothing: torch.compile does not work here ({reason}); going on without")
+        return Compilation(
+            (), f"compile    nothing: torch.compile does not work here ({reason}); continuing without it"
+        )
     with contextlib.suppress(ImportError, AttributeError):  # private; a torch without it donates no buffers
         import torch._functorch.config as functorch_config
 
@@ -139,7 +141,7 @@ def compile_networks(system: ExpressionSystem, device: torch.device, backend: st
     for name in system.compilable_losses:
         setattr(system, name, torch.compile(getattr(system, name), **how))
     parts = [*networks, *(["losses"] if system.compilable_losses else [])]
-    line = f"compile    {', '.join(parts)}; the first iterations take up to some minutes longer"
+    line = f"compile    {', '.join(parts)}; the first iterations may take some minutes longer"
     return Compilation(tuple(networks), line)
 
 
@@ -174,7 +176,7 @@ def graph_strategy(
     from fexgan_lit.training.cuda_graphs import CUDAGraphStrategy, why_not_captured
 
     if reason := why_not_captured(system, device, processes):
-        say(f"nothing: {reason}; going on without")
+        say(f"nothing: {reason}; continuing without graphs")
         return "auto"
-    say("an iteration is captured after a few, then replayed")
+    say("an iteration is captured after the first few, then replayed")
     return CUDAGraphStrategy(device, say)

@@ -157,27 +157,27 @@ def settle_micro_batch(
     """
     if settings.devices != 1:
         raise UserError(
-            f"trainer.auto_batch=true with trainer.devices={settings.devices}: search on one device, then give what it "
-            "found as trainer.micro_batch"
+            f"trainer.auto_batch=true with trainer.devices={settings.devices}: the search needs one device. Run "
+            "it with trainer.devices=1, then give the size it finds as trainer.micro_batch"
         )
     if device.type != "cuda" and settings.memory_limit_gb is None:
         raise UserError(
-            f"trainer.auto_batch=true on {device.type}: its memory has no bound that could be run into; give "
-            "trainer.memory_limit_gb=NUMBER, what training may hold"
+            f"trainer.auto_batch=true on {device.type}: the search needs a memory limit; give "
+            "trainer.memory_limit_gb=NUMBER"
         )
     whole = len(batch)
     found = largest_fitting(tried(system, batch, settings, device), system.min_batch, whole)
     where = f"{device}" if settings.memory_limit_gb is None else f"trainer.memory_limit_gb={settings.memory_limit_gb:g}"
     if found is None:
         raise UserError(
-            f"trainer.auto_batch=true: not even {system.min_batch} pairs at once fit into the memory ({where}); a "
-            "smaller dataset.image_size or model.width is needed"
+            f"trainer.auto_batch=true: not even {system.min_batch} pairs at once fit into the memory ({where}); use a "
+            "smaller dataset.image_size or model.width"
         )
     part = -(-whole // -(-whole // found))  # as even as can be: 20 of 32 are two parts of 16
     if problem := micro_batch_problem(type(system), whole, part):
         raise UserError(
-            f"trainer.auto_batch=true: {found} pairs at once fit into the memory ({where}), the batch does not. "
-            f"{problem}. Set dataset.batch_size={found} or less"
+            f"trainer.auto_batch=true: {found} pairs at once fit into the memory ({where}), but the whole batch does "
+            f"not. {problem}. Set dataset.batch_size={found} or less"
         )
     return part
 

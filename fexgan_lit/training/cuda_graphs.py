@@ -157,7 +157,9 @@ class CUDAGraphStrategy(SingleDeviceStrategy):
             except RuntimeError as error:
                 system.zero_grad(set_to_none=True)  # gradients that were captured but never computed
                 plain_groups([{"param_groups": optimizer.param_groups} for optimizer in self.optimizers])
-                self.say(f"nothing: the iteration cannot be captured ({str(error).splitlines()[0]}); going on without")
+                self.say(
+                    f"nothing: the iteration cannot be captured ({str(error).splitlines()[0]}); continuing without"
+                )
         return self._recordings.get(key)
 
     def _record(self, batch: PairBatch, batch_idx: int) -> Recording:
@@ -186,9 +188,9 @@ def move_to_device(optimizer: Optimizer, device: torch.device) -> None:
 def why_not_captured(system: ExpressionSystem, device: torch.device, world: int) -> str | None:
     """Return why the iterations of `system` cannot be captured, or None if they can."""
     if device.type != "cuda":
-        return f"CUDA graphs need an NVIDIA GPU, the device is {device}"
+        return f"CUDA graphs need an NVIDIA GPU, but the device is {device}"
     if world > 1:
-        return "several devices average their gradients between two steps, which is not captured"
+        return "the averaging of gradients over several devices cannot be captured"
     if not isinstance(system, GraphCapturable):
         return (
             f"{system.settings.name} lacks graph_key() and update_graph_inputs(), so its iteration cannot be captured"

@@ -62,8 +62,8 @@ def find_environment() -> ClusterEnvironment | None:
         return found if found.world_size() > 1 and found.global_rank() >= 0 else None
     except (KeyError, ValueError, RuntimeError) as error:  # Lightning needs SLURM's --ntasks-per-node
         raise UserError(
-            f"the environment of a run on several devices cannot be read: {type(error).__name__} {error}; expected "
-            "RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT as torchrun sets them, or those of srun"
+            f"cannot read the environment variables of a run on several devices: {type(error).__name__} {error}; "
+            "expected RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT as set by torchrun, or those of srun"
         ) from error
 
 
@@ -167,7 +167,7 @@ def connect(environment: ClusterEnvironment) -> None:
         store, rank, world = next(dist.rendezvous("env://", rank, world, timeout=ARRIVAL))
     except (RuntimeError, dist.DistError) as error:
         raise UserError(
-            f"rank {rank} of {world} cannot meet the others at {environment.main_address}:{environment.main_port} "
+            f"rank {rank} of {world} cannot connect to {environment.main_address}:{environment.main_port} "
             f"({str(error).splitlines()[0]}). Set MASTER_ADDR to a name of the first machine that all others can "
             "reach, and MASTER_PORT to a port that is free there"
         ) from error
@@ -189,12 +189,12 @@ def check_started(environment: ClusterEnvironment, settings: TrainerSettings, sw
     if world != wanted:
         raise UserError(
             f"{starter} started {world} processes, but trainer.devices={settings.devices} and trainer.num_nodes="
-            f"{settings.num_nodes} ask for {wanted}; expected as many as the options say"
+            f"{settings.num_nodes} ask for {wanted}. Start as many processes, or change these options"
         )
     if sweep:
         raise UserError(
-            f"{starter} started {world} processes: a sweep (-m) cannot be worked off like that; expected to be started "
-            f"without {starter}, every run then starts its own processes on this machine"
+            f"{starter} started {world} processes, but a sweep (-m) must be started without {starter}; each of its "
+            "runs then starts its own processes on this machine"
         )
 
 
@@ -213,8 +213,8 @@ def several(settings: TrainerSettings, sweep: bool) -> Iterator[Processes | None
         return
     elif settings.num_nodes > 1:
         raise UserError(
-            f"trainer.num_nodes={settings.num_nodes}: processes on other machines are started by torchrun or SLURM, "
-            "and neither started this one; expected torchrun --nnodes or srun (docs/distributed.md)"
+            f"trainer.num_nodes={settings.num_nodes}: this process was started neither by torchrun nor by SLURM, which "
+            "start the processes on other machines. Use torchrun --nnodes or srun (docs/distributed.md)"
         )
     processes = Processes(settings, environment)
     try:

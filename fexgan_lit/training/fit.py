@@ -196,7 +196,7 @@ def prepare_trainer(
     strategy: Strategy | str = "auto"
     feed = None
     if going_on:
-        with console.status("  opening the stream of frames"):  # may copy gigabytes to the device
+        with console.status("  loading frames"):  # may copy gigabytes to the device
             feed = data.place_on(device, t.data_on_device)
         system.prepare(data.train, lambda: judge_of(data))
         if t.auto_batch and t.micro_batch is None:
@@ -238,7 +238,7 @@ def announce(
     device, width = trainer.strategy.root_device, width_of(s)
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
     limit = f", at most {t.max_minutes:g} minutes" if t.max_minutes else ""
-    resumed = f"; going on at iteration {system.iteration}" if system.iteration else ""
+    resumed = f"; resuming at iteration {system.iteration}" if system.iteration else ""
     shared = f" on {processes} processes" if processes > 1 else ""
     lines = [
         f"model      {s.model.name}, {s.dataset.image_size} px{', ' if width else ''}{width}: {networks} parameters",
@@ -248,14 +248,14 @@ def announce(
     ]
     if t.micro_batch is not None and t.micro_batch < pairs:
         lines.append(
-            f"           each in {-(-pairs // t.micro_batch)} parts of at most {t.micro_batch} pairs, their gradients "
-            "added up; batch norm sees the parts"
+            f"           each in {-(-pairs // t.micro_batch)} parts of at most {t.micro_batch} pairs with accumulated "
+            "gradients; batch norm works on the parts"
         )
     elif t.micro_batch is not None and t.auto_batch:
         lines.append("           the batch fits into the memory as a whole")
     if not data.has_truth:
         lines.append(f"absent     {UNPAIRED}")
-        lines += [] if data.labelled else ["absent     the grid of affects: the frames have none"]
+        lines += [] if data.labelled else ["absent     the grid of affects: the frames have no affects"]
     lines += [f"device     {device}, {trainer.precision}{threads}; seed {s.seed}", *notes, f"run        {run.path}"]
     for line in lines:
         console.print(f"  {line}", markup=False)
@@ -285,15 +285,15 @@ def fit(
             room = f", or trainer.data_on_device=false, which frees {gigabytes(loader.pixels.nbytes)}"
         raise UserError(
             f"a batch of {settings.dataset.batch_size} pairs does not fit into the memory of the GPU "
-            f"({str(error).splitlines()[0]}). Give trainer.auto_batch=true, which finds how many do and adds up the "
-            f"gradients, or a smaller dataset.batch_size{room}"
+            f"({str(error).splitlines()[0]}). Use trainer.auto_batch=true, which finds how many pairs fit and "
+            f"accumulates gradients, or a smaller dataset.batch_size{room}"
         ) from error
     except MisconfigurationException as error:
         raise UserError(f"Lightning refuses to train: {error}") from error
     except SystemExit:  # Lightning exits on Ctrl-C
-        kept = "nothing was kept, no checkpoint was due yet"
+        kept = "there is no checkpoint yet, so it cannot be resumed"
         if run.last.exists():
-            kept = f"go on from its last checkpoint with: python -m fexgan_lit.train run={run.path}"
+            kept = f"resume from its last checkpoint with: python -m fexgan_lit.train run={run.path}"
         console.print(f"\n  stopped at iteration {system.iteration}; {kept}", markup=False)
         raise
     except Exception as error:
@@ -302,9 +302,9 @@ def fit(
             raise
         from fexgan_lit.training.distributed import RankLostError
 
-        kept = f"{run.last} is whole" if run.last.exists() else "no checkpoint was due yet"
+        kept = f"{run.last} is complete" if run.last.exists() else "there is no checkpoint yet"
         raise RankLostError(
-            f"{reason}. A run cannot go on without one of its processes. {kept}; go on with: "
+            f"{reason}. A run cannot continue without one of its processes. {kept}; resume with: "
             f"python -m fexgan_lit.train run={run.path}"
         ) from error
 
@@ -378,7 +378,7 @@ def stop_here(system: ExpressionSystem, run: RunFolder, console: Console) -> NoR
     from fexgan_lit.training.callbacks import STOPPED
 
     console.print(
-        f"\n  stopped by a signal at iteration {system.iteration}, its checkpoint is written; go on with: "
+        f"\n  stopped by a signal at iteration {system.iteration}, its checkpoint is written; resume with: "
         f"python -m fexgan_lit.train run={run.path}", markup=False,
     )  # fmt: skip
     sys.exit(STOPPED)

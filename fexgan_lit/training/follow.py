@@ -57,8 +57,8 @@ def train_along(
     folder, start = RunFolder(Path(run)), Path(checkpoint) if checkpoint else None
     if not (start or folder.config).is_file():
         raise UserError(
-            f"{socket.gethostname()} does not see {start or folder.config}; expected the run folder on a disk that "
-            "all machines share"
+            f"{socket.gethostname()} cannot read {start or folder.config}; the run folder must be on a disk that all "
+            "machines share"
         )
     kept: Any = OmegaConf.create(config)
     trust(foreign_packages(OmegaConf.to_container(kept)))  # rank 0 trusts them already

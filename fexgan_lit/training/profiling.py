@@ -101,7 +101,7 @@ class ProfileRun(Callback):
         self._timed = max(0, min(-(-self.wanted // cycle) * cycle, room))
         if not self._timed:
             needed = WARM_UP + self._traced + 2 * cycle
-            self._say(f"nothing: it takes {needed} iterations or more, {to_come} are to come")
+            self._say(f"nothing: it needs {needed} iterations or more, but only {to_come} are left")
 
     def on_train_batch_start(self, trainer: Trainer, system: LightningModule, batch: Any, batch_idx: int) -> None:
         """Begin or end a phase of the profile between two iterations."""
@@ -128,7 +128,7 @@ class ProfileRun(Callback):
         self.on_train_batch_start(trainer, system, None, 0)
         if self._timed:
             self._leave(trainer)
-            self._say("nothing: the run ended before it was done")
+            self._say("nothing: the run ended before the profile was complete")
 
     def on_exception(self, trainer: Trainer, system: LightningModule, exception: BaseException) -> None:
         """Restore the trainer."""
@@ -174,7 +174,7 @@ class ProfileRun(Callback):
         operators = self._trace.key_averages().table(order, row_limit=15, max_name_column_width=50)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._trace.export_chrome_trace(str(self.folder / "trace.json"))
-        title = f"**Operators of {self._traced} iterations**, under torch.profiler, which slows small ones"
+        title = f"**Operators of {self._traced} iterations**, under torch.profiler, which slows small operators"
         text = f"# Profile\n\n{table.markdown()}\n{title}\n\n```text\n{operators}\n```\n"
         write_atomic(self.folder / "profile.md", text)
         self.console.print(table.rich())

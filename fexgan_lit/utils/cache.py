@@ -1,8 +1,9 @@
-"""The cache folder: where packs live, who may build one, and how a build becomes visible all at once."""
+"""The cache folder: its location, locks for builders, and atomic publication of what they build."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import shutil
@@ -15,22 +16,31 @@ from filelock import FileLock, Timeout
 _LOG = logging.getLogger(__name__)
 _PARTIAL = ".partial-"
 _RESUMABLE = "resumable"
-#: Seconds for which another data set's broken-off build is kept.
+#: Seconds for which interrupted builds of other data sets are kept.
 _KEPT_S = 7 * 24 * 3600
 
 
 def cache_root(cache_dir: str | None) -> Path:
-    """`cache_dir`, else $FEXGAN_LIT_CACHE, else ~/.cache/fexgan_lit."""
+    """Return `cache_dir`, else $FEXGAN_LIT_CACHE, else ~/.cache/fexgan_lit."""
     chosen = cache_dir or os.environ.get("FEXGAN_LIT_CACHE") or "~/.cache/fexgan_lit"
     return Path(chosen).expanduser()
 
 
+@functools.cache  # one warning a folder
+def holds_cache(folder: str) -> bool:
+    """Whether packs have been kept in `folder`; where not, says that the usual cache takes its place."""
+    there = any((Path(folder).expanduser() / kind).is_dir() for kind in ("packs", "streams"))
+    if not there:
+        _LOG.warning("dataset.cache_dir=%s of the run holds no cache; the usual one is used in its place", folder)
+    return there
+
+
 @contextlib.contextmanager
 def builder_lock(folder: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold the right to build `folder`; gives False where it is taken (`wait=False`) or the disk has no locks.
+    """Hold the lock for building `folder`; yield False if it is taken (`wait=False`) or the disk has no locks.
 
-    The lock goes with the process, however that ends, so whoever holds it knows that no other builder lives. Where
-    there are no locks (some network disks), two may build at once; the rename at the end stays atomic.
+    The operating system releases the lock when the process ends, in whatever way, so its holder is the only builder. On
+    disks without locks (some network disks) two processes may build at once; the rename at the end stays atomic.
     """
     locks = folder.parent / ".locks"
     locks.mkdir(parents=True, exist_ok=True)
@@ -53,10 +63,10 @@ def builder_lock(folder: Path, wait: bool = True) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def partial_folder(final: Path, resumable: bool = False) -> Iterator[Path]:
-    """A folder beside `final` to build in; whatever is left of it at the end is removed.
+    """Yield a folder beside `final` to build in, and remove its remains afterwards.
 
-    A `resumable` one, for which the lock of `final` must be held, may hold what an earlier build left, and is itself
-    left behind by Ctrl-C as it is by a kill.
+    A `resumable` folder, which requires the lock of `final`, may contain the files of an earlier build, and stays after
+    Ctrl-C or a kill.
     """
     partial = final.with_name(f"{final.name}{_PARTIAL}{_RESUMABLE if resumable else os.getpid()}")
     if not resumable:
@@ -75,7 +85,7 @@ def partial_folder(final: Path, resumable: bool = False) -> Iterator[Path]:
 
 
 def publish(partial: Path, final: Path) -> None:
-    """Make the finished `partial` visible as `final`; if another process was first, theirs stays."""
+    """Rename the finished `partial` to `final`; if another process was first, its folder stays."""
     try:
         partial.rename(final)
     except OSError:
@@ -84,10 +94,10 @@ def publish(partial: Path, final: Path) -> None:
 
 
 def remove_leftovers(final: Path) -> None:
-    """Remove what killed builds left in the cache, but for what can be resumed; with the lock of `final` held.
+    """Remove the remains of killed builds except resumable ones; the caller holds the lock of `final`.
 
-    To be resumed are a build of `final` itself and, for a week, those of other data sets. A build that differs from
-    `final` in the last part of the name only is one of the same data set as it was before.
+    Resumable are the build of `final` itself and, for a week, builds of other data sets. A build whose name differs
+    from `final` only in the last part is of an earlier state of the same data set.
     """
     family = final.name.rpartition("-")[0]
     for partial in final.parent.glob(f"*{_PARTIAL}*"):
@@ -103,7 +113,7 @@ def remove_leftovers(final: Path) -> None:
 
 
 def _is_recent(folder: Path) -> bool:
-    """Whether a file of `folder` was written within the last week."""
+    """Return whether a file in `folder` was written within the last week."""
     with contextlib.suppress(OSError):
         return max(path.stat().st_mtime for path in (folder, *folder.iterdir())) > time.time() - _KEPT_S
     return False

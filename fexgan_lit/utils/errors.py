@@ -1,5 +1,5 @@
-"""The one exception for a user's mistake: the commands turn it into exit code 2 and a message without traceback."""
+"""The exception for user errors: commands print its message without traceback and exit with code 2."""
 
 
 class UserError(Exception):
-    """Something the user can mend: the message names what was found, what was expected and what to do."""
+    """An error that the user can correct: the message says what was found, what was expected and what to do."""

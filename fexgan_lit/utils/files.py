@@ -1,8 +1,9 @@
-"""Files written whole or not at all, and paths that may be shown to others."""
+"""Atomic writes, bounded reading of YAML from elsewhere, and paths in a form for publication."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -11,19 +12,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-#: An absolute path of two parts or more that is no part of a web address or of a relative path.
+from fexgan_lit.utils.errors import UserError
+
+#: An absolute path of at least two parts, outside web addresses and relative paths.
 _PART = r"[^\s/\\:'\"`(),;]"
 _ABSOLUTE = re.compile(rf"(?<![\w./:~-])/(?:{_PART}+/)+{_PART}*|\b[A-Za-z]:\\(?:{_PART}+\\)*{_PART}*")
+#: Largest YAML file in bytes, and deepest nesting of its mappings and lists.
+_LONGEST, _DEEPEST = 8 << 20, 50
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write `content` so that a reader sees the old file or the whole new one, and two writers do not mix."""
+    """Write `content` atomically: readers see the old or the complete new file, and concurrent writers do not mix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.partial-")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
-        # mkstemp gives the owner alone access; a result should be as readable as any other file
+        # mkstemp makes files readable only for their owner; results should have the usual permissions
         umask = os.umask(0)
         os.umask(umask)
         Path(partial).chmod(0o666 & ~umask)
@@ -33,23 +38,23 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def from_home(path: Path) -> str:
-    """The path with ~ for the user's home, as reports that travel should name it."""
+    """Return the path with ~ for the user's home, for reports that are copied elsewhere."""
     try:
         return str(Path("~") / path.relative_to(Path.home()))
-    except (ValueError, RuntimeError):  # elsewhere, or nobody's home
+    except (ValueError, RuntimeError):  # outside the home folder, or there is none
         return str(path)
 
 
 def without_paths(text: str, known: Mapping[str, str] | None = None) -> str:
-    """`text` with absolute paths replaced by names, so that it says nothing of the machine.
+    """Replace absolute paths in `text` by names, so that the text does not describe this machine.
 
     >>> without_paths("run=/home/me/outputs/demo: /home/me/data is gone")
     'run=.../demo: .../data is gone'
 
     Args:
-        text: that may hold absolute paths.
-        known: the name for each place, such as ``RUN_DIR``; what lies below keeps its relative part. The longest
-            place counts. Any other absolute path is cut to its last part after ``.../``.
+        text: text with or without absolute paths.
+        known: a name for each folder, such as ``RUN_DIR``; paths below keep their relative part, and the longest
+            match counts. Any other absolute path is reduced to its last part after ``.../``.
     """
     names = known or {}
     for place in sorted((place for place in names if len(place) > 1), key=len, reverse=True):
@@ -58,5 +63,51 @@ def without_paths(text: str, known: Mapping[str, str] | None = None) -> str:
 
 
 def digest(content: Any, digits: int) -> str:
-    """The first hexadecimal `digits` of the SHA-256 of plain values, whatever the order of their keys."""
+    """Return the first `digits` hexadecimal digits of the SHA-256 of plain values, independent of the order of keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:digits]
+
+
+def read_yaml(path: Path, option: str = "") -> Any:
+    """The plain values of a YAML file, as OmegaConf reads it, interpolations unresolved.
+
+    Args:
+        path: the file, whoever wrote it. Size and nesting are bounded, and it may repeat no part of itself.
+        option: that named it, for the message: `driver=`.
+
+    Raises:
+        UserError: with file and line.
+    """
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
+    where, reason = f"{option}{path}", ""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LONGEST + 1)
+        if len(content) > _LONGEST:
+            raise UserError(f"{where}: more than {_LONGEST >> 20} MiB of YAML")
+        text, depth = content.decode("utf-8-sig"), 0
+        for event in yaml.parse(text, Loader=loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST or isinstance(event, yaml.AliasEvent):
+                found = "an alias" if depth <= _DEEPEST else f"more than {_DEEPEST} levels of nesting"
+                raise yaml.MarkedYAMLError(problem=found, problem_mark=event.start_mark)
+        return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
+    except yaml.YAMLError as error:
+        mark, reason = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+        where += f" line {mark.line + 1}" if mark is not None else ""
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8 text, at byte {error.start}"
+    except (OSError, ValueError, TypeError, OmegaConfBaseException) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+    raise UserError(f"{where}: no YAML that can be read ({' '.join(reason.split())})")
+
+
+def read_mapping(path: Path) -> dict[Any, Any]:
+    """As `read_yaml`, of a file that holds a mapping."""
+    tree = read_yaml(path)
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: expected a mapping, found {type(tree).__name__}")
+    return tree

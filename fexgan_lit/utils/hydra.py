@@ -32,7 +32,7 @@ MOVED = {
     "one, such as trainer.max_steps=1000",
 }
 
-_SEARCHPATH = "hydra.searchpath="
+_SEARCHPATH, _MULTIRUN = "hydra.searchpath=", ("-m", "--multirun")
 #: a full disk, a used-up quota, a read-only file system
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 #: as numpy, torch on a processor and torch on a GPU say it
@@ -67,7 +67,7 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     from fexgan_lit.utils.trust import trust
 
     # Hydra takes options in front of or behind all overrides, not between them
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in _MULTIRUN)
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra otherwise prints composition errors its own way and exits with 1
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -245,7 +245,7 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         given = [a for a in arguments if not a.startswith(("-", _SEARCHPATH)) and "=" in a]
-        if {"-m", "--multirun", "sweep=optuna"} & set(arguments):
+        if {*_MULTIRUN, "sweep=optuna"} & set(arguments):
             given = [value for override in given for value in _one_by_one(override)]
         # what a group offers (loss.lambda_cycle) is there only once it is chosen (model=ganimation)
         chosen = _searched(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Loops that numba compiles: kept on disk where there is a place for them, loaded while nobody waits."""
+"""Numba loops, cached on disk if possible and loaded in the background."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ Result = TypeVar("Result")
 
 
 def kept(compiler: Callable[..., Any], function: Callable[..., Any], *signature: Any, **options: Any) -> Any:
-    """`function` as `compiler` (`numba.njit`, `numba.cfunc`) makes it, and what an earlier process kept of it."""
+    """Compile `function` with `compiler` (`numba.njit`, `numba.cfunc`), or load it from numba's disk cache."""
     try:
         return compiler(*signature, cache=True, **options)(function)
-    except RuntimeError:  # no folder in which numba could keep it
+    except RuntimeError:  # no folder is writable for numba's cache
         return compiler(*signature, **options)(function)
 
 
 def in_a_thread(task: Callable[[], Result]) -> Future[Result]:
-    """What `task` gives, in time, from a thread of its own, for which the process waits before it ends."""
+    """Run `task` in a new thread and return its future; the process waits for the thread before it exits."""
     pool = ThreadPoolExecutor(1)
     try:
         return pool.submit(task)

@@ -140,7 +140,7 @@ def typed(cls: type[T], values: Mapping[str, Any], section: str, problems: list[
                 schema.merge_with({key: value})  # settings inside settings; an assignment would not look into them
             else:
                 schema[key] = value
-        except OmegaConfBaseException as error:
+        except (OmegaConfBaseException, OverflowError) as error:  # an overflow by a number of 400 digits
             problems.append(f"{prefix}{key}={value}: {str(error).splitlines()[0]}")
     settings: Any = OmegaConf.to_object(schema)
     return settings

@@ -1,4 +1,4 @@
-"""A table of text, as Markdown and for the terminal."""
+"""Text tables as Markdown and for the terminal."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class TextTable:
     """A small table of text.
 
     Attributes:
-        title: what it shows.
+        title: title of the table.
         header: column names; the first column holds the row names.
-        rows: cells, as many a row as the header has.
-        quoted: how many rows at the end are other people's figures, set apart.
-        notes: lines below.
+        rows: cells, one per column in each row.
+        quoted: number of rows at the end with quoted values of other authors, which are set apart.
+        notes: lines below the table.
     """
 
     title: str
@@ -30,7 +30,7 @@ class TextTable:
     notes: tuple[str, ...] = ()
 
     def markdown(self) -> str:
-        """A GitHub-flavoured table under its title in bold, quoted rows in italics, notes as a list."""
+        """Return a GitHub-flavoured table with a bold title, quoted rows in italics, and notes as a list."""
         own = len(self.rows) - self.quoted
         lines = [
             f"**{self.title}**",
@@ -45,7 +45,7 @@ class TextTable:
         return "\n".join(lines) + "\n"
 
     def rich(self) -> Table:
-        """The same for a rich console, quoted rows dim below a rule."""
+        """Return the table for a rich console, with quoted rows dim below a rule."""
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
         from rich.text import Text
@@ -66,7 +66,7 @@ class TextTable:
 
 
 def _plain(cell: str) -> RichText:
-    """A cell for the terminal, where Markdown's bold is a style."""
+    """Return a cell for the terminal, with Markdown's bold as a style."""
     from rich.text import Text
 
     bold = cell.startswith("**") and cell.endswith("**")

@@ -1,4 +1,4 @@
-"""Timing several tasks in turns, so that whatever else the machine does slows all of them alike."""
+"""Timing several tasks in turns, so that other load on the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Spread:
-    """Median and quartiles of the rounds."""
+    """Median and quartiles over the rounds."""
 
     median: float
     low: float
@@ -19,7 +19,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: np.ndarray | float) -> Spread:
-        """Return the median and the quartiles of one value a round, or of a single value."""
+        """Return the median and the quartiles of one value per round, or of a single value."""
         low, median, high = np.percentile(values, (25, 50, 75)).tolist()
         return cls(median, low, high)
 
@@ -31,20 +31,20 @@ class Timing:
     seconds: np.ndarray
 
     def ms(self) -> Spread:
-        """Return the milliseconds of a round."""
+        """Return the milliseconds per round."""
         return Spread.of(1e3 * self.seconds)
 
     def rate(self, amount: float) -> Spread:
-        """Return the rate at which `amount` was done."""
+        """Return `amount` per second."""
         return Spread.of(amount / self.seconds)
 
     def times_faster(self, other: Timing, amount: float = 1.0) -> Spread:
-        """Return how many times faster than `other` this is, round by round, doing `amount` times as much."""
+        """Return the speed-up over `other`, round by round; this task does `amount` times as much per round."""
         return Spread.of(amount * other.seconds / self.seconds)
 
 
 def take_turns(tasks: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
-    """Run every task once untimed, then all of them one after the other, `rounds` times over."""
+    """Run every task once untimed, then run all of them in turn for `rounds` timed rounds."""
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for number in range(rounds + 1):
         for name, task in tasks.items():

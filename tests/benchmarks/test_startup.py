@@ -37,7 +37,7 @@ def test_bounds_are_from_above_and_the_ratio_is_to_the_imports():
 def test_a_training_that_ends_without_an_iteration_says_why(tmp_path, monkeypatch):
     monkeypatch.setattr(startup, "FIRST_STEP", ("trainer.max_step=1",))
     monkeypatch.setattr(startup.sys, "executable", str(quick_failure(tmp_path)))
-    with pytest.raises(UserError, match="no first iteration: no such option"):
+    with pytest.raises(UserError, match="before its first iteration: no such option"):
         startup.first_step(tmp_path / "run")
 
 

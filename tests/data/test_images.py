@@ -55,10 +55,10 @@ def test_grey_and_grey_with_alpha_become_three_equal_channels():
     assert (decode_frame(encoded(half, "PNG")) == ((grey * 51.0 / 255).round()[..., None])).all()
 
 
-def test_sixteen_bits_are_divided_by_257_and_rounded():
+def test_of_sixteen_bits_the_upper_eight_are_kept():
     values = np.array([[0, 128, 129, 257, 32768, 65406, 65407, 65535]], np.uint16)
     frame = decode_frame(encoded(Image.fromarray(values), "PNG"))
-    assert frame[0, :, 1].tolist() == [0, 0, 1, 1, 128, 254, 255, 255]
+    assert frame[0, :, 1].tolist() == [0, 0, 0, 1, 128, 255, 255, 255]
 
 
 def test_palette_and_one_bit_images():
@@ -66,16 +66,6 @@ def test_palette_and_one_bit_images():
     assert (decode_frame(encoded(Image.fromarray(pixels).quantize(4), "PNG")) == pixels).all()
     bits = Image.fromarray(np.eye(8) > 0)
     assert (decode_frame(encoded(bits, "PNG"))[..., 0] == np.eye(8) * 255).all()
-
-
-def test_jpeg_orientation_is_applied():
-    tall = np.zeros((32, 16, 3), np.uint8)
-    tall[:16] = 255  # bright on top
-    exif = Image.Exif()
-    exif[274] = 6  # shown after a quarter turn clockwise: bright on the right
-    frame = decode_frame(encoded(Image.fromarray(tall), "JPEG", exif=exif))
-    assert frame.shape == (16, 32, 3)
-    assert frame[:, 24:].mean() > 200 > 50 > frame[:, :8].mean()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP", "TIFF"])
@@ -148,23 +138,48 @@ def test_read_frame_names_no_file_but_the_reason(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_jpeg_orientation_is_shown_as_pillow_shows_it(orientation):
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_every_orientation_is_shown_as_pillow_shows_it(kind, orientation):
     quarters = np.zeros((32, 48, 3), np.uint8)
     quarters[:16, :24], quarters[:16, 24:], quarters[16:, :24] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
     exif = Image.Exif()
     exif[274] = orientation
-    data = encoded(Image.fromarray(quarters), "JPEG", exif=exif, quality=95, subsampling=0)
-    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))), np.int64)
+    data = encoded(Image.fromarray(quarters), kind, exif=exif, quality=95)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"), np.int64)
     frame = decode_frame(data)
-    assert frame.shape == expected.shape
+    assert frame.shape == expected.shape == ((48, 32, 3) if orientation > 4 else (32, 48, 3))
     assert np.abs(frame - expected).mean() < 3
 
 
-def test_orientation_of_a_png_is_ignored():
+@pytest.mark.parametrize("mode", ["grey", "colours", "RGBA", "palette"])
+def test_orientation_of_the_less_usual_kinds_of_png(mode):
     exif = Image.Exif()
     exif[274] = 6
-    pixels = picture(1, 12, 20)
-    assert (decode_frame(encoded(Image.fromarray(pixels), "PNG", exif=exif)) == pixels).all()
+    upright = np.arange(60, dtype=np.uint16).reshape(6, 10) * 1000 + 4000
+    stored = np.rot90(upright)  # shown after a quarter turn clockwise
+    if mode == "colours":  # Pillow writes no colours of 16 bits
+        plain = cv2.imencode(".png", cv2.merge([stored] * 3))[1].tobytes()
+        data = exif.tobytes().removeprefix(b"Exif\0\0")
+        chunk = len(data).to_bytes(4, "big") + b"eXIf" + data + zlib.crc32(b"eXIf" + data).to_bytes(4, "big")
+        file = plain[:33] + chunk + plain[33:]
+    elif mode == "grey":
+        file = encoded(Image.fromarray(np.ascontiguousarray(stored)), "PNG", exif=exif)
+    else:
+        image = Image.fromarray(((stored + 128) // 257).astype(np.uint8))
+        file = encoded(image.convert("P") if mode == "palette" else image.convert(mode), "PNG", exif=exif)
+    assert (
+        decode_frame(file)[..., 1] == (upright >> 8 if mode in ("grey", "colours") else (upright + 128) // 257)
+    ).all()
+
+
+@pytest.mark.parametrize("kind", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_twelve_bits_in_sixteen_are_noticed(kind, channels):
+    levels = np.full((4, 4, channels), 4095, np.uint16)
+    levels[..., 3:] = 65535  # opaque
+    with pytest.raises(FrameError, match=r"12 or fewer of them used; scale them to 0\.\.65535"):
+        decode_frame(cv2.imencode(kind, levels)[1].tobytes())
+    assert not decode_frame(cv2.imencode(kind, np.zeros_like(levels))[1].tobytes()).any()
 
 
 def test_cmyk_jpeg_becomes_rgb():
@@ -178,7 +193,7 @@ def test_sixteen_bit_colours_and_tiffs():
     wide = np.array([[[0, 257, 65535], [32768, 65406, 129]]], np.uint16)  # (1, 2, 3) RGB
     for extension in (".png", ".tif"):
         data = cv2.imencode(extension, wide[..., ::-1])[1].tobytes()
-        assert decode_frame(data).tolist() == [[[0, 1, 255], [128, 254, 1]]]
+        assert decode_frame(data).tolist() == [[[0, 1, 255], [128, 255, 0]]]
 
 
 def test_transparent_entries_of_palettes_and_transparent_colours_go_onto_black():
@@ -249,3 +264,59 @@ def test_a_file_that_may_not_be_opened_is_named_with_the_reason(tmp_path, monkey
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(FrameError, match=r"cannot be read \(Permission denied\)"):
         read_frame(tmp_path / "one.png")
+
+
+def tagged(count: int) -> bytes:
+    """A TIFF directory of `count` tags, each of which claims all that follows the header."""
+    size = 14 + 12 * count
+    entries = b"".join(struct.pack("<HHII", 1000 + number, 7, size - 8, 8) for number in range(count))
+    return struct.pack("<2sHIH", b"II", 42, 8, count) + entries + bytes(4)
+
+
+def hostile() -> dict[str, tuple[bytes, str]]:
+    """Small files that would cost hours or gigabytes, and why they are refused."""
+    small = Image.new("RGB", (16, 16))
+    jpeg, progressive = encoded(small, "JPEG"), encoded(small, "JPEG", progressive=True)
+    png, tiff = encoded(small, "PNG"), bytearray(encoded(small, "TIFF", compression="tiff_adobe_deflate"))
+    last = progressive.rindex(b"\xff\xda")
+    exif = tagged(20_000)
+    pieces = [b"Exif\0\0" + exif[at : at + 60_000] for at in range(0, len(exif), 60_000)]
+    segments = b"".join(b"\xff\xe1" + struct.pack(">H", len(piece) + 2) + piece for piece in pieces)
+    chunk = struct.pack(">I4sI", 0, b"prVt", zlib.crc32(b"prVt"))
+    (directory,) = struct.unpack_from("<I", tiff, 4)
+    tiff[directory + 14 : directory + 16] = tiff[directory + 2 : directory + 4]  # the height becomes a second width
+    rle = struct.pack("<2sIHHIIiiHHII16x", b"BM", 100, 0, 0, 1078, 40, 10_000_000, 1, 1, 8, 1, 0)
+    return {
+        "scans": (progressive[:last] + progressive[last:-2] * 51 + progressive[-2:], "50 scans"),
+        "segments": (jpeg[:2] + b"\xff\xfe\0\2" * 20_000 + jpeg[2:], "tiny parts"),
+        "exif": (jpeg[:2] + b"\xff\xd9\xff\xf0" + segments + jpeg[20:], "claim far more bytes"),
+        "tags": (tagged(20_000), "claim far more bytes"),
+        "chunks": (png[:33] + chunk * 20_000 + png[33:], "tiny parts"),
+        "tag twice": (bytes(tiff), "tag 256 twice"),
+        "run lengths": (rle + bytes(1024) + b"\0\2\xff\xff" * 4, "run-length coded BMP"),
+    }
+
+
+@pytest.mark.parametrize("kind", list(hostile()))
+def test_small_files_that_ask_for_hours_or_gigabytes_are_refused_before_they_are_decoded(kind, monkeypatch):
+    data, reason = hostile()[kind]
+    monkeypatch.setattr(Image.Image, "load", None)
+    monkeypatch.setattr(Image.Exif, "load", None)  # of a JPEG, Pillow parses it while it opens the file
+    with pytest.raises(FrameError, match=reason):
+        decode_frame(data)
+
+
+def test_exif_that_claims_more_than_there_is_is_refused_in_a_png_too(monkeypatch):
+    blob = tagged(20_000)
+    png = encoded(Image.new("RGB", (16, 16)), "PNG")
+    chunk = struct.pack(">I", len(blob)) + b"eXIf" + blob + struct.pack(">I", zlib.crc32(b"eXIf" + blob))
+    monkeypatch.setattr(Image.Exif, "load", None)
+    with pytest.raises(FrameError, match="claim far more bytes"):
+        decode_frame(png[:33] + chunk + png[33:])
+
+
+def test_progressive_jpegs_with_a_thumbnail_and_restarts_are_read():
+    data = encoded(Image.fromarray(picture(5, 64)), "JPEG", progressive=True, restart_marker_blocks=1)
+    thumbnail = encoded(Image.fromarray(picture(3, 16)), "JPEG", progressive=True) * 8  # as many scans again
+    app = b"\xff\xe2" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
+    assert (decode_frame(data[:2] + app + data[2:] + thumbnail) == decode_frame(data)).all()

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 
 from fexgan_lit.data.config import DatasetConfig, check_settings
@@ -238,6 +241,29 @@ def test_classes_that_are_numbers(write_cast):
     named = index(root, "folder", aliases={"1": "surprise", "4": "joy"})
     assert named.affects == ("joy", "surprise")
     assert named.notes == ()
+
+
+@pytest.mark.parametrize("folder", ["", "train_set"])
+def test_affectnets_labels_lead_to_the_manifest(tmp_path, folder):
+    top = tmp_path / folder
+    (top / "annotations").mkdir(parents=True)
+    (top / "images").mkdir()
+    for n, number in enumerate("137"):
+        (top / f"images/{n}.jpg").write_bytes(b"x")
+        np.save(top / f"annotations/{n}_exp.npy", np.array(number))
+    with pytest.raises(UserError, match=r"AffectNet keeps its labels(?s:.*)dataset\.manifest=labels\.csv") as told:
+        index(tmp_path, "folder")
+    line = next(line for line in str(told.value).splitlines() if line.startswith("  python"))
+    subprocess.run(line.replace("python", sys.executable, 1), shell=True, cwd=top, check=True)  # noqa: S602
+    table = index(top, "folder", manifest=str(top / "labels.csv"), unpaired=True)
+    assert table.frame["affect"].tolist() == ["joy", "surprise", "contempt"]
+
+
+def test_jfif_is_read_like_jpg(write_cast):
+    root = write_cast(affects=["joy", "fear"])
+    for path in list(root.rglob("*.png")):
+        path.rename(path.with_suffix(".JFIF"))
+    assert len(index(root, "folder")) == 8
 
 
 def test_names_that_break_the_pattern_are_dropped(write_cast):

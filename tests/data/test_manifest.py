@@ -180,6 +180,19 @@ def test_files_that_are_no_csv(write_cast):
             index(root, "folder", manifest=str(root / f"{name}.csv"))
 
 
+def test_an_unquoted_comma_is_refused_and_semicolons_are_said(write_cast):
+    root = write_cast()
+    (root / "m.csv").write_text("path,identity,affect\nanna/joy/0001.png,Doe, Ann,joy\n")
+    with pytest.raises(UserError, match="line 2 has 4 fields, the header 3"):
+        index(root, "folder", manifest=str(root / "m.csv"))
+    lines = [f"anna/{word}/0001.png;Doe, Ann;{word};0,5" for word in ("joy", "fear")]
+    (root / "m.csv").write_text("\n".join(["path;identity;affect;intensity", *lines]))
+    table = index(root, "folder", manifest=str(root / "m.csv"))
+    assert table.identities == ("Doe, Ann",)
+    assert table.intensity.tolist() == [0.5, 0.5]
+    assert table.notes[0] == "m.csv: read with semicolons between the fields and decimal commas"
+
+
 def test_unknown_affects_of_a_named_set_are_refused(write_cast):
     root = write_cast()
     rows = rows_of(root)

@@ -38,7 +38,7 @@ def test_with_an_attention_of_one_every_face_is_the_input(generate, runs, monkey
     assert done.code == 0, done.err
     difference = done.record["measured"]["strength_0_difference_grey_levels"]
     assert difference == {"mean": 0.0, "by_face": dict.fromkeys(WHO, 0.0)}
-    assert "strength 0 against the input: 0.00 grey levels of 255" in done.out
+    assert "strength 0 and the input differ by 0.00 grey levels of 255" in done.out
     for who in WHO:
         faces = done.folder / "faces" / who
         assert sorted(path.name for path in faces.iterdir()) == [

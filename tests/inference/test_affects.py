@@ -37,7 +37,7 @@ def test_prototypes_of_a_system_that_reads_affects_are_affects(generate, runs):
     expected = [{"joy": 0.5}, {"joy": 1.0}, {"fear": 0.5}, {"fear": 1.0}]
     assert [entry["affect"] for entry in asked] == expected * len(WHO)
     assert not (done.folder / "prototypes.csv").exists()
-    assert "no action units of its own" in done.out
+    assert "defines no action units for affects" in done.out
 
 
 def test_landmarks_of_an_affect_are_those_of_the_same_persons_true_frame(generate, runs):
@@ -104,7 +104,7 @@ def test_a_picture_without_landmarks_is_refused_where_they_are_read(generate, ru
     Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(tmp_path / "me.png")
     done = generate(f"run={runs('landmark_label')}", "mode=interpolate", "end=joy", f"images={tmp_path / 'me.png'}")
     assert done.code == 2
-    assert "show are not known; annotations=CSV with the columns path and" in done.err
+    assert "are not known; annotations=CSV with the columns path and" in done.err
 
 
 def test_wishes_are_labelled():

@@ -144,7 +144,7 @@ def test_what_a_driver_cannot_tell_is_missed_before_it_is_read(generate, runs):
     Path("film.mp4").write_bytes(b"a film that would take minutes")
     done = generate(f"run={runs('fexgan')}", "mode=animate", "driver=film.mp4")
     assert done.code == 2
-    assert "fexgan reads affects; the wanted expression has none" in done.err
+    assert "fexgan reads affects; the target expression has none" in done.err
 
 
 def test_a_film_keeps_its_frames_and_rate(tmp_path):

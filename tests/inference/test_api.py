@@ -71,6 +71,18 @@ def test_a_picture_of_any_size_becomes_its_central_square():
     assert as_batch(noise(2, 50, 40, 3), S)[0].shape == (2, 3, S, S)
 
 
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "tiff"])
+def test_a_file_and_what_pillow_opens_are_turned_alike(kind, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    half = np.zeros((40, 40, 3), np.uint8)
+    half[:20] = 255  # light above, and on the right once it is turned
+    Image.fromarray(half).save(tmp_path / f"a.{kind}", exif=exif)
+    of_file = as_batch(tmp_path / f"a.{kind}", S)[0]
+    assert torch.equal(of_file, as_batch(Image.open(tmp_path / f"a.{kind}"), S)[0])
+    assert of_file[..., S * 3 // 4 :].min() > 0.9 > -0.9 > of_file[..., : S // 4].max()
+
+
 def test_pillow_images_of_less_usual_kinds():
     clear = Image.new("RGBA", (4, 4), (200, 100, 50, 0))
     assert pillow_pixels(clear).max() == 0, "what is transparent lies on black, as in training"
@@ -148,7 +160,7 @@ def test_landmarks_are_known_of_the_runs_own_faces_alone(loaded):
     ("wish", "message"),
     [
         ({"affect": "hapy"}, "Did you mean 'joy'"),
-        ({}, "nothing is asked for"),
+        ({}, "no target expression"),
         ({"affect": "joy", "strength": float("nan")}, "strength=nan"),
         ({"affect": {"joy": -1}}, "expected a number, 0 or more"),
         ({"affect": {"AU12": 1}}, "expected one of anger"),

@@ -48,11 +48,11 @@ def test_random_faces_are_dealt_in_turn_and_follow_the_seed(generate, runs):
 @pytest.mark.parametrize(
     ("model", "overrides", "message"),
     [
-        ("ganimation", ["mode=random"], "ganimation has no prior to draw faces from"),
+        ("ganimation", ["mode=random"], "ganimation has no prior; it changes given faces"),
         ("fexgan", ["mode=random", "n=0"], "n=0: expected 1 or more"),
         ("fexgan", ["mode=random", "prior=uniform"], "prior=uniform: expected one of fitted, normal"),
-        ("ganimation", ["mode=interpolate", "between=identities"], "ganimation has no latent codes to mix"),
-        ("fexgan", ["mode=interpolate", "between=identities", f"who={WHO[0]}"], "one face (nora); expected two"),
+        ("ganimation", ["mode=interpolate", "between=identities"], "ganimation has no latent codes; it changes pixels"),
+        ("fexgan", ["mode=interpolate", "between=identities", f"who={WHO[0]}"], "found one face (nora); expected two"),
         ("fexgan", ["mode=interpolate", "between=people"], "between=people: expected one of expressions, identities"),
         ("fexgan", ["mode=interpolate", "end=joy", "path=slerp"], "expected between=identities or latents"),
     ],
@@ -105,7 +105,7 @@ def test_ways_between_latents(generate, runs):
     command = (f"run={runs('fexgan')}", "mode=interpolate", "between=latents", "n=2", "steps=3", "prior=normal")
     done = generate(*command, "end=joy")
     assert done.code == 0, done.err
-    assert "mixed by slerp" in done.out
+    assert "interpolated by slerp" in done.out
     system = load_system(runs("fexgan"))
     drawn = torch.randn(4, SMALL_CODE, generator=torch.Generator().manual_seed(0))
     last = system.paint_codes(drawn[2:], Expression.blend({"joy": 1}, AFFECTS, 2)).detach()
@@ -131,7 +131,7 @@ def test_what_affects_can_be():
         ("joy", "expected weights such as"),
         ({"joi": 1}, "Did you mean 'joy'"),
         ({"joy": -1}, "joy is -1, expected a number, 0 or more"),
-        ({"AU12": 1}, "action units are no affects"),
+        ({"AU12": 1}, "expected affects, not action units"),
         ({"joy": 0}, "all weights are 0"),
         ([], "expected weights such as"),
         ("/no/such.json", "cannot be read"),

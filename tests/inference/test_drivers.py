@@ -98,7 +98,7 @@ def test_gaps_are_filled_in_a_straight_line():
     tact = beat(times)
     assert tact.rate == 10
     np.testing.assert_allclose(tact.times, np.arange(8) / 10)
-    assert "5 frames (0.100 to 0.400 s apart) were resampled to 8 at 10 a second" in tact.note
+    assert "5 frames (0.100 to 0.400 s apart) were resampled to 8 at 10 per second" in tact.note
     assert "1 gaps of up to 0.40 s" in tact.note
     values = np.array([0, 1, 2, 6, 0], np.float32)
     np.testing.assert_allclose(follow(values, times, tact.times), [0, 1, 2, 3, 4, 5, 6, 0], atol=1e-5)
@@ -114,8 +114,8 @@ def test_another_rate_keeps_the_time():
 @pytest.mark.parametrize(
     ("times", "message"),
     [
-        ([0.0], "one frame is no clip"),
-        ([0, 1, 1], r"does not rise at frame 2 \(1 s, then 1 s\)"),
+        ([0.0], "found one frame; expected two"),
+        ([0, 1, 1], r"does not increase at frame 2 \(1 s, then 1 s\)"),
         ([0, 33, 67], "are these milliseconds"),
     ],
 )

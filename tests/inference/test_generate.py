@@ -53,7 +53,7 @@ def test_pictures_of_the_users_need_no_data(generate, runs, tmp_path):
     Image.fromarray(np.full((50, 40, 3), 120, np.uint8)).save(tmp_path / "me.png")
     done = generate("mode=action_units", f"run={runs('ganimation')}", "units=[12]", f"images={tmp_path / 'me.png'}")
     assert done.code == 0, done.err
-    assert "taken as faces at rest (all 0); annotations=CSV" in done.out
+    assert "relaxed faces (all 0) are assumed; annotations=CSV" in done.out
     assert done.asked("au12_0.00")["action_units"]["AU12"] == 0
 
 
@@ -76,7 +76,7 @@ MISTAKES = {
     "unknown face": (["who=zoe"], "who=zoe: expected one of nora, tariq"),
     "unknown device": (["device=tpu"], "device=tpu: expected one of auto, cpu"),
     "a file in the way": (["out=file"], "out=file is a file"),
-    "a folder with things in it": (["out=full"], "/full holds other things, such as kept"),
+    "a folder with things in it": (["out=full"], "/full holds other files, such as kept"),
 }
 
 

@@ -128,13 +128,13 @@ def test_the_door_compares_with_the_papers_and_its_record_makes_blends(generate,
     found = done.record["measured"]["lambda"]
     assert set(found["weights"]) == {"joy", "disgust"}
     assert found["shares"] == {"joy": 0.25, "disgust": 0.75}
-    assert "shares add up to 4; taken in proportion" in done.out
+    assert "shares sum to 4; they are divided by it" in done.out
     assert len(found["shift"]) == SMALL_CODE
     assert list(found["trials"]) == ["papers", "learnt", "learnt, with shift"]
     assert found["trials"]["papers"]["weights"] == {"joy": 1.0, "disgust": 1.0}
     assert found["trials"]["learnt"]["divergence"] <= found["trials"]["papers"]["divergence"] + 1e-3
     table = (done.folder / "before_and_after.md").read_text()
-    assert "faces that were not searched on" in table
+    assert "faces not used for the search" in table
     assert table.count("| learnt") == 2
     names = {entry["file"].split("/")[-1] for entry in done.record["pictures"]}
     assert names == {"input.png", "joy.png", "disgust.png", "papers.png", "learnt.png", "learnt_with_shift.png"}
@@ -165,7 +165,7 @@ def test_systems_of_other_kinds_learn_too(generate, runs, quick_judge, model):
     ("overrides", "message"),
     [
         (["affects=joy"], "affects=joy: expected two or more"),
-        (["affects=[joy,happy]"], "these are one affect; expected two or more"),
+        (["affects=[joy,happy]"], "these names mean one affect; expected two or more"),
         (["affects=[joy,fear]", "shares=[1]"], "shares=[1.0]: expected one for each of"),
         (["affects=[joy,fear]", "shares=[1,0]"], "expected numbers above 0"),
         (["affects=[joy,fera]"], "Did you mean 'fear'"),

@@ -121,7 +121,7 @@ def test_of_several_faces_one_is_chosen_or_all(generate, runs, detector, blue, t
     command = (f"run={runs('fexgan')}", f"images={path}", "affects=joy", "paste=true")
     undecided = generate(*command, out="undecided")
     assert undecided.code == 2
-    assert "pair.png: 2 faces found; which=1..2 takes one, counted from the left, which=all" in undecided.err
+    assert "pair.png: 2 faces found; which=1..2 selects one, counted from the left, which=all" in undecided.err
     right = pasted(generate(*command, "which=2", out="right"), "pair")
     both = pasted(generate(*command, "which=all", out="both"), "pair")
     blue_at = [[bool(p[y, x, 2] > p[y, x, 0]) for x, y in ((70, 110), (215, 120))] for p in (right, both)]
@@ -138,7 +138,7 @@ def test_pictures_without_a_face(generate, runs, detector, blue, tmp_path):
     alone = generate(*command, f"images={empty}", out="alone")
     assert alone.code == 2
     assert "no face found in 1 of 1 pictures: empty.png" in alone.err
-    assert "paste=false takes the central square" in alone.err
+    assert "paste=false uses the central square" in alone.err
     save(tmp_path / "in" / "photo.png", (100, 60, 80))
     done = generate(*command, f"images={tmp_path / 'in'}")
     assert done.code == 0, done.err
@@ -163,7 +163,7 @@ def test_large_turned_and_transparent_pictures(generate, runs, detector, blue, t
     done = generate(f"run={runs('fexgan')}", f"images={folder}", "affects=joy", "paste=true")
     assert done.code == 0, done.err
     assert "no face found in 1 of 6 pictures: grey.png; these are left out" in done.out
-    assert "on squares of up to" in done.out
+    assert "its faces look blurred" in done.out
     for name in ("turned", "print", "still", "clear"):
         found = pasted(done, name)
         assert found.shape[:2] == (240, 300), name
@@ -178,7 +178,7 @@ def test_the_detector_must_be_installed(generate, runs, tmp_path):
     path = save(tmp_path / "photo.png", (100, 60, 80))
     done = generate(f"run={runs('fexgan')}", f"images={path}", "paste=true")
     assert done.code == 2
-    assert "paste=true finds the faces first." in done.err
+    assert "paste=true needs the face detector." in done.err
     assert "python -m fexgan_lit.data.faces.install" in done.err
 
 
@@ -195,5 +195,5 @@ def test_landmarks_that_were_found_are_known_to_the_run(generate, runs, detector
     done = generate(f"run={runs('landmark_label')}", f"images={path}", "affects=joy", "paste=true")
     # what joy means to landmarks is taken from true frames of the same person, whom nobody knows
     assert done.code == 2
-    assert "taken from true frames of the same person" in done.err
+    assert "which come from real frames of the same person" in done.err
     assert not seen

@@ -148,7 +148,7 @@ def test_what_the_hub_does_not_give_is_said(monkeypatch, tmp_path):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="ada/faces is no folder here, and the Hub did not give it"):
+    with pytest.raises(UserError, match="ada/faces is not a folder here, and the download from the Hub failed"):
         LoadedSystem._from_pretrained(model_id="ada/faces", cache_dir=tmp_path)
 
 
@@ -215,6 +215,6 @@ def test_faces_of_a_data_set_do_not_travel(run, tmp_path, monkeypatch):
 
     loaded = load(run)
     monkeypatch.setattr(loaded.run.dataset, "name", "rafd")
-    with pytest.raises(UserError, match="learned from rafd, whose pictures are not ours"):
+    with pytest.raises(UserError, match="trained on rafd, whose images must not be passed on"):
         write_run(loaded, tmp_path / "box", half=False, faces=True)
     assert not (tmp_path / "box").exists()

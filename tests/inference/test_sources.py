@@ -61,7 +61,7 @@ def test_text_called_png_is_refused_and_others_are_named(tmp_path):
     with pytest.raises(UserError, match=r"1 of 2 cannot be read: b\.png"):
         from_files(tmp_path, SIZE, None, AFFECTS)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no picture in this folder"):
+    with pytest.raises(UserError, match="no image in this folder"):
         from_files(tmp_path / "empty", SIZE, None, AFFECTS)
 
 

@@ -49,7 +49,7 @@ def test_unusual_files_are_read(generate, runs, painting, tmp_path):
     Image.new("CMYK", (30, 30), (0, 255, 255, 0)).save(tmp_path / "print.jpg")
     done = generate(f"run={runs('fexgan')}", f"images={tmp_path}", "affects=joy")
     assert done.code == 0, done.err
-    assert "of an animation the first picture is taken: moving.gif" in done.out
+    assert "only the first image of an animation is used: moving.gif" in done.out
     shown = {name: np.asarray(Image.open(done.folder / f"faces/{name}/joy_1.00.png"))[16, 16] for name in
              ("moving", "grey", "print")}  # fmt: skip
     np.testing.assert_allclose(shown["moving"], [200, 0, 0], atol=4)
@@ -69,7 +69,7 @@ def test_strengths_beyond_training_are_marked(generate, runs):
     done = generate(f"run={runs('fexgan')}", "affects=[joy]", "strength=1.5", f"who={WHO[0]}")
     (made,) = [entry for entry in done.record["pictures"] if entry["asked"]]
     assert made["beyond_training"] is True
-    assert "up to 1.5 are asked for; the run saw up to 1 in training" in done.out
+    assert "weights of affects reach 1.5; training used up to 1," in done.out
     assert done.record["notes"][-1].endswith("(marked as beyond training)")
 
 
@@ -95,7 +95,7 @@ def test_a_source_label_that_nobody_knows_is_neutral(generate, runs, tmp_path):
     Image.new("RGB", (40, 40), (120, 90, 60)).save(tmp_path / "me.png")
     done = generate(f"run={runs('fexgan_meta')}", f"images={tmp_path / 'me.png'}", "affects=joy")
     assert done.code == 0, done.err
-    assert "are not known: taken as neutral; annotations=CSV" in done.out
+    assert "are not known: neutral is assumed; annotations=CSV" in done.out
     (tmp_path / "known.csv").write_text("path,affect\nme.png,sad\n")
     told = generate(
         f"run={runs('fexgan_meta')}", f"images={tmp_path / 'me.png'}", f"annotations={tmp_path / 'known.csv'}",

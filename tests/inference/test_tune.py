@@ -109,7 +109,7 @@ def test_the_tuned_run_is_one_that_doors_take(generate, runs, images, tmp_path):
     command = (f"run={runs('fexgan')}", "mode=tune", f"images={images}", f"annotations={tmp_path / 'labels.csv'}")
     done = generate(*command, "steps=4", "networks=[encoder,decoder]")
     assert done.code == 0, done.err
-    assert f"4 images of {WHO[0]}, ida to learn from, 1 to measure on; tuned: encoder and decoder" in done.out
+    assert f"4 images of {WHO[0]}, ida for training, 1 for metrics; tuned networks: encoder and decoder" in done.out
     numbers = done.record["measured"]["tuning"]
     assert set(numbers["held-out_images_of_the_handful"]) == {"before", "after"}
     assert numbers["the_run's_own_data"]["before"]["ssim"] <= 1
@@ -131,7 +131,7 @@ def test_a_complex_expression_is_said_for_all_images(generate, runs, images):
     command = (f"run={runs('fexgan')}", "mode=tune", f"images={images}", "steps=2", f"person={WHO[1]}", "held_out=0")
     done = generate(*command, "affect={anger: 1, sadness: 0.5}")
     assert done.code == 0, done.err
-    assert "too few to hold any back" in done.out
+    assert "too few for a held-out set" in done.out
     assert "5 images of tariq to learn from" in done.out
     assert "cast.png" in done.record["files"]
 
@@ -140,7 +140,7 @@ def test_a_complex_expression_is_said_for_all_images(generate, runs, images):
     ("overrides", "message"),
     [
         ([], "mode=tune: images=DIR is missing"),
-        (["images=IMAGES"], "nobody says what they show. Say it with affect=joy"),
+        (["images=IMAGES"], "the affects of the images are unknown. Give affect=joy"),
         (["images=IMAGES", "affect=joi"], "Did you mean 'joy'"),
         (["images=IMAGES", "affect={AU12: 1}"], "affect={'AU12': 1}: expected an affect, or weights"),
         (["images=IMAGES", "affect=joy", "held_out=1"], "held_out=1.0: expected a share in 0..1"),

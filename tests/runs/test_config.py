@@ -22,7 +22,7 @@ from fexgan_lit.systems.fexgan.config import FExGANSettings
 from fexgan_lit.systems.fexgan.losses import FExGANLossSettings
 from fexgan_lit.systems.fexgan.system import DualOptimizerSettings
 from fexgan_lit.systems.ganimation.config import GANimationLossSettings, GANimationOptimizerSettings, GANimationSettings
-from fexgan_lit.systems.stargan.config import StarGANLossSettings, StarGANSettings
+from fexgan_lit.systems.stargan.system import StarGANLossSettings, StarGANSettings
 from fexgan_lit.systems.wgan import WassersteinOptimizerSettings
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hydra import conf_folder

@@ -66,7 +66,7 @@ def test_a_run_folder_with_code_needs_trust_again(own):
     assert "trust=[ownpkg]" in refused.stderr
     assert "greeting" not in refused.stdout
     goes_on = run_train(folder, "run=run", "trainer.max_steps=5", "trust=[ownpkg,lightning]")
-    assert "going on at iteration 4" in goes_on.stdout
+    assert "resuming at iteration 4" in goes_on.stdout
     assert "greeting: hello" in goes_on.stdout
 
 

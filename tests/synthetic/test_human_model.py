@@ -123,7 +123,7 @@ def test_hash_depends_on_content_not_on_place(tmp_path):
 def test_files_of_different_releases_do_not_mix(tmp_path):
     folder = _checkout(tmp_path / "kit")
     (folder / "FaceXModel" / "identity007.obj").write_text("v 0 0 0\n")
-    with pytest.raises(UserError, match=r"identity007\.obj has 1 vertices, the neutral mesh 6500"):
+    with pytest.raises(UserError, match=r"identity007\.obj has 1 vertices, the neutral mesh has 6500"):
         read_checkout(model_files(folder))
 
 

@@ -10,12 +10,17 @@ import torch
 from torch import nn
 
 from fexgan_lit.expression import Expression
-from fexgan_lit.systems.landmark_label.conditions import label_maps, landmark_heatmaps
 from fexgan_lit.systems.landmark_label.config import LandmarkLabelSettings
 from fexgan_lit.systems.landmark_label.losses import (
     LandmarkLabelLossSettings,
 )
-from fexgan_lit.systems.landmark_label.networks import Generator, MigrationBlock, PatchDiscriminator
+from fexgan_lit.systems.landmark_label.networks import (
+    Generator,
+    MigrationBlock,
+    PatchDiscriminator,
+    label_maps,
+    landmark_heatmaps,
+)
 from fexgan_lit.systems.landmark_label.system import LandmarkLabel
 from fexgan_lit.utils.errors import UserError
 from tests.systems.helpers import count

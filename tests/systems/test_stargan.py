@@ -7,8 +7,7 @@ import torch
 
 from fexgan_lit.expression import Expression
 from fexgan_lit.systems.layers import PatchCritic
-from fexgan_lit.systems.stargan.config import StarGANLossSettings, StarGANSettings
-from fexgan_lit.systems.stargan.system import Generator, StarGAN
+from fexgan_lit.systems.stargan.system import Generator, StarGAN, StarGANLossSettings, StarGANSettings
 from fexgan_lit.systems.wgan import WassersteinOptimizerSettings
 from fexgan_lit.utils.errors import UserError
 from tests.systems.helpers import NoisePairs, changed, count, fit, snapshot

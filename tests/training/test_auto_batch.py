@@ -127,4 +127,4 @@ def test_a_run_keeps_what_was_found(tmp_path):
     assert config.trainer.micro_batch == 4
     assert "fits into the memory as a whole" in done.stdout
     assert "  data       on cpu, 0." in done.stdout
-    assert "profile    nothing: it takes 10 iterations or more, 2 are to come" in done.stdout
+    assert "profile    nothing: it needs 10 iterations or more, but only 2 are left" in done.stdout

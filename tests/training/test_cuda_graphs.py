@@ -135,7 +135,7 @@ def test_an_iteration_that_cannot_be_captured_is_run_as_it_is(tmp_path, monkeypa
     assert recorder.plain == refused.trainer.global_step == ITERATIONS
     assert_same_weights(plain, refused)
     (line,) = said
-    assert "cannot be captured (operation not permitted when stream is capturing); going on without" in line
+    assert "cannot be captured (operation not permitted when stream is capturing); continuing without" in line
 
 
 def test_a_checkpoint_of_a_captured_run_is_an_ordinary_one(tmp_path):
@@ -171,7 +171,7 @@ def test_who_cannot_be_captured_is_told_why():
 def test_without_a_gpu_a_run_goes_on_and_says_so():
     said = []
     assert graph_strategy(tiny("fexgan"), torch.device("cpu"), said.append) == "auto"
-    assert said == ["nothing: CUDA graphs need an NVIDIA GPU, the device is cpu; going on without"]
+    assert said == ["nothing: CUDA graphs need an NVIDIA GPU, but the device is cpu; continuing without graphs"]
 
 
 def test_options_that_do_not_go_together_are_refused():

@@ -107,5 +107,5 @@ def test_the_profile_counts_the_flop_of_an_iteration(found, tmp_path):
 
 def test_a_run_too_short_for_a_profile_says_so(tmp_path):
     _, said, folder = profiled("fexgan", tmp_path, iterations=WARM_UP + TRACED + 1, wanted=3)
-    assert "nothing: it takes 10 iterations or more, 9 are to come" in said
+    assert "nothing: it needs 10 iterations or more, but only 9 are left" in said
     assert not folder.exists()

@@ -1,9 +1,8 @@
-"""The training of every system as a plain PyTorch loop, to time the library's own beside it.
+"""The training of every system as a plain PyTorch loop, the baseline for the speed of the library.
 
-A plain loop takes the networks, the weights of the losses and the optimizer's settings of a system and trains them
-without Lightning, callbacks or logging. It is a generator: each `next` is one iteration and gives the losses of both
-sides.
-Random numbers come from torch's global generator as it stands.
+A plain loop trains the networks of a system with its loss weights and optimizer settings, but without Lightning,
+callbacks or logging. It is a Python generator: each `next` runs one iteration and yields the losses of generator and
+discriminator. Random numbers come from torch's global generator.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from fexgan_lit.benchmarks.plain_loops.landmark_label import train_landmark_labe
 from fexgan_lit.benchmarks.plain_loops.stargan import train_stargan
 from fexgan_lit.data.pairs import PairBatch
 
-#: One iteration a step: the detached losses of the generator and of its discriminators.
+#: The detached losses of one iteration: of the generator, and of the discriminators.
 Losses = tuple[Tensor, Tensor]
-#: System, batches without end, whether to compute in bf16 where it suffices -> the iterations.
+#: Takes a system, endless batches and whether to use bf16 autocast; yields the losses of each iteration.
 PlainLoop = Callable[[Any, Iterable[PairBatch], bool], Iterator[Losses]]
 
-#: The plain loop of every system, by the name of its model.
+#: Plain loops by model name.
 PLAIN_LOOPS: dict[str, PlainLoop] = {
     "fexgan": train_fexgan,
     "fexgan_meta": train_fexgan,

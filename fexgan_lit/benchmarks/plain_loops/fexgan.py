@@ -1,4 +1,4 @@
-"""FExGAN and FExGAN-Meta as a plain loop; lambda is 1, as in the published networks."""
+"""The plain loop of FExGAN and FExGAN-Meta; lambda is 1, as in the published networks."""
 
 from __future__ import annotations
 

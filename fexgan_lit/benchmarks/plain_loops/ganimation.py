@@ -1,4 +1,4 @@
-"""GANimation as a plain loop, the gradient penalty a step of its own as in the published code."""
+"""The plain loop of GANimation; the gradient penalty has its own optimizer step, as in the published code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from fexgan_lit.systems.losses import gradient_penalty
 
 
 def train_ganimation(system: GANimation, batches: Iterable[PairBatch], bf16: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    """Train the networks of `system`; see `fexgan_lit.benchmarks.plain_loops`. The generator keeps its last loss."""
+    """Train the networks of `system`; see `fexgan_lit.benchmarks.plain_loops`.
+
+    Iterations without a generator step yield the generator's last loss.
+    """
     G, D, average = system.generator, system.critic, system.average
     options, w, device = system.optimizer_settings, system.loss_weights, system.device
     betas = (options.beta1, options.beta2)

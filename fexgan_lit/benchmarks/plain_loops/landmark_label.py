@@ -1,4 +1,4 @@
-"""Landmark-and-label guided synthesis as a plain loop."""
+"""The plain loop of landmark-and-label guided synthesis."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch.optim import Adam
 
 from fexgan_lit.data.pairs import PairBatch
 from fexgan_lit.systems.gan import ema_decay, update_ema
-from fexgan_lit.systems.landmark_label.conditions import label_maps, landmark_heatmaps
 from fexgan_lit.systems.landmark_label.losses import (
     adversarial_loss,
     discriminator_loss,
@@ -19,6 +18,7 @@ from fexgan_lit.systems.landmark_label.losses import (
     perceptual_loss,
     pixel_loss,
 )
+from fexgan_lit.systems.landmark_label.networks import label_maps, landmark_heatmaps
 from fexgan_lit.systems.landmark_label.system import LandmarkLabel
 
 

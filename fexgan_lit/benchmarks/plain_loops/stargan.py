@@ -1,4 +1,4 @@
-"""StarGAN as a plain loop."""
+"""The plain loop of StarGAN."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from fexgan_lit.systems.stargan.system import StarGAN
 
 
 def train_stargan(system: StarGAN, batches: Iterable[PairBatch], bf16: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    """Train the networks of `system`; see `fexgan_lit.benchmarks.plain_loops`. The generator keeps its last loss."""
+    """Train the networks of `system`; see `fexgan_lit.benchmarks.plain_loops`.
+
+    Iterations without a generator step yield the generator's last loss.
+    """
     G, D, average = system.generator, system.critic, system.average
     options, w, device, K = system.optimizer_settings, system.loss_weights, system.device, len(system.affects)
     betas = (options.beta1, options.beta2)

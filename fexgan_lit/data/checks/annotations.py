@@ -95,7 +95,9 @@ def _landmarks(table: FrameTable) -> Iterator[Finding]:
     if outside.any():
         found = f"in {counted(int(outside.sum()), 'frame')} of {len(points)} a quarter of the landmarks or more lies "
         found += "outside the image"
-        hint = f"They reach {max(high):.1f} times its side: made for a larger image?" if max(high) > 1.2 else ""
+        hint = (
+            f"They reach {max(high):.1f} times its side: were they made for a larger image?" if max(high) > 1.2 else ""
+        )
         names = some_paths(table, rows[outside])
         yield Finding("warning", "values", found, "points inside", hint, names)
 

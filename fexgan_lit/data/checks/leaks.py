@@ -101,7 +101,7 @@ def _conflict(pairs: Pairs, table: FrameTable, labels: str) -> list[Finding]:
     if not len(pairs):
         return []
     exact = int(pairs.exact.sum())
-    same = f", {exact} of the pairs pixel for pixel" if exact else ""
+    same = f", {exact} of the pairs with identical pixels" if exact else ""
     found = f"{_frames(pairs)} frames look the same as a frame with another label: two {labels}{same}"
     advice = "See near_duplicates.csv; a copy in the wrong folder teaches the networks the wrong label."
     if labels == "affects" and table.intensity is None and (_neutral_share(pairs, table) > 0.5):
@@ -152,7 +152,7 @@ def leak_findings(repeats: Repeats, table: FrameTable, split: Split, by: str) ->
     if twins < _SOME_LEAKS * asked and not exact:
         return []
     found = f"{twins} of {asked} validation frames with a visible expression have a near-duplicate in training"
-    found += f"; {exact} have one pixel for pixel" if exact else ""
+    found += f"; {exact} have an identical copy there" if exact else ""
     severity = "warning" if exact or (twins > _LEAKY * asked and by == "frame") else "info"
     advice = "Validation metrics are too good, since part of the frames were in training."
     if by == "frame" and take_numbers(table.frame) is not None:

@@ -97,14 +97,14 @@ def examine(
     if split is not None and not refusal:
         leaks = leak_findings(repeats, table, split, config.split)
         findings += [*split_findings(table, split, config, takes=not leaks), *leaks]
-    nobody = np.zeros((len(table.identities), len(table.affects)), np.int64)
+    no_frames = np.zeros((len(table.identities), len(table.affects)), np.int64)
     return Diagnosis(
         pack=pack,
         config=config,
         findings=by_severity(findings),
         counts=count_cells(table),
-        train=nobody if split is None else count_cells(table, split.train),
-        val=nobody if split is None else count_cells(table, split.val),
+        train=no_frames if split is None else count_cells(table, split.train),
+        val=no_frames if split is None else count_cells(table, split.val),
         drops=table.drops,
         faceless=faceless,
         notes=plain,

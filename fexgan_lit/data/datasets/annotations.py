@@ -17,7 +17,7 @@ from fexgan_lit.data.datasets.openface import (
     one_row_each,
     read_annotations,
 )
-from fexgan_lit.data.images import FrameError, open_image
+from fexgan_lit.data.images import FrameError, open_image, read_bytes
 from fexgan_lit.data.table import Drop, FrameTable, some
 from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS, POSE_COLUMNS
 from fexgan_lit.utils.errors import UserError
@@ -94,8 +94,8 @@ def _beyond_size(paths: list[str], points: np.ndarray, root: Path) -> list[str]:
 def _size(path: Path) -> np.ndarray | None:
     """(2,) width and height by the header of an image; None where there is none."""
     try:
-        return np.array(open_image(path.read_bytes()).size)
-    except (OSError, FrameError):
+        return np.array(open_image(read_bytes(path)).size)
+    except FrameError:
         return None
 
 

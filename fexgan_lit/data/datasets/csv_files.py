@@ -158,7 +158,8 @@ def _folder(folder: Path, option: str) -> tuple[_Form, str | Path]:
     """The tables in a folder as one text, with the names of the files where these name pictures."""
     files = sorted(folder.rglob("*.csv"))
     if not files:
-        raise UserError(f"{option}={folder}: there is no CSV in this folder.{_about_arrays(folder)}")
+        arrays = f" {AFFECTNET}" if any(folder.rglob("*.npy")) else ""
+        raise UserError(f"{option}={folder}: there is no CSV in this folder.{arrays}")
     forms = [_form(file, option) for file in files]
     if len(files) == 1 and set(NAMES) & set(forms[0].names):
         return forms[0], files[0]
@@ -180,12 +181,6 @@ def _folder(folder: Path, option: str) -> tuple[_Form, str | Path]:
         lines += [f"{start}{line}" for line in body[1:]]
     names = ("path", *names) if add else names
     return _Form("utf-8", separator, names), "\n".join([separator.join(names), *lines])
-
-
-def _about_arrays(folder: Path) -> str:
-    """What to do with labels in NumPy's files, as AffectNet has them."""
-    there = any(folder.rglob("*.npy"))
-    return f" {AFFECTNET}" if there else ""
 
 
 #: What to do with AffectNet's labels.

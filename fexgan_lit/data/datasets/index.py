@@ -11,6 +11,7 @@ from fexgan_lit.data.datasets.archives import unpack
 from fexgan_lit.data.datasets.base import Layout, Sheet, knows_any
 from fexgan_lit.data.datasets.characters import FERG, FOLDER, MHFED
 from fexgan_lit.data.datasets.ckplus import CKPLUS
+from fexgan_lit.data.datasets.csv_files import AFFECTNET
 from fexgan_lit.data.datasets.emotionet import EMOTIONET
 from fexgan_lit.data.datasets.filters import drop_twins, keep_only, unify_identities
 from fexgan_lit.data.datasets.labels import AffectReader, keep_pairable, table_of_frame, wanted_affects
@@ -18,7 +19,7 @@ from fexgan_lit.data.datasets.manifest import read_manifest
 from fexgan_lit.data.datasets.mug import MUG
 from fexgan_lit.data.datasets.oulu_casia import OULU_CASIA
 from fexgan_lit.data.datasets.rafd import RAFD
-from fexgan_lit.data.datasets.scan import find_level
+from fexgan_lit.data.datasets.scan import find_level, subfolders
 from fexgan_lit.data.datasets.sequences import label_clips
 from fexgan_lit.data.table import Drop, FrameTable, some
 from fexgan_lit.expression import KNOWN_AFFECTS
@@ -146,6 +147,7 @@ def index_dataset(config: DatasetConfig) -> FrameTable:
         sheet = read_manifest(Path(config.manifest).expanduser(), place.root, config.annotations is not None)
         sheet = label_clips(keep_only(drop_twins(sheet), config.only), None, config)
     else:
+        _refuse_arrays(place.root)
         sheet = layout.read(place.root, config)
         _check_form(sheet, reader, place.root, config, layout)
         sheet = label_clips(keep_only(drop_twins(sheet), config.only), layout.clips, config)
@@ -187,6 +189,13 @@ def _complete(table: FrameTable, config: DatasetConfig, layout: Layout, wanted: 
     from fexgan_lit.data.datasets.annotations import join_annotations
 
     return join_annotations(table, Path(config.annotations).expanduser())
+
+
+def _refuse_arrays(root: Path) -> None:
+    """Say what to do with AffectNet, whose labels lie in NumPy's files and not in the names of pictures."""
+    for folder in (root, *subfolders(root)):
+        if any((folder / "annotations").glob("*_exp.npy")):
+            raise UserError(f"dataset.root={root}: {AFFECTNET}")
 
 
 def _find_root(config: DatasetConfig, layout: Layout) -> _Place:

@@ -92,15 +92,15 @@ def _printable(name: str) -> str:
 
 def find_level(root: Path, fits: Callable[[Path], bool]) -> Path | None:
     """The nearest folder at most two levels below or above `root` for which `fits`; None if there is none."""
-    children = list(_folders(root))
-    grandchildren = itertools.chain.from_iterable(_folders(child) for child in children)
+    children = list(subfolders(root))
+    grandchildren = itertools.chain.from_iterable(subfolders(child) for child in children)
     absolute = root.absolute()
     above = [folder for folder in (absolute.parent, absolute.parent.parent) if folder != absolute]
     candidates = itertools.chain(children, above[:1], grandchildren, above[1:])
     return next((folder for folder in candidates if fits(folder)), None)
 
 
-def _folders(folder: Path, limit: int = 100) -> Iterator[Path]:
+def subfolders(folder: Path, limit: int = 100) -> Iterator[Path]:
     """The first `limit` visible subfolders by name; enough to recognise a data set."""
     try:
         with os.scandir(folder) as entries:
@@ -120,5 +120,5 @@ def sample_images(folder: Path, depth: int, limit: int = 200) -> list[tuple[str,
             return []
         images: list[tuple[str, ...]] = [(name,) for name in sorted(names) if file_refusal(name, True) is None]
         return images[:3]
-    deeper = ((sub.name, *rest) for sub in _folders(folder, 10) for rest in sample_images(sub, depth - 1, limit))
+    deeper = ((sub.name, *rest) for sub in subfolders(folder, 10) for rest in sample_images(sub, depth - 1, limit))
     return list(itertools.islice(deeper, limit))

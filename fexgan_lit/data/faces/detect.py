@@ -21,6 +21,7 @@ from fexgan_lit.data.faces.action_units import face_estimator, quality_note
 from fexgan_lit.data.faces.geometry import is_face
 from fexgan_lit.data.faces.install import VERSION as DETECTOR_VERSION
 from fexgan_lit.data.faces.worker import FaceWorker, NoFaceError, check_detector
+from fexgan_lit.data.images import FrameError, read_frame
 from fexgan_lit.data.table import Drop, FrameTable
 from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS, POSE_COLUMNS
 from fexgan_lit.utils.cache import builder_lock, cache_root
@@ -176,8 +177,8 @@ def _serve(root: Path | None, jobs: queue.SimpleQueue[str], results: queue.Simpl
 
 def _entry(worker: FaceWorker, root: Path | None, path: str) -> Entry:
     try:
-        points, pose = worker.find(f"{root}/{path}")
-    except NoFaceError as reason:
+        points, pose = worker.find(read_frame(f"{root}/{path}"))
+    except (FrameError, NoFaceError) as reason:
         return {"path": path, "reason": str(reason)}
     return {"path": path, "points": points.round(3).ravel().tolist(), "pose": np.round(pose, 3).tolist()}
 

@@ -2,8 +2,9 @@
 
 It prints {"ready": "mediapipe ..."}, then reads one JSON object per line on stdin, {"id": 3, "path": "..."}, and
 answers with one line on stdout, {"id": 3, "width": ..., "height": ..., "points": [[x, y, z], ...] or null} or
-{"id": 3, "error": "..."}. A request with "most": 5 asks for up to five faces; they are in "faces": [points, ...], the
-first also in "points". Points are normalised: x and y from 0 to 1 over the image, z in the unit of x.
+{"id": 3, "error": "..."}. The path is that of an array in NumPy's format, (H, W, 3) uint8 RGB: the caller decodes
+images. A request with "most": 5 asks for up to five faces; they are in "faces": [points, ...], the first also in
+"points". Points are normalised: x and y from 0 to 1 over the image, z in the unit of x.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def _send(stream: TextIO, message: dict) -> None:
 
 def _answer(path: str, find: Callable[[np.ndarray, int], list[np.ndarray]], most: int = 1) -> dict:
     try:
-        image = read_rgb(path)
-    except (OSError, ValueError, cv2.error) as error:
+        image = np.load(path)
+    except (OSError, ValueError) as error:
         return {"error": str(error)}
     height, width = image.shape[:2]
     for attempt, back in attempts(image):
@@ -62,26 +63,6 @@ def _answer(path: str, find: Callable[[np.ndarray, int], list[np.ndarray]], most
         if faces:
             return {"width": width, "height": height, "points": faces[0], **({"faces": faces} if most > 1 else {})}
     return {"width": width, "height": height, "points": None}
-
-
-def read_rgb(path: str) -> np.ndarray:
-    """Read an image as (H, W, 3) uint8, with transparency on black and a JPEG's orientation applied, as in a pack."""
-    with open(path, "rb") as file:  # noqa: PTH123
-        data = np.frombuffer(file.read(), np.uint8)
-    if not data.size:
-        raise ValueError("empty file")
-    jpeg = data[:2].tobytes() == b"\xff\xd8"
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR if jpeg else cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise ValueError("not an image, or damaged")
-    if image.dtype == np.uint16:
-        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if image.ndim == 2:
-        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-    if image.shape[2] == 4:
-        colour, alpha = image[..., :3].astype(np.uint16), image[..., 3:].astype(np.uint16)
-        image = ((colour * alpha + 127) // 255).astype(np.uint8)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def attempts(image: np.ndarray) -> Iterator[tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]]:

@@ -55,6 +55,7 @@ class FaceWorker:
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._stderr: IO[bytes] | None = None
+        self._folder = tempfile.TemporaryDirectory()
         self._asked = 0
         self._failures = 0
 
@@ -63,6 +64,7 @@ class FaceWorker:
 
     def __exit__(self, *reason: object) -> None:
         self.close()
+        self._folder.cleanup()
 
     def close(self) -> None:
         """End the process."""
@@ -78,31 +80,33 @@ class FaceWorker:
             self._stderr.close()
             self._stderr = None
 
-    def find(self, path: Path | str) -> tuple[NDArray[np.float64], tuple[float, float, float]]:
-        """Return landmarks (68, 2) in pixels of the image at `path`, and yaw, pitch and roll in degrees.
+    def find(self, pixels: np.ndarray) -> tuple[NDArray[np.float64], tuple[float, float, float]]:
+        """Return landmarks (68, 2) in pixels of an RGB image (H, W, 3), and yaw, pitch and roll in degrees.
 
         Raises:
-            NoFaceError: no face was found, the file cannot be read, or the detector died or took too long.
+            NoFaceError: no face was found, or the detector died or took too long.
             UserError: the detector does not start, or fails on several images in a row.
         """
-        answer = self._answer_for(path)
+        answer = self._answer_for(pixels)
         mesh, width, height = _mesh(answer["points"]), int(answer["width"]), int(answer["height"])
         return _landmarks(mesh, width, height), head_pose(mesh, width, height)
 
-    def find_all(self, path: Path | str, most: int) -> list[NDArray[np.float64]]:
-        """Return landmarks (68, 2) in pixels of each of up to `most` faces at `path`, from left to right.
+    def find_all(self, pixels: np.ndarray, most: int) -> list[NDArray[np.float64]]:
+        """Return landmarks (68, 2) in pixels of each of up to `most` faces in an RGB image (H, W, 3), left to right.
 
         Raises:
             NoFaceError: see `find`.
             UserError: see `find`.
         """
-        answer = self._answer_for(path, most=most)
+        answer = self._answer_for(pixels, most=most)
         meshes = [_mesh(points) for points in answer.get("faces") or [answer["points"]]]
         faces = [_landmarks(mesh, int(answer["width"]), int(answer["height"])) for mesh in meshes]
         return sorted(faces, key=lambda points: float(points[:, 0].mean()))
 
-    def _answer_for(self, path: Path | str, **options: int) -> dict[str, Any]:
+    def _answer_for(self, pixels: np.ndarray, **options: int) -> dict[str, Any]:
         """Return an answer with a face."""
+        path = Path(self._folder.name) / "picture.npy"
+        np.save(path, pixels)
         answer = self._ask(str(path), **options)
         if "error" in answer:
             raise NoFaceError(f"cannot be read by the detector ({answer['error']})")
@@ -124,7 +128,7 @@ class FaceWorker:
         self.close()
         self._failures += 1
         if self._failures >= _PATIENCE:
-            raise UserError(f"the face detector {reason} on {self._failures} images in a row, last {path}.{tail}")
+            raise UserError(f"the face detector {reason} on {self._failures} images in a row.{tail}")
         raise NoFaceError(f"the detector {reason} on this image")
 
     def _start(self) -> None:

@@ -1,4 +1,4 @@
-"""The chunks of a pack on this machine: those of a folder, or those fetched from a store into a bounded cache."""
+"""Local access to the chunks of a pack: chunks in a folder, or fetched from a store into a bounded cache."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from fexgan_lit.data.streaming.storage import FolderStore, MissingError, S3Store
 from fexgan_lit.utils.cache import builder_lock
 from fexgan_lit.utils.errors import UserError
 
-#: Files mapped at a time; each holds a file descriptor.
+#: Maximum number of mapped files; each holds a file descriptor.
 _MOST = 256
 
 
 class ChunkMaps:
-    """The chunks in `folder` as arrays.
+    """The chunks in `folder` as memory-mapped arrays.
 
-    Mapped pages are let go of before they count for much of this process's memory.
+    Mapped pages are released before they take much of this process's memory.
     """
 
     def __init__(self, folder: Path, geometry: Geometry) -> None:
@@ -39,22 +39,22 @@ class ChunkMaps:
         self._before = 0
 
     def path(self, chunk: int) -> Path:
-        """The file of a chunk."""
+        """Return the file of a chunk."""
         return self.folder / chunk_name(chunk)
 
     def whole(self, chunk: int) -> bool:
-        """Whether the file of a chunk is there in its full length."""
+        """Return whether the file of a chunk exists in its full length."""
         try:
             return self.path(chunk).stat().st_size == self.geometry.chunk_bytes(chunk)
         except OSError:
             return False
 
     def view(self, chunk: int) -> np.ndarray:
-        """(n, L, L, 3) uint8, read-only.
+        """Return the frames of a chunk, (n, L, L, 3) uint8, read-only.
 
         Raises:
-            OSError: the file is not there or cannot be read.
-            ValueError: it is shorter than it should be.
+            OSError: the file is missing or cannot be read.
+            ValueError: the file has the wrong length.
         """
         with self._turn:
             if chunk in self._maps:
@@ -73,12 +73,12 @@ class ChunkMaps:
         return mapped, self.geometry.view(mapped, chunk)
 
     def drop(self, chunk: int) -> None:
-        """Forget the map of a chunk whose file goes away."""
+        """Close the map of a chunk before its file is removed."""
         with self._turn:
             self._maps.pop(chunk, None)
 
     def let_go(self) -> None:
-        """Give pages back if many are held; they stay in the system's own cache."""
+        """Release mapped pages if there are many; they stay in the system's page cache."""
         if not hasattr(mmap, "MADV_DONTNEED") or _mapped_bytes() <= self._before + _HELD_BYTES:
             return
         with self._turn:
@@ -87,76 +87,76 @@ class ChunkMaps:
         self._before = _mapped_bytes()
 
 
-#: Seconds between two tries to fetch a chunk; a store that fails for longer than all of them ends the run.
+#: Seconds between attempts to fetch a chunk; if the last attempt fails, the run ends.
 _PAUSES_S = (1.0, 5.0, 15.0)
 
 
-#: Seconds after which a file that is not whole counts as left over.
+#: Age in seconds from which a partial file counts as left over.
 _LEFT_S = 24 * 3600
 
 
-#: How often a chunk that was fetched may turn out not to be readable.
+#: Number of attempts to map a chunk after it was fetched.
 _VIEWS = 5
 
 
 class Chunks(Protocol):
-    """Gives the frames of a chunk, and is told beforehand which ones are wanted."""
+    """Access to the frames of chunks, with prefetching."""
 
     def expect(self, now: Sequence[int], soon: Sequence[int]) -> None:
-        """The chunks that are read from now on, and those after them."""
+        """Announce the chunks that are read from now on (`now`), and those after them (`soon`)."""
 
     def serves(self, chunk: int) -> bool:
-        """Whether frames of a chunk should be read from its file; else one by one with `part`."""
+        """Return whether frames of a chunk should be read with `view`; if not, one by one with `part`."""
 
     def view(self, chunk: int) -> np.ndarray:
-        """(n, L, L, 3) uint8, read-only; waits for the chunk if need be."""
+        """Return the frames of a chunk, (n, L, L, 3) uint8, read-only; block until the chunk is available."""
 
     def part(self, chunk: int, within: int) -> np.ndarray:
-        """(L, L, 3) uint8, one frame of a chunk that is not here; may be called from several threads."""
+        """Return one frame (L, L, 3) uint8 of a chunk that is not available; may be called from several threads."""
 
     def let_go(self) -> None:
-        """Give memory back; called now and then."""
+        """Release memory; called from time to time."""
 
 
 class FolderChunks:
-    """The chunks of a folder, read where they lie."""
+    """The chunks of a folder, read in place."""
 
     def __init__(self, place: FolderStore, facts: ChunkedFacts) -> None:
         self._maps = ChunkMaps(place.folder, facts.geometry)
         self.let_go = self._maps.let_go
 
     def expect(self, now: Sequence[int], soon: Sequence[int]) -> None:
-        """Nothing to do."""
+        """Do nothing: chunks need no prefetching."""
 
     def serves(self, chunk: int) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def view(self, chunk: int) -> np.ndarray:
-        """As `Chunks`.
+        """See `Chunks.view`.
 
         Raises:
-            UserError: the file is missing or not whole.
+            UserError: the file is missing or incomplete.
         """
         try:
             return self._maps.view(chunk)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{self._maps.path(chunk)}, a chunk of the pack, is missing or not whole ({error}); write the pack to "
+                f"{self._maps.path(chunk)}, a chunk of the pack, is missing or incomplete ({error}); write the pack to "
                 "a new place with prepare."
             ) from error
 
     def part(self, chunk: int, within: int) -> np.ndarray:
-        """As `Chunks`."""
+        """See `Chunks.part`."""
         return self.view(chunk)[within]
 
 
 class CachedChunks:
     """The chunks of a store, fetched in the background into `folder`, which holds at most `limit` bytes.
 
-    Chunks that were announced with `expect` are fetched in that order and stay until others are expected; then the
-    ones used longest ago go first. Where the whole pack fits, any chunk is fetched when one of its frames is read;
-    elsewhere frames outside the expected chunks are read one by one, so that they displace nothing.
+    Chunks announced with `expect` are fetched in that order and kept until other chunks are announced; the least
+    recently used ones are then removed first. If the whole pack fits, reading a frame fetches its chunk. If not, frames
+    outside the announced chunks are read one by one, so that they displace no chunk.
     """
 
     def __init__(self, place: S3Store, facts: ChunkedFacts, folder: Path, limit: int) -> None:
@@ -165,7 +165,7 @@ class CachedChunks:
         self.let_go = self._maps.let_go
         self._all_fit = facts.geometry.total_bytes <= limit
         self._change = threading.Condition()
-        self._here: OrderedDict[int, None] = OrderedDict()  # the one used longest ago first
+        self._here: OrderedDict[int, None] = OrderedDict()  # least recently used first
         self._expected: frozenset[int] = frozenset()
         self._queue: list[int] = []
         self._busy = False
@@ -173,35 +173,35 @@ class CachedChunks:
         self._look_around()
 
     def expect(self, now: Sequence[int], soon: Sequence[int]) -> None:
-        """As `Chunks`."""
+        """See `Chunks.expect`."""
         with self._change:
             self._expected = frozenset(now) | frozenset(soon)
             self._queue = [chunk for chunk in dict.fromkeys((*now, *soon)) if chunk not in self._here]
             self._start()
 
     def serves(self, chunk: int) -> bool:
-        """As `Chunks`."""
+        """See `Chunks.serves`."""
         return self._all_fit or chunk in self._expected or chunk in self._here
 
     def view(self, chunk: int) -> np.ndarray:
-        """As `Chunks`.
+        """See `Chunks.view`.
 
         Raises:
-            UserError: it cannot be fetched.
+            UserError: the chunk cannot be fetched.
         """
         trouble: Exception | None = None
         for _ in range(_VIEWS):
             self._await(chunk)
             try:
                 return self._maps.view(chunk)
-            except (OSError, ValueError) as error:  # another process needed the room, or somebody meddled
+            except (OSError, ValueError) as error:  # another process removed or changed the file
                 trouble = error
                 with self._change:
                     self._here.pop(chunk, None)
         raise UserError(_cache_trouble(self._maps.folder, trouble or OSError())) from trouble
 
     def part(self, chunk: int, within: int) -> np.ndarray:
-        """As `Chunks`."""
+        """See `Chunks.part`."""
         geometry = self._facts.geometry
         start = geometry.offset(chunk) + within * geometry.stride
         read = self._place.read_part(chunk_name(chunk), start, geometry.frame_bytes)
@@ -211,18 +211,18 @@ class CachedChunks:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the chunks that are here."""
+        """Bytes of the cached chunks."""
         with self._change:
             return sum(map(self._facts.geometry.chunk_bytes, self._here))
 
     def _look_around(self) -> None:
-        """Find the chunks that an earlier run has left."""
+        """Find the chunks that earlier runs have cached."""
         try:
             self._maps.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(_cache_trouble(self._maps.folder, error)) from error
         for left in self._maps.folder.glob("chunk-*.bin.*"):
-            if _changed_s(left) < time.time() - _LEFT_S:  # of a process that was killed
+            if _changed_s(left) < time.time() - _LEFT_S:  # left by a killed process
                 left.unlink(missing_ok=True)
         there = [chunk for chunk in range(self._facts.geometry.chunks) if self._maps.whole(chunk)]
         self._here.update(dict.fromkeys(sorted(there, key=lambda chunk: _changed_s(self._maps.path(chunk)))))
@@ -230,7 +230,7 @@ class CachedChunks:
     def _await(self, chunk: int) -> None:
         with self._change:
             if chunk not in self._here:
-                self._failure = None  # of what was fetched ahead; it is tried again
+                self._failure = None  # of a prefetch; this call tries again
                 self._queue = [chunk, *(other for other in self._queue if other != chunk)]
             while chunk not in self._here:
                 if self._failure is not None:
@@ -240,7 +240,7 @@ class CachedChunks:
             self._here.move_to_end(chunk)
 
     def _start(self) -> None:
-        """Let a thread work off the queue, if there is none; with the lock held."""
+        """Start a thread that works through the queue, unless one runs; the caller holds the lock."""
         if self._queue and not self._busy:
             self._busy = True
             threading.Thread(target=self._work, name="chunks", daemon=True).start()
@@ -257,7 +257,7 @@ class CachedChunks:
                 chunk = self._queue.pop(0)
             try:
                 self._fetch(chunk)
-            except Exception as error:  # whoever waits for the chunk is told
+            except Exception as error:  # raised in the thread that waits for the chunk
                 with self._change:
                     self._failure, self._busy = error, False
                     self._change.notify_all()
@@ -267,7 +267,7 @@ class CachedChunks:
                 self._change.notify_all()
 
     def _fetch(self, chunk: int) -> None:
-        """Fetch a chunk, or find that another process has."""
+        """Fetch a chunk unless another process has."""
         path = self._maps.path(chunk)
         with builder_lock(path):
             self._make_room(self._facts.geometry.chunk_bytes(chunk))
@@ -297,10 +297,10 @@ class CachedChunks:
             partial.stat().st_size != self._facts.geometry.chunk_bytes(chunk)
             or _crc(partial) != self._facts.checks[chunk]
         ):
-            raise UserError(_broken(self._place, chunk, "is not what was written"))
+            raise UserError(_broken(self._place, chunk, "differs from what was written"))
 
     def _make_room(self, needed: int) -> None:
-        """Remove chunks that are not expected, those used longest ago first, until `needed` more bytes fit."""
+        """Remove chunks that are not announced, least recently used first, until `needed` more bytes fit."""
         size = self._facts.geometry.chunk_bytes
         with self._change:
             held = sum(map(size, self._here))
@@ -315,17 +315,17 @@ class CachedChunks:
 
 
 def check_room(folder: Path, needed: int) -> None:
-    """Raise a UserError where the disk of the cache has less than `needed` bytes free."""
+    """Raise a UserError if the disk of the cache has less than `needed` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(
-            f"streaming keeps up to {needed / 1e9:.2f} GB more in {folder}, which has {free / 1e9:.2f} GB free; make "
-            "room, choose another place with dataset.cache_dir=DIR, or smaller windows with dataset.window_gb."
+            f"streaming needs up to {needed / 1e9:.2f} GB more in {folder}, which has {free / 1e9:.2f} GB free; free "
+            "space, choose another folder with dataset.cache_dir=DIR, or smaller windows with dataset.window_gb."
         )
 
 
 def _changed_s(path: Path) -> float:
-    """When a file was changed; 0 where it has just gone."""
+    """Return the modification time of a file, or 0 if it was just removed."""
     try:
         return path.stat().st_mtime
     except OSError:
@@ -347,6 +347,6 @@ def _broken(place: S3Store, chunk: int, how: str) -> str:
 def _cache_trouble(folder: Path, error: Exception) -> str:
     reason = getattr(error, "strerror", None) or error
     return (
-        f"the cache folder {folder} cannot be used ({reason}); make room or make it writable, choose "
-        "another place with dataset.cache_dir=DIR, or smaller windows with dataset.window_gb."
+        f"the cache folder {folder} cannot be used ({reason}); free space, make it writable, choose another folder "
+        "with dataset.cache_dir=DIR, or smaller windows with dataset.window_gb."
     )

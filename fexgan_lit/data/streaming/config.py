@@ -1,4 +1,4 @@
-"""The options `pack` of prepare: whether the pack is also written as chunks, where to, and how large they are."""
+"""The `pack` options of prepare: whether the pack is also written as chunks, where, and how large the chunks are."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ FORMATS = ("memmap", "litdata")
 
 @dataclass
 class PackSettings(Options):
-    """What becomes of the pack.
+    """Format and place of the pack.
 
     Attributes:
-        format: `memmap`, one file in the cache; `litdata`: besides it chunks at `to`, to stream from.
+        format: `memmap`, one file in the cache; `litdata`, additionally chunks at `to` for streaming.
         to: folder or s3://bucket/prefix for the chunks.
-        chunk_mb: million bytes a chunk.
+        chunk_mb: size of a chunk in million bytes.
     """
 
     section = "pack"

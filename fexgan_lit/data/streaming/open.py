@@ -1,4 +1,4 @@
-"""From `dataset.root` to a streamed pack: is there one, does it suit the options, where are its chunks."""
+"""Opening a streamed pack at `dataset.root`: reading its facts, checking the options, and locating its chunks."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from fexgan_lit.utils.cache import cache_root
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import write_atomic
 
-#: Windows that may be on this disk: two that a batch straddles, and the next.
+#: Maximum number of windows on the local disk: two that a batch may span, and the next.
 _WINDOWS_HELD = 3
 
 
 def open_chunks(config: DatasetConfig) -> Pack:
-    """The streamed pack at `config.root`; nothing but its table and its facts is read.
+    """Open the streamed pack at `config.root`; this reads only its table and its facts.
 
     Raises:
-        UserError: the place cannot be reached, holds no such pack, or one that does not suit `config`.
+        UserError: the place cannot be reached, holds no such pack, or the pack does not match `config`.
     """
     place = store_of(str(config.root))
     facts = _facts(place)
@@ -54,8 +54,7 @@ def _facts(place: ChunkStore) -> ChunkedFacts:
         raise UserError(f"dataset.root={place.name} holds no pack that can be streamed: {error}.") from error
     if place.read(WRITING) is not None:
         raise UserError(
-            f"dataset.root={place.name}: the pack there was not written to its end; give the command of prepare that "
-            "wrote it again."
+            f"dataset.root={place.name}: the pack there is incomplete; run the prepare command that wrote it again."
         )
     found = place.first()
     seen = "nothing" if found is None else f"{found} and no {FACTS}"
@@ -71,17 +70,17 @@ def _check_size(facts: ChunkedFacts, config: DatasetConfig, place: ChunkStore) -
     made = f", {config.load_size} with dataset.augmentation=fexgan" if config.augmentation == "fexgan" else ""
     raise UserError(
         f"dataset.root={place.name}: its frames have {facts.size} px; dataset.image_size={config.image_size}{made} "
-        f"needs {config.load_size} px. Give the size and augmentation it was written for, or write another pack with: "
+        f"needs {config.load_size} px. Use the size and augmentation of that pack, or write another pack with: "
         f"python -m fexgan_lit.prepare dataset={facts.dataset} dataset.root=DIR dataset.image_size={config.image_size} "
         f"dataset.augmentation={config.augmentation} pack.format=litdata pack.to=PLACE"
     )
 
 
 def _check_options(facts: ChunkedFacts, config: DatasetConfig, place: ChunkStore) -> None:
-    """Refuse another data set, and options that only work while a pack is made."""
+    """Raise a UserError for another data set, and for options that only work when a pack is made."""
     if facts.dataset != config.name:
         raise UserError(
-            f"dataset.root={place.name} holds a pack of dataset={facts.dataset}, not of {config.name}; say "
+            f"dataset.root={place.name} holds a pack of dataset={facts.dataset}, not of {config.name}; use "
             f"dataset={facts.dataset}."
         )
     if config.layout_name in STUDIOS:
@@ -90,8 +89,8 @@ def _check_options(facts: ChunkedFacts, config: DatasetConfig, place: ChunkStore
         value = getattr(config, name)
         if name != "affects" and value != made and value != _default(name):
             raise UserError(
-                f"dataset.{name}={value}: the pack at {place.name} was made with {made}, which its table keeps; leave "
-                "the option out, or write another pack with it."
+                f"dataset.{name}={value}: the pack at {place.name} was made with {made}; leave the option out, or "
+                "write another pack with it."
             )
 
 
@@ -105,14 +104,14 @@ def _digest(facts: ChunkedFacts) -> str:
 
 
 def _table(place: ChunkStore, facts: ChunkedFacts, folder: Path) -> FrameTable:
-    """The table in the order of the original rows, from the cache if it is there."""
+    """Return the table in the order of the original rows, from the cache if possible."""
     kept = folder / TABLE
     content = kept.read_bytes() if kept.is_file() else None
     if content is None or hashlib.sha256(content).hexdigest() != facts.digest:
         content = place.read(TABLE)
         if content is None or hashlib.sha256(content).hexdigest() != facts.digest:
             raise UserError(
-                f"dataset.root={place.name}: {TABLE} is {'missing' if content is None else 'not that of the pack'}; "
+                f"dataset.root={place.name}: {TABLE} {'is missing' if content is None else 'does not match the pack'}; "
                 "write the pack to a new place with prepare."
             )
         try:
@@ -123,7 +122,7 @@ def _table(place: ChunkStore, facts: ChunkedFacts, folder: Path) -> FrameTable:
 
 
 def _wanted(table: FrameTable, config: DatasetConfig, facts: ChunkedFacts) -> tuple[FrameTable, np.ndarray]:
-    """`table` with the affects of `config` alone, and the rows that are left."""
+    """Return `table` with only the affects of `config`, and the remaining rows."""
     wanted = wanted_affects(config.affects, config.aliases)
     if wanted is None or config.affects == facts.made_with.get("affects"):
         return table, np.arange(len(table))

@@ -1,4 +1,4 @@
-"""The frames of a pack in chunks, indexed like the array of a memory-mapped pack."""
+"""The frames of a chunked pack, indexed like the array of a memory-mapped pack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fexgan_lit.data.streaming.chunks import Chunks
 from fexgan_lit.data.streaming.format import Geometry
 from fexgan_lit.data.streaming.storage import CONNECTIONS
 
-#: Bytes of single frames that are kept in memory: of the fixed validation pairs, and of the figures.
+#: Bytes of single frames kept in memory: those of the fixed validation pairs and of the figures.
 _KEPT_BYTES = 256 << 20
 
 
@@ -20,9 +20,9 @@ class ChunkedImages:
     """(N, L, L, 3) uint8 in chunks; `images[rows]` copies the frames of an int64 array of rows.
 
     Args:
-        geometry: of the pack.
-        stored: (N,) int64, where the frame of each row is stored.
-        chunks: gives them.
+        geometry: layout of the pack.
+        stored: (N,) int64, stored position of each row's frame.
+        chunks: access to the chunks.
     """
 
     dtype = np.dtype(np.uint8)
@@ -38,11 +38,11 @@ class ChunkedImages:
         return len(self._stored)
 
     def chunk_of(self, rows: np.ndarray) -> np.ndarray:
-        """(B,) int64, the chunk in which the frame of each row lies."""
+        """Return the chunk of each row's frame, (B,) int64."""
         return self._stored[rows] // self.geometry.chunk_frames
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """(B, L, L, 3) uint8, a copy of the frames of `rows` (B,)."""
+        """Return a copy of the frames of `rows` (B,), (B, L, L, 3) uint8."""
         stored = self._stored[rows]
         copied = np.empty((len(stored), *self.shape[1:]), np.uint8)
         with self._turn:
@@ -50,7 +50,7 @@ class ChunkedImages:
         return copied
 
     def _copy(self, stored: np.ndarray, copied: np.ndarray) -> None:
-        """Fill `copied` (B, L, L, 3) with the frames stored at `stored` (B,), chunk after chunk."""
+        """Fill `copied` (B, L, L, 3) with the frames at the stored positions `stored` (B,), sorted by chunk."""
         chunk, within = np.divmod(stored, self.geometry.chunk_frames)
         single: list[int] = []
         for i in np.argsort(chunk, kind="stable").tolist():
@@ -63,7 +63,7 @@ class ChunkedImages:
         self.chunks.let_go()
 
     def _copy_single(self, stored: np.ndarray, copied: np.ndarray, places: list[int]) -> None:
-        """Frames whose chunks are not here, from memory or one request each."""
+        """Copy frames whose chunks are not available, from memory or by one request each."""
         missing = [position for position in dict.fromkeys(stored.tolist()) if position not in self._kept]
         with ThreadPoolExecutor(CONNECTIONS) as pool:
             for position, frame in zip(missing, pool.map(self._read, missing), strict=True):

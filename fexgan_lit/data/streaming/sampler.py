@@ -1,4 +1,4 @@
-"""Which pairs a streamed pack gives: those of a memory-mapped pack, a window of chunks at a time."""
+"""Sampling pairs of a streamed pack: the rule of a memory-mapped pack, applied to one window of chunks at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fexgan_lit.utils.errors import UserError
 
 
 def window_count(geometry: Geometry, window_gb: float) -> int:
-    """Into how many windows of at most `window_gb` billion bytes, of a chunk at least, the chunks of a pack are cut."""
+    """Return the number of windows of at most `window_gb` billion bytes, but at least one chunk, in a pack."""
     if geometry.total_bytes <= window_gb * 1e9:
         return 1
     return -(-geometry.chunks // max(1, int(window_gb * 1e9 // geometry.chunk_bytes(0))))
@@ -25,12 +25,12 @@ def window_count(geometry: Geometry, window_gb: float) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Epoch:
-    """One epoch cut into windows.
+    """One epoch divided into windows.
 
     Attributes:
-        order: (n,) int64 rows of the split, the sources one after the other.
-        window: (n,) int64, the window in which each row of the split lies.
-        ends: (W,) int64, how many sources come before the end of each window.
+        order: (n,) int64 rows of the split, in the order of the sources.
+        window: (n,) int64, the window of each row of the split.
+        ends: (W,) int64, cumulative number of sources up to the end of each window.
     """
 
     order: np.ndarray
@@ -39,20 +39,20 @@ class _Epoch:
 
 
 class WindowSampler(PairSampler):
-    """Pairs of a streamed pack: sources and targets of a pair lie in one window of chunks.
+    """Samples pairs of a streamed pack so that source and target lie in one window of chunks.
 
-    An epoch is a random order of the chunks, cut into windows of about as many. Every frame is a source once an epoch,
-    window after window, in random order within; its target is drawn by the ordinary rule among the training frames of
-    the same window. Chunks hold frames at random, so a window is a fair sample of the set. A batch may end one window
-    and begin the next. With one window the pairs are those of `PairSampler`, bit for bit.
+    An epoch is a random order of the chunks, divided into windows of nearly equal size. Every frame is a source once an
+    epoch, window by window and in random order within a window. Its target is drawn by the usual rule from the training
+    frames of the same window. Chunks hold frames in random order, so a window is a random sample of the data set. A
+    batch may span two windows. With one window the pairs equal those of `PairSampler` bit for bit.
 
     Args:
         frames: the training split of a streamed pack.
-        windows: an epoch.
-        **options: those of `PairSampler`.
+        windows: number of windows of an epoch.
+        **options: options of `PairSampler`.
 
     Raises:
-        UserError: as `PairSampler`, or exact targets where there are several windows.
+        UserError: see `PairSampler`; also exact targets with several windows.
     """
 
     def __init__(self, frames: FrameSet, windows: int, **options: Any) -> None:
@@ -71,24 +71,24 @@ class WindowSampler(PairSampler):
         self._cells = lru_cache(3)(self._cells_of)
 
     def chunks(self, epoch: int) -> list[np.ndarray]:
-        """The chunks of every window of an epoch, each an int64 array in the order in which they are wanted."""
+        """Return the chunks of every window of an epoch, each an int64 array in reading order."""
         order = philox(self.seed, WINDOWS, epoch).permutation(self._chunks)
         return np.array_split(order, self.windows)
 
     def span(self, epoch: int, batch: int) -> tuple[int, int]:
-        """The first and the last window of the sources of a batch."""
+        """Return the first and the last window of the sources of a batch."""
         bounds = np.array([batch * self._pairs, (batch + 1) * self._pairs - 1])
         first, last = np.searchsorted(self._epoch(epoch).ends, bounds, side="right").tolist()
         return first, last
 
     def wanted(self, epoch: int, first: int, last: int) -> tuple[list[int], list[int]]:
-        """The chunks of the windows `first` to `last` of an epoch, and those of the window after them."""
+        """Return the chunks of the windows `first` to `last` of an epoch, and those of the next window."""
         windows = self.chunks(epoch)
         after = windows[last + 1] if last + 1 < self.windows else self.chunks(epoch + 1)[0]
         return np.concatenate(windows[first : last + 1]).tolist(), after.tolist()
 
     def missing_cells(self, epoch: int) -> np.ndarray:
-        """(W,) int64, how many (identity, affect) cells with targets have none in each window of an epoch."""
+        """Return (W,) int64: how many (identity, affect) cells with targets have no target in each window."""
         there = self.cells.frames_per_cell > 0
         if self.windows == 1:
             return np.zeros(1, np.int64)
@@ -113,7 +113,7 @@ class WindowSampler(PairSampler):
         return self._last[1]
 
     def _cut(self, order: np.ndarray, epoch: int) -> _Epoch:
-        """The epoch whose sources, but for the windows, would come in the order `order` (n,)."""
+        """Divide an epoch into windows; `order` (n,) is the order of the sources without windows."""
         window_of_chunk = np.empty(self._chunks, np.int64)
         for number, chunks in enumerate(self.chunks(epoch)):
             window_of_chunk[chunks] = number
@@ -126,7 +126,7 @@ class WindowSampler(PairSampler):
 
 
 def stream_lines(sampler: PairSampler, root: str) -> tuple[str, ...]:
-    """Where the chunks lie, how they are read, what the windows of the first epoch lack; nothing of a mapped pack."""
+    """Describe the chunks, windows and missing cells of a streamed pack in lines; empty for a memory-mapped pack."""
     if not isinstance(sampler, WindowSampler):
         return ()
     geometry, windows = sampler.images.geometry, sampler.windows
@@ -137,20 +137,20 @@ def stream_lines(sampler: PairSampler, root: str) -> tuple[str, ...]:
     if missing.any():
         lines.append(
             f"windows are small: in {int((missing > 0).sum())} of {windows}, up to {missing.max()} of the "
-            f"{int((sampler.cells.frames_per_cell > 0).sum())} cells (identity, affect) have no target, and other "
-            "affects of the identity are drawn there; raise dataset.window_gb"
+            f"{int((sampler.cells.frames_per_cell > 0).sum())} cells (identity, affect) have no target; other affects "
+            "of the identity are drawn instead; increase dataset.window_gb"
         )
     return tuple(lines)
 
 
 class WindowLoader(PairLoader):
-    """A `PairLoader` that says which chunks it will read, so that they are fetched before they are needed."""
+    """A `PairLoader` that announces the chunks it will read, so that they are prefetched."""
 
     pair_sampler: WindowSampler
     _told: tuple[int, int, int] | None = None
 
     def batch(self, epoch: int, batch: int) -> Any:
-        """As `PairLoader`."""
+        """See `PairLoader.batch`."""
         windows = epoch, *self.pair_sampler.span(epoch, batch)
         if windows != self._told:
             self._told = windows

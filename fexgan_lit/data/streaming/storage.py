@@ -1,8 +1,8 @@
-"""Where the chunks of a pack lie: a folder, or a prefix of an S3-compatible store.
+"""Storage of a pack's chunks: a folder, or a prefix of an S3-compatible store.
 
-Requests go through boto3: a chunk is one call of `download_file`, a frame one of `get_object` with a range. LitData's
-downloaders would replace these two calls; writing, checksums and the messages about credentials would stay, and reading
-a pack would need LitData, which `pip` installs with torchvision. They would remove no code, so they are not used.
+Requests use boto3: a chunk is one call of `download_file`, a frame one of `get_object` with a range. LitData's
+downloaders would replace these two calls, but not the writing, the checksums and the messages about credentials, and
+reading a pack would need LitData, which `pip` installs with torchvision. They would save no code, so they are not used.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from fexgan_lit.utils.files import write_atomic
 T = TypeVar("T")
 
 
-#: Seconds until a store that does not answer counts as not reachable, and until one that broke off does.
+#: Seconds until a store that does not answer counts as unreachable: while connecting, and while reading.
 CONNECT_S, READ_S = 5, 30
 
 
 _ATTEMPTS = 3
 
 
-#: Requests at a time: parts of a chunk and single frames.
+#: Number of concurrent requests, for parts of a chunk and for single frames.
 CONNECTIONS = 16
 
 
@@ -46,10 +46,10 @@ class MissingError(UserError):
 
 
 class S3Store:
-    """`s3://bucket/prefix`, as a `ChunkStore`; also reads parts of files and copies them here, from any thread.
+    """A `ChunkStore` at `s3://bucket/prefix`; it also reads parts of files and copies files here, from any thread.
 
     Raises:
-        UserError: no such URL, boto3 is missing, or the variables for AWS make no sense; no request is made yet.
+        UserError: the URL is invalid, boto3 is missing, or the AWS variables are invalid; no request is made yet.
     """
 
     def __init__(self, url: str) -> None:
@@ -62,14 +62,14 @@ class S3Store:
         self._client = _client(url)
 
     def read(self, file: str) -> bytes | None:
-        """As `ChunkStore`."""
+        """See `ChunkStore.read`."""
         try:
             return self._try(lambda: self._client.get_object(**self._at(file))["Body"].read())
         except MissingError:
             return None
 
     def read_part(self, file: str, start: int, count: int) -> bytes:
-        """`count` bytes of a file from `start` on; fewer where it ends before or is not there."""
+        """Read `count` bytes of a file from `start`; fewer at its end, none if it is missing."""
         span = f"bytes={start}-{start + count - 1}"
         try:
             return self._try(lambda: self._client.get_object(**self._at(file), Range=span)["Body"].read())
@@ -77,32 +77,32 @@ class S3Store:
             return b""
 
     def fetch(self, file: str, to: Path) -> None:
-        """Copy a file to `to`, several parts at a time.
+        """Copy a file to `to`, several parts concurrently.
 
         Raises:
-            MissingError: it is not there.
+            MissingError: the file does not exist.
             OSError: `to` cannot be written.
         """
         self._try(lambda: self._client.download_file(*self._at(file).values(), str(to)))
 
     def write(self, file: str, content: str | bytes) -> None:
-        """As `ChunkStore`; the store shows an object whole or not at all."""
+        """See `ChunkStore.write`; objects of a store appear atomically."""
         body = content.encode() if isinstance(content, str) else content
         self._try(lambda: self._client.put_object(**self._at(file), Body=body))
 
     def send(self, path: Path, file: str, check: int) -> None:
-        """As `ChunkStore`; what an earlier try has sent is not sent again."""
+        """See `ChunkStore.send`; a file that an earlier attempt has sent is not sent again."""
         if self._has(file, path.stat().st_size, check):
             return
         extra = {"Metadata": {_CHECK: str(check)}}
         self._try(lambda: self._client.upload_file(str(path), *self._at(file).values(), ExtraArgs=extra))
 
     def remove(self, file: str) -> None:
-        """As `ChunkStore`."""
+        """See `ChunkStore.remove`."""
         self._try(lambda: self._client.delete_object(**self._at(file)))
 
     def first(self) -> str | None:
-        """As `ChunkStore`."""
+        """See `ChunkStore.first`."""
         listed = self._try(
             lambda: self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
         )  # fmt: skip
@@ -120,11 +120,11 @@ class S3Store:
         return {"Bucket": self._bucket, "Key": self._prefix + file}
 
     def _try(self, work: Callable[[], T]) -> T:
-        """What `work` gives.
+        """Return the result of `work`.
 
         Raises:
-            MissingError: the object is not there.
-            UserError: anything else about the store, in words.
+            MissingError: the object does not exist.
+            UserError: any other error of the store.
         """
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
@@ -145,7 +145,7 @@ class S3Store:
         if code in _DENIED:
             return (
                 f"{self.name}: the store refuses these credentials ({code}){_endpoint()}; check AWS_ACCESS_KEY_ID, "
-                "AWS_SECRET_ACCESS_KEY and what they may do."
+                "AWS_SECRET_ACCESS_KEY and their permissions."
             )
         return f"{self.name}: the store answers {message}."
 
@@ -153,16 +153,16 @@ class S3Store:
         if "Credentials" in type(error).__name__:
             return (
                 f"{self.name}: there are no credentials for the store; set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY (and AWS_ENDPOINT_URL where it is not Amazon's)."
+                "AWS_SECRET_ACCESS_KEY (and AWS_ENDPOINT_URL if it is not Amazon S3)."
             )
         return (
             f"{self.name}: the store cannot be reached{_endpoint()} ({error}); check the network and AWS_ENDPOINT_URL, "
-            "then give the same command again."
+            "then run the same command again."
         )
 
 
 def _endpoint() -> str:
-    """The store's address in words, where the user chose it."""
+    """Return the store's address as text, if the user set one."""
     chosen = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     return f" at {chosen}" if chosen else ""
 
@@ -179,7 +179,7 @@ def _client(url: str) -> Any:
         options = Config(
             connect_timeout=CONNECT_S, read_timeout=READ_S, max_pool_connections=CONNECTIONS, s3=s3 or None,
             retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
-            # stores that only speak S3 need not know Amazon's newer checksums; chunks have their own
+            # S3-compatible stores may not support Amazon's newer checksums; chunks have their own
             request_checksum_calculation="when_required", response_checksum_validation="when_required",
         )  # fmt: skip
         return session.client("s3", config=options)
@@ -187,33 +187,33 @@ def _client(url: str) -> Any:
     try:
         session = boto3.session.Session()
         client = make()
-        # other stores are seldom reachable under a name of their own for every bucket
+        # other stores rarely support one host name per bucket
         return client if "amazonaws.com" in client.meta.endpoint_url else make(addressing_style="path")
     except (BotoCoreError, ValueError) as error:
         raise UserError(f"{url}: the AWS variables cannot be used ({error}).") from error
 
 
 class ChunkStore(Protocol):
-    """A flat store of files; every method raises a UserError where the place cannot be used."""
+    """A flat store of files; every method raises a UserError if the place cannot be used."""
 
     @property
     def name(self) -> str:
-        """What the user calls it."""
+        """The place as the user wrote it."""
 
     def read(self, file: str) -> bytes | None:
-        """The content of a small file; None if it is not there."""
+        """Return the content of a small file, or None if it does not exist."""
 
     def write(self, file: str, content: str | bytes) -> None:
-        """Write a small file, whole or not at all."""
+        """Write a small file atomically."""
 
     def send(self, path: Path, file: str, check: int) -> None:
-        """Keep a copy of the file at `path`, whose CRC-32 is `check`; `path` itself may be gone afterwards."""
+        """Store a copy of the file at `path`, whose CRC-32 is `check`; this may remove `path`."""
 
     def remove(self, file: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists."""
 
     def first(self) -> str | None:
-        """The name of something that lies there; None where nothing does."""
+        """Return the name of some file at the place, or None if it is empty."""
 
 
 class FolderStore:
@@ -224,30 +224,30 @@ class FolderStore:
         self.name = str(folder)
 
     def read(self, file: str) -> bytes | None:
-        """As `ChunkStore`."""
+        """See `ChunkStore.read`."""
         path = self.folder / file
         return self._try(lambda: path.read_bytes() if path.is_file() else None)
 
     def write(self, file: str, content: str | bytes) -> None:
-        """As `ChunkStore`."""
+        """See `ChunkStore.write`."""
         self._try(lambda: write_atomic(self.folder / file, content))
 
     def send(self, path: Path, file: str, check: int) -> None:
-        """As `ChunkStore`; replaces what is there, which costs no more than looking at it."""
+        """See `ChunkStore.send`; it replaces an existing file, which is as fast as comparing it."""
         partial = self.folder / f"{file}.partial"
 
         def take_over() -> None:
-            shutil.move(path, partial)  # a rename where both lie on one disk
+            shutil.move(path, partial)  # a rename if both are on one disk
             partial.replace(self.folder / file)
 
         self._try(take_over)
 
     def remove(self, file: str) -> None:
-        """As `ChunkStore`."""
+        """See `ChunkStore.remove`."""
         self._try(lambda: (self.folder / file).unlink(missing_ok=True))
 
     def first(self) -> str | None:
-        """As `ChunkStore`."""
+        """See `ChunkStore.first`."""
         return self._try(lambda: min(self._names(), default=None))
 
     def _names(self) -> list[str]:
@@ -259,26 +259,26 @@ class FolderStore:
         except OSError as error:
             raise UserError(
                 f"the folder {self.folder} cannot be used ({error.strerror or error}); make it readable and writable, "
-                "make room, or name another place."
+                "free space, or choose another place."
             ) from error
 
 
 def store_of(name: str) -> FolderStore | S3Store:
-    """The place that a user calls `name`; nothing is looked at yet.
+    """Return the store for `name`, a folder or a URL, without accessing it.
 
     Raises:
-        UserError: a URL of another kind than s3://bucket/prefix, or boto3 is missing.
+        UserError: the URL is not s3://bucket/prefix, or boto3 is missing.
     """
     return S3Store(name) if is_url(name) else FolderStore(Path(name).expanduser().absolute())
 
 
 def is_url(name: str) -> bool:
-    """Whether a root or place is no folder of this machine."""
+    """Return whether a root or place is a URL and not a folder of this machine."""
     return "://" in name
 
 
 def holds_chunks(root: str | None) -> bool:
-    """Whether a root is a URL, or a folder with a pack of chunks, whole or half written."""
+    """Return whether a root is a URL, or a folder with a complete or incomplete chunked pack."""
     if root is None or is_url(root):
         return root is not None
     folder = Path(root).expanduser()
@@ -286,5 +286,5 @@ def holds_chunks(root: str | None) -> bool:
 
 
 def absolute_root(root: str) -> str:
-    """`root` as it can be used from any folder: a URL as it is, a path in full."""
+    """Return `root` in a form that is valid in any working directory: a URL unchanged, a path made absolute."""
     return root if is_url(root) else str(Path(root).expanduser().resolve())

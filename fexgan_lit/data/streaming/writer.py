@@ -1,4 +1,4 @@
-"""A pack written as chunks: frames in random order by LitData's writer, the table and the facts beside them."""
+"""Writing a pack as chunks: frames in random order by LitData's writer, with the table and the facts."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from fexgan_lit.utils.errors import UserError
 if TYPE_CHECKING:
     from fexgan_lit.data.table import FrameTable
 
-#: The options that decide which frames are in a pack and what is known of them.
+#: Options that decide the frames and annotations in a pack.
 BAKED_IN = (
     "layout", "manifest", "pattern", "aliases", "affects", "only", "sequence_ends", "annotations", "crop",
     "crop_margin",
 )  # fmt: skip
-#: Seed of the order in which frames are stored.
+#: Seed of the order of the stored frames.
 _ORDER_SEED = 20_220_110
 
 
 @dataclass(frozen=True)
 class Written:
-    """What `write_chunks` left: where, its facts, and whether it was there already."""
+    """Result of `write_chunks`: the place, its facts, and whether the pack existed already."""
 
     place: str
     facts: ChunkedFacts
@@ -54,7 +54,7 @@ class Written:
 
 
 def check_writer() -> None:
-    """Raise a UserError where LitData is not installed."""
+    """Raise a UserError if LitData is not installed."""
     try:
         import litdata  # noqa: F401
     except ImportError as error:
@@ -65,24 +65,26 @@ def check_writer() -> None:
 
 
 def check_place(place: ChunkStore) -> None:
-    """Raise a UserError if `place` cannot be read, or holds something other than a pack in chunks or part of one."""
+    """Raise a UserError if `place` cannot be read, or holds anything but a complete or incomplete chunked pack."""
     if place.read(FACTS) is None and place.read(WRITING) is None and (found := place.first()) is not None:
         raise UserError(
-            f"pack.to={place.name} holds other things, such as {found}; expected a new or empty place for the chunks."
+            f"pack.to={place.name} holds other files, such as {found}; expected a new or empty place for the chunks."
         )
 
 
 def write_chunks(
     pack: Pack, config: DatasetConfig, place: ChunkStore, settings: PackSettings, progress: Progress | None = None
 ) -> Written:
-    """Write `pack` to `place`, whole or recognisably not; what a broken-off try has sent to a store is not sent again.
+    """Write `pack` to `place`; pack.json comes last, so an interrupted pack is recognised and resumed.
+
+    A chunk that an interrupted attempt has sent to a store is not sent again.
 
     Args:
         pack: a memory-mapped pack.
-        config: what it was made with.
-        place: new, empty, or with the same pack, whole or in part.
-        settings: for `chunk_mb`.
-        progress: called with (frames written, frames in all), from this thread.
+        config: the settings of the pack.
+        place: a place that is new or empty, or holds the same pack, complete or not.
+        settings: options of the chunks; only `chunk_mb` is used.
+        progress: called with (frames written, total), from this thread.
 
     Raises:
         UserError: LitData is missing, the place or the cache cannot be used, or the place holds something else.
@@ -100,8 +102,8 @@ def write_chunks(
             facts = _write_files(pack, config, place, chunk_frames, scratch, progress)
     except OSError as error:
         raise UserError(
-            f"the cache folder {pack.folder.parent}, in which chunks are made, cannot be used "
-            f"({error.strerror or error}); make room, or choose another with dataset.cache_dir=DIR."
+            f"the cache folder {pack.folder.parent}, where chunks are made, cannot be used "
+            f"({error.strerror or error}); free space, or choose another folder with dataset.cache_dir=DIR."
         ) from error
     place.write(FACTS, facts.text())
     place.remove(WRITING)
@@ -109,26 +111,26 @@ def write_chunks(
 
 
 def _refuse_others(place: ChunkStore, name: str, chunk_frames: int) -> None:
-    """Raise a UserError where `place` holds another pack, or a part of one."""
-    for file, what in ((FACTS, "another pack"), (WRITING, "a part of another pack")):
+    """Raise a UserError if `place` holds another pack, or part of one."""
+    for file, what in ((FACTS, "another pack"), (WRITING, "part of another pack")):
         content = place.read(file)
         if content is None:
             continue
         try:
             there = claimed(content)
         except ValueError as error:
-            raise UserError(f"pack.to={place.name} holds {file}, {error}; name another place.") from error
+            raise UserError(f"pack.to={place.name} holds {file}, {error}; choose another place.") from error
         if there != (name, chunk_frames):
             raise UserError(
-                f"pack.to={place.name} holds {what} ({there[0]}, {there[1]} frames a chunk); this one is {name}, "
-                f"{chunk_frames} frames a chunk. Name another place, or remove what is there."
+                f"pack.to={place.name} holds {what} ({there[0]}, {there[1]} frames per chunk); this one is {name}, "
+                f"{chunk_frames} frames per chunk. Choose another place, or remove the files there."
             )
 
 
 def _write_files(
     pack: Pack, config: DatasetConfig, place: ChunkStore, chunk_frames: int, scratch: Path, progress: Progress | None
 ) -> ChunkedFacts:
-    """Everything but the facts, which are returned."""
+    """Write everything but the facts, and return the facts."""
     order = np.random.default_rng(_ORDER_SEED).permutation(len(pack.table))  # stored position -> row
     checks = _send_chunks(_chunk_files(pack.images, order, chunk_frames, scratch, progress), place)
     _with_positions(pack.table, order).save(scratch / TABLE)
@@ -152,7 +154,7 @@ def _write_files(
 def _chunk_files(
     images: Images, order: np.ndarray, chunk_frames: int, scratch: Path, progress: Progress | None
 ) -> Iterator[Path]:
-    """The files of the chunks one after the other, and at the end LitData's index, all in `scratch`."""
+    """Yield the chunk files one by one, then write LitData's index, all in `scratch`."""
     from litdata.streaming.writer import BinaryWriter
 
     writer = BinaryWriter(str(scratch), chunk_size=chunk_frames)
@@ -167,7 +169,7 @@ def _chunk_files(
 
 
 def _send_chunks(files: Iterator[Path], place: ChunkStore) -> list[int]:
-    """Send every file, one while the next is made, and remove it; returns their CRC-32."""
+    """Send every file while the next is made, and remove it; return their CRC-32."""
     checks: list[int] = []
     with ThreadPoolExecutor(1) as pool:
         sending: Future[None] | None = None
@@ -187,7 +189,7 @@ def _send(place: ChunkStore, file: Path, check: int) -> None:
 
 
 def _with_positions(table: FrameTable, order: np.ndarray) -> FrameTable:
-    """`table` with the column that says where the frame of each row is stored."""
+    """Return `table` with a column of each row's stored position."""
     stored = np.empty(len(order), np.int64)
     stored[order] = np.arange(len(order))
     return replace(table, frame=table.frame.assign(**{STORED: stored}))

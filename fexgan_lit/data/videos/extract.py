@@ -154,7 +154,7 @@ def _list_clips(folder: Path, config: DatasetConfig) -> tuple[list[Clip], list[D
             clips.append(clip)
     if not clips:
         seen = "; ".join(f"{drop.path} ({drop.reason})" for drop in drops[:5]) or "an empty folder"
-        raise UserError(f"dataset.videos={folder}: no clip <identity>_<affect>.mp4 in it; found {seen}.")
+        raise UserError(f"dataset.videos={folder}: no clip <identity>_<affect>.mp4 in this folder; found {seen}.")
     _check_unique(clips)
     return clips, drops
 
@@ -244,7 +244,7 @@ def _split(job: _Job, clip: Clip) -> None:
     partial = job.root / RECORDS / f"partial-{clip.stem}"
     partial.mkdir()
     try:
-        square = _face_square(job, clip, partial) if job.worker is not None else None
+        square = _face_square(job, clip) if job.worker is not None else None
         with ClipReader(clip.path) as reader:
             stamps = _write_frames(job, clip, reader, square, partial)
             if job.stop.is_set():
@@ -292,17 +292,14 @@ def _crop(image: NDArray[np.uint8], square: NDArray[np.float64] | None) -> NDArr
     return image[row : row + side, column : column + side]
 
 
-def _face_square(job: _Job, clip: Clip, partial: Path) -> NDArray[np.float64]:
+def _face_square(job: _Job, clip: Clip) -> NDArray[np.float64]:
     """Return left, top and side (3,) of one square for the whole clip, so that the head moves within a fixed crop."""
     found = []
-    sample = partial / "sample.png"
     with ClipReader(clip.path) as reader:
         for image in reader.sample(_SAMPLES):
-            sample.write_bytes(cv2.imencode(".png", image)[1].tobytes())
             with contextlib.suppress(NoFaceError), job.lock:
                 if job.worker is not None:
-                    found.append(job.worker.find(sample)[0])
-    sample.unlink(missing_ok=True)
+                    found.append(job.worker.find(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))[0])
     if not found:
         raise ClipError("no face found in the clip")
     return face_squares(np.array(found), job.margin, np.zeros(len(found)))[0]

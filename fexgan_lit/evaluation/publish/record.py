@@ -239,7 +239,7 @@ def _say(place: Place, publication: Publication, console: Console) -> None:
 
 def copy_pictures(source: Path, target: Path) -> list[str]:
     """Copy the pictures of a folder, large ones as JPEG; return their names in `target`."""
-    from PIL import Image
+    from fexgan_lit.data.images import FrameError, load_image, read_bytes
 
     target.mkdir(parents=True, exist_ok=True)
     names = []
@@ -248,8 +248,11 @@ def copy_pictures(source: Path, target: Path) -> list[str]:
             write_atomic(target / path.name, path.read_bytes())
             names.append(path.name)
             continue
-        with Image.open(path) as picture:
-            picture.convert("RGB").save(target / f"{path.stem}.jpg", quality=_QUALITY, optimize=True)
+        try:
+            picture = load_image(read_bytes(path))
+        except FrameError as error:
+            raise UserError(f"{path}: {error}") from error
+        picture.convert("RGB").save(target / f"{path.stem}.jpg", quality=_QUALITY, optimize=True)
         (target / path.name).unlink(missing_ok=True)  # of an earlier publication
         names.append(f"{path.stem}.jpg")
     return names

@@ -65,7 +65,7 @@ def status_lines(run: RunFolder, state: SweepRun) -> list[str]:
     if (run.path / "error.txt").is_file():
         lines.append(f"traceback: {run.path / 'error.txt'}")
     if not state.finished and run.last.is_file():
-        lines.append(f"go on with: python -m fexgan_lit.train run={run.path}")
+        lines.append(f"resume with: python -m fexgan_lit.train run={run.path}")
     return lines
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from fexgan_lit.runs.folder import RunFolder
-from fexgan_lit.runs.result import RunResult, read_result
+from fexgan_lit.runs.result import RunResult, read_metrics, read_result
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import read_mapping
 
 SEED = "seed"
 
@@ -100,15 +98,12 @@ def numbers_of_old_run(path: Path) -> RunResult | None:
     metrics = path / "metrics.csv"
     if not metrics.is_file() or not (path / "report.md").is_file():
         return None
-    with metrics.open(newline="", encoding="utf-8") as file:
-        last: dict[str, str] = {}
-        for row in csv.DictReader(file):
-            last = row
-    final = {name: float(value) for name, value in last.items() if name and name.startswith("final/") and value}
+    iteration, last = (read_metrics(metrics) or [(0, {})])[-1]
+    final = {name: float(value) for name, value in last.items() if name.startswith("final/")}
     if not final:
         return None
     kept = {name: value for name, value in final.items() if math.isfinite(value)}
-    return RunResult("finished", int(last["iteration"]), metrics=kept)
+    return RunResult("finished", iteration, metrics=kept)
 
 
 SWEEP = "sweep.yaml"
@@ -206,13 +201,13 @@ def read_sweep(place: str | Path) -> Sweep:
 
 
 def _declared(folder: Path) -> Sweep:
-    tree = _mapping(folder / SWEEP)
+    tree = read_mapping(folder / SWEEP)
     planned = tree.get("runs") or {}
     if not isinstance(planned, dict) or not all(isinstance(values, dict) for values in planned.values()):
         raise UserError(
             f"{folder / SWEEP}: expected runs to map the folder of every run to its values; start the sweep anew."
         )
-    runs = tuple(read_run(folder / name, values) for name, values in planned.items())
+    runs = tuple(read_run(folder / str(name), values) for name, values in planned.items())
     wanted = {"minimize": False, "maximize": True}
     strangers = sorted(path.parent.name for path in folder.glob("*/config.yaml") if path.parent.name not in planned)
     notes = (f"left out, not a run of this sweep: {', '.join(strangers)}",) if strangers else ()
@@ -230,7 +225,7 @@ def _undeclared(folder: Path) -> Sweep:
             f"sweep={folder} is not a sweep: it has neither sweep.yaml nor run folders. Expected a folder that "
             "python -m fexgan_lit.train -m ... wrote."
         )
-    configs = {path.name: _mapping(path / "config.yaml") for path in places}
+    configs = {path.name: read_mapping(path / "config.yaml") for path in places}
     axes, values = axes_of_configs(configs)
     runs = tuple(read_run(path, values[path.name], old=True) for path in places)
     notes = (f"there is no {SWEEP}, so the axes are the differences between the config.yaml of the runs",)
@@ -271,20 +266,3 @@ def _is_finite(value: Any) -> bool:
 def _natural(path: Path) -> tuple[int, int, str]:
     """Sort key: folders named by numbers in numeric order, then the others by name."""
     return (0, int(path.name), "") if path.name.isdigit() else (1, 0, path.name)
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    """Read a YAML file as plain values.
-
-    Raises:
-        UserError: the file cannot be read or does not hold a mapping.
-    """
-    from yaml import YAMLError
-
-    try:
-        tree: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (OSError, YAMLError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-    if not isinstance(tree, dict):
-        raise UserError(f"{path}: expected a mapping, found {type(tree).__name__}.")
-    return tree

@@ -1,1 +1,1 @@
-"""Animation: keyframes, driving clips, and the film that comes of them."""
+"""Animation: keyframes, driving clips, and video files."""

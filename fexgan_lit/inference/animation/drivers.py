@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -337,20 +336,16 @@ def _watch(path: Path, session: GenerationSession) -> tuple[list[float], float, 
     from fexgan_lit.utils.console import stage_bar
 
     stamps, points, pictures = [], [], []
-    with (
-        tempfile.TemporaryDirectory() as folder, FaceWorker() as worker, ClipReader(path) as reader,
-        stage_bar(session.console) as bar,
-    ):  # fmt: skip
+    with FaceWorker() as worker, ClipReader(path) as reader, stage_bar(session.console) as bar:
         task = bar.add_task("finding the driver's face", total=reader.promised or None)
-        still = Path(folder) / "frame.png"
         for image, stamp in reader.frames():
-            still.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+            rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
             try:
-                points.append(worker.find(still)[0])
+                points.append(worker.find(rgb)[0])
             except NoFaceError:
                 points.append(np.full((68, 2), np.nan))
             stamps.append(stamp)
-            pictures.append(fit_square(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), session.system.image_size))
+            pictures.append(fit_square(rgb, session.system.image_size))
             bar.update(task, advance=1)
         reader.check_whole(len(stamps))
         return stamps, reader.fps, np.stack(points), np.stack(pictures)

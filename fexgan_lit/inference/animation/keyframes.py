@@ -17,6 +17,7 @@ from fexgan_lit.expression import Expression, rows_of
 from fexgan_lit.inference.animation.timeline import MOST_FRAMES, SLOWEST, Beat, check_length
 from fexgan_lit.inference.conditions import TargetSpec, read_target, target_expression
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import read_yaml
 
 if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 EXTENSIONS = (".yaml", ".yml")
 #: Frames a second where none are asked for.
 FPS = 25.0
+#: Of a film; every face is painted in each of its frames.
+LONGEST_S = 3600.0
 #: How a face comes to a key from the one before: u is the share of the time between, 0..1.
 EASES: dict[str, Callable[[float], float]] = {
     "linear": lambda u: u,
@@ -53,25 +56,8 @@ def read_keys(path: Path, affects: tuple[str, ...]) -> list[Key]:
     """
     import yaml
 
-    class Loader(yaml.SafeLoader):
-        """No word is a date, which might not exist."""
-
-        yaml_implicit_resolvers = {  # noqa: RUF012
-            first: [(tag, words) for tag, words in known if not tag.endswith(":timestamp")]
-            for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
-        }
-
-    try:
-        text = path.read_text(encoding="utf-8")
-        node, entries = yaml.compose(text, Loader=Loader), yaml.load(text, Loader=Loader)  # noqa: S506 (a safe one)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"driver={path}: cannot be read as text ({error})") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}:" if mark is not None else ""
-        raise UserError(f"driver={path}:{where} no YAML ({getattr(error, 'problem', error)})") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, nested ever deeper
-        raise UserError(f"driver={path}: cannot be read ({error}); expected {_EXAMPLE}") from error
+    entries = read_yaml(path, "driver=")
+    node = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
     if not isinstance(entries, list) or not isinstance(node, yaml.SequenceNode):
         raise UserError(f"driver={path}: expected {_EXAMPLE}")
     if len(entries) < 2:

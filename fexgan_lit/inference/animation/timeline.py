@@ -1,4 +1,4 @@
-"""From the time stamps of a driver to the steady rate of a film, forwards or there and back."""
+"""Conversion of a driver's time stamps to the constant frame rate of a film."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from fexgan_lit.expression import ACTION_UNITS, Expression
 from fexgan_lit.figures.layout import unit_card
 from fexgan_lit.utils.errors import UserError
 
-#: Frames a second that a film may have.
+#: Range of frames per second of a film.
 SLOWEST, FASTEST = 1.0, 240.0
 #: Frames of a film, all of which are held in memory: ten minutes at 30 a second.
 MOST_FRAMES = 18_000
 
 
-#: Steps that differ by no more than this share of the usual one, or than the rounding of time stamps to milliseconds.
+#: Tolerances for steps of constant length: relative to the median step, and the rounding of stamps to milliseconds.
 _STEADY, _ROUNDING_S = 0.02, 0.0011
 
 
-#: Steps this near to the usual one are no gaps, and rates this near to a whole number are meant to be it.
+#: Relative distance from the median step within which a step is not a gap, and from a whole rate for rounding.
 _NEAR, _WHOLE = 0.3, 0.01
 
 
-#: Gaps between frames that are worth a word, in usual steps.
+#: Length in median steps from which a gap between frames is reported.
 _GAP = 3.0
 
 
 class Beat(NamedTuple):
-    """The moments of a film.
+    """The frame times of a film.
 
     Attributes:
-        times: (T,) seconds since the first, equally spaced.
-        rate: frames a second.
-        note: what was done to the driver's own moments; "" where these are kept, one for one.
+        times: (T,) seconds since the first frame, equally spaced.
+        rate: frames per second.
+        note: how the driver's own times were changed; "" if they are kept one by one.
     """
 
     times: np.ndarray
@@ -46,21 +46,23 @@ class Beat(NamedTuple):
 
 
 def beat(times: np.ndarray, fps: float | None = None) -> Beat:
-    """A steady beat over the time of a driver: its own where that is steady, else of its usual step.
+    """Return equally spaced times over the driver's duration, at its own rate if constant, else at its usual rate.
 
     Args:
-        times: (T,) seconds, rising.
-        fps: the rate wanted; None means the driver's.
+        times: (T,) seconds, increasing.
+        fps: target rate; None uses the driver's.
 
     Raises:
-        UserError: fewer than two moments, times that do not rise, or a rate that no film has.
+        UserError: there are fewer than two times, times do not increase, or the rate is outside the range.
     """
     steps = np.diff(times)
     if len(steps) == 0:
-        raise UserError("driver: one frame is no clip; expected two or more")
+        raise UserError("driver: found one frame; expected two or more")
     if not (steps > 0).all():
         line = int(np.argmax(~(steps > 0))) + 1
-        raise UserError(f"driver: time does not rise at frame {line} ({times[line - 1]:g} s, then {times[line]:g} s)")
+        raise UserError(
+            f"driver: time does not increase at frame {line} ({times[line - 1]:g} s, then {times[line]:g} s)"
+        )
     usual = float(np.median(steps))
     spread = float(np.abs(steps - usual).max())
     steady = spread <= max(_STEADY * usual, _ROUNDING_S)
@@ -68,8 +70,8 @@ def beat(times: np.ndarray, fps: float | None = None) -> Beat:
     rate = fps or own
     if not SLOWEST <= rate <= FASTEST:
         raise UserError(
-            f"driver: {rate:.4g} frames a second, expected {SLOWEST:g} to {FASTEST:g}; times are in seconds (are these "
-            "milliseconds?), and fps= sets another rate"
+            f"driver: {rate:.4g} frames per second, expected {SLOWEST:g} to {FASTEST:g}; times must be in seconds (are "
+            "these milliseconds?), and fps= sets another rate"
         )
     check_length(times[-1] - times[0], rate)
     exact = Fraction(rate).limit_denominator(1001)
@@ -93,7 +95,7 @@ def check_length(seconds: float, rate: float) -> None:
 
 
 def _usual_rate(steps: np.ndarray, usual: float) -> float:
-    """Frames a second without the gaps; whole where it nearly is, since stamps are rounded."""
+    """Return frames per second without gaps, rounded to a whole number if close, since stamps are rounded."""
     rate = 1 / float(steps[np.abs(steps - usual) <= _NEAR * usual].mean())
     return float(round(rate)) if abs(rate - round(rate)) <= _WHOLE * rate else rate
 
@@ -101,12 +103,12 @@ def _usual_rate(steps: np.ndarray, usual: float) -> float:
 def _note(steps: np.ndarray, usual: float, before: int, after: int, rate: float) -> str:
     shape = f"{steps.min():.3f} to {steps.max():.3f} s apart"
     gaps = int((steps > _GAP * usual).sum())
-    filled = f"; {gaps} gaps of up to {steps.max():.2f} s are filled in a straight line" if gaps else ""
-    return f"the driver's {before} frames ({shape}) were resampled to {after} at {rate:.4g} a second{filled}"
+    filled = f"; {gaps} gaps of up to {steps.max():.2f} s are filled by linear interpolation" if gaps else ""
+    return f"the driver's {before} frames ({shape}) were resampled to {after} at {rate:.4g} per second{filled}"
 
 
 def follow(values: np.ndarray, times: np.ndarray, moments: np.ndarray) -> np.ndarray:
-    """`values` (T, ...) at `times` (T,), linearly interpolated at `moments` (M,): (M, ...)."""
+    """Interpolate `values` (T, ...) at `times` (T,) linearly at `moments` (M,): (M, ...)."""
     place = np.clip(np.searchsorted(times, moments, side="right") - 1, 0, len(times) - 2)
     share = np.clip((moments - times[place]) / (times[place + 1] - times[place]), 0, 1)
     share = share.reshape(-1, *[1] * (values.ndim - 1)).astype(values.dtype)
@@ -114,23 +116,23 @@ def follow(values: np.ndarray, times: np.ndarray, moments: np.ndarray) -> np.nda
 
 
 def nearest(times: np.ndarray, moments: np.ndarray) -> np.ndarray:
-    """(M,) for each of `moments` the index of the nearest of `times` (T,)."""
+    """Return the index of the nearest of `times` (T,) for each of `moments`, (M,)."""
     return np.searchsorted((times[1:] + times[:-1]) / 2, moments)
 
 
-#: Bars on a card.
+#: Number of bars on a card.
 CARD_BARS = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Play:
-    """T moments.
+    """An animation of T frames.
 
     Attributes:
-        name: of what drives the faces, for labels.
-        beat: when.
-        wanted: what face i is asked for, (T, ...).
-        above: (moments (M,), side) -> (M, side, side, 3) uint8 for the strip, or None for nothing.
+        name: name of the driver, for labels.
+        beat: frame times.
+        wanted: function of face i that returns its target expressions, (T, ...).
+        above: function of (times (M,), side) that returns (M, side, side, 3) uint8 for the strip, or None.
     """
 
     name: str
@@ -140,7 +142,7 @@ class Play:
 
 
 def cards(wanted: Expression, affects: tuple[str, ...], chosen: np.ndarray, side: int) -> np.ndarray | None:
-    """(M, side, side, 3) uint8: what is asked for at the moments `chosen` (M,), as bars of the strongest values."""
+    """Draw the target expressions at the times `chosen` (M,) as bars of the strongest values, (M, side, side, 3)."""
     if wanted.affect is not None:
         values, names = wanted.affect.numpy(), list(affects)
     elif wanted.aus is not None:
@@ -151,9 +153,9 @@ def cards(wanted: Expression, affects: tuple[str, ...], chosen: np.ndarray, side
 
 
 def value_cards(shown: np.ndarray, names: list[str], whole: np.ndarray, side: int) -> np.ndarray:
-    """(M, side, side, 3) uint8: bars for each row of `shown` (M, C), of the columns strongest in `whole` (T, C).
+    """Draw bars for each row of `shown` (M, C), of the columns strongest in `whole` (T, C); (M, side, side, 3) uint8.
 
-    Columns that are not known at every moment are left out.
+    Columns that are unknown at some time are left out.
     """
     strongest = np.argsort(-np.nan_to_num(whole).max(0), kind="stable")[:CARD_BARS]
     columns = sorted(c for c in strongest.tolist() if np.isfinite(whole[:, c]).all() and whole[:, c].max() > 0)

@@ -1,4 +1,4 @@
-"""Faces in motion as MP4 and as GIF, both at the rate of the driver."""
+"""Videos of faces as MP4 and GIF, at the rate of the driver."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import cv2
 import numpy as np
 from PIL import Image
 
-#: Smaller faces are enlarged to this side, pixels.
+#: Side in pixels to which smaller faces are enlarged.
 SMALLEST_SIDE = 256
-#: GIF counts hundredths of a second, and viewers slow down what is shown for less than two.
+#: GIF stores durations in hundredths of a second, and viewers slow down frames shorter than two.
 GIF_FASTEST = 50
-#: Constant quality of H.264: 18 is hard to tell from the original, 0 is lossless.
+#: Constant quality of H.264: 18 is hard to distinguish from the original, 0 is lossless.
 _QUALITY = "14"
 
 
 def enlarged(frames: np.ndarray) -> np.ndarray:
-    """(T, S, S, 3) uint8 with S of `SMALLEST_SIDE` or more."""
+    """Enlarge frames (T, S, S, 3) uint8 to a side of at least `SMALLEST_SIDE`."""
     side = frames.shape[1]
     if side >= SMALLEST_SIDE:
         return frames
@@ -29,7 +29,7 @@ def enlarged(frames: np.ndarray) -> np.ndarray:
 
 
 def write_mp4(path: Path, frames: np.ndarray, rate: Fraction) -> None:
-    """Write `frames` (T, S, S, 3) uint8 RGB, S even, as H.264 that browsers play, `rate` frames a second."""
+    """Write `frames` (T, S, S, 3) uint8 RGB, S even, as H.264 for browsers, with `rate` frames per second."""
     import av
 
     with av.open(str(path), "w") as film:
@@ -41,9 +41,9 @@ def write_mp4(path: Path, frames: np.ndarray, rate: Fraction) -> None:
 
 
 def write_gif(path: Path, frames: np.ndarray, rate: Fraction) -> None:
-    """Write `frames` (T, S, S, 3) uint8 RGB as an endless GIF that takes as long as the film.
+    """Write `frames` (T, S, S, 3) uint8 RGB as a looping GIF with the duration of the film.
 
-    Above `GIF_FASTEST` frames a second, only every second (third, ...) frame is kept.
+    Above `GIF_FASTEST` frames per second, only every second (third, ...) frame is written.
     """
     step = math.ceil(rate / GIF_FASTEST)
     pictures = [Image.fromarray(frame) for frame in frames[::step]]
@@ -51,7 +51,7 @@ def write_gif(path: Path, frames: np.ndarray, rate: Fraction) -> None:
 
 
 def gif_durations(count: int, rate: Fraction) -> list[int]:
-    """Milliseconds that each kept one of `count` frames is shown: tens, whose sums stay on the beat."""
+    """Return the milliseconds of each written frame, multiples of ten whose rounding errors do not add up."""
     step = math.ceil(rate / GIF_FASTEST)
     ends = [min(start + step, count) for start in range(0, count, step)]
     hundredths = [0, *(round(100 * end / rate) for end in ends)]
@@ -59,10 +59,12 @@ def gif_durations(count: int, rate: Fraction) -> list[int]:
 
 
 def gif_note(count: int, rate: Fraction) -> str:
-    """What becomes of the rate in a GIF of a film of `count` frames; "" where it has it exactly."""
+    """Describe how a GIF of `count` frames changes the rate; "" if it does not."""
     step, shown = math.ceil(rate / GIF_FASTEST), sorted(set(gif_durations(count, rate)))
     kept = "" if step == 1 else f"one frame in {step} is kept, "
     if not kept and len(shown) == 1 and Fraction(1000, shown[0]) == rate:
         return ""
     lasts = " or ".join(f"{duration}" for duration in shown)
-    return f"a GIF counts hundredths of a second: {kept}frames last {lasts} ms, and in all as long as the film's"
+    return (
+        f"GIF durations are hundredths of a second: {kept}frames last {lasts} ms, and the GIF lasts as long as the film"
+    )

@@ -1,1 +1,1 @@
-"""The page in the browser: what it can be asked for, the systems behind it, and the server."""
+"""The page in the browser: its requests, its models, and the server."""

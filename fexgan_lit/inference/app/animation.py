@@ -1,4 +1,4 @@
-"""The timeline: keyframes to frames, and frames to a GIF, an MP4 or single pictures."""
+"""The timeline: from keyframes to frames, and from frames to a GIF, an MP4 or single images."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ MOST_KEYFRAMES, MOST_FRAMES, LONGEST_S = 32, 240, 30.0
 SLOWEST, FASTEST = 2, 30
 EASES = ("smooth", "linear")
 FORMATS = {"gif": "image/gif", "mp4": "video/mp4", "png": "application/zip"}
-#: Frames painted before the sliders get their turn.
+#: Frames generated at once, before other requests get their turn.
 _AT_ONCE = 4
 
 
 @dataclass(frozen=True)
 class Film:
-    """Keyframes and how to go from one to the next.
+    """Keyframes and their interpolation.
 
     Attributes:
-        times: seconds, rising, the first is 0.
-        asked: a wish a keyframe.
-        fps: frames a second.
-        ease: `smooth` (rests at every keyframe) or `linear`.
+        times: seconds, increasing from 0.
+        asked: the request of each keyframe.
+        fps: frames per second.
+        ease: `smooth` (velocity 0 at every keyframe) or `linear`.
     """
 
     times: tuple[float, ...]
@@ -55,11 +55,11 @@ class Film:
 
     @property
     def count(self) -> int:
-        """Frames, both ends included."""
+        """Number of frames, including both ends."""
         return round(self.times[-1] * self.fps) + 1
 
     def place(self, frame: int) -> tuple[int, float]:
-        """Between which keyframes a frame lies: the index of the earlier one, and the share of the later, 0..1."""
+        """Return the index of the keyframe before a frame, and the weight 0..1 of the next keyframe."""
         moment = min(frame / self.fps, self.times[-1])
         before = min(bisect_right(self.times, moment) - 1, len(self.times) - 2)
         start, end = self.times[before], self.times[before + 1]
@@ -68,11 +68,11 @@ class Film:
 
 
 def read_film(tree: Any, affects: Sequence[str]) -> Film:
-    """A `Film` from ``{"keyframes": [{"time": 0, "weights": {...}}, ...], "fps": 12, "ease": "smooth"}``.
+    """Parse a `Film` from ``{"keyframes": [{"time": 0, "weights": {...}}, ...], "fps": 12, "ease": "smooth"}``.
 
     Raises:
-        UserError: fewer than two keyframes, times that do not rise, more frames than `MOST_FRAMES`, or a wish that
-            cannot be read.
+        UserError: there are fewer than two keyframes or more frames than `MOST_FRAMES`, times do not increase, or a
+            request is invalid.
     """
     keyframes = tree.get("keyframes") if isinstance(tree, Mapping) else None
     if not isinstance(keyframes, list) or not 2 <= len(keyframes) <= MOST_KEYFRAMES:
@@ -81,28 +81,28 @@ def read_film(tree: Any, affects: Sequence[str]) -> Film:
     times = [number(one.get("time"), "time of a keyframe", LONGEST_S) for one in keyframes]
     for earlier, later in pairwise(times):
         if later <= earlier:
-            raise UserError(f"Keyframes are out of order: {later:g} s comes after {earlier:g} s. Times must rise.")
+            raise UserError(f"Keyframes are out of order: {later:g} s comes after {earlier:g} s. Times must increase.")
     fps, ease = number(tree.get("fps", 12), "frames a second", FASTEST, SLOWEST), words(tree, "ease", "smooth")
     if ease not in EASES:
         raise UserError(f"ease is '{ease}'; expected {' or '.join(EASES)}")
     film = Film(tuple(time - times[0] for time in times), asked, round(fps), ease)
     if film.count > MOST_FRAMES:
         raise UserError(
-            f"The film has {film.count} frames; expected at most {MOST_FRAMES}. Make it shorter, or take fewer frames "
+            f"The film has {film.count} frames; expected at most {MOST_FRAMES}. Make it shorter, or use fewer frames "
             "a second."
         )
     return film
 
 
 def wanted_frames(film: Film, source_face: SourceFace) -> Expression:
-    """The expression of every frame as the system of `source_face` reads it, (T, ...)."""
+    """Return the expression of every frame for the system of `source_face`, (T, ...)."""
     ends = [source_face.wanted(one) for one in film.asked]
     places = [film.place(frame) for frame in range(film.count)]
     return Expression.stack([between(ends[before], ends[before + 1], share) for before, share in places])
 
 
 def painted(film: Film, source_face: SourceFace, session: Session) -> Iterator[Tensor]:
-    """The frames a few at a time, (t, 3, S, S) in [-1, 1]; in between, others may paint."""
+    """Yield the frames in small batches, (t, 3, S, S) in [-1, 1]; other requests may run between them."""
     wanted = wanted_frames(film, source_face)
     fields = {name: value.split(_AT_ONCE) for name, value in wanted.known.items()}
     for part in range(len(next(iter(fields.values())))):
@@ -112,12 +112,12 @@ def painted(film: Film, source_face: SourceFace, session: Session) -> Iterator[T
 
 
 def frames_of(film: Film, source_face: SourceFace, session: Session) -> np.ndarray:
-    """(T, S, S, 3) uint8 RGB."""
+    """Return all frames, (T, S, S, 3) uint8 RGB."""
     return to_uint8(torch.cat(list(painted(film, source_face, session))))
 
 
 def side_by_side(films: Sequence[np.ndarray]) -> np.ndarray:
-    """Films (T, S, S, 3) of equal length, enlarged as for a movie, at one height: (T, H, W, 3)."""
+    """Join films (T, S, S, 3) of equal length side by side, enlarged to one height: (T, H, W, 3)."""
     from fexgan_lit.data.frames import resize_batch
 
     tall = [enlarged(film) for film in films]
@@ -126,13 +126,13 @@ def side_by_side(films: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def exported(film: Film, films: Sequence[np.ndarray], kind: str, folder: Path) -> bytes:
-    """The film as the bytes of a file.
+    """Return the film as the bytes of a file.
 
     Args:
         film: the keyframes, for the rate and the record.
         films: frames of each system, (T, S, S, 3) uint8 RGB.
-        kind: one of `FORMATS`; `png` is a ZIP of the frames, as large as the system paints them, and of the keyframes.
-        folder: where a file may lie while it is made.
+        kind: one of `FORMATS`; `png` is a ZIP of the keyframes and of the frames in the system's own size.
+        folder: folder for temporary files.
     """
     if kind == "png":
         return _frames_zipped(film, films)
@@ -159,9 +159,9 @@ def _frames_zipped(film: Film, films: Sequence[np.ndarray]) -> bytes:
 
 
 def driver(film: Film) -> str | None:
-    """The keyframes in YAML, as `python -m fexgan_lit.generate mode=animate driver=film.yaml` reads them.
+    """Return the keyframes as YAML for `python -m fexgan_lit.generate mode=animate driver=film.yaml`.
 
-    None where a keyframe asks for affects and action units at once, or for nothing, which a driver cannot.
+    Return None if a keyframe has both affects and action units, or neither, which a driver does not support.
     """
     entries = []
     for time, asked in zip(film.times, film.asked, strict=True):
@@ -173,7 +173,7 @@ def driver(film: Film) -> str | None:
 
 
 def record(film: Film) -> dict[str, Any]:
-    """The keyframes as plain values, in the form `read_film` reads."""
+    """Return the keyframes as plain values, in the form that `read_film` reads."""
     keyframes = [{"time": time, "weights": asked.weights, "units": {str(k): v for k, v in asked.units.items()}}
                  for time, asked in zip(film.times, film.asked, strict=True)]  # fmt: skip
     return {"fps": film.fps, "ease": film.ease, "keyframes": keyframes}

@@ -1,4 +1,4 @@
-"""The options of `explore`, typed and checked."""
+"""Validated options of `explore`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 from fexgan_lit.utils.hardware import device_problems
 from fexgan_lit.utils.options import Options, checked_options, option
 
-#: Hosts that nobody else on the network can reach.
+#: Hosts that other machines cannot reach.
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass
 class ExploreSettings(Options):
-    """What the page shows and where it is served; `conf/explore.yaml` explains each field."""
+    """Content and address of the page; `conf/explore.yaml` explains each field."""
 
     run: str | None = None
     other: str | None = None
@@ -27,7 +27,7 @@ class ExploreSettings(Options):
 
     @property
     def is_private(self) -> bool:
-        """Whether this machine alone can reach the page."""
+        """Whether only this machine can reach the page."""
         return self.host in LOOPBACK and not self.share
 
     def conflicts(self) -> list[str]:
@@ -45,10 +45,10 @@ class ExploreSettings(Options):
 
 
 def explore_settings(tree: Mapping[str, Any]) -> ExploreSettings:
-    """The options from the composed configuration.
+    """Return the validated options of the composed configuration.
 
     Raises:
-        UserError: one message with every value that cannot be used.
+        UserError: one message that lists every invalid value.
     """
     own = {field.name for field in fields(ExploreSettings)}
     return checked_options(ExploreSettings, {name: value for name, value in tree.items() if name in own}, "")

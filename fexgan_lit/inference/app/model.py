@@ -1,4 +1,4 @@
-"""One system behind the page: faces and targets in, images and readings of discriminator and judge out."""
+"""The model behind the page: generates images of faces, and reads them with discriminator and judge."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class AppModel:
 
     Args:
         loaded: the system.
-        label: what the page calls it.
+        label: its name on the page.
 
     Attributes:
-        judge: of the data it was trained on, once one was found in the cache.
+        judge: judge of the training data, once found in the cache; else None.
     """
 
     def __init__(self, loaded: LoadedSystem, label: str) -> None:
@@ -43,26 +43,26 @@ class AppModel:
 
     @property
     def size(self) -> int:
-        """Edge of its pictures in pixels."""
+        """Side of its images in pixels."""
         return self.loaded.image_size
 
     @property
     def affects(self) -> tuple[str, ...]:
-        """Names of its affects; none where it was trained on frames without."""
+        """Names of its affects; empty if it was trained on frames without affects."""
         return self.loaded.affects if has_affects(self.loaded.affects) else ()
 
     @property
     def has_prior(self) -> bool:
-        """Whether it can draw characters."""
+        """Whether it can sample new identities."""
         return isinstance(self.loaded.system, LatentPrior)
 
     @property
     def is_told_source(self) -> bool:
-        """Whether it wants to know what the face to change shows (FExGAN-Meta, by its settings)."""
+        """Whether it reads the affect of the source (FExGAN-Meta, depending on its settings)."""
         return getattr(self.loaded.system.settings, "encoder_label", None) == "source"
 
     def facts(self) -> dict[str, Any]:
-        """What the page needs to know of it."""
+        """Return what the page needs to know about the system."""
         return {"label": self.label, "model": self.loaded.name, "size": self.size, "affects": list(self.affects),
                 "units": list(ACTION_UNITS) if "aus" in self.loaded.reads else [],
                 "random": self.has_prior, "told_source": self.is_told_source}  # fmt: skip
@@ -71,31 +71,31 @@ class AppModel:
 
     @cached_property
     def cast(self) -> dict[str, Tensor]:
-        """A reference face of every identity by name, (1, 3, S, S) in [-1, 1].
+        """A reference image of every identity by name, (1, 3, S, S) in [-1, 1].
 
         Raises:
-            UserError: none are kept beside the weights, and the run's data are gone.
+            UserError: the run folder has no reference images, and the run's data are missing.
         """
         found = self.loaded.references
         return {name: found.images[i : i + 1] for i, name in enumerate(found.names)}
 
     def fitted(self, pixels: np.ndarray) -> Tensor:
-        """(S, S, 3) uint8 RGB of any size as a face of this system, (1, 3, size, size)."""
+        """Convert an image (S, S, 3) uint8 RGB of any size to an input of this system, (1, 3, size, size)."""
         return to_float(fit_square(pixels, self.size)[None])
 
-    # ------------------------------------------------------------------ painting
+    # ------------------------------------------------------------------ generation
 
     def wanted(self, face: Tensor | None, asked: FaceRequest) -> Expression:
-        """One wish in the fields this system reads, (1, ...); nothing asked for is weight 0 of everything.
+        """Convert a request to an expression (1, ...) in the fields that this system reads; the default is weight 0.
 
         Affects and action units that this system does not know are left out.
 
         Args:
-            face: the face to change, (1, 3, S, S), or None for a drawn character.
-            asked: the wish.
+            face: the source, (1, 3, S, S), or None for a sampled identity.
+            asked: the request.
 
         Raises:
-            UserError: what the system reads is not known of the face.
+            UserError: the system reads something that is unknown for the face.
         """
         weights = {name: asked.weights.get(name, 0.0) for name in self.affects}
         if face is None:
@@ -106,12 +106,12 @@ class AppModel:
         return target_expression(GivenFaces(self.loaded, face), TargetSpec(weights, units))
 
     def paint(self, face: Tensor, wanted: Expression, shows: str | Sequence[str] = "neutral") -> Tensor:
-        """Give one face (1, 3, S, S), or N faces, the expressions `wanted` (N, ...): (N, 3, S, S) in [-1, 1].
+        """Generate images of one face (1, 3, S, S) with the expressions `wanted` (N, ...): (N, 3, S, S) in [-1, 1].
 
         Args:
-            face: the face or faces.
-            wanted: the expressions.
-            shows: affect of the face, or of each, for a system that is told.
+            face: the source or sources.
+            wanted: the target expressions.
+            shows: affect of the source, or of each source, for a system that reads it.
         """
         count, shown = rows_in(wanted), None
         if self.is_told_source:
@@ -122,18 +122,18 @@ class AppModel:
 
     @torch.inference_mode()
     def draw(self, seed: int, wanted: Expression) -> Tensor:
-        """The character of a seed with the expressions `wanted` (N, ...): (N, 3, S, S) in [-1, 1].
+        """Generate the identity of a seed with the expressions `wanted` (N, ...): (N, 3, S, S) in [-1, 1].
 
-        Codes come from the mixture fitted to the training codes where there is one, else from N(0, I).
+        Codes are sampled from the mixture fitted to the training codes if there is one, else from N(0, I).
 
         Raises:
-            UserError: this system cannot draw characters.
+            UserError: this system cannot sample identities.
         """
         system: Any = self.loaded.system
         if not self.has_prior:
-            raise UserError(f"{self.label} has no latent code to draw from; choose a character or drop a picture")
+            raise UserError(f"{self.label} has no latent code to sample; choose a character or drop an image")
         prior, made = "fitted" if system.prior.fitted else "normal", []
-        for row in range(rows_in(wanted)):  # one at a time: the same seed must give the same code
+        for row in range(rows_in(wanted)):  # one by one, so that the same seed gives the same code
             one = rows_of(wanted, [row]).to(system.device)
             made.append(system.sample(1, one, prior, torch.Generator().manual_seed(seed)).float().cpu())
         return torch.cat(made)
@@ -142,11 +142,11 @@ class AppModel:
 
     @torch.inference_mode()
     def read(self, face: Tensor) -> dict[str, Any]:
-        """What discriminator and judge say of one face (1, 3, S, S); None where one has nothing to say.
+        """Read one face (1, 3, S, S) with discriminator and judge.
 
         Returns:
-            ``realness`` (a probability), ``affects`` (probabilities by name), ``units`` (by number, of a critic that
-            reads them) and ``judge`` (probabilities by name).
+            ``realness`` (a probability), ``affects`` (probabilities by name), ``units`` (by number, if the
+            discriminator reads them) and ``judge`` (probabilities by name); None if not available.
         """
         system: Any = self.loaded.system
         realness, logits = system.discriminate(face.to(system.device))
@@ -168,19 +168,19 @@ def _by_name(names: Any, values: Tensor) -> dict[str, float]:
 
 
 def rows_in(expression: Expression) -> int:
-    """N of a batch (N, ...)."""
+    """Return N of a batch (N, ...)."""
     return len(next(iter(expression.known.values())))
 
 
 class _NotPreparedError(Exception):
-    """The run's data would have to be prepared first."""
+    """The run's data are not prepared yet."""
 
 
 def cached_judge(loaded: LoadedSystem) -> Judge | None:
-    """The judge that training or evaluation left in the cache for the data of a run.
+    """Return the judge of a run's data from the cache of training or evaluation.
 
-    None where there is none, and where the data are gone, have changed or are not prepared: nothing is trained or
-    prepared for it.
+    Return None if there is none, or the data are missing, have changed or are not prepared: this function trains and
+    prepares nothing.
     """
     from fexgan_lit.utils.cache import cache_root
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fexgan_lit.data.images import FrameError, decode_frame, open_image
+from fexgan_lit.data.images import FrameError, decode_frame
 from fexgan_lit.data.packing.sources import fit_square
 from fexgan_lit.expression import ACTION_UNITS
 from fexgan_lit.utils.errors import UserError
@@ -134,8 +134,7 @@ def read_upload(data: bytes) -> np.ndarray:
     if len(data) > MOST_BYTES:
         raise UserError(too_large(len(data)))
     try:
-        open_image(data, most=MOST_PIXELS)
-        picture = decode_frame(data)
+        picture = decode_frame(data, MOST_PIXELS)
     except FrameError as error:
         raise UserError(f"The file cannot be used: {error}. Expected {KINDS}.") from error
     return fit_square(picture, min(KEPT, *picture.shape[:2]))

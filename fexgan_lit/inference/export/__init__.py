@@ -1,1 +1,1 @@
-"""Networks of a trained run as files for other programs, each checked against the network it came from."""
+"""Export of a trained run's networks to files for other programs, each verified against the original network."""

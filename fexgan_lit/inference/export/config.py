@@ -1,4 +1,4 @@
-"""The options of an export, and what it leaves a record of."""
+"""The options of an export, and the description of a written file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from fexgan_lit.utils.options import Options, option
 
 FORMATS = ("onnx", "torch", "safetensors", "run")
-#: What an exported network may differ from its PyTorch original, in the units of its outputs.
+#: Maximum difference of an exported network's outputs from the PyTorch original.
 TOLERANCE = 1e-4
 #: The oldest opset that torch's exporter writes.
 OLDEST_OPSET = 18
@@ -16,7 +16,7 @@ OLDEST_OPSET = 18
 
 @dataclass
 class ExportSettings(Options):
-    """What is exported; `conf/export.yaml` explains each field."""
+    """Options of an export; `conf/export.yaml` explains each field."""
 
     run: str | None = None
     format: str = option("onnx", choices=FORMATS)
@@ -47,12 +47,12 @@ class ExportSettings(Options):
 
 @dataclass(frozen=True)
 class Written:
-    """A network that was written.
+    """A written network.
 
     Attributes:
-        part: its name.
-        path: of the file.
-        difference: the greatest from the PyTorch network, over all outputs and several batch sizes.
+        part: name of the network.
+        path: path of the file.
+        difference: greatest difference from the PyTorch network, over all outputs and several batch sizes.
     """
 
     part: str

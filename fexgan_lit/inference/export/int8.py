@@ -1,4 +1,4 @@
-"""The generator in 8 bits for the CPU, calibrated and measured on real faces."""
+"""The generator in 8 bits for the CPU, calibrated and evaluated on real faces."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fexgan_lit.metrics.judges.affect import Judge
 
 
-#: Of calibration and of the comparison.
+#: Batch size of calibration and comparison.
 _BATCH = 8
 
 
@@ -32,17 +32,17 @@ _ROUNDS = 21
 
 @dataclass(frozen=True)
 class Int8Report:
-    """What 8 bits cost and gain.
+    """Accuracy, size and speed of the 8-bit generator.
 
     Attributes:
-        images: faces compared.
-        origin: which faces those are, in words.
-        ssim: of the 8-bit faces against the float ones, mean and worst.
-        psnr: likewise, dB.
-        read_as_asked: by reader, the share of faces that it reads as asked for: (float, 8 bits).
-        megabytes: of the two files, (float, 8 bits).
-        faster: how many times faster than float, by batch size.
-        threads: of onnxruntime while timing.
+        images: number of compared images.
+        origin: description of these images.
+        ssim: SSIM of the 8-bit images to the float images, mean and minimum.
+        psnr: PSNR of the 8-bit images to the float images in dB, mean and minimum.
+        read_as_asked: share of images that each reader classifies as the target affect: (float, 8 bits).
+        megabytes: sizes of the two files, (float, 8 bits).
+        faster: speed-up over float, by batch size.
+        threads: threads of onnxruntime during timing.
     """
 
     images: int
@@ -55,19 +55,19 @@ class Int8Report:
     threads: int
 
     def plain(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the report as plain values for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
 class RealInputs:
-    """Reference faces with every affect, as the generator takes them.
+    """Reference images with every affect, as inputs of the generator.
 
     Attributes:
-        values: (N, ...) by input name.
-        asked: index (N,) of the affect.
-        face: index (N,) of the reference face.
-        origin: which faces they are, in words.
+        values: inputs (N, ...) by name.
+        asked: (N,) index of the affect.
+        face: (N,) index of the reference image.
+        origin: description of the images.
     """
 
     values: dict[str, Tensor]
@@ -76,11 +76,11 @@ class RealInputs:
     origin: str = "the reference faces of the run and every affect"
 
     def split(self) -> tuple[RealInputs, RealInputs]:
-        """Those that set the scales, and those that are measured: every other face, or all where there is one."""
+        """Split into inputs for calibration and for evaluation: alternate faces, or all twice if there is one face."""
         odd = self.face % 2 == 1
         if not odd.any():
-            return self, replace(self, origin=f"{self.origin}, which also set the scales")
-        others = replace(self._where(odd), origin="the reference faces that did not set the scales and every affect")
+            return self, replace(self, origin=f"{self.origin}, which were also used for calibration")
+        others = replace(self._where(odd), origin="the reference faces not used for calibration and every affect")
         return self._where(~odd), others
 
     def _where(self, chosen: Tensor) -> RealInputs:
@@ -88,20 +88,20 @@ class RealInputs:
         return replace(self, values=values, asked=self.asked[chosen], face=self.face[chosen])
 
     def rows(self, part: slice) -> dict[str, Tensor]:
-        """Some of them."""
+        """Return the inputs of some rows."""
         return {name: value[part] for name, value in self.values.items()}
 
     def batches(self) -> Iterator[dict[str, Tensor]]:
-        """All of them."""
+        """Yield all inputs in batches."""
         for start in range(0, len(self.asked), _BATCH):
             yield self.rows(slice(start, start + _BATCH))
 
 
 def real_inputs(loaded: LoadedSystem) -> RealInputs:
-    """Every reference face of the run with every affect.
+    """Return every reference image of the run with every affect.
 
     Raises:
-        UserError: the run's faces are gone, or what the system reads is not known of them.
+        UserError: the run's faces are missing, or the system reads something that is unknown for them.
     """
     from fexgan_lit.inference.conditions import GivenFaces, TargetSpec, target_expression
 
@@ -116,7 +116,7 @@ def real_inputs(loaded: LoadedSystem) -> RealInputs:
 
 
 def _shown(loaded: LoadedSystem, times: int) -> dict[str, Tensor]:
-    """What the reference faces show, repeated: affect and, where known, landmarks."""
+    """Return the expressions of the reference images, repeated: affect and, if known, landmarks."""
     references, neutral = loaded.references, "neutral" if "neutral" in loaded.affects else loaded.affects[0]
     index = [loaded.affects.index(neutral)] * len(references.images)
     affect = torch.nn.functional.one_hot(torch.tensor(index), len(loaded.affects)).float()
@@ -128,14 +128,14 @@ def _shown(loaded: LoadedSystem, times: int) -> dict[str, Tensor]:
 
 
 def write_int8(source: Path, path: Path, inputs: RealInputs) -> None:
-    """Write the ONNX file `source` to `path` with weights and activations in 8 bits, scaled by what `inputs` give.
+    """Quantise the ONNX file `source` to 8-bit weights and activations, calibrated on `inputs`, and write it to `path`.
 
-    Weights are scaled a channel, activations a tensor, by onnxruntime's static quantisation.
+    onnxruntime's static quantisation scales weights per channel and activations per tensor.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    class Faces(CalibrationDataReader):  # the reader that the quantiser wants
+    class Faces(CalibrationDataReader):  # the reader that the quantiser requires
         def __init__(self) -> None:
             self.rest = inputs.batches()
 
@@ -153,13 +153,13 @@ def write_int8(source: Path, path: Path, inputs: RealInputs) -> None:
 
 
 def measure_int8(source: Path, path: Path, inputs: RealInputs, readers: Mapping[str, Reader]) -> Int8Report:
-    """Compare the 8-bit file `path` with the float one on real faces: likeness, readings, size, speed.
+    """Compare the 8-bit file `path` with the float file on real faces: similarity, classification, size, speed.
 
     Args:
         source: the float file.
         path: the 8-bit file.
-        inputs: what both are given.
-        readers: give the affect (N,) that they see in faces, by name.
+        inputs: inputs of both.
+        readers: functions by name that classify the affect (N,) of images.
     """
     threads = torch.get_num_threads()
     exact, small = open_session(source, threads), open_session(path, threads)
@@ -182,7 +182,7 @@ def measure_int8(source: Path, path: Path, inputs: RealInputs, readers: Mapping[
 
 
 def _faster(exact: Any, small: Any, inputs: RealInputs, batch: int) -> Spread:
-    """How many times faster `small` is, in turns with `exact`."""
+    """Return the speed-up of `small` over `exact`, timed in turns."""
     rows = torch.arange(batch) % len(inputs.asked)
     given = {name: value[rows] for name, value in inputs.values.items()}
     timings = take_turns(
@@ -192,7 +192,7 @@ def _faster(exact: Any, small: Any, inputs: RealInputs, batch: int) -> Spread:
 
 
 def readers_of(loaded: LoadedSystem) -> dict[str, Reader]:
-    """The system's own discriminator where it reads affects, and the judge of the run's data where one was kept."""
+    """Return the discriminator if it classifies affects, and the judge of the run's data if it is cached."""
     found: dict[str, Reader] = {}
     example = torch.zeros(1, 3, loaded.image_size, loaded.image_size)
     if loaded.system.discriminate(example)[1] is not None:
@@ -204,7 +204,7 @@ def readers_of(loaded: LoadedSystem) -> dict[str, Reader]:
 
 
 def judge_of(loaded: LoadedSystem) -> Judge | None:
-    """The judge that was trained on the run's data, if it is still in the cache."""
+    """Return the judge of the run's data from the cache, or None."""
     from fexgan_lit.metrics.judges.cache import kept_judge
     from fexgan_lit.utils.cache import cache_root
 

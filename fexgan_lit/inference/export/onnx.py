@@ -1,4 +1,4 @@
-"""ONNX files with a dynamic batch by torch's exporter, run by onnxruntime, and files of `torch.export`."""
+"""ONNX files with a dynamic batch, written by torch and run by onnxruntime, and files of `torch.export`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fexgan_lit.inference.export.checks import EXAMPLE_BATCH
 from fexgan_lit.inference.export.config import OLDEST_OPSET
 from fexgan_lit.systems.export import Exported
 from fexgan_lit.utils.errors import UserError
+
+#: The networks are traced with a batch of this size.
+EXAMPLE_BATCH = 2
 
 
 def require_onnx() -> None:
@@ -27,19 +29,19 @@ def require_onnx() -> None:
 
 
 def check_opset(opset: int | None) -> None:
-    """Raise a UserError if the installed packages do not know `opset`; None is torch's own choice."""
+    """Raise a UserError if the installed packages do not support `opset`; None is torch's own choice."""
     import onnx
 
     newest = onnx.defs.onnx_opset_version()
     if opset is not None and not OLDEST_OPSET <= opset <= newest:
         raise UserError(
             f"opset={opset} is not available: torch {torch.__version__} and onnx {onnx.__version__} write "
-            f"{OLDEST_OPSET} to {newest}; null takes torch's own choice"
+            f"{OLDEST_OPSET} to {newest}; null uses torch's own choice"
         )
 
 
 def write_onnx(part: Exported, path: Path, opset: int | None) -> None:
-    """Write `part` with a batch of any size; onnxruntime can open the file.
+    """Write `part` to an ONNX file with a dynamic batch, and check that onnxruntime can open it.
 
     Raises:
         UserError: it cannot be written with this opset, or onnxruntime cannot run it.
@@ -59,17 +61,17 @@ def write_onnx(part: Exported, path: Path, opset: int | None) -> None:
             )
             program.save(str(path))  # type: ignore[union-attr]
             open_session(path)
-        except Exception as error:  # the exporter and onnxruntime have dozens of kinds
+        except Exception as error:  # the exporter and onnxruntime raise dozens of types
             path.unlink(missing_ok=True)
             instead = f" with opset={opset}; expected an older one, or" if opset else "; expected"
             raise UserError(
                 f"{path.name} cannot be written as ONNX that onnxruntime runs{instead} opset=null, torch's own choice. "
-                f"What was said: {str(error).strip().splitlines()[0][:200]}"
+                f"The error was: {str(error).strip().splitlines()[0][:200]}"
             ) from error
 
 
 def open_session(path: Path, threads: int | None = None) -> Any:
-    """The file in onnxruntime on the CPU; `threads` None uses as many as torch does."""
+    """Open the file with onnxruntime on the CPU; `threads` None uses as many threads as torch."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -79,13 +81,13 @@ def open_session(path: Path, threads: int | None = None) -> Any:
 
 
 def run_session(session: Any, inputs: Mapping[str, Tensor]) -> list[Tensor]:
-    """Outputs in order, for inputs by name."""
+    """Return the outputs in order for inputs by name."""
     found = session.run(None, {name: value.contiguous().numpy() for name, value in inputs.items()})
     return [torch.from_numpy(value) for value in found]
 
 
 def opset_of(path: Path) -> int:
-    """The opset that a file says it needs."""
+    """Return the opset that a file requires."""
     import onnx
 
     model = onnx.load(str(path), load_external_data=False)
@@ -94,7 +96,7 @@ def opset_of(path: Path) -> int:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the exporters' remarks about themselves off the terminal."""
+    """Suppress log messages and warnings of the exporters."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -106,7 +108,7 @@ def quiet() -> Iterator[None]:
 
 
 def write_torch(part: Exported, path: Path) -> None:
-    """Write `part` with a batch of any size."""
+    """Write `part` as a `torch.export` program with a dynamic batch."""
     batch = torch.export.Dim("batch", min=1)
     shapes = {name: {0: batch} for name in part.inputs}
     with quiet():
@@ -115,13 +117,13 @@ def write_torch(part: Exported, path: Path) -> None:
 
 
 def open_program(path: Path) -> Any:
-    """The program of a file, ready to be called."""
+    """Load the program of a file as a callable."""
     with quiet():
         return torch.export.load(path).module()
 
 
 def run_program(program: Any, inputs: Mapping[str, Tensor]) -> list[Tensor]:
-    """Outputs in order, for inputs by name."""
+    """Return the outputs in order for inputs by name."""
     with torch.no_grad():
         found = program(**inputs)
     return [found] if isinstance(found, Tensor) else list(found)

@@ -1,4 +1,4 @@
-"""export.md and export.json: what every file takes and gives, how exact it is, and what 8 bits cost."""
+"""export.md and export.json: inputs, outputs and accuracy of every file, and the accuracy and speed of 8 bits."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def write_record(
     """Write export.json and export.md beside the files.
 
     Args:
-        folder: of the files.
-        loaded: the run they come from.
+        folder: folder of the files.
+        loaded: the exported run.
         written: the files.
-        about: format, opset where there is one, versions.
-        int8: what 8 bits cost, where they were asked for.
+        about: format, opset if there is one, versions.
+        int8: report on the 8-bit generator, or None.
     """
     facts = {
         "system": loaded.name, "image_size": loaded.image_size, "affects": list(loaded.affects), **about,
@@ -56,7 +56,7 @@ def _page(loaded: LoadedSystem, written: Sequence[Written], about: dict[str, Any
         f"Written by fexgan_lit {__version__} ({said}). Affects in index order: {', '.join(loaded.affects)}.", "",
         "| file | MB | greatest difference from PyTorch |", "|---|---|---|",
         *(f"| {each.path.name} | {each.megabytes:.2f} | {each.difference:.1e} |" for each in written), "",
-        f"A difference above {TOLERANCE:g} would have been refused.", "",
+        f"Differences above {TOLERANCE:g} are refused.", "",
         *_interfaces(loaded, written),
     ]  # fmt: skip
     if int8:
@@ -65,7 +65,7 @@ def _page(loaded: LoadedSystem, written: Sequence[Written], about: dict[str, Any
 
 
 def _interfaces(loaded: LoadedSystem, written: Sequence[Written]) -> list[str]:
-    """What each network takes and gives."""
+    """Return the inputs and outputs of each network as Markdown tables."""
     parts, lines = exportable(loaded.system).export_modules(), []
     for each in written:
         if each.path.suffix == ".safetensors":
@@ -81,10 +81,10 @@ def _interfaces(loaded: LoadedSystem, written: Sequence[Written]) -> list[str]:
 
 
 def int8_sentences(report: Int8Report) -> list[str]:
-    """The measured cost and gain of 8 bits, a sentence each."""
+    """Describe size, accuracy and speed of the 8-bit generator in one sentence each."""
     exact, small = report.megabytes
     read = [
-        f"The {name} reads {b:.1%} of the faces as asked for, {a:.1%} of the float ones"
+        f"The {name} classifies {b:.1%} of the images as the target affect, {a:.1%} of the float images"
         for name, (a, b) in report.read_as_asked.items()
     ]
     speed = [
@@ -94,8 +94,8 @@ def int8_sentences(report: Int8Report) -> list[str]:
     ]
     return [
         f"{small:.2f} MB instead of {exact:.2f} MB",
-        f"SSIM to the float faces {report.ssim[0]:.4f} (worst {report.ssim[1]:.4f}), PSNR {report.psnr[0]:.1f} dB "
-        f"(worst {report.psnr[1]:.1f} dB), over {report.images} faces: {report.origin}",
+        f"SSIM to the float images {report.ssim[0]:.4f} (worst {report.ssim[1]:.4f}), PSNR {report.psnr[0]:.1f} dB "
+        f"(worst {report.psnr[1]:.1f} dB), over {report.images} images: {report.origin}",
         *read,
         *speed,
     ]

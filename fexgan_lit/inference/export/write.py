@@ -1,16 +1,16 @@
-"""Every network of a system in one format, checked."""
+"""Writing every network of a system in one format, with verification."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from fexgan_lit.inference.export.checks import accept, greatest_difference
-from fexgan_lit.inference.export.config import Written
+from fexgan_lit.inference.export.config import TOLERANCE, Written
 from fexgan_lit.inference.export.onnx import (
     open_program,
     open_session,
@@ -30,11 +30,44 @@ if TYPE_CHECKING:
 Told = Callable[[str], None]
 
 
+#: Batch sizes that are compared; the file is made with a batch of `EXAMPLE_BATCH`.
+BATCHES = (1, 3)
+
+
+def answers(part: Exported, inputs: Mapping[str, Tensor]) -> list[Tensor]:
+    """Return the outputs of the network in order."""
+    with torch.no_grad():
+        found = part.module(**inputs)
+    return [found] if isinstance(found, Tensor) else list(found)
+
+
+def greatest_difference(part: Exported, run: Callable[[Mapping[str, Tensor]], Sequence[Tensor]]) -> float:
+    """Return the greatest difference of the outputs from those of `run` over several batch sizes; infinite for NaN."""
+    worst = 0.0
+    for batch in BATCHES:
+        inputs = part.draw(batch, seed=batch)
+        for ours, theirs in zip(answers(part, inputs), run(inputs), strict=True):
+            off = (ours - theirs).abs().nan_to_num(nan=float("inf"))
+            worst = max(worst, float(off.max()))
+    return worst
+
+
+def accept(part: str, difference: float, path: Path) -> None:
+    """Remove the file and raise a UserError if the difference exceeds `TOLERANCE`."""
+    if difference <= TOLERANCE:
+        return
+    path.unlink(missing_ok=True)
+    raise UserError(
+        f"the {part} written to {path.name} differs from PyTorch's by {difference:.2g}; allowed is {TOLERANCE:g}; the "
+        "file was removed. Try another opset= or another version of torch or onnxruntime"
+    )
+
+
 def chosen_parts(system: ExpressionSystem, names: list[str] | None) -> dict[str, Exported]:
-    """The networks to write: all, or those of `names`.
+    """Return the networks to write: all, or `names`.
 
     Raises:
-        UserError: the system gives none, or has no part of such a name.
+        UserError: the system cannot be exported, or has no part of that name.
     """
     parts = exportable(system).export_modules()
     unknown = [name for name in names or () if name not in parts]
@@ -44,10 +77,10 @@ def chosen_parts(system: ExpressionSystem, names: list[str] | None) -> dict[str,
 
 
 def write_onnx_files(parts: dict[str, Exported], folder: Path, opset: int | None, told: Told) -> list[Written]:
-    """An ONNX file a network, compared with PyTorch by onnxruntime.
+    """Write an ONNX file per network, and compare it with PyTorch by onnxruntime.
 
     Raises:
-        UserError: one cannot be written, or differs by more than the tolerance.
+        UserError: a file cannot be written, or differs by more than the tolerance.
     """
     written = []
     for name, part in parts.items():
@@ -59,10 +92,10 @@ def write_onnx_files(parts: dict[str, Exported], folder: Path, opset: int | None
 
 
 def write_torch_files(parts: dict[str, Exported], folder: Path, told: Told) -> list[Written]:
-    """A `torch.export` program a network, read back and compared.
+    """Write a `torch.export` program per network, load it again and compare.
 
     Raises:
-        UserError: one differs by more than the tolerance.
+        UserError: a program differs by more than the tolerance.
     """
     written = []
     for name, part in parts.items():
@@ -82,10 +115,10 @@ def _checked(name: str, part: Exported, path: Path, run: Callable) -> Written:
 def write_safetensors(
     system: ExpressionSystem, names: list[str] | None, folder: Path, told: Told, half: bool = False
 ) -> list[Written]:
-    """The weights of each part as safetensors, read back and compared.
+    """Write the weights of each part as safetensors, load them again and compare.
 
     Raises:
-        UserError: there is no part of such a name, or the folder cannot be written.
+        UserError: there is no part of that name, or the folder cannot be written.
     """
     from fexgan_lit.runs.weights import save_weights
 
@@ -102,7 +135,7 @@ def write_safetensors(
 
 
 def write_run(loaded: LoadedSystem, folder: Path, half: bool, faces: bool) -> list[Written]:
-    """A run folder without checkpoints, its weights read back and compared.
+    """Write a run folder without checkpoints, load its weights again and compare.
 
     Raises:
         UserError: see `write_shared`.
@@ -113,7 +146,7 @@ def write_run(loaded: LoadedSystem, folder: Path, half: bool, faces: bool) -> li
 
 
 def read_back(system: ExpressionSystem, paths: list[Path]) -> list[Written]:
-    """Each file of weights with the greatest difference of a number in it from the system's."""
+    """Load each weight file and return it with the greatest difference of its values from the system's."""
     from safetensors.torch import load_file
 
     states, written = system.saved_modules(), []
@@ -125,7 +158,7 @@ def read_back(system: ExpressionSystem, paths: list[Path]) -> list[Written]:
 
 
 def tensor_shapes(path: Path) -> dict[str, list[int]]:
-    """Shape of every tensor of a safetensors file, without reading the values."""
+    """Return the shape of every tensor in a safetensors file without reading the values."""
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:

@@ -1,7 +1,7 @@
-"""Every mode of `generate` by name: its options, what it does, and in a sentence what it is for.
+"""The modes of `generate` by name, with their options.
 
-A new mode is a file of this package with a dataclass derived from `Options` and a function of a
-`GenerationSession` and those options, a line here, and its options in `conf/generate.yaml`.
+To add a mode, add a file to this package with a dataclass derived from `Options` and a function of a
+`GenerationSession` and those options, a line below, and its options in `conf/generate.yaml`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from fexgan_lit.inference.session import GenerationSession
 
 
 class Mode(NamedTuple):
-    """One thing to ask a run for.
+    """A mode of `generate`.
 
     Attributes:
         options: dataclass of its options.
-        make: does it; writes to the output folder of the session.
+        make: function that runs the mode and writes to the output folder of the session.
     """
 
     options: type

@@ -1,4 +1,4 @@
-"""`mode=action_units`: single units at several strengths (GANimation's first experiment)."""
+"""`mode=action_units`: single action units at several strengths (GANimation's first experiment)."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession
 
 _INSTEAD = (
-    "mode=prototypes and mode=interpolate start=AFFECT end=AFFECT work with what this run reads; single action units "
-    "need a run of a system that reads them, such as model=ganimation"
+    "For this run use mode=prototypes or mode=interpolate start=AFFECT end=AFFECT; single action units need a run of a "
+    "system that reads them, such as model=ganimation"
 )
-_SHOWS = "single action units at several strengths; 0 leaves the face its own"
+_SHOWS = "single action units at several strengths; 0 keeps those of the face"
 
 
 @dataclass
 class ActionUnitOptions(Options):
-    """Which units, how strong.
+    """Action units and their strengths.
 
     Attributes:
-        units: numbers of action units, of the 17 of OpenFace.
-        strengths: in 0..1; 0 leaves the face its own units, so the input should come back.
+        units: numbers of action units, from OpenFace's 17.
+        strengths: strengths in 0..1; 0 keeps the face's own units, so the generated image should equal the source.
     """
 
     units: list[int] = option(
@@ -43,18 +43,18 @@ class ActionUnitOptions(Options):
 
 
 def action_units(session: GenerationSession, options: ActionUnitOptions) -> None:
-    """Every face with every unit at every strength, as PNG and on a sheet; how far strength 0 is from the input.
+    """Generate every face with every unit at every strength, as PNG and on a sheet; compare strength 0 to the source.
 
-    A unit is raised to the strength, or stays where the face has it already if that is more; the other units stay.
+    A unit is set to the strength unless the face has more of it; the other units stay unchanged.
 
     Raises:
-        UserError: the run reads no action units.
+        UserError: the run does not read action units.
     """
     units, strengths = list(dict.fromkeys(options.units)), sorted(set(options.strengths))
     session.check(Expression(aus=torch.zeros(1, len(ACTION_UNITS))), _INSTEAD)
     own = session.own("aus")
     asked = [[Expression(aus=raised(own, unit, strength)) for strength in strengths] for unit in units]
-    faces = session.paint_columns([wanted for row in asked for wanted in row], "painting action units")
+    faces = session.paint_columns([wanted for row in asked for wanted in row], "generating action units")
     faces = faces.unflatten(1, (len(units), len(strengths)))  # (N, U * L, ...) -> (N, U, L, 3, S, S)
     _write_faces(session, asked, faces, units, strengths)
     if len(session.sources) == 1:
@@ -85,7 +85,7 @@ def _write_faces(
 
 
 def _without_repeats(faces: Tensor, units: Sequence[int], strengths: Sequence[float]) -> tuple[Tensor, list[str]]:
-    """(N, C, 3, S, S) and C labels: strength 0 is the same for all units, so it stands once, before them."""
+    """Return cells (N, C, 3, S, S) and C labels; strength 0 is equal for all units, so it occurs only once, first."""
     first = 1 if strengths[0] == 0 else 0
     labels = ["all = 0"] * first
     labels += [f"AU{unit} = {strength:g}" for unit in units for strength in strengths[first:]]
@@ -93,14 +93,14 @@ def _without_repeats(faces: Tensor, units: Sequence[int], strengths: Sequence[fl
 
 
 def _say_difference(session: GenerationSession, back: Tensor) -> None:
-    """Print and keep how far the faces (N, 3, S, S) asked for with strength 0 are from the inputs."""
+    """Print and record the difference between the images (N, 3, S, S) at strength 0 and the sources."""
     levels = grey_levels(back, session.sources.images).tolist()
     mean = sum(levels) / len(levels)
     by_face = {name: round(value, 4) for name, value in zip(session.sources.names, levels, strict=True)}
     session.output.measured["strength_0_difference_grey_levels"] = {"mean": round(mean, 4), "by_face": by_face}
     worst = max(by_face, key=by_face.__getitem__)
     session.console.print(
-        f"  strength 0 against the input: {mean:.2f} grey levels of 255 on average, at most {by_face[worst]:.2f} "
-        f"({worst}); 0 is the input itself",
+        f"  strength 0 and the input differ by {mean:.2f} grey levels of 255 on average, by at most "
+        f"{by_face[worst]:.2f} ({worst}); 0 means identical",
         markup=False,
     )

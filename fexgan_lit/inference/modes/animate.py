@@ -1,4 +1,4 @@
-"""`mode=animate`: faces that follow a clip, as films, frames and a contact strip."""
+"""`mode=animate`: faces that follow a driver, as videos, frames and a contact strip."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession
 
 _INSTEAD = (
-    "A run that reads affects follows a take of its own data, driver=IDENTITY/AFFECT/TAKE, or is told with affect= "
-    "what the driver shows; action units and landmarks drive runs of systems that read them"
+    "A run that reads affects follows a take of its own data, driver=IDENTITY/AFFECT/TAKE; for other drivers give the "
+    "affect they show with affect=. Action units and landmarks can only drive runs of systems that read them"
 )
-#: Moments on the contact strip.
+#: Number of frames on the contact strip.
 MOMENTS = 8
-#: Points at the outer corners of the eyes, whose distance is the unit in which motion is carried over.
+#: Landmarks at the outer eye corners; their distance is the unit of transferred motion.
 _EYE_CORNERS = (36, 45)
 
 
 @dataclass
 class AnimateOptions(Options):
-    """What drives the faces.
+    """The driver of the animation.
 
     Attributes:
         driver: IDENTITY/AFFECT[/TAKE] of the run's data, a CSV, a video file, or keyframes in YAML.
-        fps: frames a second; None means the driver's own, and for keyframes 25.
-        au_scale: what a full action unit is written as in a CSV, 1 or 5; None finds out.
-        affect: what a driver without labels shows, for runs that read affects.
+        fps: frames per second; None uses the driver's rate, and 25 for keyframes.
+        au_scale: value of a full action unit in a CSV, 1 or 5; None detects it.
+        affect: affect of a driver without labels, for runs that read affects.
     """
 
     driver: str | None = None
@@ -59,7 +59,7 @@ class AnimateOptions(Options):
 
 
 def animate(session: GenerationSession, options: AnimateOptions) -> None:
-    """Every face through the driver's moments: NAME.mp4, NAME.gif, frames/NAME/*.png and strip.png."""
+    """Animate every face with the driver: NAME.mp4, NAME.gif, frames/NAME/*.png and strip.png."""
     path = Path(str(options.driver)).expanduser()
     play = _keyed(session, path, options) if path.suffix.lower() in EXTENSIONS else _driven(session, options)
     tact = play.beat
@@ -75,7 +75,7 @@ def animate(session: GenerationSession, options: AnimateOptions) -> None:
 
 
 def _driven(session: GenerationSession, options: AnimateOptions) -> Play:
-    """Another clip, table or film."""
+    """Read a driver that is a clip, a table or a video."""
     if Path(str(options.driver)).expanduser().is_file():  # what no file tells is missed before minutes of a film
         told = ["aus", "landmarks", *(["affect"] if options.affect is not None else [])]
         session.check(Expression(**dict.fromkeys(told, torch.zeros(1))), _INSTEAD)
@@ -92,28 +92,30 @@ def _driven(session: GenerationSession, options: AnimateOptions) -> Play:
 
 
 def _keyed(session: GenerationSession, path: Path, options: AnimateOptions) -> Play:
-    """Keyframes.
+    """Read keyframes.
 
     Raises:
         UserError: keys that cannot be used, or options that belong to other drivers.
     """
     for name in ("affect", "au_scale"):
         if getattr(options, name) is not None:
-            raise UserError(f"{name}={getattr(options, name)}: keyframes say themselves what is shown; leave it out")
+            raise UserError(
+                f"{name}={getattr(options, name)}: keyframes define the expressions themselves; leave it out"
+            )
     keys = read_keys(path, session.system.affects)
     tact = keyed_beat(keys, options.fps)
     wanted = keyed_expressions(session, keys, tact.times, lambda asked: session.check(asked, _INSTEAD))
-    session.say(f"{len(keys)} keys, {len(tact.times)} frames at {float(tact.rate):.4g} a second")
+    session.say(f"{len(keys)} keys, {len(tact.times)} frames at {float(tact.rate):.4g} per second")
     return Play(path.stem, tact, wanted, lambda chosen, side: cards(wanted(0), session.system.affects, chosen, side))
 
 
 def _constant(affect: str, affects: tuple[str, ...], count: int) -> np.ndarray:
-    """(count, K) one-hot."""
+    """Return a constant one-hot affect, (count, K)."""
     return np.eye(len(affects), dtype=np.float32)[[affects.index(resolve_affect(affect, affects))] * count]
 
 
 def _animate_one(session: GenerationSession, play: Play, number: int) -> np.ndarray:
-    """Write frames and films of one face; returns the frames (T, S, S, 3) uint8."""
+    """Write frames and videos of one face; return the frames (T, S, S, 3) uint8."""
     name, tact = session.sources.names[number], play.beat
     wanted = play.wanted(number)
     session.check(wanted, _INSTEAD)
@@ -121,14 +123,14 @@ def _animate_one(session: GenerationSession, play: Play, number: int) -> np.ndar
     place = file_name(name)
     for moment, pixels in enumerate(frames):
         session.output.face(f"frames/{place}/{moment:04d}", pixels, name, wanted, moment)
-    film, rate = enlarged(frames), f"{float(tact.rate):.4g} frames a second"
+    film, rate = enlarged(frames), f"{float(tact.rate):.4g} frames per second"
     write_mp4(session.output.path(f"{place}.mp4", f"{name} following {play.name}, {rate}"), film, tact.rate)
     write_gif(session.output.path(f"{place}.gif", f"{name} following {play.name}"), film, tact.rate)
     return frames
 
 
 def _wanted(session: GenerationSession, driver: Driver, number: int) -> Expression:
-    """What face `number` is asked for at the T moments, in the fields that the run reads and the driver tells."""
+    """Return the target expressions of face `number` at T times, in the fields the run reads and the driver has."""
     reads, given = session.system.reads, {}
     if "affect" in reads and driver.affect is not None:
         given["affect"] = torch.from_numpy(driver.affect)
@@ -144,15 +146,15 @@ def _wanted(session: GenerationSession, driver: Driver, number: int) -> Expressi
 
 
 def carried_over(landmarks: Tensor, rest: Tensor, own: Tensor) -> Tensor:
-    """The motion of one face on another: `own` + ratio * (`landmarks` - `rest`).
+    """Transfer the motion of one face to another: `own` + ratio * (`landmarks` - `rest`).
 
-    The ratio of the distances between the outer corners of the eyes, at rest, makes up for faces of different size;
-    a face driven by itself gets its own landmarks back.
+    The ratio of the distances between the outer eye corners, at rest, compensates for different face sizes. A face
+    driven by itself gets its own landmarks.
 
     Args:
-        landmarks: (T, 68, 2) of the driver, any unit.
-        rest: (68, 2) of the driver at rest, the same unit.
-        own: (68, 2) of the driven face.
+        landmarks: (T, 68, 2) landmarks of the driver, in any unit.
+        rest: (68, 2) landmarks of the driver at rest, in the same unit.
+        own: (68, 2) landmarks of the driven face.
 
     Returns:
         (T, 68, 2) in the unit of `own`.
@@ -162,7 +164,7 @@ def carried_over(landmarks: Tensor, rest: Tensor, own: Tensor) -> Tensor:
 
 
 def _strip(session: GenerationSession, play: Play, chosen: np.ndarray, rows: list[np.ndarray]) -> None:
-    """strip.png: the driver's pictures, or cards of its strongest values, above what became of the faces."""
+    """Write strip.png: the driver's images, or cards of its strongest values, above the generated images."""
     from fexgan_lit.figures import face_sheet
     from fexgan_lit.figures.layout import cell_side
 
@@ -172,11 +174,11 @@ def _strip(session: GenerationSession, play: Play, chosen: np.ndarray, rows: lis
     labels = [*([] if above is None else [play.name]), *session.sources.names]
     cells = torch.stack([to_float(picture) for picture in pictures])  # (R, M, 3, S, S)
     page = face_sheet(cells, labels, [f"{play.beat.times[moment]:.2f} s" for moment in chosen])
-    session.output.picture("strip.png", page, f"{play.name} above, the faces that follow below")
+    session.output.picture("strip.png", page, f"{play.name} above, the animated faces below")
 
 
 def _above(driver: Driver, chosen: np.ndarray, side: int) -> np.ndarray | None:
-    """(M, side, side, 3) uint8 of the driver at the moments `chosen`; None where it has only landmarks."""
+    """Return images of the driver at the times `chosen`, (M, side, side, 3) uint8; None if it has only landmarks."""
     if driver.pictures is not None:
         return resize_batch(driver.pictures[chosen], side)
     if driver.aus is None:

@@ -1,4 +1,4 @@
-"""`mode=blend`: several affects at once, with weights given by hand or learnt by `mode=lambda`."""
+"""`mode=blend`: several affects at once, with weights chosen by hand or learnt with `mode=lambda`."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession, Painter
 
 COMPLEX = "complex"
-#: The key of what `mode=lambda` leaves in the record under `measured`.
+#: Key of the results of `mode=lambda` in the record under `measured`.
 LEARNT = "lambda"
 
 
 @dataclass
 class BlendOptions(Options):
-    """Which affects at once.
+    """The affects of a blend.
 
     Attributes:
-        affects: `complex` for the three pairs of the FExGAN papers with both at 1, a mapping such as
-            {anger: 0.6, sadness: 0.8}, a list of mappings, or the generation.json that mode=lambda wrote.
+        affects: `complex` for the three pairs of the FExGAN papers with both weights 1, a mapping such as
+            {anger: 0.6, sadness: 0.8}, a list of mappings, or a generation.json of mode=lambda.
         strength: factor on all weights.
     """
 
@@ -42,40 +42,38 @@ class BlendOptions(Options):
 
 @dataclass(frozen=True, eq=False)
 class Blend:
-    """Weights of affects, and where it was learnt a shift (n,) of the codes."""
+    """Weights of affects, and a shift (n,) of the codes if one was learnt."""
 
     weights: dict[str, float]
     shift: Tensor | None = None
 
     @property
     def label(self) -> str:
-        """As on a sheet."""
+        """Label for a sheet."""
         return TargetSpec(self.weights).label
 
     def times(self, strength: float) -> Blend:
-        """All weights times `strength`; the shift stays."""
+        """Multiply all weights by `strength`; the shift stays unchanged."""
         return replace(self, weights={name: strength * weight for name, weight in self.weights.items()})
 
 
 def blend(session: GenerationSession, options: BlendOptions) -> None:
-    """Every face with every blend, as PNG and on a sheet; with `paste=true` also back in its picture."""
+    """Generate every face with every blend, as PNG and on a sheet; with `paste=true` also pasted into its image."""
     blends = [found.times(options.strength) for found in read_blends(options.affects, session.system.affects)]
     wanted = [of_affects(session, found.weights) for found in blends]
     makers = [painter(session, found) for found in blends]
     labels = [session.marked(found.label, max(found.weights.values())) for found in blends]
     places = ["_".join(f"{file_name(name)}_{w:.2f}" for name, w in found.weights.items()) for found in blends]
     if any(len(found.weights) > 1 for found in blends):
-        session.say(
-            "in training every face was asked for one affect; what a blend shows was never learnt from examples"
-        )
+        session.say("every training target has a single affect; blends were never in the training data")
     write_columns(session, wanted, places, labels, "complex expressions", makers)
 
 
 def painter(session: GenerationSession, found: Blend) -> Painter | None:
-    """How a blend is painted: with its codes shifted, or None as the system paints.
+    """Return the function that generates images with shifted codes, or None if the blend has no shift.
 
     Raises:
-        UserError: it was learnt with codes, and this system has none of that length.
+        UserError: the blend has a shift, and this system has no codes of its length.
     """
     if found.shift is None:
         return None
@@ -83,8 +81,8 @@ def painter(session: GenerationSession, found: Blend) -> Painter | None:
     length = getattr(system.settings, "latent_size", None)
     if not hasattr(system, "paint_codes") or length != len(found.shift):
         raise UserError(
-            f"affects=: this blend was learnt with a shift of {len(found.shift)} numbers; {system.settings.name} of "
-            f"this run has codes of {length or 'no'} numbers. Use it with the run it was learnt on"
+            f"affects=: this blend was learnt with a shift of {len(found.shift)} numbers, but the codes of this run's "
+            f"{system.settings.name} have {length or 'no'} numbers. Use it with the run on which it was learnt"
         )
     shift = found.shift.to(system.device)
 
@@ -95,10 +93,10 @@ def painter(session: GenerationSession, found: Blend) -> Painter | None:
 
 
 def read_blends(value: Any, affects: tuple[str, ...]) -> list[Blend]:
-    """What `affects=value` means; see `BlendOptions`.
+    """Parse the option `affects`; see `BlendOptions`.
 
     Raises:
-        UserError: none of those, an unknown affect, action units, or a broken file.
+        UserError: the value has another form, names an unknown affect or action units, or is a damaged file.
     """
     if value == COMPLEX:
         pairs = [pair for pair in COMPLEX_PAIRS if set(pair) <= set(affects)]
@@ -112,19 +110,19 @@ def read_blends(value: Any, affects: tuple[str, ...]) -> list[Blend]:
     given = value if isinstance(value, list) else [value]
     if not given or not all(isinstance(entry, Mapping) and entry for entry in given):
         raise UserError(
-            f"affects={value}: expected weights such as '{{anger: 0.6, sadness: 0.8}}', a list of such, `complex`, or "
-            f"the {RECORD} that mode=lambda wrote"
+            f"affects={value}: expected weights such as '{{anger: 0.6, sadness: 0.8}}', a list of such mappings, "
+            f"`complex`, or the {RECORD} of a mode=lambda call"
         )
     wishes = [read_target(entry, "affects", affects) for entry in given]
     if any(wish.units for wish in wishes):
-        raise UserError(f"affects={value}: action units are no affects; mode=interpolate end=... takes them")
+        raise UserError(f"affects={value}: expected affects, not action units; mode=interpolate end=... accepts those")
     if any(not max(wish.affects.values()) for wish in wishes):
-        raise UserError(f"affects={value}: all weights are 0; expected one above 0 at least")
+        raise UserError(f"affects={value}: all weights are 0; expected at least one above 0")
     return [Blend(wish.affects) for wish in wishes]
 
 
 def _learnt(path: Path, affects: tuple[str, ...]) -> Blend:
-    """The blend in a record of `mode=lambda`, with its shift where there is one."""
+    """Read the blend in a record of `mode=lambda`, with its shift if it has one."""
     if not path.is_file():
         raise UserError(f"affects={path}: there is no such file")
     try:

@@ -1,4 +1,4 @@
-"""`mode=tune`: teach a run a complex expression or a new character from a handful of images."""
+"""`mode=tune`: fine-tune a run on a few images of a complex expression or a new identity."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     from fexgan_lit.systems.base import ExpressionSystem
 
 RUN, TABLE = "run", "before_and_after.md"
-#: Pairs of the old data that the cost is measured on, and rows of each figure.
+#: Number of pairs of the old data for the metrics, and of rows in each figure.
 _OLD_PAIRS, _ROWS = 128, 8
 _MOST_STEPS = 100_000
 
 
 @dataclass
 class TuneOptions(Options):
-    """What the images show, and how long to learn from them.
+    """Labels of the images, and hyperparameters of fine-tuning.
 
     Attributes:
-        affect: what all images show, an affect or weights such as {anger: 1, sadness: 1}; None: see annotations.
-        person: who they show: somebody of the run's data, or a new name; None: see annotations, else somebody new.
-        networks: which to tune; None: the decoder, of systems without one the generator.
-        steps: of the optimiser.
-        rate: of Adam.
-        keep: weight of the run's own data in the loss, so that they are not forgotten.
-        held_out: share of the images that is measured on and not learnt from.
+        affect: affect of all images, or weights such as {anger: 1, sadness: 1}; None uses the annotations.
+        person: identity of all images, from the run's data or a new name; None uses the annotations, else a new one.
+        networks: networks to fine-tune; None: the decoder, or the generator of systems without one.
+        steps: number of optimizer steps.
+        rate: learning rate of Adam.
+        keep: weight of the loss on the run's own data, which prevents forgetting.
+        held_out: share of the images for the metrics, not used for training.
     """
 
     affect: Any = None
@@ -55,7 +55,7 @@ class TuneOptions(Options):
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """True images and what was made of their sources before and after, (N, 3, S, S) each, on the CPU."""
+    """Real images, and images generated from their sources before and after, (N, 3, S, S) each, on the CPU."""
 
     sources: Tensor
     true: Tensor
@@ -63,7 +63,7 @@ class Compared:
     after: Tensor
 
     def numbers(self) -> dict[str, dict[str, float]]:
-        """SSIM and the mean difference in grey levels of 255, before and after."""
+        """Return SSIM and the mean difference in grey levels of 255, before and after."""
         from fexgan_lit.metrics.pixels import ssim
 
         return {
@@ -74,24 +74,24 @@ class Compared:
 
 
 def tune_run(session: GenerationSession, options: TuneOptions) -> None:
-    """Tune the run, measure what was won on held-out images and what it cost the old faces, write a new run folder.
+    """Fine-tune the run, measure the effect on held-out images and on the old data, and write a new run folder.
 
     Raises:
-        UserError: images without labels, or a run that cannot be tuned on its data.
+        UserError: the images have no labels, or the run cannot be fine-tuned on its data.
     """
     if session.settings.images is None:
-        raise UserError("mode=tune: images=DIR is missing, a handful of images to learn from")
+        raise UserError("mode=tune: images=DIR is missing; expected a few images for fine-tuning")
     if not session.data.has_truth:
         raise UserError(
-            f"mode=tune: the data of {session.run.dataset.name} have no pairs of one person with two affects, so "
-            "nothing keeps the run from forgetting them"
+            f"mode=tune: the data of {session.run.dataset.name} have no pairs of one person with two affects, so the "
+            "run would forget its own data"
         )
     handful = gather(session, options.affect, options.person, options.held_out)
     parts = tunable(session.system, options.networks)
     original = copy.deepcopy(session.system)
     session.say(
-        f"{len(handful.learnt)} images of {', '.join(dict.fromkeys(handful.people))} to learn from, "
-        f"{len(handful.held_out)} to measure on; tuned: {' and '.join(parts)}"
+        f"{len(handful.learnt)} images of {', '.join(dict.fromkeys(handful.people))} for training, "
+        f"{len(handful.held_out)} for metrics; tuned networks: {' and '.join(parts)}"
     )
     recipe = TuningRecipe(options.steps, options.rate, options.keep)
     history = _train(session, list(parts.values()), handful, recipe)
@@ -117,7 +117,7 @@ def _train(
 
 
 def endless(loader: PairLoader) -> Iterator[PairBatch]:
-    """Batch after batch of the run's training pairs, epoch after epoch."""
+    """Yield the run's training batches without end."""
     epoch = 0
     while True:
         for batch in range(len(loader)):
@@ -127,7 +127,7 @@ def endless(loader: PairLoader) -> Iterator[PairBatch]:
 
 @torch.no_grad()
 def _on_handful(session: GenerationSession, original: ExpressionSystem, handful: FinetuneSet) -> Compared:
-    """The held-out images, each made from the first face of its person."""
+    """Generate the held-out images, each from the first source of its identity."""
     source, shown, true, wanted = handful.pairs(handful.held_out)
     made: list[list[Tensor]] = [[], []]
     for part in torch.arange(len(source)).split(session.settings.batch_size):
@@ -140,7 +140,7 @@ def _on_handful(session: GenerationSession, original: ExpressionSystem, handful:
 
 @torch.no_grad()
 def _on_old(session: GenerationSession, original: ExpressionSystem) -> Compared:
-    """Pairs of the validation split, of the training split where none was held back."""
+    """Generate pairs of the validation split, or of the training split if there is none."""
     parts: list[tuple[Tensor, ...]] = []
     for batch in _old_pairs(session):
         pairs, K = batch.to(session.system.device), len(session.system.affects)
@@ -160,7 +160,7 @@ def _old_pairs(session: GenerationSession) -> FixedPairLoader:
 
 
 def _write_run(session: GenerationSession, options: TuneOptions, parts: list[str]) -> None:
-    """The new run folder: configuration and weights, as every command takes them."""
+    """Write the new run folder with configuration and weights."""
     from fexgan_lit.runs.folder import RunFolder
     from fexgan_lit.runs.weights import save_weights
 
@@ -172,7 +172,7 @@ def _write_run(session: GenerationSession, options: TuneOptions, parts: list[str
         "networks": parts, "seed": session.settings.seed,
         **{name: value for name, value in asdict(options).items() if name not in ("networks",) and value is not None},
     }  # fmt: skip
-    after = RunFolder.create(session.output.path(RUN, "the tuned run: run=... of every command"), config)
+    after = RunFolder.create(session.output.path(RUN, "the fine-tuned run, for run= of every command"), config)
     save_weights(session.system, after.weights)
     if (before.path / "faces").is_dir():
         shutil.copytree(before.path / "faces", after.path / "faces")
@@ -187,10 +187,10 @@ def _report(session: GenerationSession, new: Compared, old: Compared, history: l
         for name, both in measured.items() for when, values in both.items()
     )  # fmt: skip
     counts = f"{len(new.true)} images of the handful and {len(old.true)} pairs of the run's data"
-    notes = (f"measured on {counts} that were not learnt from in the tuning",)
+    notes = (f"metrics on {counts} that were not used for training",)
     table = TextTable("Before and after the tuning", ("", "SSIM", "difference, of 255"), rows, notes=notes)
     session.console.print(table.rich())
-    session.output.text(TABLE, table.markdown(), "what was won on the images, and what it cost")
+    session.output.text(TABLE, table.markdown(), "metrics on the images and on the run's own data, before and after")
     session.output.measured["tuning"] = {
         **{name.replace(" ", "_"): both for name, both in measured.items()},
         "loss": {"first": [round(part, 5) for part in history[0]], "last": [round(part, 5) for part in history[-1]]},
@@ -200,13 +200,13 @@ def _report(session: GenerationSession, new: Compared, old: Compared, history: l
 def _draw(
     session: GenerationSession, original: ExpressionSystem, handful: FinetuneSet, new: Compared, old: Compared
 ) -> None:
-    """Three figures: held-out images, each person with every affect, and faces of the old data."""
+    """Draw three figures: held-out images, each identity with every affect, and images of the old data."""
     from fexgan_lit.figures import clip_strips, face_sheet
 
     names = [handful.names[int(i)] for i in handful.held_out]
     columns = ["true", "before", "after"]
     for place, found, labels, shows in (
-        ("handful.png", new, names, "held-out images, and what was made of their source before and after"),
+        ("handful.png", new, names, "held-out images, and images generated from their sources before and after"),
         ("old.png", old, [""] * len(old.true), "faces of the run's data before and after"),
     ):
         count = len(found.true)
@@ -227,7 +227,7 @@ def _draw(
 
 @torch.no_grad()
 def _draw_cast(session: GenerationSession, original: ExpressionSystem, shown: Expression) -> None:
-    """The complex expression of the handful on the faces of the run's data, most of whom were never seen with it."""
+    """Draw the target expression on faces of the run's data, most of which were never seen with it."""
     from fexgan_lit.figures import face_sheet
     from fexgan_lit.inference.faces import from_frames
 
@@ -244,7 +244,7 @@ def _draw_cast(session: GenerationSession, original: ExpressionSystem, shown: Ex
 def _every_affect(
     session: GenerationSession, original: ExpressionSystem, handful: FinetuneSet, people: list[str]
 ) -> tuple[Tensor, Tensor]:
-    """(P, 2, K, 3, S, S) before and after, and the faces (P, 3, S, S) they are made from."""
+    """Return images before and after, (P, 2, K, 3, S, S), and their sources (P, 3, S, S)."""
     device, K = session.system.device, len(session.system.affects)
     rows, faces = [], []
     for name in people:

@@ -1,4 +1,4 @@
-"""`mode=grid`: every face with every affect at every strength, on one labelled picture."""
+"""`mode=grid`: every face with every affect at every strength, on one labelled image."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from torch import Tensor
 
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.expression import Expression
-from fexgan_lit.inference.conditions import of_affects, read_affects
-from fexgan_lit.inference.modes.transform import STRONGEST
+from fexgan_lit.inference.conditions import STRONGEST, of_affects, read_affects
 from fexgan_lit.inference.output import file_name
 from fexgan_lit.utils.options import Options, option
 
@@ -20,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class GridOptions(Options):
-    """Which affects, how strong.
+    """Affects and strengths of the grid.
 
     Attributes:
         affects: `all`, a name, or names.
-        strengths: a row of each face for each.
+        strengths: strengths; each gives a row per face.
     """
 
     affects: Any = "all"
@@ -32,11 +31,11 @@ class GridOptions(Options):
 
 
 def grid(session: GenerationSession, options: GridOptions) -> None:
-    """A row a face (and strength), a column an affect, as grid.png; each face as PNG."""
+    """Write grid.png with a row per face (and strength) and a column per affect, and each face as PNG."""
     names = read_affects(options.affects, "affects", session.system.affects)
     strengths = sorted(set(options.strengths))
     asked = [[of_affects(session, {name: strength}) for name in names] for strength in strengths]
-    faces = session.paint_columns([wanted for row in asked for wanted in row], "painting the grid")
+    faces = session.paint_columns([wanted for row in asked for wanted in row], "generating the grid")
     faces = faces.unflatten(1, (len(strengths), len(names)))  # (N, L * K, ...) -> (N, L, K, 3, S, S)
     _write_faces(session, asked, faces, names, strengths)
     _write_picture(session, faces, names, strengths)

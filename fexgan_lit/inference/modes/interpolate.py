@@ -1,4 +1,4 @@
-"""`mode=interpolate`: equal steps from one expression, identity or latent code to another."""
+"""`mode=interpolate`: interpolation between two expressions, identities or latent codes in equal steps."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 PATHS = ("lerp", "slerp")
 
 
-#: Codes nearer to parallel than this are mixed in a straight line, where an arc has no plane to lie in.
+#: Sine of the angle between codes below which `slerp` is replaced by `lerp`, since parallel codes define no arc.
 _PARALLEL = 1e-4
 
 
 def mixed(start: Tensor, end: Tensor, share: float, path: str) -> Tensor:
-    """Codes (B, n) at `share` of the way from `start` (B, n) to `end` (B, n).
+    """Interpolate codes from `start` (B, n) to `end` (B, n); `share` is 0 at the start and 1 at the end.
 
-    `lerp` goes straight. `slerp` goes along the arc between the two directions (Shoemake 1985) while the length goes
-    straight: a straight line between two draws of N(0, I) passes nearer to 0 than any draw lies.
+    `lerp` is linear. `slerp` follows the arc between the two directions (Shoemake 1985) and interpolates the length
+    linearly: a straight line between two samples of N(0, I) passes closer to 0 than samples lie.
     """
     return torch.lerp(start, end, share) if path == "lerp" else _slerp(start, end, share)
 
@@ -49,28 +49,28 @@ def _slerp(start: Tensor, end: Tensor, share: float) -> Tensor:
 
 
 def check_codes(session: GenerationSession, what: str) -> None:
-    """Refuse a system whose faces are not decoded from codes.
+    """Check that the system decodes images from latent codes.
 
     Raises:
-        UserError: `what` needs them; says what works instead.
+        UserError: it does not, but `what` needs it; the message suggests alternatives.
     """
     if not hasattr(session.system, "paint_codes"):
         raise UserError(
-            f"{what}: {session.system.settings.name} has no latent codes to mix, it changes pixels. Take a run of "
+            f"{what}: {session.system.settings.name} has no latent codes; it changes pixels. Use a run of "
             "model=fexgan or model=fexgan_meta, or between=expressions"
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Ends:
-    """R ways to go.
+    """The ends of R interpolations.
 
     Attributes:
         names: R labels.
-        codes: from where and to where, (R, n) each.
-        asked: expressions at both ends, (R, ...) each.
+        codes: first and last codes, (R, n) each.
+        asked: first and last expressions, (R, ...) each.
         path: `lerp` or `slerp`.
-        labels: of the first and the last column.
+        labels: labels of the first and the last column.
     """
 
     names: tuple[str, ...]
@@ -81,15 +81,15 @@ class Ends:
 
 
 def between_identities(session: GenerationSession, options: InterpolateOptions) -> None:
-    """Each face turns into the next one in `steps` pictures, its expression from `start` to `end` on the way.
+    """Interpolate from each face to the next in `steps` images, and from expression `start` to `end`.
 
     Raises:
-        UserError: a single face, or a system without codes.
+        UserError: there is only one face, or the system has no codes.
     """
     check_codes(session, "between=identities")
     if len(session.sources) < 2:
         raise UserError(
-            f"between=identities: one face ({session.sources.names[0]}); expected two, such as who=[NAME,NAME]"
+            f"between=identities: found one face ({session.sources.names[0]}); expected two, such as who=[NAME,NAME]"
         )
     start, end = _wishes(session, options)
     first, last = target_expression(session, start), target_expression(session, end)
@@ -107,15 +107,15 @@ def between_identities(session: GenerationSession, options: InterpolateOptions) 
         rows, (codes[0][list(here)], codes[1][list(there)]), (rows_of(first, here), rows_of(last, there)),
         options.path or "lerp", (start.label, end.label),
     )  # fmt: skip
-    session.say(f"mean codes of two faces mixed by {ends.path}")
+    session.say(f"mean codes of two faces, interpolated by {ends.path}")
     _paint(session, ends, options.steps, session.sources.images[:-1])
 
 
 def between_latents(session: GenerationSession, options: InterpolateOptions) -> None:
-    """`n` ways of `steps` pictures between two random codes each.
+    """Interpolate `n` times between two random codes, in `steps` images each.
 
     Raises:
-        UserError: a system without a prior, or `prior=fitted` where none was fitted.
+        UserError: the system has no prior, or `prior=fitted` and none was fitted.
     """
     check_codes(session, "between=latents")
     check_prior(session, options.prior)
@@ -124,16 +124,16 @@ def between_latents(session: GenerationSession, options: InterpolateOptions) -> 
     generator = torch.Generator().manual_seed(session.settings.seed)
     drawn = system.draw_prior(2 * options.n, options.prior, generator)
     asked = [Expression.blend(wish.affects, system.affects, options.n) for wish in (start, end)]
-    # N(0, I) lives near a sphere; the fitted mixture has no such shape
+    # samples of N(0, I) lie near a sphere; those of the fitted mixture do not
     path = options.path or ("slerp" if options.prior == "normal" else "lerp")
     names = tuple(f"way {i + 1}" for i in range(options.n))
     ends = Ends(names, (drawn[: options.n], drawn[options.n :]), (asked[0], asked[1]), path, (start.label, end.label))
-    session.say(f"codes drawn from prior={options.prior} with seed {session.settings.seed}, mixed by {path}")
+    session.say(f"codes from prior={options.prior} with seed {session.settings.seed}, interpolated by {path}")
     _paint(session, ends, options.steps, None)
 
 
 def _wishes(session: GenerationSession, options: InterpolateOptions) -> tuple[TargetSpec, TargetSpec]:
-    """The expressions at both ends; without `end` the start's, and for faces of nobody `source` is neutral."""
+    """Return the expressions at both ends; `end` defaults to `start`, and for latents `source` means neutral."""
     affects = session.system.affects
     start = read_target(options.start, "start", affects)
     end = start if options.end is None else read_target(options.end, "end", affects)
@@ -148,7 +148,7 @@ def _wishes(session: GenerationSession, options: InterpolateOptions) -> tuple[Ta
 
 
 def _paint(session: GenerationSession, ends: Ends, steps: int, references: Tensor | None) -> None:
-    """Paint, write and show R rows of `steps` pictures."""
+    """Generate, write and show R rows of `steps` images."""
     from fexgan_lit.figures import face_sheet
 
     system: Any = session.system
@@ -163,33 +163,33 @@ def _paint(session: GenerationSession, ends: Ends, steps: int, references: Tenso
         for row, name in enumerate(ends.names):
             place = f"faces/{file_name(name)}/step_{step:02d}"
             session.output.face(place, to_uint8(faces[row : row + 1])[0], name, asked, row)
-    # what a column shows: how far, and at the ends the expression where one was named
+    # columns are labelled by the share, and at the ends also by the expression if it was given
     labels = [f"{share:.2g}" for share in shares]
     labels[0], labels[-1] = (
         share if label == SOURCE else f"{share}: {label}" for share, label in zip("01", ends.labels, strict=True)
     )
     page = face_sheet(torch.stack(cells, dim=1), ends.names, labels, references=references)
-    session.output.picture("strip.png", page, f"from code to code by {ends.path}")
+    session.output.picture("strip.png", page, f"interpolation between codes by {ends.path}")
 
 
 BETWEEN = ("expressions", "identities", "latents")
 
 
-_INSTEAD = "A start and an end that this run reads work: affects for one that reads affects, and `source`"
+_INSTEAD = "Use a start and an end that this run reads: affects for a run that reads affects, and `source`"
 
 
 @dataclass
 class InterpolateOptions(Options):
-    """From where to where, in how many steps.
+    """Ends and steps of an interpolation.
 
     Attributes:
         start: `source`, an affect, or a mapping of affects or action units to numbers.
-        end: likewise; between identities and latents the start's where it is not given.
-        steps: pictures, both ends included.
+        end: as `start`; it defaults to `start` between identities and latents.
+        steps: number of images, including both ends.
         between: `expressions` of one face, `identities` (each face turns into the next), or `latents` (random codes).
-        path: `lerp` or `slerp`, how codes are mixed; None: lerp, and slerp between draws of N(0, I).
-        n: ways between latents.
-        prior: what latents are drawn from, `fitted` or `normal`.
+        path: interpolation of codes, `lerp` or `slerp`; None uses slerp between samples of N(0, I), else lerp.
+        n: number of interpolations between latents.
+        prior: distribution of latents, `fitted` or `normal`.
     """
 
     start: Any = SOURCE
@@ -210,26 +210,26 @@ class InterpolateOptions(Options):
 
 
 def interpolate(session: GenerationSession, options: InterpolateOptions) -> None:
-    """`steps` pictures from one expression, face or latent code to another, as PNG and on a strip."""
+    """Interpolate between expressions, faces or latent codes in `steps` images, as PNG and on a strip."""
     {"expressions": between_expressions, "identities": between_identities, "latents": between_latents}[options.between](
         session, options
     )
 
 
 def between_expressions(session: GenerationSession, options: InterpolateOptions) -> None:
-    """Every face in `steps` pictures from `start` to `end`, as PNG and on a strip."""
+    """Interpolate every face from expression `start` to `end` in `steps` images, as PNG and on a strip."""
     affects = session.system.affects
     start, end = (read_target(getattr(options, name), name, affects) for name in ("start", "end"))
     for wish in (start, end):
         if wish.units:
             session.check(Expression(aus=session.own("aus")), _INSTEAD)
     columns = _columns(session, start, end, options.steps)
-    faces = session.paint_columns(columns, "painting steps")  # (N, T, 3, S, S)
+    faces = session.paint_columns(columns, "generating steps")  # (N, T, 3, S, S)
     _write(session, columns, faces, start, end)
 
 
 def _columns(session: GenerationSession, start: TargetSpec, end: TargetSpec, steps: int) -> list[Expression]:
-    """`steps` expressions (N, ...) in equal distances."""
+    """Return `steps` equidistant expressions (N, ...)."""
     first, last = target_expression(session, start), target_expression(session, end)
     columns = [between(first, last, step / (steps - 1)) for step in range(steps)]
     session.check(columns[0], _INSTEAD)

@@ -1,4 +1,4 @@
-"""`mode=prototypes`: discrete affects, as the run knows them, at several strengths."""
+"""`mode=prototypes`: the run's affects at several strengths, with their action units."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ TABLE = "prototypes.csv"
 
 @dataclass
 class PrototypeOptions(Options):
-    """Which affects, how strong.
+    """Affects and strengths.
 
     Attributes:
-        affects: names; None means all of the run.
-        strengths: 1 is the affect as the data show it; action units stay at most 1.
+        affects: names of affects; None uses all of the run.
+        strengths: 1 is the affect as in the data; action units are limited to 1.
     """
 
     affects: list[str] | None = option(None, "some affects, or null for all", empty=False)
@@ -36,12 +36,12 @@ class PrototypeOptions(Options):
 
 
 def prototypes(session: GenerationSession, options: PrototypeOptions) -> None:
-    """Every face with every affect at every strength, as PNG and on a sheet; what action units the affects mean."""
+    """Generate every face with every affect at every strength, as PNG and on a sheet; write prototypes.csv."""
     names = options.affects or list(session.system.affects)
     names = list(dict.fromkeys(resolve_affect(name, session.system.affects) for name in names))
     strengths = sorted(set(options.strengths))
     asked = [[of_affects(session, {name: strength}) for strength in strengths] for name in names]
-    faces = session.paint_columns([wanted for row in asked for wanted in row], "painting affects")
+    faces = session.paint_columns([wanted for row in asked for wanted in row], "generating affects")
     faces = faces.unflatten(1, (len(names), len(strengths)))  # (N, K * L, ...) -> (N, K, L, 3, S, S)
     _write_faces(session, asked, faces, names, strengths)
     _write_sheet(session, faces, names, strengths)
@@ -79,12 +79,10 @@ def _write_sheet(session: GenerationSession, faces: Tensor, names: Sequence[str]
 
 
 def _write_table(session: GenerationSession, names: Sequence[str]) -> None:
-    """The action units of each affect's prototype, where the run has such."""
+    """Write the action units of each affect's prototype if the run has prototypes."""
     units = session.system.expression([session.system.affects.index(name) for name in names]).aus
     if units is None:
-        session.say(
-            f"{session.system.settings.name} has no action units of its own for an affect, so there is no {TABLE}"
-        )
+        session.say(f"{session.system.settings.name} defines no action units for affects, so {TABLE} is not written")
         return
     page = io.StringIO()
     writer = csv.writer(page, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""`mode=random`: faces of nobody, decoded from codes of the prior."""
+"""`mode=random`: images of new identities, decoded from samples of the prior."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession
 
 PRIORS = ("fitted", "normal")
-#: Codes drawn at once, whatever the batch size, so that the same seed gives the same faces.
+#: Codes per draw, independent of the batch size, so that a seed always gives the same images.
 _DRAWN = 32
-#: Rows of the sheet; all faces are written as PNG.
+#: Maximum number of rows of the sheet; all images are written as PNG.
 _MOST_ROWS = 16
 
 
 @dataclass
 class RandomOptions(Options):
-    """How many faces, of what.
+    """Number, affects and prior of random images.
 
     Attributes:
-        n: faces in all; the affects are dealt to them in turn.
+        n: number of images; the affects take turns.
         affects: `all`, a name, or names.
-        strength: of each.
+        strength: strength of each affect.
         prior: `fitted`, the mixture fitted to the training codes, or `normal`, N(0, I).
     """
 
@@ -44,23 +44,25 @@ class RandomOptions(Options):
 
 
 def check_prior(session: GenerationSession, prior: str) -> None:
-    """Refuse a system without codes, or a prior that was not fitted.
+    """Check that the system has codes, and that the fitted prior exists if it is used.
 
     Raises:
-        UserError: with what would work.
+        UserError: it has not; the message suggests alternatives.
     """
     if not hasattr(session.system, "draw_prior"):
         raise UserError(
-            f"mode={session.settings.mode}: {session.system.settings.name} has no prior to draw faces from, it changes "
-            "faces that are there. Take a run of model=fexgan or model=fexgan_meta, or mode=transform"
+            f"mode={session.settings.mode}: {session.system.settings.name} has no prior; it changes given faces. Use a "
+            "run of model=fexgan or model=fexgan_meta, or mode=transform"
         )
     system: Any = session.system
     if prior == "fitted" and not system.prior.fitted:
-        raise UserError("prior=fitted: this run holds no fitted prior, it is made at the end of training; prior=normal")
+        raise UserError(
+            "prior=fitted: this run has no fitted prior, which is made at the end of training; use prior=normal"
+        )
 
 
 def random_faces(session: GenerationSession, options: RandomOptions) -> None:
-    """`n` faces drawn from the prior, as PNG and on a sheet with a column an affect."""
+    """Generate `n` images from samples of the prior, as PNG and on a sheet with a column per affect."""
     check_prior(session, options.prior)
     names = read_affects(options.affects, "affects", session.system.affects)
     index = [session.system.affects.index(names[i % len(names)]) for i in range(options.n)]
@@ -73,7 +75,7 @@ def random_faces(session: GenerationSession, options: RandomOptions) -> None:
 
 
 def _draw(session: GenerationSession, wanted: Expression, options: RandomOptions) -> Tensor:
-    """(n, 3, S, S) on the CPU."""
+    """Generate (n, 3, S, S) on the CPU."""
     from fexgan_lit.expression import rows_of
     from fexgan_lit.utils.console import stage_bar
 
@@ -90,7 +92,7 @@ def _draw(session: GenerationSession, wanted: Expression, options: RandomOptions
 
 
 def _write_sheet(session: GenerationSession, faces: Tensor, names: list[str], options: RandomOptions) -> None:
-    """A column an affect, a row a round of dealing; with one affect the faces fill a square."""
+    """Write a sheet with a column per affect; with one affect the images fill a square."""
     from fexgan_lit.figures import face_sheet
 
     columns = len(names) if len(names) > 1 else math.ceil(math.sqrt(len(faces)))

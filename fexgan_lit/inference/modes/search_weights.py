@@ -26,24 +26,24 @@ if TYPE_CHECKING:
     from fexgan_lit.metrics.judges.identity import IdentityJudge
 
 TABLE = "before_and_after.md"
-#: What both FExGAN papers ask of a complex expression: both entries on.
+#: Weight of both affects of a complex expression in the FExGAN papers.
 _PAPERS = 1.0
-#: Judges that name fewer held-out frames rightly are no measure.
+#: Minimum accuracy of a judge on held-out frames, below which its results are not reliable.
 _FLOOR = 0.9
 
 
 @dataclass
 class LambdaOptions(Options):
-    """Which affects at once, in which shares, and how long to search.
+    """Affects, target shares and extent of the search.
 
     Attributes:
         affects: two or more names.
-        shares: of the judge's probability, one an affect; None: equal.
-        shift: whether a shift of the latent code, the same for all faces, is learnt as well.
-        steps: of the optimiser in each descent.
-        restarts: descents, the first of which starts at the papers' lambda.
-        faces: neutral frames of the training split to search on, and of the validation split to measure on.
-        keep_identity: weight of the likeness to the source in the loss.
+        shares: target share of the judge's probability for each affect; None: equal.
+        shift: whether to learn a shift of the latent code, too, equal for all faces.
+        steps: optimizer steps in each descent.
+        restarts: number of descents; the first starts at the papers' lambda.
+        faces: number of neutral training frames for the search, and of neutral validation frames for the metrics.
+        keep_identity: weight of the identity loss.
     """
 
     affects: Any = None
@@ -65,7 +65,7 @@ class LambdaOptions(Options):
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One way to ask for the blend and what the judges see in it on faces that were not searched on."""
+    """A blend, and the judges' results on faces that were not used for the search."""
 
     name: str
     blend: Blend
@@ -73,14 +73,14 @@ class Trial:
 
 
 def learn_lambda(session: GenerationSession, options: LambdaOptions) -> None:
-    """Search the weights, compare them with the papers' on other faces, and write table, sheet and record.
+    """Search the weights, compare them with the papers' on held-out faces, and write table, sheet and record.
 
     Raises:
-        UserError: unknown affects, a system without gradients, or data that no judge can be trained on.
+        UserError: an affect is unknown, the system has no gradients, or no judge can be trained on the data.
     """
     names = read_affects(options.affects, "affects", session.system.affects)
     if len(names) < 2:
-        raise UserError(f"affects={options.affects}: these are one affect; expected two or more")
+        raise UserError(f"affects={options.affects}: these names mean one affect; expected two or more")
     if options.shift:
         check_codes(session, "shift=true")
     shares = _shares(session, options, len(names))
@@ -97,21 +97,21 @@ def learn_lambda(session: GenerationSession, options: LambdaOptions) -> None:
 
 
 def _shares(session: GenerationSession, options: LambdaOptions, count: int) -> list[float]:
-    """P shares that add up to 1."""
+    """Return P shares that sum to 1."""
     given = options.shares or [1 / count] * count
     if len(given) != count:
         raise UserError(f"affects={options.affects}: two names mean one affect, and each has a share")
     total = sum(given)
     if abs(total - 1) > 1e-6:
-        session.say(f"shares add up to {total:g}; taken in proportion")
+        session.say(f"shares sum to {total:g}; they are divided by it")
     return [share / total for share in given]
 
 
 def judges_of(session: GenerationSession) -> tuple[Judge, IdentityJudge | None]:
-    """The judges of the run's data, from the cache or trained, and what their word is worth.
+    """Return the judges of the run's data, cached or trained now, and print a note if they are not reliable.
 
     Raises:
-        UserError: the data have no affects to learn to name.
+        UserError: the data have no affects.
     """
     from fexgan_lit.metrics.judges.cache import load_or_train_judge
     from fexgan_lit.metrics.judges.identity import can_tell_people, load_or_train_identity_judge
@@ -120,7 +120,9 @@ def judges_of(session: GenerationSession) -> tuple[Judge, IdentityJudge | None]:
 
     data = session.data
     if not data.labelled:
-        raise UserError(f"mode={session.settings.mode}: the data of the run have no affects, so no judge can see any")
+        raise UserError(
+            f"mode={session.settings.mode}: the data of the run have no affects, so no judge can be trained"
+        )
     shared: dict[str, Any] = {
         "image_size": session.run.dataset.image_size, "cache_dir": cache_root(session.run.dataset.cache_dir),
         "key": data.key, "device": session.system.device,
@@ -132,12 +134,12 @@ def judges_of(session: GenerationSession) -> tuple[Judge, IdentityJudge | None]:
             told = _told(stage("training the judge of identity"))
             identity = load_or_train_identity_judge(data.train, data.val, progress=told, **shared)
     if judge.affect_accuracy is None or judge.affect_accuracy < _FLOOR:
-        session.say(f"a judge that names fewer than {_FLOOR:.0%} of true held-out frames rightly is a poor measure")
+        session.say(f"this judge is unreliable: its accuracy on held-out frames is below {_FLOOR:.0%}")
     return judge, identity
 
 
 def _told(progress: Callable[[int, int], None]) -> Callable[..., None]:
-    """`progress` for trainings that tell more than (done, in all)."""
+    """Adapt `progress` to trainings that report more than (done, total)."""
     return lambda done, total, *_: progress(done, total)
 
 
@@ -157,30 +159,34 @@ def _aim(
 def _faces(
     session: GenerationSession, names: list[str], judge: Judge, identity: IdentityJudge | None, most: int
 ) -> tuple[Faces, Faces]:
-    """Neutral frames to search on and others to measure on: of both splits, else of other takes."""
+    """Return neutral frames for the search and for the metrics: of both splits, or alternate training frames."""
     data = session.data
     if data.val is not None and len(data.val) >= 2:
         splits = [(data.train, _calm_rows(data.train)), (data.val, _calm_rows(data.val))]
-        session.say("searched on frames of the training split, measured on frames of the validation split")
+        session.say("the search uses frames of the training split, the metrics use the validation split")
     else:
         rows = _calm_rows(data.train)
         if len(rows) < 2:
-            raise UserError(f"mode=lambda: {len(rows)} frames; expected two or more, to measure on others")
+            raise UserError(
+                f"mode=lambda: {len(rows)} frames; expected two or more, since the metrics use other frames"
+            )
         splits = [(data.train, rows[::2]), (data.train, rows[1::2])]
-        session.say("the run held no frames back: searched on every other frame, measured on those between")
+        session.say(
+            "the run has no validation split: the search uses every other frame, the metrics use the frames between"
+        )
     first, second = (_gather(session, frames, _spread(rows, most), names, judge, identity) for frames, rows in splits)
     return first, second
 
 
 def _calm_rows(frames: FrameSet) -> np.ndarray:
-    """Rows of neutral frames, of all frames where none is neutral."""
+    """Return the rows of neutral frames, or all rows if fewer than two are neutral."""
     neutral = frames.affects.index("neutral") if "neutral" in frames.affects else -1
     rows = np.flatnonzero(frames.affect == neutral)
     return rows if len(rows) >= 2 else np.arange(len(frames))
 
 
 def _spread(rows: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` of `rows`, evenly spread."""
+    """Return at most `most` of `rows`, evenly spread."""
     return rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))]
 
 
@@ -192,7 +198,7 @@ def _gather(
     judge: Judge,
     identity: IdentityJudge | None,
 ) -> Faces:
-    """The frames `rows` as faces to ask for a blend."""
+    """Return the frames `rows` as source faces of a blend."""
     other = session.with_frames(frames, rows)
     images = other.sources.images
     people = torch.tensor([judge.identities.index(frames.identities[i]) for i in frames.identity[rows]])
@@ -204,7 +210,7 @@ def _gather(
 def _search(
     session: GenerationSession, aim: Aim, faces: Faces, names: list[str], options: LambdaOptions
 ) -> tuple[Found, Found | None]:
-    """The weights, and where asked for the weights with a shift."""
+    """Return the weights, and if configured the weights with a shift."""
     from fexgan_lit.utils.console import stage_bar
 
     seed = session.settings.seed
@@ -217,7 +223,9 @@ def _search(
         found = search(aim, faces, [_PAPERS] * len(names), options.steps, options.restarts, seed, told)
         shifted = with_shift(aim, faces, found, options.steps, seed, told) if options.shift else None
     if float(found.weights.max()) >= LARGEST:
-        session.say(f"a weight stands at its limit of {LARGEST:g}: the run hardly shows that affect beside the other")
+        session.say(
+            f"a weight is at its limit of {LARGEST:g}: the run hardly shows this affect together with the others"
+        )
     return found, shifted
 
 
@@ -231,21 +239,21 @@ def _report(
     session: GenerationSession, trials: list[Trial], names: list[str], shares: list[float], judge: Judge,
     identity: IdentityJudge | None, counts: tuple[int, int],
 ) -> None:  # fmt: skip
-    """The table on the terminal and as a file; everything in the record, with how to use what was found."""
+    """Print and write the table, and record everything with the command that uses the result."""
     from fexgan_lit.utils.tables import TextTable
 
     asked = " and ".join(f"{name} {share:.0%}" for name, share in zip(names, shares, strict=True))
     header = ("lambda", "", *names, "others", "all seen", "divergence", "person kept", "likeness")
     rows = tuple((trial.name, _rounded(trial.blend), *_cells(trial.reading)) for trial in trials)
-    about = f"What the judge sees in {counts[1]} faces that were not searched on; asked for: {asked}"
+    about = f"The judge's probabilities on {counts[1]} faces not used for the search; target shares: {asked}"
     notes = (
-        "all seen: faces where each affect has half its share or more; divergence: mean KL from the shares, best is 0",
-        "person kept: the judge names the source's person; likeness: cosine of the identity judge's embeddings",
+        "all seen: faces where each affect has at least half its share; divergence: mean KL from the shares, 0 is best",
+        "person kept: the judge recognises the source; likeness: cosine similarity of the identity judge's embeddings",
         judge.describe(), *([identity.describe()] if identity is not None else []),
     )  # fmt: skip
     table = TextTable(about, header, rows, notes=notes)
     session.console.print(table.rich())
-    session.output.text(TABLE, table.markdown(), "the papers' lambda and the learnt one, as the judges see them")
+    session.output.text(TABLE, table.markdown(), "the papers' lambda and the learnt lambda, evaluated by the judges")
     best = trials[-1].blend
     use = f"'affects={{{', '.join(f'{name}: {weight:g}' for name, weight in best.weights.items())}}}'"
     if best.shift is not None:
@@ -267,22 +275,29 @@ def _cells(reading: Reading) -> tuple[str, ...]:
 
 
 def _rounded(blend: Blend) -> str:
-    """Its label with two digits a weight."""
+    """Return the blend's label with two digits per weight."""
     return replace(blend, weights={name: round(w, 2) for name, w in blend.weights.items()}).label
 
 
 def _write_faces(session: GenerationSession, trials: list[Trial], names: list[str]) -> None:
-    """Reference faces with each affect alone, with the papers' lambda and with the learnt one."""
+    """Write reference faces with each affect alone, with the papers' lambda and with the learnt lambda."""
     alone = [Trial("", Blend({name: 1.0}), trials[0].reading) for name in names]
     columns = [*alone, *trials]
     wanted: list[Expression] = [of_affects(session, trial.blend.weights) for trial in columns]
     labels = [_label(session, trial) for trial in columns]
     places = [file_name(trial.name or trial.blend.label) for trial in columns]
     makers = [painter(session, trial.blend) for trial in columns]
-    write_columns(session, wanted, places, labels, "each affect alone, both by the papers and as learnt", makers)
+    write_columns(
+        session,
+        wanted,
+        places,
+        labels,
+        "each affect alone, and the blends with the papers' and the learnt lambda",
+        makers,
+    )
 
 
 def _label(session: GenerationSession, trial: Trial) -> str:
-    """A label of the sheet, with two digits a weight."""
+    """Return a label for the sheet, with two digits per weight."""
     text = f"{trial.name}: {_rounded(trial.blend)}" if trial.name else _rounded(trial.blend)
     return session.marked(text, max(trial.blend.weights.values()))

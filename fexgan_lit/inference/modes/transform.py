@@ -1,4 +1,4 @@
-"""`mode=transform`: any pictures in, a PNG out for each face and affect."""
+"""`mode=transform`: a PNG for every source image and affect."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.expression import Expression
-from fexgan_lit.inference.conditions import of_affects, read_affects
+from fexgan_lit.inference.conditions import STRONGEST, of_affects, read_affects
 from fexgan_lit.inference.faces import MOST_FACES
 from fexgan_lit.inference.output import file_name, sheet_of_identities
 from fexgan_lit.utils.options import Options, option
@@ -20,19 +20,17 @@ from fexgan_lit.utils.options import Options, option
 if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession, Painter
 
-#: A strength above this is a slip of the keyboard.
-STRONGEST = 10.0
 #: What is expected of a strength, for messages.
 STRENGTH = f"0..{STRONGEST:g}, 1 for the affect as the data show it"
 
 
 @dataclass
 class TransformOptions(Options):
-    """Which affects, how strong.
+    """Affects and strength.
 
     Attributes:
         affects: `all`, a name, or names.
-        strength: of each; 1 is the affect as the data show it.
+        strength: strength of each affect; 1 is the affect as in the data.
     """
 
     affects: Any = "all"
@@ -40,28 +38,28 @@ class TransformOptions(Options):
 
 
 def transform(session: GenerationSession, options: TransformOptions) -> None:
-    """Every face with every affect, as PNG and on a sheet; with `paste=true` also back in its picture."""
+    """Generate every face with every affect, as PNG and on a sheet; with `paste=true` also pasted into its image."""
     names = read_affects(options.affects, "affects", session.system.affects)
     wanted = [of_affects(session, {name: options.strength}) for name in names]
     labels = [name if options.strength == 1 else f"{name} {options.strength:g}" for name in names]
     labels = [session.marked(label, options.strength) for label in labels]
     places = [f"{file_name(name)}_{options.strength:.2f}" for name in names]
-    write_columns(session, wanted, places, labels, "affects on the faces that came in")
+    write_columns(session, wanted, places, labels, "the source faces with each affect")
 
 
 def write_columns(
     session: GenerationSession, wanted: Sequence[Expression], places: Sequence[str], labels: Sequence[str], shows: str,
     makers: Sequence[Painter | None] | None = None,
 ) -> None:  # fmt: skip
-    """Give every face each of C expressions and write it as soon as it is painted; the first faces on a sheet.
+    """Generate every face with each of C expressions, write each image at once, and show the first faces on a sheet.
 
     Args:
-        session: with N faces.
+        session: a session with N faces.
         wanted: C expressions (N, ...).
-        places: C names of files.
+        places: C file names.
         labels: C labels of the sheet.
-        shows: what the sheet shows, for the record.
-        makers: C ways of painting; None is the system's own for all.
+        shows: description of the sheet, for the record.
+        makers: C functions that generate images; None uses the system's own for all.
     """
     sources = session.sources
     inputs = to_uint8(sources.images)
@@ -71,7 +69,7 @@ def write_columns(
     cells = torch.empty(len(first), len(wanted), *sources.images.shape[1:])
     for c, column in enumerate(wanted):
         make = makers[c] if makers is not None else None
-        what = f"painting {labels[c]} ({c + 1} of {len(wanted)})"
+        what = f"generating {labels[c]} ({c + 1} of {len(wanted)})"
         for rows, faces in session.painted(np.arange(len(sources)), column, what, make):
             _write(session, faces, rows, column, places[c])
             on_sheet = max(0, min(rows.stop, len(first)) - rows.start)

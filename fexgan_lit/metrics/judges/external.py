@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fexgan_lit.expression import ACTION_UNITS, normalise_affect
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import read_yaml
 
 #: Number of channels of each colour order.
 COLOURS = {"rgb": 3, "bgr": 3, "grey": 1}
@@ -22,18 +23,18 @@ SIDECARS = (".yaml", ".yml", ".json")
 
 @dataclass
 class ExternalJudgeSettings:
-    """What a user says of a judge of theirs; a file of the same name ending in .yaml, .yml or .json may say it, too.
+    """Declaration of a user's judge, also in a file beside it with the same stem and suffix .yaml, .yml or .json.
 
     Attributes:
-        path: TorchScript (.pt, .ts) or ONNX (.onnx) file; None: no judge of one's own.
-        classes: what its outputs stand for, in order: affects, or numbers of action units. An identity judge has none.
-        input_size: side in pixels of the square pictures it takes.
-        range: values of black and white in its pictures, for example [0, 1].
-        mean: of each channel, taken from those values, or None.
-        std: of each channel, by which they are divided then, or None.
-        colour: rgb, bgr or grey, the order and number of its channels; None is rgb.
-        output: of an affect judge: logits or probabilities; None is logits.
-        scale: of an action-unit judge: its value for full intensity, 5 for OpenFace's scale; None is 1.
+        path: TorchScript (.pt, .ts) or ONNX (.onnx) file; None for no judge of the user's own.
+        classes: names of the outputs in order: affects, or numbers of action units; none for an identity judge.
+        input_size: side of the square input images in pixels.
+        range: input values of black and white, for example [0, 1].
+        mean: value of each channel that is subtracted after the conversion to `range`, or None.
+        std: value of each channel that the difference is divided by, or None.
+        colour: rgb, bgr or grey, the order and number of the input channels; None is rgb.
+        output: output of an affect judge: logits or probabilities; None is logits.
+        scale: output of an action-unit judge for full intensity, 5 for OpenFace's scale; None is 1.
     """
 
     path: str | None = None
@@ -47,10 +48,10 @@ class ExternalJudgeSettings:
     scale: float | None = None
 
     def problems(self, section: str = "judge", needs_classes: bool = True) -> list[str]:
-        """Every value that cannot be used, as a sentence with what was expected."""
+        """Return one sentence per invalid value, with what was expected."""
         found = [f"{section}.{name}: {wrong}" for name, wrong in self._wrong_values()]
         if self.input_size is None:
-            found.append(f"{section}.input_size: not given; expected the side of its pictures in pixels")
+            found.append(f"{section}.input_size: not given; expected the side of its input images in pixels")
         if self.range is None:
             found.append(f"{section}.range: not given; expected the values of black and white, for example [0, 1]")
         if needs_classes and not self.classes:
@@ -99,13 +100,8 @@ def _beside(path: Path) -> Path | None:
 
 def _sidecar(path: Path) -> dict[str, Any]:
     """Read the declaration in `path`."""
-    import yaml
-
     known = [name for name in vars(ExternalJudgeSettings()) if name != "path"]
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is a subset of YAML
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {error}. Expected a judge's declaration in YAML or JSON.") from error
+    content = read_yaml(path)  # JSON is a subset of YAML
     wrong = (
         [str(key) for key in content if key not in known] if isinstance(content, Mapping) else ["expected a mapping"]
     )
@@ -169,9 +165,10 @@ class ExternalJudge:
     def _answer(self, pictures: Tensor) -> Tensor:
         try:
             answer = self.network(pictures)
-        except RuntimeError as error:
+        except Exception as error:  # whatever a user's code raises
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
             raise UserError(
-                f"{self.name} fails on images {tuple(pictures.shape)}: {str(error).strip().splitlines()[-1]}. "
+                f"{self.name} fails on images {tuple(pictures.shape)}: {reason}. "
                 "Check input_size and colour in its declaration."
             ) from error
         if not isinstance(answer, Tensor):

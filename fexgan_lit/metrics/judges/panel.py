@@ -256,16 +256,16 @@ def load_or_train_judges(
             progress=told,
         )
 
-    bench = JudgePanel(affect or ready(load_or_train_judge, "affect"), identity=identity, units=units)
+    panel = JudgePanel(affect or ready(load_or_train_judge, "affect"), identity=identity, units=units)
     if can_read_geometry(train) and (units is None or train.landmarks is not None):
-        bench.geometry = ready(load_or_train_geometry_judge, "geometry")
+        panel.geometry = ready(load_or_train_geometry_judge, "geometry")
     if identity is None and can_tell_people(train):
-        bench.identity = ready(load_or_train_identity_judge, "identity")
+        panel.identity = ready(load_or_train_identity_judge, "identity")
     if held_out is not None and len(held_out):
-        bench.calibration = judge_calibration(bench.affect, held_out, image_size)
-        bench.unseen = _without_frames(held_out)
-    bench.absent = _without_frames(train)
-    return bench
+        panel.calibration = judge_calibration(panel.affect, held_out, image_size)
+        panel.unseen = _without_frames(held_out)
+    panel.absent = _without_frames(train)
+    return panel
 
 
 def held_out_rows(frames: FrameSet, most: int = MOST_HELD_OUT) -> np.ndarray:

@@ -7,13 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from fexgan_lit.runs.sweeps.axes import Setting, merge_values, written
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.files import write_atomic
+from fexgan_lit.utils.files import read_mapping, write_atomic
 
 RECORD = "sweep.yaml"
 #: Options that may differ when a sweep is resumed: they do not change what a run learns.
@@ -70,9 +68,8 @@ def read_record(folder: Path) -> SweepRecord | None:
             raise UserError(f"{folder} is not empty and not a sweep; choose another folder with hydra.sweep.dir=DIR")
         return None
     try:
-        content: Any = OmegaConf.to_container(OmegaConf.load(path))
-        return SweepRecord(**content)
-    except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError, OSError) as error:
+        return SweepRecord(**read_mapping(path))
+    except TypeError as error:
         raise UserError(f"{path} is not the record of a sweep: {' '.join(str(error).split())}") from error
 
 

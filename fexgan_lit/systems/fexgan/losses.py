@@ -16,17 +16,17 @@ Loss = tuple[Tensor, dict[str, Tensor]]
 
 @dataclass
 class FExGANLossSettings(Options):
-    """Weights and readings of the losses. No paper states the weights.
+    """Weights and variants of the losses. Neither paper states the weights.
 
     Attributes:
         alpha: weight of the adversarial loss in equation 4.
         beta: weight of the KL divergence in equation 4.
         gamma: weight of the reconstruction in equation 4.
-        adversarial_binary: weight of phi_b within equation 1 (what FExGAN cuts after epoch 50).
+        adversarial_binary: weight of phi_b within equation 1 (FExGAN reduces it after epoch 50).
         adversarial_class: weight of phi_m within equation 1.
         classify_fakes: whether the class head also learns from generated frames (equation 6: true).
-        kl_reduction: `mean` over the latent entries (FExGAN-Meta) or `sum` (FExGAN); null takes the model's preset.
-        l1_reduction: `mean` over the pixels or `sum` (both papers); null takes the model's preset.
+        kl_reduction: `mean` over the latent entries (FExGAN-Meta) or `sum` (FExGAN); null uses the model's preset.
+        l1_reduction: `mean` over the pixels or `sum` (both papers); null uses the model's preset.
     """
 
     section = "loss"

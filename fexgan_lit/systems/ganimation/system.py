@@ -15,8 +15,7 @@ from fexgan_lit.systems.base import Sheet, check_units
 from fexgan_lit.systems.export import Exported
 from fexgan_lit.systems.ganimation.config import GANimationLossSettings, GANimationOptimizerSettings, GANimationSettings
 from fexgan_lit.systems.ganimation.losses import critic_loss, generator_loss, mask_statistics
-from fexgan_lit.systems.ganimation.networks import Generator, Painted, ganimation_parts
-from fexgan_lit.systems.ganimation.prototypes import UnitPrototypes
+from fexgan_lit.systems.ganimation.networks import Generator, Painted, UnitPrototypes, ganimation_parts
 from fexgan_lit.systems.layers import PatchCritic
 from fexgan_lit.systems.losses import gradient_penalty
 from fexgan_lit.systems.wgan import WassersteinSystem

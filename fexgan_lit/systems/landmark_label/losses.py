@@ -18,10 +18,10 @@ class LandmarkLabelLossSettings(Options):
     """Weights of equation 7, which the paper chose from {1, 5, 10}.
 
     Attributes:
-        adversarial: weight of both discriminators' say, equation 4.
+        adversarial: weight of the adversarial loss of both discriminators, equation 4.
         perceptual: weight of the perceptual loss, equation 6; 0 needs no perceptual network.
         pixel: weight of the pixel loss, equation 5.
-        pixel_channels: `sum`: equation 5 divides by height and width alone; `mean`: by the three colours too.
+        pixel_channels: `sum` divides equation 5 by height and width only, `mean` also by the three colours.
     """
 
     section = "loss"

@@ -13,7 +13,6 @@ from fexgan_lit.metrics.suite import ValidationOutput
 from fexgan_lit.systems.base import full_precision
 from fexgan_lit.systems.export import Exported
 from fexgan_lit.systems.gan import GANSystem, frozen_copy
-from fexgan_lit.systems.landmark_label.conditions import LANDMARKS, label_maps, landmark_heatmaps
 from fexgan_lit.systems.landmark_label.config import LandmarkLabelSettings
 from fexgan_lit.systems.landmark_label.losses import (
     LandmarkLabelLossSettings,
@@ -23,7 +22,14 @@ from fexgan_lit.systems.landmark_label.losses import (
     perceptual_loss,
     pixel_loss,
 )
-from fexgan_lit.systems.landmark_label.networks import Generator, PatchDiscriminator, landmark_label_parts
+from fexgan_lit.systems.landmark_label.networks import (
+    LANDMARKS,
+    Generator,
+    PatchDiscriminator,
+    label_maps,
+    landmark_heatmaps,
+    landmark_label_parts,
+)
 from fexgan_lit.systems.landmark_label.perceptual import Perceptual, find_vgg19, load_vgg19
 from fexgan_lit.systems.landmark_label.pose import PoseRange
 from fexgan_lit.systems.optimizers import DualOptimizerSettings

@@ -3,21 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from fexgan_lit.expression import Expression
-from fexgan_lit.systems.export import Exported
+from fexgan_lit.systems.export import Answering, Exported, affect_input, face_input
 from fexgan_lit.systems.layers import PatchCritic, scaled, tiled, translation_trunk
 from fexgan_lit.systems.losses import absolute_difference, categorical_cross_entropy, gradient_penalty
-from fexgan_lit.systems.stargan.config import StarGANLossSettings, StarGANSettings
-from fexgan_lit.systems.stargan.networks import stargan_parts
-from fexgan_lit.systems.wgan import WassersteinOptimizerSettings, WassersteinSystem
+from fexgan_lit.systems.wgan import TranslationSettings, WassersteinOptimizerSettings, WassersteinSystem
+from fexgan_lit.utils.options import Options, option
 
 if TYPE_CHECKING:
     from fexgan_lit.data.pairs import PairBatch
+
+
+@dataclass
+class StarGANSettings(TranslationSettings):
+    """The networks; see `TranslationSettings`."""
+
+    name: str = "stargan"
+
+
+@dataclass
+class StarGANLossSettings(Options):
+    """Weights of the losses.
+
+    Attributes:
+        adversarial: of the Wasserstein terms, in both losses.
+        lambda_class: of the cross-entropy of the affects, in both losses.
+        lambda_gp: of the gradient penalty.
+        lambda_cycle: of the mean L1 distance between the source and its way there and back.
+    """
+
+    section = "loss"
+
+    adversarial: float = option(1.0, at_least=0)
+    lambda_class: float = option(1.0, at_least=0)
+    lambda_gp: float = option(10.0, at_least=0)
+    lambda_cycle: float = option(10.0, at_least=0)
 
 
 class Generator(nn.Module):
@@ -103,7 +129,14 @@ class StarGAN(WassersteinSystem):
 
     def export_modules(self) -> dict[str, Exported]:
         """See the base class."""
-        return stargan_parts(self.average, self.critic, self.image_size, self.affects)
+        face = face_input(self.image_size)
+        made = {"face": "face with the wanted affects, RGB in [-1, 1]"}
+        answers = {"scores": "Wasserstein scores of the four quarters", "affects": "logits of the affects"}
+        inputs = {"image": face, "affect": affect_input(self.affects)}
+        return {
+            "generator": Exported(self.average, inputs, made),
+            "critic": Exported(Answering(self.critic), {"image": face}, answers),
+        }
 
     def class_logits(self, answers: Tensor) -> Tensor:
         """Return the critic's answers, which are affect logits."""

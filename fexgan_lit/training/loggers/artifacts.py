@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import OmegaConf
 
-from fexgan_lit.utils.files import digest
+from fexgan_lit.utils.files import digest, read_mapping
 from fexgan_lit.utils.version import __version__
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def swept_setting(sweep: Path, run: str) -> str | None:
     file = sweep / "sweep.yaml"
     if not file.is_file():
         return None
-    plan: Any = OmegaConf.to_container(OmegaConf.load(file))
+    plan: Any = read_mapping(file)
     values = {key: value for key, value in plan.get("runs", {}).get(run, {}).items() if key != "seed"}
     text = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in values.items())
     if len(text) > _LONGEST:

@@ -60,9 +60,9 @@ def make_loggers(
         try:
             loggers.append(instantiate(values))
         except HydraException as error:
-            raise UserError(f"logger.{name}: it cannot be built: {error.__cause__ or error}") from error
+            raise UserError(f"logger.{name} cannot be built: {error.__cause__ or error}") from error
         if not isinstance(loggers[-1], Logger):
-            raise UserError(f"logger.{name}: {values.get('_target_')} is no logger of Lightning")
+            raise UserError(f"logger.{name}: {values.get('_target_')} is not a Lightning logger")
     return loggers
 
 

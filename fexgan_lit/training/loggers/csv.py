@@ -11,6 +11,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from fexgan_lit.runs.result import read_metrics
 from fexgan_lit.utils.files import write_atomic
 
 
@@ -37,10 +38,9 @@ class RunCsvLogger(Logger):
 
     def _read(self, resume_at: int) -> None:
         """Keep the rows up to the checkpoint; later iterations are computed again."""
-        with self.path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                if int(row["iteration"]) <= resume_at:
-                    self._merge(int(row["iteration"]), {k: v for k, v in row.items() if v})
+        for iteration, row in read_metrics(self.path):
+            if iteration <= resume_at:
+                self._merge(iteration, row)
         write_atomic(self.path, self._text(self.rows.values(), header=True))
 
     def _merge(self, step: int, values: Mapping[str, str]) -> bool:

@@ -89,7 +89,7 @@ class RunWandb(WandbLogger):
 
     def _say_lost(self, error: BaseException) -> None:
         if not self.lost:
-            line = f"  W&B cannot be reached any more ({first_line(error)}); the run goes on offline"
+            line = f"  W&B cannot be reached any more ({first_line(error)}); continuing offline"
             self.console.print(line, style="yellow", markup=False)
         self.lost = True
 
@@ -131,7 +131,7 @@ class RunWandb(WandbLogger):
 
         cells = [[a, j, n] for a, row in zip(names, counts, strict=True) for j, n in zip(names, row, strict=True)]
         columns = {"Actual": "asked", "Predicted": "judged", "nPredictions": "faces"}
-        title = {"title": "What was asked against what the judge reads"}
+        title = {"title": "Target affects against the judge's predictions"}
 
         def chart() -> dict[str, Any]:
             table = wandb.Table(columns=list(columns.values()), data=cells)
@@ -253,8 +253,8 @@ def start_wandb(
         if "key" not in str(error).lower():
             raise
         raise UserError(
-            "logger.mode=online, but Weights & Biases has no key here: run `wandb login`, or stay offline"
+            "logger.mode=online, but there is no Weights & Biases key: run `wandb login`, or use logger.mode=offline"
         ) from error
     except wandb.errors.CommError as error:
-        console.print(f"  W&B cannot be used online ({first_line(error)}); this run is kept offline", style="yellow")
+        console.print(f"  W&B cannot be used online ({first_line(error)}); logging offline", style="yellow")
         return RunWandb(options, "offline", console, settings.weights)

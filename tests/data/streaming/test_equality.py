@@ -57,7 +57,7 @@ def test_frames_are_held_on_a_device_from_one_window_only(config, folder, stream
     whole = opened(replace(config, root=str(folder))).train_dataloader()
     mapped = opened(config).train_dataloader()
     assert_same(ResidentPairs(whole, torch.device("cpu")).batch(0, 3), mapped.batch(0, 3))
-    with pytest.raises(UserError, match="streamed, a window at a time"):
+    with pytest.raises(UserError, match="streamed in windows"):
         ResidentPairs(opened(streamed).train_dataloader(), torch.device("cpu"))
 
 

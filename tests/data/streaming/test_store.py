@@ -152,7 +152,11 @@ def test_a_chunk_that_disappears_from_the_cache_is_fetched_again(streamed):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "is missing"), (b"short", "is not what was written"), (bytes(30_780), "is not what was written")],
+    [
+        (None, "is missing"),
+        (b"short", "differs from what was written"),
+        (bytes(30_780), "differs from what was written"),
+    ],
 )
 def test_a_broken_chunk_is_named(spoilt, content, message):
     place = store_of(spoilt.root)
@@ -188,7 +192,7 @@ def test_a_full_disk_is_said_before_and_during(streamed, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(S3Store, "fetch", full)
-    with pytest.raises(UserError, match=r"No space left on device.*make room.*dataset\.window_gb"):
+    with pytest.raises(UserError, match=r"No space left on device.*free space.*dataset\.window_gb"):
         data.train_dataloader().batch(0, 0)
     monkeypatch.setattr(chunks_module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
     with pytest.raises(UserError, match=r"has 0\.00 GB free.*dataset\.cache_dir"):
@@ -203,10 +207,10 @@ def test_no_such_bucket_no_pack_and_other_tables(spoilt, bucket):
     with pytest.raises(UserError, match=r"found \w+/.* and no pack\.json"):
         opened(replace(spoilt, root=bucket))
     store_of(spoilt.root).write(TABLE, b"another")
-    with pytest.raises(UserError, match=r"table\.parquet is not that of the pack"):
+    with pytest.raises(UserError, match=r"table\.parquet does not match the pack"):
         opened(spoilt)
     store_of(spoilt.root).write(FACTS, b'{"frames": 3}')
-    with pytest.raises(UserError, match="not that of a pack in chunks"):
+    with pytest.raises(UserError, match="does not describe a chunked pack"):
         opened(spoilt)
 
 

@@ -114,7 +114,7 @@ def test_cells_that_a_window_lacks_are_not_drawn_and_counted(streamed_set):
     assert "12 chunks" in text
     assert "in 6 windows of up to 2 chunks" in text
     assert "of the 5 cells (identity, affect) have no target" in text
-    assert "raise dataset.window_gb" in text
+    assert "increase dataset.window_gb" in text
 
 
 def test_weak_frames_are_no_targets_in_a_window_either(frame_set):

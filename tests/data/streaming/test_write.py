@@ -56,9 +56,9 @@ def test_a_write_that_was_stopped_does_not_look_whole_and_goes_on(config, to, mo
             write(config, to, LARGER)
     assert place.read(FACTS) is None
     assert place.read(WRITING) is not None
-    with pytest.raises(UserError, match="not written to its end; give the command of prepare that wrote it again"):
+    with pytest.raises(UserError, match="the pack there is incomplete; run the prepare command that wrote it again"):
         opened(replace(config, root=to))
-    with pytest.raises(UserError, match="holds a part of another pack"):
+    with pytest.raises(UserError, match="holds part of another pack"):
         write(config, to, CHUNK_MB)
     written = write(config, to, LARGER)
     assert not written.reused
@@ -71,7 +71,7 @@ def test_the_same_pack_again_is_found_and_another_refused(config, to):
     again = write(config, to, LARGER)
     assert (first.reused, again.reused) == (False, True)
     assert again.facts == first.facts
-    with pytest.raises(UserError, match=r"holds another pack \(mhfed-32px-\w+, 28 frames a chunk\); this one is"):
+    with pytest.raises(UserError, match=r"holds another pack \(mhfed-32px-\w+, 28 frames per chunk\); this one is"):
         write(config, to)
     with pytest.raises(UserError, match="holds another pack"):
         write(replace(config, affects=["joy", "anger"]), to, LARGER)
@@ -93,9 +93,9 @@ def test_what_a_store_has_is_not_sent_again(config, bucket, tmp_path, monkeypatc
 def test_other_things_at_the_place_are_left_alone(config, tmp_path):
     (tmp_path / "frames").mkdir()
     (tmp_path / "frames" / "0001.png").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"holds other things, such as 0001\.png; expected a new or empty place"):
+    with pytest.raises(UserError, match=r"holds other files, such as 0001\.png; expected a new or empty place"):
         write(config, tmp_path / "frames")
-    with pytest.raises(UserError, match=r"holds pack\.json, a file of the same name that is not a pack's"):
+    with pytest.raises(UserError, match=r"holds pack\.json, a file of the same name that does not describe a pack"):
         write(config, opened(config).summary.pack)
     assert sorted(path.name for path in (tmp_path / "frames").iterdir()) == ["0001.png"]
 
@@ -122,7 +122,7 @@ def test_options_that_the_table_keeps_cannot_be_changed(config, folder):
     there = replace(config, root=str(folder))
     with pytest.raises(UserError, match=r"dataset\.annotations=units\.csv: the pack .* was made with None"):
         opened(replace(there, annotations="units.csv"))
-    with pytest.raises(UserError, match=r"of dataset=mhfed, not of ferg; say dataset=mhfed"):
+    with pytest.raises(UserError, match=r"of dataset=mhfed, not of ferg; use dataset=mhfed"):
         opened(replace(there, name="ferg"))
     with pytest.raises(UserError, match=r"its frames have 32 px; dataset\.image_size=64 needs 64 px.*image_size=64"):
         opened(replace(there, image_size=64))
@@ -136,7 +136,7 @@ def test_a_chunk_of_a_folder_that_is_missing_or_cut_is_named(config, tmp_path):
     (tmp_path / "chunks" / chunk_name(0)).unlink()
     (tmp_path / "chunks" / chunk_name(1)).write_bytes(b"x" * 100)
     rows = {chunk: (data.everything().images._stored // 28 == chunk).nonzero()[0] for chunk in (0, 1, 2)}
-    with pytest.raises(UserError, match=r"chunk-0-0\.bin, a chunk of the pack, is missing or not whole.*new place"):
+    with pytest.raises(UserError, match=r"chunk-0-0\.bin, a chunk of the pack, is missing or incomplete.*new place"):
         data.everything().pixels(rows[0])
     with pytest.raises(UserError, match=r"chunk-0-1\.bin.*100 bytes instead of"):
         data.everything().pixels(rows[1])

@@ -73,7 +73,7 @@ def test_a_run_is_shown_again_in_whatever_state(trained, tmp_path):
     for part in ("status: finished at iteration 900, 1.0 minutes", "a machine", "Validation, generated", "0.500"):
         assert part in text
     assert f"weights      {run / 'weights'}" in text
-    assert "go on with" not in text
+    assert "resume with" not in text
     write_result(run, result({}, status="failed", error="UserError: the disk is full"))
     (run / "error.txt").write_text("Traceback")
     (run / "checkpoints").mkdir()
@@ -82,7 +82,7 @@ def test_a_run_is_shown_again_in_whatever_state(trained, tmp_path):
     text = printed(run)
     assert "error: UserError: the disk is full" in text
     assert f"traceback: {run / 'error.txt'}" in text
-    assert f"go on with: python -m fexgan_lit.train run={run}" in text
+    assert f"resume with: python -m fexgan_lit.train run={run}" in text
     (run / "result.json").unlink()
     assert "status: half-done" in printed(run)
 
@@ -97,7 +97,7 @@ def test_the_door_reports_a_sweep_and_leaves_nothing_else(trained, tmp_path):
 
 
 def test_a_sweep_is_not_taken_for_a_run(trained):
-    with pytest.raises(UserError, match="is the folder of a sweep; say sweep="):
+    with pytest.raises(UserError, match="is the folder of a sweep; use sweep="):
         report(OmegaConf.create(vars(ReportSettings(run=str(trained)))))
 
 

@@ -16,11 +16,18 @@ from torch import nn
 
 from fexgan_lit import export as command
 from fexgan_lit.inference.export import int8
-from fexgan_lit.inference.export.checks import accept, answers, greatest_difference
 from fexgan_lit.inference.export.config import ExportSettings
 from fexgan_lit.inference.export.int8 import readers_of
 from fexgan_lit.inference.export.onnx import open_session, run_session
-from fexgan_lit.inference.export.write import chosen_parts, write_onnx_files, write_safetensors, write_torch_files
+from fexgan_lit.inference.export.write import (
+    accept,
+    answers,
+    chosen_parts,
+    greatest_difference,
+    write_onnx_files,
+    write_safetensors,
+    write_torch_files,
+)
 from fexgan_lit.systems.export import Exported, Input
 from fexgan_lit.utils.errors import UserError
 
@@ -218,7 +225,7 @@ def test_a_file_that_answers_otherwise_is_refused_and_removed(tmp_path):
         (("parts=[encodr]",), "parts=encodr: fexgan has encoder, decoder, discriminator, generator"),
         (("format=tflite", "int8=true"), "format=tflite: expected one of onnx, torch, safetensors"),
         (("format=torch", "int8=true"), "int8=True: it belongs to format=onnx"),
-        (("parts=[encoder]", "int8=true"), "int8=true is about the generator"),
+        (("parts=[encoder]", "int8=true"), "int8=true needs the generator"),
         (("format=safetensors", "parts=[generator]"), "parts=generator: fexgan has encoder, decoder"),
     ],
 )

@@ -204,7 +204,7 @@ def test_values_in_another_file_are_not_read(edited, files):
 
 def test_values_that_are_no_finite_floats(edited):
     edited["real/real/bias:0"][...] = np.nan
-    with pytest.raises(UserError, match="real/real/bias:0 holds values that are not finite"):
+    with pytest.raises(UserError, match="real/real/bias:0 has values that are not finite"):
         take_in(edited)
 
 

@@ -72,7 +72,7 @@ def test_the_same_command_means_the_same_folder_and_more_values_are_added(train,
     more = train("seed=2,3", "trainer.threads=2", "logger=csv")
     assert "1 finished before, 1 to start" in more.out
     assert "1 runs are added to the 2 of the folder" in more.out
-    assert "1 runs of the folder are not asked for" in more.out
+    assert "1 runs of the folder are not in this command" in more.out
     assert sorted(results(the_sweep())) == ["seed-1", "seed-2", "seed-3"]
     assert yaml.safe_load((the_sweep() / "sweep.yaml").read_text())["axes"] == {"seed": [1, 2, 3]}
 

@@ -138,7 +138,7 @@ def test_a_sweep_outlives_the_sigkill_of_a_worker(train, tmp_path):
     assert ended.code == 0, ended.out + ended.err
     assert "a worker died" in ended.out
     assert {read_result(path.parent).status for path in folder.glob("*/config.yaml")} == {"finished"}
-    assert "going on at iteration" in (killed[0] / "log.txt").read_text()
+    assert "resuming at iteration" in (killed[0] / "log.txt").read_text()
 
 
 @pytest.mark.slow

@@ -70,7 +70,7 @@ def test_other_processes_than_asked_for_are_refused(environment):
     check_started(found, TrainerSettings(devices=2, num_nodes=2), sweep=False)
     with pytest.raises(UserError, match=r"torchrun started 4 processes.*trainer\.num_nodes=1 ask for 1"):
         check_started(found, TrainerSettings(), sweep=False)
-    with pytest.raises(UserError, match=r"a sweep \(-m\) cannot be worked off like that"):
+    with pytest.raises(UserError, match=r"a sweep \(-m\) must be started without torchrun"):
         check_started(found, TrainerSettings(devices=2, num_nodes=2), sweep=True)
 
 

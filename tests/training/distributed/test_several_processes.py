@@ -90,7 +90,7 @@ def test_a_signal_stops_the_run_in_order_the_same_command_goes_on_and_a_death_en
     os.kill(other, signal.SIGKILL)
     said, _ = second.communicate(timeout=60)  # all end within a minute
     assert second.returncode == 2, said
-    assert f"going on at iteration {stopped_at}" in said
+    assert f"resuming at iteration {stopped_at}" in said
     assert "rank 1 was ended by signal 9" in said
     assert "run=" in said.split("error:")[1]
     assert not alive(other)

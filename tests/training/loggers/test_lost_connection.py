@@ -96,7 +96,7 @@ def test_online_without_a_key_says_how_to_get_one(tmp_path, monkeypatch):
 
     monkeypatch.setattr(wandb, "init", init)
     monkeypatch.setattr(wandb, "setup", lambda settings: None)
-    with pytest.raises(UserError, match="has no key here: run `wandb login`, or stay offline"):
+    with pytest.raises(UserError, match="there is no Weights & Biases key: run `wandb login`"):
         start_wandb(LoggerSettings(name="wandb", mode="online"), RunFolder(tmp_path), {}, None, Console())
 
 
