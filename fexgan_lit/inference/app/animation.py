@@ -106,8 +106,8 @@ def painted(film: Film, source_face: SourceFace, session: Session) -> Iterator[T
     wanted = wanted_frames(film, source_face)
     fields = {name: value.split(_AT_ONCE) for name, value in wanted.known.items()}
     for part in range(len(next(iter(fields.values())))):
-        with session.painting():
-            frames = source_face.paint(Expression(**{name: pieces[part] for name, pieces in fields.items()}))
+        with session.painting() as run:
+            frames = run(source_face.paint, Expression(**{name: pieces[part] for name, pieces in fields.items()}))
         yield frames
 
 

@@ -98,8 +98,8 @@ def read(session: Session, tree: Any) -> dict[str, Any]:
             found.append(None)
             continue
         face = app_model.fitted(session.painted.get(str(key)))
-        with session.painting():
-            found.append(app_model.read(face))
+        with session.painting() as run:
+            found.append(run(app_model.read, face))
     return {"readings": found}
 
 

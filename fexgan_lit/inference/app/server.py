@@ -33,7 +33,7 @@ _POLL_S, _PATIENCE_S = 0.01, 3.0
 #: Requests of a kind that are in work or wait at once.
 MOST_STILLS, MOST_FILMS, MOST_UPLOADS = 128, 2, 4
 #: Threads that work on those of a kind, at most, and seconds within which a body must arrive.
-_THREADS, _BODY_S = 16, 120
+_THREADS, _BODY_S = 10, 120
 _LOG = logging.getLogger(__name__)
 
 

@@ -6,9 +6,11 @@ import contextlib
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +33,8 @@ CAST, UPLOAD, RANDOM = "cast", "upload", "random"
 
 
 _SEEDS = 2**31
-#: Expressions that are painted at once for several requests.
-_TOGETHER = 32
+#: Expressions that are painted at once for several requests; more need memory and win no time.
+_TOGETHER = 8
 
 
 class GoneError(Exception):
@@ -190,10 +192,15 @@ class Session:
     _painting: threading.Lock = field(default_factory=threading.Lock)
     _cast: threading.Lock = field(default_factory=threading.Lock)
     _waiting: list[_Still] = field(default_factory=list)
+    #: torch keeps threads and memory for every thread that calls it
+    _painter: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 1))
 
     @contextlib.contextmanager
-    def painting(self) -> Iterator[None]:
+    def painting(self) -> Iterator[Callable[..., Any]]:
         """The right to use the networks; taken for one picture or a few, so that a film does not stop the sliders.
+
+        Yields:
+            what runs a function and its arguments in the one thread that uses the networks.
 
         Raises:
             GoneError: the client went away.
@@ -201,7 +208,7 @@ class Session:
         check_wanted()
         with self._painting:
             check_wanted()
-            yield
+            yield lambda work, *given: self._painter.submit(work, *given).result()
 
     def paint(self, source_face: SourceFace, wanted: Expression) -> Tensor:
         """The expressions (N, ...) on a face, (N, 3, S, S) in [-1, 1].
@@ -211,9 +218,9 @@ class Session:
         asked = _Still(source_face, wanted)
         self._waiting.append(asked)
         try:
-            with self.painting():
+            with self.painting() as run:
                 if asked.faces is None:
-                    self._paint_with_others(asked)
+                    run(self._paint_with_others, asked)
         finally:
             with contextlib.suppress(ValueError):
                 self._waiting.remove(asked)
@@ -295,6 +302,6 @@ class Session:
             raise UserError("No system here can draw random characters; choose a character or drop a picture.")
         if author is app_model:
             return SourceFace(app_model, None, seed)
-        with self.painting():
-            drawn = author.draw(seed, author.wanted(None, NEUTRAL))
+        with self.painting() as run:
+            drawn = run(author.draw, seed, author.wanted(None, NEUTRAL))
         return SourceFace(app_model, app_model.fitted(to_uint8(drawn)[0]))
