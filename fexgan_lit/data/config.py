@@ -135,24 +135,24 @@ class DatasetConfig(Options):
         for name in ("manifest", "annotations"):
             place = Path(getattr(self, name) or "").expanduser()
             if place.exists() and not (place.is_file() or place.is_dir()):
-                found.append(f"dataset.{name}={place}: expected a file; reading this would wait for ever")
+                found.append(f"dataset.{name}={place}: expected a regular file or a folder")
         if self.targets == "exact" and self.layout_name not in STUDIOS:
             found.append(
-                f"dataset.targets=exact: frames of dataset={self.name} have no counterpart that differs in the "
-                f"expression alone; expected one of the studios ({', '.join(STUDIOS)}), or dataset.targets=random"
+                f"dataset.targets=exact: frames of dataset={self.name} have no counterpart that differs only in the "
+                f"expression; expected one of the studios ({', '.join(STUDIOS)}), or dataset.targets=random"
             )
         elif self.targets == "exact" and self.unpaired:
             found.append(
-                "dataset.unpaired=true: a random frame of anyone is no exact target; expected dataset.unpaired=null "
-                "with dataset.targets=exact"
+                "dataset.unpaired=true: a random frame of any identity is not an exact target; expected "
+                "dataset.unpaired=null with dataset.targets=exact"
             )
         elif self.targets == "exact" and self.split == "frame" and self.val_fraction > 0:
             found.append(
-                "dataset.split=frame: it would tear exact source/target pairs apart; with dataset.targets=exact "
-                "expected dataset.split=take or identity"
+                "dataset.split=frame: it would separate exact source/target pairs; expected dataset.split=take or "
+                "identity with dataset.targets=exact"
             )
         if self.affects is not None and len(set(self.affects)) < 2:
-            found.append(f"dataset.affects={list(self.affects)}: expected two affects or more, a pair needs both")
+            found.append(f"dataset.affects={list(self.affects)}: expected two or more affects, since a pair needs two")
         return found
 
     def _augmentation_problems(self) -> list[str]:

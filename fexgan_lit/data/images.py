@@ -133,7 +133,7 @@ def to_rgb(picture: Image.Image) -> np.ndarray:
         _check_depth(upper)
         picture = Image.fromarray(upper)
     if picture.mode in ("I", "F"):
-        raise FrameError(f"pixels of type {np.asarray(picture).dtype}; expected 8 or 16 bits a channel")
+        raise FrameError(f"pixels of type {np.asarray(picture).dtype}; expected 8 or 16 bits per channel")
     if not picture.has_transparency_data:
         return np.array(picture.convert("RGB"))
     rgba = picture.convert("RGBA")
@@ -145,10 +145,10 @@ def to_rgb(picture: Image.Image) -> np.ndarray:
 def _check_depth(upper: np.ndarray) -> None:
     """Raise a FrameError if a 16-bit image uses 12 bits or fewer; `upper` are the upper 8 bits."""
     if 0 < upper.max() < 1 << 4:
-        raise FrameError("16 bits a channel, 12 or fewer of them used; scale them to 0..65535")
+        raise FrameError("only 12 or fewer of the 16 bits per channel are used; scale them to 0..65535")
 
 
-_CRUMBS = "made of too many tiny parts"
+_CRUMBS = "it consists of too many tiny parts"
 
 
 class _Bytes(io.BytesIO):
@@ -225,4 +225,4 @@ def _check_tags(tiff: bytes, repeated: bool = True) -> None:
             if tag in _DIRECTORIES and depth < len(_DIRECTORIES):
                 places.append((value, depth + 1))
         if left < 0:
-            raise FrameError("tags that claim far more bytes than there are")
+            raise FrameError("its tags claim far more bytes than it has")

@@ -92,9 +92,9 @@ def test_rows_without_file_and_frames_without_row_are_counted(write_cast):
         (lambda f: f[["path", "yaw"]].rename(columns={"path": "file"}), "column is missing: path; found: file"),
         (
             lambda f: f.assign(intensity=[np.nan] * 28)[["path", "intensity"]],
-            "no row of a frame has a measurement left",
+            "no row has usable values",
         ),
-        (lambda f: f.assign(success=0), "28 of 28 are of lost faces"),
+        (lambda f: f.assign(success=0), "the face was lost in 28 of 28 rows"),
         (lambda f: f.assign(confidence=98), r"confidence of bob/surprise/0002.png is 98; expected 0\.\.1"),
         (lambda f: f.assign(success="yes"), "success of bob/surprise/0002.png is 'yes', not a number"),
         (lambda f: f.assign(intensity=["strong", *f["intensity"][1:]]), "'strong', not a number"),
@@ -147,11 +147,14 @@ def test_columns_as_openface_names_them(write_cast):
     [
         (lambda f: f, "all 17 columns of action units are equal"),
         (lambda f: f.assign(**dict.fromkeys([c.upper() for c in AU_COLUMNS], 2.0)), "the same in every row"),
-        (lambda f: f.assign(**{c.upper(): np.linspace(0, 1, 28) for c in AU_COLUMNS}), "perhaps they were divided by"),
+        (
+            lambda f: f.assign(**{c.upper(): np.linspace(0, 1, 28) for c in AU_COLUMNS}),
+            "they may already be divided by",
+        ),
         (lambda f: f, "the landmarks are the same in every row"),
-        (lambda f: f.assign(**{c: f[c] / 200 for c in LANDMARK_COLUMNS}), "perhaps they are shares of the image"),
+        (lambda f: f.assign(**{c: f[c] / 200 for c in LANDMARK_COLUMNS}), "they may be fractions of the image size"),
         (lambda f: f.assign(x05=[-3.0] + [4.0] * 27), "landmarks left of or above the image in 1 of 28 rows"),
-        (lambda f: f.assign(x05=[41.0] * 28), "landmarks right of or below the image in 28 of 28 frames looked at"),
+        (lambda f: f.assign(x05=[41.0] * 28), "landmarks right of or below the image in 28 of 28 sampled frames"),
     ],
 )
 def test_values_that_can_hardly_be_meant_are_noted(write_cast, change, note):
@@ -172,7 +175,7 @@ def test_values_as_they_should_be_raise_no_suspicion(write_cast):
 def test_a_column_named_twice(write_cast):
     root = write_cast()
     (root / "a.csv").write_text("path,intensity,intensity\nanna/joy/0001.png,1,0\n")
-    with pytest.raises(UserError, match="the column 'intensity' is there twice"):
+    with pytest.raises(UserError, match="the column 'intensity' occurs twice"):
         joined(root, root / "a.csv")
 
 
@@ -187,7 +190,7 @@ def with_points(rows, count, form="{axis}{point:02d}", first=0):
 def test_landmarks_of_another_count_are_refused(write_cast, count, form):
     root = write_cast()
     with_points(full_csv(root), count, form).to_csv(root / "a.csv", index=False)
-    with pytest.raises(UserError, match=rf"landmarks of {count} points.*expected the 68 Multi-PIE points") as error:
+    with pytest.raises(UserError, match=rf"landmarks have {count} points.*expected the 68 Multi-PIE points") as error:
         joined(root, root / "a.csv")
     assert "dataset.detector=mediapipe" in str(error.value)
 
@@ -195,7 +198,7 @@ def test_landmarks_of_another_count_are_refused(write_cast, count, form):
 def test_landmarks_numbered_from_one_are_refused_and_unpadded_ones_read(write_cast):
     root = write_cast()
     with_points(full_csv(root), 68, first=1).to_csv(root / "a.csv", index=False)
-    with pytest.raises(UserError, match="landmarks of 68 points, numbered 1 to 68"):
+    with pytest.raises(UserError, match="the landmarks have 68 points, numbered 1 to 68"):
         joined(root, root / "a.csv")
     with_points(full_csv(root), 68, "{axis}{point}").to_csv(root / "a.csv", index=False)
     assert (joined(root, root / "a.csv").frame[list(LANDMARK_COLUMNS)] == 1.5).all(axis=None)
@@ -225,7 +228,7 @@ def test_units_of_0_to_5_are_divided_once_and_it_is_said(write_cast, tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("anna/joy/0002.png,0,5", "line 3 has 3 fields, the header 2; fields end at commas"),
+        ("anna/joy/0002.png,0,5", "line 3 has 3 fields, the header 2; fields are separated by commas"),
         ('"anna/joy/0002.png,1', "line 3 opens a quote"),
     ],
 )
@@ -266,7 +269,7 @@ def test_spreadsheets_of_other_countries_are_read_and_it_is_said(write_cast, tex
 def test_decimal_commas_beside_points_are_refused(write_cast):
     root = write_cast()
     (root / "a.csv").write_text('path,intensity\nanna/joy/0001.png,"0,25"\nanna/joy/0002.png,0.5\n')
-    with pytest.raises(UserError, match=r"is '0,25', not a number.*decimal points"):
+    with pytest.raises(UserError, match=r"is '0,25', not a number written with a decimal point"):
         joined(root, root / "a.csv")
 
 
@@ -284,7 +287,7 @@ def test_lost_faces_and_missing_numbers_are_left_out_in_any_layout(write_cast):
     assert kept[:5] == [[0] * 6, [0] * 6, [0, 0, 1, 1, 1, 1], [1, 1, 0, 0, 1, 1], [1] * 6]
     assert table.frame["frame"].notna().all()  # when a row was taken is known nevertheless
     said = " | ".join(table.notes)
-    assert "2 of 28 rows are of lost faces and left out (1 with success 0, 1 with confidence below 0.5)" in said
+    assert "the face is lost in 2 of 28 rows, left out (1 with success 0, 1 with confidence below 0.5)" in said
     assert f"1 rows lack a number in action units, which is left out: {table.paths[2]}" in said
     assert f"1 rows lack a number in landmarks, which is left out: {table.paths[3]}" in said
     assert "joined to 28 of 28 frames" in said
@@ -297,7 +300,7 @@ def test_disfas_names_of_action_units_are_read_and_other_units_named(write_cast)
     rows.assign(AU_11=1, AU28_c=0).to_csv(root / "a.csv", index=False)
     table = joined(root, root / "a.csv")
     np.testing.assert_allclose(table.frame["au04"], np.linspace(0, 1, 28), atol=1e-6)
-    assert "a.csv: not among the 17 action units, so not used: au11" in table.notes
+    assert "a.csv: columns besides the 17 action units are not used: au11" in table.notes
 
 
 def sequence(count, **columns):
@@ -325,14 +328,14 @@ def test_rows_that_count_a_folder_are_joined_in_the_order_of_its_names(tmp_path)
     in_order = sorted(path.name for path in root.iterdir())
     given = dict(zip(table.paths, table.intensity * 12, strict=True))
     assert [round(given[name]) for name in in_order] == list(range(12))
-    assert any("counted by 'frame' and were joined to the 12 pictures" in note for note in table.notes)
+    assert any("numbered by 'frame' and were matched to the 12 images" in note for note in table.notes)
 
 
 def test_rows_that_count_are_refused_where_it_cannot_be_told_what(tmp_path, write_cast):
     sequence(12).to_csv(tmp_path / "a.csv", index=False)
-    with pytest.raises(UserError, match="names no pictures, and the pictures lie in 14 folders"):
+    with pytest.raises(UserError, match="does not name images, and the images are in 14 folders"):
         joined(write_cast(), tmp_path / "a.csv")
-    with pytest.raises(UserError, match="it counts from 1 to 12, and there are 11 pictures"):
+    with pytest.raises(UserError, match="it runs from 1 to 12, but there are 11 images"):
         joined_flat(write_flat(tmp_path / "other", 11), tmp_path / "a.csv")
 
 
@@ -355,7 +358,7 @@ def test_folders_that_are_no_table(write_cast, tmp_path):
     folder.mkdir()
     for text, message in (
         (None, "there is no CSV in this folder"),
-        ("frame,timestamp,intensity\n1,0,1\n", "2 tables that count frames"),
+        ("frame,timestamp,intensity\n1,0,1\n", "the 2 tables number frames"),
         ("pose_Rx,intensity\n1,1\n", "b.csv has other columns than a.csv"),
     ):
         for name in "ab" if text else "":

@@ -66,7 +66,7 @@ def test_frames_without_a_face_are_dropped_and_named(scenes, tmp_path):
     marks[marks["path"] != "set/bob/joy/2.png"].to_csv(scenes.parent / "marks.csv", index=False)
     data = open_set(scenes, cache_dir=str(tmp_path / "cache"))
     assert [(drop.path, drop.reason) for drop in data.summary.drops] == [
-        ("bob/joy/2.png", "no landmarks to find the face by")
+        ("bob/joy/2.png", "no landmarks to crop the face")
     ]
     assert len(data.train) == 15
 

@@ -177,7 +177,7 @@ def test_orientation_of_the_less_usual_kinds_of_png(mode):
 def test_twelve_bits_in_sixteen_are_noticed(kind, channels):
     levels = np.full((4, 4, channels), 4095, np.uint16)
     levels[..., 3:] = 65535  # opaque
-    with pytest.raises(FrameError, match=r"12 or fewer of them used; scale them to 0\.\.65535"):
+    with pytest.raises(FrameError, match=r"12 or fewer of the 16 bits per channel are used; scale them to 0\.\.65535"):
         decode_frame(cv2.imencode(kind, levels)[1].tobytes())
     assert not decode_frame(cv2.imencode(kind, np.zeros_like(levels))[1].tobytes()).any()
 

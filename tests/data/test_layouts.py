@@ -116,7 +116,7 @@ def test_missing_root_says_how_to_get_the_data(form, tmp_path):
 
 def test_root_is_a_file(tmp_path):
     (tmp_path / "FERG.zip").write_bytes(b"PK")
-    with pytest.raises(UserError, match="is a file"):
+    with pytest.raises(UserError, match="cannot be opened as an archive"):
         index(tmp_path / "FERG.zip", "ferg")
 
 
@@ -125,18 +125,18 @@ def test_root_at_the_wrong_level_names_the_right_one(write_cast, form):
     root = write_cast(form, name="outer/FERG_DB_256")
     below = sorted((root / "anna").iterdir())[0]
     for wrong in (root.parent, root.parent.parent, root / "anna", below):
-        with pytest.raises(UserError, match=re.escape(f"Say dataset.root={root}\n")):
+        with pytest.raises(UserError, match=re.escape(f"Use dataset.root={root}\n")):
             index(wrong, form)
 
 
 def test_wrong_level_of_a_pattern(write_cast):
     root = write_cast(name="outer/mine")
-    with pytest.raises(UserError, match=re.escape(f"Say dataset.root={root}\n")):
+    with pytest.raises(UserError, match=re.escape(f"Use dataset.root={root}\n")):
         index(root.parent, "folder")
 
 
 def test_the_layout_of_the_other_data_set_is_recognised(write_cast):
-    with pytest.raises(UserError, match="Say dataset=ferg"):
+    with pytest.raises(UserError, match="Use dataset=ferg"):
         index(write_cast("ferg"), "mhfed")
 
 
@@ -237,7 +237,7 @@ def test_classes_that_are_numbers(write_cast):
     root = write_cast(affects=["1", "4"])
     table = index(root, "folder")
     assert table.affects == ("1", "4")
-    assert "the affects are bare numbers, 1, 4; 'dataset.aliases={1: NAME, ...}' names them" in table.notes[0]
+    assert "the affects are numbers, 1, 4; name them with 'dataset.aliases={1: NAME, ...}'" in table.notes[0]
     named = index(root, "folder", aliases={"1": "surprise", "4": "joy"})
     assert named.affects == ("joy", "surprise")
     assert named.notes == ()
@@ -272,7 +272,7 @@ def test_names_that_break_the_pattern_are_dropped(write_cast):
     table = index(root, "folder", pattern="{identity}_{affect}_{frame}.png")
     assert len(table) == 8
     assert reasons(table) == {"cover.png": "name does not fit the pattern"}
-    with pytest.raises(UserError, match="no image lies where"):
+    with pytest.raises(UserError, match="there is no image where"):
         index(root, "folder", pattern="{identity}-{affect}.png")
 
 
@@ -287,7 +287,7 @@ def test_folder_with_given_affects_refuses_misspellings(write_cast):
 
 @pytest.mark.parametrize(
     ("pattern", "problem"),
-    [("{identity}/{frame}.png", "{affect} is missing"), ("{identity}/{affect}/{fame}.png", "{fame} is no field")],
+    [("{identity}/{frame}.png", "{affect} is missing"), ("{identity}/{affect}/{fame}.png", "{fame} is not a field")],
 )
 def test_bad_patterns(write_cast, pattern, problem):
     with pytest.raises(UserError, match=re.escape(problem)):

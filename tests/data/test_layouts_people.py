@@ -99,7 +99,7 @@ def test_ckplus_landmarks_are_joined_and_gaps_counted(tmp_path):
     assert frames.loc[8, ["x00", "y00", "x67", "y67"]].tolist() == [0, 0.5, 67, 67.5]
     assert np.isnan(frames.loc[7, "x00"])
     assert any(f"landmarks of 1 of {len(table)} frames" in note for note in table.notes)
-    assert any("1 files without 68 points" in note for note in table.notes)
+    assert any("1 files do not have 68 points" in note for note in table.notes)
 
 
 def test_ckplus_facs_describes_the_peak_only(tmp_path):
@@ -124,7 +124,7 @@ def test_ckplus_facs_describes_the_peak_only(tmp_path):
 def test_ckplus_without_its_labels_or_at_the_wrong_level(tmp_path):
     root = write_ckplus(tmp_path / "CK+")
     for wrong in (tmp_path, root / "cohn-kanade-images"):
-        with pytest.raises(UserError, match=re.escape(f"Say dataset.root={root}\n")):
+        with pytest.raises(UserError, match=re.escape(f"Use dataset.root={root}\n")):
             index(wrong, "ckplus")
     (root / "Emotion").rename(root / "Labels")
     with pytest.raises(UserError, match="folder Emotion/ with the labels"):
@@ -216,7 +216,7 @@ def test_mug_ends_are_those_of_the_way_to_the_apex(tmp_path):
 def test_mug_root_inside_or_above(tmp_path):
     root = write_mug(tmp_path / "MUG")
     assert len(index(root / "subjects3", "mug")) == len(index(root, "mug"))
-    with pytest.raises(UserError, match=re.escape(f"Say dataset.root={root}\n")):
+    with pytest.raises(UserError, match=re.escape(f"Use dataset.root={root}\n")):
         index(tmp_path, "mug")
     stray = root / "subjects3/001/fear/best/img_0001.jpg"
     write_image(stray)
@@ -230,7 +230,7 @@ WRITERS = {"ckplus": write_ckplus, "oulu_casia": write_oulu, "rafd": write_rafd,
 def test_each_set_is_recognised_under_another_name(tmp_path, name):
     root = WRITERS[name](tmp_path)
     for other in {"ferg", *WRITERS} - {name}:
-        with pytest.raises(UserError, match=f"Say dataset={name} dataset.root="):
+        with pytest.raises(UserError, match=f"Use dataset={name} dataset.root="):
             index(root, other)
 
 

@@ -97,5 +97,7 @@ def test_ends_of_takes_by_a_pattern(tmp_path):
 
 
 def test_ends_of_what_is_no_sequence(write_cast):
-    with pytest.raises(UserError, match=r"dataset\.sequence_ends=3: nothing tells which frames(?s:.*)=null"):
+    with pytest.raises(
+        UserError, match=r"dataset\.sequence_ends=3: the sequences of dataset=\w+ are not known(?s:.*)=null"
+    ):
         index(write_cast(), "mhfed", sequence_ends=3)

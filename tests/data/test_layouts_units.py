@@ -131,7 +131,7 @@ def test_frames_that_are_counted_are_joined_in_the_order_of_the_names(tmp_path, 
 def test_a_plain_count_that_may_be_names_is_refused(tmp_path, column):
     rows = write_counted(tmp_path).rename(columns={"frame": column})
     rows.to_csv(tmp_path / "aus.csv", index=False)
-    with pytest.raises(UserError, match=rf"{column} 1 may be the picture imgs/1\.jpg by its name, or imgs/0\.jpg by"):
+    with pytest.raises(UserError, match=rf"{column} 1 may be the image imgs/1\.jpg by its name, or imgs/0\.jpg by"):
         index(tmp_path, "emotionet")
     rows.rename(columns={column: "image"}).to_csv(tmp_path / "aus.csv", index=False)
     assert "joined to 11 of 12 frames; 1 have no row: imgs/0.jpg" in " ".join(index(tmp_path, "emotionet").notes)
@@ -155,7 +155,7 @@ def test_two_faces_in_a_picture_are_named_unless_one_was_lost(tmp_path, column):
     rows = unit_rows([f"N_{n:04d}" for n in range(6)]).assign(**{column: 0})
     both = pd.concat([rows, rows[:1].assign(**{column: 1})])
     both.to_csv(root / "aus_openface.csv", index=False)
-    with pytest.raises(UserError, match=rf"N_0000\.jpg has more than one row .* column '{column}' tells several faces"):
+    with pytest.raises(UserError, match=rf"N_0000\.jpg has more than one row .* column '{column}' numbers the faces"):
         index(root, "emotionet")
     both.assign(**{" confidence": [0.98] * 6 + [0.1]}).to_csv(root / "aus_openface.csv", index=False)
     assert len(index(root, "emotionet")) == 6

@@ -175,7 +175,7 @@ def test_files_that_are_no_csv(write_cast):
     (root / "twice.csv").write_text("path,identity,identity,affect\na,b,c,d\n")
     (root / "empty.csv").write_text("")
     for name, message in (("bytes", "cannot be read"), ("gone", "cannot be read"), ("empty", "cannot be read"),
-                          ("twice", "column 'identity' is there twice")):  # fmt: skip
+                          ("twice", "column 'identity' occurs twice")):  # fmt: skip
         with pytest.raises(UserError, match=rf"dataset\.manifest=.*{name}\.csv.*{message}"):
             index(root, "folder", manifest=str(root / f"{name}.csv"))
 
@@ -207,7 +207,7 @@ def test_annotations_join_and_units_are_left_to_them(write_cast):
     rows = rows_of(root).assign(yaw=5.0, intensity=0.5)
     table = read(root, rows, annotations=str(root / "manifest.csv"))
     assert set(table.frame["yaw"]) == {5.0}
-    assert not any("are read by dataset.annotations" in note for note in table.notes)
+    assert not any("are only read with dataset.annotations" in note for note in table.notes)
     bare = read(root, rows)
     assert "yaw" not in bare.frame
     assert any("dataset.annotations=" in note for note in bare.notes)

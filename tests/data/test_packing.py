@@ -240,7 +240,7 @@ def test_a_pack_that_is_not_whole_is_made_anew(config, damage, monkeypatch, capl
     again = open_dataset(config)
     assert not again.reused
     assert (again.images == before).all()
-    assert caplog.text.count("is built anew: a checksum differs") == 1
+    assert caplog.text.count("is rebuilt: a checksum differs") == 1
     assert open_dataset(config).reused
 
 

@@ -56,7 +56,7 @@ def test_a_row_without_a_box_shows_the_central_square(tmp_path):
 @pytest.mark.parametrize("box", [(40, 0, 8), (-9, 0, 8), (0, 0, 0), (0, 0, 500), (np.inf, 0, 8), (0, 0, np.inf)])
 def test_boxes_that_fit_no_face_are_refused(tmp_path, box):
     source, _ = boxed(tmp_path, box)
-    with pytest.raises(FrameError, match="does not fit a picture of 30x20 pixels"):
+    with pytest.raises(FrameError, match="does not fit an image of 30x20 pixels"):
         source.read(0)
 
 

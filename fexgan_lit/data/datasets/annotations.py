@@ -61,7 +61,7 @@ def _about_units(units: np.ndarray) -> list[str]:
     elif (units == units[:, :1]).all():
         found.append("suspicious: all 17 columns of action units are equal")
     if 0 < units.max() <= _FAINT:
-        found.append("suspicious: no action unit is above 1, expected 0..5; perhaps they were divided by 5 before")
+        found.append("suspicious: no action unit is above 1, expected 0..5; they may already be divided by 5")
     return found
 
 
@@ -71,7 +71,7 @@ def _about_landmarks(values: pd.DataFrame, root: Path | None) -> list[str]:
     if len(points) > 1 and (points == points[:1]).all():
         found.append("suspicious: the landmarks are the same in every row")
     if points.min() >= 0 and points.max() <= 1:
-        found.append("suspicious: no landmark is beyond 1, expected pixels; perhaps they are shares of the image")
+        found.append("suspicious: no landmark is above 1, expected pixels; they may be fractions of the image size")
     negative = (points < 0).any(axis=(1, 2))
     if negative.any():
         found.append(f"suspicious: landmarks left of or above the image in {int(negative.sum())} of {len(points)} rows")
@@ -88,7 +88,7 @@ def _beyond_size(paths: list[str], points: np.ndarray, root: Path) -> list[str]:
     outside = [paths[row] for row, size in known if (points[row] > size).any()]
     if not outside:
         return []
-    return [f"suspicious: landmarks right of or below the image in {len(outside)} of {len(known)} frames looked at, "
+    return [f"suspicious: landmarks right of or below the image in {len(outside)} of {len(known)} sampled frames, "
             f"such as {outside[0]}"]  # fmt: skip
 
 
@@ -139,7 +139,7 @@ def join_annotations(table: FrameTable, csv: Path) -> FrameTable:
     if not rows["path"].isin(table.paths).any():
         raise UserError(
             f"{OPTION}={csv}: none of its {len(rows)} rows names a frame of {table.root}; its first path is "
-            f"{given}, the first frame {table.paths[0]}. Paths count from the CSV's folder or the root."
+            f"{given}, the first frame {table.paths[0]}. Paths are relative to the CSV's folder or the root."
         )
     return join_rows(replace(table, notes=(*table.notes, *notes, *said)), rows, csv)
 
@@ -192,8 +192,8 @@ def _measured(values: pd.DataFrame, lost: np.ndarray, csv: Path) -> tuple[pd.Dat
         there.append(not (without | lost).all())
     if there and not any(there):
         raise UserError(
-            f"{OPTION}={csv}: no row of a frame has a measurement left: {int(lost.sum())} of {len(values)} are of lost "
-            "faces, the others lack numbers."
+            f"{OPTION}={csv}: no row has usable values: the face was lost in {int(lost.sum())} of {len(values)} rows, "
+            "and the others lack numbers."
         )
     return values, notes
 
@@ -202,7 +202,7 @@ def _unread(rows: pd.DataFrame, csv: Path) -> list[str]:
     """Return a note on the columns that look like action units but are not among the 17."""
     others = sorted(name for name in rows if re.fullmatch(r"au\W?\d.*", name) and name not in AU_COLUMNS)
     others = [name for name in others if not name.endswith("_c")]  # OpenFace's binary presence, not an intensity
-    return [f"{csv.name}: not among the 17 action units, so not used: {some(others)}"] if others else []
+    return [f"{csv.name}: columns besides the 17 action units are not used: {some(others)}"] if others else []
 
 
 def _note(table: FrameTable, values: pd.DataFrame, csv: Path) -> str:
@@ -250,8 +250,8 @@ def _check_points(rows: pd.DataFrame, csv: Path) -> None:
     if count < FEWEST_POINTS or found == wanted or (found < wanted and count == len(wanted) // 2):
         return  # a missing column of the 68 points is reported by `known_columns`
     raise UserError(
-        f"{OPTION}={csv}: landmarks of {count} points, numbered {numbers[0]} to {numbers[-1]}; expected the "
-        f"{len(wanted) // 2} Multi-PIE points of dlib and OpenFace, x00,y00 to x67,y67. Points of another scheme lie "
-        "elsewhere on the face: leave these columns out and let `python -m fexgan_lit.prepare ... "
-        "dataset.detector=mediapipe` find the 68, or give those of OpenFace."
+        f"{OPTION}={csv}: the landmarks have {count} points, numbered {numbers[0]} to {numbers[-1]}; expected the "
+        f"{len(wanted) // 2} Multi-PIE points of dlib and OpenFace, x00,y00 to x67,y67. Other schemes number other "
+        "points of the face: leave these columns out and detect the 68 with `python -m fexgan_lit.prepare ... "
+        "dataset.detector=mediapipe`, or give those of OpenFace."
     )

@@ -92,8 +92,8 @@ def unpack(archive: Path, cache_dir: str | None = None) -> Unpacked:
             return _open(final) or _unpack(archive, final)
     except _DAMAGE as error:
         raise UserError(
-            f"dataset.root={archive} is a file that cannot be opened as an archive: damaged or incomplete "
-            f"({error or type(error).__name__}); get it again, or unpack it yourself and give the folder."
+            f"dataset.root={archive} cannot be opened as an archive: the file is damaged or incomplete "
+            f"({error or type(error).__name__}); download it again, or unpack it yourself and give the folder."
         ) from error
     except RuntimeError as error:  # encrypted, or compressed in a way that zipfile does not know
         raise UserError(
@@ -144,10 +144,10 @@ def _extract(archive: Path, target: Path) -> list[Drop]:
             total += size
             if total > limit:
                 raise UserError(
-                    f"dataset.root={archive}: {total / 1e9:.2f} GB unpacked, from {packed / 1e9:.3f} GB; that is more "
-                    f"than {MAX_RATIO} times its size or than the disk has room for, so nothing was unpacked. Make "
-                    "room, choose another place with dataset.cache_dir=DIR, or, if you trust it, unpack it yourself "
-                    "and give the folder."
+                    f"dataset.root={archive}: {packed / 1e9:.3f} GB unpack to {total / 1e9:.2f} GB or more, which is "
+                    f"over {MAX_RATIO} times its size or over the free space of the disk, so nothing was unpacked. "
+                    "Make room, choose another place with dataset.cache_dir=DIR, or, if you trust the archive, unpack "
+                    "it yourself and give the folder."
                 )
             try:
                 extract()

@@ -41,7 +41,7 @@ class PathPattern:
         unknown = [field for field in found if field not in FIELDS]
         missing = [field for field in FIELDS[:2] if field not in found]
         if unknown or missing:
-            problem = f"{{{unknown[0]}}} is no field" if unknown else f"{{{missing[0]}}} is missing"
+            problem = f"{{{unknown[0]}}} is not a field" if unknown else f"{{{missing[0]}}} is missing"
             raise UserError(
                 f"dataset.pattern={pattern}: {problem}; expected {{identity}} and {{affect}}, and if the names have "
                 "them {take} and {frame}, for example {identity}/{affect}/{frame}.png."
@@ -183,9 +183,9 @@ def check_shared_affects(table: FrameTable, config: DatasetConfig) -> FrameTable
         return table
     first = table.frame.iloc[0]
     raise UserError(
-        f"dataset.pattern={config.pattern}: read so, every affect belongs to one identity only; for example "
+        f"dataset.pattern={config.pattern}: with this pattern every affect belongs to one identity only; for example "
         f"'{first['path']}' shows the affect '{first['affect']}' of '{first['identity']}'. "
-        "Expected affects that several identities share. Say where the name ends and the affect begins, for example "
+        "Expected affects that several identities share. Separate identity and affect in the pattern, for example "
         "'dataset.pattern=\"{identity}/{identity}_{affect}/{frame}.*\"'."
     )
 

@@ -58,7 +58,10 @@ def _join_landmarks(table: FrameTable, folder: Path) -> FrameTable:
         elif values is not None:
             wrong.append(f"{clip}/{file.name}")
     found = int(np.isfinite(points[:, 0]).sum())
-    notes = [f"landmarks of {found} of {len(table)} frames", *_named("files without 68 points, not used", wrong)]
+    notes = [
+        f"landmarks of {found} of {len(table)} frames",
+        *_named("files do not have 68 points and are not used", wrong),
+    ]
     return _with_columns(table, LANDMARK_COLUMNS, points, notes)
 
 
@@ -88,7 +91,7 @@ def _join_facs(table: FrameTable, folder: Path) -> FrameTable:
         f"action units of {coded} of {len(table)} frames: those at the peak, by FACS, and neutral ones; "
         f"{ungraded} units were not graded and are set to {_UNGRADED}",
         *_named("FACS units besides the 17 are left out", [f"AU{unit}" for unit in sorted(other)]),
-        *_named("FACS files that are no list of units and grades 0..5, not used", wrong),
+        *_named("FACS files are not lists of units and grades 0..5 and are not used", wrong),
     ]
     return _with_columns(table, AU_COLUMNS, units, notes)
 

@@ -62,7 +62,7 @@ def read_csv(path: Path, option: str) -> tuple[pd.DataFrame, list[str]]:
         form, source = _form(path, option), path
     twice = sorted({name for name in form.names if name and form.names.count(name) > 1})
     if twice:
-        raise UserError(f"{option}={path}: the column '{twice[0]}' is there twice.")
+        raise UserError(f"{option}={path}: the column '{twice[0]}' occurs twice.")
     try:
         rows = _parsed(source, form)
         commas = _has_decimal_commas(rows)
@@ -116,7 +116,7 @@ def _form(path: Path, option: str) -> _Form:
         with path.open(encoding=encoding, newline="") as file:
             header = re.sub(r'"[^"]*"', "", next((line for line in file if line.strip()), ""))
             if "\0" in header:
-                raise UserError(f"{option}={path} cannot be read as CSV: it holds bytes of zero. {_AS_UTF8}")
+                raise UserError(f"{option}={path} cannot be read as CSV: it contains zero bytes. {_AS_UTF8}")
             separator = max(_SEPARATORS, key=header.count)
             file.seek(0)
             names = _checked(file, separator, path, option)
@@ -145,12 +145,12 @@ def _checked(lines: Iterable[str], separator: str, path: Path, option: str) -> t
         elif len(fields) > len(names) and any(map(str.strip, fields[len(names) :])):
             what = _SEPARATORS[separator]
             raise UserError(
-                f"{option}={path}: line {number} has {len(fields)} fields, the header {len(names)}; fields end at "
-                f"{what}. A value holds one of these, perhaps, such as 0,5 or Doe, Ann: put it in double quotes, and "
-                "write numbers with a point."
+                f"{option}={path}: line {number} has {len(fields)} fields, the header {len(names)}; fields are "
+                f"separated by {what}. If a value contains the separator, such as 0,5 or Doe, Ann, put it in double "
+                "quotes, and write numbers with a point."
             )
     if not names:
-        raise UserError(f"{option}={path} cannot be read as CSV: it is empty; expected a line with names of columns.")
+        raise UserError(f"{option}={path} cannot be read as CSV: it is empty; expected a line with column names.")
     return tuple(names)
 
 
@@ -173,8 +173,8 @@ def _folder(folder: Path, option: str) -> tuple[_Form, str | Path]:
     separator, names = forms[0].separator, forms[0].names
     if "frame" in names and "path" not in names:
         raise UserError(
-            f"{option}={folder}: {len(files)} tables that count frames, so each is about a sequence and not about a "
-            f"picture. Give one of them, such as {option}={files[0]}."
+            f"{option}={folder}: the {len(files)} tables number frames, so each describes a sequence and not an "
+            f"image. Give one of them, such as {option}={files[0]}."
         )
     add = not set(NAMES) & set(names)
     lines = []
@@ -189,7 +189,7 @@ def _folder(folder: Path, option: str) -> tuple[_Form, str | Path]:
 
 #: How to convert AffectNet's labels.
 AFFECTNET = (
-    "AffectNet keeps its labels in annotations/N_exp.npy, an array a picture, which are not read. Write them into a "
+    "AffectNet keeps its labels in annotations/N_exp.npy, one array per image, which are not read. Write them into a "
     "manifest once, in the folder with images/ and annotations/:\n"
     '  python -c "import glob, numpy as np; '
     "words = 'neutral joy sadness surprise fear disgust anger contempt'.split(); print('path,identity,affect'); "
@@ -226,7 +226,7 @@ def to_numbers(
         if bad.any():
             first = rows.iloc[int(bad.argmax())]
             expected = "a whole number" if name in WHOLE else "a number"
-            expected += ", which is written with decimal points throughout" if "," in str(first[name]) else ""
+            expected += " written with a decimal point" if "," in str(first[name]) else ""
             raise UserError(
                 f"{option}={where}: {name} of {first['path']} is '{_shown(first[name])}', not {expected} "
                 f"({int(bad.sum())} such entries in this column)."

@@ -176,7 +176,9 @@ def _unmatched(ids: pd.Series, lists: dict[str, set[str] | None]) -> list[str]:
             notes.append(f"{_PARTS[part]}: {len(missing)} names match no image, such as {missing[0]}")
     both = (lists["train"] or set()) & (lists["test"] or set())
     if both:
-        notes.append(f"{len(both)} names are in train_ids.csv and in test_ids.csv, such as {min(both)}; they are test")
+        notes.append(
+            f"{len(both)} names are in train_ids.csv and in test_ids.csv, such as {min(both)}; they are used to test"
+        )
     return notes
 
 

@@ -30,13 +30,13 @@ FORMS = {
     "for example FERG_DB_256/aia/aia_joy/aia_joy_1.png",
     "mhfed": "<root>/<character>/<affect>/<any name>.jpg (or .png), for example MH-FED/Amelia/joy/0001.jpg",
     "ckplus": "<root>/cohn-kanade-images/S005/001/S005_001_00000011.png and <root>/Emotion/S005/001/*_emotion.txt, "
-    "perhaps <root>/Landmarks and <root>/FACS",
+    "optionally <root>/Landmarks and <root>/FACS",
     "oulu_casia": "<root>/OriginalImg/VL/Strong/P001/Anger/000.jpeg (or Oulu_CASIA_NIR_VIS in place of OriginalImg)",
     "rafd": "<root>/Rafd090_28_Caucasian_male_angry_frontal.jpg, also in folders one or two levels down",
     "mug": "<root>/subjects3/<id>/<emotion>/take<n>/img_<n>.jpg, "
     "for example subjects3/001/happiness/take000/img_0000.jpg",
     "emotionet": "<root>/imgs/<any name>.jpg and <root>/aus.csv (columns path, AU01..AU45, the 17 of OpenFace, 0..5), "
-    "perhaps <root>/train_ids.csv and test_ids.csv",
+    "optionally <root>/train_ids.csv and test_ids.csv",
 }
 
 
@@ -46,13 +46,13 @@ HOW_TO_GET = {
     "mhfed": "MH-FED is given on request by its authors: the card of azad-wolf-se/MH-FED on the Hugging Face hub "
     "links the form for the password; unpack the archive.",
     "ckplus": "CK+ is given on request by its authors for research; unpack its four archives (images, emotion labels, "
-    "and if wanted landmarks and FACS labels) into one folder.",
+    "and optionally landmarks and FACS labels) into one folder.",
     "oulu_casia": "Oulu-CASIA is given on request by the University of Oulu; unpack the archive of original images.",
     "rafd": "RaFD is given to verified researchers of universities by Radboud University: each user applies.",
     "mug": "MUG is given on request by the Multimedia Understanding Group of the University of Thessaloniki.",
     "emotionet": "EmotioNet's images are links given on request by its authors; GANimation extracted the action units "
     "again with OpenFace, which you can do for images of your own too.",
-    "folder": "Put your own frames in a folder in which the path of each file says who it is and how they look.",
+    "folder": "Put your own frames in a folder in which the path of each file contains its identity and affect.",
 }
 
 
@@ -80,8 +80,8 @@ def _missing_root(config: DatasetConfig, problem: str) -> str:
         f"{problem}; dataset={config.name} needs the folder of the data set.\n"
         f"{HOW_TO_GET.get(config.layout_name, '')}\n"
         f"Expected folder form: {expected_form(config)}\n"
-        f"Then: dataset={config.name} dataset.root=DIR. Without any data: leave dataset= out to train on the "
-        "built-in cartoon studio."
+        f"Then give dataset={config.name} dataset.root=DIR. To train without a data set, leave out dataset=, which "
+        "uses the built-in cartoon studio."
     )
 
 
@@ -89,7 +89,7 @@ def wrong_level(config: DatasetConfig, root: Path, right: Path) -> str:
     """Return the message for a root that is one or two levels too high or too low."""
     return (
         f"dataset.root={root} is not the top folder of such a data set; {right} looks like it.\n"
-        f"Say dataset.root={right}\nExpected folder form: {expected_form(config)}"
+        f"Use dataset.root={right}\nExpected folder form: {expected_form(config)}"
     )
 
 
@@ -97,7 +97,7 @@ def wrong_layout(config: DatasetConfig, root: Path, other: str) -> str:
     """Return the message for a root that belongs to another data set."""
     return (
         f"dataset.root={root} has the folder form of dataset={other}: {FORMS[other]}\n"
-        f"Say dataset={other} dataset.root={root}; dataset={config.name} expects {expected_form(config)}"
+        f"Use dataset={other} dataset.root={root}; dataset={config.name} expects {expected_form(config)}"
     )
 
 
@@ -106,7 +106,7 @@ def no_frames(config: DatasetConfig, root: Path, drops: Sequence[Drop]) -> str:
     seen = "; ".join(f"{drop.path} ({drop.reason})" for drop in drops[:5])
     more = f"; and {len(drops) - 5} more" if len(drops) > 5 else ""
     return (
-        f"dataset.root={root}: no image lies where dataset={config.name} expects one; "
+        f"dataset.root={root}: there is no image where dataset={config.name} expects one; "
         f"found {seen + more if seen else 'an empty folder'}.\n"
         f"Expected folder form: {expected_form(config)}"
     )
@@ -210,7 +210,7 @@ def _find_root(config: DatasetConfig, layout: Layout) -> _Place:
     inner = None
     if config.manifest is None and not layout.fits(top, config):
         inner = find_level(top, lambda folder: folder.is_relative_to(top) and layout.fits(folder, config))
-    return _Place(inner or top, unpacked.skipped, [f"{root.name} is unpacked in {unpacked.folder}"])
+    return _Place(inner or top, unpacked.skipped, [f"{root.name} was unpacked to {unpacked.folder}"])
 
 
 def _reader(config: DatasetConfig, layout: Layout) -> tuple[AffectReader, tuple[str, ...] | None]:
@@ -273,7 +273,7 @@ def _about_words(read: Mapping[str, tuple[str | None, str | None]], aliases: Map
     if affects and all(affect.isdigit() for affect in affects):
         listed = some(sorted(affects), 12)
         notes.append(
-            f"the affects are bare numbers, {listed}; 'dataset.aliases={{{min(affects)}: NAME, ...}}' "
-            "names them (docs/data.md lists those of RAF-DB, FER2013 and AffectNet)"
+            f"the affects are numbers, {listed}; name them with 'dataset.aliases={{{min(affects)}: NAME, ...}}' "
+            "(docs/data.md lists those of RAF-DB, FER2013 and AffectNet)"
         )
     return notes

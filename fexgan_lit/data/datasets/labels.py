@@ -69,7 +69,7 @@ class AffectReader:
                 affect = resolve_affect(word, self.allowed, self.aliases)
             except UserError as error:
                 raise UserError(
-                    f"{where}: {error}\nCorrect the name, or say which affect it is with "
+                    f"{where}: {error}\nCorrect the name, or map it to an affect with "
                     f"'dataset.aliases={{{word}: {self.allowed[0]}}}' (or '{{{word}: {IGNORE}}}' to leave it out)."
                 ) from error
         if self.wanted is not None and affect not in self.wanted:
@@ -155,8 +155,8 @@ def _nothing_pairable(table: FrameTable, present: np.ndarray) -> str:
     return (
         f"dataset.root={table.root}: no identity has frames of two affects, so there is nothing to pair; "
         f"found: {'; '.join(lines)}{more}.\n"
-        "A pair is two frames of one identity with different affects: add frames, or check the folder form; or let a "
-        "system that needs no pairs (model=ganimation, model=stargan) take them as they are with dataset.unpaired=true."
+        "A pair is two frames of one identity with different affects: add frames, or check the folder form; or use "
+        "dataset.unpaired=true with a system that needs no pairs (model=ganimation, model=stargan)."
     )
 
 
@@ -168,6 +168,6 @@ def _missing_affects(table: FrameTable, found: Sequence[str]) -> str:
     return (
         f"dataset.root={table.root}: no frame of any identity shows {', '.join(missing)}{note}; "
         f"found: {', '.join(found)}.\n"
-        f"To train without: dataset.affects=[{','.join(found)}]. "
-        f"If the frames are there under another name: 'dataset.aliases={{<name>: {missing[0]}}}'."
+        f"To train without them, use dataset.affects=[{','.join(found)}]. "
+        f"If their frames have another name, use 'dataset.aliases={{<name>: {missing[0]}}}'."
     )

@@ -65,11 +65,13 @@ def read_manifest(csv: Path, root: Path, annotated: bool = False) -> Sheet:
     drops += repeated
     if kept.empty:
         seen = "; ".join(f"{drop.path} ({drop.reason})" for drop in drops[:5])
-        raise UserError(f"{OPTION}={csv}: none of its {len(rows)} rows can be used: {seen}. Paths count from {root}.")
+        raise UserError(
+            f"{OPTION}={csv}: none of its {len(rows)} rows can be used: {seen}. Paths are relative to {root}."
+        )
     unread = [name for name in _ANNOTATIONS if name in kept]
     notes = [*said, f"{csv.name}: {len(kept)} of {len(rows)} rows name a file"]
     if unread and not annotated:
-        notes.append(f"{csv.name}: action units, landmarks and pose are read by dataset.annotations={csv} only")
+        notes.append(f"{csv.name}: action units, landmarks and pose are only read with dataset.annotations={csv}")
     frame = kept.drop(columns=unread).rename(columns={"affect": "word"})
     return Sheet(frame.sort_values("path", kind="stable").reset_index(drop=True), drops, notes)
 

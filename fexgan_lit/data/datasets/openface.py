@@ -80,7 +80,7 @@ def lost_faces(rows: pd.DataFrame, csv: Path, option: str) -> tuple[np.ndarray, 
     if not reasons:
         return lost, []
     return lost, [
-        f"{csv.name}: {int(lost.sum())} of {len(rows)} rows are of lost faces and left out ({', '.join(reasons)}): "
+        f"{csv.name}: the face is lost in {int(lost.sum())} of {len(rows)} rows, left out ({', '.join(reasons)}): "
         f"{some(rows.loc[lost, 'path'].tolist())}"
     ]
 
@@ -102,8 +102,8 @@ def one_row_each(rows: pd.DataFrame, lost: np.ndarray, csv: Path, option: str) -
     if faces is None:
         raise UserError(f"{text}.")
     raise UserError(
-        f"{text}: the column '{faces}' tells several faces in a picture apart, and a frame shows one. Keep the rows "
-        f"of one face a picture (those with {faces} 0, say), or cut the faces into pictures of their own and measure "
+        f"{text}: the column '{faces}' numbers the faces in an image, and a frame shows one face. Keep the rows of "
+        f"one face per image (such as those with {faces} 0), or crop each face to an image of its own and annotate "
         "those."
     )
 
@@ -151,18 +151,17 @@ def _in_order(
     rows: pd.DataFrame, column: str, table: FrameTable, csv: Path, option: str
 ) -> tuple[pd.DataFrame, list[str]]:
     """Match rows that `column` numbers to the images in the order of their names."""
-    problem = f"{option}={csv}: the column '{column}' counts rows and names no pictures"
-    cure = "Name the picture of each row in a column 'path'."
+    problem = f"{option}={csv}: the column '{column}' numbers rows and does not name images"
+    cure = "Name the image of each row in a column 'path'."
     folders = {path.rpartition("/")[0] for path in table.paths}
     if len(folders) > 1 or table.root is None:
-        raise UserError(f"{problem}, and the pictures lie in {len(folders)} folders. {cure}")
+        raise UserError(f"{problem}, and the images are in {len(folders)} folders. {cure}")
     pictures = ["/".join(parts) for parts in list_images(table.root, 1, below=next(iter(folders))).images]
     numbers = rows[column].astype(int)
     first = min(int(numbers.min()), 1)
     if int(numbers.max()) - first + 1 != len(pictures):
         raise UserError(
-            f"{problem}: it counts from {numbers.min()} to {numbers.max()}, and there are {len(pictures)} pictures. "
-            f"{cure}"
+            f"{problem}: it runs from {numbers.min()} to {numbers.max()}, but there are {len(pictures)} images. {cure}"
         )
     paths = [pictures[number - first] for number in numbers]
     if not (column == "frame" and {"time_s", *FACES} & set(rows)):
@@ -170,11 +169,11 @@ def _in_order(
         if by_name != paths and set(by_name) & set(pictures):
             place = next(place for place, path in enumerate(paths) if by_name[place] != path)
             raise UserError(
-                f"{option}={csv}: {column} {numbers.iloc[place]} may be the picture {by_name[place]} by its name, or "
+                f"{option}={csv}: {column} {numbers.iloc[place]} may be the image {by_name[place]} by its name, or "
                 f"{paths[place]} by the order of the names. {cure}"
             )
     shown = ", ".join(f"{first + place} is {picture}" for place, picture in enumerate(pictures[:3]))
-    note = f"{csv.name}: the rows are counted by '{column}' and were joined to the {len(pictures)} pictures in the "
+    note = f"{csv.name}: the rows are numbered by '{column}' and were matched to the {len(pictures)} images in the "
     return rows.assign(path=paths), [f"{note}order of their names ({shown})"]
 
 

@@ -81,9 +81,9 @@ def _ends_of_takes(sheet: Sheet, ends: int, config: DatasetConfig) -> Sheet:
     frame = sheet.frame
     if not {"take", "frame"} <= set(frame) or frame[["take", "frame"]].isna().any(axis=None):
         raise UserError(
-            f"dataset.sequence_ends={ends}: nothing tells which frames of dataset={config.name} make a sequence; "
+            f"dataset.sequence_ends={ends}: the sequences of dataset={config.name} are not known; "
             "expected a take and a frame number for every file ({take} and {frame} in dataset.pattern, or columns of "
-            "dataset.manifest). To use every frame: dataset.sequence_ends=null."
+            "dataset.manifest). To use every frame, give dataset.sequence_ends=null."
         )
     clip = frame["identity"] + "\0" + frame["word"] + "\0" + frame["take"].astype(str)
     position, count = _places(frame, clip)

@@ -119,7 +119,7 @@ def _draw(studio: Studio, rows: range, paths: list[str]) -> int:
 NO_FACEKIT = (
     "dataset.facekit is not given; dataset=studio_human draws its people from ICT-FaceKit (USC ICT, MIT licence).\n"
     "Get it with `git clone https://github.com/USC-ICT/ICT-FaceKit` and give dataset.facekit=ICT-FaceKit, or the file "
-    "of a compact copy (.npz). Without it: dataset=studio_cartoon needs nothing."
+    "of a compact copy (.npz). dataset=studio_cartoon works without it."
 )
 
 

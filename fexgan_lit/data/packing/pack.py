@@ -283,7 +283,7 @@ class _Build:
 def _build(build: _Build, progress: Progress | None) -> Pack:
     folder, table = build.folder, build.table
     if folder.exists():  # the folder exists but could not be opened
-        _LOG.warning("%s is built anew: a checksum differs, it is not whole, or more files can be read now", folder)
+        _LOG.warning("%s is rebuilt: a checksum differs, it is incomplete, or more files can be read now", folder)
         shutil.rmtree(folder, ignore_errors=True)
     with partial_folder(folder, build.resumable) as partial:
         read = _write_pixels(partial, build, progress)

@@ -35,14 +35,14 @@ def crop_to_faces(table: FrameTable, margin: float) -> FrameTable:
     """
     if not set(LANDMARK_COLUMNS) <= set(table.frame) or table.frame["x00"].isna().all():
         raise UserError(
-            "dataset.crop=face: this data set has no landmarks to find the faces by; find them first with "
+            "dataset.crop=face: this data set has no landmarks, which the crop needs; detect them first with "
             "`python -m fexgan_lit.prepare ... dataset.detector=mediapipe`, or give dataset.annotations=FILE.csv with "
             "the columns x00,y00..x67,y67, or use dataset.crop=centre."
         )
     points = table.frame[list(LANDMARK_COLUMNS)].to_numpy(np.float64).reshape(-1, 68, 2)  # (N, 136) -> (N, 68, 2)
     squares = np.rint(face_squares(points, margin, take_numbers(table.frame)))
     lost = np.isnan(squares).any(axis=1)
-    drops = [Drop(path, "no landmarks to find the face by") for path in table.frame["path"][lost]]
+    drops = [Drop(path, "no landmarks to crop the face") for path in table.frame["path"][lost]]
     kept = table.select(np.flatnonzero(~lost), drops)
     named = dict(zip(CROP_COLUMNS, squares[~lost].T, strict=True))
     return replace(kept, frame=kept.frame.assign(**named))
@@ -138,7 +138,7 @@ def cut_square(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     left, top, side = np.rint(box).tolist()  # NaN and infinity fail the comparisons below
     if not (0 < side <= 4 * max(height, width) and -side < left < width and -side < top < height):
         named = ", ".join(f"{value:g}" for value in box)
-        raise FrameError(f"the box (left, top, side) = ({named}) does not fit a picture of {width}x{height} pixels")
+        raise FrameError(f"the box (left, top, side) = ({named}) does not fit an image of {width}x{height} pixels")
     left, top, side = int(left), int(top), int(side)
     if left >= 0 and top >= 0 and left + side <= width and top + side <= height:
         return image[top : top + side, left : left + side]
