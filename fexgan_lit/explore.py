@@ -99,7 +99,7 @@ def announce(settings: ExploreSettings, server: Any, console: Console) -> None:
     if not settings.is_private:
         console.print(
             "  [bold yellow]warning:[/] others can reach this page and use this machine's processor through it; it "
-            "asks for no password"
+            "has no password"
         )
 
 

@@ -220,7 +220,7 @@ def of_affects(faces: KnownFaces, weights: Mapping[str, float]) -> Expression:
 def known(values: Tensor | None, what: str) -> Tensor:
     """Return `values`, or raise a UserError if they are None, which names them as `what`."""
     if values is None:
-        raise UserError(f"the data of the run have no {what} for every frame any more; put them back as they were")
+        raise UserError(f"the data of the run no longer have {what} for every frame; put them back as they were")
     return values
 
 
@@ -239,7 +239,7 @@ def weights_of(affect: Affect | None, strength: float, affects: tuple[str, ...])
         UserError: an affect is unknown, a weight is negative, or the strength is not finite.
     """
     if not -1e6 < strength < 1e6:  # NaN fails both comparisons
-        raise UserError(f"strength={strength}: expected a number; 1 is the affect as the data show it")
+        raise UserError(f"strength={strength}: expected a number; 1 is the affect as in the data")
     if affect is None:
         return {}
     wish = read_target(affect, "affect", affects)
@@ -282,8 +282,8 @@ class GivenFaces:
         rows = [row for image in self.images if (row := references.row_of(image)) is not None]
         if references.frames is None or len(rows) < self.count:
             raise UserError(
-                f"{self.loaded.name} is told {' and '.join(FIELD_NAMES[name] for name in sorted(self.system.reads))}, "
-                "and those of this image are not known. Give one of the run's own faces (system.faces[NAME]), or use "
+                f"{self.loaded.name} reads {' and '.join(FIELD_NAMES[name] for name in sorted(self.system.reads))}, "
+                "which are not known for this image. Give one of the run's own faces (system.faces[NAME]), or use "
                 "python -m fexgan_lit.generate with annotations=CSV"
             )
         return references.frames, rows

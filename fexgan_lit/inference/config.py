@@ -50,7 +50,7 @@ class GenerateSettings(Options):
             if place is not None and not path.is_file() and not path.is_dir():  # reading a pipe would block
                 found.append(f"{name}={place}: there is no such file or folder")
         if self.annotations is not None and self.images is None:
-            found.append(f"annotations={self.annotations}: it describes the pictures of images=FILE|DIR; give those")
+            found.append(f"annotations={self.annotations}: it describes the images of images=FILE|DIR; give both")
         if isinstance(self.who, Mapping) or self.who == []:
             found.append(f"who={self.who}: expected a name or a list of names")
         found += self._paste_problems()
@@ -60,11 +60,9 @@ class GenerateSettings(Options):
         found = []
         if self.paste and (self.images is None or self.mode not in PASTING):
             modes = " or ".join(f"mode={mode}" for mode in PASTING)
-            found.append(
-                f"paste=true: puts new faces back into pictures of yours; expected images=FILE|DIR and {modes}"
-            )
+            found.append(f"paste=true: it puts new faces back into your images; expected images=FILE|DIR and {modes}")
         if self.paste and self.annotations is not None:
-            found.append(f"annotations={self.annotations}: they describe whole pictures, paste=true cuts out the faces")
+            found.append(f"annotations={self.annotations}: it describes whole images, but paste=true crops the faces")
         if self.which is not None and not (self.which == "all" or (type(self.which) is int and self.which >= 1)):
             found.append(f"which={self.which}: expected all, or the number of a face counted from the left, from 1")
         if self.which is not None and not self.paste:

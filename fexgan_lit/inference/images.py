@@ -145,7 +145,9 @@ def _from_tensor(image: Tensor, size: int) -> tuple[Tensor, Back]:
         raise UserError(f"tensor of type {image.dtype} and shape {tuple(image.shape)}: {_EXPECTED}, here S = {size}")
     low, high = float(image.detach().min()), float(image.detach().max())
     if not (low >= -1.001 and high <= 1.001):  # NaN fails both comparisons
-        raise UserError(f"tensor with values from {low:.3g} to {high:.3g}: expected [-1, 1]; of 0..255, x / 127.5 - 1")
+        raise UserError(
+            f"tensor with values from {low:.3g} to {high:.3g}: expected [-1, 1]; convert 0..255 with x / 127.5 - 1"
+        )
     batch = image.detach().float()
 
     def back(faces: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ def test_units_that_a_csv_lacks_stay_those_of_the_face(generate, runs, tmp_path,
 @pytest.mark.parametrize(
     ("driver", "message"),
     [
-        ("zoe/joy", "neither a file nor one of nora, tariq"),
+        ("zoe/joy", "not a file, and the identities of the run's data are nora, tariq"),
         ("nora/joi", "Did you mean 'joy'?"),
         ("nora/joy/7", "expected one of the takes 0, 1"),
     ],

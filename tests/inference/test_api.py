@@ -152,7 +152,7 @@ def test_landmarks_are_known_of_the_runs_own_faces_alone(loaded):
     system = loaded("landmark_label")
     face = system.faces["nora"]
     assert not np.array_equal(system.synthesize(face, "joy"), system.synthesize(face, "fear"))
-    with pytest.raises(UserError, match="landmarks, and those of this image are not known"):
+    with pytest.raises(UserError, match="landmarks, which are not known for this image"):
         system.synthesize(noise(S, S, 3), "joy")
 
 

@@ -43,8 +43,8 @@ def test_openface_is_read_as_it_writes(tmp_path):
     np.testing.assert_allclose(found.aus[:, AU12], [0, 0.1, 0.18], atol=1e-6)
     assert np.isnan(found.aus).all(0).sum() == 14
     said = " | ".join(found.notes)
-    assert "2 faces in the driver; face_id 0 is followed" in said
-    assert "1 of 4 rows are of lost faces and left out (1 with success 0): line 5" in said
+    assert "the driver has 2 faces; using face_id 0" in said
+    assert "the face is lost in 1 of 4 rows, left out (1 with success 0): line 5" in said
     assert "0..5 (OpenFace's columns _r)" in said
     assert "not used: au28_c" not in said
 
@@ -76,7 +76,7 @@ def test_the_scale_is_recognised_or_given(tmp_path, largest, scale, expected):
         ("time_s,au12\n0,\n", r"no row is left; .*1 of 1 rows lack a number and are left out: line 2"),
         ("time_s,au12\n0,0\n0.1,0,5\n", r"driver=.* line 3 has 3 fields, the header 2"),
         ("au12\n0\n", "no time; expected a column time_s or timestamp"),
-        ("frame,au12\n0,0\n1,1\n", "counts frames; say how many a second with fps="),
+        ("frame,au12\n0,0\n1,1\n", "has frame numbers and no times; give the frames per second with fps="),
         ("time_s,joy\n0,0\n", "no action units; expected columns such as AU12_r"),
         ("time_s,au12\n", "has no rows"),
     ],
@@ -141,7 +141,7 @@ def session():
 
 
 def test_a_film_needs_the_detector(tmp_path):
-    with pytest.raises(UserError, match=r"(?s)is a film, whose faces must be found first.*faces\.install"):
+    with pytest.raises(UserError, match=r"(?s)is a video, in which faces must be detected.*faces\.install"):
         video_driver(write_clip(tmp_path / "a.mp4"), session())
 
 

@@ -60,7 +60,7 @@ def test_pictures_of_the_users_need_no_data(generate, runs, tmp_path):
 def test_a_checkpoint_stands_for_its_run(generate, runs, tmp_path):
     done = generate(f"run={runs('ganimation') / 'config.yaml'}")
     assert done.code == 2
-    assert "is no run folder" in done.err
+    assert "is not a run folder" in done.err
 
 
 MISTAKES = {
@@ -72,7 +72,7 @@ MISTAKES = {
     "several values": (["units=[3]", "strengths=[2]", "batch_size=0"], "batch_size=0: expected 1 or more"),
     "text for a number": (["batch_size=many"], "batch_size=many"),
     "no such picture": (["images=/no/such.png"], "images=/no/such.png: there is no such file"),
-    "annotations alone": (["annotations=file"], "it describes the pictures of images=FILE|DIR"),
+    "annotations alone": (["annotations=file"], "it describes the images of images=FILE|DIR"),
     "unknown face": (["who=zoe"], "who=zoe: expected one of nora, tariq"),
     "unknown device": (["device=tpu"], "device=tpu: expected one of auto, cpu"),
     "a file in the way": (["out=file"], "out=file is a file"),

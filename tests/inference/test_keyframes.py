@@ -44,7 +44,7 @@ def test_keys_are_read_as_written(tmp_path):
     [
         (
             KEYS + "- {time: 0.9, expression: fear}\n",
-            r"keys\.yaml line 7: time 0\.9 s comes after 1 s; times must rise",
+            r"keys\.yaml line 7: time 0\.9 s comes after 1 s; times must increase",
         ),
         (KEYS + "- {time: 1.0, expression: fear}\n", r"line 7: time 1 s comes after 1 s"),
         (KEYS + "- {time: 2, expression: fera}\n", r"line 7: expression=fera: .*Did you mean 'fear'"),

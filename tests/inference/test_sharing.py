@@ -188,7 +188,7 @@ def test_a_configuration_that_lacks_sections_is_said(copied):
 def test_tampered_weights_are_said(copied):
     path = copied / "weights" / "encoder.safetensors"
     path.write_bytes(b"\xff" * 8 + path.read_bytes()[8:])
-    with pytest.raises(UserError, match="is no whole safetensors file"):
+    with pytest.raises(UserError, match="is not a complete safetensors file"):
         LoadedSystem.from_pretrained(str(copied))
 
 

@@ -129,7 +129,7 @@ def _take_name(text: str, identities: tuple[str, ...], affects: tuple[str, ...])
         near = difflib.get_close_matches(parts[0], identities, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         there = f"{', '.join(identities[:20])}{' ...' if len(identities) > 20 else ''}"
-        raise UserError(f"driver={text}: neither a file nor one of {there}, who are in the run's data.{hint}")
+        raise UserError(f"driver={text}: it is not a file, and the identities of the run's data are {there}.{hint}")
     return parts[0], resolve_affect(parts[1], affects), parts[2] if len(parts) == 3 else None
 
 
@@ -148,9 +148,9 @@ def _take_rows(
         wanted = numbers[0] if take is None else int(take)
         chosen = chosen & (frame["take"] == wanted).fillna(False).to_numpy(bool)
         if take is None and len(numbers) > 1:
-            notes = (f"driver: take {wanted} of {', '.join(map(str, numbers))}; driver={text}/TAKE chooses",)
+            notes = (f"driver: using take {wanted} of {', '.join(map(str, numbers))}; driver={text}/TAKE selects one",)
     elif take is not None:
-        raise UserError(f"driver={text}: the frames of {identity} have no numbers of takes; say {identity}/{affect}")
+        raise UserError(f"driver={text}: the frames of {identity} have no take numbers; use {identity}/{affect}")
     if "clip" in frame and frame.loc[chosen, "clip"].notna().all():
         # a clip runs from neutral to its affect and includes its neutral frames
         clips = frame.loc[chosen, "clip"].unique()
@@ -166,7 +166,7 @@ def _in_order(frame: pd.DataFrame, rows: np.ndarray, fps: float | None, text: st
         order = np.argsort(times, kind="stable")
         return rows[order], times[order]
     if fps is None:
-        raise UserError(f"driver={text}: its frames have no time stamps; say how many a second were filmed with fps=")
+        raise UserError(f"driver={text}: its frames have no time stamps; give the frames per second with fps=")
     numbers = frame.loc[rows, "frame"].to_numpy(np.float64) if "frame" in known else np.arange(len(rows), dtype=float)
     order = np.argsort(numbers, kind="stable")
     return rows[order], numbers[order] / fps
@@ -239,7 +239,7 @@ def csv_driver(path: Path, fps: float | None, au_scale: float | None) -> Driver:
     landmarks = values[marks].to_numpy(np.float32).reshape(-1, 68, 2) if marks else None  # (T, 136) -> (T, 68, 2)
     others = sorted(name for name in rows if _OTHER_UNIT.fullmatch(name) and name not in AU_COLUMNS)
     if others:
-        notes.append(f"not among the 17 action units, so not used: {', '.join(others)}")
+        notes.append(f"columns besides the 17 action units are not used: {', '.join(others)}")
     return Driver(path.stem, times, aus, landmarks, notes=(*notes, *said))
 
 
@@ -259,7 +259,7 @@ def _faces(rows: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
     column = next((name for name in FACES if name in rows and rows[name].nunique() > 1), None)
     if column is not None:
         first = rows[column].iloc[0]
-        notes.append(f"{rows[column].nunique()} faces in the driver; {column} {first} is followed")
+        notes.append(f"the driver has {rows[column].nunique()} faces; using {column} {first}")
         rows = rows[rows[column] == first]
     lost, said = lost_faces(rows, path, _OPTION)
     return rows[~lost].reset_index(drop=True), [*notes, *said]
@@ -272,7 +272,7 @@ def _clock(rows: pd.DataFrame, fps: float | None, path: Path) -> str:
     if "frame" in rows and fps is not None:
         return "frame"
     if "frame" in rows:
-        raise UserError(f"driver={path} counts frames; say how many a second with fps=")
+        raise UserError(f"driver={path} has frame numbers and no times; give the frames per second with fps=")
     raise UserError(f"driver={path}: no time; expected a column time_s or timestamp (seconds), or frame with fps=")
 
 
@@ -289,10 +289,10 @@ def _scaled(
     for name in units:
         aus[:, AU_COLUMNS.index(name)] = values[name].to_numpy(np.float32) / scale
     why = "as given by au_scale" if au_scale else "OpenFace's columns _r" if rated else f"the largest is {largest:.3g}"
-    said = [f"action units of the driver are read as 0..{scale:g} ({why}); au_scale=1|5 says otherwise"]
+    said = [f"action units of the driver are read as 0..{scale:g} ({why}); au_scale=1|5 sets the scale"]
     missing = [name for name in AU_COLUMNS if name not in units]
     if missing:
-        said.append(f"not in the driver, so they stay as the face has them: {', '.join(missing)}")
+        said.append(f"action units that the driver lacks keep the values of the face: {', '.join(missing)}")
     return aus, said
 
 
@@ -311,7 +311,7 @@ def video_driver(path: Path, session: GenerationSession) -> Driver:
     try:
         check_detector(_DETECTOR)
     except UserError as error:
-        raise UserError(f"driver={path.name} is a film, whose faces must be found first. {error}") from error
+        raise UserError(f"driver={path.name} is a video, in which faces must be detected. {error}") from error
     try:
         stamps, rate, points, pictures = _watch(path, session)
         times, _ = frame_times(stamps, rate)
@@ -319,12 +319,14 @@ def video_driver(path: Path, session: GenerationSession) -> Driver:
         raise UserError(f"driver={path}: {error}") from error
     found = np.isfinite(points).all((1, 2))
     if found.sum() < 2:
-        raise UserError(f"driver={path}: a face in {int(found.sum())} of {len(found)} frames; expected two or more")
+        raise UserError(
+            f"driver={path}: found a face in {int(found.sum())} of {len(found)} frames; expected two or more"
+        )
     aus, note = _units(points[found], session)
     lost = int((~found).sum())
-    notes = [note, "the first face of the film is taken as the one at rest"]
+    notes = [note, "the first face of the video is assumed to be at rest"]
     if lost:
-        notes.append(f"no face in {lost} of {len(found)} frames of the driver; they are filled in")
+        notes.append(f"found no face in {lost} of {len(found)} frames of the driver; they are interpolated")
     marks = points[found].astype(np.float32)
     return Driver(path.stem, times[found], aus, marks, pictures=pictures[found], notes=tuple(notes))
 
@@ -343,7 +345,7 @@ def _watch(path: Path, session: GenerationSession) -> tuple[list[float], float, 
 
     stamps, points, pictures = [], [], []
     with FaceWorker() as worker, ClipReader(path) as reader, stage_bar(session.console) as bar:
-        task = bar.add_task("finding the driver's face", total=reader.promised or None)
+        task = bar.add_task("detecting the driver's face", total=reader.promised or None)
         for image, stamp in reader.frames():
             rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
             try:

@@ -61,12 +61,12 @@ def read_keys(path: Path, affects: tuple[str, ...]) -> list[Key]:
     if not isinstance(entries, list) or not isinstance(node, yaml.SequenceNode):
         raise UserError(f"driver={path}: expected {_EXAMPLE}")
     if len(entries) < 2:
-        raise UserError(f"driver={path}: {len(entries)} keys; expected two or more, for a face that moves")
+        raise UserError(f"driver={path}: found {len(entries)} keys; expected two or more")
     lines = [f"driver={path.name} line {entry.start_mark.line + 1}" for entry in node.value]
     keys = [_key(entry, line, affects) for entry, line in zip(entries, lines, strict=True)]
     for before, after, line in zip(keys[:-1], keys[1:], lines[1:], strict=True):
         if after.time <= before.time:
-            raise UserError(f"{line}: time {after.time:g} s comes after {before.time:g} s; times must rise")
+            raise UserError(f"{line}: time {after.time:g} s comes after {before.time:g} s; times must increase")
     return keys
 
 
@@ -77,7 +77,7 @@ def _key(entry: Any, line: str, affects: tuple[str, ...]) -> Key:
         if name not in _FIELDS:
             near = difflib.get_close_matches(str(name), _FIELDS, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
-            raise UserError(f"{line}: {name}; expected {', '.join(_FIELDS)}.{hint}")
+            raise UserError(f"{line}: unknown field {name}; expected {', '.join(_FIELDS)}.{hint}")
     time, ease = entry.get("time"), entry.get("ease", "smooth")
     if isinstance(time, bool) or not isinstance(time, int | float) or not 0 <= time <= MOST_FRAMES / SLOWEST:
         raise UserError(f"{line}: time is {time}; expected seconds, 0 to {MOST_FRAMES / SLOWEST:g}")

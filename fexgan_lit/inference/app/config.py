@@ -34,7 +34,7 @@ class ExploreSettings(Options):
         """Return a sentence for each combination of valid values that is not allowed."""
         found = []
         if not self.host.strip():
-            found.append("host is empty: expected 127.0.0.1 for this machine alone, 0.0.0.0 for the whole network")
+            found.append("host is empty: expected 127.0.0.1 for this machine only, 0.0.0.0 for the whole network")
         found += device_problems(self.device)
         if self.share and find_spec("gradio") is None:
             found.append(

@@ -120,7 +120,7 @@ class Room:
 
         if self.taken < self.most:
             return None
-        words = {"error": "The page is busy with what others asked for; try again in a moment."}
+        words = {"error": "The page is busy with other requests; try again in a moment."}
         return JSONResponse(words, 503, {"retry-after": str(self.again_s)})
 
 
@@ -204,8 +204,8 @@ def _told(answer: Callable[[], Any]) -> Response:
         message = without_paths(str(error)).encode("utf-8", "replace").decode()
         return JSONResponse({"error": message}, status_code=400)
     except Exception:
-        _LOG.exception("the page asked for something that failed")
-        return JSONResponse({"error": "That failed; the terminal says why."}, status_code=500)
+        _LOG.exception("a request of the page failed")
+        return JSONResponse({"error": "The request failed; the terminal shows why."}, status_code=500)
     if isinstance(found, tuple):
         data, kind, name = found
         return Response(data, media_type=kind, headers={"content-disposition": f'attachment; filename="{name}"'})
@@ -231,12 +231,11 @@ def free_port(settings: ExploreSettings) -> int:
         except OSError as error:
             if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
                 raise UserError(
-                    f"host={settings.host} is no address of this machine; expected 127.0.0.1 or 0.0.0.0"
+                    f"host={settings.host} is not an address of this machine; expected 127.0.0.1 or 0.0.0.0"
                 ) from error
             raise UserError(
-                f"port={settings.port} on host={settings.host} cannot be used: {error.strerror}. Perhaps another page "
-                f"is open there; port={settings.port + 1 if settings.port < 65535 else 7860} is another one, and "
-                "port=0 takes any that is free"
+                f"port={settings.port} on host={settings.host} cannot be used: {error.strerror}. Another page may "
+                f"use it; try port={settings.port + 1 if settings.port < 65535 else 7860}, or port=0 for any free port"
             ) from error
         return int(probe.getsockname()[1])
 

@@ -126,7 +126,7 @@ def uploads() -> Kept:
 
 def painted() -> Kept:
     """Create the cache of generated images, which `read` requests refer to."""
-    return Kept(16, "The picture has given way to newer ones; ask for it again.")
+    return Kept(16, "The picture was replaced by newer ones; generate it again.")
 
 
 NEUTRAL = FaceRequest({"neutral": 1.0})

@@ -47,7 +47,7 @@ def test_what_the_networks_read(session, app_model):
     assert reading["realness"] == pytest.approx(known.realness, abs=1e-4)
     assert reading["affects"] == pytest.approx(known.affects, abs=1e-4)
     assert reading["judge"] is None
-    for keys, message in ((["x"], "given way"), ([], "one for every system"), (None, "one for every system")):
+    for keys, message in ((["x"], "replaced by newer"), ([], "one for every system"), (None, "one for every system")):
         with pytest.raises(UserError, match=message):
             answers.read(one, {"keys": keys})
 

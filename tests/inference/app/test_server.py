@@ -158,7 +158,7 @@ def test_an_internal_error_says_nothing_of_the_machine(client, monkeypatch, capl
     with caplog.at_level(logging.ERROR):
         answer = client.post("/api/paint", json={"face": "cast:nora"})
     assert answer.status_code == 500
-    assert answer.json() == {"error": "That failed; the terminal says why."}
+    assert answer.json() == {"error": "The request failed; the terminal shows why."}
     assert "/home/me/secret" in caplog.text
 
 
@@ -178,7 +178,7 @@ def test_a_port_in_use(monkeypatch):
         with pytest.raises(UserError, match=rf"port={port} on host=127.0.0.1 cannot be used: Address already in use"):
             free_port(ExploreSettings(port=port))
     assert free_port(ExploreSettings(port=0)) > 0
-    with pytest.raises(UserError, match=r"host=192\.0\.2\.1 is no address of this machine"):
+    with pytest.raises(UserError, match=r"host=192\.0\.2\.1 is not an address of this machine"):
         free_port(ExploreSettings(host="192.0.2.1"))
 
 

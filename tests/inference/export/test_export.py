@@ -268,7 +268,7 @@ def test_tampered_weights_are_refused(loaded, call, tmp_path):
         (run / "weights" / path.name).write_bytes(path.read_bytes()[:-10])
     code, said, _ = call(f"run={run}")
     assert code == 2
-    assert "no whole safetensors file" in said
+    assert "not a complete safetensors file" in said
 
 
 def test_safetensors_parts_are_compared_too(loaded, tmp_path):
