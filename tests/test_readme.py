@@ -44,7 +44,7 @@ OPTIONS = {
     "explore": lambda cfg: explore_settings(OmegaConf.to_container(cfg)), "dashboard": dict,
     "benchmark": lambda cfg: checked_options(BenchmarkSettings, OmegaConf.to_container(cfg), "benchmark"),
 }  # fmt: skip
-NOT_HERE = re.compile("no such (file|folder)|not installed|no run folder of that pattern|torch can use|has no run")
+NOT_HERE = re.compile("no such (file|folder)|not installed|no run folder matches the pattern|torch can use|has no run")
 LEFT_OUT = ("hydra.searchpath=", "dataset.layout=jaffe", "interval(", "--help", " ... ")
 
 

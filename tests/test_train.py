@@ -184,9 +184,14 @@ MISTAKES = {
     "misspelt loss": (["loss=nosuch"], ["loss=nosuch: there is no such file in conf/loss", "stargan"]),
     "groups that are gone": (
         ["recipe=mhfed", "schedule=stargan", "optimizer=adam", "loss.alfa=1"],
-        ["recipe=mhfed: the group is gone", "schedule=stargan: the", "optimizer=adam: the", "Did you mean loss.alpha?"],
+        [
+            "recipe=mhfed: this group was removed",
+            "schedule=stargan: the",
+            "optimizer=adam: the",
+            "Did you mean loss.alpha?",
+        ],
     ),
-    "optimizer as a group": (["optimizer=adam"], ["optimizer=adam: the group is gone", "conf/model/NAME.yaml"]),
+    "optimizer as a group": (["optimizer=adam"], ["optimizer=adam: this group was removed", "conf/model/NAME.yaml"]),
     "wrong type": (["loss.alpha=many", "trainer.max_steps=0"], ["loss.alpha=many"]),
     "several values": (["loss.alpha=-1", "trainer.max_steps=0", "model.sigma=x"], ["loss.alpha", "max_steps", "sigma"]),
     "image size": (["dataset.image_size=100"], ["image_size=100", "128"]),
@@ -203,13 +208,13 @@ MISTAKES = {
     ),
     "Python's word for nothing": (
         ["dataset.root=None"],
-        ["dataset.root=None: None is a word here", "dataset.root=null"],
+        ["dataset.root=None: None is read as a text", "dataset.root=null"],
     ),
     "a sweep with -m in the middle": (["seed=1", "-m", "loss.alpha=1,-1"], ["nothing was started", "loss.alpha=-1"]),
     "a number nobody can count to": (["seed=" + 5000 * "9"], ["a number of thousands of digits"]),
     "a pipe": (
         ["dataset=folder", "dataset.root=.", "dataset.manifest=pipe"],
-        ["dataset.manifest=pipe: expected a file"],
+        ["dataset.manifest=pipe: expected a regular file"],
     ),
     "gpu where none is": ([*TINY, "trainer.accelerator=gpu"], ["trainer.accelerator=gpu", "no GPU"]),
 }

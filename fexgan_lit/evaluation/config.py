@@ -121,18 +121,18 @@ class EvaluationSettings(Options):
             found.append("run=null: name a run folder with run=RUN_DIR, or several with runs=[A,B,C]")
         if self.split != "val" and self.protocol == "augmentation":
             found.append(
-                f"split={self.split}: the classifiers learn from the training frames, so expected split=val to test on "
-                "with protocol=augmentation"
+                f"split={self.split}: protocol=augmentation trains classifiers on the training frames; expected "
+                "split=val, to test on other frames"
             )
         found += [
-            f"runs: {place}: no run folder of that pattern; expected folders with a config.yaml"
+            f"runs: {place}: no run folder matches the pattern; expected folders with a config.yaml"
             for place in self.places
             if _is_pattern(place)
         ]
         if self.names and len(self.names) != len(self.places):
             found.append(
-                f"names has {len(self.names)} entries for {len(self.places)} runs: give one a run, runs of one name "
-                "are taken for seeds of one configuration"
+                f"names has {len(self.names)} entries for {len(self.places)} runs: give one per run; runs of the same "
+                "name are treated as seeds of one configuration"
             )
         return found
 

@@ -62,7 +62,7 @@ class SweepSettings(Options):
             if text.partition(":")[0] not in DIRECTIONS or not text.partition(":")[2].strip()
         ]
         if self.pruning is not None and not self.objectives:
-            found.append("sweep.pruning: a run is compared by sweep.objectives, and there is none")
+            found.append("sweep.pruning: it compares runs by sweep.objectives, which is empty")
         return found
 
     @property
@@ -131,10 +131,10 @@ class TrainerSettings(Options):
         found = []
         for theirs, ours in _TWICE.items():
             if theirs in self.lightning and getattr(self, ours) != getattr(TrainerSettings(), ours):
-                found.append(f"trainer.{theirs} and trainer.{ours} are two names for one thing; expected one of them")
+                found.append(f"trainer.{theirs} and trainer.{ours} set the same value; expected one of them")
         if self.lightning.get("gradient_clip_val") is not None:
             found.append(
-                "trainer.gradient_clip_val: not in manual optimisation, says Lightning; expected optimizer.clip_norm"
+                "trainer.gradient_clip_val: Lightning has none in manual optimisation; expected optimizer.clip_norm"
             )
         if self.profile and self.cuda_graphs:
             found.append(
@@ -293,7 +293,7 @@ def data_problems(facts: Mapping[str, Any]) -> list[str]:
         if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
             found.append(f"data.{name}: expected a list of names, found {names!r:.80}")
         elif len(set(names)) < len(names):
-            found.append(f"data.{name}: a name is there twice")
+            found.append(f"data.{name}: a name occurs twice")
     found += [
         f"data.{name}={facts[name]!r:.80}: expected a whole number"
         for name in ("train_frames", "val_frames") if type(facts.get(name, 0)) is not int
@@ -336,7 +336,7 @@ def split_trainer(options: Mapping[str, Any], problems: list[str]) -> dict[str, 
         elif name not in theirs:
             near = difflib.get_close_matches(name, [*ours, *theirs], n=1)
             hint = f" Did you mean trainer.{near[0]}?" if near else ""
-            problems.append(f"trainer.{name}: unknown, here and to Lightning's Trainer.{hint}")
+            problems.append(f"trainer.{name}: unknown here and to Lightning's Trainer.{hint}")
     kept = {name: value for name, value in options.items() if name in ours}
     given = {name: value for name, value in foreign.items() if name in theirs and name not in elsewhere}
     return {**kept, "lightning": {**(kept.get("lightning") or {}), **given}}
@@ -368,7 +368,7 @@ def build_callbacks(options: Mapping[str, Any], problems: list[str]) -> dict[str
             problems.append(f"callbacks.{name}: {(str(cause).splitlines() or ['it cannot be built'])[0]}")
         else:
             if not isinstance(built[name], Callback):
-                problems.append(f"callbacks.{name}: {values.get('_target_')} is no callback of Lightning")
+                problems.append(f"callbacks.{name}: {values.get('_target_')} is not a callback of Lightning")
     return built
 
 
@@ -378,8 +378,8 @@ def _mismatches(system: Any, parts: Mapping[str, Any]) -> list[str]:
     ours, data = parts["model"].image_size, parts["dataset"]
     if ours != data.image_size:
         found.append(
-            f"model.image_size={ours} but dataset.image_size={data.image_size}: set dataset.image_size alone, the "
-            "model follows"
+            f"model.image_size={ours} but dataset.image_size={data.image_size}: set only dataset.image_size, which "
+            "the model follows"
         )
     trainer: TrainerSettings = parts["trainer"]
     world = max(1, trainer.devices * trainer.num_nodes)
@@ -389,8 +389,8 @@ def _mismatches(system: Any, parts: Mapping[str, Any]) -> list[str]:
         most = "more processes than pairs" if data.batch_size < world else "they cannot share its pairs evenly"
         found.append(
             f"dataset.batch_size={data.batch_size} on {world} processes (trainer.devices={trainer.devices}, "
-            f"trainer.num_nodes={trainer.num_nodes}): {most}; expected a multiple of {world}, it is the batch of all "
-            "together"
+            f"trainer.num_nodes={trainer.num_nodes}): {most}; expected a multiple of {world}, since it is the batch of "
+            "all processes together"
         )
     elif data.batch_size // world < system.min_batch:
         each = f", {data.batch_size // world} for each of {world} processes" if world > 1 else ""
@@ -406,7 +406,7 @@ def micro_batch_problem(system: Any, batch_size: int, micro_batch: int | None) -
         return None
     asked = f"trainer.micro_batch={micro_batch} with dataset.batch_size={batch_size}"
     if system.whole_batch_reason:
-        return f"{asked}: {system.__name__} cannot work off a batch in parts: {system.whole_batch_reason}"
+        return f"{asked}: {system.__name__} cannot process a batch in parts: {system.whole_batch_reason}"
     smallest = batch_size // -(-batch_size // micro_batch)
     if smallest < system.min_batch:
         return f"{asked} leaves a part of {smallest}: {system.min_batch_reason}"

@@ -64,7 +64,7 @@ class RunFolder:
         """
         run = cls(path)
         if run.config.exists():
-            raise UserError(f"{path} already holds a run. Give name=... for a new folder, or run={path} to go on.")
+            raise UserError(f"{path} already holds a run. Give name=... for a new folder, or run={path} to resume it.")
         run.write_config(config)
         return run
 
@@ -104,7 +104,7 @@ class RunFolder:
         if not path.exists():
             raise UserError(f"run={place}: there is no such folder or checkpoint")
         if not run.config.is_file():
-            raise UserError(f"run={place}: {run.path} is no run folder, it has no config.yaml")
+            raise UserError(f"run={place}: {run.path} is not a run folder, it has no config.yaml")
         return run
 
     @classmethod
@@ -118,7 +118,7 @@ class RunFolder:
         if not run.config.is_file():
             raise UserError(
                 f"the model that comes with the package is missing ({run.path}); expected run=RUN_DIR, a folder that "
-                "training left, or install the package anew"
+                "training wrote, or reinstall the package"
             )
         return run
 
@@ -147,7 +147,7 @@ class RunFolder:
         # an interpolation could read environment variables, or name any class when Hydra instantiates it
         if "${" in str(tree):
             raise UserError(
-                f"{self.config}: it holds an interpolation ${{...}}; expected plain values, as training writes"
+                f"{self.config}: it contains an interpolation ${{...}}; expected plain values, as training writes"
             )
         dataset = tree.get("dataset")
         if isinstance(dataset, dict) and dataset.get("cache_dir") and not holds_cache(str(dataset["cache_dir"])):

@@ -41,7 +41,7 @@ def save_weights(system: ExpressionSystem, folder: Path, dtype: torch.dtype = to
         try:
             write_atomic(path, save(_plain(part, dtype), metadata=about))
         except OSError as error:
-            raise UserError(f"cannot write {path}: {error}; the checkpoints of the run are whole") from error
+            raise UserError(f"cannot write {path}: {error}; the checkpoints of the run are complete") from error
         written.append(path)
     return written
 
@@ -73,7 +73,7 @@ def load_weights(system: ExpressionSystem, folder: Path) -> None:
         try:
             state = load_file(path)
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} is no whole safetensors file: {error}") from error
+            raise UserError(f"{path} is not a complete safetensors file: {error}") from error
         check_numbers(state, part.state_dict(), path)
         # float16 is only a storage format
         state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
@@ -104,7 +104,9 @@ def load_system(place: str | Path, device: str = "cpu") -> ExpressionSystem:
     run = RunFolder.at(place)
     settings = train_settings(run.read_config())
     if not settings.data:
-        raise UserError(f"{run.config} does not say what was trained on (data); it was not written by a training run")
+        raise UserError(
+            f"{run.config} does not describe the training data (data); it was not written by a training run"
+        )
     system = build_system(settings, settings.data["affects"])
     if Path(place).is_dir():
         load_weights(system, run.weights)

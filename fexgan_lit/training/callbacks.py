@@ -441,7 +441,9 @@ class RunProgressBar(RichProgressBar):
             return
         self.pace_s = None
         rate, total = done / (now - self._started[0]), self.total_train_batches
-        text = f"{rate:.2g} iterations a second: {duration((total - trainer.global_step) / rate)} to iteration {total}"
+        text = (
+            f"{rate:.2g} iterations per second: {duration((total - trainer.global_step) / rate)} to iteration {total}"
+        )
         limit = next((one.time_remaining("train") for one in trainer.callbacks if isinstance(one, TimeLimit)), None)
         if limit is not None and limit < (total - trainer.global_step) / rate:
             text += (

@@ -69,9 +69,7 @@ def check_steps(settings: TrainSettings, checkpoint: Path) -> None:
 
     done, most = int(read_checkpoint(checkpoint)["iteration"]), settings.trainer.max_steps
     if most < done:
-        raise UserError(
-            f"trainer.max_steps={most}: {checkpoint} has {done} iterations behind it; expected {done} or more"
-        )
+        raise UserError(f"trainer.max_steps={most}: {checkpoint} is at iteration {done}; expected {done} or more")
 
 
 def fit_and_test(
@@ -384,7 +382,7 @@ def stopped_early(system: ExpressionSystem, settings: TrainerSettings, run: RunF
         return None
     return (
         f"training ended after {settings.max_minutes:g} minutes (trainer.max_minutes) at iteration {system.iteration} "
-        f"of {settings.max_steps}, so the faces are those of a shorter training; this goes on: "
+        f"of {settings.max_steps}, so the faces are those of a shorter training; resume with: "
         f"python -m fexgan_lit.train run={run.path}"
     )
 

@@ -57,10 +57,10 @@ class Results:
 CAPTIONS = {
     "affects": "A reference frame of every identity turned into every affect (Figures 5 and 7 of the papers).",
     "affects_and_truth": "The same faces above the strongest true frame of each cell.",
-    "samples_normal": "Faces drawn from the prior N(0, I), a column an affect (Figures 4 and 6).",
+    "samples_normal": "Faces drawn from the prior N(0, I), one column per affect (Figures 4 and 6).",
     "samples_fitted": "Faces drawn from the Gaussian mixture fitted to the training codes (`prior=fitted`).",
-    "complex": "Two affects asked for at once, never trained (Figures 6 and 8).",
-    "confusion": "What was asked against what the judge reads.",
+    "complex": "Two target affects at once, which training never uses (Figures 6 and 8).",
+    "confusion": "The target affect against the affect that the judge reads.",
     "losses": "Losses over the iterations.",
 }
 

@@ -38,13 +38,13 @@ def check_trainer(settings: TrainerSettings) -> None:
     gpus = torch.cuda.device_count() if accelerator in ("auto", "gpu") else 0
     if gpus and devices > gpus:
         raise UserError(
-            f"trainer.devices={devices}, but torch finds {gpus} GPU here; expected {gpus} or fewer, one process takes "
-            "one GPU (trainer.accelerator=cpu puts the processes on the processor)"
+            f"trainer.devices={devices}, but torch finds {gpus} GPU here; expected {gpus} or fewer, since each "
+            "process uses one GPU (trainer.accelerator=cpu runs the processes on the CPU)"
         )
     if settings.sync_batchnorm and not gpus:
         raise UserError(
-            "trainer.sync_batchnorm=true: torch synchronises batch norm between GPUs only, and there is none here; "
-            "expected trainer.sync_batchnorm=false, each process then normalises its own part of the batch"
+            "trainer.sync_batchnorm=true: torch synchronises batch norm between GPUs only, and there is no GPU here; "
+            "expected trainer.sync_batchnorm=false, with which each process normalises its own part of the batch"
         )
 
 
@@ -103,7 +103,7 @@ def build_trainer(
         return Trainer(**(options | given), plugins=plugins)
     except (MisconfigurationException, HydraException, TypeError, ValueError) as error:
         names = ", ".join(f"trainer.{name}={value}" for name, value in settings.lightning.items())
-        raise UserError(f"{names or 'trainer'}: Lightning refuses it: {(error.__cause__ or error)}") from error
+        raise UserError(f"{names or 'trainer'}: Lightning rejects it: {(error.__cause__ or error)}") from error
 
 
 def quiet_lightning() -> None:

@@ -24,11 +24,11 @@ USER_MISTAKE = 2
 
 #: Configuration groups of earlier versions, and the new location of their values.
 MOVED = {
-    "optimizer": "the group is gone. The optimizer of a model stands in conf/model/NAME.yaml; give its values one by "
+    "optimizer": "this group was removed. conf/model/NAME.yaml sets the optimizer of a model; give its values one by "
     "one, such as optimizer.lr=1e-4",
-    "schedule": "the group is gone. Batch and fall of the rate of a model stand in conf/model/NAME.yaml; give them one "
-    "by one, such as dataset.batch_size=16 callbacks.linear_decay.start=0.5",
-    "recipe": "the group is gone. The budget of a data set stands in conf/dataset/NAME.yaml; give its values one by "
+    "schedule": "this group was removed. conf/model/NAME.yaml sets the batch size and the decay of a model; give them "
+    "one by one, such as dataset.batch_size=16 callbacks.linear_decay.start=0.5",
+    "recipe": "this group was removed. conf/dataset/NAME.yaml sets the budget of a data set; give its values one by "
     "one, such as trainer.max_steps=1000",
 }
 
@@ -112,7 +112,7 @@ def check_nulls() -> None:
     given = [override for override in HydraConfig.get().overrides.task if override.endswith("=None")]
     if given:
         cure = " ".join(f"{override.removesuffix('None')}null" for override in given)
-        raise UserError(f"{', '.join(given)}: None is a word here, expected {cure}")
+        raise UserError(f"{', '.join(given)}: None is read as a text; expected {cure}")
 
 
 def check_optional_groups(hydra: Any, groups: Sequence[str] = ("loss", "tuning")) -> None:
@@ -148,7 +148,7 @@ def leave_out(cfg: DictConfig, *sections: str) -> None:
 
     given = [o for o in HydraConfig.get().overrides.task if o.lstrip("+~").partition(".")[0] in sections]
     if given:
-        raise UserError(f"{', '.join(given)}: there is no such value here; python -m fexgan_lit.train reads it")
+        raise UserError(f"{', '.join(given)}: there is no such value here; only python -m fexgan_lit.train reads it")
     with open_dict(cfg):
         for section in sections:
             cfg.pop(section, None)
@@ -169,7 +169,7 @@ def user_message(error: Exception, config_name: str) -> str | None:
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):  # logger=null
         return f"{error}; expected the name of a group's file, such as logger=csv"
     if isinstance(error, ValueError) and "integer string conversion" in str(error):
-        return "a number of thousands of digits is among the options; expected one that can be counted to"
+        return "one of the options is a number of thousands of digits; expected a smaller one"
     if isinstance(error, MemoryError | RuntimeError) and _NO_MEMORY.search(str(error)):
         return (
             f"there is not enough memory: {str(error).splitlines()[0]}. A smaller batch_size, width or image_size, or "
@@ -177,7 +177,7 @@ def user_message(error: Exception, config_name: str) -> str | None:
         )
     if isinstance(error, OSError) and (error.filename or error.errno in _NO_ROOM):
         where = f"{error.filename}: " if error.filename else ""
-        way_on = "run=RUN_DIR goes on" if config_name == "train" else "the same command goes on"
+        way_on = "resume with run=RUN_DIR" if config_name == "train" else "repeat the command"
         return f"{where}{error.strerror}. What was on disk before is untouched; {way_on} once there is room."
     return None
 
@@ -186,7 +186,7 @@ def out_trouble(out: str, option: str = "out") -> str | None:
     """Return a message if the folder `out`, given by `option`, cannot be written, else None."""
     folder = Path(out).expanduser()
     if folder.exists() and not folder.is_dir():
-        return f"{option}={out} is a file; expected a folder, or a name that is free."
+        return f"{option}={out} is a file; expected a folder, or an unused name."
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         return f"{option}={out} cannot be written; choose another folder."
@@ -265,7 +265,7 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
         return _short(error)
     hint = f"python -m fexgan_lit.{config_name} --help lists every group and value"
     if any(problem.startswith("hydra/launcher=") for problem in problems):
-        hint = "pip install 'fexgan_lit[sweeps]' brings joblib and submitit, 'fexgan_lit[ray]' brings ray"
+        hint = "pip install 'fexgan_lit[sweeps]' installs joblib and submitit, 'fexgan_lit[ray]' installs ray"
     return "\n".join(["these options cannot be used:", *(f"  - {p}" for p in problems), hint])
 
 
@@ -352,8 +352,8 @@ def _unquoted(override: str, error: BaseException) -> str | None:
         return None
     cure = f'{name}="{value}"' if '"' not in value else f"{name}='{value}'"
     return (
-        "characters such as = # ' , ( [ { and blanks mean something to Hydra. Put the value in quotes, and all of it "
-        f"in quotes for the shell: {shlex.quote(cure)}"
+        "characters such as = # ' , ( [ { and blanks are special in Hydra. Put the value in quotes, and the whole "
+        f"argument in quotes for the shell: {shlex.quote(cure)}"
     )
 
 

@@ -127,7 +127,7 @@ def test_patterns_name_many_runs(runs):
     places = EvaluationSettings(runs=[str(runs[0].parent / "a*")]).places
     assert places == [str(runs[0]), str(runs[1])]
     problems = EvaluationSettings(runs=[str(runs[0].parent / "nothing*")]).problems()
-    assert any("nothing*: no run folder of that pattern" in problem for problem in problems)
+    assert any("nothing*: no run folder matches the pattern" in problem for problem in problems)
 
 
 def test_changed_data_are_refused(runs, panel, monkeypatch, tmp_path):

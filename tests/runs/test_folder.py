@@ -80,7 +80,7 @@ def test_no_value_of_a_run_folder_is_taken_on_trust(place):
         ("model", {"width": 1e-9}, r"model\.width=1e-09: expected 0\.015625 to 16"),
         ("model", {"width": 1e5}, r"model\.width=100000\.0: expected 0\.015625 to 16"),
         ("data", {"affects": "joy"}, r"data\.affects: expected a list of names, found 'joy'"),
-        ("data", {"affects": ["joy", "joy"]}, r"data\.affects: a name is there twice"),
+        ("data", {"affects": ["joy", "joy"]}, r"data\.affects: a name occurs twice"),
         ("data", {"affects": []}, r"data\.affects: expected one name or more"),
         ("data", {"train_frames": "many"}, r"data\.train_frames='many': expected a whole number"),
         ("callbacks", {"linear_decay": 3}, r"callbacks\.linear_decay: 3; expected a mapping"),
@@ -149,5 +149,5 @@ def test_going_on_with_fewer_iterations_than_are_done_is_refused(copied, tmp_pat
         settings.trainer.max_steps = most
         check_steps(settings, tmp_path / "last.ckpt")
     settings.trainer.max_steps = 6
-    with pytest.raises(UserError, match=r"max_steps=6: .*last\.ckpt has 7 iterations behind it; expected 7 or more"):
+    with pytest.raises(UserError, match=r"max_steps=6: .*last\.ckpt is at iteration 7; expected 7 or more"):
         check_steps(settings, tmp_path / "last.ckpt")

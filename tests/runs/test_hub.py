@@ -49,7 +49,7 @@ def test_files_that_do_not_fit_are_named(tmp_path):
     with pytest.raises(UserError, match=r"encoder\.safetensors belongs to networks of another size"):
         load_weights(make_system(width=0.1), tmp_path)
     (tmp_path / "decoder.safetensors").write_bytes(b"not tensors")
-    with pytest.raises(UserError, match=r"decoder\.safetensors is no whole safetensors file"):
+    with pytest.raises(UserError, match=r"decoder\.safetensors is not a complete safetensors file"):
         load_weights(make_system(), tmp_path)
     (tmp_path / "decoder.safetensors").unlink()
     with pytest.raises(UserError, match=r"decoder\.safetensors is missing"):

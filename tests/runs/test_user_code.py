@@ -105,7 +105,7 @@ def test_fast_dev_run_tries_everything_once(tmp_path):
 
 MISTAKES = {
     "misspelt": (["+trainer.limit_train_batch=3"], "Did you mean trainer.limit_train_batches"),
-    "two names": (["+trainer.max_time=00:01:00:00", "trainer.max_minutes=3"], "two names for one thing"),
+    "two names": (["+trainer.max_time=00:01:00:00", "trainer.max_minutes=3"], "set the same value"),
     "the profilers": (["+trainer.profiler=simple", "trainer.profile=true"], "trainer.profiler and trainer.profile"),
     "clipping": (["+trainer.gradient_clip_val=1.0"], "optimizer.clip_norm"),
     "another group": (["+trainer.callbacks=[]"], "callbacks.NAME in its place"),
@@ -114,7 +114,7 @@ MISTAKES = {
     "wrong arguments": (
         ["+callbacks.mine._target_=lightning.pytorch.callbacks.EarlyStopping"], "callbacks.mine: .*monitor",
     ),
-    "no callback": (["+callbacks.mine._target_=pathlib.Path"], "callbacks.mine: pathlib.Path is no callback"),
+    "no callback": (["+callbacks.mine._target_=pathlib.Path"], "callbacks.mine: pathlib.Path is not a callback"),
     "no such logger": (["+logger.mine._target_=lightning.Nope"], "lightning.Nope: there is no such class"),
     "no system": (["model._target_=os.system"], "os.system is refused"),
 }  # fmt: skip
@@ -132,7 +132,7 @@ def test_mistakes_name_the_option(mistake):
 @pytest.mark.parametrize("value", ["${oc.env:HOME}", "\\${oc.create:{_target_:os.getcwd}}"])
 def test_an_interpolation_of_a_run_folder_becomes_neither_a_secret_nor_a_class(tmp_path, value):
     (tmp_path / "config.yaml").write_text(f"dataset: {{root: '{value}'}}\n")
-    with pytest.raises(UserError, match="holds an interpolation"):
+    with pytest.raises(UserError, match="contains an interpolation"):
         RunFolder(tmp_path).read_config()
 
 

@@ -233,7 +233,7 @@ def test_the_pace_is_told_once_and_where_the_time_will_not_do(tmp_path):
     fit(make_system(), 60, tmp_path, callbacks=[TimeLimit(timedelta(hours=9), verbose=False), bar])
     lines = written.getvalue().splitlines()
     (pace,) = [line for line in lines if line.startswith("  pace ")]
-    assert re.fullmatch(r"  pace       \S+ iterations a second: \d+ (s|minutes) to iteration 60", pace)
+    assert re.fullmatch(r"  pace       \S+ iterations per second: \d+ (s|minutes) to iteration 60", pace)
     assert re.match(r"  training 30/60  \S+ it/s, \d+ (s|minutes) left  G ", lines[30])
     written.truncate(0)
     bar.pace_s = 0

@@ -129,7 +129,10 @@ REFUSED = {
         ["tuning=nosuch,fexgan/ferg"],
         ["tuning=nosuch: there is no such file in conf/tuning", "1 of 2 runs: tuning-nosuch"],
     ),
-    "a group that is gone": (["optimizer=adam,stargan"], ["optimizer=adam: the group is gone", "optimizer=stargan"]),
+    "a group that is gone": (
+        ["optimizer=adam,stargan"],
+        ["optimizer=adam: this group was removed", "optimizer=stargan"],
+    ),
     "impossible values": (
         ["loss.alpha=1,-1", "trainer.log_every=0", "seed=1,2"],
         ["loss.alpha=-1", "2 of 4 runs: alpha--1_seed-1, alpha--1_seed-2", "trainer.log_every=0", "every run"],
