@@ -57,7 +57,7 @@ def test_keys_are_read_as_written(tmp_path):
         (KEYS + "- {time: 3601, expression: joy}\n", r"line 7: time is 3601; expected seconds, 0 to 3600"),
         (
             KEYS + "- {time: 2, expression: {joy: 1.0e+38}}\n",
-            r"line 7: expression: joy is 1e\+38, expected a number in",
+            r"line 7: expression: joy is 1e\+38, expected a number, 0",
         ),
         ("- &a [x, x]\n- &b [*a, *a]\n- [*b, *b]\n", r"line 2: no YAML .*an alias"),
         (KEYS + "- {time: 2}\n", r"line 7: no expression"),

@@ -43,7 +43,7 @@ def print_run(run: RunFolder, console: Console) -> None:
     for line in status_lines(run, state):
         console.print(f"  {line}", markup=False, soft_wrap=True)
     for fact in report_facts(text):
-        console.print(f"  {fact}", markup=False, soft_wrap=True)
+        console.print(f"  {unescaped(fact)}", markup=False, soft_wrap=True)
     for table in tables_of(text):
         console.print()
         console.print(table.rich())
