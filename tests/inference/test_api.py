@@ -162,7 +162,7 @@ def test_landmarks_are_known_of_the_runs_own_faces_alone(loaded):
         ({"affect": "hapy"}, "Did you mean 'joy'"),
         ({}, "no target expression"),
         ({"affect": "joy", "strength": float("nan")}, "strength=nan"),
-        ({"affect": {"joy": -1}}, "expected a number, 0 or more"),
+        ({"affect": {"joy": -1}}, "expected a number, 0 to 10"),
         ({"affect": {"AU12": 1}}, "expected one of anger"),
         ({"affect": "joy", "units": {12: 0.5}}, "fexgan reads no action units"),
         ({"affect": "joy", "source_affect": "calm"}, "'calm' is not an affect"),

@@ -130,7 +130,7 @@ def test_what_affects_can_be():
     [
         ("joy", "expected weights such as"),
         ({"joi": 1}, "Did you mean 'joy'"),
-        ({"joy": -1}, "joy is -1, expected a number, 0 or more"),
+        ({"joy": -1}, "joy is -1, expected a number, 0 to 10"),
         ({"AU12": 1}, "expected affects, not action units"),
         ({"joy": 0}, "all weights are 0"),
         ([], "expected weights such as"),
