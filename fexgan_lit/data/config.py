@@ -1,4 +1,4 @@
-"""What a user may say about the data: one dataclass, also the Hydra schema of the `dataset` group."""
+"""The options of the data, a dataclass that is also the Hydra schema of the `dataset` group."""
 
 from __future__ import annotations
 
@@ -26,51 +26,51 @@ class DatasetConfig(Options):
     """The options of `dataset=`; every field can be set as `dataset.<field>=...`.
 
     Attributes:
-        name: short name of the data set; also names the pack folder.
+        name: short name of the data set; also the beginning of the name of the pack folder.
         layout: how files become rows: ferg, mhfed, ckplus, oulu_casia, rafd, mug, emotionet, folder, or one of the
             studios; null means the same as `name`.
-        root: folder (or archive) of the data set, or a folder or s3://bucket/prefix with a pack in chunks, to stream; a
-            studio needs none.
-        manifest: CSV with path, identity, affect and, if known, take, frame; read in place of the folder's names.
+        root: folder or archive of the data set, or a folder or s3://bucket/prefix with a pack in chunks to stream;
+            studios need no root.
+        manifest: CSV with path, identity, affect and, if known, take, frame; replaces labels from names of folders.
         videos: folder of clips `<identity>_<affect>.mp4` that `prepare` splits into frames below `root`.
-        pattern: path pattern of the layout `folder`, with {identity}, {affect} and, if there, {take}, {frame}.
-        aliases: other words for an affect, for example {happy: joy}; the value `ignore` leaves a folder out.
+        pattern: path pattern of the layout `folder`, with {identity}, {affect} and, if present, {take}, {frame}.
+        aliases: other words for an affect, for example {happy: joy}; the value `ignore` excludes a word.
         affects: the affects to use; null means those of the layout (or, for `folder`, all that are found).
-        only: values to keep of what a layout reads besides the labels, for example {camera: [90]} of RaFD.
+        only: values to keep of columns that a layout reads besides the labels, for example {camera: [90]} of RaFD.
         sequence_ends: frames used from the start and from the end of a sequence (CK+: 3 and 3); null means all.
         annotations: CSV with intensity, action units, landmarks and pose, joined to the frames by path.
-        require: what every frame must have of intensity, aus and landmarks; frames without it are left out.
+        require: annotations that every frame must have, of intensity, aus and landmarks; other frames are left out.
         crop: `centre` takes the central square, `face` a square around the landmarks.
-        crop_margin: what `face` leaves around the landmarks, as a share of their extent.
-        detector: finds landmarks in `prepare` where a set has none: mediapipe; null means off.
-        image_size: side of the square images the networks see, pixels; a power of two in 32..512.
-        batch_size: source/target pairs a batch.
-        val_fraction: share of every (identity, affect) cell held out; 0.2 in FExGAN, 0.3 in FExGAN-Meta.
+        crop_margin: margin of `face` around the landmarks, as a fraction of their extent.
+        detector: finds landmarks in `prepare` if the data set has none: mediapipe; null means off.
+        image_size: side of the square input images of the networks in pixels; a power of two in 32..512.
+        batch_size: source/target pairs per batch.
+        val_fraction: fraction of every (identity, affect) cell held out; 0.2 in FExGAN, 0.3 in FExGAN-Meta.
         split: `frame` holds out random frames (the papers), `take` whole takes, `identity` whole people.
-        split_seed: seed of the split, apart from the seed of the training.
-        targets: `random` frames of the wanted affect (the papers), or `exact`: the source's own character, pose, gaze
-            and light with the wanted affect, which only a studio can give.
-        unpaired: targets are random frames of anyone; null: only where frames have no affects to pair by. For systems
-            that need no two frames of one identity (ganimation, stargan).
-        uniform_affects: targets uniform over affects; false: in proportion to their frames.
-        min_target_intensity: frames weaker than this (0..1) are never targets, neutral apart.
-        augmentation: `none`; `flip`: horizontal flips alone (StarGAN, GANimation); `fexgan`: resize to 143/128 of the
+        split_seed: seed of the split, independent of the seed of the training.
+        targets: `random` frames of the target affect (the papers), or `exact`: the same character, pose, gaze and
+            light as the source with the target affect, which only a studio can render.
+        unpaired: targets are random frames of any identity, for systems that need no two frames of an identity
+            (ganimation, stargan); null means true only for data sets without affects.
+        uniform_affects: sample targets uniformly over affects; false means in proportion to their frames.
+        min_target_intensity: frames of lower intensity (0..1) are never targets, except neutral frames.
+        augmentation: `none`; `flip`: horizontal flips only (StarGAN, GANimation); `fexgan`: resize to 143/128 of the
             size, random crop, flip; or a list of albumentations transforms, each a mapping with `_target_` and its
             arguments (`fexgan_lit.data.transforms.PairPipeline`).
-        flip: probability of a horizontal flip under `flip` and `fexgan`.
-        jitter: half-width of the random change of brightness and contrast under `fexgan` (0 is off).
-        cache_dir: where packs are kept; null means $FEXGAN_LIT_CACHE, else ~/.cache/fexgan_lit.
-        window_gb: billion bytes of a streamed pack among which the frames of a pair are drawn; up to three times as
-            much is kept in the cache.
-        val_batch: pairs a validation batch; null means `batch_size`.
-        val_limit: most validation pairs used; null means one for every validation frame.
+        flip: probability of a horizontal flip in `flip` and `fexgan`.
+        jitter: half-width of the random change of brightness and contrast in `fexgan`; 0 means off.
+        cache_dir: folder of the packs; null means $FEXGAN_LIT_CACHE, else ~/.cache/fexgan_lit.
+        window_gb: size in GB (10^9 bytes) of the part of a streamed pack from which pairs are sampled; the cache holds
+            up to three times as much.
+        val_batch: pairs per validation batch; null means `batch_size`.
+        val_limit: largest number of validation pairs; null means one for every validation frame.
         workers: threads that decode images; null means all cores.
         facekit: ICT-FaceKit for `studio_human`: a checkout, or the compact ict_facekit.npz.
-        identities: characters of the studio.
-        takes: takes of each character and affect in the studio.
-        frames: frames kept of a take of the studio, spread evenly over it; null keeps all, 60 a second.
-        take_seconds: length of a take of the studio; 60 frames a second.
-        head_motion: bound of the studio's head sway, degrees.
+        identities: number of characters of the studio.
+        takes: number of takes of each character and affect in the studio.
+        frames: number of frames kept of each take of the studio, evenly spaced; null keeps all (60 per second).
+        take_seconds: length of a take of the studio in seconds, at 60 frames per second.
+        head_motion: largest amplitude of the studio's head sway in degrees.
         studio_seed: seed of the studio's characters and takes.
     """
 
@@ -121,16 +121,16 @@ class DatasetConfig(Options):
 
     @property
     def layout_name(self) -> str:
-        """The layout in force: `layout`, else the one called like the data set."""
+        """The name of the layout: `layout`, or `name` if it is null."""
         return self.layout or self.name
 
     @property
     def load_size(self) -> int:
-        """Side of the packed frames in pixels: `image_size`, or 143/128 of it where a random crop follows."""
+        """Side of the packed frames in pixels: `image_size`, or 143/128 of it if a random crop follows."""
         return int(self.image_size * 143 / 128 + 0.5) if self.augmentation == "fexgan" else self.image_size
 
     def conflicts(self) -> list[str]:
-        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
+        """Return a sentence for each combination of valid values that is not allowed."""
         found = name_problems("dataset.name", self.name) + self._augmentation_problems()
         for name in ("manifest", "annotations"):
             place = Path(getattr(self, name) or "").expanduser()

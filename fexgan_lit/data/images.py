@@ -1,17 +1,17 @@
-"""Reading one image file into RGB with Pillow, with a reason where that is not possible.
+"""Read an image file into RGB with Pillow, or raise an error with the reason.
 
-What becomes of the less usual kinds:
+Unusual formats are converted as follows:
 
 - transparency (RGBA, grey with alpha, palette with a transparent entry) is composited onto black;
 - grey becomes three equal channels;
 - CMYK (JPEG) becomes RGB as the inks would look on white, without a colour profile;
-- of 16 bits a channel the upper 8 are kept; files that use 12 bits or fewer of them are refused, since their images
-  would be almost black;
+- the upper 8 of 16 bits per channel are kept; files that use 12 bits or fewer of them are rejected, since their
+  images would be almost black;
 - the EXIF orientation is applied in every format, as image viewers do;
-- of an animation or a multi-page file, the first picture is read.
+- the first image of an animation or a multi-page file is read.
 
-Nothing but Pillow decodes, so that what was checked is what is read. A small file may ask for hours or for all of the
-memory; such files are refused before Pillow comes to the costly part.
+Pillow is the only decoder, so that checks and decoding see the same data. A small malicious file can take hours or
+all memory to decode; such files are rejected before the expensive part.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ from PIL.JpegImagePlugin import MARKER
 KINDS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".jfif"})
 MAX_PIXELS = 100_000_000
-#: How the reason begins where the file may be fine and access to it is not.
+#: The beginning of the reason if the file may be valid but cannot be accessed.
 CANNOT_BE_READ = "cannot be read"
-#: Of a file; uncompressed pictures of MAX_PIXELS with 16 bits a channel stay below.
+#: Largest file size; an uncompressed image of MAX_PIXELS with 16 bits per channel is smaller.
 MAX_BYTES = 1 << 30
-#: Of a JPEG; libjpeg's progressive files have ten, and each costs as much as a picture.
+#: Largest number of scans in a JPEG; libjpeg's progressive files have ten, and each costs as much as an image.
 MAX_SCANS = 50
 
-# Pillow warns, without the file's name, of what FrameError says
+# FrameError reports what Pillow's warnings say, and with the name of the file
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class FrameError(Exception):
-    """A file that cannot become a frame; the message is the reason, without the file's name."""
+    """A file cannot be read as a frame; the message is the reason, without the file's name."""
 
 
 def read_frame(path: Path | str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB.
+    """Read an image file as (H, W, 3) uint8 RGB.
 
     Raises:
-        FrameError: the file cannot be read, is no regular file, empty, truncated, damaged, huge or not an image.
+        FrameError: the file cannot be read, is not a regular file or not an image, or is empty, damaged or too large.
     """
     return decode_frame(read_bytes(path))
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """The content of an image file; raises as `read_frame`."""
+    """Read the bytes of an image file; raises as `read_frame`."""
     try:
         facts = Path(path).stat()
-        if not stat.S_ISREG(facts.st_mode):  # opening a pipe would wait for somebody to write to it
+        if not stat.S_ISREG(facts.st_mode):  # opening a pipe would block
             raise FrameError("not a regular file")
         if facts.st_size > MAX_BYTES:
             raise FrameError(f"{facts.st_size >> 20} MiB, more than the {MAX_BYTES >> 20} MiB allowed")
@@ -69,17 +69,17 @@ def read_bytes(path: Path | str) -> bytes:
 
 
 def decode_frame(data: bytes, most: int = MAX_PIXELS) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of the bytes of one image file of at most `most` pixels; raises as `read_frame`."""
+    """Decode the bytes of an image file of at most `most` pixels to (H, W, 3) uint8 RGB; raises as `read_frame`."""
     return to_rgb(load_image(data, most=most))
 
 
 def open_image(data: bytes, kinds: tuple[str, ...] = KINDS, most: int = MAX_PIXELS) -> Image.Image:
-    """The picture of the bytes of one image file as far as its header tells; raises as `read_frame`.
+    """Open an image without decoding its pixels; raises as `read_frame`.
 
     Args:
-        data: the bytes.
-        kinds: Pillow's names of the formats that are accepted.
-        most: pixels.
+        data: the bytes of the file.
+        kinds: Pillow's names of the accepted formats.
+        most: largest number of pixels.
     """
     if not data:
         raise FrameError("empty file")
@@ -95,17 +95,17 @@ def open_image(data: bytes, kinds: tuple[str, ...] = KINDS, most: int = MAX_PIXE
         raise FrameError(f"more than the {most // 10**6} megapixels allowed") from error
     except UnidentifiedImageError as error:
         raise FrameError("not a PNG, JPEG, BMP, WebP or TIFF image") from error
-    except Exception as error:  # whatever a damaged file makes of Pillow's parsers
+    except Exception as error:  # Pillow's parsers raise many types on damaged files
         raise FrameError("truncated or damaged image") from error
     if picture.width * picture.height > most:
         raise FrameError(f"{picture.width}x{picture.height} pixels, more than the {most // 10**6} megapixels allowed")
-    if "bmp_rle" in str(getattr(picture, "tile", "")):  # decoded in Python, and of a few bytes it makes gigabytes
+    if "bmp_rle" in str(getattr(picture, "tile", "")):  # decoded in Python, and a few bytes become gigabytes
         raise FrameError("a run-length coded BMP; expected a plain BMP, or a PNG")
     return picture
 
 
 def load_image(data: bytes, kinds: tuple[str, ...] = KINDS, most: int = MAX_PIXELS) -> Image.Image:
-    """The decoded picture of the bytes of one image file, upright, 8 bits a channel; arguments as of `open_image`."""
+    """Decode the bytes of an image file to an upright image, 8 bits per channel; arguments as of `open_image`."""
     picture = open_image(data, kinds, most)
     kind, deep = str(picture.format), ";16" in str(getattr(picture, "tile", ""))
     try:
@@ -115,18 +115,18 @@ def load_image(data: bytes, kinds: tuple[str, ...] = KINDS, most: int = MAX_PIXE
         raise
     except Exception as error:
         raise FrameError(f"truncated or damaged {kind} file") from error
-    if deep and picture.mode != "I;16":  # Pillow keeps the upper 8 bits of colours
+    if deep and picture.mode != "I;16":  # Pillow keeps the upper 8 bits of colour channels
         _check_depth(np.asarray(picture)[..., :3])
-    with contextlib.suppress(Exception):  # of damaged EXIF data
+    with contextlib.suppress(Exception):  # the EXIF data are damaged
         ImageOps.exif_transpose(picture, in_place=True)
     return picture
 
 
 def to_rgb(picture: Image.Image) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a decoded picture.
+    """Convert a decoded image to (H, W, 3) uint8 RGB.
 
     Raises:
-        FrameError: its pixels have neither 8 nor 16 bits a channel, or 16 of which the upper 4 are empty.
+        FrameError: a channel does not have 8 or 16 bits, or the upper 4 of its 16 bits are 0.
     """
     if picture.mode.startswith("I;16"):
         upper = (np.asarray(picture) >> 8).astype(np.uint8)
@@ -143,7 +143,7 @@ def to_rgb(picture: Image.Image) -> np.ndarray:
 
 
 def _check_depth(upper: np.ndarray) -> None:
-    """Refuse an image whose 16 bits a channel hold 12 or fewer, by the `upper` 8 of them."""
+    """Raise a FrameError if a 16-bit image uses 12 bits or fewer; `upper` are the upper 8 bits."""
     if 0 < upper.max() < 1 << 4:
         raise FrameError("16 bits a channel, 12 or fewer of them used; scale them to 0..65535")
 
@@ -152,7 +152,7 @@ _CRUMBS = "made of too many tiny parts"
 
 
 class _Bytes(io.BytesIO):
-    """A file that is not read crumb by crumb, as Pillow's Python reads chunks of a few bytes: a second a megabyte."""
+    """A file with a limit on the number of reads: Pillow needs a second per megabyte for chunks of a few bytes."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -165,22 +165,22 @@ class _Bytes(io.BytesIO):
         return super().read(size)
 
 
-#: A marker that something may belong to: neither a byte 255 of the picture nor a restart within it.
+#: A JPEG marker, except escaped bytes 255 of the image data and restart markers.
 _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)
-#: Of a JPEG; Pillow handles each in Python.
+#: Largest number of segments in a JPEG; Pillow handles each in Python.
 _MOST_SEGMENTS = 10_000
 
 
 def _check_jpeg(data: bytes) -> None:
-    """Refuse a JPEG of more than `MAX_SCANS` scans, or whose EXIF data `_check_tags` refuses."""
+    """Raise a FrameError if a JPEG has more than `MAX_SCANS` scans, or if its EXIF data fail `_check_tags`."""
     at, segments, scans, exif = 2, 0, 0, b""
     while found := _MARKER.search(data, at):
         marker, at, segments = found[1][0], found.end(), segments + 1
         if segments > _MOST_SEGMENTS:
             raise FrameError(_CRUMBS)
-        if marker == 0xD9 and scans:  # the end of the picture
+        if marker == 0xD9 and scans:  # the end of the image
             break
-        if MARKER.get(0xFF00 + marker, ("", "", None))[2] is None:  # nothing belongs to it
+        if MARKER.get(0xFF00 + marker, ("", "", None))[2] is None:  # a marker without a segment
             continue
         content = data[at + 2 : at + int.from_bytes(data[at : at + 2], "big")]
         at += 2 + len(content)
@@ -192,16 +192,16 @@ def _check_jpeg(data: bytes) -> None:
     _check_tags(exif)
 
 
-#: Bytes of a value by its type in a TIFF directory, and the tags whose value is the place of another directory.
+#: Bytes per value for each type in a TIFF directory, and the tags whose value is the offset of another directory.
 _UNITS, _DIRECTORIES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8), (34665, 34853, 40965)
 
 
 def _check_tags(tiff: bytes, repeated: bool = True) -> None:
-    """Refuse a TIFF, or EXIF data, whose tags claim many times the bytes there are: Pillow copies each of them.
+    """Raise a FrameError if the tags of a TIFF or EXIF claim far more bytes than it has: Pillow copies them all.
 
     Args:
         tiff: the bytes, from the byte order on.
-        repeated: whether its first directory may hold a tag twice, of which readers take the one or the other.
+        repeated: whether its first directory may contain a tag twice, which readers resolve differently.
     """
     tiff = re.sub(rb"\A(Exif\0\0)+", b"", tiff)
     order = "<" if tiff.startswith(b"II") else ">"

@@ -1,4 +1,4 @@
-"""Annotations in CSV files (intensity, action units, landmarks, pose): how they are checked and joined to frames."""
+"""Check annotations in CSV files (intensity, action units, landmarks, pose) and join them to the frames."""
 
 from __future__ import annotations
 
@@ -26,21 +26,22 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-#: Frames whose size is looked up to tell whether their landmarks lie inside.
+#: Number of frames whose image size is read to check that their landmarks lie inside the image.
 _SAMPLE = 64
 
 
-#: Action units (0..1, a fifth of the file's) of which none is above this were probably divided by five before.
+#: If no action unit (0..1, a fifth of the file's value) is above this, the file was probably already divided by 5.
 _FAINT = 0.2
 
 
 def suspicions(values: pd.DataFrame, root: Path | None, source: str) -> list[str]:
-    """What looks wrong in the rows joined from the file `source`.
+    """Return one warning for each implausible property of the rows joined from the file `source`.
 
     Args:
         values: column path and, if the file has them, `AU_COLUMNS` (0..1) and `LANDMARK_COLUMNS` (pixels).
-        root: folder the paths start from, for the sizes of the images; None: sizes are unknown.
-        source: named in the sentences.
+        root: the folder that the paths are relative to, from which image sizes are read. If None, landmarks are not
+            compared with image sizes.
+        source: the file name that the warnings start with.
     """
     found: list[str] = []
     if AU_COLUMNS[0] in values:
@@ -51,7 +52,7 @@ def suspicions(values: pd.DataFrame, root: Path | None, source: str) -> list[str
 
 
 def _about_units(units: np.ndarray) -> list[str]:
-    """`units` is (n, 17) in 0..1."""
+    """Check action units (n, 17) in 0..1."""
     if len(units) < 2:
         return []
     found = []
@@ -80,7 +81,7 @@ def _about_landmarks(values: pd.DataFrame, root: Path | None) -> list[str]:
 
 
 def _beyond_size(paths: list[str], points: np.ndarray, root: Path) -> list[str]:
-    """Whether landmarks (n, 68, 2) lie beyond the right or lower edge, in a sample of the frames."""
+    """Check a sample of the frames for landmarks (n, 68, 2) beyond the right or lower edge of the image."""
     rows = np.unique(np.linspace(0, len(paths) - 1, _SAMPLE).astype(np.int64)).tolist()
     sizes = [(row, _size(root / paths[row])) for row in rows]
     known = [(row, size) for row, size in sizes if size is not None]
@@ -92,14 +93,14 @@ def _beyond_size(paths: list[str], points: np.ndarray, root: Path) -> list[str]:
 
 
 def _size(path: Path) -> np.ndarray | None:
-    """(2,) width and height by the header of an image; None where there is none."""
+    """Return width and height (2,) from the header of an image, or None if the image cannot be opened."""
     try:
         return np.array(open_image(read_bytes(path)).size)
     except FrameError:
         return None
 
 
-#: OpenFace's scale of an action unit; the table stores a fifth of it.
+#: OpenFace's action units go up to 5; the table stores a fifth of them.
 AU_SCALE = 5.0
 
 
@@ -112,22 +113,22 @@ _FLOATS = ("time_s", "intensity", *POSE_COLUMNS)
 _LIMITS = {"intensity": 1.0, **dict.fromkeys(AU_COLUMNS, AU_SCALE)}
 
 
-#: Columns that are joined all or none: a face with 16 action units or 60 points is of no use to a system.
+#: A group of columns is joined as a whole or not at all: no system can use a face with 16 action units or 60 points.
 _GROUPS = {"action units": AU_COLUMNS, "landmarks": LANDMARK_COLUMNS}
 
 
 def join_annotations(table: FrameTable, csv: Path) -> FrameTable:
-    """`table` with the columns of `csv` that it knows, in the units of `FrameTable`.
+    """Join the known columns of `csv` to `table`, in the units of `FrameTable`.
 
     The CSV, or the CSVs of a folder, has a column `path`, relative to its own folder or to the root, and any of take,
-    frame, time_s, intensity (0..1), AU01..AU45 (the 17, 0..5), yaw, pitch, roll (degrees), x00,y00..x67,y67 (pixels).
-    OpenFace's own names (AU01_r, x_0, timestamp) do as well, and rows that it counted. Rows that match no file become
-    drops; frames without a row, and those whose face was lost, keep NaN and are counted in the notes, as are values
-    that can hardly be meant.
+    frame, time_s, intensity (0..1), AU01..AU45 (all 17, 0..5), yaw, pitch, roll (degrees), x00,y00..x67,y67 (pixels).
+    The column names of OpenFace (AU01_r, x_0, timestamp) and its numbered rows are accepted too. Rows that match no
+    file become drops. Frames without a row, and frames whose face was lost, keep NaN. The notes count these frames and
+    list implausible values.
 
     Raises:
-        UserError: no such file, no picture named, a file named twice, part of a group of columns, text where a number
-            belongs, or values off their scale.
+        UserError: the file does not exist or names no image, an image has two rows, a group of columns is incomplete,
+            or a value is not a number or out of range.
     """
     rows, notes = read_annotations(csv, OPTION)
     if rows.empty:
@@ -144,7 +145,7 @@ def join_annotations(table: FrameTable, csv: Path) -> FrameTable:
 
 
 def join_rows(table: FrameTable, rows: pd.DataFrame, csv: Path) -> FrameTable:
-    """`table` with `rows`, whose column path names frames of it; raises and notes as `join_annotations`."""
+    """Join `rows`, whose column path names frames of `table`; raises and notes as `join_annotations`."""
     columns = known_columns(rows, csv)
     lost, notes = lost_faces(rows, csv, OPTION)
     rows = one_row_each(rows, lost, csv, OPTION)
@@ -164,10 +165,18 @@ def join_rows(table: FrameTable, rows: pd.DataFrame, csv: Path) -> FrameTable:
 
 
 def _measured(values: pd.DataFrame, lost: np.ndarray, csv: Path) -> tuple[pd.DataFrame, list[str]]:
-    """`values` with NaN where the face was lost (N,), and in a whole group where a number of it is missing; notes.
+    """Replace the values of lost faces, and groups of columns with a missing value, by NaN.
+
+    Args:
+        values: the rows (N) to join.
+        lost: (N,) true where OpenFace lost the face.
+        csv: the file that messages name.
+
+    Returns:
+        The changed rows, and one note for each group of columns with missing values.
 
     Raises:
-        UserError: no measurement is left at all.
+        UserError: no measurement is left.
     """
     groups = {**_GROUPS, **{name: (name,) for name in ("intensity", *POSE_COLUMNS)}}
     values, notes, there = values.copy(), [], []
@@ -190,9 +199,9 @@ def _measured(values: pd.DataFrame, lost: np.ndarray, csv: Path) -> tuple[pd.Dat
 
 
 def _unread(rows: pd.DataFrame, csv: Path) -> list[str]:
-    """The columns that look like action units and are none of the 17."""
+    """Return a note on the columns that look like action units but are not among the 17."""
     others = sorted(name for name in rows if re.fullmatch(r"au\W?\d.*", name) and name not in AU_COLUMNS)
-    others = [name for name in others if not name.endswith("_c")]  # OpenFace's mere presence
+    others = [name for name in others if not name.endswith("_c")]  # OpenFace's binary presence, not an intensity
     return [f"{csv.name}: not among the 17 action units, so not used: {some(others)}"] if others else []
 
 
@@ -203,7 +212,7 @@ def _note(table: FrameTable, values: pd.DataFrame, csv: Path) -> str:
 
 
 def _scaled(values: pd.DataFrame, csv: Path) -> list[str]:
-    """What was done to the action units, with their largest value to compare with the file's."""
+    """Return a note on the scaling of the action units, with the largest value to compare with the file."""
     if AU_COLUMNS[0] not in values or values[AU_COLUMNS[0]].isna().all():
         return []
     largest = float(np.nanmax(values[list(AU_COLUMNS)].to_numpy()))
@@ -212,10 +221,10 @@ def _scaled(values: pd.DataFrame, csv: Path) -> list[str]:
 
 
 def known_columns(rows: pd.DataFrame, csv: Path) -> list[str]:
-    """The columns to join, in the table's order.
+    """Return the names of the columns to join, in the order of the table.
 
     Raises:
-        UserError: part of a group only, landmarks of another count, or none at all.
+        UserError: a group of columns is incomplete, the number of landmarks is not 68, or no column can be joined.
     """
     for group, names in _GROUPS.items():
         if group == "landmarks":
@@ -233,17 +242,13 @@ def known_columns(rows: pd.DataFrame, csv: Path) -> list[str]:
 
 
 def _check_points(rows: pd.DataFrame, csv: Path) -> None:
-    """Refuse other points than the 68, whose numbers would mean other places of the face.
-
-    Raises:
-        UserError: what was found and what to do.
-    """
+    """Raise a UserError unless the landmarks are the 68: other schemes number the points of the face differently."""
     found = {name for name in rows.columns if re.fullmatch(r"[xy]\d{2,3}", name)}
     wanted = set(LANDMARK_COLUMNS)
     numbers = sorted({int(name[1:]) for name in found})
     count = len(numbers)
     if count < FEWEST_POINTS or found == wanted or (found < wanted and count == len(wanted) // 2):
-        return  # of the 68 points a column is missing, which is told with the groups
+        return  # a missing column of the 68 points is reported by `known_columns`
     raise UserError(
         f"{OPTION}={csv}: landmarks of {count} points, numbered {numbers[0]} to {numbers[-1]}; expected the "
         f"{len(wanted) // 2} Multi-PIE points of dlib and OpenFace, x00,y00 to x67,y67. Points of another scheme lie "

@@ -1,4 +1,4 @@
-"""Unpacking a data set that comes as one archive: once, into the cache, and nothing outside of it."""
+"""Unpack a data set that comes as one archive, once, into the cache and never outside of it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from fexgan_lit.utils.cache import builder_lock, cache_root, partial_folder, pub
 from fexgan_lit.utils.errors import UserError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-#: An archive may hold so many times its own size; pictures hardly shrink, so more means a bomb.
+#: Largest allowed ratio of unpacked to packed size; images compress little, so a larger ratio suggests a zip bomb.
 MAX_RATIO = 200
 
 _FILES, _FACTS = "files", "unpacked.json"
 _MACOS = "folder of macOS"
-#: A member whose name a file system refuses is left out; any other trouble ends the unpacking.
+#: Errors of a file system that rejects a name: the member is skipped. Any other error stops the unpacking.
 _NAME_TROUBLE = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 _DAMAGE = (
     zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError, struct.error,
@@ -43,14 +43,14 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class Unpacked:
-    """The `folder` an archive was unpacked to, and its members that were `skipped`."""
+    """The `folder` that an archive was unpacked to, and the members that were `skipped`."""
 
     folder: Path
     skipped: tuple[Drop, ...]
 
 
 class _Member(NamedTuple):
-    """A member that is not a folder: its name, whether it is a plain file, its bytes, and what writes it."""
+    """A member that is not a folder: its name, whether it is a plain file, its size in bytes, and how to write it."""
 
     name: str
     plain: bool
@@ -59,18 +59,20 @@ class _Member(NamedTuple):
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the name says that `unpack` may be tried."""
+    """Return whether the file name has an extension that `unpack` supports."""
     return path.name.lower().endswith(SUFFIXES)
 
 
 def unpack(archive: Path, cache_dir: str | None = None) -> Unpacked:
-    """The content of `archive`, from the cache or unpacked now; keyed by its path, size and time of last change.
+    """Unpack `archive` into the cache, or open it there if it was unpacked before.
 
-    Absolute names, names with `..`, links and devices are skipped. It is written beside its place and renamed, so
-    that it is whole or absent.
+    The key in the cache is the archive's path, size and time of last change. Absolute names, names with `..`, links
+    and devices are skipped. The content is written to a temporary folder, which is then renamed, so that the cache
+    never holds an incomplete folder.
 
     Raises:
-        UserError: not an archive, encrypted, damaged, far larger unpacked than packed, or no room on the disk.
+        UserError: the file is not an archive, is encrypted or damaged, is far larger unpacked than packed, or does not
+            fit on the disk.
     """
     if not is_archive(archive):
         raise UserError(
@@ -86,7 +88,7 @@ def unpack(archive: Path, cache_dir: str | None = None) -> Unpacked:
         with builder_lock(final) as held:
             if held:
                 remove_leftovers(final)
-            # Whoever held the lock before may have unpacked it meanwhile.
+            # The process that held the lock before may have unpacked the archive.
             return _open(final) or _unpack(archive, final)
     except _DAMAGE as error:
         raise UserError(
@@ -120,7 +122,7 @@ def _open(final: Path) -> Unpacked | None:
 
 
 def _unpack(archive: Path, final: Path) -> Unpacked:
-    shutil.rmtree(final, ignore_errors=True)  # not whole, or it would have been opened
+    shutil.rmtree(final, ignore_errors=True)  # incomplete: `_open` opens complete folders
     with partial_folder(final) as place:
         (place / _FILES).mkdir()
         skipped = _extract(archive, place / _FILES)
@@ -131,7 +133,7 @@ def _unpack(archive: Path, final: Path) -> Unpacked:
 
 
 def _extract(archive: Path, target: Path) -> list[Drop]:
-    """Write every plain file below `target` with its time of change; the others come back as drops."""
+    """Write every plain file below `target` with its time of change, and return the other members as drops."""
     packed = archive.stat().st_size
     limit, total = min(packed * MAX_RATIO, shutil.disk_usage(target).free), 0
     skipped: dict[str, Drop] = {}
@@ -163,7 +165,7 @@ def _tar_members(archive: Path, target: Path) -> Iterator[_Member]:
     with tarfile.open(archive) as content:
         for member in content:
             member.name = member.name.replace("\\", "/")
-            if not member.isdir():  # hard links are refused, too: what they point at may lie anywhere
+            if not member.isdir():  # hard links are refused too: they may point to any file
                 extract = partial(content.extract, member, target, filter="data")
                 yield _Member(member.name, member.isreg(), member.size, extract)
 
@@ -171,7 +173,7 @@ def _tar_members(archive: Path, target: Path) -> Iterator[_Member]:
 def _zip_members(archive: Path, target: Path) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as content:
         for member in content.infolist():
-            if not member.flag_bits & 0x800:  # zipfile read an old code page, though macOS writes UTF-8 all the same
+            if not member.flag_bits & 0x800:  # decoded as cp437, but macOS writes UTF-8 without the flag
                 with contextlib.suppress(UnicodeError):
                     member.filename = member.filename.encode("cp437").decode("utf-8")
             member.filename = member.filename.replace("\\", "/")
@@ -182,13 +184,13 @@ def _zip_members(archive: Path, target: Path) -> Iterator[_Member]:
 
 def _unzip(content: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
     path = content.extract(member, target)
-    with contextlib.suppress(ValueError, OverflowError):  # of a date that does not exist
+    with contextlib.suppress(ValueError, OverflowError):  # the date does not exist
         changed = time.mktime((*member.date_time, 0, 0, -1))
         os.utime(path, (changed, changed))
 
 
 def _refusal(name: str) -> str | None:
-    """Why a name may not be written."""
+    """Return the reason why a member of this name is not written, or None."""
     path = PurePosixPath(name)
     if path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts or not path.parts:
         return "archive member whose path leaves the archive"

@@ -1,4 +1,4 @@
-"""What a layout reads off a data set before words become affects, and how it is read off paths."""
+"""The rows that a layout reads from a data set before labels become affects, and how to read them from paths."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from fexgan_lit.utils.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Columns of a sheet that mean something to every layout; any other is an extra, which `dataset.only` can filter by.
+#: Columns with a meaning in every layout; any other column is an extra, which `dataset.only` can filter by.
 COMMON = ("path", "identity", "word", "take", "frame", "clip", "key", "time_s", "intensity")
 
 
 @dataclass
 class Sheet:
-    """One row a file.
+    """A table with one row per file.
 
     Attributes:
-        frame: columns path, identity and word (what the data set calls the affect); where known take, frame, clip
-            (names the sequence a frame was filmed in), time_s, intensity, key (equal for two files of one frame;
-            else the path without its extension), and extras such as the camera.
-        drops: what was found and left out.
+        frame: has the columns path, identity and word (the data set's name for the affect) and, where known, take,
+            frame, clip (the sequence that contains the frame), time_s, intensity, key (equal for two files of the same
+            frame; by default the path without its extension), and extras such as the camera.
+        drops: the files that are left out, with reasons.
         notes: sentences for the summary.
     """
 
@@ -40,13 +40,13 @@ class Sheet:
 
 @dataclass(frozen=True)
 class PathRule:
-    """Labels that stand in the path of each file.
+    """How to read labels from the path of each file.
 
     Attributes:
-        columns: names of what `read` gives; identity and word are among them.
-        read: from the parts of a path to the values of `columns`, or None where the path does not fit.
-        depth: parts of a path, at most.
-        least: parts of a path, at least; None: `depth`.
+        columns: names of the values that `read` returns; they include identity and word.
+        read: maps the parts of a path to the values of `columns`, or to None if the path does not fit.
+        depth: the largest number of parts of a path.
+        least: the smallest number of parts of a path; None means `depth`.
     """
 
     columns: tuple[str, ...]
@@ -55,7 +55,7 @@ class PathRule:
     least: int | None = None
 
     def sheet(self, root: Path, below: str = "") -> Sheet:
-        """The images of `root`, or of the folder `below` in it; `read` gets the parts after `below`."""
+        """List the images of `root`, or of its folder `below`; `read` receives the parts after `below`."""
         import pandas as pd
 
         listing = list_images(root, self.depth, self.least, below)
@@ -71,7 +71,7 @@ class PathRule:
         return Sheet(pd.DataFrame(rows, columns=["path", *self.columns]), drops)
 
     def fits(self, folder: Path, reader: AffectReader, below: str = "") -> bool:
-        """Whether `folder` holds an image whose word is a known affect; looks at a few only."""
+        """Return whether one of a few sampled images in `folder` has a known affect as its word."""
         strict = reader if reader.allowed is not None else AffectReader(None, AFFECTS, reader.aliases)
         word = self.columns.index("word")
         for depth in range(self.least or self.depth, self.depth + 1):
@@ -82,7 +82,7 @@ class PathRule:
 
 
 def knows_any(words: Any, reader: AffectReader) -> bool:
-    """Whether any word is an affect: if none is, the root is more likely wrong than every name misspelt."""
+    """Return whether any word is an affect; if none is, a wrong root is likelier than a typo in every name."""
     for word in dict.fromkeys(words):
         try:
             reader.read(word, "")
@@ -97,12 +97,12 @@ class Layout:
     """How the files of one data set become rows.
 
     Attributes:
-        read: from the root to a Sheet; empty where the root does not have the form.
-        fits: whether a folder looks like the root of such a set.
-        affects: the affects the set has; None: any word is one.
-        clips: form of its sequences: `onset` (neutral to apex), `full` (neutral, apex, neutral), or None.
-        finish: what is joined to the table besides, such as landmarks that come with the set.
-        paired: whether identities need two affects; false for sets without affects.
+        read: reads the root into a `Sheet`, which is empty if the root does not have this layout.
+        fits: tells whether a folder looks like the root of such a data set.
+        affects: the affects of the data set; None means that any word is an affect.
+        clips: the form of its sequences: `onset` (neutral to apex), `full` (neutral, apex, neutral), or None.
+        finish: changes the table at the end, for example joins the landmarks that come with the data set.
+        paired: whether each identity needs two affects; false for data sets without affects.
     """
 
     read: Callable[[Path, DatasetConfig], Sheet]
@@ -114,12 +114,12 @@ class Layout:
 
 
 def first_folder(root: Path, names: Sequence[str]) -> str | None:
-    """The first of `names` (paths below `root`) that is a folder."""
+    """Return the first of `names` (paths below `root`) that is a folder, or None."""
     return next((name for name in names if (root / name).is_dir()), None)
 
 
 def empty_sheet() -> Sheet:
-    """No row: the root does not have the form of the layout."""
+    """Return a sheet without rows, for a root that does not have the layout."""
     import pandas as pd
 
     return Sheet(pd.DataFrame(columns=["path", "identity", "word"]))

@@ -1,4 +1,4 @@
-"""FERG-DB and MH-FED, the characters of the two FExGAN papers, and folders of the user, read by a pattern."""
+"""Layouts of FERG-DB and MH-FED, the data sets of the two FExGAN papers, and of folders with a pattern of paths."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _DIGITS = re.compile(r"(\d+)$")
 
 
 class PathPattern:
-    """Reads labels off paths.
+    """Read labels from paths.
 
     Args:
-        pattern: path parts below the root with {identity} and {affect}, perhaps {take} and {frame}; a field may
-            come twice and then has to read the same; `*` stands for any part of a name.
-        affect_words: words that are surely affects; they settle where `{identity}_{affect}` is to be cut.
+        pattern: the path below the root with {identity} and {affect}, and optionally {take} and {frame}. A field that
+            occurs twice must have the same value in both places. `*` matches any part of a name.
+        affect_words: words known to be affects; they decide where `{identity}_{affect}` is split.
 
     Raises:
-        UserError: an unknown or a missing field.
+        UserError: a field is unknown or missing.
     """
 
     def __init__(self, pattern: str, affect_words: Sequence[str] = ()) -> None:
@@ -51,7 +51,7 @@ class PathPattern:
         self._any = self._compile(None)
 
     def read(self, parts: tuple[str, ...]) -> tuple[str, str, int | None, int | None] | None:
-        """Identity, word for the affect, take and frame number (None where not numbers), or None: does not fit."""
+        """Return identity, affect word, take and frame (None where there is no number), or None if the path differs."""
         path = "/".join(parts)
         match = self._known.fullmatch(path) or self._any.fullmatch(path)
         if match is None:
@@ -60,8 +60,8 @@ class PathPattern:
         return labels["identity"], labels["affect"], _number(labels.get("take")), _number(labels.get("frame"))
 
     def _compile(self, words: str | None) -> re.Pattern[str]:
-        """The pattern with one of `words` for the affect, or with any word that is not cut from a longer one."""
-        # Literal text between the tokens is escaped; the tokens themselves are replaced.
+        """Compile the pattern with one of `words` as the affect; None allows any word that is not part of another."""
+        # Literal text between the tokens is escaped; the tokens are replaced.
         pieces = re.split(r"(\{[^{}]*\}|\*)", self.pattern)
         seen: set[str] = set()
         made = []
@@ -69,7 +69,7 @@ class PathPattern:
             if place % 2 == 0:
                 made.append(re.escape(piece))
                 continue
-            # what touches a token: the token beside it, or "" where text lies between
+            # the adjacent token on each side, or "" where text lies between
             before = pieces[place - 2] if place > 1 and not pieces[place - 1] else ""
             after = pieces[place + 2] if place + 2 < len(pieces) and not pieces[place + 1] else ""
             field = piece.strip("{}")
@@ -84,16 +84,16 @@ class PathPattern:
         return re.compile("".join(made), re.IGNORECASE)
 
 
-#: A letter of any alphabet, and what may stand between words.
+#: A letter of any alphabet, and a separator of words.
 _LETTER, _GAP = r"[^\W\d_]", r"(?:[^\w/]|_)"
 #: A number directly after a word, or `_3`, `_t3`, `_take_3`.
 _AFTER_WORD = rf"(?:{_GAP}+(?:take|t)?{_GAP}*)?\d"
 
 
 def _body(field: str, before: str) -> str:
-    """What a field may read; `before` is the token that touches it, or empty."""
+    """Return the regular expression of a field; `before` is the adjacent token before it, or empty."""
     if field == "identity":
-        return "[^/]+"  # greedy: in "mary_ann_joy_001" what is too much belongs to the name, not to the frame
+        return "[^/]+"  # greedy: in "mary_ann_joy_001" the extra part belongs to the name, not to the frame
     start = _AFTER_WORD if before == "{affect}" else ""
     if field == "take":
         return rf"{start}\d*" if start else r"[^/]*?\d+"
@@ -101,13 +101,19 @@ def _body(field: str, before: str) -> str:
 
 
 def _affect_body(words: str | None, before: str, after: str) -> str:
-    """What {affect} may read: one of `words`, else any word; not a part of one where tokens touch it on a side."""
+    """Return the regular expression of {affect}: one of `words`, or any whole word if `words` is None.
+
+    Args:
+        words: alternatives, separated by `|`.
+        before: the adjacent token before the field, or empty.
+        after: the adjacent token after the field, or empty.
+    """
     start = rf"(?<!{_LETTER})" if before == "*" or (before and words is None) else ""
     end = rf"(?!{_LETTER})" if after == "*" or (after and words is None) else ""
     if words is not None:
         return f"{start}(?:{words}){end}"
     if after in ("{take}", "{frame}"):
-        return f"{start}[^/]*?{_LETTER}"  # all of it up to the number
+        return f"{start}[^/]*?{_LETTER}"  # everything before the number
     return f"{start}{_LETTER}+{end}" if before or after else "[^/]+?"
 
 
@@ -123,7 +129,7 @@ _NUMBER = re.compile(r"(\d+)$")
 
 
 def _ferg_labels(parts: tuple[str, ...]) -> tuple[str, str, int | None, int | None]:
-    """`<character>/<character>_<affect>/<character>_<affect>_<n>.png`."""
+    """Read `<character>/<character>_<affect>/<character>_<affect>_<n>.png`."""
     character, folder_name, file_name = parts
     prefix = f"{character}_".lower()
     word = folder_name[len(prefix) :] if folder_name.lower().startswith(prefix) else folder_name
@@ -131,19 +137,19 @@ def _ferg_labels(parts: tuple[str, ...]) -> tuple[str, str, int | None, int | No
 
 
 def _mhfed_labels(parts: tuple[str, ...]) -> tuple[str, str, int | None, int | None]:
-    """`<character>/<affect>/*`, any image extension."""
+    """Read `<character>/<affect>/*` with any image extension."""
     character, word, file_name = parts
     return character, word, None, trailing_number(file_name)
 
 
 def trailing_number(file_name: str) -> int | None:
-    """The number a file name ends with, before its extension."""
+    """Return the number at the end of a file name, before its extension, or None."""
     found = _NUMBER.search(file_name.rpartition(".")[0])
     return int(found.group(1)) if found else None
 
 
 def rule_layout(rule: PathRule) -> Layout:
-    """The layout of a set whose seven affects stand in the path, without more to it."""
+    """Return the layout of a data set whose paths alone give the identity and one of the seven affects."""
 
     def read(root: Path, config: DatasetConfig) -> Sheet:
         return rule.sheet(root)
@@ -171,7 +177,7 @@ def _fits_pattern(folder: Path, config: DatasetConfig) -> bool:
 
 
 def check_shared_affects(table: FrameTable, config: DatasetConfig) -> FrameTable:
-    """Refuse a table in which every affect belongs to one identity: the pattern took the identity for an affect."""
+    """Raise a UserError if no affect has two identities: the pattern has mistaken the identity for the affect."""
     owners = table.frame.groupby("affect")["identity"].nunique()
     if config.manifest is not None or len(table.identities) < 2 or owners.max() > 1:
         return table

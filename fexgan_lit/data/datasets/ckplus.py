@@ -1,4 +1,4 @@
-"""CK+: sequences from neutral to the apex, their label in a file of its own.
+"""Layout of CK+: sequences from neutral to the apex, with a label file for each sequence.
 
 `cohn-kanade-images/S005/001/S005_001_00000011.png` is frame 11 of take 1 of person S005;
 `Emotion/S005/001/S005_001_00000011_emotion.txt` holds the label of the whole sequence as a float.
@@ -24,21 +24,21 @@ from fexgan_lit.utils.errors import UserError
 _LANDMARKS, _FACS = ("Landmarks", "Landmarks/Landmarks"), ("FACS", "FACS_labels/FACS")
 
 
-#: FACS grades intensity from A to E; the files write 1 to 5, and 0 for a unit that is there but was not graded.
+#: FACS grades intensity from A to E; the files contain 1 to 5, and 0 for a unit that is present but was not graded.
 _GRADES, _UNGRADED = 5.0, 0.5
 
 
 def join_marks(table: FrameTable, config: DatasetConfig) -> FrameTable:
-    """`table` with the columns of landmarks and action units, where `Landmarks/` and `FACS/` are there.
+    """Join landmarks and action units to `table`, if the folders `Landmarks/` and `FACS/` exist.
 
-    The FACS code of a sequence holds for its peak, the last frame, which its file is named after: that frame gets the
-    grades / 5 (0 for a unit not in the list, 0.5 for one that was seen but not graded). Frames of intensity 0 get
-    zeros. What lies between was not coded and stays NaN.
+    The FACS code of a sequence describes its peak, the last frame, which the code's file is named after. That frame
+    gets the grades divided by 5 (0 for units that are not in the list, 0.5 for units that were seen but not graded).
+    Frames of intensity 0 get zeros. The frames between were not coded and stay NaN.
     """
     root = table.root
     if root is None or config.manifest is not None:
         return table
-    # A nested folder is looked for first: the outer one exists wherever the inner one does.
+    # The nested folder comes first, because the outer folder exists in both cases.
     landmarks, facs = (first_folder(root, names[::-1]) for names in (_LANDMARKS, _FACS))
     if landmarks is not None:
         table = _join_landmarks(table, root / landmarks)
@@ -94,13 +94,13 @@ def _join_facs(table: FrameTable, folder: Path) -> FrameTable:
 
 
 def _peaks(table: FrameTable) -> Iterable[tuple[int, str]]:
-    """Row and path of the last frame of every sequence."""
+    """Return the row and the path of the last frame of each sequence."""
     rows = table.frame.groupby("clip")["frame"].idxmax().to_numpy()
     return ((int(row), table.paths[int(row)]) for row in rows)
 
 
 def _numbers(file: Path) -> np.ndarray | None:
-    """All numbers of a text file, in order; empty if there is something else in it, None if it cannot be read."""
+    """Return the numbers in a text file; an empty array if it contains other text, None if it cannot be read."""
     try:
         values = np.array(file.read_text(encoding="ascii").split(), dtype=np.float64)
     except OSError:
@@ -124,11 +124,11 @@ def _with_columns(table: FrameTable, columns: tuple[str, ...], values: np.ndarra
     return replace(table, frame=frame, notes=(*table.notes, *notes))
 
 
-#: The emotion files' numbers.
+#: The affect of each number in the emotion files.
 EMOTIONS = ("neutral", "anger", "contempt", "disgust", "fear", "joy", "sadness", "surprise")
 
 
-# As unpacked into one folder, and as unpacked into a folder an archive.
+# The second path exists if each archive was unpacked into its own folder.
 _IMAGES = ("cohn-kanade-images", "extended-cohn-kanade-images/cohn-kanade-images")
 
 
@@ -165,7 +165,7 @@ def _read(root: Path, config: DatasetConfig) -> Sheet:
 
 
 def _label_sequences(sheet: Sheet, labels: Path, images: str) -> Sheet:
-    """The sheet with the word of each sequence; sequences without one leave it."""
+    """Add the word of each sequence to the sheet, and drop the sequences without a label."""
     words: dict[str, str] = {}
     drops, notes = list(sheet.drops), list(sheet.notes)
     for clip in sheet.frame["clip"].unique():
@@ -183,7 +183,7 @@ def _label_sequences(sheet: Sheet, labels: Path, images: str) -> Sheet:
 
 
 def _sequence_label(folder: Path) -> tuple[str | None, str]:
-    """The affect of a sequence, or None and why it has none."""
+    """Return the affect of a sequence, or None and the reason."""
     try:
         files = sorted(path for path in folder.glob("*_emotion.txt") if not path.name.startswith("."))
         texts = {path.read_text(encoding="ascii").strip() for path in files}

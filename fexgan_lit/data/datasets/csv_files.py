@@ -1,4 +1,4 @@
-"""Reading CSV files as people and programs write them: refused where a line does not fit its header."""
+"""Read CSV files in the dialects of common programs; a line that does not match the header is an error."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 WHOLE = ("take", "frame")
 
 
-# Measurements; all else is text: a person may be called NA, and 001 is not 1.
+# Names of measured columns. All other columns are text: a person may be called NA, and 001 is not 1.
 _MEASURED = re.compile(
     r"time_s|timestamp|intensity|yaw|pitch|roll|au[ _-]?\d{1,2}(_[rc])?|[xyz]_?\d\d?|\w+_[rt][xyz]|success|confidence"
 )
-#: How programs write a number that there is not.
+#: The spellings of a missing number.
 _NO_NUMBER = ("", "nan", "NaN", "-nan", "nan(ind)", "-nan(ind)", "-1.#IND", "1.#QNAN", "1.#INF", "NA", "N/A")
 _AS_UTF8 = "Save it as UTF-8, which a spreadsheet calls 'CSV UTF-8'."
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
@@ -35,7 +35,7 @@ _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 @dataclass(frozen=True)
 class _Form:
-    """How a file is written."""
+    """The encoding, separator and column names of a file."""
 
     encoding: str
     separator: str
@@ -43,14 +43,18 @@ class _Form:
 
 
 def read_csv(path: Path, option: str) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of a CSV with lower-case column names, and sentences on how it was read.
+    """Read the rows of a CSV with lower-case column names.
 
-    Commas, semicolons or tabs, decimal points or commas, UTF-8 or UTF-16. Measurements are numbers, all else is text,
-    "" where it is missing; columns without a name are left out. The tables in a folder are read as one; where no
-    column names the picture, the name of a file does, in the column path, as FaceLandmarkImg of OpenFace writes them.
+    Fields may be separated by commas, semicolons or tabs; decimals may be written with points or commas; the text may
+    be UTF-8 or UTF-16. Measured columns become numbers, all others text ("" where a value is missing). Columns without
+    a name are left out. The tables in a folder are read as one. If no column names the image, the name of each file
+    is its column path, as in the output of OpenFace's FaceLandmarkImg.
+
+    Returns:
+        The rows, and notes on unusual separators, decimals or encodings.
 
     Raises:
-        UserError: it cannot be read as CSV, a line has more fields than the header, or two columns have one name.
+        UserError: the file is not CSV, a line has more fields than the header, or two columns have the same name.
     """
     if path.is_dir():
         form, source = _folder(path, option)
@@ -63,7 +67,7 @@ def read_csv(path: Path, option: str) -> tuple[pd.DataFrame, list[str]]:
         rows = _parsed(source, form)
         commas = _has_decimal_commas(rows)
         rows = _parsed(source, form, decimal=",") if commas else rows
-    except (OSError, ValueError) as error:  # ValueError: pandas' parser errors and bytes that are no text
+    except (OSError, ValueError) as error:  # ValueError: pandas' parser errors and bytes that are not text
         raise UserError(f"{option}={path} cannot be read as CSV ({error}).") from error
     odd = [f"{_SEPARATORS[form.separator]} between the fields"] if form.separator != "," else []
     odd += ["decimal commas"] if commas else []
@@ -73,7 +77,7 @@ def read_csv(path: Path, option: str) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _parsed(source: Path | str, form: _Form, decimal: str = ".") -> pd.DataFrame:
-    """The rows of a file, or of a text, that has the form `form`."""
+    """Parse a file, or a text, that has the form `form`."""
     import pandas as pd
 
     named = {place: name for place, name in enumerate(form.names) if name}
@@ -91,7 +95,7 @@ def _parsed(source: Path | str, form: _Form, decimal: str = ".") -> pd.DataFrame
 
 
 def _has_decimal_commas(rows: pd.DataFrame) -> bool:
-    """Whether a measurement, which is no number with points, is one with commas."""
+    """Return whether a measured column, which does not parse with decimal points, has decimal commas."""
     import pandas as pd
 
     measured = [rows[name] for name in rows.columns if _MEASURED.fullmatch(name)]
@@ -100,10 +104,10 @@ def _has_decimal_commas(rows: pd.DataFrame) -> bool:
 
 
 def _form(path: Path, option: str) -> _Form:
-    """How the file is written; every line is looked at.
+    """Detect the form of the file and check every line.
 
     Raises:
-        UserError: it is no text, a line has more fields than the header, or a quote stays open.
+        UserError: the file is not text, a line has more fields than the header, or a quote is not closed.
     """
     try:
         with path.open("rb") as file:
@@ -124,12 +128,12 @@ def _form(path: Path, option: str) -> _Form:
 
 
 def _checked(lines: Iterable[str], separator: str, path: Path, option: str) -> tuple[str, ...]:
-    """The names in the first line, after a look at all others."""
+    """Return the column names in the first line, after a check of all other lines."""
     names: list[str] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        fields = line.split(separator)  # many times faster than the module csv, and enough where nothing is quoted
+        fields = line.split(separator)  # many times faster than the csv module, and correct where nothing is quoted
         if '"' in line:
             fields = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
             if fields[-1].endswith(("\n", "\r")):
@@ -150,12 +154,12 @@ def _checked(lines: Iterable[str], separator: str, path: Path, option: str) -> t
     return tuple(names)
 
 
-#: Columns that say which picture a row is about, the plainest first; `frame` is what some tools call it.
+#: Columns that may name the image of a row, the most specific first; some tools call it `frame`.
 NAMES = ("path", "filename", "file", "image", "input", "name", "id", "frame")
 
 
 def _folder(folder: Path, option: str) -> tuple[_Form, str | Path]:
-    """The tables in a folder as one text, with the names of the files where these name pictures."""
+    """Join the tables in a folder into one text; file names become the column path if no column names images."""
     files = sorted(folder.rglob("*.csv"))
     if not files:
         arrays = f" {AFFECTNET}" if any(folder.rglob("*.npy")) else ""
@@ -183,7 +187,7 @@ def _folder(folder: Path, option: str) -> tuple[_Form, str | Path]:
     return _Form("utf-8", separator, names), "\n".join([separator.join(names), *lines])
 
 
-#: What to do with AffectNet's labels.
+#: How to convert AffectNet's labels.
 AFFECTNET = (
     "AffectNet keeps its labels in annotations/N_exp.npy, an array a picture, which are not read. Write them into a "
     "manifest once, in the folder with images/ and annotations/:\n"
@@ -198,9 +202,17 @@ AFFECTNET = (
 def to_numbers(
     rows: pd.DataFrame, columns: Sequence[str], where: Path, option: str, gaps: bool = False
 ) -> pd.DataFrame:
-    """`rows` with `columns` as numbers; a UserError names the first entry that is text, or with a fraction if `WHOLE`.
+    """Convert `columns` of `rows` to numbers.
 
-    An entry that is empty or infinite is refused as well or, with `gaps`, becomes NaN.
+    Args:
+        rows: the table, with a column path.
+        columns: names of the columns to convert.
+        where: the file that errors name.
+        option: the option that errors name.
+        gaps: whether empty and infinite entries become NaN; otherwise they are errors.
+
+    Raises:
+        UserError: an entry is not a number, or not a whole number in a column of `WHOLE`; the first is named.
     """
     import pandas as pd
 
@@ -229,7 +241,7 @@ def _shown(value: object) -> str:
 
 
 def check_scales(values: pd.DataFrame, limits: Mapping[str, float], where: Path, option: str) -> None:
-    """Raise a UserError that names the first value outside 0..limit."""
+    """Raise a UserError that names the first value outside 0..limit, if there is one."""
     for name in (name for name in limits if name in values):
         outside = values[name].notna() & ~values[name].between(0, limits[name])
         if outside.any():

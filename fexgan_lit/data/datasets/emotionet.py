@@ -1,8 +1,9 @@
-"""EmotionNet as GANimation uses it: loose images and a table of 17 action units; there are no affects.
+"""Layout of EmotionNet as GANimation uses it: images and a table of 17 action units, without affects.
 
-`imgs/*.jpg` beside `aus.csv` or `aus_openface.csv` (or `dataset.annotations=FILE.csv`): a column that names the image
-and the 17 intensities of OpenFace, 0..5; or `processed/`, where OpenFace leaves a table of all images, or one an image.
-`train_ids.csv` and `test_ids.csv`, one name a line, become the column part.
+The images are `imgs/*.jpg`. The table is `aus.csv` or `aus_openface.csv` beside `imgs` (or
+`dataset.annotations=FILE.csv`), with a column that names the image and the 17 intensities of OpenFace, 0..5; or the
+folder `processed/`, where OpenFace writes one table for all images or one per image. `train_ids.csv` and
+`test_ids.csv`, with one name per line, become the column part.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TABLES = ("aus.csv", "aus_openface.csv")
-#: Where OpenFace writes its tables unless it is told otherwise: one of a folder, or one a picture.
+#: OpenFace's default output folder; it contains one table per folder of images, or one per image.
 _FOLDER = "processed"
 _PARTS = {"train": "train_ids.csv", "test": "test_ids.csv"}
 
@@ -47,7 +48,7 @@ def _top(root: Path) -> str:
 def _read(root: Path, config: DatasetConfig) -> Sheet:
     if not (root / "imgs").is_dir() and not _fits(root, config):
         return empty_sheet()
-    _units_file(root, config)  # before the images are listed, which may take long
+    _units_file(root, config)  # fails before the images are listed, which may be slow
     sheet = _RULE.sheet(root, _top(root))
     ids = sheet.frame["identity"]
     lists = {part: _id_list(root / name) for part, name in _PARTS.items()}
@@ -64,7 +65,7 @@ def _fits(folder: Path, config: DatasetConfig) -> bool:
 
 
 def _table(folder: Path) -> Path | None:
-    """The table of action units in `folder`, or the folder of such tables."""
+    """Return the table of action units in `folder`, or the folder of such tables, or None."""
     found = next((folder / name for name in TABLES if (folder / name).is_file()), None)
     tables = (folder / "imgs").is_dir() and any((folder / _FOLDER).glob("*.csv"))
     return found or (folder / _FOLDER if tables else None)
@@ -75,7 +76,7 @@ def _pickles(folder: Path) -> list[Path]:
 
 
 def _units_file(root: Path, config: DatasetConfig) -> Path:
-    """The table of action units."""
+    """Return the path of the table of action units, or raise a UserError."""
     if config.annotations is not None:
         return Path(config.annotations).expanduser()
     found = _table(root)
@@ -105,10 +106,10 @@ def _headings() -> list[str]:
 
 
 def join_units(table: FrameTable, config: DatasetConfig) -> FrameTable:
-    """`table` with its action units (0..1); images without a row, or with a row that has no values, are dropped.
+    """Join the action units (0..1) to `table`, and drop the images that have no row or no values.
 
     Raises:
-        UserError: no column names the images, action units are missing or outside 0..5, no row fits an image.
+        UserError: no column names the images, action units are missing or outside 0..5, or no row matches an image.
     """
     root = table.root
     if root is None or config.manifest is not None:
@@ -136,7 +137,7 @@ def _with_identities(table: FrameTable, rows: pd.DataFrame) -> FrameTable:
 
 
 def _keep_measured(table: FrameTable, rows: set[str], csv: Path) -> FrameTable:
-    """The frames with action units; the others as drops, whose reason is another where `csv` has a row for them."""
+    """Keep the frames with action units and drop the others; the reason states whether `csv` has a row for them."""
     measured = table.frame[AU_COLUMNS[0]].notna().to_numpy()
     reasons = {True: f"{csv.name} has no action units for it", False: f"image without a row in {csv.name}"}
     drops = [Drop(path, reasons[path in rows]) for path in table.frame.loc[~measured, "path"]]
@@ -145,20 +146,20 @@ def _keep_measured(table: FrameTable, rows: set[str], csv: Path) -> FrameTable:
 
 
 def _id_list(file: Path) -> set[str] | None:
-    """The names in a list of images, without extensions; None where there is no list."""
+    """Read the names in a list of images, without extensions; return None if the file does not exist."""
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read as a list of names ({error}).") from error
-    # GANimation writes names with their extension; a line is one name.
+    # GANimation writes names with their extension, one per line.
     names = (line.strip().strip('"').replace("\\", "/") for line in lines)
     return {name.rpartition(".")[0] or name for name in names if name}
 
 
 def _parts(ids: pd.Series, lists: dict[str, set[str] | None]) -> np.ndarray:
-    """(N,) train, test or none; a name on both lists is in test, so that nothing of the test is trained on."""
+    """Return the part (N,) of each image: train, test or none. A name in both lists is test, to avoid a leak."""
     part = np.full(len(ids), "none", dtype=object)
     for name, members in lists.items():  # train first, so that test overwrites it
         if members is not None:

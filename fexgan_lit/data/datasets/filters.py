@@ -1,4 +1,4 @@
-"""Frames that are left out: by `dataset.only`, and duplicates of the same picture."""
+"""Filter frames: by `dataset.only`, and duplicate files of the same frame."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def drop_twins(sheet: Sheet) -> Sheet:
-    """Keep the first file, in the order of the sheet, of each frame.
+    """Keep only the first file of each frame, in the order of the sheet.
 
-    Two files are one frame if their paths differ in the extension, in upper and lower case, or in the Unicode form
-    only: on other machines they could not lie side by side.
+    Two files belong to the same frame if their paths differ only in the extension, in upper and lower case, or in the
+    Unicode form: other file systems could not store both.
     """
     frame = sheet.frame
     keys = frame["key"] if "key" in frame else frame["path"].map(_without_extension)
@@ -35,7 +35,7 @@ def drop_twins(sheet: Sheet) -> Sheet:
 
 
 def unify_identities(sheet: Sheet) -> Sheet:
-    """Names that differ in case or Unicode form only become one name, the first of them in order."""
+    """Merge identities whose names differ only in case or Unicode form; the first name in sorted order is kept."""
     spellings: defaultdict[str, list[str]] = defaultdict(list)
     for name in sorted(sheet.frame["identity"].unique()):
         spellings[_folded(name)].append(name)
@@ -69,10 +69,10 @@ _LISTED = 12
 
 
 def keep_only(sheet: Sheet, only: Mapping[str, Any]) -> Sheet:
-    """The rows whose columns have one of the values asked for; values are compared as text, case aside.
+    """Keep the rows whose columns have one of the requested values; values are compared as text, without case.
 
     Raises:
-        UserError: a column the layout does not read, or a value no frame has; says what there is.
+        UserError: the layout does not read a column, or no frame has a value; the error lists the available ones.
     """
     frame = sheet.frame
     if not only or frame.empty:
@@ -86,14 +86,14 @@ def keep_only(sheet: Sheet, only: Mapping[str, Any]) -> Sheet:
 
 
 def _matching(frame: pd.DataFrame, column: str, values: list[Any]) -> list[Any]:
-    """The entries of `column` that one of `values` means."""
+    """Return the entries of `column` that match one of `values`."""
     usable = [name for name in frame if name in ("identity", "take") or name not in COMMON]
     if column not in usable:
         raise UserError(
             f"dataset.only={{{column}: {values}}}: there is no column '{column}' here; expected one of "
             f"{', '.join(usable)}. To use every frame: dataset.only=null."
         )
-    # These are the rows earlier columns left, so that the message lists what can be combined.
+    # `frame` is already filtered by earlier columns, so the message lists values that can be combined.
     there = frame[column].dropna().unique().tolist()
     missing = {_text(value) for value in values} - {_text(entry) for entry in there}
     if missing:
@@ -104,7 +104,7 @@ def _matching(frame: pd.DataFrame, column: str, values: list[Any]) -> list[Any]:
 
 
 def _text(value: Any) -> str:
-    """90, "90", "090" and 90.0 are the same; so are VL and vl."""
+    """Normalize a value: 90, "90", "090" and 90.0 are equal, and so are VL and vl."""
     text = str(value).strip().casefold().removesuffix(".0")
     return text.lstrip("0") or "0" if text.isdigit() else text
 

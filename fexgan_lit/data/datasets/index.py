@@ -1,4 +1,4 @@
-"""From `dataset=` to the table of its frames: root, layout, filters, labels, checks. No image is decoded."""
+"""Index a data set: find its root and layout, filter, label and check its frames. No image is decoded."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ HOW_TO_GET = {
 
 
 def expected_form(config: DatasetConfig) -> str:
-    """The folder form the layout expects."""
+    """Return the folder structure that the layout expects."""
     return FORMS.get(config.layout_name, f"<root>/{config.pattern}")
 
 
 def check_root(config: DatasetConfig) -> Path:
-    """The folder or file `config.root`.
+    """Return the path `config.root`, a folder or an archive.
 
     Raises:
-        UserError: not given or not there; says how to get the data set and the two ways on.
+        UserError: the root is not given or does not exist; the error explains how to get the data set.
     """
     if config.root is None:
         raise UserError(_missing_root(config, "dataset.root is not given"))
@@ -86,7 +86,7 @@ def _missing_root(config: DatasetConfig, problem: str) -> str:
 
 
 def wrong_level(config: DatasetConfig, root: Path, right: Path) -> str:
-    """Message for a root one or two levels too high or too low."""
+    """Return the message for a root that is one or two levels too high or too low."""
     return (
         f"dataset.root={root} is not the top folder of such a data set; {right} looks like it.\n"
         f"Say dataset.root={right}\nExpected folder form: {expected_form(config)}"
@@ -94,7 +94,7 @@ def wrong_level(config: DatasetConfig, root: Path, right: Path) -> str:
 
 
 def wrong_layout(config: DatasetConfig, root: Path, other: str) -> str:
-    """Message for the root of another data set."""
+    """Return the message for a root that belongs to another data set."""
     return (
         f"dataset.root={root} has the folder form of dataset={other}: {FORMS[other]}\n"
         f"Say dataset={other} dataset.root={root}; dataset={config.name} expects {expected_form(config)}"
@@ -102,7 +102,7 @@ def wrong_layout(config: DatasetConfig, root: Path, other: str) -> str:
 
 
 def no_frames(config: DatasetConfig, root: Path, drops: Sequence[Drop]) -> str:
-    """Message for a root in which nothing fits the layout, with what is there instead."""
+    """Return the message for a root in which no file fits the layout; it lists the files that were found."""
     seen = "; ".join(f"{drop.path} ({drop.reason})" for drop in drops[:5])
     more = f"; and {len(drops) - 5} more" if len(drops) > 5 else ""
     return (
@@ -126,7 +126,7 @@ LAYOUTS: dict[str, Layout] = {
 
 @dataclass
 class _Place:
-    """The root to read, and what unpacking it left out."""
+    """The root to read, and the members that were skipped when it was unpacked."""
 
     root: Path
     drops: Sequence[Drop] = ()
@@ -134,11 +134,11 @@ class _Place:
 
 
 def index_dataset(config: DatasetConfig) -> FrameTable:
-    """The table of the data set `config` names, annotations joined.
+    """Return the table of the data set in `config`, with its annotations.
 
     Raises:
-        UserError: unknown layout, missing or wrong root, bad archive, manifest or annotations, unknown affects,
-            nothing to pair.
+        UserError: the layout is unknown, the root is missing or wrong, the archive, manifest or annotations are
+            invalid, an affect is unknown, or there are no pairs.
     """
     layout = find_layout(config.layout_name)
     place = _find_root(config, layout)
@@ -157,10 +157,10 @@ def index_dataset(config: DatasetConfig) -> FrameTable:
 
 
 def find_layout(name: str) -> Layout:
-    """The layout of a name of ours, or the `Layout` of a package of the user's (`mypkg.frames.LAYOUT`).
+    """Return a built-in layout by its name, or a `Layout` in a user's package by its path (`mypkg.frames.LAYOUT`).
 
     Raises:
-        UserError: there is no such layout, or the package is not trusted.
+        UserError: the layout does not exist, or the package is not trusted.
     """
     if name in LAYOUTS:
         return LAYOUTS[name]
@@ -179,27 +179,27 @@ def find_layout(name: str) -> Layout:
 
 
 def _complete(table: FrameTable, config: DatasetConfig, layout: Layout, wanted: Sequence[str] | None) -> FrameTable:
-    """Leave out what cannot be paired, and join what else is known of the frames."""
+    """Drop frames that cannot be paired, and join the annotations."""
     if (layout.paired or config.manifest is not None) and not config.unpaired:
         table = keep_pairable(table, fixed_affects=wanted is not None)[0]
     if layout.finish is not None:
         table = layout.finish(table, config)
     if config.annotations is None or (layout is EMOTIONET and config.manifest is None):
-        return table  # EmotionNet's action units are what it is made of, and joined already
+        return table  # the action units of EmotionNet are joined already
     from fexgan_lit.data.datasets.annotations import join_annotations
 
     return join_annotations(table, Path(config.annotations).expanduser())
 
 
 def _refuse_arrays(root: Path) -> None:
-    """Say what to do with AffectNet, whose labels lie in NumPy's files and not in the names of pictures."""
+    """Raise a UserError for AffectNet, whose labels are in NumPy files; the error explains how to convert them."""
     for folder in (root, *subfolders(root)):
         if any((folder / "annotations").glob("*_exp.npy")):
             raise UserError(f"dataset.root={root}: {AFFECTNET}")
 
 
 def _find_root(config: DatasetConfig, layout: Layout) -> _Place:
-    """The root; that of an archive is where the layout begins in it, or as it stands if it begins nowhere."""
+    """Find the root. An archive is unpacked, and its root is the folder that fits the layout, else its top folder."""
     if config.root is None and config.manifest is not None:
         return _Place(Path(config.manifest).expanduser().absolute().parent)
     root = check_root(config)
@@ -214,20 +214,20 @@ def _find_root(config: DatasetConfig, layout: Layout) -> _Place:
 
 
 def _reader(config: DatasetConfig, layout: Layout) -> tuple[AffectReader, tuple[str, ...] | None]:
-    """Reads words as affects of this layout; and the affects the table is to have, None for those found."""
+    """Return the reader of this layout's affect words, and the affects of the table (None: those that are found)."""
     own = layout.affects
     wanted = wanted_affects(config.affects, config.aliases)
     if config.manifest is not None and not layout.paired:
-        own = None  # a manifest brings the affects such a set does not have
+        own = None  # the manifest adds affects to a data set without
     if own is not None:
         wanted = wanted or tuple(own)
-    # Where the user lists affects, a word that is neither listed nor known is a misspelling; else any word will do.
+    # If the user lists affects, a word that is neither listed nor known is a typo; otherwise any word is allowed.
     allowed = own if own is not None or wanted is None else KNOWN_AFFECTS
     return AffectReader(wanted, allowed, config.aliases), wanted
 
 
 def _check_form(sheet: Sheet, reader: AffectReader, root: Path, config: DatasetConfig, layout: Layout) -> None:
-    """Where nothing is read off the root, say where it should be, or which data set it is."""
+    """If the root has no labelled frames, raise a UserError that names the right folder or the right data set."""
     if not sheet.frame.empty and knows_any(sheet.frame["word"].unique(), reader):
         return
     right = find_level(root, lambda folder: layout.fits(folder, config))
@@ -244,7 +244,7 @@ def _check_form(sheet: Sheet, reader: AffectReader, root: Path, config: DatasetC
 def _label(
     sheet: Sheet, reader: AffectReader, wanted: Sequence[str] | None, root: Path, config: DatasetConfig
 ) -> FrameTable:
-    """The table of the rows whose words are affects in use."""
+    """Make a table of the rows whose words are affects in use."""
     words = sheet.frame.drop_duplicates("word")
     read = {word: reader.read(word, path) for word, path in zip(words["word"], words["path"], strict=True)}
     affect = sheet.frame["word"].map({word: name for word, (name, _) in read.items() if name is not None})
@@ -261,7 +261,7 @@ def _label(
 
 
 def _about_words(read: Mapping[str, tuple[str | None, str | None]], aliases: Mapping[str, str]) -> list[str]:
-    """What a user may not expect of the affects that words were read as: aliases of nothing, synonyms, bare numbers."""
+    """Return notes on aliases that no frame uses, words that are read as the same affect, and numbers as affects."""
     words = {word.strip().lower(): affect for word, (affect, _) in read.items()}
     own = {alias.strip().lower() for alias in aliases}
     notes = [f"dataset.aliases: no frame has the word '{alias}'; found: {some(sorted(words), 12)}"

@@ -1,4 +1,4 @@
-"""From the word in a folder name to an affect, and from rows to a table in which every frame can be paired."""
+"""Map words in folder names to affects, and drop frames that cannot be paired."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from fexgan_lit.utils.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-#: The alias that leaves frames of an affect out.
+#: The alias that excludes the frames of an affect.
 IGNORE = "ignore"
-#: The affect of frames in a set that knows action units only.
+#: The affect of frames in a data set that has action units only.
 UNLABELLED = "unlabelled"
 
 
 def has_affects(affects: Sequence[str]) -> bool:
-    """Whether the class order `affects` of a data set names affects at all."""
+    """Return whether the affects of a data set are real labels and not `UNLABELLED`."""
     return tuple(affects) != (UNLABELLED,)
 
 
 class NothingToPairError(UserError):
-    """No pair can be made of `table`, or none with one of the affects; a report can still be made of it."""
+    """`table` contains no pairs, or none with one of its affects. The table can still be reported."""
 
     def __init__(self, message: str, table: FrameTable) -> None:
         super().__init__(message)
@@ -36,12 +36,12 @@ class NothingToPairError(UserError):
 
 
 class AffectReader:
-    """Turns the words of folder names into affects; remembers each word, as they repeat for every frame.
+    """Map the words of folder names to affects; results are cached, since the words repeat for every frame.
 
     Args:
         wanted: affects to keep, or None for all.
-        allowed: affects the layout may hold, or None where any word is an affect.
-        aliases: the user's other words.
+        allowed: affects that the layout may contain, or None if any word is an affect.
+        aliases: the user's synonyms of affects.
     """
 
     def __init__(self, wanted: Sequence[str] | None, allowed: Sequence[str] | None, aliases: Mapping[str, str]) -> None:
@@ -51,10 +51,10 @@ class AffectReader:
         self._seen: dict[str, tuple[str | None, str | None]] = {}
 
     def read(self, word: str, where: str) -> tuple[str | None, str | None]:
-        """The affect and None, or None and the reason to leave the frame out.
+        """Return the affect and None, or None and the reason to drop the frame.
 
         Raises:
-            UserError: `word`, found at `where`, is no affect this layout may hold.
+            UserError: `word`, found at `where`, is not an affect of this layout.
         """
         if word not in self._seen:
             self._seen[word] = self._read(word, where)
@@ -78,16 +78,16 @@ class AffectReader:
 
 
 def wanted_affects(affects: Sequence[str] | None, aliases: Mapping[str, str]) -> tuple[str, ...] | None:
-    """The user's list of affects in the official order, other words for them resolved; None if there is none."""
+    """Return the user's affects in the official order, with aliases resolved, or None if none are given."""
     return None if affects is None else order_affects(normalise_affect(name, aliases) for name in affects)
 
 
 def table_of_frame(
     frame: pd.DataFrame, root: Path, drops: Sequence[Drop], notes: Sequence[str], wanted: Sequence[str] | None
 ) -> FrameTable:
-    """The table of the rows of `frame`, its affects `wanted` or, if None, those found; not checked for pairs."""
+    """Make a table of `frame` with the affects `wanted`, or those found if None; pairs are not checked."""
     for column in ("take", "frame"):
-        # A number is only of use if every frame has one.
+        # The numbers are only useful if every frame has one.
         if column in frame:
             known = not frame[column].isna().any()
             frame = frame.astype({column: "int64"}) if known else frame.drop(columns=column)
@@ -96,14 +96,17 @@ def table_of_frame(
 
 
 def keep_pairable(table: FrameTable, fixed_affects: bool = True) -> tuple[FrameTable, np.ndarray]:
-    """Leave out identities with one affect only; returns the table and the (n,) int64 rows of `table` it kept.
+    """Drop the identities that have only one affect.
 
     Args:
-        table: any table with at least one row.
-        fixed_affects: an affect left without frames is an error; false: it leaves the list of affects.
+        table: a table with at least one row.
+        fixed_affects: whether an affect without frames is an error; if false, it is removed from the list of affects.
+
+    Returns:
+        The table, and the (n,) int64 rows of `table` that were kept.
 
     Raises:
-        NothingToPairError: no identity has two affects, or an affect has no frame.
+        NothingToPairError: no identity has two affects, or an affect has no frames.
     """
     present = np.zeros((len(table.identities), len(table.affects)), bool)
     present[table.identity_index, table.affect_index] = True
@@ -121,7 +124,7 @@ def keep_pairable(table: FrameTable, fixed_affects: bool = True) -> tuple[FrameT
 
 
 def keep_all(table: FrameTable) -> FrameTable:
-    """`table` as it is, its class lists cut to what is found; for systems that need no pairs."""
+    """Keep every frame and reduce the lists of classes to those found; for systems that need no pairs."""
     found = order_affects(table.frame["affect"].unique())
     missing = [name for name in table.affects if name not in found]
     notes = [f"no frame shows {', '.join(missing)}"] if missing else []

@@ -1,4 +1,4 @@
-"""A CSV that says whom each file shows and how they look, in place of the names of files and folders."""
+"""Read a manifest, a CSV with the identity and affect of each file, instead of the names of files and folders."""
 
 from __future__ import annotations
 
@@ -22,24 +22,29 @@ if TYPE_CHECKING:
 OPTION = "dataset.manifest"
 
 _NUMBERS = (*WHOLE, "time_s", "intensity")
-#: Left to `dataset.annotations`, which checks groups of columns as a whole.
+#: Columns read by `dataset.annotations`, which checks groups of columns as a whole.
 _ANNOTATIONS = (*AU_COLUMNS, *LANDMARK_COLUMNS, *POSE_COLUMNS)
 _DRIVE = re.compile(r"[A-Za-z]:")
 _NO_FILE, _OUTSIDE = "no such file", "path that leaves the root folder"
-#: Files of a folder: the name in composed Unicode form, the name on disk, and why it is refused.
+#: Files of a folder: maps the name in composed Unicode form to the name on disk and the reason for a drop, or None.
 _Names = dict[str, tuple[str, str | None]]
 
 
 def read_manifest(csv: Path, root: Path, annotated: bool = False) -> Sheet:
-    """The rows of `csv` that name an image file below `root`, in the order of their paths; the others as drops.
+    """Read the rows of `csv` that name an image file below `root`, sorted by path; the others become drops.
 
-    Columns: path (relative to the root or to the CSV's own folder), identity, affect; if known take, frame (whole
-    numbers), time_s (seconds), intensity (0..1); any other column can be used in `dataset.only`. A path that is
-    absolute and outside the root, has `..` in it or goes through a link out of the root is refused. Action units,
-    landmarks and pose are left to `dataset.annotations`, with a note unless that is given (`annotated`).
+    The columns are path (relative to the root or to the CSV's folder), identity, affect and, if known, take, frame
+    (whole numbers), time_s (seconds) and intensity (0..1). Any other column can be used in `dataset.only`. A path is
+    dropped if it is absolute and outside the root, contains `..` or follows a link out of the root.
+
+    Args:
+        csv: the manifest.
+        root: the folder that contains the images.
+        annotated: whether `dataset.annotations` is given. If not, a note says that action units, landmarks and pose
+            in the manifest are not read.
 
     Raises:
-        UserError: no such file, missing columns, text or NaN where a number belongs, or no row that can be used.
+        UserError: the file does not exist, a column is missing, a value is not a number, or no row can be used.
     """
     rows, said = read_csv(csv, OPTION)
     missing = [name for name in REQUIRED if name not in rows]
@@ -70,7 +75,7 @@ def read_manifest(csv: Path, root: Path, annotated: bool = False) -> Sheet:
 
 
 def _first_rows(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[Drop]]:
-    """One row a file; the later ones as drops that say whether they contradict the first."""
+    """Keep the first row of each file and drop later ones; the reason states whether their labels differ."""
     again = rows["path"].duplicated()
     if not again.any():
         return rows, []
@@ -82,7 +87,7 @@ def _first_rows(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[Drop]]:
 
 
 def _find_files(rows: pd.DataFrame, csv: Path, root: Path) -> tuple[list[str], list[str | None]]:
-    """The path below the root of every row's file, and why it cannot be used (None: it can)."""
+    """Return the path of every row's file below the root, and the reason if it cannot be used (else None)."""
     top, folder = os.path.realpath(root), os.path.realpath(csv.parent)
     plain = [_tidy(path, top) for path in rows["path"]]
     files = _Files(top)
@@ -99,7 +104,7 @@ def _find_files(rows: pd.DataFrame, csv: Path, root: Path) -> tuple[list[str], l
 
 
 def _tidy(path: str, top: str) -> str | None:
-    """`path` relative to the root `top` as far as it is inside; None: it is not."""
+    """Return `path` relative to the root `top`, or None if it is outside."""
     path = path.replace("\\", "/")
     if "\0" in path or ".." in path.split("/") or (_DRIVE.match(path) and os.name != "nt"):
         return None
@@ -113,14 +118,14 @@ def _below(path: str, top: str) -> str | None:
 
 
 class _Files:
-    """Which files there are below `top`, folder by folder: a manifest names many files of few folders."""
+    """A cache of the files below `top`, one folder at a time: a manifest names many files in few folders."""
 
     def __init__(self, top: str) -> None:
         self.top = top
         self._folders: dict[str, tuple[str, _Names] | str] = {}
 
     def find(self, path: str | None) -> tuple[str | None, str | None]:
-        """The path on disk and None, or the path as given and the reason it is refused."""
+        """Return the path on disk and None, or the given path and the reason why it cannot be used."""
         if not path:
             return None, _OUTSIDE if path is None else _NO_FILE
         folder, _, name = path.rpartition("/")
@@ -134,7 +139,7 @@ class _Files:
         return (f"{actual}/{on_disk}" if actual else on_disk), reason
 
     def _list(self, folder: str) -> tuple[str, _Names] | str:
-        """The folder's name on disk and its files, or why it is refused."""
+        """Return the folder's name on disk and its files, or the reason why it cannot be used."""
         forms: Sequence[str] = (folder, _composed(folder), unicodedata.normalize("NFD", folder))
         actual = next((form for form in forms if os.path.isdir(f"{self.top}/{form}")), None)  # noqa: PTH112
         if actual is None:

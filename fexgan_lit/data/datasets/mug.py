@@ -1,4 +1,4 @@
-"""MUG: `subjects3/<id>/<emotion>/take<n>/img_*.jpg`, clips from neutral to apex and back."""
+"""Layout of MUG: `subjects3/<id>/<emotion>/take<n>/img_*.jpg`, clips from neutral to the apex and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What OpenFace's tables mean: its names of columns, faces it lost, and which picture a row is about."""
+"""Interpret OpenFace's tables: rename columns, find lost faces, and match rows to images."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ from fexgan_lit.utils.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Fewer points than these are no landmarks: a box, perhaps.
+#: Fewer points than this are not landmarks; they may be the corners of a box.
 FEWEST_POINTS = 5
-#: Columns that tell several faces in a picture apart.
+#: Columns that number the faces in an image.
 FACES = ("face_id", "face")
-#: A tracker less sure of a face than this does not count as having found it.
+#: A face that the tracker found with less confidence counts as lost.
 LEAST_CONFIDENCE = 0.5
 
-# AU01_r (AU01_c is mere presence), DISFA's AU_1, x_0, timestamp
+# AU01_r (AU01_c is binary presence), DISFA's AU_1, x_0
 _UNIT, _POINT = re.compile(r"au[ _-]?(\d\d?)(?:_r)?"), re.compile(r"([xy])_?(\d{1,3})")
-#: Columns that may count rows and not name pictures.
+#: Columns that may number the rows instead of naming images.
 _COUNTS = ("frame", "id")
 
 
 def read_annotations(csv: Path, option: str) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of a file or folder, OpenFace's names of columns turned into those of the table; as `read_csv`."""
+    """Read a file or folder as `read_csv` does, and rename OpenFace's columns to those of `FrameTable`."""
     rows, notes = read_csv(csv, option)
     return own_names(rows), notes
 
 
 def own_names(rows: pd.DataFrame) -> pd.DataFrame:
-    """`rows` with OpenFace's names of columns turned into those of `FrameTable`."""
+    """Rename OpenFace's columns to those of `FrameTable`."""
     points = {match.group(2) for name in rows.columns if (match := _POINT.fullmatch(name))}
     taken, names = set(rows.columns), {}
     for name in rows.columns:
         own = _own_name(name, len(points) >= FEWEST_POINTS)
-        if own not in taken:  # the first of two columns for one unit, such as AU01_r and AU_1
+        if own not in taken:  # keeps the first of two columns for the same unit, such as AU01_r and AU_1
             names[name] = own
             taken.add(own)
     return rows.rename(columns=names)
 
 
 def _own_name(name: str, points: bool) -> str:
-    """The table's name for a column, as far as OpenFace has another; `points`: there are enough for landmarks."""
+    """Return the table's name of a column; `points` tells whether there are enough points for landmarks."""
     if match := _UNIT.fullmatch(name):
         return f"au{int(match.group(1)):02d}"
     if points and (match := _POINT.fullmatch(name)):
@@ -60,9 +60,12 @@ def _own_name(name: str, points: bool) -> str:
 
 
 def lost_faces(rows: pd.DataFrame, csv: Path, option: str) -> tuple[np.ndarray, list[str]]:
-    """(N,) whether the tracker lost the face of a row, whose numbers then mean nothing; and a sentence about them.
+    """Find the rows whose face the tracker lost, so that their values are meaningless.
 
-    That is `success` of 0, or a `confidence` below `LEAST_CONFIDENCE`; an entry without a number is as bad.
+    A face is lost if `success` is 0, `confidence` is below `LEAST_CONFIDENCE`, or either value is missing.
+
+    Returns:
+        (N,) true for lost faces, and at most one note about them.
     """
     lost = np.zeros(len(rows), bool)
     reasons = []
@@ -83,10 +86,10 @@ def lost_faces(rows: pd.DataFrame, csv: Path, option: str) -> tuple[np.ndarray, 
 
 
 def one_row_each(rows: pd.DataFrame, lost: np.ndarray, csv: Path, option: str) -> pd.DataFrame:
-    """`rows` without lost faces of pictures in which another was found.
+    """Remove rows of lost faces where the image has another row, so that each image has one row.
 
     Raises:
-        UserError: a picture still has more than one row.
+        UserError: an image still has more than one row.
     """
     found = rows["path"].isin(rows.loc[~lost, "path"])
     again = rows["path"].duplicated()
@@ -108,13 +111,16 @@ def one_row_each(rows: pd.DataFrame, lost: np.ndarray, csv: Path, option: str) -
 def name_pictures(
     rows: pd.DataFrame, columns: Sequence[str], table: FrameTable, csv: Path, option: str
 ) -> tuple[pd.DataFrame, list[str]]:
-    """`rows` with the frame of `table` that each is about in the column path, and sentences on how that was found.
+    """Match each row to a frame of `table`, and write the frame's path into the column path.
 
-    The first of `columns` that names pictures says so. Rows that are counted, as OpenFace counts those of a sequence,
-    are about the pictures of the one folder in the order of their names.
+    The first of `columns` that names images is used. If the rows are only numbered, as in OpenFace's tables of
+    sequences, they are matched to the images of a single folder in the order of their names.
+
+    Returns:
+        The rows, and notes on how they were matched.
 
     Raises:
-        UserError: no column says it, or the rows are counted and it cannot be told what they count.
+        UserError: no column names images, or numbered rows cannot be matched to images.
     """
     counts = [name for name in _COUNTS if name in rows and _counted(name, rows)]
     named = next((name for name in columns if name in rows and name not in counts), None)
@@ -131,7 +137,7 @@ def name_pictures(
 
 
 def _counted(name: str, rows: pd.DataFrame) -> bool:
-    """Whether a column counts rows: the frames of a sequence by their numbers, or 0, 1, 2, ... or 1, 2, 3, ..."""
+    """Return whether a column numbers the rows: as frames of a sequence, or as 0, 1, 2, ... or 1, 2, 3, ..."""
     values = rows[name]
     if not values.str.fullmatch(r"0|[1-9]\d*").all() or not len(values):
         return False
@@ -144,7 +150,7 @@ def _counted(name: str, rows: pd.DataFrame) -> bool:
 def _in_order(
     rows: pd.DataFrame, column: str, table: FrameTable, csv: Path, option: str
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Rows that `column` counts, with the pictures in the order of their names."""
+    """Match rows that `column` numbers to the images in the order of their names."""
     problem = f"{option}={csv}: the column '{column}' counts rows and names no pictures"
     cure = "Name the picture of each row in a column 'path'."
     folders = {path.rpartition("/")[0] for path in table.paths}
@@ -173,14 +179,14 @@ def _in_order(
 
 
 def _matching(names: Sequence[str], folder: Path, table: FrameTable) -> list[str]:
-    """The frame of `table` that each name means, or the name, tidied, where there is none.
+    """Return the frame of `table` that each name refers to, or the normalized name if there is none.
 
-    A name is a path from the root, from the common folder of all frames, or from `folder`, whichever fits more frames;
-    with or without the extension. A bare name of a file does where no two files share one.
+    A name is a path relative to the root, to the common folder of all frames, or to `folder`, whichever matches most
+    frames. It may lack the extension. A file name without folders is accepted if no two files have the same name.
     """
     root, top = os.path.realpath(table.root or "."), os.path.realpath(folder)
     plain = [os.path.normpath(name.replace("\\", "/")) for name in names]
-    # normpath resolves "..", so a path that climbs out of the root fits no file; string work, as relpath is slow.
+    # normpath resolves "..", so a path out of the root matches no file; strings are used because relpath is slow.
     from_csv = [os.path.normpath(f"{top}/{name}").removeprefix(f"{root}/") for name in plain]
     paths = table.paths
     common = os.path.commonpath([path.rpartition("/")[0] for path in paths])
@@ -196,7 +202,7 @@ def _matching(names: Sequence[str], folder: Path, table: FrameTable) -> list[str
 
 
 def _named(names: Sequence[str], paths: Sequence[str]) -> dict[str, str]:
-    """`paths` by their `names`, and by these without the extension where no two share one."""
+    """Map `names`, and their unique stems without the extension, to `paths`."""
     stems = [name.rpartition(".")[0] for name in names]
     often = Counter(stems)
     loose = {stem: path for stem, path in zip(stems, paths, strict=True) if often[stem] == 1}

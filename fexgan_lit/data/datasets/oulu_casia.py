@@ -1,4 +1,4 @@
-"""Oulu-CASIA: `OriginalImg/VL/Strong/P001/Anger/000.jpeg`, clips from neutral to apex at 25 frames a second."""
+"""Layout of Oulu-CASIA: `OriginalImg/VL/Strong/P001/Anger/000.jpeg`, clips from neutral to the apex at 25 fps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fexgan_lit.expression import AFFECTS
 
 FRAMES_A_SECOND = 25.0
 
-#: Folders that hold the spectra: the archive's own, and a mirror's.
+#: Folders that contain the spectra, in the original archive and in a mirror.
 _TOPS = ("OriginalImg", "Oulu_CASIA_NIR_VIS")
 _SPECTRA = ("VL", "NI")
 _COLUMNS = ("identity", "word", "frame", "spectrum", "light", "clip")
@@ -31,7 +31,7 @@ _RULE = PathRule(_COLUMNS, _labels, depth=5)
 
 
 def _top(root: Path) -> str | None:
-    """The folder below `root` that holds VL or NI; "" for `root` itself."""
+    """Return the folder below `root` that contains VL or NI, "" for `root` itself, or None."""
     found = first_folder(root, _TOPS)
     return "" if found is None and first_folder(root, _SPECTRA) is not None else found
 
@@ -45,7 +45,7 @@ def _read(root: Path, config: DatasetConfig) -> Sheet:
         return sheet
     clips = sheet.frame.groupby("clip")["frame"].transform("min")
     time_s = (sheet.frame["frame"] - clips).astype("float32") / FRAMES_A_SECOND
-    # A person's clips are told apart by a number, since the neutral frames come from all of them.
+    # The take distinguishes the clips of a person, because all of them contribute neutral frames.
     take = sheet.frame.groupby("identity")["clip"].rank(method="dense").astype("int64")
     sheet.frame = sheet.frame.assign(take=take, time_s=time_s)
     return sheet

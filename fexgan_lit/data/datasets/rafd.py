@@ -1,4 +1,4 @@
-"""RaFD: everything stands in the file name, `Rafd090_28_Caucasian_male_angry_frontal.jpg`."""
+"""Layout of RaFD: the file name has all labels, `Rafd090_28_Caucasian_male_angry_frontal.jpg`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _COLUMNS = ("identity", "word", "camera", "gaze", "gender", "ethnicity", "key")
 
 
 def _labels(parts: tuple[str, ...]) -> tuple[Any, ...] | None:
-    """The folders above (StarGAN's users sort by part and class) say nothing the name does not say."""
+    """Read the labels from the file name; folders (StarGAN sorts by part and class) add no information."""
     match = _NAME.fullmatch(parts[-1])
     if match is None:
         return None
     camera, model, ethnicity, gender, word, gaze = match.groups()
-    # The same photograph in two folders is one frame, so the key is the name alone.
+    # The same photograph in two folders is one frame, so the key is the file name without folders.
     key = parts[-1].rpartition(".")[0]
     return model, word, int(camera), gaze.lower(), gender.lower(), ethnicity, key
 

@@ -1,4 +1,4 @@
-"""Listing the images of a folder at one depth, with everything passed over counted and named."""
+"""List the images of a folder at a given depth; every file that is skipped becomes a drop with a reason."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from fexgan_lit.data.table import Drop
 
 @dataclass
 class Listing:
-    """Images at the asked depth as tuples of path parts below the root, in sorted order, and the rest as drops."""
+    """The images as tuples of path parts below the root, in sorted order, and the skipped files as drops."""
 
     images: list[tuple[str, ...]] = field(default_factory=list)
     drops: list[Drop] = field(default_factory=list)
 
 
 def list_images(root: Path, depth: int, least: int | None = None, below: str = "") -> Listing:
-    """Every image file exactly `depth` parts below `root` (1: in it), from sorted folders; nothing is opened.
+    """List every image file exactly `depth` levels below `root`, in sorted order, without opening any file.
 
-    Links are followed as long as they stay inside `root`. Images at another depth, hidden files, files of another
-    kind and names that are not Unicode become drops.
+    Links are followed if they stay inside `root`. Images at another depth, hidden files, other types of files and
+    names that are not valid Unicode become drops.
 
     Args:
-        root: folder the paths start from.
-        depth: parts of the path of an image, counted from `below`.
-        least: images may also lie higher, down to so many parts.
-        below: folder inside `root` to look into; its name stays part of the paths.
+        root: the folder that paths are relative to.
+        depth: number of parts of an image's path below `below`; 1 means directly in the folder.
+        least: smallest number of parts; None means `depth`.
+        below: folder inside `root` to list; its name is part of the paths.
     """
     listing = Listing()
     start = tuple(part for part in below.split("/") if part)
@@ -64,7 +64,7 @@ def _descend(folder: str, parts: tuple[str, ...], levels: range, inside: str, li
 
 
 def _refusal(entry: os.DirEntry[str], inside: str) -> str | None:
-    """Why a folder or file is not looked at, or None."""
+    """Return the reason why a folder or file is skipped, or None."""
     if entry.name.startswith("."):
         return "hidden"
     if _printable(entry.name) != entry.name:
@@ -79,19 +79,19 @@ def _refusal(entry: os.DirEntry[str], inside: str) -> str | None:
 
 
 def file_refusal(name: str, in_place: bool = True) -> str | None:
-    """Why a file is no frame by its name, or by not being `in_place`; None if it may be one."""
+    """Return the reason why a file is not a frame, by its name or because it is not `in_place`, or None."""
     if os.path.splitext(name)[1].lower() not in EXTENSIONS:  # noqa: PTH122 (a Path a file would cost seconds)
         return "not an image by its extension"
     return None if in_place else "image above the level of the images"
 
 
 def _printable(name: str) -> str:
-    """`name` with bytes that are not Unicode (Linux allows them) replaced; Parquet and terminals need that."""
+    """Replace bytes that are not valid Unicode (Linux allows them), since Parquet and terminals need Unicode."""
     return name.encode("utf-8", "replace").decode() if not name.isascii() else name
 
 
 def find_level(root: Path, fits: Callable[[Path], bool]) -> Path | None:
-    """The nearest folder at most two levels below or above `root` for which `fits`; None if there is none."""
+    """Return the nearest folder at most two levels below or above `root` that `fits`, or None."""
     children = list(subfolders(root))
     grandchildren = itertools.chain.from_iterable(subfolders(child) for child in children)
     absolute = root.absolute()
@@ -101,7 +101,7 @@ def find_level(root: Path, fits: Callable[[Path], bool]) -> Path | None:
 
 
 def subfolders(folder: Path, limit: int = 100) -> Iterator[Path]:
-    """The first `limit` visible subfolders by name; enough to recognise a data set."""
+    """Return the first `limit` visible subfolders by name, enough to recognise a data set."""
     try:
         with os.scandir(folder) as entries:
             names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
@@ -111,7 +111,7 @@ def subfolders(folder: Path, limit: int = 100) -> Iterator[Path]:
 
 
 def sample_images(folder: Path, depth: int, limit: int = 200) -> list[tuple[str, ...]]:
-    """A few images at `depth` below `folder`, for recognising a layout without listing all of it."""
+    """Return a few images at `depth` below `folder`, to recognise a layout without listing all files."""
     if depth == 1:
         try:
             with os.scandir(folder) as entries:

@@ -1,4 +1,4 @@
-"""From filmed clips to labelled frames: which frames of a clip are neutral, which show its affect, and how strongly."""
+"""Label the frames of clips: which are neutral, which show the affect, and at what intensity."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ NEUTRAL = "neutral"
 
 
 def label_clips(sheet: Sheet, form: str | None, config: DatasetConfig) -> Sheet:
-    """The sheet with the frames of its clips chosen and labelled; `dataset.sequence_ends` is n.
+    """Select and label the frames of the clips in `sheet`; n is `dataset.sequence_ends`.
 
     - `onset`, a clip from neutral to its apex: with n, the first n frames are neutral (intensity 0), the last n show
-      the affect (intensity 1), the rest is left out. Without n every frame is kept: the first is neutral, the others
-      show the affect, their intensity rising linearly from 0 to 1 at the last.
-    - `full`, neutral to apex and back: with n, the first half of the clip is taken as an onset. Without n every frame
-      shows the affect, the intensity rising linearly to 1 in the middle and falling again.
-    - None, frames without such a form: n leaves the first and the last n of each take, their labels unchanged.
+      the affect (intensity 1), and the others are left out. Without n every frame is kept: the first is neutral, the
+      others show the affect, and their intensity rises linearly from 0 to 1 at the last frame.
+    - `full`, a clip from neutral to the apex and back: with n, the first half of the clip is treated as an onset.
+      Without n every frame shows the affect, and the intensity rises linearly to 1 in the middle and falls again.
+    - None, frames without such a form: with n, the first n and the last n of each take are kept with their labels.
 
-    The linear intensities stand for the place in the clip; nobody measured them.
+    The linear intensities are positions in the clip, not measurements.
 
     Raises:
-        UserError: n is given and nothing tells which frames are a sequence.
+        UserError: n is given, but takes and frame numbers are missing.
     """
     ends = config.sequence_ends
     if form is None:
@@ -43,7 +43,7 @@ def label_clips(sheet: Sheet, form: str | None, config: DatasetConfig) -> Sheet:
 
 
 def _places(frame: pd.DataFrame, clip: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) int64 place of each frame in its clip, from 0, and (N,) int64 length of that clip."""
+    """Return the position (N,) int64 of each frame in its clip, from 0, and the length (N,) int64 of that clip."""
     groups = frame.groupby(clip, sort=False)["frame"]
     position = groups.rank(method="first").to_numpy().astype(np.int64) - 1
     return position, groups.transform("size").to_numpy().astype(np.int64)
@@ -56,7 +56,7 @@ def _onset(sheet: Sheet, position: np.ndarray, count: np.ndarray, ends: int | No
         first, keep = position == 0, count >= 2
         intensity = position / np.maximum(count - 1, 1)
     else:
-        # A clip shorter than both ends together is shared half and half.
+        # If a clip is shorter than 2n, each end gets half of it.
         share = np.minimum(ends, count // 2)
         first, last = position < share, position >= count - share
         keep, intensity = (first | last) & (count >= 2), last.astype(float)
@@ -93,7 +93,7 @@ def _ends_of_takes(sheet: Sheet, ends: int, config: DatasetConfig) -> Sheet:
 
 
 def _strength(word: pd.Series, intensity: np.ndarray) -> np.ndarray:
-    """(N,) float32 intensities, 0 where a whole clip is neutral."""
+    """Return the intensities (N,) as float32, with 0 for all frames of neutral clips."""
     return np.where(word.str.lower() == NEUTRAL, 0, intensity).astype(np.float32)
 
 

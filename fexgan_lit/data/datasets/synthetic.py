@@ -1,4 +1,4 @@
-"""A studio's frames as files, in the folder form of MH-FED with a CSV of their ground truth."""
+"""Export a studio's frames to files in the layout of MH-FED, with a CSV of their ground truth."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-#: Decimals: times to a tenth of a millisecond, pixels and degrees to a hundredth.
+#: Number of decimals in the CSV: times to a tenth of a millisecond, pixels and degrees to a hundredth.
 _DECIMALS = {"time_s": 4, "intensity": 4, **dict.fromkeys((*POSE_COLUMNS, *LANDMARK_COLUMNS, *BOX_COLUMNS), 2)}
 
 
@@ -34,23 +34,23 @@ def export_studio(
 ) -> Path:
     """Write every frame as `<identity>/<affect>/<identity>_<affect>_t<take>_<frame>.png`, and `annotations.csv`.
 
-    `dataset=mhfed dataset.root=FOLDER dataset.annotations=FOLDER/annotations.csv` reads them back. Frames that are
-    there already are kept, so a broken-off export goes on where it stopped; the CSV comes last.
+    `dataset=mhfed dataset.root=FOLDER dataset.annotations=FOLDER/annotations.csv` reads them back. Existing frames
+    are kept, so that an interrupted export can be continued. The CSV is written last.
 
     Args:
-        studio: what to draw.
-        folder: made if it is not there.
-        workers: processes that draw.
-        progress: called with (frames done, frames in all).
+        studio: renders the frames.
+        folder: created if it does not exist.
+        workers: number of processes that render.
+        progress: called with (frames done, total frames).
 
     Returns:
-        The path of the CSV: path, identity, affect, take, frame, time_s, intensity, 17 AUs (0..5), yaw, pitch, roll
-        (degrees), 68 landmarks and the boxes of eyes and mouth (pixels).
+        The path of the CSV. Its columns are path, identity, affect, take, frame, time_s, intensity, 17 action units
+        (0..5), yaw, pitch, roll (degrees), 68 landmarks and the boxes of eyes and mouth (pixels).
 
     Raises:
-        UserError: the folder holds frames of another studio.
+        UserError: the folder contains the frames of another studio.
     """
-    folder = folder.absolute()  # workers may have been started elsewhere
+    folder = folder.absolute()  # workers may have another working directory
     recipe, text = check_export(studio, folder)
     write_atomic(recipe, text)
     table = studio.table()
@@ -67,10 +67,10 @@ def export_studio(
 
 
 def check_export(studio: Studio, folder: Path) -> tuple[Path, str]:
-    """The file that says which studio's frames a folder holds, and its content.
+    """Return the path and the content of the file that identifies the studio of a folder's frames.
 
     Raises:
-        UserError: the folder holds frames of another studio.
+        UserError: the folder contains the frames of another studio.
     """
     recipe, text = folder / "studio.json", json.dumps(studio.recipe, sort_keys=True, indent=1)
     if recipe.is_file() and recipe.read_text(encoding="utf-8") != text:
@@ -79,7 +79,7 @@ def check_export(studio: Studio, folder: Path) -> tuple[Path, str]:
 
 
 def _file_names(table: pd.DataFrame) -> list[str]:
-    """Paths in row order; counterfactual frames end in their strength, as they do in the table."""
+    """Return the paths in row order; names of counterfactual frames end in their strength, as in the table."""
     names = []
     for path, who, affect in zip(table["path"], table["identity"], table["affect"], strict=True):
         names.append(f"{who}/{affect}/{who}_{affect}_{path.rpartition('/')[2]}.png")
@@ -94,7 +94,7 @@ def _annotations(table: pd.DataFrame, paths: list[str]) -> pd.DataFrame:
 
 
 def _draw_all(studio: Studio, paths: list[str], workers: int) -> Iterator[int]:
-    """Draw chunks of rows, side by side where there are several workers; yields how many frames each made."""
+    """Render chunks of rows, in parallel if there are several workers, and yield the number of frames in each."""
     chunks = [range(start, min(start + _CHUNK, len(paths))) for start in range(0, len(paths), _CHUNK)]
     if workers == 1:
         for chunk in chunks:
@@ -124,7 +124,7 @@ NO_FACEKIT = (
 
 
 def make_studio(config: DatasetConfig) -> Studio:
-    """The studio `config` names, with its cast and script."""
+    """Create the studio in `config`, with its cast and script."""
     from fexgan_lit.synthetic.cartoon.studio import CartoonStudio
 
     arguments: dict[str, Any] = {
@@ -143,5 +143,5 @@ def make_studio(config: DatasetConfig) -> Studio:
         raise UserError(NO_FACEKIT)
     from fexgan_lit.synthetic.human.studio import HumanStudio
 
-    facekit = Path(config.facekit).expanduser().absolute()  # worker processes may have been started elsewhere
+    facekit = Path(config.facekit).expanduser().absolute()  # workers may have another working directory
     return HumanStudio(**arguments, facekit=str(facekit))

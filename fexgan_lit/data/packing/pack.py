@@ -1,4 +1,4 @@
-"""Decode and resize every frame once into one raw file of uint8 pixels, memory-mapped; a killed build goes on."""
+"""Decode and resize every frame once into a memory-mapped file of uint8 pixels; an interrupted build is resumed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fexgan_lit.utils.cache import builder_lock, cache_root, partial_folder, pub
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hardware import cores
 
-#: (height, width) of a frame that was read, or the reason why it was not.
+#: (height, width) of a frame that was read, or the reason why it could not be read.
 Read = tuple[int, int] | str
 
 
@@ -35,11 +35,11 @@ JOURNAL = "journal"
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Consecutive rows of a data set, read.
+    """Consecutive rows of a data set after reading.
 
     Attributes:
-        pixels: (L, L, 3) uint8 arrays, the readable frames.
-        read: what became of each row, readable or not.
+        pixels: the readable frames, (L, L, 3) uint8 arrays.
+        read: the result of each row, readable or not.
     """
 
     pixels: list[np.ndarray]
@@ -47,16 +47,16 @@ class Piece:
 
 
 class PixelLog:
-    """Appends pieces to `pixels` in `folder`; to be used in a `with` block.
+    """A file of pixels with a journal, to which pieces are appended; a context manager.
 
     Args:
-        folder: of the build; a journal in it is taken up if it began with the same `key` and `frame_bytes`.
+        folder: the folder of the build. A journal in it is continued if it has the same `key` and `frame_bytes`.
         pixels: name of the pixel file.
         key: identifies the data set and the settings of the pack.
-        frame_bytes: of one frame.
+        frame_bytes: size of a frame in bytes.
 
     Attributes:
-        read: what became of the rows so far.
+        read: the results of the rows so far.
     """
 
     def __init__(self, folder: Path, pixels: str, key: str, frame_bytes: int) -> None:
@@ -75,14 +75,14 @@ class PixelLog:
 
     def __exit__(self, *_: object) -> None:
         try:
-            self._pixels.close()  # may still have something to write, and fail
+            self._pixels.close()  # flushes its buffer, which may fail
         finally:
             self._journal.close()
 
     def append(self, piece: Piece) -> None:
-        """Write a piece; it counts from the moment its line is written."""
-        # write() and not a writable memory map: on a full disk the one raises, the other kills.
-        # One write for the piece: giving up the interpreter for every frame would cost more than copying does.
+        """Write a piece; it is valid as soon as its line in the journal is written."""
+        # write() raises an error on a full disk; a writable memory map would kill the process.
+        # A single write is used because releasing the interpreter for every frame costs more than the copy.
         pixels = b"".join(frame.data for frame in map(np.ascontiguousarray, piece.pixels))
         self._pixels.write(pixels)
         self._pixels.flush()
@@ -91,7 +91,7 @@ class PixelLog:
         self.read += piece.read
 
     def _agreed(self, pixels: Path, journal: Path, head: bytes) -> tuple[int, int]:
-        """Bytes of journal and pixels that agree with each other; what they say was read goes to `read`."""
+        """Return the lengths in bytes up to which journal and pixels agree, and add the rows they contain to `read`."""
         if not journal.is_file() or not pixels.is_file():
             return 0, 0
         lines = journal.read_bytes().splitlines(keepends=True)
@@ -114,14 +114,14 @@ class PixelLog:
 
 
 def block_checks(path: Path) -> list[int]:
-    """CRC-32 of every 16 MiB of a file, by several threads."""
+    """Compute the CRC-32 of every 16 MiB of a file in several threads."""
 
     def check(start: int) -> int:
         with path.open("rb") as file:
             file.seek(start)
             return zlib.crc32(file.read(_BLOCK))
 
-    with ThreadPoolExecutor(min(4, cores(None))) as pool:  # zlib lets go of the interpreter
+    with ThreadPoolExecutor(min(4, cores(None))) as pool:  # zlib releases the interpreter lock
         return list(pool.map(check, range(0, path.stat().st_size, _BLOCK)))
 
 
@@ -131,7 +131,7 @@ def _line(entry: dict[str, Any]) -> bytes:
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
-    """What a line says, or None where it was cut short or damaged."""
+    """Parse a line of the journal; return None if it is truncated or damaged."""
     text = line[9:].rstrip(b"\n")
     if not line.endswith(b"\n") or line[:8] != b"%08x" % zlib.crc32(text):
         return None
@@ -139,9 +139,9 @@ def _entry(line: bytes) -> dict[str, Any] | None:
     return entry
 
 
-#: Raise when the bytes of a pack would come out differently.
+#: Version of the format; increment it when the bytes of a pack change.
 FORMAT = 2
-#: Bytes of a file that share a checksum.
+#: Bytes of a file per checksum.
 _BLOCK = 16 << 20
 _LOG = logging.getLogger(__name__)
 
@@ -152,25 +152,25 @@ Progress = Callable[[int, int], None]
 _PIXELS, _TABLE, _FACTS = "frames.u8", "table.parquet", "pack.json"
 
 
-#: Frames read and written at once: this many, or fewer where they come to more than this many bytes.
+#: Largest number of frames, and of bytes, that are read and written at once.
 _CHUNK, _CHUNK_BYTES = 16, 4 << 20
 
 
-#: Frames that take longer to draw than worker processes take to start.
+#: Number of frames from which rendering takes longer than the start of worker processes.
 _WORTH_PROCESSES = 200
 
 
 @dataclass(frozen=True, eq=False)
 class Pack:
-    """A data set decoded.
+    """A decoded data set.
 
     Attributes:
-        folder: holds frames.u8, table.parquet and pack.json.
-        images: (N, L, L, 3) uint8 RGB, memory-mapped, read-only; or streamed.
-        table: the N rows, with `height` and `width` of the original pictures.
-        sizes: how many frames had which original size, as {"128x128": 4200} (width x height).
-        cropped: frames that were not square and lost their sides.
-        reused: whether it was there already.
+        folder: contains frames.u8, table.parquet and pack.json.
+        images: (N, L, L, 3) uint8 RGB, memory-mapped and read-only, or streamed.
+        table: the N rows, with `height` and `width` of the original images.
+        sizes: number of frames by original size, as {"128x128": 4200} (width x height).
+        cropped: number of frames that were not square, of which the central square was kept.
+        reused: whether the pack existed before.
     """
 
     folder: Path
@@ -182,7 +182,7 @@ class Pack:
 
     @property
     def mapped(self) -> np.ndarray:
-        """`images` of a memory-mapped pack.
+        """Return the `images` of a memory-mapped pack.
 
         Raises:
             TypeError: the pack is streamed.
@@ -194,7 +194,7 @@ class Pack:
 
 @dataclass(frozen=True)
 class PackPlan:
-    """What to pack and where: `name` and `cache_dir` place the folder; `workers` None means all cores."""
+    """Settings of a pack: the folder follows from `name` and `cache_dir`; `workers` None means all cores."""
 
     name: str
     size: int
@@ -203,15 +203,15 @@ class PackPlan:
 
 
 def prepare_pack(table: FrameTable, source: FrameSource, plan: PackPlan, progress: Progress | None = None) -> Pack:
-    """The pack of `table`, from the cache or built now; unreadable frames become drops of its table.
+    """Open the pack of `table` in the cache or build it; unreadable frames become drops of its table.
+
+    An interrupted build is continued if neither the files nor the settings have changed.
 
     Args:
         table: rows to pack, in the order of `source`.
-        source: gives (plan.size, plan.size, 3) frames.
-        plan: name, size and place.
-        progress: called with (frames done, frames in all) now and then, from this thread.
-
-    A build that was killed goes on where it stopped, as long as neither the files nor the settings have changed.
+        source: reads frames of shape (plan.size, plan.size, 3).
+        plan: name, size and location of the pack.
+        progress: called regularly with (frames done, total frames), from this thread.
 
     Raises:
         UserError: the cache folder cannot be written, the disk is full, or no frame can be read.
@@ -226,7 +226,7 @@ def prepare_pack(table: FrameTable, source: FrameSource, plan: PackPlan, progres
         with builder_lock(folder) as held:
             if held:
                 remove_leftovers(folder)
-            # Whoever held the lock before may have built it meanwhile.
+            # The process that held the lock before may have built the pack.
             return _usable_pack(folder, table) or _build(
                 _Build(folder, table, source, plan, key, resumable=held), progress
             )
@@ -235,12 +235,12 @@ def prepare_pack(table: FrameTable, source: FrameSource, plan: PackPlan, progres
 
 
 def open_pack(folder: Path, table: FrameTable, check: bool = True) -> Pack | None:
-    """The pack in `folder` if it is whole, with the drops and notes of `table`, the index of today; else None.
+    """Open the pack in `folder`, or return None if it is incomplete or damaged.
 
     Args:
-        folder: of the pack.
-        table: the index of today.
-        check: compare the checksums of its files, which reads them once.
+        folder: the folder of the pack.
+        table: the current index; its drops and notes replace those of the pack.
+        check: whether to verify the checksums, which reads all files once.
     """
     try:
         facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
@@ -260,7 +260,7 @@ def open_pack(folder: Path, table: FrameTable, check: bool = True) -> Pack | Non
 
 
 def _usable_pack(folder: Path, table: FrameTable) -> Pack | None:
-    """As `open_pack`, but None if a file that was refused to the builder can be opened now."""
+    """Call `open_pack`, but return None if a file that the build had no permission to read can be read now."""
     pack = open_pack(folder, table)
     if pack is None or table.root is None:
         return pack
@@ -270,7 +270,7 @@ def _usable_pack(folder: Path, table: FrameTable) -> Pack | None:
 
 @dataclass(frozen=True, eq=False)
 class _Build:
-    """One pack to be made: where, of what, and whether a later build may take up what this one leaves."""
+    """The arguments of a build; `resumable` tells whether a later build may continue this one."""
 
     folder: Path
     table: FrameTable
@@ -282,7 +282,7 @@ class _Build:
 
 def _build(build: _Build, progress: Progress | None) -> Pack:
     folder, table = build.folder, build.table
-    if folder.exists():  # or it would have been opened
+    if folder.exists():  # the folder exists but could not be opened
         _LOG.warning("%s is built anew: a checksum differs, it is not whole, or more files can be read now", folder)
         shutil.rmtree(folder, ignore_errors=True)
     with partial_folder(folder, build.resumable) as partial:
@@ -307,7 +307,7 @@ def _build(build: _Build, progress: Progress | None) -> Pack:
 
 
 def _facts(size: int, height: np.ndarray, width: np.ndarray, drops: list[Drop]) -> dict[str, Any]:
-    """What `open_pack` needs to know; `height` and `width` (n,) are those of the original pictures."""
+    """Return the metadata that `open_pack` reads; `height` and `width` (n,) are those of the original images."""
     sizes = zip(width.tolist(), height.tolist(), strict=True)
     return {
         "format": FORMAT,
@@ -320,7 +320,7 @@ def _facts(size: int, height: np.ndarray, width: np.ndarray, drops: list[Drop]) 
 
 
 def _write_pixels(folder: Path, build: _Build, progress: Progress | None) -> list[Read]:
-    """Write the readable frames in row order, after those that are there; returns what became of every row."""
+    """Write the readable frames in row order, after existing ones, and return the result of every row."""
     count, frame_bytes = len(build.table), build.plan.size**2 * 3
     with PixelLog(folder, _PIXELS, build.key, frame_bytes) as log:
         _check_space(folder, (count - len(log.read)) * frame_bytes)
@@ -334,7 +334,7 @@ def _write_pixels(folder: Path, build: _Build, progress: Progress | None) -> lis
 
 
 def _read_in_order(source: FrameSource, chunks: list[range], workers: int) -> Iterator[Piece]:
-    """Pieces in row order, read by several workers, few of them ahead."""
+    """Yield pieces in row order; several workers read a few pieces ahead."""
     with _worker_pool(source, sum(map(len, chunks)), workers) as pool:
         ahead: deque[Future[Piece]] = deque()
         for chunk in chunks:
@@ -347,9 +347,9 @@ def _read_in_order(source: FrameSource, chunks: list[range], workers: int) -> It
 
 @contextlib.contextmanager
 def _worker_pool(source: FrameSource, count: int, workers: int) -> Iterator[Executor]:
-    """Threads where reading frees the interpreter (decoding does); else processes, if there is enough to do."""
+    """Use threads if reading releases the interpreter lock (decoding does), else processes if the job is large."""
     if source.holds_interpreter and count >= _WORTH_PROCESSES and workers > 1:
-        # Unlike the standard library's, these processes do not import the caller's script again.
+        # Unlike those of the standard library, loky's processes do not import the caller's script again.
         from joblib.externals.loky import ProcessPoolExecutor
 
         pool = ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,))
@@ -359,7 +359,7 @@ def _worker_pool(source: FrameSource, count: int, workers: int) -> Iterator[Exec
             pool.shutdown(kill_workers=True)
         return
     threads = ThreadPoolExecutor(1 if source.holds_interpreter else workers)
-    # OpenCV's own threads would only get into the way of these.
+    # OpenCV's own threads would compete with these.
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -370,7 +370,7 @@ def _worker_pool(source: FrameSource, count: int, workers: int) -> Iterator[Exec
 
 
 def _read_chunk(source: FrameSource, rows: range) -> Piece:
-    """The rows read; one that cannot be is represented by the reason."""
+    """Read the rows; an unreadable row is represented by the reason."""
     pixels: list[np.ndarray] = []
     read: list[Read] = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""Where the pixels of a frame come from (a file, a synthetic character), its crop, and what identifies it in a pack."""
+"""Sources of pixels (files, rendered characters), the crop of frames, and the key that identifies a pack."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 def crop_to_faces(table: FrameTable, margin: float) -> FrameTable:
-    """`table` with the square around each face in the columns `CROP_COLUMNS`, whole pixels.
+    """Add the square around each face to `table`, in whole pixels, as the columns `CROP_COLUMNS`.
 
-    Frames of one take share a square, so that the camera stands still while the head moves. Frames without landmarks
-    and without a take that has some become drops.
+    All frames of a take have the same square, so that the camera is fixed while the head moves. Frames without
+    landmarks become drops, unless another frame of their take has landmarks.
 
     Raises:
         UserError: no frame has landmarks.
@@ -49,17 +49,17 @@ def crop_to_faces(table: FrameTable, margin: float) -> FrameTable:
 
 
 class FrameSource(Protocol):
-    """Reads frames by row, from several workers at once."""
+    """The protocol of sources that read frames by row, from several workers at once."""
 
     @property
     def holds_interpreter(self) -> bool:
-        """Whether reading is Python work, so that only processes run side by side and threads do not."""
+        """Whether reading holds the interpreter lock, so that processes run in parallel but threads do not."""
 
     def read(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
-        """(L, L, 3) uint8 RGB and the (height, width) it had; raises FrameError with a reason."""
+        """Return the frame (L, L, 3) uint8 RGB and its original (height, width); raise FrameError with a reason."""
 
     def fingerprint(self) -> Iterable[bytes]:
-        """Bytes that change whenever the pixels of a row would."""
+        """Yield bytes that change whenever the pixels of a row would change."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +67,11 @@ class FileSource:
     """Image files below `root`, cropped to a square and resized to `size` pixels.
 
     Attributes:
-        root: folder the paths start from.
-        paths: a file a row.
-        size: of the frames, pixels.
-        boxes: (n, 3) float, the left, top and side of the square in pixels of the stored picture, upright; whole
-            pixels are taken, and beyond the picture its edge is repeated. None, or NaN in a row: the central square.
+        root: the folder that paths are relative to.
+        paths: one file per row.
+        size: side of the frames in pixels.
+        boxes: (n, 3) float, the left, top and side of the square in pixels of the upright original image, rounded to
+            whole pixels. Outside of the image its edge is repeated. None, or NaN in a row, means the central square.
     """
 
     root: Path
@@ -90,7 +90,7 @@ class FileSource:
         return square, (image.shape[0], image.shape[1])
 
     def fingerprint(self) -> Iterable[bytes]:
-        """Path, size and time of last change of every file; the boxes."""
+        """Yield the path, size and time of last change of every file, and the boxes."""
         yield from (_file_print(self.root, path) for path in self.paths)
         if self.boxes is not None:
             yield b"boxes"
@@ -99,7 +99,7 @@ class FileSource:
 
 @dataclass(frozen=True)
 class StudioSource:
-    """Frames drawn by the studio, which draws in powers of two; other sizes are resized from the next one."""
+    """Frames rendered by the studio, whose sizes are powers of two; other sizes are resized from the next larger."""
 
     studio: Studio
     rows: np.ndarray
@@ -112,7 +112,7 @@ class StudioSource:
         return fit_square(image, self.size), (image.shape[0], image.shape[1])
 
     def fingerprint(self) -> Iterable[bytes]:
-        """The recipe, which decides every pixel."""
+        """Yield the recipe, which determines every pixel, and the rows."""
         yield json.dumps(self.studio.recipe, sort_keys=True).encode()
         yield self.rows.tobytes()
 
@@ -126,13 +126,16 @@ def _file_print(root: Path, path: str) -> bytes:
 
 
 def cut_square(image: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """(H, W, 3) to (side, side, 3): the square `box` (left, top, side), with the edge repeated outside of `image`.
+    """Crop `image` (H, W, 3) to the square `box` (left, top, side), repeating the edge outside of the image.
+
+    Returns:
+        (side, side, 3).
 
     Raises:
-        FrameError: the box misses the picture, or is so large that hardly anything of the picture would be seen.
+        FrameError: the box does not overlap the image, or its side is more than 4 times that of the image.
     """
     height, width = image.shape[:2]
-    left, top, side = np.rint(box).tolist()  # a comparison with NaN or infinity below does not hold
+    left, top, side = np.rint(box).tolist()  # NaN and infinity fail the comparisons below
     if not (0 < side <= 4 * max(height, width) and -side < left < width and -side < top < height):
         named = ", ".join(f"{value:g}" for value in box)
         raise FrameError(f"the box (left, top, side) = ({named}) does not fit a picture of {width}x{height} pixels")
@@ -145,7 +148,7 @@ def cut_square(image: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def fit_square(image: np.ndarray, size: int) -> np.ndarray:
-    """(H, W, 3) to (size, size, 3): the central square, area-averaged when shrinking, bicubic when growing."""
+    """Resize the central square of `image` (H, W, 3) to (size, size, 3), by area when shrinking, else bicubic."""
     height, width = image.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -156,7 +159,7 @@ def fit_square(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def content_key(table: FrameTable, source: FrameSource, settings: dict[str, Any]) -> str:
-    """64 hex digits over `settings`, every entry of the table, and the fingerprint of `source`."""
+    """Return the SHA-256 (64 hex digits) of `settings`, every entry of the table, and the fingerprint of `source`."""
     import pandas as pd
 
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
