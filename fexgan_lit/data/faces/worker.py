@@ -79,7 +79,7 @@ class FaceWorker:
             self._stderr.close()
             self._stderr = None
 
-    def find(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], tuple[float, float, float]]:
+    def find(self, pixels: np.ndarray) -> tuple[NDArray[np.float64], tuple[float, float, float]]:
         """(68, 2) landmarks in pixels of the picture (H, W, 3), RGB, and yaw, pitch and roll in degrees.
 
         Raises:
@@ -90,7 +90,7 @@ class FaceWorker:
         mesh, width, height = _mesh(answer["points"]), int(answer["width"]), int(answer["height"])
         return _landmarks(mesh, width, height), head_pose(mesh, width, height)
 
-    def find_all(self, pixels: NDArray[np.uint8], most: int) -> list[NDArray[np.float64]]:
+    def find_all(self, pixels: np.ndarray, most: int) -> list[NDArray[np.float64]]:
         """(68, 2) landmarks in pixels of each of up to `most` faces in (H, W, 3), RGB, from left to right.
 
         Raises:
@@ -101,7 +101,7 @@ class FaceWorker:
         faces = [_landmarks(mesh, int(answer["width"]), int(answer["height"])) for mesh in meshes]
         return sorted(faces, key=lambda points: float(points[:, 0].mean()))
 
-    def _answer_for(self, pixels: NDArray[np.uint8], **options: int) -> dict[str, Any]:
+    def _answer_for(self, pixels: np.ndarray, **options: int) -> dict[str, Any]:
         """An answer with a face in it."""
         path = Path(self._folder.name) / "picture.npy"
         np.save(path, pixels)
