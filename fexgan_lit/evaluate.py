@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(cfg: DictConfig) -> None:
-    """Measure the runs that `cfg` names, print the standings and write the files."""
+    """Evaluate the runs in `cfg`, print the tables and write the files."""
     from hydra.core.hydra_config import HydraConfig
     from rich.console import Console
 
@@ -50,7 +50,7 @@ def evaluate(cfg: DictConfig) -> None:
 
 
 def find(settings: EvaluationSettings, command: str, console: Console) -> Findings:
-    """What `protocol` asks for."""
+    """Evaluate by the protocol in the settings."""
     from fexgan_lit.evaluation.methods import open_methods
     from fexgan_lit.evaluation.protocols.augmentation import find_augmentation
     from fexgan_lit.evaluation.protocols.classifier import require_network
@@ -60,7 +60,7 @@ def find(settings: EvaluationSettings, command: str, console: Console) -> Findin
     from fexgan_lit.utils.console import stages
 
     if settings.protocol == "augmentation":
-        require_network(settings.augmentation.network)  # before minutes are spent on faces for it
+        require_network(settings.augmentation.network)  # fails before faces are generated, which takes minutes
     with stages(console) as stage:
         methods = open_methods(settings, stage("opening runs"))
         ground = common_ground(methods, settings, stage("preparing frames"))
@@ -69,7 +69,7 @@ def find(settings: EvaluationSettings, command: str, console: Console) -> Findin
 
 
 def evaluation_folder(out: str | None, run: str | None, runs: Sequence[str]) -> str:
-    """Where the results go: `out`, or a new folder under outputs/ that sorts by time."""
+    """Return the output folder: `out`, or a new folder under outputs/ whose name ends with the time."""
     if out:
         return str(Path(out).expanduser())
     places = [*([run] if run else []), *runs]
@@ -78,7 +78,7 @@ def evaluation_folder(out: str | None, run: str | None, runs: Sequence[str]) -> 
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     OmegaConf.register_new_resolver("fexgan_evaluation_folder", evaluation_folder, use_cache=True, replace=True)
     run_command(evaluate, "evaluate")
 

@@ -1,4 +1,4 @@
-"""`python -m fexgan_lit.explore`: a trained run as a page in the browser."""
+"""`python -m fexgan_lit.explore`: serve a page to try a trained run in the browser."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def explore(cfg: DictConfig) -> None:
-    """Serve the page until Ctrl-C, and leave nothing behind."""
+    """Serve the page until Ctrl-C, then remove its temporary folder."""
     from hydra.core.hydra_config import HydraConfig
 
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -36,11 +36,11 @@ def explore(cfg: DictConfig) -> None:
 
 
 def serve(cfg: DictConfig, folder: Path) -> None:
-    """Open the runs that `cfg` names and serve their page.
+    """Open the runs in `cfg` and serve the page.
 
     Args:
         cfg: composed from conf/explore.yaml.
-        folder: of this session, for everything that has to be written.
+        folder: the temporary folder of this session.
 
     Raises:
         UserError: an option, a run or the port cannot be used.
@@ -53,46 +53,46 @@ def serve(cfg: DictConfig, folder: Path) -> None:
 
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
     settings = explore_settings(tree)
-    port = free_port(settings)  # before seconds are spent on the weights
+    port = free_port(settings)  # fails before the weights are loaded, which takes seconds
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]fexgan_lit {__version__}[/]  explore\n")
 
     from fexgan_lit.inference.app.session import Session
 
-    easels = open_easels(settings, console)
-    server = start(Session(easels, folder), settings, port)
+    models = open_models(settings, console)
+    server = start(Session(models, folder), settings, port)
     try:
         announce(settings, server, console)
-        threading.Thread(target=find_judges, args=(easels,), daemon=True).start()
+        threading.Thread(target=find_judges, args=(models,), daemon=True).start()
         threading.Event().wait()
     finally:
         server.close(verbose=False)
 
 
-def open_easels(settings: ExploreSettings, console: Console) -> list[AppModel]:
-    """The systems of `run` and `other`, and in a line each what they are.
+def open_models(settings: ExploreSettings, console: Console) -> list[AppModel]:
+    """Load the systems of `run` and `other`, and print a line about each.
 
     Raises:
-        UserError: no run there, weights that are missing or do not fit, or a device that is not there.
+        UserError: a run or the device does not exist, or weights are missing or do not match.
     """
     from fexgan_lit.inference.app.model import AppModel
     from fexgan_lit.inference.loaded_system import load
 
     places = [settings.run, *([settings.other] if settings.other else [])]
-    easels = []
+    models = []
     for place in places:
         loaded = load(place, settings.device)
-        easels.append(AppModel(loaded, loaded.folder.resolve().name))
+        models.append(AppModel(loaded, loaded.folder.resolve().name))
         console.print(
             f"  {loaded.folder}: {loaded.name} trained on {loaded.run.dataset.name} at {loaded.image_size} px",
             markup=False,
         )
-    return easels
+    return models
 
 
 def announce(settings: ExploreSettings, server: Any, console: Console) -> None:
-    """Say where the page is, and who can reach it."""
+    """Print the address of the page, and a warning if others can reach it."""
     console.print(f"\n  open [bold]{server.local_url}[/]    Ctrl-C ends it")
     if server.share_url:
         console.print(f"  shared as [bold]{server.share_url}[/]")
@@ -103,25 +103,25 @@ def announce(settings: ExploreSettings, server: Any, console: Console) -> None:
         )
 
 
-def find_judges(easels: list[AppModel]) -> None:
-    """Give every system the judge of its data, where training or evaluation left one in the cache."""
+def find_judges(models: list[AppModel]) -> None:
+    """Set the judge of every system, if training or evaluation stored it in the cache."""
     from fexgan_lit.inference.app.model import cached_judge
 
-    for easel in easels:
-        easel.judge = cached_judge(easel.loaded)
+    for model in models:
+        model.judge = cached_judge(model.loaded)
 
 
 def session_folder() -> str:
-    """A new folder for what one session has to write, which it removes at its end."""
+    """Create the temporary folder of a session, which `explore` removes."""
     return tempfile.mkdtemp(prefix="fexgan_lit_explore_")
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     OmegaConf.register_new_resolver("fexgan_session_folder", session_folder, use_cache=True, replace=True)
     run_command(explore, "explore")
     sys.stdout.flush()
-    # a thread that still looks for a judge, in the middle of torch's code, would abort an orderly end of Python
+    # a normal exit would crash if the thread of `find_judges` is still inside torch
     os._exit(0)
 
 

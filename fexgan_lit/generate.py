@@ -1,4 +1,4 @@
-"""`python -m fexgan_lit.generate`: ask a trained run for faces; each mode is one way of asking."""
+"""`python -m fexgan_lit.generate`: generate faces with a trained run, in one of several modes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def generate(cfg: DictConfig) -> None:
-    """Do what the mode in `cfg` stands for, and leave a folder with its results and their record."""
+    """Run the mode in `cfg`, and write its results and a record of the call to a folder."""
     from hydra.core.hydra_config import HydraConfig
     from rich.console import Console
 
@@ -40,10 +40,10 @@ def generate(cfg: DictConfig) -> None:
 
 
 def checked(cfg: DictConfig) -> tuple[GenerateSettings, Any]:
-    """The typed options: those of every mode, and those of the mode asked for.
+    """Return the common options and those of the selected mode.
 
     Raises:
-        UserError: an unknown mode, or one message with every value that cannot be used.
+        UserError: the mode is unknown, or values are invalid; one message lists them all.
     """
     from fexgan_lit.inference.config import general_settings, mode_options
     from fexgan_lit.inference.modes import MODES
@@ -58,12 +58,12 @@ def checked(cfg: DictConfig) -> tuple[GenerateSettings, Any]:
 
 
 def generation_folder(out: str | None, mode: str, run: str | None) -> str:
-    """Where results go: `out`, or a new folder under outputs/."""
+    """Return the output folder: `out`, or a new folder under outputs/."""
     return results_folder(out, f"generate_{mode}", run)
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     OmegaConf.register_new_resolver("fexgan_generation_folder", generation_folder, use_cache=True, replace=True)
     run_command(generate, "generate")
 

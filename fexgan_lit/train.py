@@ -1,4 +1,4 @@
-"""`python -m fexgan_lit.train`: compose, build, fit, and leave a run folder."""
+"""`python -m fexgan_lit.train`: train a system and write a run folder."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from fexgan_lit.utils.hydra import check_optional_groups, fail, run_command
 
 
 def train(cfg: DictConfig) -> Any:
-    """Train the run that `cfg` describes, go on with the one `cfg.run` names, or work off a run of a sweep."""
+    """Train the run in `cfg`, resume the run at `cfg.run`, or perform a job of a sweep."""
     from hydra.core.hydra_config import HydraConfig
 
     from fexgan_lit.runs.sweeps.job import is_sweep_job, work_off
     from fexgan_lit.utils.trust import foreign_packages, trust
 
-    if not cfg.run:  # composed here and now, so it is the user's own and may name any class
+    if not cfg.run:  # the user wrote this configuration, so it may name any class
         trust(foreign_packages(OmegaConf.to_container(cfg)))
     check_optional_groups(HydraConfig.get())
     if is_sweep_job():
@@ -34,7 +34,7 @@ def train(cfg: DictConfig) -> Any:
 
 
 def main() -> None:
-    """The command; of several processes, those that are not rank 0 follow it."""
+    """Run the command; if there are several processes, the others follow rank 0."""
     register_resolver()
     try:
         if not is_started_among_several():
@@ -48,7 +48,7 @@ def main() -> None:
             follow(environment)
             return
         if environment is not None:
-            connect(environment)  # the others wait there
+            connect(environment)  # the other processes wait there
         run_command(train, "train")
         disconnect()
     except UserError as error:

@@ -28,12 +28,12 @@ STRENGTHS = ("follow", "full")
 
 @dataclass
 class PlaceSettings(Options):
-    """Where the data are now; what a run was trained on stays as it was.
+    """The current location of the data; all other settings of the data are those of the run.
 
     Attributes:
-        root: folder of the data set; None: where the run found it.
-        cache_dir: of packs and judges; None: as the run had it.
-        workers: threads that decode; None: as the run had it.
+        root: folder of the data set; None means that of the run.
+        cache_dir: folder of packs and judges; None means that of the run.
+        workers: threads that decode images; None means the number of the run.
     """
 
     section = "dataset"
@@ -45,7 +45,7 @@ class PlaceSettings(Options):
 
 @dataclass
 class MetricSettings:
-    """Where networks that no training of ours makes come from; `conf/evaluate.yaml` explains each field."""
+    """The locations of external networks for metrics; `conf/evaluate.yaml` explains each field."""
 
     inception_weights: str | None = None
     lpips_net: str = "alex"
@@ -58,7 +58,7 @@ class MetricSettings:
 
 @dataclass
 class AugmentationSettings(Options):
-    """How the worth of generated frames as training data is measured; `conf/evaluate.yaml` explains each field."""
+    """Options of the augmentation protocol, which trains on generated frames; `conf/evaluate.yaml` explains each."""
 
     section = "augmentation"
 
@@ -68,7 +68,7 @@ class AugmentationSettings(Options):
     seeds: int = option(3, at_least=1, at_most=1000)
     real_share: float = option(1.0, "a share above 0 and up to 1", above=0, at_most=1)
     network: str = option("judge", choices=NETWORKS)
-    images: int = option(12_000, at_least=640)  # ten steps at least
+    images: int = option(12_000, at_least=640)  # at least ten steps
     most_generated: int = option(100_000, at_least=1)
 
     def conflicts(self) -> list[str]:
@@ -80,7 +80,7 @@ class AugmentationSettings(Options):
 
 @dataclass
 class ClipSettings(Options):
-    """Which clips are made and what is asked for; `conf/evaluate.yaml` explains each field."""
+    """The number of clips and their target strength; `conf/evaluate.yaml` explains each field."""
 
     section = "clips"
 
@@ -90,7 +90,7 @@ class ClipSettings(Options):
 
 @dataclass
 class EvaluationSettings(Options):
-    """What is measured, on how many pairs; `conf/evaluate.yaml` explains each field."""
+    """The options of an evaluation; `conf/evaluate.yaml` explains each field."""
 
     run: str | None = None
     runs: list[str] = field(default_factory=list)
@@ -110,7 +110,7 @@ class EvaluationSettings(Options):
 
     @property
     def places(self) -> list[str]:
-        """Every run that was named; a pattern such as ``multirun/DIR/*`` names all run folders it matches."""
+        """The paths of all given runs; a pattern such as ``multirun/DIR/*`` becomes the run folders that match."""
         named = [*([self.run] if self.run else []), *self.runs]
         return [place for name in named for place in _matches(name)]
 
@@ -142,7 +142,7 @@ def _is_pattern(place: str) -> bool:
 
 
 def _matches(place: str) -> list[str]:
-    """The run folders a pattern matches in order of their names; the place itself where it is none or matches none."""
+    """Return the run folders that a pattern matches, sorted; or `place` if it is not a pattern or matches none."""
     if not _is_pattern(place):
         return [place]
     path = Path(place).expanduser()
@@ -152,10 +152,10 @@ def _matches(place: str) -> list[str]:
 
 
 def evaluation_settings(cfg: DictConfig) -> tuple[EvaluationSettings, LoggerSettings]:
-    """The typed options.
+    """Convert and check the options of the composed configuration.
 
     Raises:
-        UserError: one message with every value that cannot be used.
+        UserError: one message that lists all invalid values.
     """
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
     problems: list[str] = []

@@ -1,4 +1,4 @@
-"""Target expressions from words: affects with strengths, action units, or the source itself."""
+"""Parse target expressions (affects with weights, action units, or the source's own) and apply them to faces."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SOURCE = "source"
 
 
-#: The largest weight of an affect: runs learn 1, or up to three deviations, and more is a slip of the keyboard.
+#: Largest weight of an affect: training uses 1, or up to 3 standard deviations; larger values are likely typos.
 STRONGEST = 10.0
 
 
@@ -34,14 +34,14 @@ _UNIT = re.compile(r"(?:au)?_?0*(\d{1,2})", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class TargetSpec:
-    """Weights of affects, or action units to set; neither is the face as it is."""
+    """Weights of affects, or values of action units; if both are empty, the expression of the source is kept."""
 
     affects: dict[str, float] = field(default_factory=dict)
     units: dict[int, float] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
-        """As on a sheet: `joy`, `joy 0.5 + fear 0.5`, `AU12=0.8 AU25=0.4`, `source`."""
+        """The label on a sheet: `joy`, `joy 0.5 + fear 0.5`, `AU12=0.8 AU25=0.4`, `source`."""
         if self.units:
             return " ".join(f"AU{unit}={value:g}" for unit, value in self.units.items())
         parts = [name if weight == 1 else f"{name} {weight:g}" for name, weight in self.affects.items()]
@@ -49,10 +49,11 @@ class TargetSpec:
 
 
 def read_target(value: Any, option: str, affects: tuple[str, ...]) -> TargetSpec:
-    """What `option=value` asks for: `source`, an affect, or a mapping of affects or of action units to numbers.
+    """Parse `option=value`: `source`, an affect, or a mapping of affects or of action units to numbers.
 
     Raises:
-        UserError: none of these; an unknown affect or unit; units not in 0..1, weights not in 0..`STRONGEST`.
+        UserError: the value has another form, an affect or action unit is unknown, or a number is out of range (0..1
+            for action units, 0..`STRONGEST` for weights).
     """
     if value == SOURCE:
         return TargetSpec()
@@ -67,7 +68,7 @@ def read_target(value: Any, option: str, affects: tuple[str, ...]) -> TargetSpec
 
 
 def _is_name(value: Any, affects: tuple[str, ...]) -> bool:
-    """Whether `value` is a name; classes such as RAF-DB's are numbers, which YAML reads as such."""
+    """Return whether `value` is a name; YAML reads numeric class names, such as RAF-DB's, as integers."""
     return isinstance(value, str) or (isinstance(value, int) and str(value) in affects)
 
 
@@ -77,7 +78,7 @@ def _mapping(value: Mapping[Any, Any], option: str, affects: tuple[str, ...]) ->
         if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= STRONGEST:
             raise UserError(f"{option}: {key} is {number}, expected a number, 0 to {STRONGEST:g}")
         match = _UNIT.fullmatch(str(key))
-        if match is None or str(key) in affects:  # an affect of the run, before an action unit of the same number
+        if match is None or str(key) in affects:  # a name of the run comes before an action unit
             weights[_affect(str(key), option, affects)] = float(number)
             continue
         unit = int(match.group(1))
@@ -100,10 +101,10 @@ def _affect(name: str | int, option: str, affects: tuple[str, ...]) -> str:
 
 
 def read_affects(value: Any, option: str, affects: tuple[str, ...]) -> list[str]:
-    """The affects that `option=value` names, each once: `all` (or null), one name, or a list of names.
+    """Parse `option=value` as a list of affects without duplicates: `all` (or null), a name, or a list of names.
 
     Raises:
-        UserError: none of these, or an unknown affect; names the nearest.
+        UserError: the value has another form, or an affect is unknown; the error suggests the nearest.
     """
     if value is None or value == "all":
         return list(affects)
@@ -114,34 +115,34 @@ def read_affects(value: Any, option: str, affects: tuple[str, ...]) -> list[str]
 
 
 class KnownFaces(Protocol):
-    """N faces and what is known of them: a `GenerationSession`, or `GivenFaces` for images from Python."""
+    """The protocol of N faces with annotations: a `GenerationSession`, or `GivenFaces` for images from Python."""
 
     @property
     def system(self) -> ExpressionSystem:
-        """That is to change them."""
+        """The system that changes the faces."""
 
     @property
     def count(self) -> int:
-        """N."""
+        """The number of faces, N."""
 
     def own(self, field: str) -> Tensor:
-        """(N, ...) what the faces show of a field of `Expression`."""
+        """Return a field (N, ...) of the faces' expressions."""
 
     def own_expression(self) -> Expression:
-        """(N, ...) what the faces show, in the fields that the system reads."""
+        """Return the faces' expressions (N, ...) with the fields that the system reads."""
 
     def true_expression(self, affect: int) -> Expression:
-        """(N, ...) what the same identities' true frames show of an affect."""
+        """Return the expressions (N, ...) of real frames of an affect, of the same identities."""
 
 
 def target_expression(faces: KnownFaces, target: TargetSpec) -> Expression:
-    """The expressions (N, ...) that give each of the faces the target, in the fields that the system reads.
+    """Return the target expression (N, ...) of each face, with the fields that the system reads.
 
-    Affects are blended (`along`). Action units that are named replace those of the blend or, without an affect, those
-    of the face.
+    Affects are blended (`along`). The given action units replace those of the blend or, without an affect, those of
+    the face.
 
     Raises:
-        UserError: what the system reads is not known of the faces.
+        UserError: a field that the system reads is unknown for the faces.
     """
     wanted = of_affects(faces, target.affects) if target.affects else None
     if target.units:
@@ -152,12 +153,12 @@ def target_expression(faces: KnownFaces, target: TargetSpec) -> Expression:
 
 @dataclass(frozen=True)
 class Direction:
-    """What an affect at weight 1 adds to N faces, in the fields that a run reads.
+    """The change of N faces' expressions by an affect of weight 1, in the fields that the system reads.
 
     Attributes:
-        label: (N, K) one-hot.
+        label: (N, K), one-hot.
         units: (N, 17) action units, or None.
-        motion: (N, 68, 2) from the landmarks of the face to those of the affect, or None.
+        motion: (N, 68, 2) displacement from the landmarks of the face to those of the affect, or None.
     """
 
     label: Tensor
@@ -166,13 +167,13 @@ class Direction:
 
 
 def way_to(faces: KnownFaces, name: str) -> Direction:
-    """What the affect `name` means to the system for each of N faces.
+    """Return the direction of the affect `name` for each of N faces.
 
-    Action units are the prototype that came with the weights, else those of the true frames; landmarks are those of
-    each identity's strongest true frame.
+    Action units are the prototype stored with the weights, else those of real frames. Landmarks are those of the
+    strongest real frame of each identity.
 
     Raises:
-        UserError: the data of the run are needed for that and lack it.
+        UserError: a field must be read from the run's data, and they lack it.
     """
     system = faces.system
     k = system.affects.index(name)
@@ -187,18 +188,18 @@ def way_to(faces: KnownFaces, name: str) -> Direction:
 
 
 def along(ways: Sequence[Direction], weights: Sequence[float] | Tensor, landmarks: Tensor | None = None) -> Expression:
-    """Several affects at once, each with its weight; gradients reach the weights.
+    """Blend several affects by their weights; the result is differentiable with respect to the weights.
 
-    Action units are the weighted sum of the affects', at most 1; landmarks move from those of the face by the weighted
-    sum of the ways to those of the affects.
+    Action units are the weighted sum of those of the affects, clipped to 1. Landmarks are those of the face plus the
+    weighted sum of the motions.
 
     Args:
-        ways: P of them, for the same N faces.
-        weights: (P,), 1 is the affect as the data show it.
-        landmarks: (N, 68, 2) of the faces, for ways with a motion.
+        ways: P directions of the same N faces.
+        weights: (P,); weight 1 is the affect as in the data.
+        landmarks: (N, 68, 2) of the faces, if the directions have motions.
 
     Returns:
-        (N, ...).
+        The expressions (N, ...).
     """
     label = sum((w * way.label for w, way in zip(weights, ways, strict=True)), torch.zeros_like(ways[0].label))
     aus = moved = None
@@ -211,19 +212,19 @@ def along(ways: Sequence[Direction], weights: Sequence[float] | Tensor, landmark
 
 
 def of_affects(faces: KnownFaces, weights: Mapping[str, float]) -> Expression:
-    """Affects with weights (1 is the affect as the data show it), as labels, action units and landmarks, (N, ...)."""
+    """Blend affects by their weights (1 is the affect as in the data) into expressions (N, ...)."""
     own = faces.own("landmarks") if "landmarks" in faces.system.reads else None
     return along([way_to(faces, name) for name in weights], list(weights.values()), own)
 
 
 def known(values: Tensor | None, what: str) -> Tensor:
-    """`values`, which the run's data must have."""
+    """Return `values`, or raise a UserError if they are None, which names them as `what`."""
     if values is None:
         raise UserError(f"the data of the run have no {what} for every frame any more; put them back as they were")
     return values
 
 
-#: A name, or weights of several.
+#: The name of an affect, or the weights of several.
 Affect: TypeAlias = str | int | Mapping[str | int, float]
 
 
@@ -232,12 +233,12 @@ Units: TypeAlias = Mapping[int | str, float]
 
 
 def weights_of(affect: Affect | None, strength: float, affects: tuple[str, ...]) -> dict[str, float]:
-    """Weights of the affects that are asked for, times `strength`; empty for None.
+    """Return the weights of the affects, multiplied by `strength`; empty if `affect` is None.
 
     Raises:
-        UserError: an unknown affect, a weight below 0, or a strength that is not finite.
+        UserError: an affect is unknown, a weight is negative, or the strength is not finite.
     """
-    if not -1e6 < strength < 1e6:  # NaN is neither
+    if not -1e6 < strength < 1e6:  # NaN fails both comparisons
         raise UserError(f"strength={strength}: expected a number; 1 is the affect as the data show it")
     if affect is None:
         return {}
@@ -248,14 +249,14 @@ def weights_of(affect: Affect | None, strength: float, affects: tuple[str, ...])
 
 
 def units_of(units: Units | None, affects: tuple[str, ...]) -> dict[int, float]:
-    """Action units by number; empty for None.
+    """Return the action units by number; empty for None.
 
     Raises:
-        UserError: an unknown unit, or a value outside 0..1.
+        UserError: an action unit is unknown, or a value is outside 0..1.
     """
     if not units:
         return {}
-    named = tuple(name for name in affects if not _UNIT.fullmatch(name))  # a number is a unit here
+    named = tuple(name for name in affects if not _UNIT.fullmatch(name))  # numbers are action units here
     wish = read_target(dict(units), "units", named)
     if wish.affects:
         raise UserError(f"units={dict(units)}: expected action units such as {{12: 0.8}}; affects go in affect=")
@@ -263,7 +264,7 @@ def units_of(units: Units | None, affects: tuple[str, ...]) -> dict[int, float]:
 
 
 class GivenFaces:
-    """Images from Python as `KnownFaces`: what is known of them is known of the run's reference faces alone.
+    """Images from Python as `KnownFaces`; annotations are only known for the run's reference faces.
 
     Args:
         loaded: the run.
@@ -276,7 +277,7 @@ class GivenFaces:
 
     @cached_property
     def _frames(self) -> tuple[FrameSet, list[int]]:
-        """The run's frames, and the row of each image."""
+        """The run's frames, and the row of each image in them."""
         references = self.loaded.references
         rows = [row for image in self.images if (row := references.row_of(image)) is not None]
         if references.frames is None or len(rows) < self.count:
@@ -288,17 +289,17 @@ class GivenFaces:
         return references.frames, rows
 
     def own(self, field: str) -> Tensor:
-        """What the images show of a field; action units are those of a face at rest, without looking at the data."""
+        """Return a field of the images' expressions; action units are those of a relaxed face (0), without the data."""
         if field == "aus":
             return torch.zeros(self.count, len(ACTION_UNITS))
         frames, rows = self._frames
         return known(frame_expression(frames, np.array(rows)).known.get(field), FIELD_NAMES[field])
 
     def own_expression(self) -> Expression:
-        """What the images show, in the fields that the system reads."""
+        """Return the images' expressions with the fields that the system reads."""
         return Expression(**{name: self.own(name) for name in self.system.reads})
 
     def true_expression(self, affect: int) -> Expression:
-        """What the strongest true frame of each image's identity shows of an affect."""
+        """Return the expression of the strongest real frame of an affect, of each image's identity."""
         frames, rows = self._frames
         return Expression.stack([affect_expression(frames, row, affect) for row in rows])

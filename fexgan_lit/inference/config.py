@@ -1,4 +1,4 @@
-"""The options of `generate`: those of every mode, and the check that each option belongs to the mode asked for."""
+"""The common options of `generate`, and the check that every other option belongs to the selected mode."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hardware import device_problems
 from fexgan_lit.utils.options import Options, option, typed
 
-#: Modes whose faces can be pasted back into the pictures they come from.
+#: Modes whose faces can be pasted back into the original images.
 PASTING = ("transform", "blend")
 
 
 @dataclass
 class GenerateSettings(Options):
-    """What every mode understands; `conf/generate.yaml` explains each field."""
+    """The options that all modes share; `conf/generate.yaml` explains each field."""
 
     run: str | None = None
     mode: str = "transform"
@@ -35,19 +35,19 @@ class GenerateSettings(Options):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The faces asked for with `who`, in that order; none means all."""
+        """The faces selected by `who`, in that order; empty means all."""
         if self.who is None:
             return ()
         chosen = self.who if isinstance(self.who, list) else [self.who]
         return tuple(str(name) for name in chosen)
 
     def conflicts(self) -> list[str]:
-        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
+        """Return a sentence for each combination of valid values that is not allowed."""
         found = []
         for name in ("images", "annotations", "root"):
             place = getattr(self, name)
             path = Path(place or "").expanduser()
-            if place is not None and not path.is_file() and not path.is_dir():  # reading a pipe would wait for ever
+            if place is not None and not path.is_file() and not path.is_dir():  # reading a pipe would block
                 found.append(f"{name}={place}: there is no such file or folder")
         if self.annotations is not None and self.images is None:
             found.append(f"annotations={self.annotations}: it describes the pictures of images=FILE|DIR; give those")
@@ -73,22 +73,22 @@ class GenerateSettings(Options):
 
 
 def general_settings(tree: Mapping[str, Any], problems: list[str]) -> GenerateSettings:
-    """The options of every mode from the composed configuration; what is wrong with them goes to `problems`."""
+    """Read the common options from the composed configuration; sentences on invalid values are added to `problems`."""
     own = {field.name for field in fields(GenerateSettings)}
     return _typed(GenerateSettings, {name: value for name, value in tree.items() if name in own}, problems)
 
 
 def mode_options(tree: Mapping[str, Any], mode: str, modes: Mapping[str, type], problems: list[str]) -> Any:
-    """The options of `mode`, filled from what was given; null leaves the default of the mode.
+    """Read the options of `mode`; null means the default of the mode.
 
     Args:
         tree: the composed configuration.
-        mode: the name that was asked for.
-        modes: the options' dataclass of every mode there is.
-        problems: gets a sentence for every option of another mode and every value that cannot be used.
+        mode: the selected mode.
+        modes: the options' dataclass of every mode.
+        problems: receives a sentence for every option of another mode and every invalid value.
 
     Raises:
-        UserError: there is no such mode; names the nearest.
+        UserError: the mode does not exist; the error suggests the nearest.
     """
     if mode not in modes:
         raise UserError(f"mode={mode}: expected one of {', '.join(modes)}.{_nearest(str(mode), list(modes), 'mode=')}")
@@ -106,7 +106,7 @@ def mode_options(tree: Mapping[str, Any], mode: str, modes: Mapping[str, type], 
 
 
 def _typed(cls: type, values: Mapping[str, Any], problems: list[str]) -> Any:
-    """The dataclass `cls` filled, its own checks included."""
+    """Fill and check the dataclass `cls`."""
     wrong: list[str] = []
     settings: Any = typed(cls, values, "", wrong)
     problems += wrong or settings.problems()

@@ -1,4 +1,4 @@
-"""Images of any kind (Pillow, a file, NumPy, a tensor) to the tensors of the systems, and back to files."""
+"""Convert images (Pillow, files, NumPy, tensors) to the input tensors of the systems, and back."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ GIF = ".gif"
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One picture, upright.
+    """An upright image.
 
     Attributes:
-        pixels: (H, W, 3) uint8 RGB; what is transparent lies on black.
-        alpha: (H, W) uint8, or None where nothing is transparent.
-        animated: whether the file has more pictures, of which this is the first.
+        pixels: (H, W, 3) uint8 RGB, composited onto black.
+        alpha: (H, W) uint8, or None if the image is opaque.
+        animated: whether this is the first image of an animation.
     """
 
     pixels: np.ndarray
@@ -35,14 +35,14 @@ class Picture:
 
 
 def read_picture(path: Path, keep_alpha: bool = False) -> Picture:
-    """Read a picture as `fexgan_lit.data.images` does, and of a GIF the first picture.
+    """Read an image file as `fexgan_lit.data.images` does, and also the first image of a GIF.
 
     Args:
         path: the file.
-        keep_alpha: whether to look for an alpha channel as well.
+        keep_alpha: whether to read the alpha channel.
 
     Raises:
-        FrameError: the file cannot be read, is damaged, huge or not a picture.
+        FrameError: the file cannot be read, is damaged, too large, or not an image.
     """
     picture = load_image(read_bytes(path), (*KINDS, "GIF"))
     alpha = (
@@ -52,11 +52,12 @@ def read_picture(path: Path, keep_alpha: bool = False) -> Picture:
     return Picture(to_rgb(picture), seen, picture.format == "GIF" and getattr(picture, "is_animated", False))
 
 
-#: What may be given as an image: a path, Pillow, uint8 RGB (H, W, 3) or (N, H, W, 3), float [-1, 1] (3|N,3, S, S).
+#: An image or a batch: a path, a Pillow image, uint8 RGB (H, W, 3) or (N, H, W, 3), or a float tensor in [-1, 1] of
+#: shape (3, S, S) or (N, 3, S, S).
 ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
 
 
-#: Undoes `as_batch`: faces (N, 3, S, S) in [-1, 1] to the kind of image that was given.
+#: The inverse of `as_batch`: converts faces (N, 3, S, S) in [-1, 1] to the type of the original image.
 Back: TypeAlias = Callable[[Tensor], Any]
 
 
@@ -67,22 +68,22 @@ _EXPECTED = (
 
 
 def as_batch(image: ImageLike, size: int) -> tuple[Tensor, Back]:
-    """What systems see of `image`, and the way back to its kind.
+    """Convert `image` to an input batch of the systems.
 
-    Files, Pillow images and NumPy arrays of any size lose their longer sides to become a central square and are
-    resized; `fexgan_lit.data.images` says what becomes of transparency, grey, CMYK and an EXIF orientation. Tensors are
-    taken as they are.
+    Files, Pillow images and NumPy arrays of any size are cropped to the central square and resized. Transparency,
+    grey, CMYK and EXIF orientation are converted as in `fexgan_lit.data.images`. Tensors are used unchanged.
 
     Args:
         image: see `ImageLike`.
-        size: S, edge of the squares in pixels.
+        size: S, side of the squares in pixels.
 
     Returns:
-        (N, 3, S, S) float32 in [-1, 1], and a function that gives faces of that shape back as what `image` was; a
-        file comes back as a Pillow image.
+        (N, 3, S, S) float32 in [-1, 1], and a function that converts faces of that shape to the type of `image`; for
+        a file it returns a Pillow image.
 
     Raises:
-        UserError: of no such kind, unreadable, empty, too large, or a tensor of another size or range.
+        UserError: the type is not supported, the image is unreadable, empty or too large, or a tensor has another size
+            or range.
     """
     if isinstance(image, Tensor):
         return _from_tensor(image, size)
@@ -96,10 +97,10 @@ def as_batch(image: ImageLike, size: int) -> tuple[Tensor, Back]:
 
 
 def pillow_pixels(image: Image.Image) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a Pillow image: upright, transparency on black, of an animation the current frame.
+    """Convert a Pillow image to upright (H, W, 3) uint8 RGB on black; of an animation, the current frame is used.
 
     Raises:
-        UserError: more than 100 megapixels, or damaged.
+        UserError: the image has more than 100 megapixels or is damaged.
     """
     width, height = image.size
     if not 0 < width * height <= MAX_PIXELS:
@@ -111,7 +112,7 @@ def pillow_pixels(image: Image.Image) -> np.ndarray:
 
 
 def to_images(faces: Tensor) -> list[Image.Image]:
-    """Faces (N, 3, S, S) in [-1, 1] as N Pillow images, RGB."""
+    """Convert faces (N, 3, S, S) in [-1, 1] to N Pillow RGB images."""
     return [Image.fromarray(pixels) for pixels in to_uint8(faces)]
 
 
@@ -143,7 +144,7 @@ def _from_tensor(image: Tensor, size: int) -> tuple[Tensor, Back]:
     if not image.is_floating_point() or image.ndim not in (3, 4) or image.shape[-3:] != wanted or not len(image):
         raise UserError(f"tensor of type {image.dtype} and shape {tuple(image.shape)}: {_EXPECTED}, here S = {size}")
     low, high = float(image.detach().min()), float(image.detach().max())
-    if not (low >= -1.001 and high <= 1.001):  # NaN is neither
+    if not (low >= -1.001 and high <= 1.001):  # NaN fails both comparisons
         raise UserError(f"tensor with values from {low:.3g} to {high:.3g}: expected [-1, 1]; of 0..255, x / 127.5 - 1")
     batch = image.detach().float()
 
@@ -155,5 +156,5 @@ def _from_tensor(image: Tensor, size: int) -> tuple[Tensor, Back]:
 
 
 def batches(images: Tensor, size: int) -> list[slice]:
-    """Slices of at most `size` rows that cover `images` (N, ...)."""
+    """Return slices of at most `size` rows that cover `images` (N, ...)."""
     return [slice(start, start + size) for start in range(0, len(images), size)]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fexgan_lit.systems.base import ExpressionSystem
 
 
-#: Function of source (B, 3, S, S), its expression and the target expression that returns images (B, 3, S, S).
+#: A function of the source (B, 3, S, S), its expression and the target expression that returns images (B, 3, S, S).
 Painter = Callable[[Tensor, Expression, Expression], Tensor]
 
 

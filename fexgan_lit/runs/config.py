@@ -1,4 +1,4 @@
-"""From a composed configuration to typed settings and objects; every problem of a configuration in one message."""
+"""Convert a composed configuration to typed settings and objects; one message lists all its problems."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DIRECTIONS = ("minimize", "maximize")
 
 @dataclass
 class PruningSettings(Options):
-    """When a run is hopeless enough to stop it."""
+    """When a job of a sweep is stopped early (pruned)."""
 
     section = "sweep.pruning"
 
@@ -41,7 +41,7 @@ class PruningSettings(Options):
 
 @dataclass
 class SweepSettings(Options):
-    """A grid reads `objectives` and `pruning`, a search all of it."""
+    """The options of a sweep; a grid only reads `objectives` and `pruning`, a search reads all of them."""
 
     section = "sweep"
 
@@ -67,12 +67,12 @@ class SweepSettings(Options):
 
     @property
     def directions(self) -> dict[str, str]:
-        """Metric, named as in metrics.csv -> minimize or maximize; a bare name means the validation split."""
+        """Maps metrics, named as in metrics.csv, to minimize or maximize; a bare name means the validation split."""
         parts = [text.partition(":") for text in self.objectives]
         return {(name.strip() if "/" in name else f"final/val/{name.strip()}"): way for way, _, name in parts}
 
 
-#: Arguments of Lightning's `Trainer` and our own names for what they do.
+#: Arguments of Lightning's `Trainer`, and the options of this project that replace them.
 _TWICE = {
     "max_time": "max_minutes", "profiler": "profile", "val_check_interval": "val_every",
     "log_every_n_steps": "log_every",
@@ -81,10 +81,10 @@ _TWICE = {
 
 @dataclass
 class TrainerSettings(Options):
-    """How long, where and how often; `conf/trainer/default.yaml` explains each field.
+    """The options of the trainer: length, device, intervals; `conf/trainer/default.yaml` explains each field.
 
     Attributes:
-        lightning: further arguments of Lightning's `Trainer`, as given (`+trainer.limit_train_batches=3`).
+        lightning: further arguments of Lightning's `Trainer` (`+trainer.limit_train_batches=3`).
     """
 
     section = "trainer"
@@ -123,7 +123,7 @@ class TrainerSettings(Options):
     lightning: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # true and false arrive as words, but capitalised
+        # OmegaConf converts true and false to "True" and "False"
         self.data_on_device, self.kernels = str(self.data_on_device).lower(), str(self.kernels).lower()
 
     def conflicts(self) -> list[str]:
@@ -146,7 +146,7 @@ class TrainerSettings(Options):
 
 @dataclass
 class MetricsSettings(Options):
-    """What is measured; `conf/metrics/default.yaml` explains each field."""
+    """The options of the metrics; `conf/metrics/default.yaml` explains each field."""
 
     section = "metrics"
 
@@ -163,11 +163,11 @@ class MetricsSettings(Options):
 
 @dataclass
 class LoggerSettings(Options):
-    """Where numbers and pictures go besides the run folder.
+    """The options of the loggers, which receive metrics and figures in addition to the run folder.
 
     Attributes:
-        use: those that are used, by name; empty: `name` alone, as in run folders of version 0.1.
-        own: configurations of Lightning loggers of the user's own, by a name of theirs.
+        use: whether each logger is used, by name; if empty, only `name` is used, as in run folders of version 0.1.
+        own: configurations of the user's own Lightning loggers by name.
     """
 
     section = "logger"
@@ -185,7 +185,7 @@ class LoggerSettings(Options):
 
     @property
     def names(self) -> list[str]:
-        """The loggers that are used."""
+        """The names of the loggers in use."""
         return [name for name, used in self.use.items() if used] or [self.name]
 
     def conflicts(self) -> list[str]:
@@ -196,11 +196,11 @@ class LoggerSettings(Options):
 
 @dataclass
 class TrainSettings:
-    """A whole training run, typed.
+    """The typed settings of a training run.
 
     Attributes:
-        model: dataclass of the chosen system, as are `loss` and `optimizer`.
-        data: what the run was trained on (see `fexgan_lit.data.datamodule.data_facts`); None before it started.
+        model: the settings of the system; `model`, `loss` and `optimizer` are dataclasses of the system.
+        data: facts about the training data (see `fexgan_lit.data.datamodule.data_facts`); None before the run starts.
     """
 
     seed: int
@@ -218,15 +218,15 @@ class TrainSettings:
 
 
 def train_settings(cfg: DictConfig) -> TrainSettings:
-    """Check a composed training configuration as a whole; classes must be of `TARGETS` or of trusted packages.
+    """Convert and check a composed training configuration; its classes must be in `TARGETS` or trusted packages.
 
     Raises:
-        UserError: one message with every problem found.
+        UserError: one message that lists all problems.
     """
     tree: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     problems: list[str] = []
     check_sections(tree)
-    tree["trainer"].pop("iterations_per_call", None)  # in run folders of version 0.1; it changed no weights
+    tree["trainer"].pop("iterations_per_call", None)  # from run folders of version 0.1; it has no effect on the weights
     system = load_system_class(str(tree["model"].get("_target_")))
     tree["trainer"] = split_trainer(tree["trainer"], problems)
     given = {name: value for name, value in tree["logger"].items() if isinstance(value, dict) and "_target_" in value}
@@ -246,7 +246,7 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
         "trainer": typed(TrainerSettings, tree["trainer"], "trainer", problems),
         "metrics": typed(MetricsSettings, tree["metrics"], "metrics", problems),
         "logger": typed(LoggerSettings, tree["logger"], "logger", problems),
-        # a run folder of an earlier version has none
+        # run folders of earlier versions have no section sweep
         "sweep": typed(SweepSettings, tree.get("sweep") or {}, "sweep", problems),
     }
     if not problems:
@@ -264,7 +264,7 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
 
 
 def check_sections(tree: Mapping[str, Any]) -> None:
-    """Raise a UserError if a section of a training configuration is not there, as in a file from elsewhere."""
+    """Raise a UserError if a section of a training configuration is missing or has another form."""
     for group, moved in MOVED.items():
         if isinstance(tree.get(group), str):
             raise UserError(f"{group}={tree[group]}: {moved}")
@@ -286,7 +286,7 @@ def check_sections(tree: Mapping[str, Any]) -> None:
 
 
 def data_problems(facts: Mapping[str, Any]) -> list[str]:
-    """What of the facts that a run kept of its data (`fexgan_lit.data.datamodule.data_facts`) cannot be meant."""
+    """Return a sentence for each invalid fact about a run's data (`fexgan_lit.data.datamodule.data_facts`)."""
     found = []
     for name in ("affects", "identities"):
         names = facts.get(name, [])
@@ -302,10 +302,10 @@ def data_problems(facts: Mapping[str, Any]) -> list[str]:
 
 
 def load_system_class(name: str) -> Any:
-    """The system that `model._target_` names.
+    """Import the class of the system in `model._target_`.
 
     Raises:
-        UserError: it is refused, or no system.
+        UserError: the class is not trusted, or is not a system.
     """
     from fexgan_lit.systems.base import ExpressionSystem
 
@@ -316,7 +316,7 @@ def load_system_class(name: str) -> Any:
 
 
 def split_trainer(options: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    """The group `trainer`, arguments of Lightning's `Trainer` apart as `lightning`; unknown ones go to `problems`."""
+    """Move arguments of Lightning's `Trainer` in the group `trainer` to `lightning`; add unknown ones to `problems`."""
     if options.get("devices") == "auto":
         import torch
 
@@ -343,7 +343,7 @@ def split_trainer(options: Mapping[str, Any], problems: list[str]) -> dict[str, 
 
 
 def build_callbacks(options: Mapping[str, Any], problems: list[str]) -> dict[str, Callback]:
-    """The group `callbacks`, instantiated, without those set to null; what cannot be built goes to `problems`."""
+    """Instantiate the callbacks that are not null; messages on invalid ones are added to `problems`."""
     from hydra.errors import HydraException
     from hydra.utils import instantiate
     from lightning.pytorch import Callback
@@ -373,7 +373,7 @@ def build_callbacks(options: Mapping[str, Any], problems: list[str]) -> dict[str
 
 
 def _mismatches(system: Any, parts: Mapping[str, Any]) -> list[str]:
-    """Values that are fine alone but not together."""
+    """Return a sentence for each combination of valid sections that is not allowed."""
     found = name_problems("model.name", str(parts["model"].name))
     ours, data = parts["model"].image_size, parts["dataset"]
     if ours != data.image_size:
@@ -401,7 +401,7 @@ def _mismatches(system: Any, parts: Mapping[str, Any]) -> list[str]:
 
 
 def micro_batch_problem(system: Any, batch_size: int, micro_batch: int | None) -> str | None:
-    """Why `system` (a class) cannot work off `batch_size` pairs `micro_batch` at a time, or None where it can."""
+    """Return why the class `system` cannot process `batch_size` pairs in parts of `micro_batch`, or None."""
     if micro_batch is None or not 0 < micro_batch < batch_size:
         return None
     asked = f"trainer.micro_batch={micro_batch} with dataset.batch_size={batch_size}"

@@ -1,4 +1,4 @@
-"""The run folder: what every training run writes, and where the other commands find it."""
+"""The run folder, which a training run writes and the other commands read."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """Every logged number, one row an iteration that logged."""
+        """The logged metrics, one row per logged iteration."""
         return self.path / "metrics.csv"
 
     @property
     def last(self) -> Path:
-        """The checkpoint to go on from."""
+        """The checkpoint from which the run is resumed."""
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
@@ -42,17 +42,17 @@ class RunFolder:
 
     @property
     def weights(self) -> Path:
-        """Portable weights as safetensors."""
+        """The folder of the portable weights (safetensors)."""
         return self.path / "weights"
 
     @property
     def figures(self) -> Path:
-        """Pictures."""
+        """The folder of the figures."""
         return self.path / "figures"
 
     @property
     def report(self) -> Path:
-        """The tables in words."""
+        """The report with tables and figures."""
         return self.path / "report.md"
 
     @classmethod
@@ -69,7 +69,7 @@ class RunFolder:
         return run
 
     def write_config(self, config: DictConfig) -> None:
-        """Write the configuration, resolved; the run is then one.
+        """Write the resolved configuration, which makes the folder a run folder.
 
         Raises:
             UserError: the folder cannot be written.
@@ -85,7 +85,7 @@ class RunFolder:
             ) from error
 
     def discard(self) -> None:
-        """Take back a run that never began: its configuration, and the folders as far as they are empty."""
+        """Remove the configuration of a run that did not start, and its folders as far as they are empty."""
         for file in (self.config, self.path / ".lock"):
             file.unlink(missing_ok=True)
         for folder in (self.last.parent, self.figures, self.path):
@@ -94,10 +94,10 @@ class RunFolder:
 
     @classmethod
     def at(cls, place: str | Path) -> RunFolder:
-        """The existing run folder that `place` means: the folder itself, or a checkpoint file in it.
+        """Return the existing run folder at `place`, which is the folder or a checkpoint file in it.
 
         Raises:
-            UserError: nothing is there, or it is not a run folder.
+            UserError: the path does not exist, or is not in a run folder.
         """
         path = Path(place)
         run = cls(path if path.is_dir() else path.parent.parent)
@@ -109,10 +109,10 @@ class RunFolder:
 
     @classmethod
     def shipped(cls) -> RunFolder:
-        """The small FExGAN that comes with the package, trained on the cartoon studio.
+        """Return the run folder of the small FExGAN that the package includes, trained on the cartoon studio.
 
         Raises:
-            UserError: this installation lacks it.
+            UserError: this installation lacks the model.
         """
         run = cls(Path(__file__).parents[1] / "models" / "cartoon")
         if not run.config.is_file():
@@ -124,10 +124,10 @@ class RunFolder:
 
     @classmethod
     def open(cls, place: str | Path) -> tuple[RunFolder, Path]:
-        """The run folder and checkpoint that `run=place` means: its last one, or the file `place`.
+        """Return the run folder and checkpoint of `run=place`: the last checkpoint, or the file `place`.
 
         Raises:
-            UserError: there is no run folder, or no checkpoint in it yet.
+            UserError: the run folder does not exist, or has no checkpoint yet.
         """
         run = cls.at(place)
         checkpoint = run.last if Path(place).is_dir() else Path(place)
@@ -136,15 +136,15 @@ class RunFolder:
         return run, checkpoint
 
     def read_config(self) -> DictConfig:
-        """The resolved configuration of the run: data, whoever wrote it.
+        """Read the resolved configuration of the run as untrusted data.
 
-        `dataset.cache_dir` counts where a cache is already; a file from elsewhere does not choose where to write.
+        `dataset.cache_dir` is only used if it contains a cache, so that a foreign file cannot choose where to write.
 
         Raises:
-            UserError: the file is damaged, no mapping, or holds an interpolation.
+            UserError: the file is damaged, is not a mapping, or contains an interpolation.
         """
         tree = read_mapping(self.config)
-        # it would be resolved here, into an environment variable, or by hydra's instantiate into any class
+        # an interpolation could read environment variables, or name any class when Hydra instantiates it
         if "${" in str(tree):
             raise UserError(
                 f"{self.config}: it holds an interpolation ${{...}}; expected plain values, as training writes"
@@ -156,21 +156,21 @@ class RunFolder:
 
 
 def run_folder_name(run: str | None, name: str | None, model: str, dataset: str, seed: int) -> str:
-    """Where a run lives: the folder `run` means, or a new one under outputs/ that sorts by time.
+    """Return the folder of a run: that of `run`, or a new one under outputs/ whose name starts with the time.
 
     Raises:
-        UserError: `run` means no run folder; Hydra would make one of that name otherwise.
+        UserError: `run` is not a run folder; Hydra would otherwise create a folder of that name.
     """
     if run:
         return str(RunFolder.at(run).path)
     return f"outputs/{stamp()}_{name or f'{model}_{dataset}_seed{seed}'}"
 
 
-#: Folder of a run that holds a face of each identity as PNG, for use without the data.
+#: Folder of a run with one face of each identity as PNG, for use without the data.
 FACES = "faces"
 
 
 def register_resolver() -> None:
-    """Register `fexgan_run_folder`, by which conf/train.yaml names the folder of a run."""
+    """Register the resolver `fexgan_run_folder`, which names the run folder in conf/train.yaml."""
     if not OmegaConf.has_resolver("fexgan_run_folder"):
         OmegaConf.register_new_resolver("fexgan_run_folder", run_folder_name, use_cache=True)

@@ -1,4 +1,4 @@
-"""Portable weights: each part of a system as safetensors, and a system back from a run folder."""
+"""Save the weights of a system as safetensors, and load systems from run folders and checkpoints."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 def save_weights(system: ExpressionSystem, folder: Path, dtype: torch.dtype = torch.float32) -> list[Path]:
-    """Write every portable part of `system` to `folder` as safetensors; each file whole or not at all.
+    """Write every saved module of `system` to `folder` as a safetensors file; each file is written atomically.
 
     Args:
-        system: whose weights are written.
-        folder: is made if need be.
-        dtype: torch.float16 halves the files; a tensor with values it cannot hold stays float32.
+        system: the system to save.
+        folder: the target folder; it is created if necessary.
+        dtype: torch.float16 halves the file sizes; a tensor whose values do not fit stays float32.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
@@ -47,27 +47,27 @@ def save_weights(system: ExpressionSystem, folder: Path, dtype: torch.dtype = to
 
 
 def _plain(part: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
-    """State on the CPU, contiguous, without counters that no forward pass reads."""
+    """Return the state on the CPU, contiguous and without batch counters, which no forward pass reads."""
     state = part.state_dict().items()
     return {k: _cast(v.detach().cpu(), dtype) for k, v in state if not k.endswith("num_batches_tracked")}
 
 
 def _cast(value: Tensor, dtype: torch.dtype) -> Tensor:
-    """A contiguous copy of `value` in `dtype`, if it can hold all values."""
+    """Return a contiguous copy of `value`, converted to `dtype` if all values fit."""
     fits = value.is_floating_point() and bool((value.abs() <= torch.finfo(dtype).max).all())
     return value.to(dtype if fits else value.dtype, copy=True).contiguous()
 
 
 def load_weights(system: ExpressionSystem, folder: Path) -> None:
-    """Read what `save_weights` wrote into `system`, as float32 whatever the files hold.
+    """Load the files of `save_weights` into `system` as float32, also if they are float16.
 
     Raises:
-        UserError: a file is missing, broken, or belongs to other networks.
+        UserError: a file is missing, damaged, or belongs to other networks.
     """
     for name, part in system.saved_modules().items():
         path = folder / f"{name}.safetensors"
         if not path.is_file() and getattr(part, "optional", False):
-            continue  # written before the part was kept; it says what it does without
+            continue  # written by a version that did not save this optional module
         if not path.is_file():
             raise UserError(f"{path} is missing; the run ended before its weights were written")
         try:
@@ -75,7 +75,7 @@ def load_weights(system: ExpressionSystem, folder: Path) -> None:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path} is no whole safetensors file: {error}") from error
         check_numbers(state, part.state_dict(), path)
-        # float16 saves room on disk alone
+        # float16 is only a storage format
         state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
         if isinstance(part, FittedPrior):
             part.resize_as(state)
@@ -93,10 +93,10 @@ def _load(part: nn.Module, state: dict[str, Tensor], path: Path) -> tuple[list[s
 
 
 def load_system(place: str | Path, device: str = "cpu") -> ExpressionSystem:
-    """The trained system of a run folder (from its portable weights) or of a checkpoint file in one.
+    """Load the trained system of a run folder (from its portable weights) or of a checkpoint file in one.
 
     Raises:
-        UserError: `place` is no run folder, or its weights are missing or do not fit.
+        UserError: `place` is not a run folder, or its weights are missing or do not match.
     """
     from fexgan_lit.runs.build import build_system
     from fexgan_lit.runs.config import train_settings
@@ -114,10 +114,10 @@ def load_system(place: str | Path, device: str = "cpu") -> ExpressionSystem:
 
 
 def load_checkpoint_weights(system: ExpressionSystem, checkpoint: dict[str, Any], path: Path) -> None:
-    """Give a system the weights of a training checkpoint that was read from `path`.
+    """Load the weights of a training checkpoint, which was read from `path`, into a system.
 
     Raises:
-        UserError: it is no checkpoint of these networks.
+        UserError: the checkpoint does not match the networks.
     """
     try:
         system.on_load_checkpoint(checkpoint)
@@ -127,10 +127,12 @@ def load_checkpoint_weights(system: ExpressionSystem, checkpoint: dict[str, Any]
 
 
 def lightning_checkpoint(place: Path) -> Path | None:
-    """The checkpoint of a folder that Lightning's own `ModelCheckpoint` wrote, or `place` itself where it is one.
+    """Find the checkpoint of a plain Lightning training: the file `place`, or one in that folder.
 
-    Of several in `place` or `place/checkpoints` it is `last.ckpt`, else the newest. None for a run folder of
-    `python -m fexgan_lit.train`, and where there is none.
+    If `place` or `place/checkpoints` has several checkpoints, `last.ckpt` or else the newest is used.
+
+    Returns:
+        The path, or None if there is no checkpoint or `place` is a run folder of `python -m fexgan_lit.train`.
     """
     folder = place.parent if place.is_file() else place
     if any((where / "config.yaml").is_file() for where in (folder, folder.parent)):
@@ -142,10 +144,13 @@ def lightning_checkpoint(place: Path) -> Path | None:
 
 
 def load_lightning(path: Path, device: str = "cpu") -> tuple[ExpressionSystem, TrainSettings]:
-    """The system of a checkpoint that any `lightning.Trainer` wrote, and the settings its hyper-parameters tell.
+    """Load a checkpoint of any `lightning.Trainer`.
+
+    Returns:
+        The system, and settings from its hyper-parameters.
 
     Raises:
-        UserError: the file is no whole checkpoint, or of a system that may not be loaded.
+        UserError: the file is not a complete checkpoint, or its system is not trusted.
     """
     from fexgan_lit.data.config import DatasetConfig
     from fexgan_lit.runs.config import LoggerSettings, MetricsSettings, TrainerSettings, TrainSettings

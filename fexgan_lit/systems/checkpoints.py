@@ -110,10 +110,10 @@ def check_fits(checkpoint: Mapping[str, Any], system: ExpressionSystem, *, resum
 
 
 def check_numbers(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], path: Any) -> None:
-    """Check that weights are finite numbers of the kind that the networks `wanted` hold.
+    """Check that weights are finite and have the same kind of dtype (float or integer) as those in `wanted`.
 
     Raises:
-        UserError: the first that is not, and what became of it.
+        UserError: a weight is not finite or has another kind of dtype; the error names the first.
     """
     for name, value in found.items():
         if name in wanted and value.is_floating_point() != wanted[name].is_floating_point():

@@ -1,4 +1,4 @@
-"""Callbacks of a training run: schedules, the guard over the losses, checkpoints, pictures, progress, signals."""
+"""Callbacks of a training run: schedules, checks of the losses, checkpoints, figures, progress, signals."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from fexgan_lit.runs.folder import RunFolder
     from fexgan_lit.runs.result import Clock
 
-#: Exit code of a run that a signal stopped after it wrote its checkpoint (EX_TEMPFAIL): the same command goes on.
+#: Exit code of a run that a signal stopped after its checkpoint was written (EX_TEMPFAIL): it can be resumed.
 STOPPED = 75
 
 
 class TrainingDivergedError(UserError):
-    """The loss is no longer a finite number."""
+    """The loss is not finite."""
 
 
 # ---------------------------------------------------------------------- schedules
@@ -40,8 +40,8 @@ class AdversarialCut(Callback):
     """Lower the weight of the binary adversarial loss after an epoch of the data (FExGAN, section 4).
 
     Args:
-        epoch: first epoch (counted from 0) with the lower weight; None never lowers it.
-        to: the weight from then on.
+        epoch: first epoch (counted from 0) with the lower weight; None means never.
+        to: the lower weight.
     """
 
     def __init__(self, epoch: int | None = 50, to: float = 0.1) -> None:
@@ -51,7 +51,7 @@ class AdversarialCut(Callback):
         self.to = to
 
     def on_train_batch_start(self, trainer: Trainer, system: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Derive the weight from the iteration alone, so that a resumed run needs no memory of it."""
+        """Compute the weight from the iteration alone, so that it need not be in checkpoints."""
         if self.epoch is None:
             return
         if not hasattr(system, "adversarial_binary"):
@@ -64,13 +64,13 @@ class AdversarialCut(Callback):
 
 
 class LinearDecay(Callback):
-    """Let the learning rate of every optimizer fall linearly to zero over the last part of the run.
+    """Decay the learning rate of every optimizer linearly to zero over the last part of the run.
 
     The system adds a `LambdaLR` to each of its optimizers (`ExpressionSystem.with_schedule`).
 
     Args:
-        start: share of the run after which it falls, in [0, 1); None keeps it (the FExGAN papers). A run made longer
-            afterwards takes the rate of its new length.
+        start: fraction of the run after which the decay starts, in [0, 1); None keeps the rate constant (the FExGAN
+            papers). A run that is extended later uses the rate of its new length.
     """
 
     def __init__(self, start: float | None = None) -> None:
@@ -79,7 +79,7 @@ class LinearDecay(Callback):
         self.start = start
 
     def setup(self, trainer: Trainer, system: LightningModule, stage: str) -> None:
-        """Tell the system, before it configures its optimizers."""
+        """Set `decay_start` of the system before it configures its optimizers."""
         system.decay_start = self.start  # type: ignore[assignment]
 
 
@@ -87,16 +87,16 @@ class LinearDecay(Callback):
 
 
 class LossMonitor(Callback):
-    """Stop the run at a loss that is not finite, log the speed, and warn of known troubles of the system.
+    """Stop the run if a loss is not finite, log the speed, and warn of known problems of the system.
 
     Args:
-        run: where the last good checkpoint is.
-        console: where to warn.
-        patience: logging intervals in a row that must show a trouble before it is said: the first iterations are no
-            sign of anything.
+        run: the run folder, which contains the last good checkpoint.
+        console: the console for warnings.
+        patience: number of consecutive logging intervals with a problem before the warning; the first iterations are
+            not representative.
 
     Attributes:
-        standing: the trouble that the last logged losses show, or None.
+        standing: the problem in the last logged losses, or None.
     """
 
     def __init__(self, run: RunFolder, console: Console, patience: int = 5) -> None:
@@ -115,7 +115,7 @@ class LossMonitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, system: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """See the class; on a GPU the losses are looked at where they are logged: reading them waits for it."""
+        """Check the losses; on a GPU only at logging intervals, because reading them synchronises the device."""
         iteration = trainer.global_step
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         due = every > 0 and iteration % every == 0
@@ -137,10 +137,11 @@ class LossMonitor(Callback):
             self.console.print(f"  iteration {iteration}: {self.standing}", style="yellow", markup=False)
 
     def check(self, outputs: dict[str, Tensor], iteration: int) -> None:
-        """Stop the run if a loss is NaN or infinite.
+        """Check that the losses are finite.
 
         Raises:
-            TrainingDivergedError: with the iteration, the parts of the loss and the last good checkpoint.
+            TrainingDivergedError: a loss is NaN or infinite. The error contains the iteration, the parts of the loss
+                and the last good checkpoint.
         """
         if bool(torch.isfinite(outputs["generator"] + outputs["discriminator"])):
             return
@@ -153,12 +154,12 @@ class LossMonitor(Callback):
 
 
 class AverageLosses(Callback):
-    """Replace the losses of this process's pairs by those of the whole batch; comes before all that reads them."""
+    """Replace the losses of this process by those of the whole batch; it precedes callbacks that read losses."""
 
     def on_train_batch_end(
         self, trainer: Trainer, system: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """See the class."""
+        """Average the losses over all processes."""
         from fexgan_lit.training.strategy import average_losses
 
         average_losses(outputs, system.device)
@@ -168,14 +169,14 @@ class AverageLosses(Callback):
 
 
 class LastCheckpoint(Checkpoint):
-    """Write checkpoints/last.ckpt every so many iterations and at the end, of finite losses alone.
+    """Write checkpoints/last.ckpt at regular intervals and at the end, only if the losses are finite.
 
-    `ModelCheckpoint(save_last=True)` leaves out the last iterations of a run whose length is no multiple of its
-    interval, and checks no loss.
+    `ModelCheckpoint(save_last=True)` omits the last iterations of a run whose length is not a multiple of its
+    interval, and does not check the losses.
 
     Args:
         every: iterations between two checkpoints.
-        path: of the file.
+        path: the file to write.
         monitor: checks the losses.
     """
 
@@ -188,17 +189,17 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, system: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write it where it is due, at the last iteration, and where something ends the training."""
+        """Write the checkpoint at the interval, at the last iteration, and when the training is stopped."""
         iteration = trainer.global_step
         last = 0 < trainer.max_steps <= iteration
         if iteration % self.every == 0 or last or trainer.should_stop:
             self.monitor.check(outputs, iteration)
             self._save(trainer)
-        if trainer.should_stop:  # Lightning would validate once more; the final metrics follow anyway
+        if trainer.should_stop:  # Lightning would validate again, but the final metrics follow anyway
             trainer.limit_val_batches = 0
 
     def on_train_end(self, trainer: Trainer, system: LightningModule) -> None:
-        """Write it where a validation ended the training (early stopping, pruning)."""
+        """Write the checkpoint if a validation ended the training (early stopping, pruning)."""
         if self._saved != trainer.global_step:
             self._save(trainer)
 
@@ -208,11 +209,11 @@ class LastCheckpoint(Checkpoint):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's `ModelCheckpoint` for checkpoints/best.ckpt; a run folder may be moved, its best score is kept.
+    """Lightning's `ModelCheckpoint` for checkpoints/best.ckpt; it keeps the best score if the run folder is moved.
 
     Args:
         run: the run folder.
-        monitor: the metric that is compared, `val/...`.
+        monitor: the metric to compare, `val/...`.
         mode: `min` or `max`.
     """
 
@@ -223,12 +224,12 @@ class BestCheckpoint(ModelCheckpoint):
         )  # fmt: skip
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compare where the metric could be computed."""
+        """Compare the metric if it was computed."""
         if self.monitor in trainer.callback_metrics:
             super().on_validation_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Lightning forgets the best score where the folder has another name now."""
+        """Restore the best score with the current path; Lightning discards it if the path has changed."""
         path = str(self.format_checkpoint_name({}))
         best = state_dict["best_k_models"]
         moved = {"dirpath": self.dirpath, "best_model_path": path, "kth_best_model_path": path}
@@ -238,44 +239,44 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class KeepTime(Callback):
-    """Keep the seconds spent on a run in its checkpoints, so that a resumed run adds to them."""
+    """Save the duration of a run in its checkpoints, so that a resumed run adds to it."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
 
     def state_dict(self) -> dict[str, Any]:
-        """Seconds so far."""
+        """Return the seconds so far."""
         return {"seconds": self.clock.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Seconds until the checkpoint."""
+        """Restore the seconds up to the checkpoint."""
         self.clock.before = float(state_dict["seconds"])
 
 
-# ---------------------------------------------------------------------- ends
+# ---------------------------------------------------------------------- stopping
 
 
 class TimeLimit(Timer):
-    """Lightning's `Timer`, counted anew in every process: a run that goes on has `max_minutes` again."""
+    """Lightning's `Timer` without saved state: a resumed run again has `max_minutes`."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """See the class."""
+        """Ignore the saved state."""
 
     @property
     def is_over(self) -> bool:
-        """Whether the time ended the training."""
+        """Whether the time limit was reached."""
         left = self.time_remaining()
         return left is not None and left <= 0
 
 
 class StopOnSignal(Callback):
-    """End the training in good order at SIGTERM or SIGUSR1, which SLURM sends before it takes a job off a machine.
+    """Stop the training cleanly at SIGTERM or SIGUSR1, which SLURM sends before it ends a job.
 
-    Of several processes all end with the same iteration, whoever wants to; Lightning 2.6 deadlocks when SIGTERM reaches
-    several of them.
+    If one of several processes receives a signal, all stop after the same iteration; Lightning 2.6 deadlocks if SIGTERM
+    reaches several processes.
 
     Args:
-        together: whether there are other processes.
+        together: whether several processes train together.
 
     Attributes:
         stopped: whether a signal ended the training.
@@ -288,7 +289,7 @@ class StopOnSignal(Callback):
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, system: LightningModule) -> None:
-        """Listen, where signals can be listened to."""
+        """Install the signal handlers, which only the main thread can do."""
         if threading.current_thread() is threading.main_thread():
             numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
             self._before = {number: signal.signal(number, self._catch) for number in numbers}
@@ -299,7 +300,7 @@ class StopOnSignal(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, system: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """See the class."""
+        """Stop if any process received a signal or wants to stop."""
         caught, stop = self._caught, trainer.should_stop
         if self.together:
             from fexgan_lit.training.strategy import agreed
@@ -309,11 +310,11 @@ class StopOnSignal(Callback):
         trainer.should_stop = caught or stop
 
     def on_train_end(self, trainer: Trainer, system: LightningModule) -> None:
-        """Listen no longer."""
+        """Restore the previous signal handlers."""
         self._let_go()
 
     def on_exception(self, trainer: Trainer, system: LightningModule, exception: BaseException) -> None:
-        """Listen no longer."""
+        """Restore the previous signal handlers."""
         self._let_go()
 
     def _let_go(self) -> None:
@@ -322,17 +323,17 @@ class StopOnSignal(Callback):
         self._before = {}
 
 
-# ---------------------------------------------------------------------- what is seen
+# ---------------------------------------------------------------------- figures and progress
 
 
 class Grids(Callback):
-    """Draw a picture every so many iterations, into the run folder and to the loggers that show pictures.
+    """Save a figure at regular intervals to the run folder and to the loggers that support images.
 
     Args:
-        every: iterations between two pictures.
-        run: where it goes.
-        draw: gives the picture.
-        labelled: whether it is the grid of affects; else one that the system alone can give.
+        every: iterations between two figures.
+        run: the run folder.
+        draw: returns the figure.
+        labelled: whether it is the grid of affects, or else a figure of this system.
     """
 
     def __init__(self, every: int, run: RunFolder, draw: Callable[[], Image.Image], labelled: bool = True) -> None:
@@ -344,9 +345,9 @@ class Grids(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, system: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """See the class."""
+        """Save the figure if it is due."""
         iteration = trainer.global_step
-        if iteration % self.every == 0 and trainer.is_global_zero:  # the others wait
+        if iteration % self.every == 0 and trainer.is_global_zero:  # other processes wait
             picture = self.draw()
             folder = self.run.figures / "progress"
             folder.mkdir(parents=True, exist_ok=True)
@@ -355,7 +356,7 @@ class Grids(Callback):
 
 
 def duration(seconds: float) -> str:
-    """A length of time as people say it.
+    """Format a duration for people.
 
     >>> duration(40), duration(500), duration(9000)
     ('40 s', '8 minutes', '2.5 hours')
@@ -366,15 +367,15 @@ def duration(seconds: float) -> str:
 
 
 class RunProgressBar(RichProgressBar):
-    """Lightning's Rich bar over the iterations of the whole run, not of an epoch; lines where there is no terminal.
+    """Lightning's Rich bar over all iterations of the run instead of an epoch; without a terminal it prints lines.
 
     Args:
         console: the terminal, or a file.
-        line_s: seconds between two lines where it is no terminal.
-        pace_s: seconds after which the pace tells how long the training will take.
+        line_s: seconds between two lines if there is no terminal.
+        pace_s: seconds after which the duration of the training is estimated.
     """
 
-    #: losses that are shown, and their words
+    #: the losses to show, and their labels
     SHOWN = {"generator": "G", "discriminator": "D", "reconstruction": "L1", "kl": "KL"}  # noqa: RUF012
 
     def __init__(self, console: Console, line_s: float = 15.0, pace_s: float = 10.0) -> None:
@@ -386,7 +387,7 @@ class RunProgressBar(RichProgressBar):
         self._started, self._warm = (0.0, 0), False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Show a bar in a fit alone; final metrics have a status line, which Lightning's bar would remove."""
+        """Enable the bar only during `fit`; it would remove the status line of the final metrics."""
         if stage == "fit" and self.console.is_terminal:
             self.enable()
         else:
@@ -395,17 +396,17 @@ class RunProgressBar(RichProgressBar):
 
     @property
     def total_train_batches(self) -> int | float:
-        """Iterations of the run, where it has a length in iterations."""
+        """The iterations of the run if it has `max_steps`, else those of Lightning."""
         return self.trainer.max_steps if self.trainer.max_steps > 0 else super().total_train_batches
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin with the iterations that are done."""
+        """Start the clock at the current iteration."""
         super().on_train_start(trainer, pl_module)
         self._started, self._warm = (time.perf_counter(), trainer.global_step), False
         self._due = self._started[0]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The bar goes on over epochs."""
+        """Keep the bar of the first epoch."""
         if self.train_progress_bar_id is None:
             super().on_train_epoch_start(trainer, pl_module)
             self._update(self.train_progress_bar_id, trainer.global_step)
@@ -413,7 +414,7 @@ class RunProgressBar(RichProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar, or print a line: twice a second at most, since reading losses off a GPU waits for it."""
+        """Update the bar or print a line, at most twice per second, because reading losses synchronises a GPU."""
         now, iteration = time.perf_counter(), trainer.global_step
         self.estimate(trainer, now)
         if now < self._due and iteration < self.total_train_batches:
@@ -434,7 +435,7 @@ class RunProgressBar(RichProgressBar):
         self.console.print(f"  training {iteration}/{total}{speed}  {shown}", highlight=False)
 
     def estimate(self, trainer: Any, now: float) -> None:
-        """Say once how long the training will take at its pace, and where `trainer.max_minutes` will end it earlier."""
+        """Print once how long the training will take, and whether `trainer.max_minutes` will end it earlier."""
         if not self._warm:  # the first iteration compiles and fills caches
             self._warm, self._started = True, (now, trainer.global_step)
         done = trainer.global_step - self._started[1]
@@ -455,7 +456,7 @@ class RunProgressBar(RichProgressBar):
         self.console.print(f"  pace       {text}", markup=False)
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """The main losses of the iteration."""
+        """Return the main losses of the iteration."""
         return dict(getattr(self, "_losses", {}))
 
     def _get_train_description(self, current_epoch: int) -> str:

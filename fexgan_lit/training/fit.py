@@ -1,4 +1,4 @@
-"""One training run, from its configuration to its report."""
+"""Perform a training run, from its configuration to its report."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def train_run(cfg: DictConfig, console: Console, place: tuple[RunFolder, Path] |
     from fexgan_lit.training.trainer import check_trainer
 
     settings = train_settings(cfg)
-    check_trainer(settings.trainer)  # before packing frames, which may take long
+    check_trainer(settings.trainer)  # fails before frames are packed, which may be slow
     data = open_data(settings, console)
     check_reads(settings, data.train)
     system = build_system(settings, data.affects)
@@ -60,10 +60,10 @@ def train_run(cfg: DictConfig, console: Console, place: tuple[RunFolder, Path] |
 
 
 def check_steps(settings: TrainSettings, checkpoint: Path) -> None:
-    """Refuse to go on with fewer iterations than are done.
+    """Check that `trainer.max_steps` is not below the iteration of the checkpoint.
 
     Raises:
-        UserError: with both numbers.
+        UserError: `trainer.max_steps` is too small.
     """
     from fexgan_lit.systems.checkpoints import read_checkpoint
 
@@ -379,7 +379,7 @@ def claim_folder(cfg: DictConfig, data: FrameDataModule, system: ExpressionSyste
 
 
 def stopped_early(system: ExpressionSystem, settings: TrainerSettings, run: RunFolder) -> str | None:
-    """How far a run came that `trainer.max_minutes` ended, and how it goes on; None where it came to its end."""
+    """Return a note on a run that `trainer.max_minutes` ended early and how to resume it; None for a complete run."""
     if system.iteration >= settings.max_steps:
         return None
     return (

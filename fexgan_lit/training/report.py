@@ -1,4 +1,4 @@
-"""report.md of a training run, and the same tables on the terminal."""
+"""Write report.md of a training run, and print its tables on the terminal."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ if TYPE_CHECKING:
 
 @dataclass
 class Results:
-    """Everything report.md says.
+    """The results in report.md.
 
     Attributes:
         train: metric suite on pairs of the training split.
-        val: metric suite on the validation pairs; None where there are none.
-        grid_ssim: mean SSIM of the affect grid against the strongest true frame of each cell; None without such frames.
-        priors: what the judge sees in samples of each prior.
-        recipes: how each number was made.
-        notes: reasons for what is missing.
-        confusion: (K, K) counts on validation (else training) pairs, or None.
+        val: metric suite on the validation pairs; None if there are none.
+        grid_ssim: mean SSIM of the affect grid against the strongest real frame of each cell; None without such frames.
+        priors: results of the judge on samples of each prior.
+        recipes: how each metric was computed.
+        notes: reasons for missing metrics.
+        confusion: (K, K) counts on validation pairs (training pairs if there are none), or None.
         pictures: figures by name.
-        captions: of the pictures that only this system has.
-        unpaired: whether `train` and `val` are of `UnpairedMetrics`, since no true frame of what is asked for is known.
+        captions: captions of the figures that only this system has.
+        unpaired: whether `train` and `val` are from `UnpairedMetrics`, because the data have no real frames of the
+            target expressions.
     """
 
     train: dict[str, float]
@@ -65,7 +66,7 @@ CAPTIONS = {
 
 
 def sampling_table(priors: Mapping[str, SamplingReport]) -> TextTable:
-    """Prior samples: affects as asked, identities seen, evenness, distance to the training frames."""
+    """Return the table of prior samples: accuracy of affects, identities, evenness, distance to training frames."""
     rows = []
     for name, r in priors.items():
         distance = "-" if r.fd_judge is None else f"{r.fd_judge:.3f}"
@@ -79,7 +80,7 @@ def sampling_table(priors: Mapping[str, SamplingReport]) -> TextTable:
 
 
 def unpaired_table(results: Results) -> TextTable:
-    """What can be measured without a true frame, and below it what cannot and why."""
+    """Return the table of metrics that need no real target frame, with notes on the missing ones."""
     columns = {"there and back: SSIM": "back_ssim", "own expression: SSIM": "own_ssim", "change": "change"}
     columns |= {"AUs, critic's error": "units_error", "on real frames": "real_units_error", "FID": "fid"}
     splits = {"Train": results.train, "Validation": results.val}
@@ -94,18 +95,18 @@ def unpaired_table(results: Results) -> TextTable:
 
 
 def named_tables(results: Results, data: FrameDataModule) -> dict[str, TextTable]:
-    """The tables of a run by a short name, in the order they are read."""
+    """Return the tables of a run by short names, in the order of the report."""
     if results.unpaired:
         return {"unpaired": unpaired_table(results)}
     found = {}
-    if "d_real_binary" in results.train:  # a critic that tells no real from generated has no such table
+    if "d_real_binary" in results.train:  # only systems with a real/fake discriminator have it
         found["table1"] = table1(results.train, results.val, classes=len(data.affects))
     found["quality"] = quality_table(results.train, results.val, judge_of(data), notes=results.notes)
     return found | ({"priors": sampling_table(results.priors)} if results.priors else {})
 
 
 def width_of(settings: TrainSettings) -> str:
-    """The factor on all channel counts, in words; nothing where a system has none."""
+    """Return the factor on all channel counts as text, or an empty text for systems without it."""
     width = getattr(settings.model, "width", None)
     return "" if width is None else f"width {width:g}"
 
@@ -134,7 +135,7 @@ def write_report(
 
 
 def facts(system: ExpressionSystem, data: FrameDataModule, settings: TrainSettings) -> list[str]:
-    """What was run, as a Markdown list."""
+    """Return the facts of a run as a Markdown list."""
     import platform
 
     import torch
@@ -153,7 +154,7 @@ def facts(system: ExpressionSystem, data: FrameDataModule, settings: TrainSettin
 
 
 def print_results(results: Results, data: FrameDataModule, run: RunFolder, console: Console) -> None:
-    """The tables and where the pictures are."""
+    """Print the tables and the paths of the results."""
     for table in named_tables(results, data).values():
         console.print()
         console.print(table.rich())

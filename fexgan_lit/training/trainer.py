@@ -1,4 +1,4 @@
-"""The Lightning trainer of a run: device, precision, length and intervals."""
+"""Build the Lightning trainer of a run: its device, precision, length and intervals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def check_trainer(settings: TrainerSettings) -> None:
-    """Raise a UserError when the devices asked for are not there, or cannot do what is asked."""
+    """Raise a UserError if the requested devices do not exist or do not support the settings."""
     accelerator, devices = settings.accelerator, settings.devices
     there = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(accelerator, True):
@@ -49,7 +49,7 @@ def check_trainer(settings: TrainerSettings) -> None:
 
 
 def training_device(settings: TrainerSettings, environment: ClusterEnvironment | None) -> torch.device:
-    """The device that this process trains on, alone or as one of several."""
+    """Return the device that this process trains on, as the only process or as one of several."""
     if environment is None:
         return root_device(settings.accelerator)
     if settings.accelerator in ("auto", "gpu") and torch.cuda.is_available():
@@ -61,15 +61,18 @@ def build_trainer(
     settings: TrainerSettings, callbacks: list[Callback], loggers: list[Logger], folder: str,
     environment: ClusterEnvironment | None = None, strategy: Strategy | str = "auto",
 ) -> Trainer:  # fmt: skip
-    """Lightning's `Trainer` for a run.
+    """Build Lightning's `Trainer` for a run.
 
     Args:
         settings: the group `trainer`.
-        callbacks: in the order in which they are called; Lightning moves checkpoints to the end.
-        loggers: get the numbers; of several processes rank 0 alone has any.
+        callbacks: the callbacks in the order in which they are called; Lightning moves checkpoints to the end.
+        loggers: the loggers; if there are several processes, only rank 0 has loggers.
         folder: the run folder.
-        environment: tells this process its rank among several; None for one process.
-        strategy: of one process; several use `AveragingDDPStrategy`.
+        environment: provides the rank of this process among several; None for a single process.
+        strategy: the strategy of a single process; several use `AveragingDDPStrategy`.
+
+    Raises:
+        UserError: Lightning rejects an argument in `trainer`.
     """
     quiet_lightning()
     threads = settings.threads
@@ -80,7 +83,7 @@ def build_trainer(
         threads = threads or max(1, cores() // settings.devices)
     if threads:
         torch.set_num_threads(threads)
-    # one process is counted here, not by what SLURM says
+    # prevents Lightning from reading the number of processes from SLURM
     plugins: list[Any] = [environment or LightningEnvironment(), WholeCheckpointIO()]
     options: dict[str, Any] = {
         "accelerator": settings.accelerator, "strategy": strategy, "sync_batchnorm": settings.sync_batchnorm,
@@ -104,7 +107,7 @@ def build_trainer(
 
 
 def quiet_lightning() -> None:
-    """Leave out what Lightning says to every run; its errors and other warnings stay."""
+    """Silence the messages that Lightning prints in every run; errors and other warnings stay."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for message in (

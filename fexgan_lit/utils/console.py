@@ -1,4 +1,4 @@
-"""The terminal: the console of a command, and bars for the stages of its work."""
+"""The console of a command, and progress bars for its stages."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-#: Called with (done, in all).
+#: A function that is called with (done, total).
 Progress = Callable[[int, int], None]
 
 
 class Stages:
-    """Bars for the stages of the work, one after the other."""
+    """Progress bars for consecutive stages; only the current one is shown."""
 
     def __init__(self, bar: Any) -> None:
         self.bar = bar
 
     def __call__(self, description: str) -> Progress:
-        """A new bar, and what to call with (done, in all); the bars before it go away."""
+        """Replace the bar by a new one and return its update function of (done, total)."""
         for task in list(self.bar.task_ids):
             self.bar.remove_task(task)
         task = self.bar.add_task(description, total=None)
@@ -30,13 +30,13 @@ class Stages:
 
 @contextlib.contextmanager
 def stages(console: Console) -> Iterator[Stages]:
-    """Draw the stages begun inside on `console`."""
+    """Show a progress bar on `console` for each stage that starts in the body."""
     with stage_bar(console) as bar:
         yield Stages(bar)
 
 
 def stage_bar(console: Console) -> Any:
-    """A bar for what is not training (packing frames, training the judge), gone when it is done."""
+    """Return a bar for tasks other than training (packing frames, training the judge); it disappears at the end."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     return Progress(
@@ -46,7 +46,7 @@ def stage_bar(console: Console) -> Any:
 
 
 def train_console() -> Console:
-    """The terminal, or a log file with room for the tables; Rich's own console, which Lightning's bar shares."""
+    """Return Rich's global console, which Lightning's bar also uses; log files are 120 columns wide for tables."""
     import rich
 
     rich.reconfigure(highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The hardware: cores and their name, devices, and whether they compute in bf16."""
+"""Query the hardware: the number and name of CPU cores, devices, and native bf16."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def cores(asked: int | None = None) -> int:
-    """`asked`, else the cores this process may use: those it is bound to, at most the quota of its container."""
+    """Return `asked` or, if it is None or 0, the number of cores that this process may use.
+
+    That is the number of cores in its affinity mask, at most the CPU quota of its container.
+    """
     if asked:
         return asked
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -25,7 +28,7 @@ def cores(asked: int | None = None) -> int:
 
 
 def cpu_quota() -> int | None:
-    """The processors' worth of time that the container of this process may use, rounded up; None without a bound."""
+    """Return the CPU quota of this process's container in cores, rounded up, or None if there is no limit."""
     for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # of cgroups 2 and 1
         try:
             quota, period = " ".join((_CGROUP / name).read_text(encoding="ascii") for name in names).split()
@@ -36,11 +39,11 @@ def cpu_quota() -> int | None:
 
 
 def keep_to_quota() -> None:
-    """Let torch take no more threads than `cpu_quota` allows; it counts the cores of the machine."""
+    """Limit the threads of torch to `cpu_quota`, because torch counts all cores of the machine."""
     quota = cpu_quota()
     if quota is None or "OMP_NUM_THREADS" in os.environ:
         return
-    os.environ["OMP_NUM_THREADS"] = str(cores())  # for torch in this process, if it is still to come, and in others
+    os.environ["OMP_NUM_THREADS"] = str(cores())  # for child processes, and for torch if it is imported later
     if "torch" in sys.modules:
         import torch
 
@@ -48,7 +51,7 @@ def keep_to_quota() -> None:
 
 
 def cpu_name() -> str:
-    """The processor as it calls itself."""
+    """Return the model name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -58,7 +61,7 @@ def cpu_name() -> str:
 
 
 def peak_bytes(process: int | str = "self") -> int:
-    """Most memory a process has held so far; 0 of another one where the system does not tell (Linux does)."""
+    """Return the peak memory of a process in bytes; 0 for other processes on systems without /proc (not Linux)."""
     try:
         lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
@@ -71,17 +74,17 @@ def peak_bytes(process: int | str = "self") -> int:
     return most if sys.platform == "darwin" else most * 1024
 
 
-#: Lightning's own words for precisions; float16 needs scaled losses, which two optimizers do not share.
+#: Lightning's names of precisions; float16 needs scaled losses, which two optimizers do not share.
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "64-true")
-#: What `device=` may say.
+#: The values of `device=`.
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def pick_device(name: str) -> str:
-    """The device `name` means; `auto` takes the graphics processor where there is one.
+    """Return the device of `device=name`; `auto` uses a GPU if there is one.
 
     Raises:
-        UserError: it is none of `DEVICES`, or not there.
+        UserError: the name is not in `DEVICES`, or the device does not exist.
     """
     if problems := device_problems(name):
         raise UserError(problems[0])
@@ -96,26 +99,26 @@ def pick_device(name: str) -> str:
 
 
 def device_problems(name: str) -> list[str]:
-    """A sentence where `device=name` is none of `DEVICES`."""
+    """Return a message if `name` is not in `DEVICES`."""
     return [] if name in DEVICES else [f"device={name}: expected one of {', '.join(DEVICES)}"]
 
 
 def resolve_precision(wanted: str, accelerator: str) -> str:
-    """Lightning's name of the precision: float32 where it is asked for or where the device has no bf16 of its own."""
+    """Return Lightning's name of a precision; `auto` and `bf16` become float32 on devices without native bf16."""
     if wanted in PRECISIONS:
         return wanted
     return "bf16-mixed" if wanted != "float32" and native_bf16(accelerator) else "32-true"
 
 
 def precision_note(wanted: str, accelerator: str) -> str | None:
-    """What the user is told where the precision is not the one asked for."""
+    """Return a note for the user if the precision is not the requested one, else None."""
     if wanted != "bf16" or native_bf16(accelerator):
         return None
     return "trainer.precision=bf16: this device has no native bf16, so float32 is faster; using float32"
 
 
 def native_bf16(accelerator: str) -> bool:
-    """Whether the device computes in bf16 itself; of several that `auto` could mean, the one Lightning takes."""
+    """Return whether the device that Lightning selects for an accelerator computes natively in bf16."""
     import torch
 
     device = root_device(accelerator).type
@@ -125,7 +128,7 @@ def native_bf16(accelerator: str) -> bool:
 
 
 def root_device(accelerator: str) -> torch.device:
-    """The device that Lightning takes first for an accelerator."""
+    """Return the first device that Lightning selects for an accelerator."""
     import torch
 
     if accelerator in ("auto", "gpu") and torch.cuda.is_available():
@@ -136,7 +139,7 @@ def root_device(accelerator: str) -> torch.device:
 
 
 def native_cpu_bf16() -> bool:
-    """Whether this processor multiplies bf16 in hardware (AVX-512 BF16 or AMX)."""
+    """Return whether this processor multiplies bf16 in hardware (AVX-512 BF16 or AMX)."""
     import torch
 
     probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)

@@ -1,4 +1,4 @@
-"""What all commands share: composing the configuration, and ending a user's mistake with a message and exit code 2."""
+"""Compose the configuration of a command, and exit with a message and code 2 on errors of the user."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fexgan_lit.utils.errors import UserError
 
 USER_MISTAKE = 2
 
-#: Groups of earlier versions and where their values stand now.
+#: Configuration groups of earlier versions, and the new location of their values.
 MOVED = {
     "optimizer": "the group is gone. The optimizer of a model stands in conf/model/NAME.yaml; give its values one by "
     "one, such as optimizer.lr=1e-4",
@@ -33,21 +33,21 @@ MOVED = {
 }
 
 _SEARCHPATH, _MULTIRUN = "hydra.searchpath=", ("-m", "--multirun")
-#: a full disk, a used-up quota, a read-only file system
+#: Errors of a full disk, an exceeded quota and a read-only file system.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-#: as numpy, torch on a processor and torch on a GPU say it
+#: Matches the out-of-memory messages of NumPy and of torch on a CPU or a GPU.
 _NO_MEMORY = re.compile("allocate|out of memory")
-#: what Hydra's parser says of a character that means something to it
+#: Messages of Hydra's parser about unquoted special characters.
 _NO_GRAMMAR = ("no viable alternative", "extraneous input", "mismatched input", "LexerNoViableAlt", "token recognition")
 
 
 def stamp() -> str:
-    """Now, as folders carry it: 2026-11-20_10-00-00."""
+    """Return the current time as in the names of folders: 2026-11-20_10-00-00."""
     return datetime.now(tz=timezone.utc).astimezone().strftime("%Y-%m-%d_%H-%M-%S")
 
 
 def results_folder(out: str | None, what: str, run: str | None) -> str:
-    """The folder a command writes to: `out`, or a new folder under outputs/ named by `what` and `run`."""
+    """Return the folder that a command writes to: `out`, or a new folder under outputs/ named by `what` and `run`."""
     if out and out_trouble(out) is None:
         return str(Path(out).expanduser())
     place = Path(run or "cartoon").expanduser().resolve()
@@ -56,20 +56,20 @@ def results_folder(out: str | None, what: str, run: str | None) -> str:
 
 
 def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
-    """Compose `conf/<config_name>.yaml` with the command line and run `task` with it.
+    """Compose `conf/<config_name>.yaml` with the command line and call `task` with it.
 
-    A `UserError`, or an override that does not compose, prints its message and exits with 2; anything else keeps its
-    traceback. HYDRA_FULL_ERROR=1 shows the traceback of those, too.
+    A `UserError`, or an override that does not compose, prints its message and exits with code 2. Other errors keep
+    their traceback. HYDRA_FULL_ERROR=1 shows all tracebacks.
     """
     import hydra
 
     from fexgan_lit.utils.hardware import keep_to_quota
     from fexgan_lit.utils.trust import trust
 
-    # Hydra takes options in front of or behind all overrides, not between them
+    # Hydra accepts options before or after all overrides, but not between them
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in _MULTIRUN)
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    # Hydra otherwise prints composition errors its own way and exits with 1
+    # without this Hydra prints composition errors itself and exits with code 1
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
     def guarded(cfg: DictConfig) -> Any:
@@ -78,12 +78,12 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
                 check_nulls()
                 keep_to_quota()
                 trust(cfg.get("trust") or ())
-                if config_name != "train":  # it keeps the request of its run folder there
+                if config_name != "train":  # `train` reads the request of the run folder there
                     with open_dict(cfg):
                         cfg.pop("trust", None)
                 return task(cfg)
         except UserError as error:
-            # a sweep has other runs to go on with; Hydra hands the error on when they are done
+            # other jobs of a sweep continue; Hydra raises the error when they are done
             if full or _is_sweep():
                 raise
             return fail(str(error))
@@ -91,7 +91,7 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(guarded)()
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read along (`| head`) has seen enough
+    except BrokenPipeError:  # the reader of the pipe (`| head`) has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
     except Exception as error:
@@ -102,10 +102,10 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
 
 
 def check_nulls() -> None:
-    """Refuse `NAME=None` on the command line, which Hydra takes for a word.
+    """Check for `NAME=None` on the command line, which Hydra reads as text.
 
     Raises:
-        UserError: names every such override.
+        UserError: there are such overrides; the error lists them all.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -116,14 +116,14 @@ def check_nulls() -> None:
 
 
 def check_optional_groups(hydra: Any, groups: Sequence[str] = ("loss", "tuning")) -> None:
-    """Refuse `loss=NAME` and `tuning=NAME` without such a file. Hydra ignores them, since both groups are optional.
+    """Check that the files of `loss=NAME` and `tuning=NAME` exist; Hydra ignores missing files of optional groups.
 
     Args:
         hydra: the section `hydra` of a composed configuration.
-        groups: those that are optional in `conf/train.yaml`.
+        groups: the optional groups of `conf/train.yaml`.
 
     Raises:
-        UserError: with the names that are there.
+        UserError: a file does not exist; the error lists the available names.
     """
     places = [source for source in hydra.runtime.config_sources if source.schema in ("file", "pkg")]
     given = [override.lstrip("+").partition("=") for override in hydra.overrides.task]
@@ -139,10 +139,10 @@ def check_optional_groups(hydra: Any, groups: Sequence[str] = ("loss", "tuning")
 
 
 def leave_out(cfg: DictConfig, *sections: str) -> None:
-    """Take out of `cfg` what a file of a group says of training, where a command does not train.
+    """Remove sections about training, which come from files of a group, from the `cfg` of a command without training.
 
     Raises:
-        UserError: the command line gives a value there.
+        UserError: the command line sets a value in one of these sections.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -155,12 +155,12 @@ def leave_out(cfg: DictConfig, *sections: str) -> None:
 
 
 def user_message(error: Exception, config_name: str) -> str | None:
-    """What to tell the user of `error`, or None where it is no mistake of theirs."""
+    """Return the message to the user about `error`, or None if it is a bug."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     cause: BaseException | None = error
-    while cause is not None:  # OmegaConf wraps what a resolver raises
+    while cause is not None:  # OmegaConf wraps errors of resolvers
         if isinstance(cause, UserError):
             return str(cause)
         cause = cause.__cause__
@@ -183,7 +183,7 @@ def user_message(error: Exception, config_name: str) -> str | None:
 
 
 def out_trouble(out: str, option: str = "out") -> str | None:
-    """Why nothing can be written to the folder `out`, which `option` names; None if it can."""
+    """Return a message if the folder `out`, given by `option`, cannot be written, else None."""
     folder = Path(out).expanduser()
     if folder.exists() and not folder.is_dir():
         return f"{option}={out} is a file; expected a folder, or a name that is free."
@@ -195,14 +195,14 @@ def out_trouble(out: str, option: str = "out") -> str | None:
 
 @contextlib.contextmanager
 def no_stray_folder() -> Iterator[None]:
-    """Where the work inside fails, remove the folder that Hydra made, and those above it, if they are still empty."""
+    """If the body raises an error, remove the folder that Hydra created, and its parents, as far as they are empty."""
     from hydra.core.hydra_config import HydraConfig
 
     try:
         yield
     except BaseException:
         folder = Path(HydraConfig.get().runtime.output_dir)
-        if folder.resolve() != Path.cwd():  # where the user stands, for commands that have no folder of their own
+        if folder.resolve() != Path.cwd():  # it is the working directory for commands without an output folder
             with contextlib.suppress(OSError):
                 folder.rmdir()
                 while (folder := folder.parent).name in ("outputs", "multirun"):
@@ -218,7 +218,7 @@ def _is_sweep() -> bool:
 
 
 def fail(message: str) -> NoReturn:
-    """Print `message` for a person and exit with the code of a user's mistake."""
+    """Print `message` and exit with code 2."""
     from rich.console import Console
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -228,7 +228,7 @@ def fail(message: str) -> NoReturn:
 
 
 def explain_composition(error: Exception, config_name: str, arguments: Sequence[str]) -> str:
-    """Every override that does not compose, each tried alone, so that all of them are named at once."""
+    """Compose each override separately and return one message that lists all invalid ones."""
     from hydra import compose
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
@@ -247,7 +247,7 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
         given = [a for a in arguments if not a.startswith(("-", _SEARCHPATH)) and "=" in a]
         if {*_MULTIRUN, "sweep=optuna"} & set(arguments):
             given = [value for override in given for value in _one_by_one(override)]
-        # what a group offers (loss.lambda_cycle) is there only once it is chosen (model=ganimation)
+        # the values of a group (loss.lambda_cycle) only exist once it is selected (model=ganimation)
         chosen = _searched(sys.argv[1:])
         moved = [override for override in given if override.lstrip("+").partition("=")[0] in MOVED]
         given = [override for override in given if override not in moved]
@@ -270,7 +270,7 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
 
 
 def _searched(arguments: Sequence[str]) -> list[str]:
-    """The folders that a command adds to conf/ (`hydra.searchpath=`, `--config-dir`), as an override."""
+    """Return the override with the folders that a command adds to conf/ (`hydra.searchpath=`, `--config-dir`)."""
     given = [a.partition("=")[2].strip("[]") for a in arguments if a.startswith(_SEARCHPATH)]
     for flag, value in pairwise([*arguments, ""]):
         name, _, joined = flag.partition("=")
@@ -280,7 +280,7 @@ def _searched(arguments: Sequence[str]) -> list[str]:
 
 
 def _one_by_one(override: str) -> list[str]:
-    """A sweep over values as one override a value; one over an interval as its lower end."""
+    """Split a sweep over values into one override per value; use the lower end of an interval."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -296,7 +296,7 @@ def _one_by_one(override: str) -> list[str]:
 
 
 def _keys(config: DictConfig, prefix: str = "") -> list[str]:
-    """Every value of a configuration by its full name."""
+    """Return the full names of all values of a configuration."""
     found = []
     for key in config:
         name = f"{prefix}{key!s}"
@@ -306,12 +306,12 @@ def _keys(config: DictConfig, prefix: str = "") -> list[str]:
 
 
 def _why(override: str, error: Exception, known: Sequence[str]) -> str:
-    """Why `override` does not compose, where the values are named `known`."""
+    """Return the reason why `override` does not compose; `known` are the names of existing values."""
     return _missing_file(error, override) or _unknown(override, known) or _unquoted(override, error) or _short(error)
 
 
 def _unknown(override: str, known: Sequence[str]) -> str | None:
-    """What to say of an override whose name does not exist; None where it does."""
+    """Return the message about an override whose name does not exist, or None if it exists."""
     name = override.lstrip("+~").partition("=")[0].partition("@")[0]
     if name in known or "/" in name or name.startswith("hydra"):
         return None
@@ -324,18 +324,18 @@ def _no_such_file(group: str, known: Sequence[str]) -> str:
 
 
 def _missing_file(error: BaseException, override: str = "") -> str | None:
-    """What to say where a group has no file of the wanted name; None where the error is another."""
+    """Return the message about a missing file of a group, or None for other errors."""
     from hydra.errors import MissingConfigException
 
     if not (isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options):
         return None
     group, _, name = error.missing_cfg_file.rpartition("/")
-    asked = "" if override.lstrip("+").startswith(f"{group}=") else f"{group}={name}: "  # by another file
+    asked = "" if override.lstrip("+").startswith(f"{group}=") else f"{group}={name}: "  # another file selects it
     return asked + _no_such_file(group, error.options)
 
 
 def _short(error: BaseException) -> str:
-    """The lines of a Hydra message that say something to a user."""
+    """Shorten a message of Hydra to the lines that are useful to users."""
     if missing := _missing_file(error):
         return missing
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -346,7 +346,7 @@ def _short(error: BaseException) -> str:
 
 
 def _unquoted(override: str, error: BaseException) -> str | None:
-    """How to write an override whose value has a character that means something to Hydra; None for other errors."""
+    """Return how to quote an override whose value contains special characters of Hydra, or None for other errors."""
     name, _, value = override.partition("=")
     if not any(words in str(error) for words in _NO_GRAMMAR):
         return None
@@ -358,14 +358,14 @@ def _unquoted(override: str, error: BaseException) -> str | None:
 
 
 def name_sweep_folder(arguments: Sequence[str]) -> list[str]:
-    """Arguments of a command in which `sweep=DIR` means a folder, as Hydra can take them: with `sweep_dir=DIR`.
+    """Replace `sweep=DIR` by `sweep_dir=DIR`, for commands in which `sweep` is a folder.
 
-    conf/sweep is a group of the training options, so Hydra would look there for a file of the folder's name.
+    conf/sweep is a group of the training options, in which Hydra would look for a file named DIR.
     """
     return [f"sweep_dir={a.removeprefix('sweep=')}" if a.startswith("sweep=") else a for a in arguments]
 
 
 def conf_folder() -> Path:
-    """The folder `conf/`: inside the package in a wheel, beside it in a checkout."""
+    """Return the folder `conf/`, which is inside the package in a wheel and beside it in a checkout."""
     package = Path(__file__).parents[1]
     return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"

@@ -1,4 +1,4 @@
-"""Options of a command as a typed dataclass; every value that cannot be used is named in one message."""
+"""Typed options of commands as dataclasses; one message lists all invalid values."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fexgan_lit.utils.errors import UserError
 T = TypeVar("T")
 
 
-#: Largest number where an option names no other bound; NumPy and Lightning take seeds of 32 bits.
+#: Default upper bound of numbers, and that of seeds, since NumPy and Lightning use seeds of 32 bits.
 MOST, MOST_SEED = 10**9, 2**32 - 1
 
 
 class Bounds(NamedTuple):
-    """The values an option may have; of a list, the values that each entry may have."""
+    """The allowed values of an option, or of each entry if the option is a list."""
 
     expected: str = ""
     choices: Sequence[Any] | None = None
@@ -33,18 +33,18 @@ class Bounds(NamedTuple):
     empty: bool = True
 
     def hold(self, value: Any) -> bool:
-        """Return whether `value` is allowed. Null is, where the type of the option allows it, and so is other text."""
+        """Return whether `value` is allowed; null and text without `choices` are only checked by the option's type."""
         if isinstance(value, list):
             return (self.empty or bool(value)) and all(self.hold(entry) for entry in value)
         if value is not None and self.choices is not None:
             return value in self.choices
         if isinstance(value, bool) or not isinstance(value, int | float):
             return True
-        return self.at_least <= value <= self.at_most and self.above < value < self.below  # NaN is not
+        return self.at_least <= value <= self.at_most and self.above < value < self.below  # false for NaN
 
     @property
     def words(self) -> str:
-        """What was expected, for messages."""
+        """The description of the allowed values in messages."""
         if self.expected:
             return self.expected
         if self.choices is not None:
@@ -63,7 +63,7 @@ class Bounds(NamedTuple):
 
 
 def shown(value: Any) -> str:
-    """A value as it is written on the command line; Python refuses to print an integer of thousands of digits."""
+    """Format a value as on the command line; Python cannot print integers of thousands of digits."""
     if isinstance(value, list):
         return f"[{', '.join(map(shown, value))}]"
     huge = isinstance(value, int) and value.bit_length() > 99
@@ -77,11 +77,11 @@ def option(
     default: Any, expected: str = "", *, choices: Sequence[Any] | None = None, at_least: float = -MOST,
     above: float = -math.inf, at_most: float = MOST, below: float = math.inf, empty: bool = True,
 ) -> Any:  # fmt: skip
-    """A field of an `Options` dataclass with the values it may have.
+    """Declare a field of an `Options` dataclass and its allowed values.
 
     Args:
-        default: of the option; a list or dictionary is copied for every instance.
-        expected: what a message says was expected; by default made of the bounds.
+        default: the default value; a list or dictionary is copied for every instance.
+        expected: the description of allowed values in messages; by default derived from the bounds.
         choices: the allowed values.
         at_least: smallest allowed number.
         above: the number must be greater.
@@ -97,13 +97,13 @@ def option(
 
 @dataclass
 class Options:
-    """Base of typed options. A subclass declares its bounds by `option` and what goes together in `conflicts`."""
+    """Base class of typed options; subclasses declare bounds with `option` and check combinations in `conflicts`."""
 
     #: prefix of every option on the command line, such as ``model``
     section: ClassVar[str] = ""
 
     def problems(self) -> list[str]:
-        """Return a sentence for each value that cannot be used, with what was expected."""
+        """Return a sentence for each invalid value, with the allowed values."""
         found: list[str] = []
         for each in fields(self):
             value = getattr(self, each.name)
@@ -115,12 +115,12 @@ class Options:
         return found or self.conflicts()
 
     def conflicts(self) -> list[str]:
-        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
+        """Return a sentence for each combination of valid values that is not allowed."""
         return []
 
 
 def typed(cls: type[T], values: Mapping[str, Any], section: str, problems: list[str]) -> T:
-    """Fill the dataclass `cls` from `values`, adding every misspelt key and wrong type to `problems`."""
+    """Fill the dataclass `cls` from `values`; messages on unknown keys and wrong types are added to `problems`."""
     schema = OmegaConf.structured(cls)
     known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     prefix = f"{section}." if section else ""
@@ -132,25 +132,25 @@ def typed(cls: type[T], values: Mapping[str, Any], section: str, problems: list[
             problems.append(f"{prefix}{key}: unknown." + (f" Did you mean {prefix}{near[0]}?" if near else ""))
             continue
         if value is None and isinstance(schema[key], DictConfig):
-            continue  # null in the YAML so that the command line can give a mapping; the default is an empty one
+            continue  # the YAML has null so that the command line can set a mapping; the default is an empty one
         if isinstance(value, Mapping) and isinstance(schema[key], DictConfig):
-            value = {str(name): entry for name, entry in value.items()}  # {1: surprise} names the folder "1"
+            value = {str(name): entry for name, entry in value.items()}  # {1: surprise} refers to the folder "1"
         try:
             if isinstance(value, Mapping) and (schema[key] is None or is_dataclass(OmegaConf.get_type(schema, key))):
-                schema.merge_with({key: value})  # settings inside settings; an assignment would not look into them
+                schema.merge_with({key: value})  # an assignment would not check nested settings
             else:
                 schema[key] = value
-        except (OmegaConfBaseException, OverflowError) as error:  # an overflow by a number of 400 digits
+        except (OmegaConfBaseException, OverflowError) as error:  # numbers of 400 digits overflow
             problems.append(f"{prefix}{key}={value}: {str(error).splitlines()[0]}")
     settings: Any = OmegaConf.to_object(schema)
     return settings
 
 
 def argument_problems(section: str, target: Any, values: Mapping[str, Any]) -> list[str]:
-    """Sentences for arguments of another type than `target` is annotated with, where that is a plain one, or huge."""
+    """Return messages on arguments that are too large or do not have the annotated type, if that is a plain type."""
     try:
         hints = get_type_hints(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
-    except (NameError, TypeError, AttributeError):  # annotations for type checkers alone
+    except (NameError, TypeError, AttributeError):  # annotations that only type checkers can resolve
         return []
     found = []
     for name, value in values.items():
@@ -165,10 +165,10 @@ def argument_problems(section: str, target: Any, values: Mapping[str, Any]) -> l
 
 
 def checked_options(cls: type[T], values: Mapping[str, Any], section: str) -> T:
-    """The options of a command as its dataclass `cls`, which has `problems()`.
+    """Fill the dataclass `cls` of a command's options and check it by its `problems()`.
 
     Raises:
-        UserError: one message with every value that cannot be used.
+        UserError: one message that lists all invalid values.
     """
     problems: list[str] = []
     settings: Any = typed(cls, values, section, problems)

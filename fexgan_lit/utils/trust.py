@@ -1,4 +1,4 @@
-"""Which classes a configuration may name: its own for what a user writes, an allow-list for what a run folder holds."""
+"""Restrict the classes that a run folder's configuration can name to an allow-list and trusted packages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from fexgan_lit.utils.errors import UserError
 
-#: The only names a `_target_` may have in a config that arrives in a run folder: it is data, not code.
+#: The allowed values of `_target_` in the configuration of a run folder, which is data and not code.
 TARGETS = (
     "fexgan_lit.systems.fexgan.system.FExGAN",
     "fexgan_lit.systems.ganimation.system.GANimation",
@@ -19,11 +19,11 @@ TARGETS = (
 )
 
 
-#: Packages whose classes such a config may name, too, since the user said so in this process.
+#: Packages that the user trusts in this process; such a configuration may also name their classes.
 _TRUSTED: set[str] = set()
 
 
-#: Names in run folders of version 0.1, and what they are called now.
+#: Names in run folders of version 0.1, and their current names.
 ALIASES = {
     "fexgan_lit.callbacks.AdversarialCut": "fexgan_lit.training.callbacks.AdversarialCut",
     "fexgan_lit.callbacks.LinearDecay": "fexgan_lit.training.callbacks.LinearDecay",
@@ -31,16 +31,16 @@ ALIASES = {
 
 
 def trust(packages: Iterable[str]) -> None:
-    """Let configurations of run folders name classes of these packages, in this process."""
+    """Allow configurations of run folders to name classes of these packages, in this process."""
     _TRUSTED.update(packages)
 
 
 def load_target(name: str) -> Any:
-    """The class that a `_target_` names.
+    """Import the class that a `_target_` names.
 
     Raises:
-        UserError: the name is neither in `TARGETS` nor of a trusted package, and nothing of it is imported; or there is
-            no such class.
+        UserError: the name is neither in `TARGETS` nor in a trusted package (nothing is imported then), or the class
+            does not exist.
     """
     name = ALIASES.get(name, name)
     package, _, _ = name.partition(".")
@@ -57,9 +57,9 @@ def load_target(name: str) -> Any:
 
 
 def foreign_packages(values: Any) -> list[str]:
-    """The packages of all classes, and of the layout of a data set, that a configuration names besides `TARGETS`.
+    """Return the packages of all classes, and of the layout, in a configuration that are not in `TARGETS`.
 
-    Transforms of albumentations (`dataset.augmentation`) need no trust.
+    Transforms of albumentations (`dataset.augmentation`) are always trusted.
     """
     names = targets_in(values)
     layout = str((values.get("dataset") or {}).get("layout") or "")
@@ -70,7 +70,7 @@ def foreign_packages(values: Any) -> list[str]:
 
 
 def targets_in(values: Any) -> list[str]:
-    """Every `_target_` of a configuration, however deep."""
+    """Return every `_target_` in a configuration, at any depth."""
     if isinstance(values, Mapping):
         here = [str(values["_target_"])] if "_target_" in values else []
         return here + [name for value in values.values() for name in targets_in(value)]

@@ -1,4 +1,4 @@
-"""What drives an animation: the expressions of a clip over time, from a CSV, a video or frames of a data set."""
+"""Drivers of animations: the expressions of a clip over time, from a CSV, a video or frames of a data set."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Driver:
-    """T moments of a clip; each field but the first two is None where the driver does not tell.
+    """T moments of a clip; all fields except the first two may be None.
 
     Attributes:
-        name: for labels.
-        times: (T,) seconds, rising.
-        aus: (T, 17) action units in 0..1; NaN in the columns of units that it does not move.
+        name: used in labels.
+        times: (T,) seconds, increasing.
+        aus: (T, 17) action units in 0..1; NaN in the columns of units that the driver lacks.
         landmarks: (T, 68, 2) in any unit of length.
-        rest: (68, 2) landmarks of the same face at rest, in that unit; None means those of the first moment.
+        rest: (68, 2) landmarks of the same face at rest, in the same unit; None means those of the first moment.
         affect: (T, K) weights.
-        pictures: (T, S, S, 3) uint8 RGB, for the strip.
+        pictures: (T, S, S, 3) uint8 RGB, shown beside the result.
         notes: sentences for the user.
     """
 
@@ -50,7 +50,7 @@ class Driver:
     notes: tuple[str, ...] = ()
 
     def at(self, beat: Beat) -> Driver:
-        """The driver at the moments of `beat`: numbers interpolated, of the pictures the nearest."""
+        """Resample the driver at the moments of `beat`: numbers are interpolated, images are the nearest."""
         if not beat.note:
             return replace(self, times=beat.times, rest=self._at_rest())
         start = self.times - self.times[0]
@@ -66,7 +66,7 @@ class Driver:
 
 
 def driver_problem(text: str) -> str | None:
-    """What is wrong with `driver=text` before a run is opened and its data are: no such file, or no form of a take."""
+    """Check the form of `driver=text`, and that its file exists, before a run is opened; return a message or None."""
     from fexgan_lit.data.videos.read import VIDEO_EXTENSIONS
     from fexgan_lit.inference.animation.keyframes import EXTENSIONS
 
@@ -82,10 +82,10 @@ def driver_problem(text: str) -> str | None:
 
 
 def read_driver(session: GenerationSession, text: str, fps: float | None, au_scale: float | None) -> Driver:
-    """What `driver=text` means: a CSV, a video, or a take of the run's data as IDENTITY/AFFECT[/TAKE].
+    """Read `driver=text`: a CSV, a video, or a take of the run's data as IDENTITY/AFFECT[/TAKE].
 
     Raises:
-        UserError: there is no such take, or it cannot be used.
+        UserError: the take does not exist, or the driver cannot be used.
     """
     from fexgan_lit.data.videos.read import VIDEO_EXTENSIONS
 
@@ -99,10 +99,10 @@ def read_driver(session: GenerationSession, text: str, fps: float | None, au_sca
 
 
 def take_driver(session: GenerationSession, text: str, fps: float | None) -> Driver:
-    """A take of the run's data, whichever split its frames are in.
+    """Read a take of the run's data, from any split.
 
     Raises:
-        UserError: no such take, or its frames have no time stamps and `fps` is None.
+        UserError: the take does not exist, or its frames have no time stamps and `fps` is None.
     """
     from fexgan_lit.data.frames import resize_batch
 
@@ -123,7 +123,7 @@ def take_driver(session: GenerationSession, text: str, fps: float | None) -> Dri
 
 
 def _take_name(text: str, identities: tuple[str, ...], affects: tuple[str, ...]) -> tuple[str, str, str | None]:
-    """Identity, affect and number of the take, where it has one."""
+    """Return the identity, the affect and, if given, the number of the take."""
     parts = text.split("/")
     if parts[0] not in identities:
         near = difflib.get_close_matches(parts[0], identities, n=1)
@@ -136,7 +136,7 @@ def _take_name(text: str, identities: tuple[str, ...], affects: tuple[str, ...])
 def _take_rows(
     frame: pd.DataFrame, identity: str, affect: str, take: str | None, text: str
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(T,) rows of the table, and a note where one of several takes was taken."""
+    """Return the rows (T,) of the take, and a note if the first of several takes was chosen."""
     chosen = ((frame["identity"] == identity) & (frame["affect"] == affect)).to_numpy()
     if not chosen.any():
         raise UserError(f"driver={text}: {identity} has no frame of {affect}")
@@ -152,14 +152,14 @@ def _take_rows(
     elif take is not None:
         raise UserError(f"driver={text}: the frames of {identity} have no numbers of takes; say {identity}/{affect}")
     if "clip" in frame and frame.loc[chosen, "clip"].notna().all():
-        # a filmed clip runs from neutral to its affect; its neutral frames belong to it
+        # a clip runs from neutral to its affect and includes its neutral frames
         clips = frame.loc[chosen, "clip"].unique()
         chosen = ((frame["identity"] == identity) & (frame["clip"] == clips[0])).to_numpy()
     return np.flatnonzero(chosen), notes
 
 
 def _in_order(frame: pd.DataFrame, rows: np.ndarray, fps: float | None, text: str) -> tuple[np.ndarray, np.ndarray]:
-    """The rows as they were filmed, and their times in seconds."""
+    """Return the rows in order of time, and their times in seconds."""
     known = {name for name in ("time_s", "frame") if name in frame and frame.loc[rows, name].notna().all()}
     if "time_s" in known:
         times = frame.loc[rows, "time_s"].to_numpy(np.float64)
@@ -173,7 +173,7 @@ def _in_order(frame: pd.DataFrame, rows: np.ndarray, fps: float | None, text: st
 
 
 def _rest(session: GenerationSession, identity: str) -> np.ndarray | None:
-    """Landmarks of the identity's reference frame, from which its motion counts."""
+    """Return the landmarks of the identity's reference frame, which motion is measured from."""
     from fexgan_lit.data.reference import reference_row
 
     row = reference_row(session.frames, session.frames.identities.index(identity))
@@ -184,7 +184,7 @@ def _rest(session: GenerationSession, identity: str) -> np.ndarray | None:
 def _affect_weights(
     labels: np.ndarray, intensity: np.ndarray | None, rows: np.ndarray, affects: tuple[str, ...]
 ) -> np.ndarray:
-    """(T, K): one-hot, or where intensities are known their share, the rest neutral."""
+    """Return weights (T, K): one-hot, or the intensity if known, with the remainder to 1 for neutral."""
     weights = np.eye(len(affects), dtype=np.float32)[labels]
     if intensity is None or "neutral" not in affects or np.isnan(intensity[rows]).any():
         return weights
@@ -203,18 +203,19 @@ _OTHER_UNIT = re.compile(r"au\d\d?(_r)?")
 
 
 def csv_driver(path: Path, fps: float | None, au_scale: float | None) -> Driver:
-    """A row a moment: a time, action units, landmarks where it has them.
+    """Read a CSV with one row per moment: a time, action units and, optionally, landmarks.
 
-    The time is `time_s` or `timestamp` in seconds, or `frame` counted at `fps`. Action units are OpenFace's `AU12_r`
-    in 0..5, or `au12` in 0..1 or 0..5, told apart by their largest value; units that are not there are not moved.
+    The time is `time_s` or `timestamp` in seconds, or `frame` at the rate `fps`. Action units are OpenFace's `AU12_r`
+    in 0..5, or `au12` in 0..1 or 0..5, which is inferred from their largest value. Missing units keep the values of
+    the face.
 
     Args:
         path: the file.
-        fps: rate at which `frame` counts; not needed beside a time.
-        au_scale: what a full action unit is written as (1 or 5); None finds out.
+        fps: frames per second of the column `frame`; not used if the file has times.
+        au_scale: the largest value of an action unit in the file (1 or 5); None infers it.
 
     Raises:
-        UserError: no time, no action unit, text or nothing where a number belongs, values off their scale.
+        UserError: the file has no times or no action units, or a value is not a number or out of range.
     """
     rows, rated, notes = _rows(path)
     rows, said = _faces(rows, path)
@@ -243,17 +244,17 @@ def csv_driver(path: Path, fps: float | None, au_scale: float | None) -> Driver:
 
 
 def _rows(path: Path) -> tuple[pd.DataFrame, bool, list[str]]:
-    """The rows with the table's names of columns, whether the units are OpenFace's `_r`, and how they were read."""
+    """Return the rows with renamed columns, whether action units are OpenFace's `_r`, and notes on the format."""
     given, notes = read_csv(path, _OPTION)
     rows = own_names(given)
     if rows.empty:
         raise UserError(f"driver={path} has no rows")
-    lines = [f"line {number}" for number in range(2, len(rows) + 2)]  # what messages name a row by
+    lines = [f"line {number}" for number in range(2, len(rows) + 2)]  # messages refer to rows by these
     return rows.assign(path=lines), any(_RATED.fullmatch(name) for name in given), notes
 
 
 def _faces(rows: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """One face, and only where the tracker found it; sentences about the rest."""
+    """Keep the rows of one face in which the tracker found it; return them with notes on the others."""
     notes = []
     column = next((name for name in FACES if name in rows and rows[name].nunique() > 1), None)
     if column is not None:
@@ -265,7 +266,7 @@ def _faces(rows: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _clock(rows: pd.DataFrame, fps: float | None, path: Path) -> str:
-    """The column that says when."""
+    """Return the name of the column with the time."""
     if "time_s" in rows:
         return "time_s"
     if "frame" in rows and fps is not None:
@@ -278,7 +279,7 @@ def _clock(rows: pd.DataFrame, fps: float | None, path: Path) -> str:
 def _scaled(
     values: pd.DataFrame, units: list[str], rated: bool, au_scale: float | None, path: Path
 ) -> tuple[np.ndarray | None, list[str]]:
-    """(T, 17) in 0..1, NaN in the columns that are not there; sentences about the scale and those columns."""
+    """Return action units (T, 17) in 0..1, NaN in missing columns, and notes on the scale and on those columns."""
     if not units:
         return None, []
     largest = float(values[units].to_numpy().max())
@@ -299,10 +300,10 @@ _DETECTOR = "mediapipe"
 
 
 def video_driver(path: Path, session: GenerationSession) -> Driver:
-    """Every frame of a film in which a face is found; its first face is taken as the one at rest.
+    """Read the frames of a video that show a face; the first face is assumed to be at rest.
 
     Raises:
-        UserError: the detector is not installed, the film cannot be read, or hardly a frame has a face.
+        UserError: the detector is not installed, the video cannot be read, or fewer than two frames show a face.
     """
     from fexgan_lit.data.faces.worker import check_detector
     from fexgan_lit.data.videos.read import ClipError, frame_times
@@ -329,7 +330,12 @@ def video_driver(path: Path, session: GenerationSession) -> Driver:
 
 
 def _watch(path: Path, session: GenerationSession) -> tuple[list[float], float, np.ndarray, np.ndarray]:
-    """Time stamps (ms), the container's rate, landmarks (T, 68, 2) in pixels (NaN: no face), squares (T, S, S, 3)."""
+    """Read a video and detect its faces.
+
+    Returns:
+        Time stamps (T,) in ms, the container's frame rate, landmarks (T, 68, 2) in pixels (NaN where no face was
+        found), and square images (T, S, S, 3).
+    """
     from fexgan_lit.data.faces.worker import FaceWorker, NoFaceError
     from fexgan_lit.data.packing.sources import fit_square
     from fexgan_lit.data.videos.read import ClipReader
@@ -352,7 +358,7 @@ def _watch(path: Path, session: GenerationSession) -> tuple[list[float], float, 
 
 
 def _units(points: np.ndarray, session: GenerationSession) -> tuple[np.ndarray, str]:
-    """(T, 17) in 0..1 from landmarks (T, 68, 2), and how good such estimates are."""
+    """Estimate action units (T, 17) in 0..1 from landmarks (T, 68, 2), and return a note on their accuracy."""
     from fexgan_lit.data.datasets.annotations import AU_SCALE
     from fexgan_lit.data.faces.action_units import face_estimator, quality_note
 

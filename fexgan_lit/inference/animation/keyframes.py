@@ -1,4 +1,4 @@
-"""A driver from keyframes: which expression at which time, in YAML."""
+"""Drive an animation by keyframes in YAML: expressions at given times."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from fexgan_lit.inference.session import GenerationSession
 
 EXTENSIONS = (".yaml", ".yml")
-#: Frames a second where none are asked for.
+#: Frames per second by default.
 FPS = 25.0
-#: Of a film; every face is painted in each of its frames.
+#: Longest video in seconds; every face is generated for each of its frames.
 LONGEST_S = 3600.0
-#: How a face comes to a key from the one before: u is the share of the time between, 0..1.
+#: Interpolation between two keys: maps the fraction u of the time between them, 0..1, to a weight.
 EASES: dict[str, Callable[[float], float]] = {
     "linear": lambda u: u,
     "smooth": lambda u: u * u * (3 - 2 * u),  # starts and ends at rest
@@ -39,7 +39,7 @@ _EXAMPLE = "a list such as\n  - {time: 0, expression: neutral}\n  - {time: 0.5, 
 
 @dataclass(frozen=True)
 class Key:
-    """An expression at a time (seconds), and how the face comes to it."""
+    """An expression at a time (seconds), and the interpolation from the key before."""
 
     time: float
     wish: TargetSpec
@@ -47,12 +47,12 @@ class Key:
 
 
 def read_keys(path: Path, affects: tuple[str, ...]) -> list[Key]:
-    """The keys of a YAML file: a list of {time: seconds, expression: ..., ease: linear | smooth | hold}.
+    """Read the keys of a YAML file: a list of {time: seconds, expression: ..., ease: linear | smooth | hold}.
 
     An expression is `source`, an affect, or a mapping of affects or action units to numbers.
 
     Raises:
-        UserError: what of it cannot be used, with the line of the file.
+        UserError: an entry is invalid; the error names its line.
     """
     import yaml
 
@@ -93,7 +93,7 @@ def _key(entry: Any, line: str, affects: tuple[str, ...]) -> Key:
 
 
 def keyed_beat(keys: Sequence[Key], fps: float | None) -> Beat:
-    """From 0 to the last key, which the last frame shows."""
+    """Return the times of the frames from 0 to the last key, which is the last frame."""
     rate = fps or FPS
     check_length(keys[-1].time, rate)
     count = math.ceil(keys[-1].time * rate - 1e-6) + 1
@@ -101,14 +101,14 @@ def keyed_beat(keys: Sequence[Key], fps: float | None) -> Beat:
 
 
 def places(keys: Sequence[Key], moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each of the moments (T,) in seconds the key before it (T,) and the eased share of the way to the next (T,).
+    """Return the index of the key before each of the moments (T,) in seconds, and the weight of the next key (T,).
 
-    Before the first key its expression holds, and after the last one.
+    The expression is constant before the first key and after the last.
     """
     times = np.array([key.time for key in keys])
     before = np.clip(np.searchsorted(times, moments + 1e-9, side="right") - 1, 0, len(keys) - 2)
     shares = np.clip((moments - times[before]) / (times[before + 1] - times[before]), 0, 1)
-    shares = np.where(shares > 1 - 1e-9, 1.0, shares)  # frames are counted in binary fractions of a second
+    shares = np.where(shares > 1 - 1e-9, 1.0, shares)  # times of frames have rounding errors
     eased = [EASES[keys[k + 1].ease](float(share)) for k, share in zip(before, shares, strict=True)]
     return before, np.array(eased)
 
@@ -116,16 +116,16 @@ def places(keys: Sequence[Key], moments: np.ndarray) -> tuple[np.ndarray, np.nda
 def keyed_expressions(
     session: GenerationSession, keys: Sequence[Key], moments: np.ndarray, check: Callable[[Expression], None]
 ) -> Callable[[int], Expression]:
-    """What face i is asked for at the moments (T,), as a function of i that gives (T, ...).
+    """Return a function that maps the index of a face to its target expressions (T, ...) at the moments (T,).
 
     Args:
-        session: with the faces.
-        keys: two or more.
-        moments: seconds.
-        check: refuses an expression that the run does not read.
+        session: contains the faces.
+        keys: two or more keys.
+        moments: times in seconds.
+        check: raises an error if the system cannot read an expression.
 
     Raises:
-        UserError: what a key asks for is not known of the faces, or not read by the run.
+        UserError: a field of a key's expression is unknown for the faces, or the system does not read it.
     """
     if any(key.wish.units for key in keys):
         check(Expression(aus=session.own("aus")))

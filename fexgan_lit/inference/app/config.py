@@ -1,4 +1,4 @@
-"""Validated options of `explore`."""
+"""The options of `explore`, with their validation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ExploreSettings(Options):
         return self.host in LOOPBACK and not self.share
 
     def conflicts(self) -> list[str]:
-        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
+        """Return a sentence for each combination of valid values that is not allowed."""
         found = []
         if not self.host.strip():
             found.append("host is empty: expected 127.0.0.1 for this machine alone, 0.0.0.0 for the whole network")

@@ -1,4 +1,4 @@
-"""What the page is answered: JSON in, JSON or the bytes of a file out; no server is needed to call these."""
+"""Handlers of the page's requests: JSON in, JSON or the bytes of a file out. They do not need a server."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from fexgan_lit.inference.app.session import NEUTRAL, RANDOM, UPLOAD, FaceName, 
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import without_paths
 
-#: Edge of the pictures in the gallery and on the map, pixels.
+#: Side in pixels of the images in the gallery and on the map.
 THUMBNAIL, TILE = 96, 72
-#: Faces along each axis of the map, from 0 to 1.
+#: Number of faces along each axis of the map, for strengths from 0 to 1.
 MAP_STEPS = 5
 
 
 def gallery(session: Session) -> dict[str, Any]:
-    """The cast: ``{"faces": [{"id", "name", "picture"}], "note"}``; without faces the note says why."""
+    """Return the cast: ``{"faces": [{"id", "name", "picture"}], "note"}``; the note explains why there are no faces."""
     try:
         cast = session.cast()
     except UserError as error:
@@ -41,10 +41,10 @@ def gallery(session: Session) -> dict[str, Any]:
 
 
 def receive(session: Session, data: bytes) -> dict[str, Any]:
-    """Take a picture's bytes: ``{"id", "name", "picture"}``.
+    """Store an uploaded image and return ``{"id", "name", "picture"}``.
 
     Raises:
-        UserError: it cannot be used.
+        UserError: the image cannot be used.
     """
     pixels = read_upload(data)
     key = session.uploads.add(pixels)
@@ -52,14 +52,14 @@ def receive(session: Session, data: bytes) -> dict[str, Any]:
 
 
 def paint(session: Session, tree: Any) -> dict[str, Any]:
-    """The face and expression asked for, by every system.
+    """Generate the requested face and expression with every system.
 
     Returns:
-        ``{"pictures": [{"picture", "file", "units", "key"} or {"error"}], "ms"}``: a picture to look at, the same as
-        the system painted it, the action units that were asked for, and what `read` knows it by.
+        ``{"pictures": [{"picture", "file", "units", "key"} or {"error"}], "ms"}``: the enlarged image, the image at
+        the system's size, the requested action units, and the key for `read`.
 
     Raises:
-        UserError: the wish cannot be read.
+        UserError: the request is invalid.
     """
     asked, started = read_asked(tree, session.affects), time.perf_counter()
     pictures = [_painted(session, system, tree, asked) for system in range(len(session.app_models))]
@@ -81,13 +81,13 @@ def _painted(session: Session, system: int, tree: Any, asked: FaceRequest) -> di
 
 
 def read(session: Session, tree: Any) -> dict[str, Any]:
-    """What the networks read in painted pictures: ``{"readings": [...]}``, one of `AppModel.read` for every system.
+    """Read generated images with the networks: ``{"readings": [...]}``, the result of `AppModel.read` by system.
 
-    A question of its own, so that a picture need not wait for it. ``keys`` are those of `paint`, null for a system that
-    painted nothing.
+    It is a separate request, so that the image is shown without a wait. ``keys`` are those of `paint`, with null for a
+    system that generated no image.
 
     Raises:
-        UserError: a picture is gone.
+        UserError: an image is no longer kept.
     """
     keys = tree.get("keys") if isinstance(tree, dict) else None
     if not isinstance(keys, list) or len(keys) != len(session.app_models):
@@ -104,10 +104,10 @@ def read(session: Session, tree: Any) -> dict[str, Any]:
 
 
 def source(session: Session, tree: Any) -> dict[str, Any]:
-    """The face as it was given, before any system: ``{"picture"}``; a random character as it is at rest.
+    """Return the source face: ``{"picture"}``; a random character is generated with a neutral expression.
 
     Raises:
-        UserError: there is no such face.
+        UserError: the face does not exist.
     """
     source_face = _sitter(session, 0, tree)
     if source_face.face is not None:
@@ -116,10 +116,10 @@ def source(session: Session, tree: Any) -> dict[str, Any]:
 
 
 def characters(session: Session, tree: Any) -> dict[str, Any]:
-    """New random characters, each as it is at rest: ``{"faces": [{"id", "name", "picture"}]}``.
+    """Generate new random characters with neutral expressions: ``{"faces": [{"id", "name", "picture"}]}``.
 
     Raises:
-        UserError: no system can draw any.
+        UserError: no system can generate characters.
     """
     count = round(number(tree.get("count", 4) if isinstance(tree, dict) else None, "count", 8, 1))
     made = []
@@ -130,13 +130,13 @@ def characters(session: Session, tree: Any) -> dict[str, Any]:
 
 
 def expression_map(session: Session, tree: Any) -> dict[str, Any]:
-    """A face for every pair of strengths of two affects, in one picture: ``{"picture", "steps"}``.
+    """Generate a face for every pair of strengths of two affects, as one image: ``{"picture", "steps"}``.
 
-    Columns are strengths 0..1 of the affect ``x`` from left to right, rows those of ``y`` from bottom to top; neutral
-    takes what the two leave of 1.
+    Columns are strengths 0..1 of the affect ``x`` from left to right, rows those of ``y`` from bottom to top. The
+    weight of neutral is 1 minus the two strengths, at least 0.
 
     Raises:
-        UserError: an unknown affect or face.
+        UserError: an affect or the face is unknown.
     """
     x, y = words(tree, "x"), words(tree, "y")
     levels = torch.linspace(0, 1, MAP_STEPS).tolist()
@@ -155,7 +155,7 @@ def _blend(x: str, a: float, y: str, b: float, affects: tuple[str, ...]) -> Face
 
 
 def _at_once(session: Session, source_face: SourceFace, cells: list[FaceRequest]) -> Tensor:
-    """Several wishes of one face, a few at a time so that a slider need not wait for all."""
+    """Generate several expressions of a face in small batches, so that other requests can run in between."""
     made = []
     for start in range(0, len(cells), MAP_STEPS):
         wanted = Expression.stack([source_face.wanted(one) for one in cells[start : start + MAP_STEPS]])
@@ -164,20 +164,20 @@ def _at_once(session: Session, source_face: SourceFace, cells: list[FaceRequest]
 
 
 def preview(session: Session, tree: Any) -> dict[str, Any]:
-    """A film as pictures, a list a system: ``{"films": [[picture, ...]], "fps"}``.
+    """Return the frames of an animation, one list per system: ``{"films": [[picture, ...]], "fps"}``.
 
     Raises:
-        UserError: the film cannot be read.
+        UserError: the request is invalid.
     """
     film, films = _shot(session, tree)
     return {"films": [[jpeg(frame) for frame in enlarged(frames)] for frames in films], "fps": film.fps}
 
 
 def export(session: Session, tree: Any) -> tuple[bytes, str, str]:
-    """A film as a file: its bytes, their media type and a name for it.
+    """Return an animation as a file: its bytes, media type and name.
 
     Raises:
-        UserError: the film cannot be read, or no such kind of file.
+        UserError: the request is invalid, or the format is unknown.
     """
     kind = words(tree, "format")
     if kind not in FORMATS:
@@ -198,13 +198,13 @@ def _sitter(session: Session, system: int, tree: Any) -> SourceFace:
 
 
 def png(pixels: np.ndarray) -> str:
-    """(S, S, 3) uint8 RGB as a data address, without loss."""
+    """Encode (S, S, 3) uint8 RGB as a data URL of a PNG."""
     page = io.BytesIO()
     Image.fromarray(pixels).save(page, "PNG", compress_level=1)
     return f"data:image/png;base64,{base64.b64encode(page.getvalue()).decode()}"
 
 
 def jpeg(pixels: np.ndarray) -> str:
-    """(H, W, 3) uint8 RGB as a data address, small."""
+    """Encode (H, W, 3) uint8 RGB as a data URL of a JPEG."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
     return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"

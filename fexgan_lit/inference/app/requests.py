@@ -1,4 +1,4 @@
-"""Requests of the page: JSON and uploads that anybody may have written, read and checked."""
+"""Parse and validate the page's requests: untrusted JSON and uploads."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fexgan_lit.data.packing.sources import fit_square
 from fexgan_lit.expression import ACTION_UNITS
 from fexgan_lit.utils.errors import UserError
 
-#: Strength of an affect, at most; beyond 1 no system was trained.
+#: Largest strength of an affect; training covers at most 1.
 STRONGEST = 1.5
 
 
 MOST_AFFECTS = 64
-#: JSON may hold integers of hundreds of digits, which are no floating-point number.
+#: A bound on numbers, because integers in JSON may be too large for a float.
 _HUGE = 10**9
 
 
@@ -27,11 +27,11 @@ _UNITS = {str(unit): unit for unit in ACTION_UNITS}
 
 @dataclass(frozen=True)
 class FaceRequest:
-    """One wanted face.
+    """A request for one face.
 
     Attributes:
-        weights: of the affects by name, 0 to `STRONGEST`; one that is not named is 0.
-        units: action units by number, 0..1, in place of what the affects mean.
+        weights: weights of affects by name, 0 to `STRONGEST`; missing affects have weight 0.
+        units: action units by number, 0..1; they replace those of the affects.
     """
 
     weights: dict[str, float] = field(default_factory=dict)
@@ -39,14 +39,14 @@ class FaceRequest:
 
 
 def read_asked(tree: Any, affects: Sequence[str]) -> FaceRequest:
-    """A `FaceRequest` from ``{"weights": {"joy": 0.7}, "units": {"12": 0.5}}``.
+    """Parse ``{"weights": {"joy": 0.7}, "units": {"12": 0.5}}``.
 
     Args:
         tree: parsed JSON.
-        affects: names that may be asked for.
+        affects: the known affects.
 
     Raises:
-        UserError: not of that form, an unknown name, or a number out of range.
+        UserError: the form is different, a name is unknown, or a number is out of range.
     """
     weights, units = mapping(tree, "weights"), mapping(tree, "units")
     unknown = [name for name in weights if name not in affects]
@@ -62,10 +62,10 @@ def read_asked(tree: Any, affects: Sequence[str]) -> FaceRequest:
 
 
 def mapping(tree: Any, name: str) -> Mapping[str, Any]:
-    """The object at `name`, empty where there is none.
+    """Return the object at `name`, or an empty one if it is missing.
 
     Raises:
-        UserError: something else is there.
+        UserError: the value is not an object, or has more than `MOST_AFFECTS` entries.
     """
     if not isinstance(tree, Mapping):
         raise UserError(f"expected an object with {name}")
@@ -76,12 +76,12 @@ def mapping(tree: Any, name: str) -> Mapping[str, Any]:
 
 
 def number(value: Any, name: str, most: float, least: float = 0.0) -> float:
-    """`value` as a number from `least` to `most`.
+    """Return `value` as a float from `least` to `most`.
 
     Raises:
-        UserError: it is none.
+        UserError: the value is not a number or out of range.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -_HUGE < value < _HUGE:  # NaN is neither
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_HUGE < value < _HUGE:
         raise UserError(f"{name}: expected a number from {least:g} to {most:g}")
     if not least <= value <= most:
         raise UserError(f"{name} is {value:g}; expected {least:g} to {most:g}")
@@ -89,10 +89,10 @@ def number(value: Any, name: str, most: float, least: float = 0.0) -> float:
 
 
 def words(tree: Any, name: str, default: str = "") -> str:
-    """The short text at `name`.
+    """Return the short text at `name`.
 
     Raises:
-        UserError: something else is there.
+        UserError: the value is not text, or has more than 200 characters.
     """
     found = tree.get(name, default) if isinstance(tree, Mapping) else None
     if not isinstance(found, str) or len(found) > 200:
@@ -100,15 +100,15 @@ def words(tree: Any, name: str, default: str = "") -> str:
     return found
 
 
-#: Of a file, bytes.
+#: Largest size of an upload in bytes.
 MOST_BYTES = 20 << 20
 
 
-#: Of a picture; a camera's 24 or 36 megapixels pass, a bomb does not.
+#: Largest number of pixels: accepts cameras of 24 or 36 megapixels and rejects decompression bombs.
 MOST_PIXELS = 40_000_000
 
 
-#: Edge of the square that is kept, pixels: enough for every system.
+#: Side in pixels of the square that is kept, enough for every system.
 KEPT = 512
 
 
@@ -116,10 +116,10 @@ KINDS = "a PNG, JPEG, WebP, BMP or TIFF picture"
 
 
 def read_upload(data: bytes) -> np.ndarray:
-    """The central square of an uploaded picture, at most `KEPT` pixels wide.
+    """Decode the central square of an uploaded image, at most `KEPT` pixels wide.
 
-    The name of the file is not looked at. `fexgan_lit.data.images` says what becomes of transparency, grey, CMYK and an
-    EXIF orientation.
+    The type is detected from the content. Transparency, grey, CMYK and EXIF orientation are converted as in
+    `fexgan_lit.data.images`.
 
     Args:
         data: the bytes of the file.
@@ -128,8 +128,7 @@ def read_upload(data: bytes) -> np.ndarray:
         (S, S, 3) uint8 RGB.
 
     Raises:
-        UserError: too large, of another kind, damaged, or with more pixels than `MOST_PIXELS`, which the header alone
-            tells.
+        UserError: the file is too large, damaged or of another type, or its header announces more than `MOST_PIXELS`.
     """
     if len(data) > MOST_BYTES:
         raise UserError(too_large(len(data)))
@@ -141,5 +140,5 @@ def read_upload(data: bytes) -> np.ndarray:
 
 
 def too_large(size: int) -> str:
-    """What to say of a file of `size` bytes."""
+    """Return the message for a file of `size` bytes."""
     return f"The file has {size / 2**20:.0f} MiB; expected at most {MOST_BYTES >> 20} MiB. Make the picture smaller."

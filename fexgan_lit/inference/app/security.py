@@ -1,4 +1,4 @@
-"""What every request must pass, and what every answer carries."""
+"""The checks of every request, and the security headers of every response."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from fexgan_lit.inference.app.config import LOOPBACK
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: Of a request that is no picture, bytes.
+#: Largest size in bytes of a request that is not an upload.
 MOST_WORDS = 256 << 10
-#: What Gradio itself asks of a server it has started.
+#: The address that Gradio requests after it has started a server.
 _STARTED = "/gradio_api/startup-events"
-#: Nothing from elsewhere is loaded, nothing inline is run, nobody frames the page.
+#: Forbids other origins, inline scripts, and frames around the page.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -27,15 +27,14 @@ _HEADERS = {
 
 
 class Guard:
-    """Lets through requests for this page from this page alone.
+    """ASGI middleware that accepts only requests from the page itself.
 
-    Refused are addresses that the page does not have (the many others that Gradio would answer, uploads to disk among
-    them), requests that another site sent, and, where only this machine should reach the page, names for it that a
-    browser can only have from a foreign name server.
+    It rejects unknown paths (Gradio would serve many others, including uploads to disk) and requests from other sites.
+    If only this machine may reach the page, it also rejects unknown host names, which prevents DNS rebinding.
 
     Args:
-        app: what answers.
-        is_private: whether only this machine should reach the page.
+        app: the application.
+        is_private: whether only this machine may reach the page.
     """
 
     def __init__(self, app: ASGIApp, is_private: bool) -> None:
@@ -43,7 +42,7 @@ class Guard:
         self.is_private = is_private
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or refuse."""
+        """Pass the request to the application, or reject it."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
@@ -63,7 +62,7 @@ class Guard:
         await send({"type": "http.response.body", "body": b""})
 
     def trouble(self, scope: Scope) -> int | None:
-        """The status to refuse a request with; None where it may pass."""
+        """Return the HTTP status of a rejected request, or None."""
         path, headers = scope["path"], dict(scope["headers"])
         if not (path == "/" or path == _STARTED or path.startswith(("/page/", "/api/"))):
             return 404
@@ -72,7 +71,7 @@ class Guard:
             return 403
         if headers.get(b"sec-fetch-site", b"none") not in (b"same-origin", b"none") and path != "/":
             return 403
-        # a type that no form of another site can send without asking first
+        # HTML forms of other sites cannot send these types without a CORS preflight
         if scope["method"] == "POST" and headers.get(b"content-type") not in (
             b"application/json",
             b"application/octet-stream",
@@ -82,7 +81,7 @@ class Guard:
 
 
 def host_name(host: str) -> str:
-    """The name in a Host header, without the port and the brackets of IPv6.
+    """Return the name in a Host header, without the port and the brackets of IPv6.
 
     >>> host_name("[::1]:7860"), host_name("localhost:7860")
     ('::1', 'localhost')

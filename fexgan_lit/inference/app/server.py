@@ -1,4 +1,4 @@
-"""The server of the page: addresses to answers, and nothing else."""
+"""The web server of the page: routes of requests to handlers."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parent / "static"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-#: Seconds between two looks whether the page is up, and at most for requests in work when it ends.
+#: Seconds between checks whether the server has started, and the longest wait for open requests when it stops.
 _POLL_S, _PATIENCE_S = 0.01, 3.0
-#: Requests of a kind that are in work or wait at once.
+#: Largest number of active and waiting requests of each kind.
 MOST_STILLS, MOST_FILMS, MOST_UPLOADS = 128, 2, 4
-#: Threads that work on those of a kind, at most, and seconds within which a body must arrive.
+#: Largest number of worker threads for each kind, and the seconds within which a body must arrive.
 _THREADS, _BODY_S = 10, 120
 _LOG = logging.getLogger(__name__)
 
 
 def add_page(app: FastAPI, session: Session, settings: ExploreSettings) -> None:
-    """Give `app` the page and what it asks for, behind a `Guard`."""
+    """Add the page, its routes and a `Guard` to `app`."""
     from fastapi import Response
 
     from fexgan_lit.inference.app import handlers as answers
@@ -70,11 +70,11 @@ def add_page(app: FastAPI, session: Session, settings: ExploreSettings) -> None:
 
 
 class Room:
-    """How many requests of a kind are in work or wait at once; whoever comes then is asked to come again.
+    """A limit on active and waiting requests of a kind; further requests are told to retry later.
 
     Args:
-        most: requests.
-        again_s: seconds after which to come again.
+        most: largest number of requests.
+        again_s: seconds after which a client should retry.
     """
 
     def __init__(self, most: int, again_s: int) -> None:
@@ -86,7 +86,7 @@ class Room:
     async def answer(
         self, body: Awaitable[bytes | UserError], request: Request, work: Callable[[Any], Any]
     ) -> Response:
-        """What `work` makes of the body, done by a thread; it is told where the client goes away meanwhile."""
+        """Run `work` on the body in a thread; the event in `GONE` is set if the client disconnects."""
         import anyio
         from anyio import to_thread
         from fastapi.responses import JSONResponse
@@ -115,7 +115,7 @@ class Room:
         return answer
 
     def busy(self) -> Response | None:
-        """The answer to a request for which there is no room."""
+        """Return the response to a request above the limit (status 503), or None if there is room."""
         from fastapi.responses import JSONResponse
 
         if self.taken < self.most:
@@ -125,7 +125,7 @@ class Room:
 
 
 def _answering(answer: Callable[[Any], Any], room: Room) -> Callable[..., Any]:
-    """A handler of JSON; a file comes back as one."""
+    """Return a route handler that parses JSON; it responds with JSON or a file."""
 
     async def handle(request: Request) -> Response:
         message = f"expected at most {MOST_WORDS >> 10} KiB of JSON"
@@ -137,7 +137,7 @@ def _answering(answer: Callable[[Any], Any], room: Room) -> Callable[..., Any]:
 
 
 def _receiving(receive: Callable[[bytes], Any], room: Room) -> Callable[..., Any]:
-    """A handler of a picture's bytes, which are not read further than they may go."""
+    """Return a route handler for an image's bytes; it stops reading at the size limit."""
 
     async def handle(request: Request) -> Response:
         from fexgan_lit.inference.app.requests import MOST_BYTES, too_large
@@ -151,7 +151,7 @@ def _receiving(receive: Callable[[bytes], Any], room: Room) -> Callable[..., Any
 
 
 def _typed_for_fastapi(handle: Callable[..., Any]) -> Callable[..., Any]:
-    """`handle` with its parameter's type as an object, since names in annotations are looked up in this module."""
+    """Annotate `handle` with the type itself, because FastAPI would look up its name in this module."""
     from fastapi import Request
 
     handle.__annotations__ = {"request": Request}
@@ -159,7 +159,7 @@ def _typed_for_fastapi(handle: Callable[..., Any]) -> Callable[..., Any]:
 
 
 async def _body(request: Request, most: int, message: str) -> bytes | UserError:
-    """The body, or what to say of one that is longer than `most` bytes; no more than that is kept."""
+    """Read the body, or return an error with `message` if it is longer than `most` bytes."""
     if (_declared(request) or 0) > most:
         return UserError(message)
     parts, held = [], 0
@@ -172,9 +172,9 @@ async def _body(request: Request, most: int, message: str) -> bytes | UserError:
 
 
 def _declared(request: Request) -> int | None:
-    """The length that the client says the body has."""
+    """Return the length in the content-length header, or None."""
     said = request.headers.get("content-length", "")
-    return int(said[:19]) if said.isdecimal() else None  # no more digits than any length has
+    return int(said[:19]) if said.isdecimal() else None  # limits the number of digits
 
 
 def _whole(body: bytes | UserError) -> bytes:
@@ -191,16 +191,16 @@ def _parsed(body: bytes | UserError) -> Any:
 
 
 def _told(answer: Callable[[], Any]) -> Response:
-    """What `answer` gives, or why not: 400 for a user's mistake; 500, and no word of the machine, for any other."""
+    """Call `answer` and return its response: 400 for a UserError, 500 without details for any other error."""
     from fastapi import Response
     from fastapi.responses import JSONResponse
 
     try:
         found = answer()
     except GoneError:
-        return Response(status_code=503)  # nobody reads it
+        return Response(status_code=503)  # the client has disconnected
     except UserError as error:
-        # JSON may name half a character, which no answer can repeat
+        # JSON may contain a lone surrogate, which cannot be encoded
         message = without_paths(str(error)).encode("utf-8", "replace").decode()
         return JSONResponse({"error": message}, status_code=400)
     except Exception:
@@ -212,14 +212,14 @@ def _told(answer: Callable[[], Any]) -> Response:
     return JSONResponse(found)
 
 
-# ---------------------------------------------------------------------- where it is served
+# ---------------------------------------------------------------------- starting the server
 
 
 def free_port(settings: ExploreSettings) -> int:
-    """The port of the settings if it is free, or any that is where that is 0.
+    """Return the port of the settings if it is free, or any free port if it is 0.
 
     Raises:
-        UserError: it is taken, may not be used, or the host is none of this machine's.
+        UserError: the port is in use or not permitted, or the host is not an address of this machine.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -242,9 +242,9 @@ def free_port(settings: ExploreSettings) -> int:
 
 
 def keep_to_itself(folder: Path) -> None:
-    """Tell Gradio, before it is imported, to phone nobody and to keep its files in `folder`."""
+    """Configure Gradio, before it is imported, to send no telemetry and to keep its files in `folder`."""
     os.environ.update({"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(folder), "HF_HUB_OFFLINE": "1"})
-    for name in ("no_proxy", "NO_PROXY"):  # Gradio asks its own server whether it is up
+    for name in ("no_proxy", "NO_PROXY"):  # Gradio sends requests to its own server
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), *LOOPBACK]))
 
 
@@ -252,10 +252,10 @@ def start(session: Session, settings: ExploreSettings, port: int) -> Any:
     """Serve the page in a thread.
 
     Returns:
-        The server: ``local_url`` and ``share_url`` say where it is, ``close()`` ends it.
+        The server, with its addresses ``local_url`` and ``share_url``; ``close()`` stops it.
 
     Raises:
-        UserError: somebody else took the port meanwhile.
+        UserError: another process took the port meanwhile.
     """
     if settings.share:
         return share(session, settings, port)
@@ -267,14 +267,14 @@ def start(session: Session, settings: ExploreSettings, port: int) -> Any:
 
 
 class Served:
-    """A page that is being served by a thread.
+    """A page that is served by a thread.
 
     Attributes:
-        local_url: where it is.
-        share_url: None; only Gradio's servers share a page.
+        local_url: the address of the page.
+        share_url: None; only Gradio's server has a public address.
 
     Raises:
-        UserError: somebody else took the port meanwhile.
+        UserError: another process took the port meanwhile.
     """
 
     share_url = None
@@ -292,7 +292,7 @@ class Served:
             time.sleep(_POLL_S)
 
     def close(self, verbose: bool = False) -> None:
-        """End it; requests in work are finished first, within seconds."""
+        """Stop the server; active requests have 3 s to finish."""
         self._server.should_exit = True
         self._thread.join(timeout=_PATIENCE_S)
 

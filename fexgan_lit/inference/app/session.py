@@ -1,4 +1,4 @@
-"""The state behind one page: the systems, the faces they show, and the lock around generation."""
+"""The state of the page: the systems, the source faces, and the lock around generation."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ CAST, UPLOAD, RANDOM = "cast", "upload", "random"
 
 
 _SEEDS = 2**31
-#: Expressions that are painted at once for several requests; more need memory and win no time.
+#: Largest batch of expressions from several requests; larger batches need memory and save no time.
 _TOGETHER = 8
 
 
 class GoneError(Exception):
-    """Nobody waits for the answer any more."""
+    """The client has disconnected."""
 
 
-#: Set by the server for a request, and by its client when it goes away.
+#: The event of the current request, which the server sets when the client disconnects.
 GONE: ContextVar[threading.Event | None] = ContextVar("gone", default=None)
 
 
 def check_wanted() -> None:
-    """Raise `GoneError` where the client of this request has gone away."""
+    """Raise `GoneError` if the client of this request has disconnected."""
     gone = GONE.get()
     if gone is not None and gone.is_set():
         raise GoneError
@@ -54,11 +54,11 @@ def check_wanted() -> None:
 
 @dataclass(frozen=True)
 class FaceName:
-    """Which face: `cast:NAME`, `upload:KEY` or `random:SEED`.
+    """The identifier of a face: `cast:NAME`, `upload:KEY` or `random:SEED`.
 
     Attributes:
         kind: one of `CAST`, `UPLOAD` and `RANDOM`.
-        key: name, key or seed.
+        key: the name, key or seed.
     """
 
     kind: str
@@ -66,10 +66,10 @@ class FaceName:
 
     @classmethod
     def read(cls, text: str) -> FaceName:
-        """The name in `text`.
+        """Parse `text`.
 
         Raises:
-            UserError: of no such form.
+            UserError: the text has another form.
         """
         kind, _, key = text.partition(":")
         fine = kind in (CAST, UPLOAD) or (kind == RANDOM and key.isdecimal() and int(key) < _SEEDS)
@@ -79,16 +79,16 @@ class FaceName:
 
     @property
     def seed(self) -> int:
-        """Of a random character."""
+        """The seed of a random character."""
         return int(self.key)
 
 
 class Kept:
-    """Pictures of this session, in memory alone, safe to use from several threads; the oldest gives way.
+    """A thread-safe cache of images in memory; the least recently used image is evicted.
 
     Args:
-        most: pictures that are kept at once.
-        gone: what to say of one that is not kept any more.
+        most: largest number of images.
+        gone: the error message for an image that is no longer kept.
     """
 
     def __init__(self, most: int, gone: str) -> None:
@@ -98,7 +98,7 @@ class Kept:
         self._lock = threading.Lock()
 
     def add(self, pixels: np.ndarray) -> str:
-        """Keep `pixels` (S, S, 3) uint8 RGB; returns a key that cannot be guessed."""
+        """Keep `pixels` (S, S, 3) uint8 RGB and return an unguessable key."""
         key = secrets.token_urlsafe(12)
         with self._lock:
             self._kept[key] = pixels
@@ -107,10 +107,10 @@ class Kept:
         return key
 
     def get(self, key: str) -> np.ndarray:
-        """The picture of a key, (S, S, 3) uint8 RGB.
+        """Return the image of a key, (S, S, 3) uint8 RGB.
 
         Raises:
-            UserError: it is gone.
+            UserError: the image is no longer kept.
         """
         with self._lock:
             if key not in self._kept:
@@ -120,12 +120,12 @@ class Kept:
 
 
 def uploads() -> Kept:
-    """Room for pictures that are dropped on the page."""
+    """Create the cache of uploaded images."""
     return Kept(32, "The picture is gone: pictures are kept only while the page runs. Drop it again.")
 
 
 def painted() -> Kept:
-    """Room for the last pictures that were painted, until somebody reads them."""
+    """Create the cache of generated images, which `read` requests refer to."""
     return Kept(16, "The picture has given way to newer ones; ask for it again.")
 
 
@@ -134,13 +134,13 @@ NEUTRAL = FaceRequest({"neutral": 1.0})
 
 @dataclass(frozen=True)
 class SourceFace:
-    """A face in front of one system.
+    """A source face for one system.
 
     Attributes:
         app_model: the system.
-        face: (1, 3, S, S), or None for a character that the system draws itself.
-        seed: of a drawn character.
-        shows: affect of the face.
+        face: (1, 3, S, S), or None for a random character that the system generates.
+        seed: the seed of a random character.
+        shows: the affect of the face.
     """
 
     app_model: AppModel
@@ -149,11 +149,11 @@ class SourceFace:
     shows: str = "neutral"
 
     def wanted(self, asked: FaceRequest) -> Expression:
-        """A wish as the system reads it, (1, ...); see `AppModel.wanted`."""
+        """Convert a request to a target expression (1, ...); see `AppModel.wanted`."""
         return self.app_model.wanted(self.face, asked)
 
     def paint(self, wanted: Expression) -> Tensor:
-        """The expressions (N, ...) on this face, (N, 3, S, S) in [-1, 1]."""
+        """Generate this face with the expressions (N, ...): (N, 3, S, S) in [-1, 1]."""
         if self.face is None:
             return self.app_model.draw(self.seed, wanted)
         return self.app_model.paint(self.face, wanted, self.shows)
@@ -161,14 +161,14 @@ class SourceFace:
 
 @dataclass(eq=False)
 class _Still:
-    """A request for a picture or a few of one face, and once it was painted the faces (N, 3, S, S)."""
+    """A request for images of one face; `faces` (N, 3, S, S) is set when they are generated."""
 
     source_face: SourceFace
     wanted: Expression
     faces: Tensor | None = None
 
     def goes_with(self, other: _Still) -> bool:
-        """Whether both can be painted in one batch."""
+        """Return whether both requests can be generated in one batch."""
         a, b = self.source_face, other.source_face
         known = a.app_model is b.app_model and self.wanted.known.keys() == other.wanted.known.keys()
         return known and a.face is not None and b.face is not None
@@ -176,13 +176,13 @@ class _Still:
 
 @dataclass
 class Session:
-    """What one page works with.
+    """The state of the page.
 
     Attributes:
-        app_models: one system, or two side by side.
-        folder: for files that have to be written on the way; its owner removes it.
-        uploads: pictures that were dropped on the page.
-        painted: the last pictures that were painted.
+        app_models: one system, or two to compare.
+        folder: folder of temporary files; the caller removes it.
+        uploads: the uploaded images.
+        painted: the most recent generated images.
     """
 
     app_models: Sequence[AppModel]
@@ -192,18 +192,18 @@ class Session:
     _painting: threading.Lock = field(default_factory=threading.Lock)
     _cast: threading.Lock = field(default_factory=threading.Lock)
     _waiting: list[_Still] = field(default_factory=list)
-    #: torch keeps threads and memory for every thread that calls it
+    #: a single thread, because torch keeps threads and memory for every thread that calls it
     _painter: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 1))
 
     @contextlib.contextmanager
     def painting(self) -> Iterator[Callable[..., Any]]:
-        """The right to use the networks; taken for one picture or a few, so that a film does not stop the sliders.
+        """Lock the networks for a small batch, so that an animation does not block other requests.
 
         Yields:
-            what runs a function and its arguments in the one thread that uses the networks.
+            A function that runs another function with its arguments in the thread of the networks.
 
         Raises:
-            GoneError: the client went away.
+            GoneError: the client has disconnected.
         """
         check_wanted()
         with self._painting:
@@ -211,9 +211,9 @@ class Session:
             yield lambda work, *given: self._painter.submit(work, *given).result()
 
     def paint(self, source_face: SourceFace, wanted: Expression) -> Tensor:
-        """The expressions (N, ...) on a face, (N, 3, S, S) in [-1, 1].
+        """Generate a face with the expressions (N, ...): (N, 3, S, S) in [-1, 1].
 
-        Whoever gets the networks paints what others wait for in the same batch; they find it done.
+        The request that acquires the lock also generates the images of waiting requests, in the same batch.
         """
         asked = _Still(source_face, wanted)
         self._waiting.append(asked)
@@ -246,11 +246,11 @@ class Session:
 
     @property
     def affects(self) -> tuple[str, ...]:
-        """Affects of all systems, those of the first one first."""
+        """The affects of all systems, those of the first system first."""
         return tuple(dict.fromkeys(name for app_model in self.app_models for name in app_model.affects))
 
     def about(self) -> dict[str, Any]:
-        """What the page is told when it opens."""
+        """Return the description of the systems that the page requests when it opens."""
         units = dict.fromkeys(unit for app_model in self.app_models for unit in app_model.facts()["units"])
         pairs = [pair for pair in COMPLEX_PAIRS if set(pair) <= set(self.affects)]
         return {"systems": [app_model.facts() for app_model in self.app_models], "affects": list(self.affects),
@@ -260,22 +260,22 @@ class Session:
                 "told_source": any(app_model.is_told_source for app_model in self.app_models)}  # fmt: skip
 
     def cast(self) -> dict[str, np.ndarray]:
-        """The faces of the first system by name, (S, S, 3) uint8 RGB; prepared on the first call, which may take long.
+        """Return the faces of the first system by name, (S, S, 3) uint8 RGB; the first call may be slow.
 
         Raises:
-            UserError: they are kept nowhere, and the run's data are gone.
+            UserError: the run contains no faces, and its data are missing.
         """
         with self._cast:
             return {name: to_uint8(face)[0] for name, face in self.app_models[0].cast.items()}
 
     def source_face(self, number: int, name: FaceName, shows: str = "neutral") -> SourceFace:
-        """The face `name` in front of system `number`.
+        """Return the face `name` as a source of system `number`.
 
-        The second system is given its own picture of a character where it knows one of that name, else the first
-        system's; a random character is drawn by the first system that can, and handed to the other as a picture.
+        The second system uses its own image of a character if it has one of that name, else that of the first system.
+        A random character is generated by the first system that can, and the other system uses that image.
 
         Raises:
-            UserError: there is no such face.
+            UserError: the face does not exist.
         """
         app_model = self.app_models[number]
         if name.kind == RANDOM:
@@ -289,7 +289,7 @@ class Session:
         return SourceFace(app_model, app_model.fitted(pictures[name.key]) if own is None else own, shows=shows)
 
     def _own(self, app_model: AppModel, name: str) -> Tensor | None:
-        """The system's own picture of a character; None where it has none."""
+        """Return the system's own image of a character, or None."""
         with self._cast:
             try:
                 return app_model.cast.get(name)
