@@ -6,6 +6,7 @@ command here: its own process, folder, arguments, environment, output and exit c
 
 from __future__ import annotations
 
+import functools
 import io
 import multiprocessing
 import os
@@ -22,11 +23,14 @@ if sys.platform != "win32":
     _CONTEXT.set_forkserver_preload(["torch", "lightning.pytorch", "torchmetrics", "hydra", "sklearn", "pandas"])
 
 
-def run_command(folder: Path, command: str, *overrides: str, timeout: int = 200) -> subprocess.CompletedProcess:
-    """`python -m fexgan_lit.<command> <overrides>` in `folder`."""
+def run_command(
+    folder: Path, command: str, *overrides: str, timeout: int = 200, brief_judge: bool = False
+) -> subprocess.CompletedProcess:
+    """`python -m fexgan_lit.<command> <overrides>` in `folder`; a judge learns from 640 images where it is brief."""
     command = [f"fexgan_lit.{command}", *map(str, overrides)]
+    environment = {**os.environ, **({"TESTS_BRIEF_JUDGE": "1"} if brief_judge else {})}
     with tempfile.TemporaryDirectory() as written:
-        process = _CONTEXT.Process(target=_as_main, args=(command, str(folder), dict(os.environ), written))
+        process = _CONTEXT.Process(target=_as_main, args=(command, str(folder), environment, written))
         process.start()
         process.join(timeout)
         if process.exitcode is None:
@@ -47,4 +51,8 @@ def _as_main(command: list[str], folder: str, environment: dict[str, str], writt
     sys.stdout, sys.stderr = (io.TextIOWrapper(os.fdopen(n, "wb", 0), "utf-8", write_through=True) for n in (1, 2))
     sys.path[0] = folder
     sys.argv = command
+    if "TESTS_BRIEF_JUDGE" in environment:
+        from fexgan_lit.metrics.judges import cache
+
+        cache.JudgeRecipe = functools.partial(cache.JudgeRecipe, min_images=640, max_images=640)
     runpy.run_module(command[0], run_name="__main__", alter_sys=True)

@@ -36,9 +36,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_train(folder: Path, *overrides: str, check: bool = True, timeout: int = 200) -> subprocess.CompletedProcess:
+def run_train(
+    folder: Path, *overrides: str, check: bool = True, timeout: int = 200, brief_judge: bool = False
+) -> subprocess.CompletedProcess:
     """`python -m fexgan_lit.train` in `folder`."""
-    done = run_command(folder, "train", *overrides, timeout=timeout)
+    done = run_command(folder, "train", *overrides, timeout=timeout, brief_judge=brief_judge)
     if check and done.returncode:
         raise AssertionError(f"exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
     return done

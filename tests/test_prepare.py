@@ -160,8 +160,11 @@ MISTAKES = {
     ),
     "apostrophe in a path": (["dataset.root=a'b"], ["""'dataset.root="a'"'"'b"'"""]),
     "braces of a pattern": (["dataset.pattern={affect}/*"], ["'dataset.pattern=\"{affect}/*\"'"]),
-    "equals sign in a mapping": (["dataset.aliases={a=b: joy}"], ["put a text with", "in double quotes"]),
-    "None": (["dataset.affects=None", "dataset.only={a: [None]}"], ["None is a text to Hydra; write null"]),
+    "equals sign in a mapping": (["dataset.aliases={a=b: joy}"], ["Put an entry", "in double quotes"]),
+    "None": (
+        ["dataset.affects=None", "dataset.only={a: [None]}"],
+        ["dataset.affects=None", "expected dataset.affects=null dataset.only={a: [null]}"],
+    ),
     "report in the place of a file": ([*STUDIO, "out=file"], ["out=file is a file"]),
 }
 

@@ -30,7 +30,13 @@ def finished(tmp_path_factory) -> tuple[Path, str]:
     """A finished tiny run with judge, validation and grids, and what it printed."""
     folder = tmp_path_factory.mktemp("finished")
     done = run_train(
-        folder, *TINY, "trainer.max_steps=12", "metrics.judge=true", "trainer.val_every=6", "trainer.figures_every=6"
+        folder,
+        *TINY,
+        "trainer.max_steps=12",
+        "metrics.judge=true",
+        "trainer.val_every=6",
+        "trainer.figures_every=6",
+        brief_judge=True,
     )
     return newest_run(folder), done.stdout
 
@@ -153,7 +159,7 @@ def test_training_on_frames_from_disk_and_empty_validation_is_said(tmp_path):
     write_frames(tmp_path / "data", frames=1)
     done = run_train(
         tmp_path, *TINY, "dataset=mhfed", f"dataset.root={tmp_path / 'data'}", "trainer.max_steps=4",
-        "model=fexgan_meta", "metrics.judge=true",
+        "model=fexgan_meta", "metrics.judge=true", brief_judge=True,
     )  # fmt: skip
     assert "no validation set" in done.stdout
     assert "no validation frames" in (newest_run(tmp_path) / "report.md").read_text()
@@ -297,7 +303,7 @@ def test_a_judge_that_cannot_know_the_people_says_so(tmp_path):
         "dataset.val_fraction=0.4",
         "dataset.identities=3",
     ]
-    run_train(tmp_path, *options, "trainer.max_steps=2")
+    run_train(tmp_path, *options, "trainer.max_steps=2", brief_judge=True)
     report = (newest_run(tmp_path) / "report.md").read_text()
     assert "has never seen the validation split's people" in report
 

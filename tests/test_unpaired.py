@@ -26,7 +26,9 @@ def finished(tmp_path_factory) -> tuple[Path, str]:
     """A run of six iterations, and what it printed."""
     folder = tmp_path_factory.mktemp("unpaired")
     root = write_emotionet(folder / "set", 14)
-    printed = run_train(folder, *OPTIONS, *UNITS, f"dataset.root={root}", "trainer.max_steps=6").stdout
+    printed = run_train(
+        folder, *OPTIONS, *UNITS, f"dataset.root={root}", "trainer.max_steps=6", brief_judge=True
+    ).stdout
     return next((folder / "outputs").iterdir()), printed
 
 

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fexgan_lit.benchmarks import plain_loops as loop
 from fexgan_lit.benchmarks.config import BenchmarkSettings
 from fexgan_lit.benchmarks.plain_loops import PLAIN_LOOPS
-from fexgan_lit.benchmarks.plain_loops import fexgan as loop
 from fexgan_lit.benchmarks.train import built, composed_settings, noise_batch
 from fexgan_lit.kernels import blocks, conv, memory
 from fexgan_lit.systems.fexgan.networks import Discriminator

@@ -15,7 +15,7 @@ from fexgan_lit.metrics.statistics import CONFIDENCE
 from fexgan_lit.runs.folder import RunFolder
 from fexgan_lit.training.loggers.build import close_loggers, log_numbers, log_picture, log_table, make_loggers
 from fexgan_lit.utils.files import write_atomic
-from fexgan_lit.utils.tables import TextTable
+from fexgan_lit.utils.tables import TextTable, escaped
 from fexgan_lit.utils.version import __version__
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class Findings:
 
     def markdown(self) -> str:
         """Return the text of evaluation.md."""
-        notes = [f"- {subject}: {note}" for subject, note in self.notes.items()]
+        notes = [f"- {escaped(subject)}: {escaped(note)}" for subject, note in self.notes.items()]
         recipes = [f"- `{name}`: {recipe}" for name, recipe in self.recipes.items()]
         files = [*(f"{name}.png" for name in self.pictures), *(f"{name}.gif" for name in self.films)]
         pictures = [
@@ -140,10 +140,10 @@ class Findings:
             for name in [file.rpartition(".")[0]]
         ]
         return "\n".join([
-            f"# {self.title}\n",
+            f"# {escaped(self.title)}\n",
             f"- command: `{self.command}`",
-            f"- {self.where}; seed {self.seed}; fexgan_lit {__version__}",
-            *(f"- {line}" for line in self.judges),
+            f"- {escaped(self.where)}; seed {self.seed}; fexgan_lit {__version__}",
+            *(f"- {escaped(line)}" for line in self.judges),
             "",
             *(table.markdown() for table in self.all_tables()),
             *(["## Notes\n", *notes, ""] if notes else []),

@@ -107,7 +107,8 @@ def as_csv(rows: Sequence[Row]) -> str:
     return out.getvalue()
 
 
-_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$"}
+_LATEX = {"±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}",
+          "^": r"\textasciicircum{}", **{sign: f"\\{sign}" for sign in "&%_#${}"}}  # fmt: skip
 
 
 def as_latex(rows: Sequence[Row], metrics: Sequence[str]) -> str:

@@ -76,7 +76,7 @@ def _mapping(value: Mapping[Any, Any], option: str, affects: tuple[str, ...]) ->
     units, weights = {}, {}
     for key, number in value.items():
         if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= STRONGEST:
-            raise UserError(f"{option}: {key} is {number}, expected a number in 0..{STRONGEST:g}")
+            raise UserError(f"{option}: {key} is {number}, expected a number, 0 to {STRONGEST:g}")
         match = _UNIT.fullmatch(str(key))
         if match is None or str(key) in affects:  # a name of the run comes before an action unit
             weights[_affect(str(key), option, affects)] = float(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fexgan_lit.runs.folder import RunFolder
 from fexgan_lit.runs.result import RunResult, read_result
+from fexgan_lit.utils.tables import escaped
 from fexgan_lit.utils.version import __version__
 
 if TYPE_CHECKING:
@@ -86,15 +88,15 @@ def _results(loaded: LoadedSystem, result: RunResult | None) -> list[EvalResult]
 
 
 def _body(loaded: LoadedSystem, name: str, result: RunResult | None) -> str:
-    config = OmegaConf.to_yaml(shared_config(loaded.folder))
+    config, affects = OmegaConf.to_yaml(shared_config(loaded.folder)), escaped(", ".join(loaded.affects))
     return "\n".join([
         f"# {loaded.name}, {loaded.image_size} px, trained on {loaded.run.dataset.name}", "",
         "Changes the expression of a face. Trained and shared with fexgan_lit "
         f"{result.version if result and result.version else __version__}.", "",
         "```python", "from fexgan_lit import load", "",
         f'system = load("{name}")',
-        f'face = system.synthesize("face.png", affect="{loaded.affects[-1]}", strength=0.7)', "```", "",
-        f"Affects in index order: {', '.join(loaded.affects)}. It reads {', '.join(sorted(loaded.reads))}.", "",
+        f'face = system.synthesize("face.png", affect={json.dumps(loaded.affects[-1])}, strength=0.7)', "```", "",
+        f"Affects in index order: {affects}. It reads {', '.join(sorted(loaded.reads))}.", "",
         *_evaluation(loaded.folder, result),
         "## Recipe", "", *_run_lines(result), "```yaml", config.rstrip(), "```", "",
         "## Use", "",

@@ -290,7 +290,7 @@ def data_problems(facts: Mapping[str, Any]) -> list[str]:
     found = []
     for name in ("affects", "identities"):
         names = facts.get(name, [])
-        if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
+        if not isinstance(names, list) or not all(isinstance(each, str) and "\n" not in each for each in names):
             found.append(f"data.{name}: expected a list of names, found {names!r:.80}")
         elif len(set(names)) < len(names):
             found.append(f"data.{name}: a name occurs twice")

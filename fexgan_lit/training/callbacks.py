@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from fexgan_lit.training.loggers.build import log_picture
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.hardware import cores
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -450,6 +452,9 @@ class RunProgressBar(RichProgressBar):
                 f"; trainer.max_minutes ends it in {duration(max(0.0, limit))}, near iteration "
                 f"{trainer.global_step + max(0, int(limit * rate))}"
             )
+        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+        if load > 2 * cores():
+            text += f"; other processes keep the machine busy (load {load:.0f} on {cores()} cores)"
         self.console.print(f"  pace       {text}", markup=False)
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from fexgan_lit.metrics.of_data import judge_of
 from fexgan_lit.metrics.prior import SamplingReport
 from fexgan_lit.metrics.tables import quality_table, table1
 from fexgan_lit.utils.files import write_atomic
-from fexgan_lit.utils.tables import TextTable
+from fexgan_lit.utils.tables import TextTable, escaped
 from fexgan_lit.utils.version import __version__
 
 if TYPE_CHECKING:
@@ -146,10 +146,10 @@ def facts(system: ExpressionSystem, data: FrameDataModule, settings: TrainSettin
         f"- command: `python -m fexgan_lit.train` with the `config.yaml` beside this file; seed {s.seed}",
         f"- {system.iteration} iterations of {s.dataset.batch_size} pairs at {s.dataset.image_size} px, "
         f"{width}{', ' if width else ''}loss: {loss}",
-        *(f"- {fact}" for fact in system.summary_lines()),
+        *(f"- {escaped(fact)}" for fact in system.summary_lines()),
         f"- fexgan_lit {__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
         f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
-        *(f"- {' '.join(line.split())}" for line in data.summary.lines() if not line.startswith("pack")),
+        *(f"- {escaped(line)}" for line in data.summary.lines() if not line.startswith("pack")),
     ]
 
 

@@ -101,17 +101,20 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         fail(message)
 
 
+_NONE = re.compile(r"([=,:(\[]\s*)None(?=\s*(?:[,)\]}]|$))")
+
+
 def check_nulls() -> None:
-    """Check for `NAME=None` on the command line, which Hydra reads as text.
+    """Check for `None` as a value on the command line, which Hydra reads as text.
 
     Raises:
         UserError: there are such overrides; the error lists them all.
     """
     from hydra.core.hydra_config import HydraConfig
 
-    given = [override for override in HydraConfig.get().overrides.task if override.endswith("=None")]
+    given = [override for override in HydraConfig.get().overrides.task if _NONE.search(override)]
     if given:
-        cure = " ".join(f"{override.removesuffix('None')}null" for override in given)
+        cure = " ".join(_NONE.sub(r"\1null", override) for override in given)
         raise UserError(f"{', '.join(given)}: None is read as a text; expected {cure}")
 
 
@@ -350,11 +353,11 @@ def _unquoted(override: str, error: BaseException) -> str | None:
     name, _, value = override.partition("=")
     if not any(words in str(error) for words in _NO_GRAMMAR):
         return None
+    special = "characters such as = # ' , ( [ { and blanks are special in Hydra."
+    if re.match(r"\[|\{[^{}]*:", value):  # a list or a mapping, whose entries may be quoted, but not all of it
+        return f"{special} Put entries that contain them in double quotes, and the whole option in single quotes"
     cure = f'{name}="{value}"' if '"' not in value else f"{name}='{value}'"
-    return (
-        "characters such as = # ' , ( [ { and blanks are special in Hydra. Put the value in quotes, and the whole "
-        f"argument in quotes for the shell: {shlex.quote(cure)}"
-    )
+    return f"{special} Put the value in quotes, and the whole option in quotes for the shell: {shlex.quote(cure)}"
 
 
 def name_sweep_folder(arguments: Sequence[str]) -> list[str]:

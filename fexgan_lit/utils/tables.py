@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,6 +11,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text as RichText
+
+
+#: What Markdown acts on, but for brackets and underlines within numbers and names: [0.1, 0.2], fd_judge.
+_MARKUP = re.compile(r"[\\`*]|\](?=[\[(:])|(?<!\w)_|_(?!\w)|~~")
+
+
+def escaped(text: str) -> str:
+    """Text that anybody may have written, such as the name of a person, so that Markdown and HTML show it as it is."""
+    return _MARKUP.sub(r"\\\g<0>", html.escape(" ".join(text.split()), quote=False))
+
+
+def unescaped(text: str) -> str:
+    """What `escaped` was given."""
+    return html.unescape(re.sub(r"\\([\\`*\]_~])", r"\1", text))
 
 
 @dataclass(frozen=True)
@@ -33,15 +49,15 @@ class TextTable:
         """Return a GitHub-flavoured table with a bold title, quoted rows in italics, and notes as a list."""
         own = len(self.rows) - self.quoted
         lines = [
-            f"**{self.title}**",
+            f"**{escaped(self.title)}**",
             "",
             _line(self.header),
             "|---|" + "---:|" * (len(self.header) - 1),
             *(_line(row) for row in self.rows[:own]),
-            *(_line([f"*{cell}*" for cell in row]) for row in self.rows[own:]),
+            *(_line(row, "*{}*") for row in self.rows[own:]),
         ]
         if self.notes:
-            lines += ["", *(f"- {note}" for note in self.notes)]
+            lines += ["", *(f"- {escaped(note)}" for note in self.notes)]
         return "\n".join(lines) + "\n"
 
     def rich(self) -> Table:
@@ -73,5 +89,8 @@ def _plain(cell: str) -> RichText:
     return Text(cell.strip("*"), style="bold") if bold else Text(cell)
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def _line(cells: Sequence[str], form: str = "{}") -> str:
+    """A row; a cell between two asterisks each is meant to be bold."""
+    bold = [cell.startswith("**") and cell.endswith("**") for cell in cells]
+    shown = [f"**{escaped(cell[2:-2])}**" if b else escaped(cell) for b, cell in zip(bold, cells, strict=True)]
+    return "| " + " | ".join(form.format(cell.replace("|", "\\|")) for cell in shown) + " |"

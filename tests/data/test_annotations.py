@@ -89,7 +89,7 @@ def test_rows_without_file_and_frames_without_row_are_counted(write_cast):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: f[["path", "yaw"]].rename(columns={"path": "file"}), "column is missing: path; found: file"),
+        (lambda f: f[["path", "yaw"]].rename(columns={"path": "file"}), "the column 'path' is missing; found: file"),
         (
             lambda f: f.assign(intensity=[np.nan] * 28)[["path", "intensity"]],
             "no row has usable values",

@@ -162,7 +162,7 @@ def test_landmarks_are_known_of_the_runs_own_faces_alone(loaded):
         ({"affect": "hapy"}, "Did you mean 'joy'"),
         ({}, "no target expression"),
         ({"affect": "joy", "strength": float("nan")}, "strength=nan"),
-        ({"affect": {"joy": -1}}, "expected a number, 0 or more"),
+        ({"affect": {"joy": -1}}, "expected a number, 0 to 10"),
         ({"affect": {"AU12": 1}}, "expected one of anger"),
         ({"affect": "joy", "units": {12: 0.5}}, "fexgan reads no action units"),
         ({"affect": "joy", "source_affect": "calm"}, "'calm' is not an affect"),
@@ -186,7 +186,7 @@ def test_classify_gives_probabilities_of_one_or_many(loaded):
     assert list(many[1].affects.values()) == pytest.approx(verdict.affect[1].softmax(0).tolist(), abs=1e-5)
     assert system.classify(pixels[1]).affects == pytest.approx(many[1].affects, abs=1e-5)
     assert loaded("stargan").classify(pixels[0]).realness is None
-    with pytest.raises(UserError, match="discriminator of ganimation does not read affects"):
+    with pytest.raises(UserError, match="discriminator of ganimation does not classify affects"):
         loaded("ganimation").classify(pixels[0])
 
 
@@ -195,7 +195,7 @@ def test_sampling_repeats_by_seed_and_needs_a_prior(loaded):
     first, again, other = (system.sample(2, "joy", prior="normal", seed=seed) for seed in (1, 1, 2))
     assert [np.array_equal(a, b) for a, b in zip(first, again, strict=True)] == [True, True]
     assert not np.array_equal(first[0], other[0])
-    with pytest.raises(UserError, match="has no fitted prior"):
+    with pytest.raises(UserError, match="holds no fitted prior"):
         system.sample(1, "joy")
     with pytest.raises(UserError, match="stargan has no latent code"):
         loaded("stargan").sample(1, "joy")

@@ -49,7 +49,7 @@ def test_random_faces_are_dealt_in_turn_and_follow_the_seed(generate, runs):
     ("model", "overrides", "message"),
     [
         ("ganimation", ["mode=random"], "ganimation has no prior; it changes given faces"),
-        ("fexgan", ["mode=random", "n=0"], "n=0: expected 1 or more"),
+        ("fexgan", ["mode=random", "n=0"], "n=0: expected 1 to 100000 faces"),
         ("fexgan", ["mode=random", "prior=uniform"], "prior=uniform: expected one of fitted, normal"),
         ("ganimation", ["mode=interpolate", "between=identities"], "ganimation has no latent codes; it changes pixels"),
         ("fexgan", ["mode=interpolate", "between=identities", f"who={WHO[0]}"], "found one face (nora); expected two"),
@@ -130,11 +130,11 @@ def test_what_affects_can_be():
     [
         ("joy", "expected weights such as"),
         ({"joi": 1}, "Did you mean 'joy'"),
-        ({"joy": -1}, "joy is -1, expected a number, 0 or more"),
+        ({"joy": -1}, "joy is -1, expected a number, 0 to 10"),
         ({"AU12": 1}, "expected affects, not action units"),
         ({"joy": 0}, "all weights are 0"),
         ([], "expected weights such as"),
-        ("/no/such.json", "cannot be read"),
+        ("/no/such.json", "no such file"),
     ],
 )
 def test_what_affects_cannot_be(value, message):

@@ -59,7 +59,7 @@ def test_keys_are_read_as_written(tmp_path):
         (KEYS + "- " + 5000 * "[" + "\n", "cannot be read|no YAML"),
         (
             KEYS + "- {time: 2, expression: {joy: 1.0e+38}}\n",
-            r"line 7: expression: joy is 1e\+38, expected a number in",
+            r"line 7: expression: joy is 1e\+38, expected a number, 0",
         ),
         ("- &a [x, x]\n- &b [*a, *a]\n- [*b, *b]\n", r"line 2: no YAML .*an alias"),
         (KEYS + "- {time: 2}\n", r"line 7: no expression"),

@@ -137,7 +137,7 @@ def test_pictures_without_a_face(generate, runs, detector, blue, tmp_path):
     command = (f"run={runs('fexgan')}", "affects=joy", "paste=true")
     alone = generate(*command, f"images={empty}", out="alone")
     assert alone.code == 2
-    assert "no face found in 1 of 1 pictures: empty.png" in alone.err
+    assert "no face found in 1 of 1 images: empty.png" in alone.err
     assert "paste=false uses the central square" in alone.err
     save(tmp_path / "in" / "photo.png", (100, 60, 80))
     done = generate(*command, f"images={tmp_path / 'in'}")
@@ -162,7 +162,7 @@ def test_large_turned_and_transparent_pictures(generate, runs, detector, blue, t
     Image.fromarray(scene((100, 60, 80))[..., 0]).save(folder / "grey.png")  # a patch of grey is no red one
     done = generate(f"run={runs('fexgan')}", f"images={folder}", "affects=joy", "paste=true")
     assert done.code == 0, done.err
-    assert "no face found in 1 of 6 pictures: grey.png; these are left out" in done.out
+    assert "no face found in 1 of 6 images: grey.png; these are left out" in done.out
     assert "its faces look blurred" in done.out
     for name in ("turned", "print", "still", "clear"):
         found = pasted(done, name)

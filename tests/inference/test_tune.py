@@ -132,7 +132,7 @@ def test_a_complex_expression_is_said_for_all_images(generate, runs, images):
     done = generate(*command, "affect={anger: 1, sadness: 0.5}")
     assert done.code == 0, done.err
     assert "too few for a held-out set" in done.out
-    assert "5 images of tariq to learn from" in done.out
+    assert "5 images of tariq for training" in done.out
     assert "cast.png" in done.record["files"]
 
 

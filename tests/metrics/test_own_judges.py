@@ -302,3 +302,13 @@ def test_onnx_files_that_do_not_fit_are_said(tmp_path):
     (tmp_path / "judge.onnx").write_bytes(b"no graph")
     with pytest.raises(UserError, match="cannot be loaded"):
         load_own_judge(settings(tmp_path / "judge.onnx"), SECTION)
+
+
+def test_a_judge_that_raises_whatever_it_likes_is_named():
+    class Angry(nn.Module):
+        def forward(self, pictures):
+            raise KeyError
+
+    judge = own_judge(Angry(), ExternalJudgeSettings(classes=["joy", "fear"], input_size=64, range=[0.0, 1.0]))
+    with pytest.raises(UserError, match=r"Angry fails on pictures \(2, 3, 64, 64\): KeyError"):
+        judge.check_outputs(2)

@@ -4,7 +4,10 @@ import io
 
 from rich.console import Console
 
+from fexgan_lit.evaluation.publish.run import tables_of
+from fexgan_lit.evaluation.tables import Row, as_latex
 from fexgan_lit.metrics.tables import quality_table, table1
+from fexgan_lit.utils.tables import TextTable, escaped
 
 VALUES = {
     "d_real_binary": 0.9125,
@@ -52,3 +55,26 @@ def test_rich_shows_every_cell():
     text = console.export_text()
     assert "0.912" in text
     assert "FExGAN-Meta, MH-FED, Train (paper)" in text
+
+
+HOSTILE = "<img src=x onerror=alert(1)> [ann](http://x) **b** _c_ `d` a|b a_b [0.1, 0.2]\n# top"
+
+
+def test_names_are_shown_as_they_are_in_markdown():
+    shown = (
+        "&lt;img src=x onerror=alert(1)&gt; [ann\\](http://x) \\*\\*b\\*\\* \\_c\\_ \\`d\\` a|b a_b [0.1, 0.2] # top"
+    )
+    assert escaped(HOSTILE) == shown
+    table = TextTable(HOSTILE, ("", HOSTILE), ((HOSTILE, "**0.9**"),), notes=(HOSTILE,))
+    in_a_cell = shown.replace("|", "\\|")
+    assert table.markdown().splitlines() == [
+        f"**{shown}**", "", f"|  | {in_a_cell} |", "|---|---:|", f"| {in_a_cell} | **0.9** |", "", f"- {shown}"
+    ]  # fmt: skip
+    (again,) = tables_of(table.markdown())
+    assert again.rows == ((" ".join(HOSTILE.split()), "**0.9**"),)
+
+
+def test_names_are_shown_as_they_are_in_latex():
+    assert r"a\textbackslash{}input\{x\} \$\&\%\_\#\textasciitilde{}\textasciicircum{}" in as_latex(
+        [Row("a\\input{x} $&%_#~^", {}, (), (), {})], []
+    )

@@ -76,9 +76,9 @@ def test_no_value_of_a_run_folder_is_taken_on_trust(place):
     [
         ("dataset", {"name": "../../x"}, r"dataset\.name=\.\./\.\./x: expected a plain word"),
         ("model", {"name": "a/b"}, r"model\.name=a/b: expected a plain word"),
-        ("dataset", {"detector": "foo"}, r"dataset\.detector=foo: expected one of mediapipe, or null"),
-        ("model", {"width": 1e-9}, r"model\.width=1e-09: expected 0\.015625 to 16"),
-        ("model", {"width": 1e5}, r"model\.width=100000\.0: expected 0\.015625 to 16"),
+        ("dataset", {"detector": "foo"}, r"dataset\.detector=foo: expected mediapipe, or null"),
+        ("model", {"width": 1e-9}, r"model\.width=1e-09: expected 1/64 to 16"),
+        ("model", {"width": 1e5}, r"model\.width=100000\.0: expected 1/64 to 16"),
         ("data", {"affects": "joy"}, r"data\.affects: expected a list of names, found 'joy'"),
         ("data", {"affects": ["joy", "joy"]}, r"data\.affects: a name occurs twice"),
         ("data", {"affects": []}, r"data\.affects: expected one name or more"),

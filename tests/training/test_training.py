@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import os
 import re
 from datetime import timedelta
 
@@ -227,7 +228,8 @@ def test_time_limit_ends_with_a_checkpoint(tmp_path):
     assert torch.load(save.path, weights_only=True)["iteration"] == system.iteration
 
 
-def test_the_pace_is_told_once_and_where_the_time_will_not_do(tmp_path):
+def test_the_pace_is_told_once_and_where_the_time_will_not_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.5, 0.5, 0.5), raising=False)
     written = io.StringIO()
     bar = RunProgressBar(Console(file=written, width=200), line_s=0, pace_s=0)
     fit(make_system(), 60, tmp_path, callbacks=[TimeLimit(timedelta(hours=9), verbose=False), bar])
@@ -236,10 +238,12 @@ def test_the_pace_is_told_once_and_where_the_time_will_not_do(tmp_path):
     assert re.fullmatch(r"  pace       \S+ iterations per second: \d+ (s|minutes) to iteration 60", pace)
     assert re.match(r"  training 30/60  \S+ it/s, \d+ (s|minutes) left  G ", lines[30])
     written.truncate(0)
+    monkeypatch.setattr(os, "getloadavg", lambda: (999.0, 0.5, 0.5))
     bar.pace_s = 0
     fit(make_system(), 10_000_000, tmp_path, callbacks=[TimeLimit(timedelta(seconds=0.2), verbose=False), bar])
     (pace,) = [line for line in written.getvalue().splitlines() if "pace " in line]
-    assert re.search(r"hours to iteration 10000000; trainer\.max_minutes ends it in 0 s, near iteration \d+$", pace)
+    assert re.search(r"hours to iteration 10000000; trainer\.max_minutes ends it in 0 s, near iteration \d+; ", pace)
+    assert "other processes keep the machine busy (load 999 on" in pace
 
 
 @pytest.mark.parametrize("mode", ["one", "abs_normal", "normal"])

@@ -16,7 +16,7 @@ from fexgan_lit.data.checks.finding import counted
 from fexgan_lit.data.checks.leaks import listed_pairs
 from fexgan_lit.data.checks.run import Diagnosis, drops_by_reason
 from fexgan_lit.utils.files import write_atomic
-from fexgan_lit.utils.tables import TextTable
+from fexgan_lit.utils.tables import TextTable, escaped
 from fexgan_lit.utils.version import __version__
 
 if TYPE_CHECKING:
@@ -159,17 +159,19 @@ def ability_table(diagnosis: Diagnosis) -> TextTable:
 def markdown(diagnosis: Diagnosis, command: str = "") -> str:
     """Return the text of report.md."""
     pack = diagnosis.pack
-    findings = [f"- **{finding.severity}** ({finding.topic}): {finding.text}" for finding in diagnosis.findings]
+    findings = [
+        f"- **{finding.severity}** ({finding.topic}): {escaped(finding.text)}" for finding in diagnosis.findings
+    ]
     sizes = ", ".join(f"{n} of {size}" for size, n in list(pack.sizes.items())[:8])
-    drops = [f"- {len(paths)}: {reason}" for reason, paths in drops_by_reason(diagnosis.drops).items()]
+    drops = [f"- {len(paths)}: {escaped(reason)}" for reason, paths in drops_by_reason(diagnosis.drops).items()]
     parts = [
         f"# {diagnosis.config.name}: report of the data doctor\n",
-        f"**{verdict(diagnosis)}**\n",
+        f"**{escaped(verdict(diagnosis))}**\n",
         "\n".join([
-            f"- {headline(diagnosis)}",
-            *([f"- {split_line(diagnosis)}"] if diagnosis.trainable else []),
+            f"- {escaped(headline(diagnosis))}",
+            *([f"- {escaped(split_line(diagnosis))}"] if diagnosis.trainable else []),
             f"- sizes of the original images: {sizes}",
-            *(f"- {note}" for note in diagnosis.notes),
+            *(f"- {escaped(note)}" for note in diagnosis.notes),
             f"- pack: `{pack.folder}`",
             f"- fexgan_lit {__version__}",
         ]) + "\n",

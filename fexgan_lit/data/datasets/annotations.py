@@ -133,9 +133,9 @@ def join_annotations(table: FrameTable, csv: Path) -> FrameTable:
     rows, notes = read_annotations(csv, OPTION)
     if rows.empty:
         raise UserError(f"{OPTION}={csv} has no rows.")
-    known_columns(rows, csv)
     given = rows["path"].iloc[0] if "path" in rows else ""
     rows, said = name_pictures(rows, ("path",), table, csv, OPTION)
+    known_columns(rows, csv)
     if not rows["path"].isin(table.paths).any():
         raise UserError(
             f"{OPTION}={csv}: none of its {len(rows)} rows names a frame of {table.root}; its first path is "

@@ -130,9 +130,9 @@ def name_pictures(
         paths = _matching(rows[named], csv if csv.is_dir() else csv.parent, table)
         return rows.drop(columns=["frame"] if named == "frame" else []).assign(path=paths), []
     if not counts:
-        missing = "no column names the image; expected one of" if len(columns) > 1 else "a column is missing:"
-        found = ", ".join(rows.columns[:8])
-        raise UserError(f"{option}={csv}: {missing} {', '.join(columns)}; found: {found}.")
+        expected = f"no column names the image; expected one of {', '.join(columns)}"
+        missing = expected if len(columns) > 1 else f"the column '{columns[0]}' is missing"
+        raise UserError(f"{option}={csv}: {missing}; found: {', '.join(rows.columns[:8])}.")
     return _in_order(rows, counts[0], table, csv, option)
 
 

@@ -25,7 +25,7 @@ from fexgan_lit.evaluation.publish.record import (
 from fexgan_lit.evaluation.sweep_report.read import SweepRun, flat, incidental, read_run
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import digest
-from fexgan_lit.utils.tables import TextTable
+from fexgan_lit.utils.tables import TextTable, unescaped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +43,7 @@ def print_run(run: RunFolder, console: Console) -> None:
     for line in status_lines(run, state):
         console.print(f"  {line}", markup=False, soft_wrap=True)
     for fact in report_facts(text):
-        console.print(f"  {fact}", markup=False, soft_wrap=True)
+        console.print(f"  {unescaped(fact)}", markup=False, soft_wrap=True)
     for table in tables_of(text):
         console.print()
         console.print(table.rich())
@@ -97,12 +97,12 @@ def _table(lines: list[str], rule: int) -> TextTable:
     """Parse the table whose header rule is the line `rule`."""
     body = list(_while(lines, rule + 1, "| "))
     above = lines[rule - 3] if rule >= 3 else ""
-    title = above.strip("*") if above.startswith("**") else ""
+    title = unescaped(above.strip("*")) if above.startswith("**") else ""
     notes = list(_while(lines, rule + len(body) + 2, "- "))
     rows = [_cells(line) for line in body]
     quoted = sum(all(cell.startswith("*") and not cell.startswith("**") for cell in row) for row in rows)
     plain = [row if i < len(rows) - quoted else tuple(cell.strip("*") for cell in row) for i, row in enumerate(rows)]
-    return TextTable(title, _cells(lines[rule - 1]), tuple(plain), quoted, tuple(note[2:] for note in notes))
+    return TextTable(title, _cells(lines[rule - 1]), tuple(plain), quoted, tuple(unescaped(note[2:]) for note in notes))
 
 
 def _while(lines: list[str], start: int, prefix: str) -> Iterator[str]:
@@ -115,7 +115,7 @@ def _while(lines: list[str], start: int, prefix: str) -> Iterator[str]:
 
 def _cells(line: str) -> tuple[str, ...]:
     inner = line.strip().removeprefix("|").removesuffix("|").replace("\\|", "\0")
-    return tuple(cell.strip().replace("\0", "|") for cell in inner.split("|"))
+    return tuple(unescaped(cell.strip().replace("\0", "|")) for cell in inner.split("|"))
 
 
 def publish_run(run: RunFolder, settings: ReportSettings, console: Console) -> None:

@@ -30,6 +30,7 @@ from fexgan_lit.runs.folder import RunFolder
 from fexgan_lit.runs.sweeps.record import unflatten
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import digest
+from fexgan_lit.utils.tables import escaped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -139,7 +140,7 @@ def sweep_sections(findings: SweepFindings, config: Tree, command: str, overlay:
     where = "\n\nThe overlay that `experiment=` names has the options that the runs share." if overlay else ""
     axes = effects_table(findings)
     tables = [settings_table(findings, [*findings.objectives, *findings.further]), *([axes] if axes else [])]
-    sure = "\n".join(f"- {line}" for line in findings.sure)
+    sure = "\n".join(f"- {escaped(line)}" for line in findings.sure)
     counts = next(fact for fact in sweep_facts(findings) if " settings, " in fact)
     results = [run.result for run in sweep.runs if run.result is not None]
     facts = report_facts(report_of(RunFolder(sweep.finished[0].path)))

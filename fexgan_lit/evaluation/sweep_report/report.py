@@ -17,6 +17,7 @@ from fexgan_lit.evaluation.sweep_report.tables import effects_table, runs_csv, s
 from fexgan_lit.runs.folder import RunFolder
 from fexgan_lit.utils.files import write_atomic
 from fexgan_lit.utils.options import Options, checked_options
+from fexgan_lit.utils.tables import escaped
 from fexgan_lit.utils.version import __version__
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def report_text(findings: SweepFindings, pictures: Mapping[str, Image.Image], mi
         "The `report.md` of every run says how each number was made. [table.csv](table.csv) has all numbers of every "
     )
     return "\n".join([
-        f"# Sweep {findings.sweep.folder.resolve().name}\n",
+        f"# Sweep {escaped(findings.sweep.folder.resolve().name)}\n",
         _listed(facts(findings)),
         settings_table(findings, [*findings.objectives, *findings.further]).markdown(),
         "## How sure is the order?\n",
@@ -134,7 +135,7 @@ def report_text(findings: SweepFindings, pictures: Mapping[str, Image.Image], mi
 
 
 def _listed(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines) + "\n"
+    return "\n".join(f"- {escaped(line)}" for line in lines) + "\n"
 
 
 def facts(findings: SweepFindings) -> list[str]:
@@ -145,7 +146,7 @@ def facts(findings: SweepFindings) -> list[str]:
     minutes = sum(result.seconds for result in results) / 60
     known = [f"torch {version}" for version in dict.fromkeys(result.torch for result in results if result.torch)]
     return [
-        *([f"command: `{sweep.command}`"] if sweep.command else []),
+        *([f"command: {sweep.command}"] if sweep.command else []),
         f"{len(findings.settings)} settings, {len(sweep.runs)} runs: {counts(sweep.runs)}",
         *([f"{minutes:.1f} minutes, the sum of all runs"] if minutes else []),
         *([f"machine: {'; '.join(machines)}"] if machines else []),
@@ -165,7 +166,7 @@ def print_report(findings: SweepFindings, missing: Sequence[str], console: Conso
     """Print the tables, the significance of the order, the unfinished runs and the file paths."""
     folder = findings.sweep.folder
     for fact in facts(findings):
-        console.print(f"  {fact.replace('`', '')}", markup=False, soft_wrap=True)
+        console.print(f"  {fact}", markup=False, soft_wrap=True)
     console.print()
     console.print(settings_table(findings, findings.objectives).rich())
     axes = effects_table(findings)

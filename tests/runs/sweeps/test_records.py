@@ -92,7 +92,7 @@ def test_a_record_is_read_back_and_joined(tmp_path):
     joined, fresh = join(more, record(), tmp_path)
     assert (joined.axes, fresh, joined.command) == ({"seed": [1, 2]}, ["seed-2"], "command")
     (tmp_path / "sweep.yaml").write_text("{")
-    with pytest.raises(UserError, match=r"sweep\.yaml is not the record"):
+    with pytest.raises(UserError, match=r"sweep\.yaml"):
         read_record(tmp_path)
 
 

@@ -27,6 +27,7 @@ def trained(tmp_path_factory):
     done = run_train(
         folder, *TINY, "logger=wandb", "trainer.max_steps=4", "metrics.judge=true", "trainer.figures_every=2",
         "trainer.val_every=2", "trainer.checkpoint_every=2", "seed=5", "logger.tags=[mine]",
+        brief_judge=True,
     )  # fmt: skip
     (run,) = folder.glob("outputs/*")
     first = csv_rows(run)

@@ -1,0 +1,217 @@
+"""The training of every system as a plain PyTorch loop, the baseline for the speed of the library.
+
+A plain loop trains the networks of a system with its loss weights and optimizer settings, but without Lightning,
+callbacks or logging. It is a Python generator: each `next` runs one iteration and yields the losses of generator and
+discriminator. Random numbers come from torch's global generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+from torch.optim import Adam
+
+from fexgan_lit.data.pairs import PairBatch
+from fexgan_lit.systems.fexgan import losses as fexgan_losses
+from fexgan_lit.systems.fexgan.system import FExGAN
+from fexgan_lit.systems.gan import ema_decay, update_ema
+from fexgan_lit.systems.ganimation import losses as ganimation_losses
+from fexgan_lit.systems.ganimation.system import GANimation
+from fexgan_lit.systems.landmark_label import losses as landmark_losses
+from fexgan_lit.systems.landmark_label.networks import label_maps, landmark_heatmaps
+from fexgan_lit.systems.landmark_label.system import LandmarkLabel
+from fexgan_lit.systems.losses import absolute_difference, categorical_cross_entropy, gradient_penalty
+from fexgan_lit.systems.stargan.system import StarGAN
+
+#: The detached losses of one iteration: of the generator, and of the discriminators.
+Losses = tuple[Tensor, Tensor]
+#: Takes a system, endless batches and whether to use bf16 autocast; yields the losses of each iteration.
+PlainLoop = Callable[[Any, Iterable[PairBatch], bool], Iterator[Losses]]
+
+
+def train_fexgan(system: FExGAN, batches: Iterable[PairBatch], bf16: bool) -> Iterator[Losses]:
+    """Train the networks of `system`; lambda is 1, as in the published networks."""
+    G, D, average = system.generator, system.discriminator, system.average
+    options, weights, device, K = system.optimizer_settings, system.loss_weights, system.device, len(system.affects)
+    betas = (options.beta1, options.beta2)
+    adam_g = Adam(G.parameters(), options.lr, betas, fused=True)
+    adam_d = Adam(D.parameters(), options.lr_discriminator or options.lr, betas, fused=True)
+    told_target = system.settings.encoder_label == "target"
+    G.train()
+    D.train()
+
+    for iteration, batch in enumerate(batches):
+        batch = batch.to(device)
+        target = one_hot(batch.target_affect, K).float()
+        told = target if told_target else one_hot(batch.source_affect, K).float()
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            fake, latent = G(batch.source, told, target)
+            on_real, on_fake = D(batch.source), D(fake)
+            loss_g, _ = fexgan_losses.generator_loss(
+                on_fake, fake, batch.target, latent, batch.target_affect, weights, str(system.settings.sigma)
+            )
+            loss_d, _ = fexgan_losses.discriminator_loss(
+                on_real, on_fake, batch.source_affect, batch.target_affect, weights.classify_fakes
+            )
+
+        loss_g.backward(inputs=list(G.parameters()), retain_graph=True)
+        loss_d.backward(inputs=list(D.parameters()))
+        adam_g.step()
+        adam_d.step()
+        adam_g.zero_grad()
+        adam_d.zero_grad()
+        images = len(batch)
+        update_ema(average, G, ema_decay(images, options.ema_half_life_images, iteration * images))
+        yield loss_g.detach(), loss_d.detach()
+
+
+def train_ganimation(system: GANimation, batches: Iterable[PairBatch], bf16: bool) -> Iterator[Losses]:
+    """Train the networks of `system`; the gradient penalty has its own step, as in the published code.
+
+    Iterations without a generator step yield the generator's last loss.
+    """
+    G, D, average = system.generator, system.critic, system.average
+    options, w, device = system.optimizer_settings, system.loss_weights, system.device
+    betas = (options.beta1, options.beta2)
+    adam_g = Adam(G.parameters(), options.lr, betas, fused=True)
+    adam_d = Adam(D.parameters(), options.lr_discriminator or options.lr, betas, fused=True)
+    loss_g = torch.zeros(())
+
+    for iteration, batch in enumerate(batches):
+        batch = batch.to(device)
+        source, shown, others = batch.source, batch.source_aus, batch.target_aus
+        if shown is None or others is None:
+            raise ValueError("the batches have no action units")
+        due = (iteration + 1) % options.n_critic == 0
+        others = others[torch.randperm(len(others), device=device)]
+        wanted = others + w.au_noise * (2 * torch.rand_like(others) - 1)
+
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            with torch.set_grad_enabled(due):
+                made = G(source, wanted)
+            loss_d, _ = ganimation_losses.critic_loss(D(source), D(made.image.detach()), shown, w)
+        loss_d.backward(inputs=list(D.parameters()))
+        adam_d.step()
+        adam_d.zero_grad()
+
+        penalty = w.lambda_gp * gradient_penalty(D.scores, source, made.image)
+        penalty.backward(inputs=list(D.parameters()))
+        adam_d.step()
+        adam_d.zero_grad()
+
+        if due:
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                back = G(made.image, shown)
+                loss_g, _ = ganimation_losses.generator_loss(D(made.image), wanted, made, back, source, w)
+            loss_g.backward(inputs=list(G.parameters()))
+            adam_g.step()
+            adam_g.zero_grad()
+            images = len(batch)
+            update_ema(average, G, ema_decay(images, options.ema_half_life_images, iteration * images))
+        yield loss_g.detach(), (loss_d + penalty).detach()
+
+
+def train_stargan(system: StarGAN, batches: Iterable[PairBatch], bf16: bool) -> Iterator[Losses]:
+    """Train the networks of `system`.
+
+    Iterations without a generator step yield the generator's last loss.
+    """
+    G, D, average = system.generator, system.critic, system.average
+    options, w, device, K = system.optimizer_settings, system.loss_weights, system.device, len(system.affects)
+    betas = (options.beta1, options.beta2)
+    adam_g = Adam(G.parameters(), options.lr, betas, fused=True)
+    adam_d = Adam(D.parameters(), options.lr_discriminator or options.lr, betas, fused=True)
+    loss_g = torch.zeros(())
+
+    for iteration, batch in enumerate(batches):
+        batch = batch.to(device)
+        source, due = batch.source, (iteration + 1) % options.n_critic == 0
+        shown, wanted = one_hot(batch.source_affect, K).float(), one_hot(batch.target_affect, K).float()
+
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            with torch.set_grad_enabled(due):
+                made = G(source, wanted)
+            (real, named), (fake, _) = D(source), D(made.detach())
+            loss_d = (
+                w.adversarial * (fake.float().mean() - real.float().mean())
+                + w.lambda_class * categorical_cross_entropy(named, batch.source_affect)
+                + w.lambda_gp * gradient_penalty(D.scores, source, made)
+            )
+        loss_d.backward(inputs=list(D.parameters()))
+        adam_d.step()
+        adam_d.zero_grad()
+
+        if due:
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                fake, named = D(made)
+                loss_g = (
+                    -w.adversarial * fake.float().mean()
+                    + w.lambda_class * categorical_cross_entropy(named, batch.target_affect)
+                    + w.lambda_cycle * absolute_difference(G(made, shown), source)
+                )
+            loss_g.backward(inputs=list(G.parameters()))
+            adam_g.step()
+            adam_g.zero_grad()
+            images = len(batch)
+            update_ema(average, G, ema_decay(images, options.ema_half_life_images, iteration * images))
+        yield loss_g.detach(), loss_d.detach()
+
+
+def train_landmark_label(system: LandmarkLabel, batches: Iterable[PairBatch], bf16: bool) -> Iterator[Losses]:
+    """Train the networks of `system`, which needs a perceptual network."""
+    G, D_image, D_geometry = system.generator, system.image_discriminator, system.geometry_discriminator
+    options, w, s = system.optimizer_settings, system.loss_weights, system.settings
+    device, K = system.device, len(system.affects)
+    if system.perceptual is None:
+        raise ValueError("the system has no perceptual network")
+    average, phi = system.average, system.perceptual.to(device)
+    betas, lr_d = (options.beta1, options.beta2), options.lr_discriminator or options.lr
+    rates = ((G, options.lr), (D_image, lr_d), (D_geometry, lr_d))
+    adams = [Adam(network.parameters(), lr, betas, fused=True) for network, lr in rates]
+    G.train()
+
+    for iteration, batch in enumerate(batches):
+        batch = batch.to(device)
+        source, target = batch.source, batch.target
+        if batch.target_landmarks is None:
+            raise ValueError("the batches have no landmarks")
+        labels = label_maps(one_hot(batch.target_affect, K).float(), s.inner_size)
+
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            heatmaps = landmark_heatmaps(batch.target_landmarks, s.image_size, s.sigma)
+            fake = G(source, heatmaps, labels)
+            image_real, image_fake = D_image.on_both(source, target, fake)
+            geometry_real, geometry_fake = D_geometry.on_both(heatmaps, target, fake)
+            adversarial, _ = landmark_losses.adversarial_loss(image_fake, geometry_fake)
+            with torch.no_grad():
+                features = phi(target)
+            perceptual = landmark_losses.perceptual_loss(phi(fake), features)
+            loss_g = landmark_losses.generator_loss(
+                adversarial, perceptual, landmark_losses.pixel_loss(fake, target, w.pixel_channels), w
+            )
+            loss_image = landmark_losses.discriminator_loss(image_real, image_fake)
+            loss_geometry = landmark_losses.discriminator_loss(geometry_real, geometry_fake)
+
+        loss_g.backward(inputs=list(G.parameters()), retain_graph=True)
+        loss_image.backward(inputs=list(D_image.parameters()))
+        loss_geometry.backward(inputs=list(D_geometry.parameters()))
+        for adam in adams:
+            adam.step()
+            adam.zero_grad()
+        images = len(batch)
+        update_ema(average, G, ema_decay(images, options.ema_half_life_images, iteration * images))
+        yield loss_g.detach(), (loss_image + loss_geometry).detach()
+
+
+#: Plain loops by model name.
+PLAIN_LOOPS: dict[str, PlainLoop] = {
+    "fexgan": train_fexgan,
+    "fexgan_meta": train_fexgan,
+    "ganimation": train_ganimation,
+    "stargan": train_stargan,
+    "landmark_label": train_landmark_label,
+}
