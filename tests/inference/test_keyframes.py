@@ -48,7 +48,7 @@ def test_keys_are_read_as_written(tmp_path):
         ),
         (KEYS + "- {time: 1.0, expression: fear}\n", r"line 7: time 1 s comes after 1 s"),
         (KEYS + "- {time: 2, expression: fera}\n", r"line 7: expression=fera: .*Did you mean 'fear'"),
-        (KEYS + "- {time: 2, expression: joy, eas: linear}\n", r"line 7: eas; .*Did you mean ease"),
+        (KEYS + "- {time: 2, expression: joy, eas: linear}\n", r"line 7: unknown field eas; .*Did you mean ease"),
         (KEYS + "- {time: 2, expression: joy, ease: bouncy}\n", r"line 7: ease is bouncy; expected one of linear"),
         (KEYS + "- {time: soon, expression: joy}\n", r"line 7: time is soon; expected seconds"),
         (KEYS + "- {time: -1, expression: joy}\n", r"line 7: time is -1"),

@@ -221,7 +221,7 @@ def test_values_that_no_run_can_have(override, message):
 
 @pytest.mark.parametrize("override", ["optimizer=adam", "+recipe=mhfed", "+schedule=stargan"])
 def test_a_group_that_is_gone_is_refused_with_where_its_values_stand(override):
-    with pytest.raises(UserError, match=r"this group was removed\. .* conf/(model|dataset)/NAME\.yaml"):
+    with pytest.raises(UserError, match=r"this group was removed\. conf/(model|dataset)/NAME\.yaml"):
         train_settings(composed(override))
 
 
