@@ -192,8 +192,8 @@ MISTAKES = {
         ["recipe=mhfed", "schedule=stargan", "optimizer=adam", "loss.alfa=1"],
         [
             "recipe=mhfed: this group was removed",
-            "schedule=stargan: the",
-            "optimizer=adam: the",
+            "schedule=stargan: this",
+            "optimizer=adam: this",
             "Did you mean loss.alpha?",
         ],
     ),

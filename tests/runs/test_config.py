@@ -221,7 +221,7 @@ def test_values_that_no_run_can_have(override, message):
 
 @pytest.mark.parametrize("override", ["optimizer=adam", "+recipe=mhfed", "+schedule=stargan"])
 def test_a_group_that_is_gone_is_refused_with_where_its_values_stand(override):
-    with pytest.raises(UserError, match=r"this group was removed\. .* conf/(model|dataset)/NAME\.yaml"):
+    with pytest.raises(UserError, match=r"this group was removed\. conf/(model|dataset)/NAME\.yaml"):
         train_settings(composed(override))
 
 
@@ -264,7 +264,7 @@ def test_a_mapping_can_be_given_on_the_command_line():
     numbered = train_settings(
         composed("dataset=folder", "dataset.aliases={1: surprise, 2: 4}", "dataset.affects=[1,4]")
     )
-    assert numbered.dataset.aliases == {"1": "joy", "2": "4"}
+    assert numbered.dataset.aliases == {"1": "surprise", "2": "4"}
     assert numbered.dataset.affects == ["1", "4"]
 
 
