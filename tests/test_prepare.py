@@ -160,7 +160,7 @@ MISTAKES = {
     ),
     "apostrophe in a path": (["dataset.root=a'b"], ["""'dataset.root="a'"'"'b"'"""]),
     "braces of a pattern": (["dataset.pattern={affect}/*"], ["'dataset.pattern=\"{affect}/*\"'"]),
-    "equals sign in a mapping": (["dataset.aliases={a=b: joy}"], ["Put an entry", "in double quotes"]),
+    "equals sign in a mapping": (["dataset.aliases={a=b: joy}"], ["Put entries", "in double quotes"]),
     "None": (
         ["dataset.affects=None", "dataset.only={a: [None]}"],
         ["dataset.affects=None", "expected dataset.affects=null dataset.only={a: [null]}"],

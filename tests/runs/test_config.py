@@ -264,7 +264,7 @@ def test_a_mapping_can_be_given_on_the_command_line():
     numbered = train_settings(
         composed("dataset=folder", "dataset.aliases={1: surprise, 2: 4}", "dataset.affects=[1,4]")
     )
-    assert numbered.dataset.aliases == {"1": "joy", "2": "4"}
+    assert numbered.dataset.aliases == {"1": "surprise", "2": "4"}
     assert numbered.dataset.affects == ["1", "4"]
 
 
