@@ -109,7 +109,7 @@ MISTAKES = {
     "the profilers": (["+trainer.profiler=simple", "trainer.profile=true"], "trainer.profiler and trainer.profile"),
     "clipping": (["+trainer.gradient_clip_val=1.0"], "optimizer.clip_norm"),
     "another group": (["+trainer.callbacks=[]"], "callbacks.NAME in its place"),
-    "half precision": (["trainer.precision=16-mixed"], "float16 needs scaled losses"),
+    "half precision": (["trainer.precision=16-mixed"], "float16, which needs scaled losses"),
     "no such callback": (["+callbacks.mine._target_=fexgan_lit.training.callbacks.Nope"], "callbacks.mine: _target_"),
     "wrong arguments": (
         ["+callbacks.mine._target_=lightning.pytorch.callbacks.EarlyStopping"], "callbacks.mine: .*monitor",
