@@ -48,7 +48,7 @@ class Outer(Options):
         ({"inner": {"share": 1.0}}, ["outer.inner.share=1.0: expected a number in [0, 1)"]),
         ({"count": 3}, ["outer: a with 3"]),
         ({"count": -1, "kind": "c"}, ["outer.count=-1: expected 1 or more", "outer.kind=c: expected one of a, b"]),
-        ({"count": 3, "free": math.nan}, ["outer.free=nan: expected a number up to 1000000000"]),
+        ({"count": 3, "free": math.nan}, ["outer.free=nan: expected a number up to 1000000000", "outer: a with 3"]),
     ],
 )
 def test_every_value_out_of_bounds_is_named_with_what_was_expected(values, said):

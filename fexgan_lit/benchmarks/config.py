@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fexgan_lit.data.config import IMAGE_SIZES
 from fexgan_lit.utils.hardware import cores
-from fexgan_lit.utils.options import Options, option
+from fexgan_lit.utils.options import Options, option, shown
 
 SUITES = ("data", "inference", "page", "startup", "train")
 #: The systems of the train suite.
@@ -59,7 +59,9 @@ class BenchmarkSettings(Options):
         """Return a sentence for each rule that is broken by values that are allowed by themselves."""
         found = []
         if self.suite == "data" and self.stored < 2 * self.batch_size:
-            found.append(f"stored={self.stored}: expected {2 * self.batch_size} or more, two a pair of a batch")
+            found.append(
+                f"stored={shown(self.stored)}: expected {shown(2 * self.batch_size)} or more, two a pair of a batch"
+            )
         if self.facekit is not None and not Path(self.facekit).exists():
             found.append(f"facekit={self.facekit}: there is no such file or folder")
         if self.scratch is not None and not Path(self.scratch).is_dir():

@@ -112,7 +112,7 @@ class Options:
                 continue
             bounds = each.metadata.get("bounds") or (ANY_SEED if each.name.endswith("seed") else ANY_NUMBER)
             found += bounds.problem(f"{self.section}.{each.name}".lstrip("."), value)
-        return found or self.conflicts()
+        return [*found, *self.conflicts()]
 
     def conflicts(self) -> list[str]:
         """Return a sentence for each combination of valid values that is not allowed."""

@@ -304,8 +304,7 @@ def test_settings_report_all_problems_at_once():
     with pytest.raises(UserError) as caught:
         check_settings(config)
     text = str(caught.value)
-    assert "dataset.image_size=100" in text
-    assert "the nearest is 128" in text
+    assert "dataset.image_size=100: expected one of 32, 64, 128, 256, 512" in text
     for option in ("batch_size=0", "val_fraction=1.0", "split=person", "flip=2.0", "affects=['joy']"):
         assert f"dataset.{option}" in text
 
