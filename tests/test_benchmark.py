@@ -62,8 +62,8 @@ def test_data_suite_writes_table_and_machine(quick):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("suite=speed", "suite=speed: expected one of data, inference, page, startup, train."),
-        ("rounds=0", "rounds=0: expected 1 or more"),
+        ("suite=speed", "suite=speed: expected one of data, inference, page, startup, train"),
+        ("rounds=0", "rounds=0: expected 1 to 10000"),
         ("facekit=nowhere", "facekit=nowhere: there is no such file"),
         ("frmes=3", "Did you mean frames?"),
     ],

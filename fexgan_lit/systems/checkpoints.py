@@ -112,13 +112,16 @@ def check_fits(checkpoint: Mapping[str, Any], system: ExpressionSystem, *, resum
 def check_numbers(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], path: Any) -> None:
     """Check that weights are finite and have the same kind of dtype (float or integer) as those in `wanted`.
 
+    A buffer that is NaN in a new network, such as action-unit prototypes that were never learned, may be NaN.
+
     Raises:
         UserError: a weight is not finite or has another kind of dtype; the error names the first.
     """
     for name, value in found.items():
         if name in wanted and value.is_floating_point() != wanted[name].is_floating_point():
             raise UserError(f"{path}: {name} is of type {value.dtype}, expected {wanted[name].dtype}; damaged?")
-        if value.is_floating_point() and not bool(value.isfinite().all()):
+        optional = name in wanted and not bool(wanted[name].isfinite().all())
+        if value.is_floating_point() and not optional and not bool(value.isfinite().all()):
             raise UserError(
                 f"{path}: {name} holds numbers that are not finite; the training diverged, or the file is damaged. "
                 "Take an earlier checkpoint, or train again"

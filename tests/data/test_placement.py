@@ -86,8 +86,8 @@ def test_frames_that_do_not_fit_are_a_mistake_where_they_are_asked_for(pairs, fr
 def test_frames_that_cannot_be_held_say_why(pairs, free):
     pairs.image_size, pairs.augmentation = 8, PairAugmentation()
     free(10**12)
-    assert "resized to 8 px afterwards" in placed(pairs, "auto", GPU).line
-    with pytest.raises(UserError, match="resized to 8 px afterwards"):
+    assert "then resized to 8 px" in placed(pairs, "auto", GPU).line
+    with pytest.raises(UserError, match="then resized to 8 px"):
         placed(pairs, "true", CPU)
 
 

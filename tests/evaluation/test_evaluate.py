@@ -99,7 +99,7 @@ def test_breakdowns_count_every_pair_once(found):
 
 
 def test_weak_judges_are_warned_of(found):
-    assert any("names 50.0% of true held-out frames" in warning for warning in found.warnings)
+    assert any("classifies 50.0% of real held-out frames" in warning for warning in found.warnings)
     assert any(note.startswith("warning: ") for note in found.headline().notes)
 
 

@@ -82,7 +82,7 @@ def test_affects_can_be_mixed(generate, runs):
 REFUSED = {
     "units of a run that reads affects": ("fexgan", "end={AU12: 1}", "fexgan reads affects; the target expression"),
     "no end": ("fexgan", "steps=3", "end= is missing"),
-    "one step": ("fexgan", "steps=1", "steps=1: expected 2 or more"),
+    "one step": ("fexgan", "steps=1", "steps=1: expected 2 to 1000"),
     "misspelt affect": ("fexgan", "end=joi", "Did you mean 'joy'?"),
     "unknown unit": ("ganimation", "end={AU3: 1}", "AU3 at 1; expected one of the units 1, 2, 4"),
     "unit on OpenFace's scale": ("ganimation", "end={AU12: 4}", "a fifth of OpenFace's 0..5"),

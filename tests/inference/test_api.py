@@ -195,7 +195,7 @@ def test_sampling_repeats_by_seed_and_needs_a_prior(loaded):
     first, again, other = (system.sample(2, "joy", prior="normal", seed=seed) for seed in (1, 1, 2))
     assert [np.array_equal(a, b) for a, b in zip(first, again, strict=True)] == [True, True]
     assert not np.array_equal(first[0], other[0])
-    with pytest.raises(UserError, match="holds no fitted prior"):
+    with pytest.raises(UserError, match="has no fitted prior"):
         system.sample(1, "joy")
     with pytest.raises(UserError, match="stargan has no latent code"):
         loaded("stargan").sample(1, "joy")
@@ -237,7 +237,7 @@ def test_a_place_that_is_no_run(tmp_path):
         load(tmp_path / "gone")
     with pytest.raises(UserError, match="it has no config"):
         load(tmp_path)
-    with pytest.raises(UserError, match="device=tpu: expected one of cpu"):
+    with pytest.raises(UserError, match="device=tpu: expected one of auto, cpu"):
         load(tmp_path, device="tpu")
 
 

@@ -69,7 +69,7 @@ MISTAKES = {
     "misspelt mode": (["mode=interpolat"], "Did you mean mode=interpolate?"),
     "misspelt option": (["strengt=[1]"], "Did you mean strength?"),
     "option of another mode": (["start=joy"], "mode=action_units has no such option, but mode=interpolate has"),
-    "several values": (["units=[3]", "strengths=[2]", "batch_size=0"], "batch_size=0: expected 1 or more"),
+    "several values": (["units=[3]", "strengths=[2]", "batch_size=0"], "batch_size=0: expected 1 to 65536"),
     "text for a number": (["batch_size=many"], "batch_size=many"),
     "no such picture": (["images=/no/such.png"], "images=/no/such.png: there is no such file"),
     "annotations alone": (["annotations=file"], "it describes the images of images=FILE|DIR"),

@@ -169,7 +169,7 @@ def test_systems_of_other_kinds_learn_too(generate, runs, quick_judge, model):
         (["affects=[joy,fear]", "shares=[1]"], "shares=[1.0]: expected one for each of"),
         (["affects=[joy,fear]", "shares=[1,0]"], "expected numbers above 0"),
         (["affects=[joy,fera]"], "Did you mean 'fear'"),
-        (["affects=[joy,fear]", "steps=0"], "steps=0: expected 1 or more"),
+        (["affects=[joy,fear]", "steps=0"], "steps=0: expected 1 to 100000"),
     ],
 )
 def test_refused(overrides, message, generate, runs):

@@ -142,7 +142,7 @@ def test_pictures_without_a_face(generate, runs, detector, blue, tmp_path):
     save(tmp_path / "in" / "photo.png", (100, 60, 80))
     done = generate(*command, f"images={tmp_path / 'in'}")
     assert done.code == 0, done.err
-    assert "no face found in 1 of 2 pictures: empty.png; these are left out" in done.out
+    assert "no face found in 1 of 2 images: empty.png; these are left out" in done.out
     assert [path.name for path in (done.folder / "pasted").iterdir()] == ["photo_joy_1.00.png"]
 
 

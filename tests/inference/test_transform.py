@@ -76,7 +76,7 @@ def test_strengths_beyond_training_are_marked(generate, runs):
 MISTAKES = {
     "unknown affect": (["affects=[joi]"], "Did you mean 'joy'?"),
     "a number": (["affects=[3]"], "affects=[3]: expected `all`, or some of"),
-    "a negative strength": (["strength=-1"], "strength=-1: expected 0..10"),
+    "a negative strength": (["strength=-1"], "strength=-1.0: expected 0..10"),
     "which without paste": (["which=2"], "it chooses among the faces that paste=true finds"),
     "paste without images": (["paste=true"], "expected images=FILE|DIR and mode=transform or mode=blend"),
 }

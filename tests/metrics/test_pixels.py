@@ -72,5 +72,5 @@ def test_nothing_is_quantised_and_values_outside_are_clamped():
 
 
 def test_images_smaller_than_the_window_are_refused():
-    with pytest.raises(UserError, match="images of 11 px or more"):
+    with pytest.raises(UserError, match="at least as large as its window of 11 px"):
         pixel_metrics(8, multiscale=False)

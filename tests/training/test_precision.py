@@ -50,11 +50,8 @@ def test_the_trainer_takes_the_precision_that_was_chosen(native, tmp_path):
 
 @pytest.mark.parametrize("precision", ["fp16", "float16", "float8"])
 def test_an_unsupported_precision_is_refused(precision):
-    with pytest.raises(
-        UserError, match=rf"trainer\.precision={precision}: expected one of auto, float32, bf16"
-    ) as error:
+    with pytest.raises(UserError, match=rf"trainer\.precision={precision}: expected one of auto, float32, bf16"):
         train_settings(composed(f"trainer.precision={precision}"))
-    assert ("scaled losses" in str(error.value)) == (precision != "float8")
 
 
 @pytest.mark.parametrize("accelerator", ["gpu", "mps"])

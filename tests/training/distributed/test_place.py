@@ -85,7 +85,7 @@ def test_more_processes_than_pairs_and_uneven_shares_are_refused():
     assert "dataset.batch_size=4 on 8 processes" in many
     assert "more processes than pairs; expected a multiple of 8" in many
     assert "cannot share its pairs evenly" in refused("trainer=ddp", "trainer.devices=3", "dataset.batch_size=4")
-    assert "trainer.devices=0: expected 1 or more" in refused("trainer=ddp", "trainer.devices=0")
+    assert "trainer.devices=0: expected 1 to 4096" in refused("trainer=ddp", "trainer.devices=0")
     assert "trainer.strategy=fsdp: expected one of auto, ddp" in refused("trainer.strategy=fsdp")
 
 
