@@ -148,7 +148,7 @@ def test_resume_gives_the_same_weights(tmp_path):
 
     other = fresh()
     other.set_perceptual(JudgeNet(7, 2, working_size=32).freeze())
-    with pytest.raises(UserError, match=r"trained with vgg19.*now judge was found"):
+    with pytest.raises(UserError, match=r"trained with vgg19.*judge was found now"):
         fit(other, 8, tmp_path, checkpoint=save.path)
 
 
