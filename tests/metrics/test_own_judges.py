@@ -310,5 +310,5 @@ def test_a_judge_that_raises_whatever_it_likes_is_named():
             raise KeyError
 
     judge = own_judge(Angry(), ExternalJudgeSettings(classes=["joy", "fear"], input_size=64, range=[0.0, 1.0]))
-    with pytest.raises(UserError, match=r"Angry fails on pictures \(2, 3, 64, 64\): KeyError"):
+    with pytest.raises(UserError, match=r"Angry fails on images \(2, 3, 64, 64\): KeyError"):
         judge.check_outputs(2)
