@@ -1,4 +1,4 @@
-"""The page suite: many people who move sliders at once, each asking for the next face as soon as one is there."""
+"""The page suite: many clients that move sliders, each requesting the next face as soon as it has one."""
 
 from __future__ import annotations
 
@@ -24,42 +24,42 @@ from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hardware import peak_bytes
 from fexgan_lit.utils.timing import Spread
 
-#: People, and seconds for which they ask; with `quick=true`.
+#: Number of clients and seconds of load; the same with `quick=true`.
 CLIENTS, SECONDS, FEW, SHORT = 50, 60.0, 4, 3.0
-#: What half of the answers may take, seconds, and by how much the page's memory may grow, MB.
+#: Targets: median time of an answer in seconds, and growth of the server's memory in MB.
 ANSWER_TARGET, GROWTH_TARGET = 1.0, 100.0
-#: Faces that one person asks for before the memory is looked at first.
+#: Number of requests by one client before the first reading of the memory.
 WARM_UP = 20
 PATIENCE_S = 120
 
 
 class Answer(NamedTuple):
-    """One face: its seconds, and the status of the answer; 0 where none came."""
+    """The seconds that a request took and its HTTP status, which is 0 without a response."""
 
     seconds: float
     status: int
 
 
 def run(settings: BenchmarkSettings, folder: Path, progress: Progress) -> tuple[list[Result], Table]:
-    """Serve the page in a process of its own, and ask from as many threads as there are people."""
+    """Serve the page in a separate process and send requests from one thread per client."""
     clients, seconds = (FEW, SHORT) if settings.quick else (CLIENTS, SECONDS)
     load, answers = os.getloadavg()[0], list[Answer]()
     progress("starting the page", 0, 2)
     with served(settings.run) as (port, process):
-        wishes = _wishes(port)
-        _ask(port, wishes, answers, WARM_UP, time.perf_counter() + PATIENCE_S)
+        bodies = _bodies(port)
+        _ask(port, bodies, answers, WARM_UP, time.perf_counter() + PATIENCE_S, seed=0)
         before = peak_bytes(process)
         answers.clear()
-        progress(f"{clients} people for {seconds:g} s", 1, 2)
+        progress(f"{clients} clients for {seconds:g} s", 1, 2)
         end = time.perf_counter() + seconds
-        people = [threading.Thread(target=_ask, args=(port, wishes, answers, None, end)) for _ in range(clients)]
-        for person in people:
-            person.start()
-        for person in people:
-            person.join()
+        threads = [threading.Thread(target=_ask, args=(port, bodies, answers, None, end, k)) for k in range(clients)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         grown = (peak_bytes(process) - before) / 1e6
     results = results_of(answers, grown, seconds)
-    return results, listed(results, (f"{clients} people; the machine's load before was {load:.1f}",))
+    return results, listed(results, (f"{clients} clients; the load average before was {load:.1f}",))
 
 
 def results_of(answers: list[Answer], grown: float, seconds: float) -> list[Result]:
@@ -69,7 +69,7 @@ def results_of(answers: list[Answer], grown: float, seconds: float) -> list[Resu
         raise UserError(f"the page answered none of {len(answers)} requests")
     errors = len(answers) - len(fine)
     return [
-        Result("answer", Spread.of(np.array(fine)), "s", "from a wish to its picture", ANSWER_TARGET, at_most=True),
+        Result("answer", Spread.of(np.array(fine)), "s", "from a request to its image", ANSWER_TARGET, at_most=True),
         Result("answers a second", Spread.of(len(fine) / seconds), "", f"{len(fine)} in all"),
         Result("errors", Spread.of(float(errors)), "", "status other than 200, or no answer", 0, at_most=True),
         Result("growth of memory", Spread.of(grown), "MB", "of its peak, since single requests", GROWTH_TARGET, True),
@@ -78,7 +78,7 @@ def results_of(answers: list[Answer], grown: float, seconds: float) -> list[Resu
 
 @contextmanager
 def served(run: str | None) -> Iterator[tuple[int, int]]:
-    """The port of a page of `run`, and its process."""
+    """Serve the page of `run` in a process; yield the port and the process id."""
     command = [sys.executable, "-m", "fexgan_lit.explore", "port=0", *([f"run={run}"] if run else [])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:  # noqa: S603
         try:
@@ -93,8 +93,8 @@ def served(run: str | None) -> Iterator[tuple[int, int]]:
             process.kill()
 
 
-def _wishes(port: int) -> list[bytes]:
-    """Requests for faces, of every character with random strengths of two affects."""
+def _bodies(port: int) -> list[bytes]:
+    """Return bodies of requests for random characters with random strengths of two affects."""
     draw, found = random.Random(0), {}
     for name in ("about", "faces"):
         page = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
@@ -102,22 +102,22 @@ def _wishes(port: int) -> list[bytes]:
         found[name] = json.loads(page.getresponse().read())
         page.close()
     faces = [face["id"] for face in found["faces"]["faces"]]
-    wishes = []
+    bodies = []
     for _ in range(500):
         weights = {affect: round(draw.random(), 3) for affect in draw.sample(found["about"]["affects"], 2)}
-        wishes.append(json.dumps({"face": draw.choice(faces), "weights": weights}).encode())
-    return wishes
+        bodies.append(json.dumps({"face": draw.choice(faces), "weights": weights}).encode())
+    return bodies
 
 
-def _ask(port: int, wishes: list[bytes], answers: list[Answer], most: int | None, end: float) -> None:
-    """Ask for faces one after the other, `most` or until the time is over."""
-    draw, page = random.Random(threading.get_ident()), None
+def _ask(port: int, bodies: list[bytes], answers: list[Answer], most: int | None, end: float, seed: int) -> None:
+    """Send requests one after the other, `most` of them or until the time `end`, and append to `answers`."""
+    draw, page = random.Random(seed), None
     asked = 0
     while time.perf_counter() < end and (most is None or asked < most):
         asked, start, status = asked + 1, time.perf_counter(), 0
         try:
             page = page or http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
-            page.request("POST", "/api/paint", draw.choice(wishes), {"content-type": "application/json"})
+            page.request("POST", "/api/paint", draw.choice(bodies), {"content-type": "application/json"})
             response = page.getresponse()
             response.read()
             status = response.status

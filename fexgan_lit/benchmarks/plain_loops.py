@@ -25,6 +25,7 @@ from fexgan_lit.systems.landmark_label import losses as landmark_losses
 from fexgan_lit.systems.landmark_label.networks import label_maps, landmark_heatmaps
 from fexgan_lit.systems.landmark_label.system import LandmarkLabel
 from fexgan_lit.systems.losses import absolute_difference, categorical_cross_entropy, gradient_penalty
+from fexgan_lit.systems.optimizers import dual_adam
 from fexgan_lit.systems.stargan.system import StarGAN
 
 #: The detached losses of one iteration: of the generator, and of the discriminators.
@@ -37,9 +38,7 @@ def train_fexgan(system: FExGAN, batches: Iterable[PairBatch], bf16: bool) -> It
     """Train the networks of `system`; lambda is 1, as in the published networks."""
     G, D, average = system.generator, system.discriminator, system.average
     options, weights, device, K = system.optimizer_settings, system.loss_weights, system.device, len(system.affects)
-    betas = (options.beta1, options.beta2)
-    adam_g = Adam(G.parameters(), options.lr, betas, fused=True)
-    adam_d = Adam(D.parameters(), options.lr_discriminator or options.lr, betas, fused=True)
+    adam_g, adam_d = dual_adam(G, D, options, fused=True, adam=Adam)
     told_target = system.settings.encoder_label == "target"
     G.train()
     D.train()
@@ -76,9 +75,7 @@ def train_ganimation(system: GANimation, batches: Iterable[PairBatch], bf16: boo
     """
     G, D, average = system.generator, system.critic, system.average
     options, w, device = system.optimizer_settings, system.loss_weights, system.device
-    betas = (options.beta1, options.beta2)
-    adam_g = Adam(G.parameters(), options.lr, betas, fused=True)
-    adam_d = Adam(D.parameters(), options.lr_discriminator or options.lr, betas, fused=True)
+    adam_g, adam_d = dual_adam(G, D, options, fused=True, adam=Adam)
     loss_g = torch.zeros(())
 
     for iteration, batch in enumerate(batches):
@@ -122,9 +119,7 @@ def train_stargan(system: StarGAN, batches: Iterable[PairBatch], bf16: bool) -> 
     """
     G, D, average = system.generator, system.critic, system.average
     options, w, device, K = system.optimizer_settings, system.loss_weights, system.device, len(system.affects)
-    betas = (options.beta1, options.beta2)
-    adam_g = Adam(G.parameters(), options.lr, betas, fused=True)
-    adam_d = Adam(D.parameters(), options.lr_discriminator or options.lr, betas, fused=True)
+    adam_g, adam_d = dual_adam(G, D, options, fused=True, adam=Adam)
     loss_g = torch.zeros(())
 
     for iteration, batch in enumerate(batches):

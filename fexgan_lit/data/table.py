@@ -32,7 +32,7 @@ class Drop:
 
 
 def some(names: Iterable[str], limit: int = 5) -> str:
-    """The first `limit` names, and how many there are besides."""
+    """Join the first `limit` names, and give the number of the others."""
     listed = list(names)
     more = f" +{len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + more

@@ -131,7 +131,7 @@ def read_result(folder: Path) -> RunResult | None:
 
 
 def read_metrics(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a `metrics.csv`: the iteration, and its numbers as text by name, those that are there.
+    """Read a `metrics.csv`: the iteration of each row, and its non-empty cells as text by column.
 
     Raises:
         UserError: the file cannot be read, or holds something else.
@@ -144,8 +144,7 @@ def read_metrics(path: Path) -> list[tuple[int, dict[str, str]]]:
         return [(int(row["iteration"]), row) for row in rows]
     except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
         raise UserError(
-            f"{path} is no table that training wrote ({error}); move it away, and the run goes on without the curves "
-            "it held"
+            f"{path} is not a table of a training run ({error}); move it away to resume the run without its curves"
         ) from error
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fexgan_lit.systems.base import ExpressionSystem
 from fexgan_lit.systems.optimizers import DualOptimizerSettings
@@ -54,27 +55,39 @@ def update_ema(average: nn.Module, network: nn.Module, decay: float | Tensor) ->
     if isinstance(decay, Tensor):
         lerp_by(list(zip(average.parameters(), network.parameters(), strict=True)), 1.0 - decay)
     else:
-        torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - decay)
+        get_ema_multi_avg_fn(decay)(list(average.parameters()), list(network.parameters()), None)
     buffers = list(zip(average.buffers(), network.buffers(), strict=True))
     for kind in {old.dtype for old, _ in buffers}:  # one kernel copies all buffers of one dtype
-        olds, latest = apart([pair for pair in buffers if pair[0].dtype == kind])
-        torch._foreach_copy_(olds, latest)
+        copy_all(*apart([pair for pair in buffers if pair[0].dtype == kind]))
 
 
 def lerp_by(pairs: list[tuple[Tensor, Tensor]], weight: Tensor) -> None:
     """Interpolate the first tensor of each pair towards the second by `weight` (), a tensor on the same device.
 
     torch has no such call for many tensors at once. A separate kernel takes a microsecond on a GPU however small the
-    tensor is, so all small tensors share three kernels.
+    tensor is, so all small tensors share three kernels, which are private functions of torch; without them each tensor
+    has its own kernel.
     """
+    private = all(hasattr(torch, f"_foreach_{name}") for name in ("sub", "mul_", "add_"))
+    limit = SMALL if private else -1
     for old, new in pairs:
-        if old.numel() > SMALL:
+        if old.numel() > limit:
             old.lerp_(new, weight)
-    if small := [pair for pair in pairs if pair[0].numel() <= SMALL]:
+    if small := [pair for pair in pairs if pair[0].numel() <= limit]:
         olds, latest = apart(small)
         steps = torch._foreach_sub(latest, olds)
         torch._foreach_mul_(steps, weight)
         torch._foreach_add_(olds, steps)
+
+
+def copy_all(olds: list[Tensor], latest: list[Tensor]) -> None:
+    """Copy `latest` into `olds`, in one kernel if torch has its private function for that."""
+    together = getattr(torch, "_foreach_copy_", None)
+    if together is not None:
+        together(olds, latest)
+        return
+    for old, new in zip(olds, latest, strict=True):
+        old.copy_(new)
 
 
 def apart(pairs: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:

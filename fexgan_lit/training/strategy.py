@@ -11,6 +11,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from fexgan_lit.systems.gan import copy_all
 from fexgan_lit.training.distributed import PATIENCE
 
 # ---------------------------------------------------------------------- averaging
@@ -68,7 +69,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         flat /= dist.get_world_size()
         parts = flat.split([gradient.numel() for gradient in gradients])
         shaped = [part.view(gradient.shape) for part, gradient in zip(parts, gradients, strict=True)]
-        torch._foreach_copy_(gradients, shaped)
+        copy_all(gradients, shaped)
 
 
 @torch.no_grad()

@@ -30,7 +30,7 @@ def cache_root(cache_dir: str | None) -> Path:
 
 @functools.cache  # one warning a folder
 def holds_cache(folder: str) -> bool:
-    """Whether packs have been kept in `folder`; where not, says that the usual cache takes its place."""
+    """Return whether `folder` contains packs; if not, log that the default cache is used instead."""
     there = any((Path(folder).expanduser() / kind).is_dir() for kind in ("packs", "streams"))
     if not there:
         _LOG.warning("dataset.cache_dir=%s of the run holds no cache; the usual one is used in its place", folder)

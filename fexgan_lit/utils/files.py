@@ -38,7 +38,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def flush_to_disk(place: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk; a folder only where the system can."""
+    """Flush a file, or the names in a folder, to the disk; folders only on systems that support it."""
     if place.is_dir() and os.name != "posix":
         return
     handle = os.open(place, os.O_RDONLY)
@@ -79,14 +79,14 @@ def digest(content: Any, digits: int) -> str:
 
 
 def read_yaml(path: Path, option: str = "") -> Any:
-    """The plain values of a YAML file, as OmegaConf reads it, interpolations unresolved.
+    """Read a YAML file as plain values, with OmegaConf's types and unresolved interpolations.
 
     Args:
-        path: the file, whoever wrote it. Size and nesting are bounded, and it may repeat no part of itself.
-        option: that named it, for the message: `driver=`.
+        path: the untrusted file. Its size and nesting are limited, and aliases are not allowed.
+        option: the option that named the file, for the message, such as `driver=`.
 
     Raises:
-        UserError: with file and line.
+        UserError: the file cannot be read; the message has the file and the line.
     """
     import yaml
     from omegaconf import OmegaConf
@@ -113,11 +113,11 @@ def read_yaml(path: Path, option: str = "") -> Any:
         reason = f"not UTF-8 text, at byte {error.start}"
     except (OSError, ValueError, TypeError, OmegaConfBaseException) as error:
         reason = getattr(error, "strerror", None) or str(error)
-    raise UserError(f"{where}: no YAML that can be read ({' '.join(reason.split())})")
+    raise UserError(f"{where}: invalid YAML ({' '.join(reason.split())})")
 
 
 def read_mapping(path: Path) -> dict[Any, Any]:
-    """As `read_yaml`, of a file that holds a mapping."""
+    """Read a YAML file that holds a mapping; see `read_yaml`."""
     tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected a mapping, found {type(tree).__name__}")

@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from rich.text import Text as RichText
 
 
-#: What Markdown acts on, but for brackets and underlines within numbers and names: [0.1, 0.2], fd_judge.
+#: Characters that Markdown interprets, except in numbers and names such as [0.1, 0.2] and fd_judge.
 _MARKUP = re.compile(r"[\\`*]|\](?=[\[(:])|(?<!\w)_|_(?!\w)|~~")
 
 
 def escaped(text: str) -> str:
-    """Text that anybody may have written, such as the name of a person, so that Markdown and HTML show it as it is."""
+    """Escape untrusted text, such as the name of a person, so that Markdown and HTML show it unchanged."""
     return _MARKUP.sub(r"\\\g<0>", html.escape(" ".join(text.split()), quote=False))
 
 
 def unescaped(text: str) -> str:
-    """What `escaped` was given."""
+    """Invert `escaped`."""
     return html.unescape(re.sub(r"\\([\\`*\]_~])", r"\1", text))
 
 
@@ -90,7 +90,7 @@ def _plain(cell: str) -> RichText:
 
 
 def _line(cells: Sequence[str], form: str = "{}") -> str:
-    """A row; a cell between two asterisks each is meant to be bold."""
+    """Format a row; a cell between pairs of asterisks is bold."""
     bold = [cell.startswith("**") and cell.endswith("**") for cell in cells]
     shown = [f"**{escaped(cell[2:-2])}**" if b else escaped(cell) for b, cell in zip(bold, cells, strict=True)]
     return "| " + " | ".join(form.format(cell.replace("|", "\\|")) for cell in shown) + " |"

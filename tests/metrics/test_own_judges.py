@@ -191,7 +191,7 @@ def test_action_units_may_be_declared_as_numbers_and_options_restore_a_default(t
         ("klasses: [joy]", "klasses"),
         ("- joy", "expected a mapping"),
         ("input_size: big", "input_size='big'"),
-        ("a: [", "read"),
+        ("a: [", "line 2: invalid YAML"),
     ],
 )
 def test_a_declaration_that_means_nothing_is_said(tmp_path, text, message):

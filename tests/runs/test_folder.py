@@ -25,16 +25,16 @@ from fexgan_lit.utils.errors import UserError
 
 #: What may be in place of a configuration, and what is said of it.
 NO_CONFIGURATIONS = {
-    "garbage": (b"{{{: [", "line 1: no YAML"),
-    "tag": (b"seed: 1\nrun: !!python/object/apply:os.getcwd []\n", "line 2: no YAML .*constructor"),
+    "garbage": (b"{{{: [", "line 1: invalid YAML"),
+    "tag": (b"seed: 1\nrun: !!python/object/apply:os.getcwd []\n", "line 2: invalid YAML .*constructor"),
     "binary": (bytes(range(256)), "not UTF-8 text"),
     "utf-16": ("seed: 1\n".encode("utf-16"), "not UTF-8 text, at byte 0"),
-    "nul": (b"seed: 1\nname: a\0b\n", "no YAML"),
-    "tab": (b"seed: 1\ndata:\n\taffects: []\n", "line 3: no YAML"),
-    "key twice": (b"seed: 1\nseed: 2\n", "line 2: no YAML .*duplicate key seed"),
-    "deep": (b"a: " + b"[" * 100_000, "line 1: no YAML .*(nesting|levels)"),
+    "nul": (b"seed: 1\nname: a\0b\n", "invalid YAML"),
+    "tab": (b"seed: 1\ndata:\n\taffects: []\n", "line 3: invalid YAML"),
+    "key twice": (b"seed: 1\nseed: 2\n", "line 2: invalid YAML .*duplicate key seed"),
+    "deep": (b"a: " + b"[" * 100_000, "line 1: invalid YAML .*(nesting|levels)"),
     "aliases": (b"a: &a [x, x]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (n + 1, n + 1, n, n) for n in range(97, 121)),
-                "line 2: no YAML .*an alias"),
+                "line 2: invalid YAML .*an alias"),
     "huge": (b"a: '" + b"x" * (9 << 20), "more than 8 MiB"),
     "list": (b"- 1\n", "expected a mapping, found list"),
 }  # fmt: skip
@@ -106,7 +106,7 @@ def test_a_run_folder_does_not_choose_where_to_write(tmp_path):
 @pytest.mark.parametrize("content", [bytes(range(256)), b"iteration,a\n1,x\n", b"a,b\n1,2\n", b"iteration\n1,2,3\n"])
 def test_a_metrics_csv_that_is_none_is_named(tmp_path, content):
     (tmp_path / "metrics.csv").write_bytes(content)
-    with pytest.raises(UserError, match=r"metrics\.csv is no table that training wrote"):
+    with pytest.raises(UserError, match=r"metrics\.csv is not a table of a training run"):
         read_metrics(tmp_path / "metrics.csv")
 
 

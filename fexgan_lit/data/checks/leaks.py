@@ -46,7 +46,7 @@ class Repeats:
     slow: float
 
     def kinds(self) -> dict[str, Pairs]:
-        """The pairs by their name in the report, the most suspicious first."""
+        """Return the pairs by their name in the report, the most suspicious first."""
         return {
             "two identities": self.identities,
             "two affects": self.affects,

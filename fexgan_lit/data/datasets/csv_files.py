@@ -228,16 +228,12 @@ def to_numbers(
             expected = "a whole number" if name in WHOLE else "a number"
             expected += " written with a decimal point" if "," in str(first[name]) else ""
             raise UserError(
-                f"{option}={where}: {name} of {first['path']} is '{_shown(first[name])}', not {expected} "
+                f"{option}={where}: {name} of {first['path']} is '{first[name] or 'nan'}', not {expected} "
                 f"({int(bad.sum())} such entries in this column)."
             )
         numbers = np.where(finite, numbers, np.nan)
         converted[name] = numbers if name in WHOLE else numbers.astype(np.float32)
     return pd.concat([rows.drop(columns=list(columns)), pd.DataFrame(converted, index=rows.index)], axis=1)
-
-
-def _shown(value: object) -> str:
-    return str(value) or "nan"
 
 
 def check_scales(values: pd.DataFrame, limits: Mapping[str, float], where: Path, option: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from fexgan_lit.data.config import IMAGE_SIZES
-from fexgan_lit.systems.layers import WIDTH
+from fexgan_lit.systems.layers import WIDTH, scaled
 from fexgan_lit.utils.options import Options, option
 
 #: Values on which papers and published networks disagree. `code` can be checked against the released weights.
@@ -86,4 +86,4 @@ class FExGANSettings(Options):
 
     def channels(self, count: int) -> int:
         """A published channel count scaled by `width`, at least 4."""
-        return max(4, round(count * self.width))
+        return scaled(count, self.width)

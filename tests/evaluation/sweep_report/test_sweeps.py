@@ -56,7 +56,7 @@ def test_wrong_folders_are_told_apart(tmp_path):
         read_sweep(tmp_path / "empty")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "sweep.yaml").write_text("axes: [\n")
-    with pytest.raises(UserError, match=r"sweep\.yaml line 2: no YAML"):
+    with pytest.raises(UserError, match=r"sweep\.yaml line 2: invalid YAML"):
         read_sweep(tmp_path / "broken")
 
 
