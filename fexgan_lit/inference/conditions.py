@@ -138,7 +138,7 @@ class KnownFaces(Protocol):
 def target_expression(faces: KnownFaces, target: TargetSpec) -> Expression:
     """Return the target expression (N, ...) of each face, with the fields that the system reads.
 
-    Affects are blended (`along`). The given action units replace those of the blend or, without an affect, those of
+    Affects are blended (`combine`). The given action units replace those of the blend or, without an affect, those of
     the face.
 
     Raises:
@@ -146,7 +146,7 @@ def target_expression(faces: KnownFaces, target: TargetSpec) -> Expression:
     """
     wanted = of_affects(faces, target.affects) if target.affects else None
     if target.units:
-        start = faces.own("aus") if wanted is None else known(wanted.aus, "action units")
+        start = faces.own("aus") if wanted is None else required(wanted.aus, "action units")
         return replace(wanted or Expression(), aus=with_units(start, target.units))
     return faces.own_expression() if wanted is None else wanted
 
@@ -166,7 +166,7 @@ class Direction:
     motion: Tensor | None = None
 
 
-def way_to(faces: KnownFaces, name: str) -> Direction:
+def direction_to(faces: KnownFaces, name: str) -> Direction:
     """Return the direction of the affect `name` for each of N faces.
 
     Action units are the prototype stored with the weights, else those of real frames. Landmarks are those of the
@@ -177,47 +177,49 @@ def way_to(faces: KnownFaces, name: str) -> Direction:
     """
     system = faces.system
     k = system.affects.index(name)
-    label = known(Expression.blend({name: 1.0}, system.affects, faces.count).affect, "affects")
+    label = required(Expression.blend({name: 1.0}, system.affects, faces.count).affect, "affects")
     units = motion = None
     if "aus" in system.reads:
         prototype = system.expression([k]).aus
         units = faces.true_expression(k).aus if prototype is None else prototype.cpu().expand(faces.count, -1)
     if "landmarks" in system.reads:
-        motion = known(faces.true_expression(k).landmarks, "landmarks") - faces.own("landmarks")
+        motion = required(faces.true_expression(k).landmarks, "landmarks") - faces.own("landmarks")
     return Direction(label, units, motion)
 
 
-def along(ways: Sequence[Direction], weights: Sequence[float] | Tensor, landmarks: Tensor | None = None) -> Expression:
+def combine(
+    directions: Sequence[Direction], weights: Sequence[float] | Tensor, landmarks: Tensor | None = None
+) -> Expression:
     """Blend several affects by their weights; the result is differentiable with respect to the weights.
 
     Action units are the weighted sum of those of the affects, clipped to 1. Landmarks are those of the face plus the
     weighted sum of the motions.
 
     Args:
-        ways: P directions of the same N faces.
+        directions: P directions of the same N faces.
         weights: (P,); weight 1 is the affect as in the data.
         landmarks: (N, 68, 2) of the faces, if the directions have motions.
 
     Returns:
         The expressions (N, ...).
     """
-    label = sum((w * way.label for w, way in zip(weights, ways, strict=True)), torch.zeros_like(ways[0].label))
+    pairs, first = list(zip(weights, directions, strict=True)), directions[0]
+    label = sum((w * d.label for w, d in pairs), torch.zeros_like(first.label))
     aus = moved = None
-    if ways[0].units is not None:
-        aus = sum((w * known(way.units, "action units") for w, way in zip(weights, ways, strict=True)), torch.zeros(()))
-        aus = aus.clamp(0, 1)
-    if landmarks is not None and ways[0].motion is not None:
-        moved = sum((w * known(way.motion, "landmarks") for w, way in zip(weights, ways, strict=True)), landmarks)
+    if first.units is not None:
+        aus = sum((w * required(d.units, "action units") for w, d in pairs), torch.zeros(())).clamp(0, 1)
+    if landmarks is not None and first.motion is not None:
+        moved = sum((w * required(d.motion, "landmarks") for w, d in pairs), landmarks)
     return Expression(label, aus, moved)
 
 
 def of_affects(faces: KnownFaces, weights: Mapping[str, float]) -> Expression:
     """Blend affects by their weights (1 is the affect as in the data) into expressions (N, ...)."""
     own = faces.own("landmarks") if "landmarks" in faces.system.reads else None
-    return along([way_to(faces, name) for name in weights], list(weights.values()), own)
+    return combine([direction_to(faces, name) for name in weights], list(weights.values()), own)
 
 
-def known(values: Tensor | None, what: str) -> Tensor:
+def required(values: Tensor | None, what: str) -> Tensor:
     """Return `values`, or raise a UserError if they are None, which names them as `what`."""
     if values is None:
         raise UserError(f"the data of the run no longer have {what} for every frame; put them back as they were")
@@ -293,7 +295,7 @@ class GivenFaces:
         if field == "aus":
             return torch.zeros(self.count, len(ACTION_UNITS))
         frames, rows = self._frames
-        return known(frame_expression(frames, np.array(rows)).known.get(field), FIELD_NAMES[field])
+        return required(frame_expression(frames, np.array(rows)).known.get(field), FIELD_NAMES[field])
 
     def own_expression(self) -> Expression:
         """Return the images' expressions with the fields that the system reads."""

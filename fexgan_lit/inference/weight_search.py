@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fexgan_lit.expression import Expression, rows_of
-from fexgan_lit.inference.conditions import Direction, along
+from fexgan_lit.inference.conditions import Direction, combine
 
 #: Maximum weight of an affect.
 LARGEST = 10.0
@@ -33,7 +33,7 @@ class Faces:
     Attributes:
         images: (N, 3, S, S) in [-1, 1].
         shown: expressions of the sources, (N, ...).
-        ways: P directions, one for each affect of the blend.
+        directions: P directions, one for each affect of the blend.
         landmarks: (N, 68, 2), or None.
         embeddings: (N, E) embeddings of the images by the identity judge, or None.
         identity: (N,) class index of the identity for the affect judge.
@@ -41,7 +41,7 @@ class Faces:
 
     images: Tensor
     shown: Expression
-    ways: tuple[Direction, ...]
+    directions: tuple[Direction, ...]
     landmarks: Tensor | None
     embeddings: Tensor | None
     identity: Tensor
@@ -55,9 +55,9 @@ class Faces:
         def taken(value: Tensor | None) -> Tensor | None:
             return None if value is None else value[index]
 
-        ways = tuple(Direction(way.label[index], _rows(way.units, index), taken(way.motion)) for way in self.ways)
+        directions = tuple(Direction(d.label[index], _rows(d.units, index), taken(d.motion)) for d in self.directions)
         return Faces(
-            self.images[index], rows_of(self.shown, index), ways, taken(self.landmarks), taken(self.embeddings),
+            self.images[index], rows_of(self.shown, index), directions, taken(self.landmarks), taken(self.embeddings),
             self.identity[index],
         )  # fmt: skip
 
@@ -90,7 +90,7 @@ class Aim:
     def paint(self, faces: Faces, weights: Tensor, shift: Tensor | None) -> Tensor:
         """Generate images (N, 3, S, S) with the weights (P,) and a shift (n,) of the codes; differentiable in both."""
         device = self.system.device
-        asked = along(faces.ways, weights, faces.landmarks).to(device)
+        asked = combine(faces.directions, weights, faces.landmarks).to(device)
         images, shown = faces.images.to(device), faces.shown.to(device)
         if shift is None:
             return self.system(images, shown, asked)

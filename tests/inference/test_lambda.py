@@ -10,7 +10,7 @@ import torch
 
 from fexgan_lit.expression import Expression
 from fexgan_lit.inference import weight_search as balance
-from fexgan_lit.inference.conditions import Direction, along
+from fexgan_lit.inference.conditions import Direction, combine
 from fexgan_lit.inference.weight_search import Aim, Faces, divergence, read, search, with_shift
 from tests.inference.conftest import SMALL_CODE, WHO
 
@@ -40,9 +40,9 @@ def judge(images):
 
 
 def faces(count: int = 5) -> Faces:
-    ways = tuple(Direction(torch.eye(K)[[k] * count]) for k in (0, 1))
+    directions = tuple(Direction(torch.eye(K)[[k] * count]) for k in (0, 1))
     identity = torch.tensor([1] * count)
-    return Faces(torch.zeros(count, 3, 2, 2), Expression(), ways, None, None, identity)
+    return Faces(torch.zeros(count, 3, 2, 2), Expression(), directions, None, None, identity)
 
 
 def aim(*shares: float) -> Aim:
@@ -98,7 +98,7 @@ def test_likeness_is_part_of_the_loss():
     embed = torch.nn.Module()
     embed.forward = lambda images: torch.nn.functional.normalize(images.mean((2, 3))[:, :2] + 1e-6, dim=1)
     some = faces(2)
-    some = Faces(some.images, some.shown, some.ways, None, torch.tensor([[1.0, 0.0]] * 2), some.identity)
+    some = Faces(some.images, some.shown, some.directions, None, torch.tensor([[1.0, 0.0]] * 2), some.identity)
     plain = Aim(Toy(), judge, embed, torch.tensor([0.5, 0.5, 0.0]), keep_identity=0.0)
     strict = Aim(Toy(), judge, embed, torch.tensor([0.5, 0.5, 0.0]), keep_identity=2.0)
     weights = torch.tensor([1.0, 1.0])
@@ -108,12 +108,12 @@ def test_likeness_is_part_of_the_loss():
 
 
 def test_ways_add_up_and_give_gradients():
-    ways = [
+    directions = [
         Direction(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.0]]), torch.tensor([[[1.0, 0.0]]])),
         Direction(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.6, 0.2]]), torch.tensor([[[0.0, 2.0]]])),
     ]
     weights = torch.tensor([0.5, 1.5], requires_grad=True)
-    found = along(ways, weights, torch.tensor([[[3.0, 3.0]]]))
+    found = combine(directions, weights, torch.tensor([[[3.0, 3.0]]]))
     assert found.affect.tolist() == [[0.5, 1.5]]
     assert found.aus[0].tolist() == pytest.approx([1.0, 0.3])  # at most 1
     assert found.landmarks.tolist() == [[[3.5, 6.0]]]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fexgan_lit.expression import Expression
-from fexgan_lit.inference.conditions import of_affects, read_affects, way_to
+from fexgan_lit.inference.conditions import direction_to, of_affects, read_affects
 from fexgan_lit.inference.modes.blend import LEARNT, Blend, painter
 from fexgan_lit.inference.modes.interpolate import check_codes
 from fexgan_lit.inference.modes.transform import write_columns
@@ -203,8 +203,10 @@ def _gather(
     images = other.sources.images
     people = torch.tensor([judge.identities.index(frames.identities[i]) for i in frames.identity[rows]])
     landmarks = other.own("landmarks") if "landmarks" in session.system.reads else None
-    ways = tuple(way_to(other, name) for name in names)
-    return Faces(images, other.shown, ways, landmarks, None if identity is None else identity.embed(images), people)
+    directions = tuple(direction_to(other, name) for name in names)
+    return Faces(
+        images, other.shown, directions, landmarks, None if identity is None else identity.embed(images), people
+    )
 
 
 def _search(
