@@ -34,7 +34,7 @@ CAST, UPLOAD, RANDOM = "cast", "upload", "random"
 
 _SEEDS = 2**31
 #: Largest batch of expressions from several requests; larger batches need memory and save no time.
-_TOGETHER = 8
+_TOGETHER = 6
 
 
 class GoneError(Exception):
