@@ -11,7 +11,9 @@ from fexgan_lit.utils.options import Options, option, shown
 
 SUITES = ("data", "inference", "page", "startup", "train")
 #: The systems of the train suite.
-SYSTEMS = ("fexgan", "fexgan_meta", "ganimation", "stargan", "landmark_label")
+SYSTEMS = (
+    "fexgan", "fexgan_meta", "ganimation", "stargan", "landmark_label", "lgp_gan", "pix2pix", "us_gan", "attgan"
+)  # fmt: skip
 
 
 @dataclass

@@ -16,6 +16,7 @@ from torch.nn.functional import one_hot
 from torch.optim import Adam
 
 from fexgan_lit.data.pairs import PairBatch
+from fexgan_lit.systems.attgan import AttGAN
 from fexgan_lit.systems.fexgan import losses as fexgan_losses
 from fexgan_lit.systems.fexgan.system import FExGAN
 from fexgan_lit.systems.gan import ema_decay, update_ema
@@ -24,8 +25,17 @@ from fexgan_lit.systems.ganimation.system import GANimation
 from fexgan_lit.systems.landmark_label import losses as landmark_losses
 from fexgan_lit.systems.landmark_label.networks import label_maps, landmark_heatmaps
 from fexgan_lit.systems.landmark_label.system import LandmarkLabel
-from fexgan_lit.systems.losses import absolute_difference, categorical_cross_entropy, gradient_penalty
+from fexgan_lit.systems.layers import tiled
+from fexgan_lit.systems.lgp_gan import LGPGAN
+from fexgan_lit.systems.losses import (
+    absolute_difference,
+    binary_cross_entropy,
+    categorical_cross_entropy,
+    gradient_penalty,
+    total_variation,
+)
 from fexgan_lit.systems.optimizers import dual_adam
+from fexgan_lit.systems.pix2pix import Pix2Pix
 from fexgan_lit.systems.stargan.system import StarGAN
 
 #: The detached losses of one iteration: of the generator, and of the discriminators.
@@ -112,13 +122,15 @@ def train_ganimation(system: GANimation, batches: Iterable[PairBatch], bf16: boo
         yield loss_g.detach(), (loss_d + penalty).detach()
 
 
-def train_stargan(system: StarGAN, batches: Iterable[PairBatch], bf16: bool) -> Iterator[Losses]:
-    """Train the networks of `system`.
+def train_stargan(system: StarGAN | AttGAN, batches: Iterable[PairBatch], bf16: bool) -> Iterator[Losses]:
+    """Train the networks of `system`; AttGAN reconstructs the source where StarGAN has a cycle.
 
     Iterations without a generator step yield the generator's last loss.
     """
     G, D, average = system.generator, system.critic, system.average
     options, w, device, K = system.optimizer_settings, system.loss_weights, system.device, len(system.affects)
+    cycle = isinstance(system, StarGAN)
+    class_weight, back_weight = (w.lambda_class, w.lambda_cycle) if cycle else (w.lambda_edit, w.lambda_reconstruction)
     adam_g, adam_d = dual_adam(G, D, options, fused=True, adam=Adam)
     loss_g = torch.zeros(())
 
@@ -145,8 +157,8 @@ def train_stargan(system: StarGAN, batches: Iterable[PairBatch], bf16: bool) -> 
                 fake, named = D(made)
                 loss_g = (
                     -w.adversarial * fake.float().mean()
-                    + w.lambda_class * categorical_cross_entropy(named, batch.target_affect)
-                    + w.lambda_cycle * absolute_difference(G(made, shown), source)
+                    + class_weight * categorical_cross_entropy(named, batch.target_affect)
+                    + back_weight * absolute_difference(G(made if cycle else source, shown), source)
                 )
             loss_g.backward(inputs=list(G.parameters()))
             adam_g.step()
@@ -202,11 +214,104 @@ def train_landmark_label(system: LandmarkLabel, batches: Iterable[PairBatch], bf
         yield loss_g.detach(), (loss_image + loss_geometry).detach()
 
 
+def train_pix2pix(system: Pix2Pix, batches: Iterable[PairBatch], bf16: bool) -> Iterator[Losses]:
+    """Train the networks of `system`."""
+    G, D, average = system.generator, system.discriminator, system.average
+    options, w, device, K = system.optimizer_settings, system.loss_weights, system.device, len(system.affects)
+    adam_g, adam_d = dual_adam(G, D, options, fused=True, adam=Adam)
+    G.train()
+    D.train()
+
+    for iteration, batch in enumerate(batches):
+        batch = batch.to(device)
+        wanted = one_hot(batch.target_affect, K).float()
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            fake = G(batch.source, wanted)
+            on_real, on_fake = D.on_both(tiled(batch.source, wanted), batch.target, fake)
+            loss_g = w.adversarial * binary_cross_entropy(on_fake, real=True)
+            loss_g = loss_g + w.lambda_pixel * absolute_difference(fake, batch.target)
+            loss_d = 0.5 * (binary_cross_entropy(on_real, real=True) + binary_cross_entropy(on_fake, real=False))
+
+        loss_g.backward(inputs=list(G.parameters()), retain_graph=True)
+        loss_d.backward(inputs=list(D.parameters()))
+        adam_g.step()
+        adam_d.step()
+        adam_g.zero_grad()
+        adam_d.zero_grad()
+        images = len(batch)
+        update_ema(average, G, ema_decay(images, options.ema_half_life_images, iteration * images))
+        yield loss_g.detach(), loss_d.detach()
+
+
+def train_lgp_gan(system: LGPGAN, batches: Iterable[PairBatch], bf16: bool) -> Iterator[Losses]:
+    """Train the networks of `system` with its local generators.
+
+    Iterations without a generator step yield the generator's last loss.
+    """
+    G, D, average = system.generator, system.critic, system.average
+    options, w, device, K = system.optimizer_settings, system.loss_weights, system.device, len(system.affects)
+    adam_g, adam_d = dual_adam(G, D, options, fused=True, adam=Adam)
+    loss_g = torch.zeros(())
+
+    for iteration, batch in enumerate(batches):
+        batch = batch.to(device)
+        source, due = batch.source, (iteration + 1) % options.n_critic == 0
+        shown, wanted = one_hot(batch.source_affect, K).float(), one_hot(batch.target_affect, K).float()
+        if batch.source_landmarks is None:
+            raise ValueError("the batches have no landmarks")
+
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            with torch.set_grad_enabled(due):
+                made = G(source, wanted, batch.source_landmarks)
+            crops = {name: box.crop(source) for name, box in made.boxes.items()}
+            levels = [(D.whole, source, made.image, 1.0)]
+            levels += [(D.local[name], crop, made.patches[name], w.lambda_local) for name, crop in crops.items()]
+            loss_d = torch.zeros((), device=device)
+            for critic, real, fake, weight in levels:
+                (on_real, named), (on_fake, _) = critic(real), critic(fake.detach())
+                loss_d = loss_d + weight * (
+                    w.adversarial * (on_fake.float().mean() - on_real.float().mean())
+                    + w.lambda_class * categorical_cross_entropy(named, batch.source_affect)
+                    + w.lambda_gp * gradient_penalty(critic.scores, real, fake)
+                )
+        loss_d.backward(inputs=list(D.parameters()))
+        adam_d.step()
+        adam_d.zero_grad()
+
+        if due:
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                back = G(made.image, shown, batch.source_landmarks)
+                cycles = [(back.image, source, made.attention, back.attention)]
+                for name, patch in made.patches.items():
+                    again, attention = G.local[name](patch, shown, patch)
+                    cycles.append((again, crops[name], made.attentions[name], attention))
+                loss_g = w.pixel * absolute_difference(made.image, batch.target)
+                for (critic, _, fake, weight), (again, first, *masks) in zip(levels, cycles, strict=True):
+                    on_fake, named = critic(fake)
+                    loss_g = loss_g + weight * (
+                        -w.adversarial * on_fake.float().mean()
+                        + w.lambda_class * categorical_cross_entropy(named, batch.target_affect)
+                        + w.lambda_cycle * absolute_difference(again, first)
+                        + w.lambda_attention * (masks[0].mean() + masks[1].mean())
+                        + w.lambda_tv * (total_variation(masks[0]) + total_variation(masks[1]))
+                    )
+            loss_g.backward(inputs=list(G.parameters()))
+            adam_g.step()
+            adam_g.zero_grad()
+            images = len(batch)
+            update_ema(average, G, ema_decay(images, options.ema_half_life_images, iteration * images))
+        yield loss_g.detach(), loss_d.detach()
+
+
 #: Plain loops by model name.
 PLAIN_LOOPS: dict[str, PlainLoop] = {
     "fexgan": train_fexgan,
     "fexgan_meta": train_fexgan,
     "ganimation": train_ganimation,
     "stargan": train_stargan,
+    "us_gan": train_stargan,
+    "attgan": train_stargan,
+    "pix2pix": train_pix2pix,
+    "lgp_gan": train_lgp_gan,
     "landmark_label": train_landmark_label,
 }

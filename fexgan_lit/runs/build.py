@@ -39,12 +39,13 @@ def check_reads(settings: TrainSettings, frames: FrameSet) -> None:
     from fexgan_lit.data.datasets.labels import has_affects
     from fexgan_lit.expression import FIELD_NAMES
 
+    reads = settings.system.reads | settings.system.source_reads
     has = [name for name in FIELD_NAMES if getattr(frames, name) is not None]
     if not has_affects(frames.affects):
         has.remove("affect")
-    lacking = [name for name in FIELD_NAMES if name in settings.system.reads and name not in has]
+    lacking = [name for name in FIELD_NAMES if name in reads and name not in has]
     model, data = settings.model.name, settings.dataset.name
-    found = f"model={model} reads {_listed(settings.system.reads)}, but dataset={data} has only {_listed(has)}"
+    found = f"model={model} reads {_listed(reads)}, but dataset={data} has only {_listed(has)}"
     if "affect" in lacking:
         raise UserError(f"{found}. Give affects with dataset.manifest=FILE.csv (path, identity, affect).")
     if lacking:
@@ -55,7 +56,7 @@ def check_reads(settings: TrainSettings, frames: FrameSet) -> None:
             f"dataset.detector=mediapipe. If only some frames lack them, leave those out with "
             f"dataset.require=[{','.join(lacking)}]."
         )
-    if "aus" in settings.system.reads and frames.aus is not None:
+    if "aus" in reads and frames.aus is not None:
         check_units(float(frames.aus.min()), float(frames.aus.max()), f"dataset={data}")
 
 

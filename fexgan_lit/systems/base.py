@@ -144,6 +144,8 @@ class ExpressionSystem(LightningModule):
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"affect"})
+    #: fields of `Expression` that training reads of the source; in use, a source may lack them
+    source_reads: ClassVar[frozenset[str]] = frozenset()
     #: `identity`: training needs two frames of one identity; `none`: training reads only the expression of the target
     pairing: ClassVar[str] = "identity"
     #: dataclasses for the groups model, loss and optimizer of the configuration

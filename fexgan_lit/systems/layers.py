@@ -129,23 +129,26 @@ def tiled(image: Tensor, condition: Tensor) -> Tensor:
 class PatchCritic(nn.Module):
     """The critic of StarGAN and GANimation: a realness score for each quarter of the image, and a classification.
 
-    Strided convolutions reduce the image to 2 x 2 pixels: six at 128 px, with channel counts that double from 64.
+    Strided convolutions reduce the image to 2 x 2 pixels: six at 128 px, with channel counts that double from 64. An
+    image that is not square is reduced until its shorter side has 2 or 3 pixels.
 
     Args:
-        image_size: edge length of the images in pixels, a power of two.
+        image_size: edge length of square images in pixels, or height and width.
         answers: number of outputs besides realness: affects or action units.
         width: factor on every channel count.
     """
 
-    def __init__(self, image_size: int, answers: int, width: float = 1.0) -> None:
+    def __init__(self, image_size: int | tuple[int, int], answers: int, width: float = 1.0) -> None:
         super().__init__()
-        widths = [scaled(64 * 2**n, width) for n in range(int(math.log2(image_size)) - 1)]
+        height, breadth = (image_size, image_size) if isinstance(image_size, int) else image_size
+        depth = int(math.log2(min(height, breadth))) - 1
+        widths = [scaled(64 * 2**n, width) for n in range(depth)]
         layers: list[nn.Module] = []
         for before, after in zip([3, *widths], widths, strict=False):
             layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.LeakyReLU(TORCH_LEAKY_SLOPE)]
         self.blocks = nn.Sequential(*layers)
         self.realness = nn.Conv2d(widths[-1], 1, 3, padding=1, bias=False)
-        self.answers = nn.Conv2d(widths[-1], answers, 2, bias=False)
+        self.answers = nn.Conv2d(widths[-1], answers, (height >> depth, breadth >> depth), bias=False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Map `image` (B, 3, S, S) in [-1, 1] to unbounded scores (B, 2, 2) and answers (B, n)."""
@@ -156,3 +159,55 @@ class PatchCritic(nn.Module):
     def scores(self, image: Tensor) -> Tensor:
         """Return the scores (B, 2, 2) alone."""
         return self.realness(self.blocks(image)).squeeze(1)  # (B, 1, 2, 2) -> (B, 2, 2)
+
+
+class PatchDiscriminator(nn.Module):
+    """Classify overlapping patches of 70 x 70 pixels of an image beside a condition as real or generated (pix2pix).
+
+    Args:
+        condition: channels of the condition.
+        width: factor on every channel count.
+        slope: of LeakyReLU below zero.
+        last_norm: whether BatchNorm follows the last convolution, as Table 3 of Li et al. prints it.
+    """
+
+    def __init__(self, condition: int, width: float = 1.0, slope: float = 0.2, last_norm: bool = False) -> None:
+        super().__init__()
+        widths = [scaled(count, width) for count in (64, 128, 256, 512)]
+        layers: list[nn.Module] = []
+        for n, (inputs, outputs) in enumerate(zip([condition + 3, *widths], widths, strict=False)):
+            layers.append(nn.Conv2d(inputs, outputs, 4, stride=1 if n == 3 else 2, padding=1, bias=n == 0))
+            layers += [nn.BatchNorm2d(outputs)] if n else []
+            layers.append(nn.LeakyReLU(slope, inplace=True))
+        layers.append(nn.Conv2d(widths[-1], 1, 4, padding=1, bias=not last_norm))
+        self.layers = nn.Sequential(*layers, *([nn.BatchNorm2d(1)] if last_norm else []))
+        self.apply(pix2pix_weights)
+
+    def forward(self, condition: Tensor, image: Tensor) -> Tensor:
+        """Map `condition` (B, c, S, S) and `image` (B, 3, S, S) to logits (B, 1, S/8 - 2, S/8 - 2), 14x14 at 128 px."""
+        return self.layers(torch.cat((condition, image), dim=1))  # (B, c + 3, S, S)
+
+    def on_both(self, condition: Tensor, real: Tensor, generated: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits of real and generated images beside the same condition, computed in one batch.
+
+        In two separate batches, the last BatchNorm would give both the same mean and make them indistinguishable.
+        """
+        logits = self(torch.cat((condition, condition)), torch.cat((real, generated)))  # (2B, 1, p, p)
+        on_real, on_fake = logits.chunk(2)
+        return on_real, on_fake
+
+    @torch.no_grad()
+    def realness(self, condition: Tensor, image: Tensor) -> Tensor:
+        """Return one logit (B,) per image, the mean over its patches, with fixed batch-norm statistics."""
+        training = self.training
+        logits = self.eval()(condition, image).float().flatten(1).mean(1)  # (B, 1, p, p) -> (B,)
+        self.train(training)
+        return logits
+
+
+def pix2pix_weights(module: nn.Module) -> None:
+    """Draw convolutions from N(0, 0.02) and BatchNorm scales from N(1, 0.02); every bias is zero."""
+    init_normal(module)
+    if isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+        nn.init.zeros_(module.bias)

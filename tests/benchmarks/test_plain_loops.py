@@ -22,8 +22,12 @@ ITERATIONS = 4
 
 def tiny(model, *overrides):
     """A system of 32 px and few channels whose generator moves on every second iteration where n_critic exists."""
-    if model in ("ganimation", "stargan"):
-        overrides = ("optimizer.n_critic=2", "model.residual_blocks=1", *overrides)
+    if model in ("ganimation", "stargan", "us_gan", "attgan", "lgp_gan"):
+        overrides = ("optimizer.n_critic=2", *overrides)
+    if model in ("ganimation", "stargan", "lgp_gan"):
+        overrides = ("model.residual_blocks=1", *overrides)
+    if model == "lgp_gan":
+        overrides = ("loss.pixel=10", *overrides)
     if model == "landmark_label":
         overrides = ("model.blocks=2", *overrides)
     sizes = ("dataset=folder", "dataset.root=.", "dataset.image_size=32", "model.width=0.07")

@@ -34,6 +34,10 @@ SMALL_CODE = 8
 SMALL = {
     "ganimation": ("model.residual_blocks=1", "model.width=0.07"),
     "stargan": ("model.residual_blocks=1", "model.width=0.07"),
+    "lgp_gan": ("model.residual_blocks=1", "model.local_blocks=1", "model.width=0.07"),
+    "pix2pix": ("model.width=0.07",),
+    "us_gan": ("model.width=0.07",),
+    "attgan": ("model.width=0.07",),
     "fexgan": (f"model.latent_size={SMALL_CODE}",),
     "fexgan_meta": (f"model.latent_size={SMALL_CODE}",),
     "landmark_label": ("model.blocks=1", "loss.perceptual=0"),

@@ -17,11 +17,11 @@ from fexgan_lit.systems.landmark_label.losses import (
 from fexgan_lit.systems.landmark_label.networks import (
     Generator,
     MigrationBlock,
-    PatchDiscriminator,
     label_maps,
     landmark_heatmaps,
 )
 from fexgan_lit.systems.landmark_label.system import LandmarkLabel
+from fexgan_lit.systems.layers import PatchDiscriminator
 from fexgan_lit.utils.errors import UserError
 from tests.systems.helpers import count
 from tests.systems.landmark_label import awake, make_system, tiny, wanted
@@ -90,14 +90,14 @@ def test_parameter_counts_of_the_tables():
         rest = 16 * 64 * 128 + 2 * 128 + 16 * 128 * 256 + 2 * 256 + 16 * 256 * 512 + 2 * 512 + 16 * 512 + 2
         return 16 * channels * 64 + 64 + rest
 
-    assert count(PatchDiscriminator(3, LandmarkLabelSettings())) == patches(6) == 2_768_706
-    assert count(PatchDiscriminator(68, LandmarkLabelSettings())) == patches(71) == 2_835_266
+    assert count(PatchDiscriminator(3, last_norm=True)) == patches(6) == 2_768_706
+    assert count(PatchDiscriminator(68, last_norm=True)) == patches(71) == 2_835_266
 
 
 def test_shapes_of_the_tables_at_128_px():
     settings = LandmarkLabelSettings(width=0.06, blocks=1)
     shapes: list[tuple[int, ...]] = []
-    generator, judge = Generator(settings, 7).eval(), PatchDiscriminator(68, settings).eval()
+    generator, judge = Generator(settings, 7).eval(), PatchDiscriminator(68, 0.06, last_norm=True).eval()
     for layer in (*generator.geometry_stream, *generator.decoder.layers, *judge.layers):
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             layer.register_forward_hook(lambda m, i, o: shapes.append(tuple(o.shape[1:])))
@@ -203,7 +203,7 @@ def test_source_heatmaps_make_the_source_expression_matter():
 
 
 def test_the_last_batch_norm_of_the_discriminators_can_be_dropped():
-    printed, dropped = (PatchDiscriminator(3, tiny(batch_norm_before_sigmoid=on)).layers for on in (True, False))
+    printed, dropped = (PatchDiscriminator(3, 0.06, last_norm=on).layers for on in (True, False))
     assert isinstance(printed[-1], nn.BatchNorm2d)
     assert printed[-2].bias is None
     assert isinstance(dropped[-1], nn.Conv2d)
@@ -212,7 +212,7 @@ def test_the_last_batch_norm_of_the_discriminators_can_be_dropped():
 
 def test_real_and_generated_share_a_batch_so_that_the_last_batch_norm_keeps_them_apart():
     torch.manual_seed(0)
-    judge = PatchDiscriminator(3, tiny())
+    judge = PatchDiscriminator(3, 0.06, last_norm=True)
     condition, real, fake = torch.zeros(4, 3, 32, 32), torch.ones(4, 3, 32, 32), -torch.ones(4, 3, 32, 32)
     noise = 0.1 * torch.randn_like(real)
     together = judge.on_both(condition, real + noise, fake + noise)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fexgan_lit.systems.export import Exported, Input, affect_input, face_input
 from fexgan_lit.systems.landmark_label.config import LandmarkLabelSettings
-from fexgan_lit.systems.layers import init_normal
+from fexgan_lit.systems.layers import pix2pix_weights
 from fexgan_lit.utils.errors import UserError
 
 #: Landmarks of a face in dlib's order; each has one heatmap.
@@ -137,7 +137,7 @@ class Generator(nn.Module):
             MigrationBlock(wide, wide if t == 0 else 2 * wide, settings.dropout) for t in range(settings.blocks)
         )
         self.decoder = Decoder(settings, affects if settings.label_maps else 0)
-        self.apply(initial_weights)
+        self.apply(pix2pix_weights)
 
     def forward(self, image: Tensor, heatmaps: Tensor, labels: Tensor | None) -> Tensor:
         """Generate the face of `image` with the target landmarks and affect.
@@ -158,49 +158,6 @@ class Generator(nn.Module):
                 raise ValueError("this generator reads an affect (model.label_maps), but none was given")
             face = torch.cat((face, labels.to(face.dtype)), dim=1)  # (B, 256 + K, S/4, S/4)
         return self.decoder(face)
-
-
-class PatchDiscriminator(nn.Module):
-    """Classify overlapping patches of an image beside a condition as real or generated (Table 3, without the sigmoid).
-
-    Args:
-        condition: channels of the condition: 3 for the source image, 68 for the target's landmarks.
-        settings: network options.
-    """
-
-    def __init__(self, condition: int, settings: LandmarkLabelSettings) -> None:
-        super().__init__()
-        widths = [settings.channels(c) for c in (64, 128, 256, 512)]
-        layers: list[nn.Module] = []
-        for n, (inputs, outputs) in enumerate(zip([condition + 3, *widths], widths, strict=False)):
-            layers.append(nn.Conv2d(inputs, outputs, 4, stride=1 if n == 3 else 2, padding=1, bias=n == 0))
-            layers += [nn.BatchNorm2d(outputs)] if n else []
-            layers.append(nn.LeakyReLU(settings.leaky_slope, inplace=True))
-        norm = settings.batch_norm_before_sigmoid
-        layers.append(nn.Conv2d(widths[-1], 1, 4, padding=1, bias=not norm))
-        self.layers = nn.Sequential(*layers, *([nn.BatchNorm2d(1)] if norm else []))
-        self.apply(initial_weights)
-
-    def forward(self, condition: Tensor, image: Tensor) -> Tensor:
-        """Map `condition` (B, c, S, S) and `image` (B, 3, S, S) to logits (B, 1, S/8 - 2, S/8 - 2), 14x14 at 128 px."""
-        return self.layers(torch.cat((condition, image), dim=1))  # (B, c + 3, S, S)
-
-    def on_both(self, condition: Tensor, real: Tensor, generated: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits of real and generated images beside the same condition, computed in one batch.
-
-        In two separate batches, the last BatchNorm would give both the same mean and make them indistinguishable.
-        """
-        logits = self(torch.cat((condition, condition)), torch.cat((real, generated)))  # (2B, 1, p, p)
-        on_real, on_fake = logits.chunk(2)
-        return on_real, on_fake
-
-
-def initial_weights(module: nn.Module) -> None:
-    """Draw convolutions from N(0, 0.02) and BatchNorm scales from N(1, 0.02); every bias is zero."""
-    init_normal(module)
-    if isinstance(module, nn.BatchNorm2d):
-        nn.init.normal_(module.weight, 1.0, 0.02)
-        nn.init.zeros_(module.bias)
 
 
 class GeneratorPart(nn.Module):

@@ -25,13 +25,13 @@ from fexgan_lit.systems.landmark_label.losses import (
 from fexgan_lit.systems.landmark_label.networks import (
     LANDMARKS,
     Generator,
-    PatchDiscriminator,
     label_maps,
     landmark_heatmaps,
     landmark_label_parts,
 )
 from fexgan_lit.systems.landmark_label.perceptual import Perceptual, find_vgg19, load_vgg19
 from fexgan_lit.systems.landmark_label.pose import PoseRange
+from fexgan_lit.systems.layers import PatchDiscriminator
 from fexgan_lit.systems.optimizers import DualOptimizerSettings
 from fexgan_lit.utils.errors import UserError
 
@@ -70,8 +70,11 @@ class LandmarkLabel(GANSystem):
     ) -> None:
         super().__init__(model, loss, optimizer, affects, seed)
         self.generator = Generator(self.settings, len(self.affects))
-        self.image_discriminator = PatchDiscriminator(3, self.settings)
-        self.geometry_discriminator = PatchDiscriminator(LANDMARKS, self.settings)
+        s = self.settings
+        self.image_discriminator, self.geometry_discriminator = (
+            PatchDiscriminator(condition, s.width, s.leaky_slope, s.batch_norm_before_sigmoid)
+            for condition in (3, LANDMARKS)
+        )
         self.average = frozen_copy(self.generator)
         self.pose_range = PoseRange()
         self.perceptual: Perceptual | None = None
@@ -256,11 +259,7 @@ class LandmarkLabel(GANSystem):
         """
         heatmaps = landmark_heatmaps(wanted.known["landmarks"], self.settings.image_size, self.settings.sigma)
         judges = ((self.image_discriminator, source), (self.geometry_discriminator, heatmaps))
-        logits = []
-        for discriminator, condition in judges:
-            training = discriminator.training
-            logits.append(discriminator.eval()(condition, image).float().flatten(1).mean(1))  # (B, 1, p, p) -> (B,)
-            discriminator.train(training)
+        logits = [discriminator.realness(condition, image) for discriminator, condition in judges]
         return torch.stack(logits).mean(0)  # (2, B) -> (B,)
 
     @full_precision

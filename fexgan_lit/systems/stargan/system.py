@@ -22,9 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class StarGANSettings(TranslationSettings):
-    """The networks; see `TranslationSettings`."""
+    """The networks; see `TranslationSettings`.
+
+    Attributes:
+        add_input: the generator's output is added to its input, as in US-GAN.
+    """
 
     name: str = "stargan"
+    add_input: bool = False
 
 
 @dataclass
@@ -51,12 +56,19 @@ class Generator(nn.Module):
 
     def __init__(self, settings: StarGANSettings, affects: int) -> None:
         super().__init__()
+        self.add_input = settings.add_input
         self.trunk = translation_trunk(3 + affects, settings.width, settings.residual_blocks)
         self.to_rgb = nn.Conv2d(scaled(64, settings.width), 3, 7, padding=3, bias=False)
 
     def forward(self, image: Tensor, affect: Tensor) -> Tensor:
-        """Map `image` (B, 3, S, S) in [-1, 1] and `affect` (B, K) weights to an image (B, 3, S, S) in [-1, 1]."""
-        return self.to_rgb(self.trunk(tiled(image, affect))).float().tanh()
+        """Map `image` (B, 3, S, S) in [-1, 1] and `affect` (B, K) weights to an image (B, 3, S, S) in [-1, 1].
+
+        With `add_input` the image of the training is in [-2, 2]: clamped pixels would have no gradient.
+        """
+        painted = self.to_rgb(self.trunk(tiled(image, affect))).float().tanh()
+        if not self.add_input:
+            return painted
+        return image + painted if self.training else (image + painted).clamp(-1, 1)
 
 
 class StarGAN(WassersteinSystem):

@@ -31,7 +31,9 @@ from fexgan_lit.inference.export.write import (
 from fexgan_lit.systems.export import Exported, Input
 from fexgan_lit.utils.errors import UserError
 
-MODELS = ("fexgan", "ganimation", "stargan", "landmark_label")
+MODELS = ("fexgan", "ganimation", "stargan", "landmark_label", "lgp_gan")
+#: Systems whose layers occur in the others.
+ALIKE = ("pix2pix", "us_gan", "attgan")
 
 
 def silent(name: str) -> None:
@@ -64,14 +66,15 @@ def call(tmp_path, monkeypatch, capsys):
 def test_the_generator_part_is_what_synthesize_does(loaded):
     from fexgan_lit.expression import Expression
 
-    for model in MODELS:
+    for model in (*MODELS, *ALIKE):
         system = loaded(model).system
         part = system.export_modules()["generator"]
         inputs = part.draw(3)
         if "landmarks" in inputs:
             inputs["landmarks"] = torch.from_numpy(loaded(model).references.frames.landmarks[:3])
         fields = {name: inputs[name] for name in ("affect", "aus", "landmarks") if name in inputs}
-        direct = system.synthesize(inputs["image"], None, Expression(**fields))
+        shown = Expression(landmarks=inputs["source_landmarks"]) if "source_landmarks" in inputs else None
+        direct = system.synthesize(inputs["image"], shown, Expression(**fields))
         assert torch.allclose(answers(part, inputs)[0], direct, atol=1e-6), model
 
 
@@ -111,7 +114,8 @@ def test_other_encoders_of_fexgan(told, names):
 
 def test_torch_programs_of_every_system(loaded, tmp_path):
     # the ONNX files below go the same way for the other parts
-    chosen = (("encoder", "discriminator", "generator"), ("generator",), ("critic",), ("geometry_discriminator",))
+    chosen = (("encoder", "discriminator", "generator"), ("generator",), ("critic",), ("geometry_discriminator",),
+              ("generator",))  # fmt: skip
     for model, names in zip(MODELS, chosen, strict=True):
         parts = chosen_parts(loaded(model).system, list(names))
         written = write_torch_files(parts, tmp_path, silent)
