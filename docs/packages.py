@@ -14,7 +14,7 @@ ROWS = (
         ("inference", "generate, explore, export, load"),
     ),
     (("runs", "run folders, configuration, sweeps, weights"),),
-    (("systems", "FExGAN, GANimation, StarGAN, landmark-and-label GAN; one base class"),),
+    (("systems", "FExGAN, GANimation, StarGAN, LGP-GAN and others; one base class"),),
     (("metrics", "suites, groups, judges"), ("data", "data sets, packs, pairs, streams")),
     (("synthetic", "the drawn casts"), ("expression.py", "what face is wanted")),
     (
