@@ -12,7 +12,8 @@ from fexgan_lit.utils.options import Options, option, shown
 SUITES = ("data", "inference", "page", "startup", "train")
 #: The systems of the train suite.
 SYSTEMS = (
-    "fexgan", "fexgan_meta", "ganimation", "stargan", "landmark_label", "lgp_gan", "pix2pix", "us_gan", "attgan"
+    "fexgan", "fexgan_meta", "ganimation", "stargan", "landmark_label", "lgp_gan", "pix2pix", "us_gan", "attgan",
+    "mien",
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
+from torch.nn.functional import mse_loss, one_hot
 from torch.optim import Adam
 
 from fexgan_lit.data.pairs import PairBatch
@@ -33,6 +33,15 @@ from fexgan_lit.systems.losses import (
     categorical_cross_entropy,
     gradient_penalty,
     total_variation,
+)
+from fexgan_lit.systems.mien import (
+    Mien,
+    charbonnier,
+    flow_at_landmarks,
+    laplacian_difference,
+    relativistic,
+    smoothness,
+    squared_gradient,
 )
 from fexgan_lit.systems.optimizers import dual_adam
 from fexgan_lit.systems.pix2pix import Pix2Pix
@@ -303,6 +312,72 @@ def train_lgp_gan(system: LGPGAN, batches: Iterable[PairBatch], bf16: bool) -> I
         yield loss_g.detach(), loss_d.detach()
 
 
+def train_mien(system: Mien, batches: Iterable[PairBatch], bf16: bool) -> Iterator[Losses]:
+    """Train the networks of `system`: with its critics if they start at once, else the regression before them."""
+    G, D, average = system.generator, system.critics, system.average
+    options, w, device = system.optimizer_settings, system.loss_weights, system.device
+    adam_g, adam_d = dual_adam(G, D, options, fused=True, adam=Adam)
+    loss_d = torch.zeros(())
+    G.train()
+
+    for iteration, batch in enumerate(batches):
+        batch = batch.to(device)
+        source, shown, points, moved = batch.source, batch.source_aus, batch.source_landmarks, batch.target_landmarks
+        if shown is None or batch.target_aus is None or points is None or moved is None:
+            raise ValueError("the batches have no action units or no landmarks")
+        own = (torch.arange(len(batch), device=device) < round(w.self_pairs * len(batch)))[:, None]
+        target = torch.where(own[:, :, None, None], source, batch.target)
+        wanted, moved = torch.where(own, shown, batch.target_aus), torch.where(own[:, :, None], points, moved)
+        known = (torch.rand(len(batch), 1, device=device) >= w.unknown_source).float()
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            made = G(source, wanted, shown, known)
+
+        if w.critics_from == 0:
+            penalised = iteration % w.penalty_every == 0
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16 and not penalised):
+                real, fake = torch.cat((source, target), 1), torch.cat((source, made.image.detach()), 1)
+                levels = [(D.whole, real, fake)]
+                levels += [(D.local[name], crop, D.crops(made.image.detach(), moved)[name])
+                           for name, crop in D.crops(target, moved).items()]  # fmt: skip
+                loss_d = torch.zeros((), device=device)
+                for critic, real, fake in levels:
+                    real, fake = real.detach().requires_grad_(penalised), fake.detach().requires_grad_(penalised)
+                    (on_real, read), (on_fake, _) = critic(real, wanted), critic(fake, wanted)
+                    loss_d = loss_d + relativistic(on_real, on_fake)
+                    if read is not None:
+                        loss_d = loss_d + w.units * mse_loss(read, wanted)
+                    if penalised:
+                        penalty = squared_gradient(on_real, real) + squared_gradient(on_fake, fake)
+                        loss_d = loss_d + w.penalty_every * w.gamma / 2 * penalty
+            loss_d.backward(inputs=list(D.parameters()))
+            adam_d.step()
+            adam_d.zero_grad()
+
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss_g = (
+                w.charbonnier * charbonnier(made.image, target) + w.pyramid * laplacian_difference(made.image, target)
+                + w.landmarks * flow_at_landmarks(made.flow, points, moved)
+                + w.smooth * smoothness(made.flow) + w.painted * made.share.mean()
+            )  # fmt: skip
+            if w.critics_from == 0:
+                with torch.no_grad():
+                    on_real = D(source, target, wanted)[0]
+                    local = [D.local[name](crop, wanted)[0] for name, crop in D.crops(target, moved).items()]
+                on_fake, read = D(source, made.image, wanted)
+                loss_g = loss_g + w.adversarial * relativistic(on_fake, on_real) + w.units * mse_loss(read, wanted)
+                regions = [
+                    relativistic(D.local[name](crop, wanted)[0], real)
+                    for (name, crop), real in zip(D.crops(made.image, moved).items(), local, strict=True)
+                ]
+                loss_g = loss_g + w.local * torch.stack(regions).mean()
+        loss_g.backward(inputs=list(G.parameters()))
+        adam_g.step()
+        adam_g.zero_grad()
+        images = len(batch)
+        update_ema(average, G, ema_decay(images, options.ema_half_life_images, iteration * images))
+        yield loss_g.detach(), loss_d.detach()
+
+
 #: Plain loops by model name.
 PLAIN_LOOPS: dict[str, PlainLoop] = {
     "fexgan": train_fexgan,
@@ -313,5 +388,6 @@ PLAIN_LOOPS: dict[str, PlainLoop] = {
     "attgan": train_stargan,
     "pix2pix": train_pix2pix,
     "lgp_gan": train_lgp_gan,
+    "mien": train_mien,
     "landmark_label": train_landmark_label,
 }

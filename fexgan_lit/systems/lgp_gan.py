@@ -7,7 +7,7 @@ GANimation and StarGAN.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fexgan_lit.expression import Expression
+from fexgan_lit.systems.annotations import REGIONS, Box
 from fexgan_lit.systems.export import Answering, Exported, Input, affect_input, face_input
 from fexgan_lit.systems.layers import PatchCritic, scaled, tiled, translation_trunk
 from fexgan_lit.systems.losses import (
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from fexgan_lit.data.pairs import PairBatch
     from fexgan_lit.metrics.judges.affect import Judge
 
-#: The regions: their landmarks (dlib's order), height and width in pixels of a 128 px image.
-REGIONS = {"eyes": ((*range(17, 27), *range(36, 48)), 48, 96), "mouth": (tuple(range(48, 68)), 48, 64)}
 #: Width of the soft edge of a pasted region, in pixels of a 128 px image.
 FEATHER = 6
 
@@ -77,54 +76,6 @@ class LGPGANLossSettings(Options):
     lambda_tv: float = option(1e-5, at_least=0)
     lambda_local: float = option(1.0, at_least=0)
     pixel: float = option(0.0, at_least=0)
-
-
-class Box(NamedTuple):
-    """A region of fixed size at another place in every image of a batch.
-
-    Attributes:
-        pixels: (B, h, w), index of each of its pixels in the flat image: S * row + column.
-    """
-
-    pixels: Tensor
-
-    @classmethod
-    def around(cls, landmarks: Tensor, height: int, width: int, size: int) -> Box:
-        """Return the box around the middle of some landmarks, moved so that it lies inside the image.
-
-        Args:
-            landmarks: (B, n, 2), x then y, -1..1 from edge to edge; numbers that are not finite count as 0.
-            height: height h of the box in pixels.
-            width: width w of the box in pixels.
-            size: edge length S of the image.
-        """
-        points = landmarks.float().nan_to_num(0.0, 0.0, 0.0)
-        middle = (points.amin(1) + points.amax(1)) / 2  # (B, n, 2) -> (B, 2)
-        left, top = ((middle + 1) * (size / 2)).unbind(1)  # (B,) each
-        left = (left - width / 2).round().clamp(0, size - width).long()
-        top = (top - height / 2).round().clamp(0, size - height).long()
-        rows = top[:, None, None] + torch.arange(height, device=top.device)[:, None]  # (B, h, 1)
-        columns = left[:, None, None] + torch.arange(width, device=top.device)  # (B, 1, w)
-        return cls(size * rows + columns)
-
-    def crop(self, image: Tensor) -> Tensor:
-        """Return the region of every image: (B, c, S, S) -> (B, c, h, w)."""
-        return image.flatten(2).gather(2, self._of(image)).unflatten(2, self.pixels.shape[1:])
-
-    def paste(self, image: Tensor, patch: Tensor, window: Tensor) -> Tensor:
-        """Return `image` (B, c, S, S) with `window * patch + (1 - window) * image` in the region.
-
-        Args:
-            image: unchanged where the window is 0 and outside the region.
-            patch: (B, c, h, w).
-            window: (h, w) in [0, 1].
-        """
-        mixed = window * patch + (1 - window) * self.crop(image)  # (B, c, h, w)
-        return image.flatten(2).scatter(2, self._of(image), mixed.flatten(2).to(image.dtype)).view_as(image)
-
-    def _of(self, image: Tensor) -> Tensor:
-        """Return the indices for each channel of `image` (B, c, S, S): (B, c, h * w)."""
-        return self.pixels.flatten(1)[:, None].expand(-1, image.shape[1], -1)
 
 
 def feathered(height: int, width: int, edge: int) -> Tensor:
@@ -188,6 +139,7 @@ class Generator(nn.Module):
         mean_landmarks: (68, 2) of the training frames, for sources whose landmarks are not known; NaN before training.
     """
 
+    local: Mapping[str, MaskedGenerator]
     mean_landmarks: Tensor
 
     def __init__(self, settings: LGPGANSettings, affects: int) -> None:
@@ -195,7 +147,7 @@ class Generator(nn.Module):
         size, width = settings.image_size, settings.width
         self.size = size
         regions = REGIONS if settings.local else {}
-        self.local = nn.ModuleDict(
+        self.local = nn.ModuleDict(  # type: ignore[assignment]
             {name: MaskedGenerator(3, affects, width, settings.local_blocks) for name in regions}
         )
         self.whole = MaskedGenerator(6 if settings.local else 3, affects, width, settings.residual_blocks)
@@ -209,8 +161,9 @@ class Generator(nn.Module):
         """Return the place of each region around `landmarks` (B, 68, 2), -1..1 from edge to edge."""
         found = {}
         for name in self.local:
-            points = list(REGIONS[name][0])
-            found[name] = Box.around(landmarks[:, points], *getattr(self, f"{name}_window").shape, self.size)
+            points, height, breadth = REGIONS[name]
+            shape = height * self.size // 128, breadth * self.size // 128
+            found[name] = Box.around(landmarks[:, list(points)], *shape, self.size)
         return found
 
     def forward(self, image: Tensor, affect: Tensor, landmarks: Tensor) -> Faces:
@@ -228,12 +181,14 @@ class Generator(nn.Module):
 class Critics(nn.Module):
     """A patch critic for the whole face and one for each region; as a module it is that of the whole face."""
 
+    local: Mapping[str, PatchCritic]
+
     def __init__(self, settings: LGPGANSettings, affects: int) -> None:
         super().__init__()
         size, width = settings.image_size, settings.width
         regions = REGIONS if settings.local else {}
         self.whole = PatchCritic(size, affects, width)
-        self.local = nn.ModuleDict(
+        self.local = nn.ModuleDict(  # type: ignore[assignment]
             {
                 name: PatchCritic((height * size // 128, breadth * size // 128), affects, width)
                 for name, (_, height, breadth) in regions.items()
@@ -305,7 +260,7 @@ class LGPGAN(WassersteinSystem):
         weights = {name: 1.0 if name == "whole" else w.lambda_local for name in levels}
 
         # Critics: Wasserstein loss, affects of the real images, gradient penalty
-        loss_d, parts_d = source.new_zeros(()), {}
+        loss_d, parts_d = source.new_zeros(()), dict[str, Tensor]()
         for name, (critic, real, fake) in levels.items():
             (on_real, named), (on_fake, _) = critic(real), critic(fake.detach())
             wasserstein = on_fake.float().mean() - on_real.float().mean()
@@ -323,7 +278,7 @@ class LGPGAN(WassersteinSystem):
             for name, box in made.boxes.items():
                 again, attention = self.generator.local[name](made.patches[name], shown, made.patches[name])
                 cycles[name] = again, box.crop(source), made.attentions[name], attention
-            loss_g, parts = source.new_zeros(()), {}
+            loss_g, parts = source.new_zeros(()), dict[str, Tensor]()
             for name, (critic, _, fake) in levels.items():
                 on_fake, named = critic(fake)
                 again, first, *attentions = cycles[name]

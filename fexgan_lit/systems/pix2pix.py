@@ -176,7 +176,7 @@ class Pix2Pix(GANSystem):
     def _gradients(self, batch: PairBatch, share: float) -> dict[str, Tensor]:
         """Add the gradients of both losses, scaled by `share`, to the networks; return losses and parts."""
         w, K = self.loss_weights, len(self.affects)
-        wanted = batch.target_expression(K).affect
+        wanted = batch.target_expression(K).known["affect"]
         with torch.set_grad_enabled(self.generator_is_due):
             fake = self.generator(batch.source, wanted)
         on_real, on_fake = self.discriminator.on_both(tiled(batch.source, wanted), batch.target, fake)

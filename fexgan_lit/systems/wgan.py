@@ -16,7 +16,7 @@ from fexgan_lit.data.config import IMAGE_SIZES
 from fexgan_lit.metrics.suite import ValidationOutput
 from fexgan_lit.systems.base import full_precision
 from fexgan_lit.systems.gan import GANSystem, frozen_copy
-from fexgan_lit.systems.layers import WIDTH, PatchCritic, init_normal
+from fexgan_lit.systems.layers import WIDTH, init_normal
 from fexgan_lit.systems.optimizers import DualOptimizerSettings, dual_adam
 from fexgan_lit.utils.options import Options, option
 
@@ -61,7 +61,7 @@ class WassersteinSystem(GANSystem):
         average: moving average of the generator, which all public methods use; equal to it where averaging is off.
     """
 
-    critic: PatchCritic
+    critic: Any
     whole_batch_reason = (
         "its critic steps in the middle of an iteration, and the generator learns from the updated critic in the same "
         "forward pass, which would have to be stored for the whole batch"
@@ -72,7 +72,7 @@ class WassersteinSystem(GANSystem):
         #: losses of the last generator step, since most iterations have no generator step
         self._generator_parts: dict[str, Tensor] = {"generator": torch.zeros(())}
 
-    def adopt(self, generator: nn.Module, critic: PatchCritic) -> None:
+    def adopt(self, generator: nn.Module, critic: nn.Module) -> None:
         """Set the two networks, and draw their convolution weights from N(0, 0.02 / sqrt(width)).
 
         Narrower networks get larger weights: each pixel sums fewer channels, and a critic whose signals fade from layer

@@ -26,6 +26,8 @@ def tiny(model, *overrides):
         overrides = ("optimizer.n_critic=2", *overrides)
     if model in ("ganimation", "stargan", "lgp_gan"):
         overrides = ("model.residual_blocks=1", *overrides)
+    if model == "mien":
+        overrides = ("model.blocks=1", "loss.critics_from=0", "loss.gamma_end=2", *overrides)
     if model == "lgp_gan":
         overrides = ("loss.pixel=10", *overrides)
     if model == "landmark_label":

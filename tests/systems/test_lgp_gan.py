@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from fexgan_lit.expression import Expression
+from fexgan_lit.systems.annotations import REGIONS, Box
 from fexgan_lit.systems.lgp_gan import (
     LGPGAN,
-    REGIONS,
-    Box,
     Generator,
     LGPGANLossSettings,
     LGPGANSettings,

@@ -40,7 +40,7 @@ def ready_on(device, model):
     adams = [Adam(weights) for network in networks if (weights := list(network.parameters()))]
     # the steps are torch's own; a recording asks them to keep their counts on the device
     skip = SimpleNamespace(optimizer_step=lambda *_: None)
-    system._trainer = SimpleNamespace(optimizers=adams, strategy=skip, profiler=PassThroughProfiler())
+    system._trainer = SimpleNamespace(max_steps=-1, optimizers=adams, strategy=skip, profiler=PassThroughProfiler())
     system.optimizers = lambda: [
         SimpleNamespace(optimizer=adam, step=lambda: None, zero_grad=adam.zero_grad) for adam in adams
     ]
@@ -48,7 +48,8 @@ def ready_on(device, model):
 
 
 @pytest.mark.parametrize(
-    "model", ["fexgan", "fexgan_meta", "ganimation", "landmark_label", "stargan", "lgp_gan", "pix2pix", "attgan"]
+    "model",
+    ["fexgan", "fexgan_meta", "ganimation", "landmark_label", "stargan", "lgp_gan", "pix2pix", "attgan", "mien"],
 )
 def test_an_iteration_asks_the_device_nothing(model, monkeypatch):
     """On torch's device without memory any question has no answer, so nothing can slip through."""

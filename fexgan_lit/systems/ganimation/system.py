@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fexgan_lit.data.datasets.labels import has_affects
 from fexgan_lit.expression import ACTION_UNITS, Expression
-from fexgan_lit.systems.base import Sheet, check_units
+from fexgan_lit.systems.annotations import ReadsActionUnits
+from fexgan_lit.systems.base import Sheet
 from fexgan_lit.systems.export import Exported
 from fexgan_lit.systems.ganimation.config import GANimationLossSettings, GANimationOptimizerSettings, GANimationSettings
 from fexgan_lit.systems.ganimation.losses import critic_loss, generator_loss, mask_statistics
-from fexgan_lit.systems.ganimation.networks import Generator, Painted, UnitPrototypes, ganimation_parts
+from fexgan_lit.systems.ganimation.networks import Generator, Painted, ganimation_parts
 from fexgan_lit.systems.layers import PatchCritic
 from fexgan_lit.systems.losses import gradient_penalty
 from fexgan_lit.systems.wgan import WassersteinSystem
-from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.data.pairs import PairBatch
-    from fexgan_lit.metrics.judges.affect import Judge
 
 #: Thresholds of a degenerate attention: above the first nothing changes, below the second the whole image is redrawn.
 _ALL_KEPT, _NOTHING_KEPT = 0.98, 0.02
@@ -42,7 +38,7 @@ def single_units(shown: Tensor) -> list[Expression]:
     return [Expression(aus=row) for row in asked]
 
 
-class GANimation(WassersteinSystem):
+class GANimation(ReadsActionUnits, WassersteinSystem):
     """Attention and colour masks from action units, and a WGAN-GP critic that also estimates action units.
 
     Args:
@@ -53,7 +49,6 @@ class GANimation(WassersteinSystem):
         seed: seed of the random numbers in training; torch's global generator initialises the weights.
     """
 
-    reads: ClassVar[frozenset[str]] = frozenset({"aus"})
     pairing = "none"
     settings_class = GANimationSettings
     loss_class = GANimationLossSettings
@@ -72,14 +67,13 @@ class GANimation(WassersteinSystem):
         super().__init__(model, loss, optimizer, affects, seed)
         critic = PatchCritic(self.image_size, len(ACTION_UNITS), self.settings.width)
         self.adopt(Generator(self.settings), critic)
-        self.prototypes = UnitPrototypes(len(self.affects))
 
     # ------------------------------------------------------------------ training
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
         """Run one iteration: update the critic and, in every n-th iteration, the generator."""
         self.seed_iteration()
-        w, source, shown = self.loss_weights, batch.source, self._units(batch.source_aus)
+        w, source, shown = self.loss_weights, batch.source, self.units_of(batch.source_aus)
         wanted = self.wanted_units(batch)
         with torch.set_grad_enabled(self.generator_is_due):
             made = self.generator(source, wanted)
@@ -105,24 +99,9 @@ class GANimation(WassersteinSystem):
 
     def wanted_units(self, batch: PairBatch) -> Tensor:
         """Return action units (B, 17) of random other frames of any identity, with uniform noise, unclipped."""
-        others = self._units(batch.target_aus)
+        others = self.units_of(batch.target_aus)
         others = self.noise.shuffled(others)
         return others + self.loss_weights.au_noise * (2 * self.noise.uniform(*others.shape, device=others.device) - 1)
-
-    def _units(self, aus: Tensor | None) -> Tensor:
-        if aus is None:
-            raise UserError(f"{self.settings.name} reads action units; the frames have none")
-        return aus
-
-    def prepare(self, frames: FrameSet, judge: Callable[[], Judge | None]) -> None:
-        """Learn the mean action units of each affect."""
-        self.prototypes.learn(frames)
-
-    def summary_lines(self) -> list[str]:
-        """See the base class."""
-        if has_affects(self.affects):
-            return []
-        return ["the frames have no affects: targets are action units alone, and there are no prototypes"]
 
     def diagnose(self, parts: Mapping[str, float]) -> str | None:
         """Return advice if the attention keeps everything or nothing; see the base class."""
@@ -148,32 +127,13 @@ class GANimation(WassersteinSystem):
 
     # ------------------------------------------------------------------ use
 
-    def expression(self, indices: Tensor | Sequence[int], strength: float = 1.0) -> Expression:
-        """Return one affect per row with, once training has started, the mean action units of the affect.
-
-        Raises:
-            UserError: the system was trained on frames without affects.
-        """
-        if not has_affects(self.affects):
-            raise UserError(
-                f"this {self.settings.name} was trained on frames without affects and cannot read affects; "
-                "expected action units (`Expression(aus=...)`, (B, 17) in 0..1)"
-            )
-        wanted = super().expression(indices, strength)
-        known = self.prototypes.known and wanted.affect is not None
-        return replace(wanted, aus=self.prototypes(wanted.affect)) if known else wanted
-
     def paint(self, source: Tensor, target: Expression) -> Painted:
         """Return the masks and the image they compose with `source` (B, 3, S, S), with gradients.
 
         Raises:
             UserError: `target` has no action units, or they are not in 0..1.
         """
-        self.check_reads(target)
-        aus = self._units(target.aus)
-        low, high = aus.detach().aminmax()
-        check_units(float(low), float(high), f"{self.settings.name}: the target expression")
-        return self.average(source, aus)
+        return self.average(source, self.checked_units(target))
 
     def forward(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
         """Compose `source` (B, 3, S, S) with the colours for the action units of `target`; see the base class."""
@@ -187,7 +147,7 @@ class GANimation(WassersteinSystem):
 
         The attention is shown for every affect, or for single action units at full strength if `wanted` is empty.
         """
-        units = self._units(shown.aus)[:1].repeat(len(STRENGTHS), 1)  # (1, 17) -> (L, 17)
+        units = self.units_of(shown.aus)[:1].repeat(len(STRENGTHS), 1)  # (1, 17) -> (L, 17)
         first = references[:1].expand(len(STRENGTHS), -1, -1, -1)
         rows = []
         for unit in SHOWN_UNITS:
@@ -195,7 +155,7 @@ class GANimation(WassersteinSystem):
             asked[:, ACTION_UNITS.index(unit)] = torch.tensor(STRENGTHS, device=asked.device)
             rows.append(self.synthesize(first, None, Expression(aus=asked)))
         names = tuple(f"AU {unit}" for unit in SHOWN_UNITS)
-        asked_for, columns = (wanted, self.affects) if wanted else (single_units(self._units(shown.aus)), names)
+        asked_for, columns = (wanted, self.affects) if wanted else (single_units(self.units_of(shown.aus)), names)
         # (I, 1, S, S) in 0..1 -> (I, K, 3, S, S) in -1..1
         masks = torch.stack([2 * self.paint(references, w).attention - 1 for w in asked_for], dim=1)
         return [
@@ -217,7 +177,3 @@ class GANimation(WassersteinSystem):
     def export_modules(self) -> dict[str, Exported]:
         """See the base class."""
         return ganimation_parts(self.average, self.critic, self.image_size)
-
-    def saved_modules(self) -> dict[str, nn.Module]:
-        """Return generator, critic and the mean action units of the affects."""
-        return {**super().saved_modules(), "prototypes": self.prototypes}

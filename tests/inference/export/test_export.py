@@ -31,7 +31,7 @@ from fexgan_lit.inference.export.write import (
 from fexgan_lit.systems.export import Exported, Input
 from fexgan_lit.utils.errors import UserError
 
-MODELS = ("fexgan", "ganimation", "stargan", "landmark_label", "lgp_gan")
+MODELS = ("fexgan", "ganimation", "stargan", "landmark_label", "lgp_gan", "mien")
 #: Systems whose layers occur in the others.
 ALIKE = ("pix2pix", "us_gan", "attgan")
 
@@ -73,7 +73,8 @@ def test_the_generator_part_is_what_synthesize_does(loaded):
         if "landmarks" in inputs:
             inputs["landmarks"] = torch.from_numpy(loaded(model).references.frames.landmarks[:3])
         fields = {name: inputs[name] for name in ("affect", "aus", "landmarks") if name in inputs}
-        shown = Expression(landmarks=inputs["source_landmarks"]) if "source_landmarks" in inputs else None
+        own = {name.removeprefix("source_"): inputs[name] for name in inputs if name.startswith("source_")}
+        shown = Expression(**own) if own else None
         direct = system.synthesize(inputs["image"], shown, Expression(**fields))
         assert torch.allclose(answers(part, inputs)[0], direct, atol=1e-6), model
 
@@ -115,7 +116,7 @@ def test_other_encoders_of_fexgan(told, names):
 def test_torch_programs_of_every_system(loaded, tmp_path):
     # the ONNX files below go the same way for the other parts
     chosen = (("encoder", "discriminator", "generator"), ("generator",), ("critic",), ("geometry_discriminator",),
-              ("generator",))  # fmt: skip
+              ("generator",), ("generator",))  # fmt: skip
     for model, names in zip(MODELS, chosen, strict=True):
         parts = chosen_parts(loaded(model).system, list(names))
         written = write_torch_files(parts, tmp_path, silent)

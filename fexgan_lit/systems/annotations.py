@@ -1,0 +1,168 @@
+"""What systems do with the annotations of frames: action units per affect, and regions around landmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fexgan_lit.data.datasets.labels import has_affects
+from fexgan_lit.expression import ACTION_UNITS, Expression
+from fexgan_lit.systems.base import ExpressionSystem, check_units
+from fexgan_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fexgan_lit.data.frames import FrameSet
+    from fexgan_lit.metrics.judges.affect import Judge
+
+#: The regions: their landmarks (dlib's order), height and width in pixels of a 128 px image.
+REGIONS = {"eyes": ((*range(17, 27), *range(36, 48)), 48, 96), "mouth": (tuple(range(48, 68)), 48, 64)}
+
+
+class UnitPrototypes(nn.Module):
+    """Mean action units of K affects, stored with the weights; NaN before `learn`.
+
+    Buffers:
+        units: (K, 17) in [0, 1].
+    """
+
+    units: Tensor
+
+    def __init__(self, affects: int) -> None:
+        super().__init__()
+        self.register_buffer("units", torch.full((affects, len(ACTION_UNITS)), float("nan")))
+
+    @property
+    def known(self) -> bool:
+        """Return whether the prototypes were learned."""
+        return not bool(self.units.isnan().any())
+
+    def learn(self, frames: FrameSet) -> None:
+        """Average each affect's strongest frame of every identity; an affect without frames gets a neutral face.
+
+        Frames without affects leave the prototypes unchanged.
+        """
+        from fexgan_lit.data.reference import strongest_row
+
+        if frames.aus is None or not has_affects(frames.affects):
+            return
+        for affect in range(len(self.units)):
+            found = (strongest_row(frames, identity, affect) for identity in range(len(frames.identities)))
+            rows = [row for row in found if row is not None]
+            mean = frames.aus[rows].mean(0) if rows else np.zeros(len(ACTION_UNITS), np.float32)
+            self.units[affect] = torch.from_numpy(mean)
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """Map affect weights (B, K) to action units (B, 17) in [0, 1]."""
+        return (weights @ self.units).clamp(0, 1)
+
+
+class ReadsActionUnits(ExpressionSystem):
+    """A system whose condition are action units; an affect means its mean action units in the training frames."""
+
+    reads: ClassVar[frozenset[str]] = frozenset({"aus"})
+
+    def __init__(self, model: Any, loss: Any, optimizer: Any, affects: Sequence[str], seed: int = 0) -> None:
+        super().__init__(model, loss, optimizer, affects, seed)
+        self.prototypes = UnitPrototypes(len(self.affects))
+
+    def prepare(self, frames: FrameSet, judge: Callable[[], Judge | None]) -> None:
+        """Learn the mean action units of each affect."""
+        self.prototypes.learn(frames)
+
+    def summary_lines(self) -> list[str]:
+        """See the base class."""
+        if has_affects(self.affects):
+            return []
+        return ["the frames have no affects: targets are action units alone, and there are no prototypes"]
+
+    def expression(self, indices: Tensor | Sequence[int], strength: float = 1.0) -> Expression:
+        """Return one affect per row with, once training has started, the mean action units of the affect.
+
+        Raises:
+            UserError: the system was trained on frames without affects.
+        """
+        if not has_affects(self.affects):
+            raise UserError(
+                f"this {self.settings.name} was trained on frames without affects and cannot read affects; "
+                "expected action units (`Expression(aus=...)`, (B, 17) in 0..1)"
+            )
+        wanted = super().expression(indices, strength)
+        known = self.prototypes.known and wanted.affect is not None
+        return replace(wanted, aus=self.prototypes(wanted.affect)) if known else wanted
+
+    def units_of(self, aus: Tensor | None) -> Tensor:
+        """Return the action units of training frames; raise a UserError if they have none."""
+        if aus is None:
+            raise UserError(f"{self.settings.name} reads action units; the frames have none")
+        return aus
+
+    def checked_units(self, target: Expression) -> Tensor:
+        """Return the action units (B, 17) of a target expression.
+
+        Raises:
+            UserError: `target` has no action units, or they are not in 0..1.
+        """
+        self.check_reads(target)
+        aus = self.units_of(target.aus)
+        low, high = aus.detach().aminmax()
+        check_units(float(low), float(high), f"{self.settings.name}: the target expression")
+        return aus
+
+    def saved_modules(self) -> dict[str, nn.Module]:
+        """Return the networks, and the mean action units of the affects."""
+        return {**super().saved_modules(), "prototypes": self.prototypes}
+
+
+class Box(NamedTuple):
+    """A region of fixed size at another place in every image of a batch.
+
+    Attributes:
+        pixels: (B, h, w), index of each of its pixels in the flat image: S * row + column.
+    """
+
+    pixels: Tensor
+
+    @classmethod
+    def around(cls, landmarks: Tensor, height: int, width: int, size: int) -> Box:
+        """Return the box around the middle of some landmarks, moved so that it lies inside the image.
+
+        Args:
+            landmarks: (B, n, 2), x then y, -1..1 from edge to edge; numbers that are not finite count as 0.
+            height: height h of the box in pixels.
+            width: width w of the box in pixels.
+            size: edge length S of the image.
+        """
+        points = landmarks.float().nan_to_num(0.0, 0.0, 0.0)
+        middle = (points.amin(1) + points.amax(1)) / 2  # (B, n, 2) -> (B, 2)
+        left, top = ((middle + 1) * (size / 2)).unbind(1)  # (B,) each
+        left = (left - width / 2).round().clamp(0, size - width).long()
+        top = (top - height / 2).round().clamp(0, size - height).long()
+        rows = top[:, None, None] + torch.arange(height, device=top.device)[:, None]  # (B, h, 1)
+        columns = left[:, None, None] + torch.arange(width, device=top.device)  # (B, 1, w)
+        return cls(size * rows + columns)
+
+    def crop(self, image: Tensor) -> Tensor:
+        """Return the region of every image: (B, c, S, S) -> (B, c, h, w)."""
+        return image.flatten(2).gather(2, self._of(image)).unflatten(2, self.pixels.shape[1:])
+
+    def paste(self, image: Tensor, patch: Tensor, window: Tensor) -> Tensor:
+        """Return `image` (B, c, S, S) with `window * patch + (1 - window) * image` in the region.
+
+        Args:
+            image: unchanged where the window is 0 and outside the region.
+            patch: (B, c, h, w).
+            window: (h, w) in [0, 1].
+        """
+        mixed = window * patch + (1 - window) * self.crop(image)  # (B, c, h, w)
+        return image.flatten(2).scatter(2, self._of(image), mixed.flatten(2).to(image.dtype)).view_as(image)
+
+    def _of(self, image: Tensor) -> Tensor:
+        """Return the indices for each channel of `image` (B, c, S, S): (B, c, h * w)."""
+        return self.pixels.flatten(1)[:, None].expand(-1, image.shape[1], -1)
