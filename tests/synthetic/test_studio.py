@@ -230,8 +230,8 @@ def test_framing_moves_pixels_and_landmarks_alike(framing):
     picture = studio.paint(0, framed, size)
     edges = np.concatenate([picture[0], picture[:, 0], picture[:, -1], picture[-1]])
     assert edges.max(axis=1).min() > 12  # not black: wall and clothes go on to the edge
-    wall = studio.paint(0, usual, size)[-1, 0].astype(int)
-    assert np.abs(picture[-1, [40, 44, 84]].astype(int) - wall).max(axis=1).min() > 15  # clothes, not wall, below
+    other = np.abs(picture[-1].astype(int) - studio.paint(0, usual, size)[-1, 0]).max(axis=1) > 15
+    assert other.mean() > 0.4  # clothes, not wall, below
 
 
 def test_random_framing_is_one_of_a_take_and_keeps_the_face_in_the_picture():
