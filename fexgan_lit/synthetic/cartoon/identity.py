@@ -173,7 +173,7 @@ def draw_anyone(seed: int, index: int) -> Identity:
     skin = between(rng, _SKINS, 4.0)
     dark = sum(skin) < 420
     dyed = who.beard == "none" and rng.random() < 0.3
-    hair = any_colour(rng, (0.3, 0.7), (0.3, 0.8)) if dyed else between(rng, _HAIRS[:2] if dark else _HAIRS)
+    hair = any_colour(rng, (0.3, 0.7), (0.3, 0.8)) if dyed else between(rng, _HAIRS[:2] if dark else _HAIRS, 5.0)
     wall = draw_wall(rng, lambda: any_colour(rng, (0.05, 0.55), (0.25, 0.85)), skin, hair)
     _, y, half, height = who.eye
     red = (0.86, rng.uniform(0.46, 0.58), rng.uniform(0.46, 0.58)) if soft else (0.84, 0.63, 0.6)
@@ -197,5 +197,5 @@ def draw_anyone(seed: int, index: int) -> Identity:
         hair_flip=bool(rng.random() < 0.5),
         freckles=within(rng, 0.4, 1.0) if rng.random() < 0.25 else 0.0,
         wall=(wall[0], as_rgb(np.array(wall[1]) * rng.uniform(0.45, 0.85))),
-        light=(within(rng, 0.9, 1.1), within(rng, -3.0, 5.0), within(rng, -2.0, 2.0)),
+        light=(within(rng, 0.96, 1.1), within(rng, -3.0, 5.0), within(rng, -2.0, 2.0)),
     )

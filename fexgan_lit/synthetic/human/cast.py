@@ -16,6 +16,7 @@ from fexgan_lit.synthetic.population import (
     between,
     draw_name,
     draw_wall,
+    lightness,
     pick,
     with_unique_names,
     within,
@@ -347,11 +348,12 @@ def draw_anyone(seed: int, index: int) -> Identity:
     who = draw_identity(seed, index)
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0xA17, index]))
     soft = who.shoulders < 0
-    skin = between(rng, _SKINS, 5.0)
+    skin = between(rng, _SKINS, 4.0)
     dark = sum(skin) < 400
-    hair = between(rng, _HAIRS[:2] if dark else _HAIRS)
+    hair = between(rng, _HAIRS[:2] if dark else _HAIRS, 4.0)
     if who.hair_colour == _GREY:
         hair = as_rgb(np.array(_GREY) * rng.uniform(0.6, 1.2))
+    exposure = 1.25 - 0.45 * lightness(skin)  # as photographers do
     red = (0.86, rng.uniform(0.46, 0.58), rng.uniform(0.5, 0.6)) if soft else (0.82, 0.62, 0.63)
     return replace(
         who,
@@ -363,10 +365,10 @@ def draw_anyone(seed: int, index: int) -> Identity:
         cloth=any_colour(rng, (0.05, 0.7), (0.15, 0.85)),
         accent=any_colour(rng, (0.1, 0.6), (0.1, 0.8)),
         freckles=within(rng, 0.4, 0.8) if sum(skin) > 520 and rng.random() < 0.25 else 0.0,
-        hair_cut=(within(rng, 0.7, 1.25), within(rng, 0.3, 1.7), bool(rng.random() < 0.5)),
-        wall=draw_wall(rng, lambda: any_colour(rng, (0.0, 0.4), (0.3, 0.95)), skin, hair),
+        hair_cut=(within(rng, 0.7, 1.25 if soft else 1.0), within(rng, 0.3, 1.7), bool(rng.random() < 0.5)),
+        wall=draw_wall(rng, lambda: any_colour(rng, (0.0, 0.35), (0.3, 0.95)), skin, hair),
         slope=(within(rng, -1.0, 1.0), within(rng, -1.0, 1.0)),
-        light=(within(rng, 0.75, 1.0), within(rng, -2.0, 8.0), within(rng, -2.5, 2.5)),
+        light=(exposure * within(rng, 0.85, 1.05), within(rng, -2.0, 8.0), within(rng, -1.5, 1.5)),
     )
 
 
