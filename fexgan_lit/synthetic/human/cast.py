@@ -353,7 +353,7 @@ def draw_anyone(seed: int, index: int) -> Identity:
     hair = between(rng, _HAIRS[:2] if dark else _HAIRS, 4.0)
     if who.hair_colour == _GREY:
         hair = as_rgb(np.array(_GREY) * rng.uniform(0.6, 1.2))
-    exposure = 1.25 - 0.45 * lightness(skin)  # as photographers do
+    exposure = 1.25 - 0.5 * lightness(skin)  # as photographers do
     red = (0.86, rng.uniform(0.46, 0.58), rng.uniform(0.5, 0.6)) if soft else (0.82, 0.62, 0.63)
     return replace(
         who,
