@@ -18,6 +18,8 @@ CROPS = ("centre", "face")
 KNOWLEDGE = ("intensity", "aus", "landmarks")
 DETECTORS = ("mediapipe",)
 STUDIOS = ("studio_cartoon", "studio_human")
+POPULATIONS = ("cast", "random")
+FRAMINGS = ("fixed", "random")
 _PLAIN = re.compile(r"\w[\w .+-]{0,99}")
 
 
@@ -66,6 +68,10 @@ class DatasetConfig(Options):
         val_limit: largest number of validation pairs; null means one for every validation frame.
         workers: threads that decode images; null means all cores.
         facekit: ICT-FaceKit for `studio_human`: a checkout, or the compact ict_facekit.npz.
+        population: `cast`: the studio's hand-made characters, then random ones; `random`: every character is random,
+            with own light, wall and camera angle, and `identities` says how many. On the command line `random` changes
+            the defaults to one take of six frames and a split by identity.
+        framing: `fixed`, or `random`: size and place of the head differ between the takes of a studio.
         identities: number of characters of the studio.
         takes: number of takes of each character and affect in the studio.
         frames: number of frames kept of each take of the studio, evenly spaced; null keeps all (60 per second).
@@ -112,7 +118,9 @@ class DatasetConfig(Options):
     val_limit: int | None = option(512, at_least=1)
     workers: int | None = option(None, at_least=1, at_most=1024)
     facekit: str | None = None
-    identities: int = option(8, at_least=1, at_most=10_000)
+    population: str = option("cast", choices=POPULATIONS)
+    framing: str = option("fixed", choices=FRAMINGS)
+    identities: int | None = option(8, at_least=1, at_most=10_000)
     takes: int = option(5, at_least=1, at_most=1000)
     frames: int | None = option(12, at_least=1, at_most=10_000)
     take_seconds: float = 1.2
@@ -136,6 +144,17 @@ class DatasetConfig(Options):
             place = Path(getattr(self, name) or "").expanduser()
             if place.exists() and not (place.is_file() or place.is_dir()):
                 found.append(f"dataset.{name}={place}: expected a regular file or a folder")
+        for name, default in (("population", "cast"), ("framing", "fixed")):
+            if getattr(self, name) != default and self.layout_name not in STUDIOS:
+                found.append(
+                    f"dataset.{name}={getattr(self, name)}: the frames of dataset={self.name} are not drawn here; "
+                    f"expected one of the studios ({', '.join(STUDIOS)}), or dataset.{name}={default}"
+                )
+        if self.identities is None and self.layout_name in STUDIOS:
+            found.append(
+                f"dataset.population={self.population}: dataset.identities is not given; expected the number of "
+                "characters to draw, such as dataset.identities=300"
+            )
         if self.targets == "exact" and self.layout_name not in STUDIOS:
             found.append(
                 f"dataset.targets=exact: frames of dataset={self.name} have no counterpart that differs only in the "

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 #: Options of a data set that determine its frames and their split.
 _FRAMES = (
     "name", "layout", "affects", "only", "sequence_ends", "crop", "crop_margin", "image_size", "val_fraction", "split",
-    "split_seed", "targets", "min_target_intensity", "identities", "takes", "frames", "take_seconds", "head_motion",
-    "studio_seed",
+    "split_seed", "targets", "min_target_intensity", "population", "framing", "identities", "takes", "frames",
+    "take_seconds", "head_motion", "studio_seed",
 )  # fmt: skip
 
 

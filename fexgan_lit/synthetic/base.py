@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS, AU_COLUMNS, LANDMARK_COLUMNS, POSE_COLUMNS
+from fexgan_lit.synthetic.population import POPULATIONS
 from fexgan_lit.synthetic.prototypes import prototype
 from fexgan_lit.synthetic.regions import BOX_COLUMNS, region_boxes
 from fexgan_lit.synthetic.takes import FPS, FaceState, Take
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 
 IMAGE_SIZES = (32, 64, 128, 256, 512)
+FRAMINGS = ("fixed", "random")
 
 #: Rows of ground truth that one process computes at a time.
 _CHUNK = 4096
@@ -65,6 +67,9 @@ class Studio(ABC):
         take_seconds: length of a take at 60 frames per second.
         exact: if set, every moment with a weaker strength (0..1) gets an additional frame of each affect with a
             strength from `exact` to 1, so that every frame has a real target of every affect.
+        population: `cast`: the hand-made characters, then random ones; `random`: random characters of a wide range,
+            each with own light, wall and views. Character k is the same for every number of characters.
+        framing: `fixed`, or `random`: the size and the place of the head in the image vary over the takes.
 
     Raises:
         UserError: an argument is out of range.
@@ -82,6 +87,8 @@ class Studio(ABC):
     head_motion: float = 1.0
     take_seconds: float = 1.2
     exact: float | None = None
+    population: str = "cast"
+    framing: str = "fixed"
 
     def __post_init__(self) -> None:
         _check(self)
@@ -101,8 +108,13 @@ class Studio(ABC):
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """Everything that determines the pixels, JSON-serialisable: the arguments and the renderer's version."""
-        return {"studio": self.kind, "version": self.version, **asdict(self)}
+        """Everything that determines the pixels, JSON-serialisable: the arguments and the renderer's version.
+
+        `population` and `framing` are left out where they have their defaults, since recipes without them exist.
+        """
+        later = {"population": Studio.population, "framing": Studio.framing}
+        arguments = {name: value for name, value in asdict(self).items() if later.get(name) != value}
+        return {"studio": self.kind, "version": self.version, **arguments}
 
     def __len__(self) -> int:
         return len(self.script.person)
@@ -133,7 +145,8 @@ class Studio(ABC):
 
     def take(self, person: int, number: int) -> Take:
         """Return take `number` of a character."""
-        return _take((self.seed, person, number), self.take_seconds, self.head_motion)
+        key, anywhere = (self.seed, person, number), (self.population == "random", self.framing == "random")
+        return _take(key, self.take_seconds, self.head_motion, *anywhere)
 
     def performance(self, row: int) -> FaceState:
         """Return the state of the face in a row of the table."""
@@ -283,8 +296,8 @@ def _counterfactual(studio: Studio, exact: float) -> Script:
 
 
 @lru_cache(maxsize=4096)
-def _take(key: tuple[int, ...], seconds: float, head_motion: float) -> Take:
-    return Take(key, seconds, head_motion)
+def _take(key: tuple[int, ...], seconds: float, head_motion: float, any_view: bool, any_framing: bool) -> Take:
+    return Take(key, seconds, head_motion, any_view, any_framing)
 
 
 def _units(aus: ArrayLike, shapes: tuple[tuple[int, ...], ...]) -> NDArray[np.float64]:
@@ -297,14 +310,18 @@ def _units(aus: ArrayLike, shapes: tuple[tuple[int, ...], ...]) -> NDArray[np.fl
 
 def _check(studio: Studio) -> None:
     """Raise a UserError that lists every invalid argument."""
-    wrong = []
+    wrong = [
+        f"{name}: found {getattr(studio, name)!r}, expected one of {', '.join(map(str, choices))}{unit}."
+        for name, choices, unit in (
+            ("size", IMAGE_SIZES, " pixels"), ("population", POPULATIONS, ""), ("framing", FRAMINGS, ""),
+        )
+        if getattr(studio, name) not in choices
+    ]  # fmt: skip
     for name, least in (("identities", 1), ("takes", 1), ("frames", 1), ("seed", 0)):
         value = getattr(studio, name)
         allowed = isinstance(value, int) and not isinstance(value, bool) and value >= least
         if not allowed and not (name == "frames" and value is None):
             wrong.append(f"{name}: found {value!r}, expected a whole number of at least {least}.")
-    if studio.size not in IMAGE_SIZES:
-        wrong.append(f"size: found {studio.size!r}, expected one of {', '.join(map(str, IMAGE_SIZES))} pixels.")
     if not isinstance(studio.head_motion, (int, float)) or not 0 <= studio.head_motion <= 15:
         wrong.append(f"head_motion: found {studio.head_motion!r}, expected degrees from 0 to 15.")
     if not 0.1 <= studio.take_seconds <= 600:

@@ -13,6 +13,11 @@ from fexgan_lit.synthetic.prototypes import AU_COLUMN
 #: Frames per second of a take, as in MH-FED (2203.05975, section 4.1).
 FPS = 60
 
+#: Separate the random numbers of the view and of the framing from the other ones of a take.
+_VIEW, _CROP = 0xF1E1D, 0xC20B
+#: Bounds of the view's yaw, pitch and roll in degrees; with the head motion they stay below 15.
+_VIEWS = np.array([10.0, 5.0, 4.0])
+
 
 @dataclass(frozen=True)
 class FaceState:
@@ -23,12 +28,14 @@ class FaceState:
         gaze: horizontal and vertical gaze in -1..1, right and down positive.
         pose: yaw, pitch and roll in degrees; right, down and clockwise positive.
         light: gain of the key light, its horizontal offset (-1..1), and warmth (-1 cold..1 warm).
+        framing: magnification about the middle of the image, and shift to the right and down as fractions of its side.
     """
 
     units: NDArray[np.float64]
     gaze: tuple[float, float] = (0.0, 0.0)
     pose: tuple[float, float, float] = (0.0, 0.0, 0.0)
     light: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    framing: tuple[float, float, float] = (1.0, 0.0, 0.0)
 
 
 def ease(t: float) -> float:
@@ -47,9 +54,18 @@ class Take:
         key: integers that identify the take, for example (seed, person, take).
         seconds: length of the take.
         head_motion: bound of the head motion in degrees.
+        any_view: whether the camera looks at the head from a random side (up to 10 degrees) instead of from the front.
+        any_framing: whether the head is 0.85 to 1.15 times as large, and up to a tenth of the image off its place.
     """
 
-    def __init__(self, key: tuple[int, ...], seconds: float, head_motion: float) -> None:
+    def __init__(
+        self,
+        key: tuple[int, ...],
+        seconds: float,
+        head_motion: float,
+        any_view: bool = False,
+        any_framing: bool = False,
+    ) -> None:
         rng = np.random.default_rng(np.random.SeedSequence(key))
         count = len(ACTION_UNITS)
         self.seconds = seconds
@@ -63,6 +79,14 @@ class Take:
         self._sway = head_motion * rng.uniform(0.25, 0.5, 3)
         self._phase, self._rate = rng.uniform(0, 2 * np.pi, (2, 3)), rng.uniform(0.4, 1.3, (2, 3))
         self._light = (1 + rng.uniform(-0.05, 0.05), rng.uniform(-1, 1), rng.uniform(-1, 1))
+        view = np.random.default_rng(np.random.SeedSequence((*key, _VIEW)))
+        self._view = _VIEWS * view.uniform(-1, 1, 3) * any_view
+        self._framing = (1.0, 0.0, 0.0)
+        if any_framing:
+            crop = np.random.default_rng(np.random.SeedSequence((*key, _CROP)))
+            scale = float(crop.uniform(0.85, 1.15))
+            reach = 0.1 - 0.4 * max(0.0, scale - 1.0)  # large faces have less room
+            self._framing = (scale, float(crop.uniform(-reach, reach)), float(crop.uniform(-reach, 0.5 * reach)))
 
     def strength(self, t: float) -> float:
         """Return the intensity in [0, 1] at `t` in [0, 1] of the take: 0, up to 1, held, back to 0."""
@@ -77,7 +101,7 @@ class Take:
     def pose(self, t: float) -> tuple[float, float, float]:
         """Return yaw, pitch and roll in degrees."""
         waves = np.sin(self._phase + 2 * np.pi * self._rate * t)  # (2, 3)
-        yaw, pitch, roll = (float(v) for v in self._sway * waves.mean(axis=0) * 2)
+        yaw, pitch, roll = (float(v) for v in self._sway * waves.mean(axis=0) * 2 + self._view)
         return yaw, pitch, roll
 
     def gaze(self, t: float) -> tuple[float, float]:
@@ -97,4 +121,4 @@ class Take:
         units = np.clip(np.clip(apex * self._scale, 0.0, 1.0) * level * self._skew, 0.0, 1.0)  # (2, 17)
         units[:, AU_COLUMN[45]] = np.maximum(units[:, AU_COLUMN[45]], self.blink(t))
         gain, side, warmth = (float(v) for v in self._light)
-        return FaceState(units, self.gaze(t), self.pose(t), (gain, side, warmth))
+        return FaceState(units, self.gaze(t), self.pose(t), (gain, side, warmth), self._framing)

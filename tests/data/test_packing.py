@@ -257,6 +257,7 @@ class Painter:
     """A source whose frames are the row number; many enough for worker processes."""
 
     holds_interpreter: bool
+    together: int = 1
 
     def read(self, row):
         return np.full((4, 4, 3), row % 256, np.uint8), (4, 4)

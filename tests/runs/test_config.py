@@ -124,6 +124,44 @@ def test_what_the_command_line_gives_counts_wherever_a_value_stands():
         assert (cfg.trainer.max_steps, cfg.dataset.batch_size) == (7, 6)
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (("dataset=studio_cartoon",), ("cast", 8, 5, 12, "take")),
+        (("dataset=studio_human",), ("cast", 10, 4, 12, "take")),
+        (("dataset=studio_human", "dataset.identities=30"), ("cast", 30, 4, 12, "take")),
+        (("dataset.population=random", "dataset.identities=300"), ("random", 300, 1, 6, "identity")),
+        (
+            ("dataset=studio_human", "dataset.population=random", "dataset.identities=9", "dataset.takes=2"),
+            ("random", 9, 2, 6, "identity"),
+        ),
+        (
+            ("dataset.population=random", "dataset.identities=9", "dataset.split=take", "dataset.frames=null"),
+            ("random", 9, 1, None, "take"),
+        ),
+    ],
+)
+def test_a_population_changes_the_defaults_that_are_not_given(given, expected):
+    data = train_settings(composed(*given)).dataset
+    assert (data.population, data.identities, data.takes, data.frames, data.split) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("dataset.population=random",), "dataset.population=random: dataset.identities is not given; expected"),
+        (("dataset.identities=null",), "dataset.population=cast: dataset.identities is not given"),
+        (("dataset.population=any",), "dataset.population=any: expected one of cast, random"),
+        (("dataset.framing=loose",), "dataset.framing=loose: expected one of fixed, random"),
+        (("dataset=ferg", "dataset.population=random"), "frames of dataset=ferg are not drawn here; expected one of"),
+        (("dataset=ferg", "dataset.framing=random"), "frames of dataset=ferg are not drawn here; expected one of"),
+    ],
+)
+def test_populations_and_framings_that_cannot_be_drawn(given, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        train_settings(composed(*given))
+
+
 def test_the_groups_are_those_of_the_help():
     groups = ["dataset", "model", "loss", "trainer", "callbacks", "logger", "metrics", "sweep", "tuning", "experiment"]
     assert {path.name for path in conf_folder().iterdir() if path.is_dir()} == {*groups, "base", "hydra"}

@@ -14,7 +14,7 @@ import pytest
 
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS
 from fexgan_lit.synthetic import CartoonStudio
-from fexgan_lit.synthetic.cartoon.cast import make_cast
+from fexgan_lit.synthetic.cartoon.cast import CAST, make_cast
 from fexgan_lit.synthetic.cartoon.painter import landmarks, perform
 from fexgan_lit.synthetic.prototypes import AU_COLUMN, prototype
 from fexgan_lit.synthetic.takes import FaceState
@@ -187,6 +187,80 @@ def test_cast_grows_without_changing_and_names_are_unique():
     assert cast[8:] != make_cast(40, seed=2)[8:]
 
 
+def test_a_population_has_nobody_of_the_cast_and_grows_without_changing():
+    people = make_cast(60, 3, "random")
+    assert people[:12] == make_cast(12, 3, "random")
+    assert people != make_cast(60, 4, "random")
+    assert len({who.name for who in people}) == 60
+    assert not {who.face for who in people} & {who.face for who in CAST}
+    few, many = (CartoonStudio(count, 2, 2, 32, seed=3, population="random", framing="random") for count in (3, 5))
+    rows = range(2 * 28, 3 * 28, 5)  # of the third character
+    assert all((few.render(row) == many.render(row)).all() for row in rows)
+    columns = [name for name in few.table().columns if name != "path"]
+    assert few.table()[columns].equals(many.table()[columns].iloc[: len(few)])
+
+
+def test_no_two_of_a_population_are_alike():
+    studio = CartoonStudio(40, 1, 1, 32, population="random")
+    shapes = np.array([(*who.face, who.chin, *who.eye, *who.nose, *who.mouth, *who.brow) for who in studio.cast])
+    shapes /= shapes.std(axis=0)
+    faces = np.array([studio.render_face(k, units()) for k in range(40)], np.float64)
+    for k in range(40):
+        assert np.linalg.norm(shapes - shapes[k], axis=1)[np.arange(40) != k].min() > 2
+        assert np.abs(faces - faces[k]).mean(axis=(1, 2, 3))[np.arange(40) != k].min() > 6
+    assert np.ptp([sum(who.skin) for who in studio.cast]) > 300
+    table = CartoonStudio(40, 1, 1, 32, population="random").table()
+    assert table.groupby("identity")[["yaw", "pitch"]].first().std().min() > 2
+
+
+@pytest.mark.parametrize("framing", [(0.85, 0.1, -0.1), (0.85, -0.1, 0.05), (1.15, 0.03, -0.04), (1.0, 0.07, 0.0)])
+def test_framing_moves_pixels_and_landmarks_alike(framing):
+    size, studio = 128, CartoonStudio(2, 1, 1, 128)
+    rest = np.zeros((2, len(ACTION_UNITS)))
+    usual, framed = FaceState(rest), FaceState(rest, framing=framing)
+    scale, *shift = framing
+    expected = 0.5 + scale * (studio.landmarks(0, usual, size) / size - 0.5) + shift
+    assert np.allclose(studio.landmarks(0, framed, size) / size, expected)
+    eyes = []
+    for act in (usual, framed):
+        white = np.clip(studio.paint(0, act, size).min(axis=2).astype(float) - 150, 0, None)  # nora: only her eyes
+        centre = [(white.sum(axis=axis) @ (np.arange(size) + 0.5)) / white.sum() for axis in (0, 1)]
+        eyes.append((centre - studio.landmarks(0, act, size)[36:48].mean(axis=0)) / act.framing[0])
+    assert np.abs(eyes[1] - eyes[0]).max() < 0.7  # pixels
+    picture = studio.paint(0, framed, size)
+    edges = np.concatenate([picture[0], picture[:, 0], picture[:, -1], picture[-1]])
+    assert edges.max(axis=1).min() > 12  # not black: wall and clothes go on to the edge
+    other = np.abs(picture[-1].astype(int) - studio.paint(0, usual, size)[-1, 0]).max(axis=1) > 15
+    assert other.mean() > 0.4  # clothes, not wall, below
+
+
+def test_random_framing_is_one_of_a_take_and_keeps_the_face_in_the_picture():
+    studio = CartoonStudio(12, 3, 2, 64, framing="random")
+    frame = studio.table()
+    framings = {
+        (k, take): {studio.performance(row).framing for row in frame.index[frame["take"].eq(take)] if row // 42 == k}
+        for k in range(12)
+        for take in range(3)
+    }
+    assert all(len(found) == 1 for found in framings.values())
+    drawn = np.array([found.pop() for found in framings.values()])
+    assert len(np.unique(drawn, axis=0)) == 36
+    assert np.ptp(drawn[:, 0]) > 0.2
+    assert (np.ptp(drawn[:, 1:], axis=0) > 0.08).all()
+    assert (drawn[:, 0] >= 0.85).all()
+    assert (drawn[:, 0] <= 1.15).all()
+    xy = frame[[f"{axis}{k:02d}" for k in range(68) for axis in "xy"]].to_numpy()
+    assert ((xy >= 0) & (xy <= 64)).all()
+    fixed = CartoonStudio(12, 3, 2, 64).table()
+    assert frame[[*AUS, "yaw", "pitch", "intensity"]].equals(fixed[[*AUS, "yaw", "pitch", "intensity"]])
+
+
+def test_recipes_of_the_casts_stay_as_they_were():
+    assert not {"population", "framing"} & set(CartoonStudio(3).recipe)
+    recipe = CartoonStudio(3, population="random", framing="random").recipe
+    assert (recipe["population"], recipe["framing"]) == ("random", "random")
+
+
 def test_recipe_is_json_and_complete(studio):
     recipe = json.loads(json.dumps(studio.recipe))
     assert recipe["version"] >= 1
@@ -198,6 +272,8 @@ def test_recipe_is_json_and_complete(studio):
     [
         ({"size": 100}, "size"),
         ({"size": 16}, "size"),
+        ({"population": "crowd"}, "population"),
+        ({"framing": True}, "framing"),
         ({"size": 1024}, "size"),
         ({"identities": 0}, "identities"),
         ({"takes": 0}, "takes"),

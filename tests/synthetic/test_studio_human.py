@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 
@@ -127,6 +128,23 @@ def test_cast_has_ten_different_people_then_seeded_ones():
     assert all(len(who.shape) == IDENTITY_MODES for who in people)
 
 
+def test_a_population_is_random_and_grows_without_changing():
+    people = make_cast(60, 3, "random")
+    assert people[:7] == make_cast(7, 3, "random")
+    assert people != make_cast(60, 4, "random")
+    assert len({who.name for who in people}) == 60
+    shapes = np.array([who.shape for who in people])
+    assert shapes.shape == (60, IDENTITY_MODES)
+    assert (shapes.std(axis=0) > 0.4).all()
+    for k in range(60):
+        assert np.linalg.norm(shapes - shapes[k], axis=1)[np.arange(60) != k].min() > 3
+    for name in ("skin", "hair_colour", "cloth", "wall", "light", "hair_cut"):
+        assert len({getattr(who, name) for who in people}) > 55, name
+    assert {who.glasses for who in people} == {"none", "round", "square"}
+    assert {who.hair for who in people} == set(STYLES)
+    assert any(who.beard for who in people)
+
+
 def test_hair_grows_on_the_crown_and_not_on_face_or_ears():
     places = np.array([(0, 14, 0), (0, 5, 10), (8.5, 1, -1), (0, 8, -8)], np.float32)
     above = above_hairline(places, STYLES["long"])
@@ -188,8 +206,9 @@ def test_faces_fill_the_picture_and_differ_by_affect(studio, size):
 
 
 @with_model
-def test_dark_pupils_lie_between_the_landmarks_of_the_lids(studio):
-    size, act = 256, FaceState(np.zeros((2, len(ACTION_UNITS))))
+@pytest.mark.parametrize("framing", [(1.0, 0.0, 0.0), (0.85, 0.1, -0.1), (1.15, -0.03, 0.02)])
+def test_dark_pupils_lie_between_the_landmarks_of_the_lids(studio, framing):
+    size, act = 256, FaceState(np.zeros((2, len(ACTION_UNITS))), framing=framing)
     frame = studio.paint(0, act, size).astype(float).sum(axis=2)
     points = studio.landmarks(0, act, size)
     for eye in (slice(36, 42), slice(42, 48)):
@@ -235,3 +254,34 @@ def test_table_and_counterfactuals_work_as_in_any_studio(studio):
     same = studio.render_as(row, prototype("sadness"))
     assert same.shape == (64, 64, 3)
     assert (same != studio.render_as(row, prototype("joy"))).any()
+
+
+@with_model
+def test_framing_is_the_same_for_skin_hair_and_wall(studio):
+    """A framed picture is the usual one, magnified and shifted; beyond its edges wall and clothes go on."""
+    size, framing = 128, (0.85, 0.05, -0.1)
+    usual, framed = (
+        studio.paint(0, FaceState(np.zeros((2, len(ACTION_UNITS))), framing=crop), size).astype(np.float32)
+        for crop in ((1.0, 0.0, 0.0), framing)
+    )
+    scale, right, down = framing
+    matrix = np.array([[scale, 0, size * (0.5 * (1 - scale) + right)], [0, scale, size * (0.5 * (1 - scale) + down)]])
+    moved = cv2.warpAffine(usual, matrix, (size, size))
+    inside = cv2.erode(cv2.warpAffine(np.ones((size, size), np.uint8), matrix, (size, size)), np.ones((5, 5)))
+    assert np.abs(moved - framed)[inside > 0].mean() < 6
+    assert np.abs(usual - framed)[inside > 0].mean() > 12
+    assert framed.min(axis=(0, 1)).min() >= 0
+    assert (framed[0].min(axis=1) > 100).all()  # the wall, also above the usual picture
+    assert framed[-1, 40:90].max() < 200  # clothes, also below it
+
+
+@with_model
+def test_people_of_a_population_differ_and_do_not_depend_on_their_number():
+    one, more = (
+        HumanStudio(identities=count, takes=1, frames=1, size=32, facekit=FACEKIT, population="random")
+        for count in (1, 2)
+    )
+    assert (one.render(3) == more.render(3)).all()
+    assert np.abs(more.render(3).astype(int) - more.render(10)).mean() > 10
+    assert more.recipe["population"] == "random"
+    assert "population" not in HumanStudio(identities=1, facekit=FACEKIT).recipe

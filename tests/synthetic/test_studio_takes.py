@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from fexgan_lit.data.config import DatasetConfig
+from fexgan_lit.data.datamodule import FrameDataModule
 from fexgan_lit.data.datasets import index_dataset
-from fexgan_lit.data.datasets.synthetic import export_studio
+from fexgan_lit.data.datasets.synthetic import export_studio, make_studio
+from fexgan_lit.data.open import open_dataset
+from fexgan_lit.data.packing.sources import StudioSource
 from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS
 from fexgan_lit.synthetic import CartoonStudio
 from fexgan_lit.synthetic.regions import BOX_COLUMNS, region_boxes
@@ -99,9 +102,9 @@ def test_takes_that_cannot_be_filmed_say_what_to_change():
         CartoonStudio(1, 1, 2, 32, exact=1.5)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_frames_as_files_are_read_back_with_their_truth(tmp_path, workers):
-    studio = CartoonStudio(2, 1, 3, 32)
+@pytest.mark.parametrize(("workers", "options"), [(1, {}), (2, {"population": "random", "framing": "random"})])
+def test_frames_as_files_are_read_back_with_their_truth(tmp_path, workers, options):
+    studio = CartoonStudio(2, 1, 3, 32, **options)
     seen = []
     csv = export_studio(studio, tmp_path / "cast", workers, lambda done, count: seen.append((done, count)))
     assert seen[-1] == (42, 42)
@@ -127,5 +130,30 @@ def test_a_broken_off_export_goes_on_and_another_studio_is_refused(tmp_path):
     export_studio(studio, tmp_path)
     assert victim.exists()
     assert kept.stat().st_mtime_ns == stamp
-    with pytest.raises(UserError, match="other settings"):
-        export_studio(CartoonStudio(1, 1, 2, 32, seed=5), tmp_path)
+    for other in ({"seed": 5}, {"population": "random"}, {"framing": "random"}):
+        with pytest.raises(UserError, match="other settings"):
+            export_studio(CartoonStudio(1, 1, 2, 32, **other), tmp_path)
+
+
+def test_few_frames_of_a_character_are_rendered_by_one_worker(tmp_path):
+    rows = np.arange(63)
+    assert StudioSource(CartoonStudio(3, 1, 3, 32), rows, 32).together == 21
+    assert StudioSource(CartoonStudio(3, 1, 3, 32), rows[rows % 21 < 9], 32).together == 9  # three affects
+    assert StudioSource(CartoonStudio(3, 5, 12, 32), np.arange(1260), 32).together == 1
+
+
+def test_a_population_is_packed_frame_by_frame_and_split_by_person(tmp_path):
+    config = DatasetConfig(
+        name="studio_cartoon", population="random", framing="random", identities=5, takes=1, frames=3, image_size=32,
+        batch_size=4, split="identity", cache_dir=str(tmp_path),
+    )  # fmt: skip
+    pack, data = open_dataset(config), FrameDataModule(config)
+    data.setup()
+    studio = make_studio(config)
+    table = studio.table()
+    assert data.table.frame["path"].tolist() == table["path"].tolist()
+    for row in (0, 50, 104):
+        assert (pack.images[row] == studio.render(row)).all()
+    people = table["identity"].to_numpy()
+    assert len(set(people[data.val.rows])) == 1
+    assert not set(people[data.val.rows]) & set(people[data.train.rows])

@@ -129,6 +129,8 @@ def make_studio(config: DatasetConfig) -> Studio:
 
     arguments: dict[str, Any] = {
         "identities": config.identities,
+        "population": config.population,
+        "framing": config.framing,
         "takes": config.takes,
         "frames": config.frames,
         "size": next((size for size in IMAGE_SIZES if size >= config.load_size), IMAGE_SIZES[-1]),

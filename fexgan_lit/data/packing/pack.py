@@ -324,7 +324,8 @@ def _write_pixels(folder: Path, build: _Build, progress: Progress | None) -> lis
     count, frame_bytes = len(build.table), build.plan.size**2 * 3
     with PixelLog(folder, _PIXELS, build.key, frame_bytes) as log:
         _check_space(folder, (count - len(log.read)) * frame_bytes)
-        chunk = max(1, min(_CHUNK, _CHUNK_BYTES // frame_bytes))
+        chunk, together = max(1, min(_CHUNK, _CHUNK_BYTES // frame_bytes)), build.source.together
+        chunk = max(together, chunk - chunk % together)
         chunks = [range(start, min(start + chunk, count)) for start in range(len(log.read), count, chunk)]
         for piece in _read_in_order(build.source, chunks, cores(build.plan.workers)):
             log.append(piece)

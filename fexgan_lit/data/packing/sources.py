@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from fexgan_lit.synthetic.base import Studio
 
 
+#: Most frames of a character that are rendered by one worker.
+_FEW_FRAMES = 64
+
+
 def crop_to_faces(table: FrameTable, margin: float) -> FrameTable:
     """Add the square around each face to `table`, in whole pixels, as the columns `CROP_COLUMNS`.
 
@@ -55,6 +59,10 @@ class FrameSource(Protocol):
     def holds_interpreter(self) -> bool:
         """Whether reading holds the interpreter lock, so that processes run in parallel but threads do not."""
 
+    @property
+    def together(self) -> int:
+        """Number of consecutive rows that one worker reads faster than two workers, such as those of one person."""
+
     def read(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
         """Return the frame (L, L, 3) uint8 RGB and its original (height, width); raise FrameError with a reason."""
 
@@ -79,6 +87,7 @@ class FileSource:
     size: int
     boxes: np.ndarray | None = None
     holds_interpreter: bool = False
+    together: int = 1
 
     def read(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
         """As `FrameSource`."""
@@ -105,6 +114,13 @@ class StudioSource:
     rows: np.ndarray
     size: int
     holds_interpreter: bool = True
+
+    @property
+    def together(self) -> int:
+        """The number of frames of a character, unless there are so many that two workers may as well share them."""
+        person = self.studio.script.person[self.rows]
+        count = int((person == person[0]).sum()) if len(person) else 1
+        return count if count <= _FEW_FRAMES else 1
 
     def read(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
         """As `FrameSource`."""

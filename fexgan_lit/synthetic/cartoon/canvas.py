@@ -22,25 +22,32 @@ SCALE, ORIGIN = 0.265, (0.5, 0.53)
 _SHIFT = 4
 
 
+def frame_of(framing: tuple[float, float, float]) -> tuple[float, Points]:
+    """Return the scale from head units to fractions of the image, and the origin (2,), see `FaceState.framing`."""
+    zoom, *shift = framing
+    return SCALE * zoom, np.array(ORIGIN) * zoom + 0.5 * (1 - zoom) + np.array(shift)
+
+
 @dataclass(frozen=True)
 class View:
     """Mapping from the head frame to a square canvas of `n` pixels.
 
     The head frame has its origin between the eyes, x to the right, y down; an average face extends from -1 to 1 in x,
-    and its chin is near y = 1.3. The canvas covers x in [-1.89, 1.89] and y in [-2, 1.77].
+    and its chin is near y = 1.3. The canvas covers x in [-1.89, 1.89] and y in [-2, 1.77] in the usual framing.
     """
 
     n: int
+    framing: tuple[float, float, float] = (1.0, 0.0, 0.0)
 
     @cached_property
     def unit(self) -> float:
         """Pixels per head unit."""
-        return SCALE * self.n
+        return frame_of(self.framing)[0] * self.n
 
     @cached_property
     def centre(self) -> Points:
         """The origin of the head frame in pixels, (2,) (whole numbers are pixel centres, as in OpenCV)."""
-        return np.array(ORIGIN) * self.n - 0.5
+        return frame_of(self.framing)[1] * self.n - 0.5
 
     def px(self, points: Points) -> Points:
         """Convert head units (..., 2) to canvas pixels."""

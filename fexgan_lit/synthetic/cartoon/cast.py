@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from fexgan_lit.synthetic.cartoon.identity import Identity, draw_identity
+from fexgan_lit.synthetic.cartoon.identity import Identity, draw_anyone, draw_identity
+from fexgan_lit.synthetic.population import with_unique_names
 
 CAST: tuple[Identity, ...] = (
     Identity(
@@ -187,12 +186,14 @@ CAST: tuple[Identity, ...] = (
 )
 
 
-def make_cast(count: int, seed: int) -> tuple[Identity, ...]:
-    """Return the first `count` characters: the hand-made ones, then random ones from `seed`; names are unique."""
-    people = [CAST[k] if k < len(CAST) else draw_identity(seed, k) for k in range(count)]
-    taken: set[str] = set()
-    for k, who in enumerate(people):
-        if who.name in taken:
-            people[k] = replace(who, name=f"{who.name}_{k + 1}")
-        taken.add(people[k].name)
-    return tuple(people)
+def make_cast(count: int, seed: int, population: str = "cast") -> tuple[Identity, ...]:
+    """Return the first `count` characters; names are unique.
+
+    Args:
+        count: number of characters.
+        seed: seed of the random ones.
+        population: `cast`: the hand-made characters, then random ones; `random`: random ones of a wider range.
+    """
+    if population == "random":
+        return with_unique_names([draw_anyone(seed, k) for k in range(count)])
+    return with_unique_names([CAST[k] if k < len(CAST) else draw_identity(seed, k) for k in range(count)])

@@ -24,15 +24,12 @@ from fexgan_lit.synthetic.cartoon.identity import Identity
 from fexgan_lit.synthetic.cartoon.rig import Face
 from fexgan_lit.synthetic.cartoon.shading import ramp, tone
 
-#: Colours of the centre and the rim of the backdrop, the same for all characters.
-_BACKDROP = ((104, 116, 128), (44, 50, 60))
 
-
-def backdrop(view: View) -> Image:
+def backdrop(view: View, who: Identity) -> Image:
     """Return a plain studio wall (n, n, 3), lighter behind the head."""
     xs, ys = view.axes()
     far = np.clip(np.hypot(xs[None] + 0.15, ys[:, None] * 0.95 + 0.1) / 2.5, 0, 1)[..., None] ** 1.3
-    near, rim = np.array(_BACKDROP[0]), np.array(_BACKDROP[1])
+    near, rim = np.array(who.wall[0]), np.array(who.wall[1])
     return np.rint(near * (1 - far) + rim * far).astype(np.uint8)
 
 
@@ -52,7 +49,15 @@ def body_layer(view: View, who: Identity) -> Layer:
     wide = max(1.25, 2.6 * who.neck)
     open_x = who.neck * 1.22
     shirt = _both(
-        [(0.0, 1.9), (open_x * 0.4, 1.78), (open_x, 1.52), (wide, 1.72), (wide + 0.35, 2.02), (wide + 0.4, 2.4)]
+        [
+            (0.0, 1.9),
+            (open_x * 0.4, 1.78),
+            (open_x, 1.52),
+            (wide, 1.72),
+            (wide + 0.35, 2.02),
+            (wide + 0.4, 2.4),
+            (wide + 0.4, 3.2),
+        ]
     )
     across = 0.72 - 0.4 * np.clip(x / who.neck, -1, 1) ** 3 * 0.6 - 0.2 * np.clip(x / who.neck, -1.2, 1.2) ** 2
     under_chin = 1 - 0.62 * np.exp(-(((y - who.chin + 0.12) / 0.34) ** 2))

@@ -56,7 +56,8 @@ def _curve(points: Outline, steps: int = 6) -> Points:
 
 
 def _scaled(points: Points, who: Identity) -> Points:
-    return points * np.array((0.5 * (who.face[0] + who.face[1]), 1.0)) + np.array((0.0, 0.3 * (who.top + 1.42)))
+    width = (-0.5 if who.hair_flip else 0.5) * (who.face[0] + who.face[1])
+    return points * np.array((width, 1.0)) + np.array((0.0, 0.3 * (who.top + 1.42)))
 
 
 def _crop(who: Identity) -> Style:

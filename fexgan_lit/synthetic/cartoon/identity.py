@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-RGB = tuple[int, int, int]
+from fexgan_lit.synthetic.population import (
+    RGB,
+    any_colour,
+    as_rgb,
+    between,
+    draw_name,
+    draw_wall,
+    pick,
+    within,
+)
 
 
 @dataclass(frozen=True)
@@ -23,8 +31,10 @@ class Identity:
         nose: half width of the wings, y of the tip, size of the tip and relief of the bridge (0..1).
         mouth: y, half width, thickness of the upper and of the lower lip.
         age: 0..1, depth of the folds at rest.
-        hair: style, a key of `hair.STYLES`.
+        hair: style, a key of `hair.STYLES`; `hair_flip`: whether it is mirrored.
         beard: none, stubble, full, moustache or goatee; glasses: none, round or square.
+        wall: colours of the backdrop behind the head and at the rim.
+        light: gain, horizontal offset and warmth in addition to those of a take, see `FaceState.light`.
     """
 
     name: str
@@ -52,9 +62,12 @@ class Identity:
     freckles: float = 0.0
     lashes: float = 0.3
     hair: str = "crop"
+    hair_flip: bool = False
     beard: str = "none"
     glasses: str = "none"
     earrings: bool = False
+    wall: tuple[RGB, RGB] = ((104, 116, 128), (44, 50, 60))
+    light: tuple[float, float, float] = (1.0, 0.0, 0.0)
 
 
 _SKINS: tuple[RGB, ...] = (
@@ -86,23 +99,10 @@ _SHIRTS: tuple[RGB, ...] = (
 )
 _LONG_STYLES = ("long", "bob", "buns", "pigtails", "afro")
 _SHORT_STYLES = ("crop", "buzz", "spiky", "beanie", "fringe_ring", "afro")
-_FIRST = ("ba", "de", "fi", "go", "ha", "ke", "lu", "mo", "ni", "ro", "sa", "ti", "vo", "wi", "ya", "ze")
-_LAST = ("bo", "dan", "ko", "lle", "man", "mi", "na", "ra", "ris", "ro", "sha", "ta", "to", "vi", "xa", "zen")
-
-
-_T = TypeVar("_T")
-
-
-def _pick(rng: np.random.Generator, options: Sequence[_T]) -> _T:
-    return options[int(rng.integers(len(options)))]
-
-
-def _within(rng: np.random.Generator, low: float, high: float) -> float:
-    return float(round(rng.uniform(low, high), 4))
 
 
 def _four(rng: np.random.Generator, *ranges: tuple[float, float]) -> tuple[float, float, float, float]:
-    a, b, c, d = (_within(rng, *limits) for limits in ranges)
+    a, b, c, d = (within(rng, *limits) for limits in ranges)
     return a, b, c, d
 
 
@@ -113,18 +113,18 @@ def _tinted(colour: RGB, red: float, green: float, blue: float) -> RGB:
 def _colours(rng: np.random.Generator, soft: bool, style: str) -> dict[str, Any]:
     """Draw matching colours: dark skin has dark hair unless the hair is dyed."""
     tone = int(rng.integers(len(_SKINS)))
-    hair = _pick(rng, _HAIRS[:2] if tone >= 3 else _HAIRS)
+    hair = pick(rng, _HAIRS[:2] if tone >= 3 else _HAIRS)
     if style in ("long", "bob", "spiky", "buns") and rng.random() < 0.2:
-        hair = _pick(rng, _DYES)
+        hair = pick(rng, _DYES)
     skin = _SKINS[tone]
     return {
         "skin": skin,
         "lips": _tinted(skin, 0.84, 0.5, 0.5) if soft else _tinted(skin, 0.84, 0.63, 0.6),
-        "iris": _pick(rng, _IRISES[:2] if tone >= 3 else _IRISES),
+        "iris": pick(rng, _IRISES[:2] if tone >= 3 else _IRISES),
         "hair_colour": hair,
         "brow_colour": _tinted(hair, 0.66, 0.62, 0.6),
-        "shirt": _pick(rng, _SHIRTS),
-        "accent": _pick(rng, _SHIRTS),
+        "shirt": pick(rng, _SHIRTS),
+        "accent": pick(rng, _SHIRTS),
     }
 
 
@@ -143,23 +143,59 @@ def draw_identity(seed: int, index: int) -> Identity:
     """Return the `index`-th random character of `seed`, the same in every process."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x5EED, index]))
     soft = bool(rng.random() < 0.5)
-    style = _pick(rng, _LONG_STYLES if soft else _SHORT_STYLES)
+    style = pick(rng, _LONG_STYLES if soft else _SHORT_STYLES)
     return Identity(
-        name=f"{_pick(rng, _FIRST)}{_pick(rng, _LAST)}",
+        name=draw_name(rng),
         **_colours(rng, soft, style),
         **_features(rng, soft),
-        chin=_within(rng, 1.2, 1.4),
-        eye_tilt=_within(rng, -0.02, 0.07),
-        iris_size=_within(rng, 0.145, 0.185),
-        brow_tilt=_within(rng, -0.02, 0.06),
-        ear=_within(rng, 0.22, 0.34),
-        neck=_within(rng, 0.36, 0.44) if soft else _within(rng, 0.46, 0.62),
-        age=_within(rng, 0.0, 0.9 if style == "fringe_ring" else 0.45),
-        blush=_within(rng, 0.15, 0.6),
+        chin=within(rng, 1.2, 1.4),
+        eye_tilt=within(rng, -0.02, 0.07),
+        iris_size=within(rng, 0.145, 0.185),
+        brow_tilt=within(rng, -0.02, 0.06),
+        ear=within(rng, 0.22, 0.34),
+        neck=within(rng, 0.36, 0.44) if soft else within(rng, 0.46, 0.62),
+        age=within(rng, 0.0, 0.9 if style == "fringe_ring" else 0.45),
+        blush=within(rng, 0.15, 0.6),
         freckles=float(rng.random() < 0.25),
-        lashes=_within(rng, 0.6, 1.0) if soft else _within(rng, 0.0, 0.3),
+        lashes=within(rng, 0.6, 1.0) if soft else within(rng, 0.0, 0.3),
         hair=style,
-        beard="none" if soft else _pick(rng, ("none", "none", "stubble", "full", "moustache", "goatee")),
-        glasses=_pick(rng, ("none", "none", "none", "round", "square")),
+        beard="none" if soft else pick(rng, ("none", "none", "stubble", "full", "moustache", "goatee")),
+        glasses=pick(rng, ("none", "none", "none", "round", "square")),
         earrings=bool(soft and rng.random() < 0.5),
+    )
+
+
+def draw_anyone(seed: int, index: int) -> Identity:
+    """Return character `index` of the random population of `seed`: `draw_identity` with wider shapes and colours."""
+    who = draw_identity(seed, index)
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 0xA17, index]))
+    soft = who.lashes > 0.5
+    skin = between(rng, _SKINS, 4.0)
+    dark = sum(skin) < 420
+    dyed = who.beard == "none" and rng.random() < 0.3
+    hair = any_colour(rng, (0.3, 0.7), (0.3, 0.8)) if dyed else between(rng, _HAIRS[:2] if dark else _HAIRS, 5.0)
+    wall = draw_wall(rng, lambda: any_colour(rng, (0.05, 0.55), (0.25, 0.85)), skin, hair)
+    _, y, half, height = who.eye
+    red = (0.86, rng.uniform(0.46, 0.58), rng.uniform(0.46, 0.58)) if soft else (0.84, 0.63, 0.6)
+    return replace(
+        who,
+        skin=skin,
+        lips=_tinted(skin, *red),
+        iris=between(rng, _IRISES[:2] if dark else _IRISES),
+        hair_colour=hair,
+        brow_colour=as_rgb(np.array(hair) * rng.uniform(0.5, 0.75)),
+        shirt=any_colour(rng, (0.1, 0.8), (0.25, 0.9)),
+        accent=any_colour(rng, (0.2, 0.8), (0.15, 0.7)),
+        face=_four(rng, (0.86, 1.02), (0.9, 1.08), (0.62, 0.86) if soft else (0.7, 1.0), (0.24, 0.56)),
+        chin=within(rng, 1.12, 1.44),
+        eye=_four(rng, (0.39, 0.46), (y - 0.04, y + 0.04), (half - 0.04, half + 0.03), (height - 0.04, height + 0.05)),
+        eye_tilt=within(rng, -0.05, 0.09),
+        iris_size=within(rng, 0.13, 0.19),
+        brow_tilt=within(rng, -0.05, 0.09),
+        nose=_four(rng, (0.1, 0.26), (0.27, 0.43), (0.09, 0.21), (0.1, 0.95)),
+        mouth=_four(rng, (0.75, 0.85), (0.28, 0.43), (0.04, 0.11), (0.07, 0.14)),
+        hair_flip=bool(rng.random() < 0.5),
+        freckles=within(rng, 0.4, 1.0) if rng.random() < 0.25 else 0.0,
+        wall=(wall[0], as_rgb(np.array(wall[1]) * rng.uniform(0.45, 0.85))),
+        light=(within(rng, 0.96, 1.1), within(rng, -3.0, 5.0), within(rng, -2.0, 2.0)),
     )

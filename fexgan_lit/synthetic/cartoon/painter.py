@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fexgan_lit.synthetic.cartoon.canvas import ORIGIN, SCALE, Image, Points, View, fill, mask_of, mix, shade_colour
+from fexgan_lit.synthetic.cartoon.canvas import Image, Points, View, fill, frame_of, mask_of, mix, shade_colour
 from fexgan_lit.synthetic.cartoon.extras import (
     backdrop,
     beard_mask,
@@ -56,25 +56,28 @@ def landmarks(who: Identity, act: FaceState, size: int) -> Points:
     """Return (68, 2) landmarks in pixels of an image of `size`: 0 at the left or top edge, `size` opposite."""
     turn, shift = _roll(act)
     points = perform(who, act).landmarks() @ turn.T + shift
-    return (points * SCALE + np.array(ORIGIN)) * size
+    scale, origin = frame_of(act.framing)
+    return (points * scale + origin) * size
 
 
 @dataclass(frozen=True)
 class Painter:
-    """Renders one character at one size; static layers are rendered once and cached.
+    """Renders one character at one size in one framing; static layers are rendered once and cached.
 
     Attributes:
         who: the character.
         size: width and height of the image in pixels.
+        framing: see `FaceState.framing`.
     """
 
     who: Identity
     size: int
+    framing: tuple[float, float, float] = (1.0, 0.0, 0.0)
 
     @cached_property
     def view(self) -> View:
         """The supersampled canvas."""
-        return View(canvas_size(self.size))
+        return View(canvas_size(self.size), self.framing)
 
     @cached_property
     def _hair(self) -> tuple[Layer | None, Layer | None]:
@@ -82,7 +85,7 @@ class Painter:
 
     @cached_property
     def _backdrop(self) -> Image:
-        return backdrop(self.view)
+        return backdrop(self.view, self.who)
 
     @cached_property
     def _body(self) -> Layer:
@@ -161,7 +164,7 @@ class Painter:
 
     def _shade(self, face: Face, act: FaceState, skin_mask: Image, ears: tuple[Points, Points]) -> Image:
         """Return the light on the skin, ears included, (n, n) uint8."""
-        light = light_face(self.view, self.who, face, act.light[1])
+        light = light_face(self.view, self.who, face, act.light[1] + self.who.light[1])
         light *= 1 - crease_map(self.view, self.who, face).astype(np.float32) * np.float32(0.62 / 255)
         if self._hair_shadow is not None:
             light *= self._hair_shadow
@@ -195,8 +198,8 @@ class Painter:
             np.maximum(alpha, mask, out=alpha)
 
     def _develop(self, picture: Image, act: FaceState) -> Image:
-        """Apply exposure and warmth of the take, and reduce to the requested size."""
-        gain, _, warmth = act.light
+        """Apply exposure and warmth of the take and the character, and reduce to the requested size."""
+        gain, warmth = act.light[0] * self.who.light[0], act.light[2] + self.who.light[2]
         levels = np.arange(256)[:, None] * gain * np.array([1 + 0.015 * warmth, 1.0, 1 - 0.02 * warmth])
         table = np.clip(np.rint(levels), 0, 255).astype(np.uint8)[None]
         small = cv2.resize(picture, (self.size, self.size), interpolation=cv2.INTER_AREA)

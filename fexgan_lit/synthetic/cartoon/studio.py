@@ -15,8 +15,8 @@ from fexgan_lit.synthetic.takes import FaceState
 
 
 @lru_cache(maxsize=64)
-def _painter(who: Identity, size: int) -> Painter:
-    return Painter(who, size)
+def _painter(who: Identity, size: int, framing: tuple[float, float, float]) -> Painter:
+    return Painter(who, size, framing)
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class CartoonStudio(Studio):
     @cached_property
     def cast(self) -> tuple[Identity, ...]:
         """The characters in row order."""
-        return make_cast(self.identities, self.seed)
+        return make_cast(self.identities, self.seed, self.population)
 
     @property
     def people(self) -> tuple[str, ...]:
@@ -38,7 +38,7 @@ class CartoonStudio(Studio):
 
     def paint(self, person: int, act: FaceState, size: int) -> Image:
         """Render a character: (size, size, 3) RGB."""
-        return _painter(self.cast[person], size).paint(act)
+        return _painter(self.cast[person], size, act.framing).paint(act)
 
     def landmarks(self, person: int, act: FaceState, size: int) -> Points:
         """Return (68, 2) Multi-PIE points in pixels."""

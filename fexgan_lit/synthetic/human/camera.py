@@ -1,4 +1,4 @@
-"""The fixed camera: a long lens in front of the face, the same for all people."""
+"""The camera: a long lens in front of the face, the same for all people."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ FIELD = 32.0
 CENTRE, FACE_DEPTH = 2.1, 8.0
 
 
-def project(points: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Project points (N, 3) in cm to x, y in pixels of an image of `size`, y down, and the distance in cm: (N, 3)."""
+def project(
+    points: NDArray[np.float32], size: int, framing: tuple[float, float, float] = (1.0, 0.0, 0.0)
+) -> NDArray[np.float32]:
+    """Project points (N, 3) in cm to x, y in pixels of an image of `size`, y down, and the distance in cm: (N, 3).
+
+    The picture is magnified and shifted by `FaceState.framing`.
+    """
+    zoom, right, down = framing
     away = np.float32(DISTANCE) - points[:, 2]
-    scale = np.float32(size / FIELD * (DISTANCE - FACE_DEPTH)) / away
+    scale = np.float32(size * zoom / FIELD * (DISTANCE - FACE_DEPTH)) / away
     out = np.empty(points.shape, np.float32)
-    out[:, 0] = np.float32(size / 2) + points[:, 0] * scale
-    out[:, 1] = np.float32(size / 2) - (points[:, 1] - np.float32(CENTRE)) * scale
+    out[:, 0] = np.float32(size * (0.5 + right)) + points[:, 0] * scale
+    out[:, 1] = np.float32(size * (0.5 + down)) - (points[:, 1] - np.float32(CENTRE)) * scale
     out[:, 2] = away
     return out
 

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from fexgan_lit.synthetic.human.identity import RGB, Identity
+from fexgan_lit.synthetic.human.identity import Identity
+from fexgan_lit.synthetic.population import (
+    RGB,
+    any_colour,
+    as_rgb,
+    between,
+    draw_name,
+    draw_wall,
+    lightness,
+    pick,
+    with_unique_names,
+    within,
+)
 
 CAST: tuple[Identity, ...] = (
     Identity(
@@ -259,19 +271,7 @@ _CLOTHS: tuple[RGB, ...] = (
 _GREY: RGB = (178, 174, 170)
 _LONG_STYLES = ("long", "waves", "bob", "curls", "afro", "bun", "tail")
 _SHORT_STYLES = ("buzz", "crop", "aside", "quiff", "mane", "ring", "afro", "bald")
-_FIRST = ("ba", "de", "fi", "go", "ha", "ke", "lu", "mo", "ni", "ro", "sa", "ti", "vo", "wi", "ya", "ze")
-_LAST = ("bo", "dan", "ko", "lle", "man", "mi", "na", "ra", "ris", "ro", "sha", "ta", "to", "vi", "xa", "zen")
 _MODES = 40
-
-_T = TypeVar("_T")
-
-
-def _pick(rng: np.random.Generator, options: Sequence[_T]) -> _T:
-    return options[int(rng.integers(len(options)))]
-
-
-def _within(rng: np.random.Generator, low: float, high: float) -> float:
-    return float(round(rng.uniform(low, high), 4))
 
 
 def _detail(rng: np.random.Generator, first: Sequence[float], spread: float) -> tuple[float, ...]:
@@ -283,7 +283,7 @@ def _detail(rng: np.random.Generator, first: Sequence[float], spread: float) -> 
 def _colours(rng: np.random.Generator, soft: bool, age: float) -> dict[str, Any]:
     """Draw matching colours: dark skin has dark hair and eyes, old people have grey hair."""
     tone = int(rng.integers(len(_SKINS)))
-    hair = _pick(rng, _HAIRS[:2] if tone >= 3 else _HAIRS)
+    hair = pick(rng, _HAIRS[:2] if tone >= 3 else _HAIRS)
     if age > 0.6:
         hair = _GREY
     skin = _SKINS[tone]
@@ -293,32 +293,32 @@ def _colours(rng: np.random.Generator, soft: bool, age: float) -> dict[str, Any]
     return {
         "skin": skin,
         "lips": lips,
-        "iris": _pick(rng, _IRISES[:2] if tone >= 3 else _IRISES),
+        "iris": pick(rng, _IRISES[:2] if tone >= 3 else _IRISES),
         "hair_colour": hair,
         "brow_colour": brow,
-        "cloth": _pick(rng, _CLOTHS),
-        "accent": _pick(rng, ((44, 40, 40), (120, 62, 44), (226, 222, 214))),
-        "blush": _within(rng, 0.1, 0.8),
+        "cloth": pick(rng, _CLOTHS),
+        "accent": pick(rng, ((44, 40, 40), (120, 62, 44), (226, 222, 214))),
+        "blush": within(rng, 0.1, 0.8),
         "freckles": 0.7 if tone < 2 and rng.random() < 0.25 else 0.0,
     }
 
 
 def _features(rng: np.random.Generator, soft: bool) -> dict[str, Any]:
-    beard = 0.0 if soft else _pick(rng, (0.0, 0.0, 0.0, 0.35, 0.8, 1.4))
+    beard = 0.0 if soft else pick(rng, (0.0, 0.0, 0.0, 0.35, 0.8, 1.4))
     return {
-        "brow_width": _within(rng, 0.3, 0.42) if soft else _within(rng, 0.42, 0.58),
-        "brow_arch": _within(rng, 0.05, 0.45) if soft else _within(rng, -0.1, 0.2),
-        "brow_height": _within(rng, -0.1, 0.12),
-        "stubble": 0.0 if soft else max(_within(rng, 0.0, 0.35), 0.65 * (beard > 0)),
+        "brow_width": within(rng, 0.3, 0.42) if soft else within(rng, 0.42, 0.58),
+        "brow_arch": within(rng, 0.05, 0.45) if soft else within(rng, -0.1, 0.2),
+        "brow_height": within(rng, -0.1, 0.12),
+        "stubble": 0.0 if soft else max(within(rng, 0.0, 0.35), 0.65 * (beard > 0)),
         "beard": beard,
         "moustache_only": bool(beard and rng.random() < 0.2),
-        "lashes": _within(rng, 0.5, 0.9) if soft else _within(rng, 0.0, 0.3),
-        "makeup": _within(rng, 0.0, 0.8) if soft else 0.0,
-        "lip_gloss": _within(rng, 0.3, 0.8) if soft else 0.2,
-        "shoulders": _within(rng, -0.8, -0.2) if soft else _within(rng, 0.0, 1.0),
-        "shine": _within(rng, 0.2, 0.7),
-        "shadow": _within(rng, 0.1, 0.5),
-        "lids": _within(rng, 0.02, 0.14),
+        "lashes": within(rng, 0.5, 0.9) if soft else within(rng, 0.0, 0.3),
+        "makeup": within(rng, 0.0, 0.8) if soft else 0.0,
+        "lip_gloss": within(rng, 0.3, 0.8) if soft else 0.2,
+        "shoulders": within(rng, -0.8, -0.2) if soft else within(rng, 0.0, 1.0),
+        "shine": within(rng, 0.2, 0.7),
+        "shadow": within(rng, 0.1, 0.5),
+        "lids": within(rng, 0.02, 0.14),
     }
 
 
@@ -326,25 +326,62 @@ def draw_identity(seed: int, index: int) -> Identity:
     """Return the `index`-th random person of `seed`, the same in every process."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x1C7, index]))
     soft = bool(rng.random() < 0.5)
-    age = _within(rng, 0.0, 0.4) if rng.random() < 0.75 else _within(rng, 0.65, 1.0)
+    age = within(rng, 0.0, 0.4) if rng.random() < 0.75 else within(rng, 0.65, 1.0)
     shape = np.clip(rng.normal(0, 0.9, 12), -1.7, 1.7)
     shape[0] = (1 if soft else -1) * rng.uniform(0.3, 1.3)
     shape[2] = 0.5 * shape[2] + 1.2 * age - 0.2
     return Identity(
-        name=f"{_pick(rng, _FIRST)}{_pick(rng, _LAST)}",
+        name=draw_name(rng),
         shape=_detail(rng, tuple(float(v) for v in shape.round(4)), 0.7),
         **_colours(rng, soft, age),
         **_features(rng, soft),
         age=age,
-        hair=_pick(rng, _LONG_STYLES if soft else _SHORT_STYLES),
-        clothes=_pick(rng, ("tee", "crew", "hoodie", "shirt", "turtleneck")),
+        hair=pick(rng, _LONG_STYLES if soft else _SHORT_STYLES),
+        clothes=pick(rng, ("tee", "crew", "hoodie", "shirt", "turtleneck")),
         trim=bool(rng.random() < 0.4),
-        glasses=_pick(rng, ("none", "none", "none", "none", "none", "round", "square")),
+        glasses=pick(rng, ("none", "none", "none", "none", "none", "round", "square")),
     )
 
 
-def make_cast(count: int, seed: int) -> tuple[Identity, ...]:
-    """Return the first `count` people: the hand-made ones, then random ones; names are unique."""
+def draw_anyone(seed: int, index: int) -> Identity:
+    """Return person `index` of the random population of `seed`: `draw_identity` with wider shapes and colours."""
+    who = draw_identity(seed, index)
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 0xA17, index]))
+    soft = who.shoulders < 0
+    skin = between(rng, _SKINS, 4.0)
+    dark = sum(skin) < 400
+    hair = between(rng, _HAIRS[:2] if dark else _HAIRS, 4.0)
+    if who.hair_colour == _GREY:
+        hair = as_rgb(np.array(_GREY) * rng.uniform(0.6, 1.2))
+    exposure = 1.25 - 0.5 * lightness(skin)  # as photographers do
+    red = (0.86, rng.uniform(0.46, 0.58), rng.uniform(0.5, 0.6)) if soft else (0.82, 0.62, 0.63)
+    return replace(
+        who,
+        skin=skin,
+        lips=as_rgb(np.array(skin) * red),
+        iris=between(rng, _IRISES[:2] if dark else _IRISES),
+        hair_colour=hair,
+        brow_colour=as_rgb(np.array(hair) * rng.uniform(0.65, 0.9)),
+        cloth=any_colour(rng, (0.05, 0.7), (0.15, 0.85)),
+        accent=any_colour(rng, (0.1, 0.6), (0.1, 0.8)),
+        freckles=within(rng, 0.4, 0.8) if sum(skin) > 520 and rng.random() < 0.25 else 0.0,
+        hair_cut=(within(rng, 0.7, 1.25 if soft else 1.0), within(rng, 0.3, 1.7), bool(rng.random() < 0.5)),
+        wall=draw_wall(rng, lambda: any_colour(rng, (0.0, 0.35), (0.3, 0.95)), skin, hair),
+        slope=(within(rng, -1.0, 1.0), within(rng, -1.0, 1.0)),
+        light=(exposure * within(rng, 0.85, 1.05), within(rng, -2.0, 8.0), within(rng, -1.5, 1.5)),
+    )
+
+
+def make_cast(count: int, seed: int, population: str = "cast") -> tuple[Identity, ...]:
+    """Return the first `count` people; names are unique.
+
+    Args:
+        count: number of people.
+        seed: seed of the random ones.
+        population: `cast`: the hand-made people, then random ones; `random`: random ones of a wider range.
+    """
+    if population == "random":
+        return with_unique_names([draw_anyone(seed, k) for k in range(count)])
     people = []
     for k in range(count):
         if k < len(CAST):
@@ -352,9 +389,4 @@ def make_cast(count: int, seed: int) -> tuple[Identity, ...]:
             people.append(replace(CAST[k], shape=_detail(rng, CAST[k].shape, 0.6)))
         else:
             people.append(draw_identity(seed, k))
-    taken: set[str] = set()
-    for k, who in enumerate(people):
-        if who.name in taken:
-            people[k] = replace(who, name=f"{who.name}_{k + 1}")
-        taken.add(people[k].name)
-    return tuple(people)
+    return with_unique_names(people)

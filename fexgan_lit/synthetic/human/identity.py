@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-RGB = tuple[int, int, int]
+from fexgan_lit.synthetic.population import RGB
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,12 @@ class Identity:
         lids: lowering of the upper lids at rest.
         scalp_cover: visible density of the hair roots from above.
         hair: style, a key of `styles.STYLES`; `hair_shine`: strength of its highlights.
+        hair_cut: factors on length and curls of the style, and whether its parting is mirrored.
         clothes: tee, hoodie, shirt, turtleneck or crew; `trim`: whether the collar of a tee has the accent colour.
         shoulders: -1 narrow to 1 broad.
         glasses: none, round or square.
+        wall: two colours of the wall; `slope`: direction (right, down) in which the first becomes the second.
+        light: gain, horizontal offset and warmth in addition to those of a take, see `FaceState.light`.
     """
 
     name: str
@@ -57,7 +60,11 @@ class Identity:
     scalp_cover: float = 0.9
     hair: str = "crop"
     hair_shine: float = 1.0
+    hair_cut: tuple[float, float, bool] = (1.0, 1.0, False)
     clothes: str = "tee"
     trim: bool = False
     shoulders: float = 0.0
     glasses: str = "none"
+    wall: tuple[RGB, RGB] | None = None
+    slope: tuple[float, float] = (0.0, 0.0)
+    light: tuple[float, float, float] = (1.0, 0.0, 0.0)

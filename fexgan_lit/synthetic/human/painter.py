@@ -36,6 +36,8 @@ _BLUR_ROUNDS = np.array([6, 3, 2])
 _EXPOSURE = 0.66
 #: sRGB code of linear light 0..1.
 _CURVE = np.rint(255.0 * np.linspace(0.0, 1.0, 16385) ** (1 / 2.2)).astype(np.uint8)
+#: Linear RGB of the cast's wall.
+_GREY = (0.99, 1.0, 1.01)
 #: Ambient light on hair.
 _AMBIENT = np.array([0.62, 0.63, 0.66], np.float32)
 
@@ -55,25 +57,28 @@ class Painter:
         body = self._person.body
         self._lids = rest_lids(model, who, body.points)
         self._surface = Surface(body.triangles, body.part, body.uv, body.rest, body.tint)
+        walls = [linear(colour) / np.float32(0.8 * _EXPOSURE) for colour in who.wall] if who.wall else 2 * [_GREY]
+        self._wall = np.array(walls, np.float64)
         self._noise = np.random.default_rng(77).random((256, 256), np.float32)
 
     def paint(self, act: FaceState, size: int) -> NDArray[np.uint8]:
         """Render a frame: (size, size, 3) RGB."""
         samples = size * _SAMPLES[size]
-        light = lamps(*act.light)
+        own = self._person.who.light
+        light = lamps(act.light[0] * own[0], act.light[1] + own[1], act.light[2] + own[2])
         points = self.move(act)
         normals = vertex_normals(points, self._person.body.triangles)
         got, seen = self._gather(points, normals, light)
         buffers = Buffers(samples)
         body = self._person.body
-        screen = camera.project(points, samples)
+        screen = camera.project(points, samples, act.framing)
         draw_triangles(screen, body.triangles, body.cull, body.bias, buffers.depth, buffers.triangle, buffers.weights)
-        image = backdrop(samples, act.light[0], act.light[1])
+        image = backdrop(samples, act.light[0], act.light[1], self._wall, self._person.who.slope)
         moved = Moved(points, normals, got, seen)
         visible = Seen(buffers.triangle, buffers.depth, buffers.weights)
         gloss = Gloss(light.gloss, light.gloss_colour)
         shade(visible, self._surface, moved, self._paint(act, samples), gloss, image)
-        self._fuzz(points, got, buffers, image)
+        self._fuzz(points, got, act, buffers, image)
         self._hair(act, light, buffers, image)
         return develop(image, _SAMPLES[size], _CURVE)
 
@@ -110,15 +115,16 @@ class Painter:
             noise=self._noise,
         )
 
-    def _fuzz(self, points: Floats, got: Floats, buffers: Buffers, image: Floats) -> None:
+    def _fuzz(self, points: Floats, got: Floats, act: FaceState, buffers: Buffers, image: Floats) -> None:
         fuzz, samples = self._person.fuzz, len(image)
         count = len(fuzz.corners) * STEPS
         placed, colour = np.empty((count, 3), np.float32), np.empty((count, 3), np.float32)
         place_fuzz(points, got, fuzz.corners, fuzz.weights, fuzz.bend, fuzz.paint, placed, colour)
         taper = np.array([1.0, 0.95, 0.75, 0.35], np.float32)
-        widths = np.outer(fuzz.width, taper).ravel() * np.float32(samples / camera.FIELD)  # (N, STEPS) -> (N * STEPS,)
+        scale = np.float32(samples * act.framing[0] / camera.FIELD)
+        widths = np.outer(fuzz.width, taper).ravel() * scale  # (N, STEPS) -> (N * STEPS,)
         starts = np.arange(0, count + 1, STEPS, dtype=np.int32)
-        draw_lines(camera.project(placed, samples), starts, colour, widths, -0.06, buffers.depth, image)
+        draw_lines(camera.project(placed, samples, act.framing), starts, colour, widths, -0.06, buffers.depth, image)
 
     def _hair(self, act: FaceState, light: Lamps, buffers: Buffers, image: Floats) -> None:
         mane, samples = self._person.mane, len(image)
@@ -131,8 +137,8 @@ class Painter:
         screen, colour = np.empty((last, 3), np.float32), np.empty((last, 3), np.float32)
         threads = Threads(mane.strands.points, mane.bend, mane.paint, mane.through, mane.width)
         studio = Studio(light.gloss, light.gloss_colour, _AMBIENT, self._person.who.hair_shine)
-        shade_strands(threads, starts, rig.rotation(*act.pose), rig.PIVOT, studio, samples, screen, colour)
-        widths = mane.width[:last] * np.float32(samples / camera.FIELD / share**0.5)
+        shade_strands(threads, starts, rig.rotation(*act.pose), rig.PIVOT, studio, samples, act.framing, screen, colour)
+        widths = mane.width[:last] * np.float32(samples * act.framing[0] / camera.FIELD / share**0.5)
         widths = np.where(
             widths > 0, np.maximum(widths, np.float32(1)), np.float32(0)
         )  # otherwise the wall would show through
@@ -141,8 +147,8 @@ class Painter:
 
 
 @njit(cache=True)
-def backdrop(samples: int, gain: float, side: float) -> Floats:
-    """Return a light grey wall (S, S, 3) in linear light, brightest behind the head; see `FaceState.light`."""
+def backdrop(samples: int, gain: float, side: float, wall: NDArray[np.float64], slope: tuple[float, float]) -> Floats:
+    """Return a wall (S, S, 3) in linear light, brightest behind the head; see `FaceState.light` and `Identity.wall`."""
     out = np.empty((samples, samples, 3), np.float32)
     level = 0.80 * (0.85 + 0.15 * gain)
     for i in range(samples):
@@ -150,9 +156,9 @@ def backdrop(samples: int, gain: float, side: float) -> Floats:
         for j in range(samples):
             x = (j + 0.5) / samples - 0.5
             grey = level * (1.0 - 0.55 * (x * x + y * y) - 0.10 * x * (1.0 + 0.3 * side))
-            out[i, j, 0] = 0.99 * grey
-            out[i, j, 1] = grey
-            out[i, j, 2] = 1.01 * grey
+            second = min(1.0, max(0.0, 0.5 + slope[0] * x + slope[1] * y))
+            for c in range(3):
+                out[i, j, c] = ((1.0 - second) * wall[0, c] + second * wall[1, c]) * grey
     return out
 
 
@@ -219,4 +225,4 @@ class Marker:
         for centre, lid in zip(self._eyes, self._lids, strict=True):
             rig.keep_outside(points, lid, centre, EYE_RADIUS + LID, CORNEA)
         moved = rig.posed(points, self._bend, act.pose)
-        return camera.project(moved, size)[:, :2].astype(np.float64)
+        return camera.project(moved, size, act.framing)[:, :2].astype(np.float64)

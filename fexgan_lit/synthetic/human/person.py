@@ -19,9 +19,9 @@ from fexgan_lit.synthetic.human.lighting import lamps, neighbours
 from fexgan_lit.synthetic.human.model import FaceModel
 from fexgan_lit.synthetic.human.noise import Floats, linear, smoothstep
 from fexgan_lit.synthetic.human.raster import vertex_normals
-from fexgan_lit.synthetic.human.skin import Skin, fold_heights, levels_of, paint_tile, rest_relief
+from fexgan_lit.synthetic.human.skin import Skin, Tile, levels_of, paint_tile, rest_relief
 from fexgan_lit.synthetic.human.space import density_of, let_through, space_around
-from fexgan_lit.synthetic.human.styles import STYLES, Style
+from fexgan_lit.synthetic.human.styles import STYLES, Style, style_of
 from fexgan_lit.synthetic.human.topology import (
     EYE,
     FACE,
@@ -193,33 +193,40 @@ def _body(model: FaceModel, who: Identity, points: Floats, extras: tuple[Mesh, .
 
 @dataclass(frozen=True)
 class _Ground:
-    """Data that all people's skins share: positions of the texels and the folds, at decreasing resolution."""
+    """What all people's skins share: the tiles, and the folds at decreasing resolution."""
 
-    face: Floats
-    head: Floats
+    face: Tile
+    head: Tile
     folds: tuple[Floats, ...]
     side: tuple[Floats, ...]
+    ring: tuple[NDArray[np.int32], NDArray[np.int32]]
 
 
 @lru_cache(maxsize=2)
 def _ground(model: FaceModel) -> _Ground:
-    face = texel_positions(model, FACE, FACE_TEXELS)
-    side = (0.5 + 0.5 * np.clip(face[..., 0] / 0.8, -1, 1)).astype(np.float32)
+    face = Tile(texel_positions(model, FACE, FACE_TEXELS))
+    side = (0.5 + 0.5 * np.clip(face.p[..., 0] / 0.8, -1, 1)).astype(np.float32)
     return _Ground(
         face=face,
-        head=texel_positions(model, HEAD, HEAD_TEXELS),
-        folds=levels_of(fold_heights(face), TEXTURE_LEVELS),
+        head=Tile(texel_positions(model, HEAD, HEAD_TEXELS)),
+        folds=levels_of(face.folds, TEXTURE_LEVELS),
         side=levels_of(side, TEXTURE_LEVELS),
+        ring=neighbours(topology(model).skin, SKIN_VERTICES),
     )
 
 
-def _skin(model: FaceModel, who: Identity, style: Style) -> Skin:
+@lru_cache(maxsize=16)
+def _scalp_covers(model: FaceModel, hair: str) -> tuple[Floats, Floats]:
     ground = _ground(model)
-    face, head = ground.face, ground.head
+    return scalp_cover(ground.face.p, STYLES[hair]), scalp_cover(ground.head.p, STYLES[hair])
+
+
+def _skin(model: FaceModel, who: Identity) -> Skin:
+    ground, (on_face, on_head) = _ground(model), _scalp_covers(model, who.hair)
     return Skin(
-        face=levels_of(paint_tile(who, face, scalp_cover(face, style), True), TEXTURE_LEVELS),
-        head=levels_of(paint_tile(who, head, scalp_cover(head, style), False), TEXTURE_LEVELS),
-        relief=levels_of(rest_relief(who, face, ground.folds[0]), TEXTURE_LEVELS),
+        face=levels_of(paint_tile(who, ground.face, on_face, True), TEXTURE_LEVELS),
+        head=levels_of(paint_tile(who, ground.head, on_head, False), TEXTURE_LEVELS),
+        relief=levels_of(rest_relief(who, ground.face), TEXTURE_LEVELS),
         folds=ground.folds,
         side=ground.side,
     )
@@ -276,7 +283,7 @@ def _mane(who: Identity, scalp: Scalp, style: Style, body: Body, seed: int) -> t
     width = np.where(shown, _HAIR_WIDTH * (1.0 - 0.6 * strands.along**2), 0.0).astype(np.float32)
     width = _chosen(Strands(strands.points, strands.starts, width, strands.lot), order).along
     strands = _chosen(strands, order)
-    paint, through = _hair_paint(who, strands, seed), _hair_light(strands, density)
+    paint, through = _hair_paint(who, strands, seed), _hair_light(who, strands, density)
     return Mane(strands, rig.neck_weight(strands.points), paint, through, width), density
 
 
@@ -290,9 +297,9 @@ def _hair_paint(who: Identity, strands: Strands, seed: int) -> Floats:
     return (paint * level[:, None] + 0.002).astype(np.float32)
 
 
-def _hair_light(strands: Strands, density: Floats) -> Floats:
+def _hair_light(who: Identity, strands: Strands, density: Floats) -> Floats:
     """Return the fraction (P, G + 1) of every highlight lamp's light and of ambient light at the points."""
-    light = lamps(1.0, 0.0, 0.0)
+    light = lamps(*who.light)
     room = np.array([[0.0, 1.0, 0.0], [-0.7, 0.2, 0.7], [0.7, 0.2, 0.7], [0.0, 0.3, 1.0]], np.float32)
     room /= np.linalg.norm(room, axis=1, keepdims=True)
     through = let_through(strands.points, np.concatenate([light.gloss, room]), density, 0.5, _ABSORB)
@@ -302,7 +309,7 @@ def _hair_light(strands: Strands, density: Floats) -> Floats:
 
 def build_person(model: FaceModel, who: Identity, seed: int) -> Person:
     """Build shape, textures, hair and clothes of a person, which takes a few seconds."""
-    form, style = topology(model), STYLES[who.hair]
+    form, style = topology(model), style_of(who)
     points = shaped(model, who)
     eyes = eye_centres(model, points)
     nose = points[model.landmarks68[27]]
@@ -318,14 +325,14 @@ def build_person(model: FaceModel, who: Identity, seed: int) -> Person:
     if grown is not None:
         hidden = grown[1].copy()
         hidden[hidden >= 50.0] = 0.0  # the body's own shadow is computed for every frame
-        towards = lamps(1.0, 0.0, 0.0).towards
+        towards = lamps(*who.light).towards
         body.veil[:] = 0.25 + 0.75 * let_through(body.points + 0.3 * normals, towards, hidden, 0.3, _ABSORB)
     return Person(
         who=who,
         form=form,
         body=body,
-        skin=_skin(model, who, style),
+        skin=_skin(model, who),
         mane=grown[0] if grown else None,
         fuzz=grow_fuzz(who, model, seed),
-        ring=neighbours(form.skin, SKIN_VERTICES),
+        ring=_ground(model).ring,
     )

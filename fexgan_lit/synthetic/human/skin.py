@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,37 +38,141 @@ class Skin:
     side: tuple[Floats, ...]
 
 
-def _base(who: Identity, p: Floats) -> Floats:
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """What is the same for all people about a tile, computed once; fields are (R, R).
+
+    Args:
+        p: (R, R, 3) rest positions of the texels in cm.
+    """
+
+    p: Floats
+
+    @cached_property
+    def mottle(self) -> Array:
+        """Factor of blotches on the skin tone."""
+        return 1.0 + 0.16 * (noise(self.p, 0.9, 3, 1) - 0.5) + 0.10 * (noise(self.p, 7.0, 2, 2) - 0.5)
+
+    @cached_property
+    def front(self) -> Array:
+        """1 on the face, 0 on the back of the head."""
+        return smoothstep(self.p[..., 2], 3.0, 7.0)
+
+    @cached_property
+    def red(self) -> Array:
+        """Redness of cheeks, nose, ears and chin."""
+        x, y = np.abs(self.p[..., 0]), self.p[..., 1]
+        red = 0.9 * bell(np.hypot(x - 4.2, y + 0.4), 1.9) * self.front
+        red = red + 0.7 * bell(np.hypot(x, y - 0.1), 1.2) * self.front
+        red = red + 0.6 * smoothstep(x, 7.6, 8.8) + 0.3 * bell(np.hypot(x / 1.3, y + 6.6), 1.2) * self.front
+        return red + 0.5 * (noise(self.p, 2.2, 2, 3) - 0.45)
+
+    @cached_property
+    def socket(self) -> Array:
+        """Shade of the eye sockets."""
+        x, y = np.abs(self.p[..., 0]), self.p[..., 1]
+        socket = bell(np.hypot((x - 3.0) / 1.6, (y - 2.0) / 0.75), 1.0)
+        return socket + 0.7 * bell(np.hypot((x - 3.1) / 1.7, (y - 4.6) / 0.55), 1.0)
+
+    @cached_property
+    def freckles(self) -> tuple[Array, Array]:
+        """Where freckles are, and the dots."""
+        x, y, z = np.abs(self.p[..., 0]), self.p[..., 1], self.p[..., 2]
+        where = bell(np.hypot((x - 2.6) / 1.6, (y - 0.9) / 1.1), 1.4) + 0.35 * smoothstep(z, 5.0, 8.0)
+        coarse, fine = noise(self.p, 4.2, 2, 5), noise(self.p, 7.5, 1, 6)
+        return where, smoothstep(coarse, 0.60, 0.70) + 0.7 * smoothstep(fine, 0.70, 0.80)
+
+    @cached_property
+    def age_spots(self) -> Array:
+        """Spots of old skin."""
+        return smoothstep(noise(self.p, 2.3, 1, 8), 0.84, 0.90) * smoothstep(self.p[..., 1], 2.0, 7.0)
+
+    @cached_property
+    def lips(self) -> Array:
+        """See `lip_mask`."""
+        return lip_mask(self.p)
+
+    @cached_property
+    def lip_streaks(self) -> Array:
+        """Factor of the lines on the lips."""
+        return 0.85 + 0.3 * noise(self.p * np.array([5.0, 1.0, 1.0], np.float32), 2.2, 2, 9)
+
+    @cached_property
+    def seam(self) -> Array:
+        """Factor of the dark line between the lips."""
+        x, y, z = np.abs(self.p[..., 0]), self.p[..., 1], self.p[..., 2]
+        seam_y = np.interp(x, [0.0, 1.0, 2.5], [-3.42, -3.38, -3.52])
+        return 1.0 - 0.5 * bell(y - seam_y, 0.16) * (x < 2.5) * (z > 7.5)
+
+    @cached_property
+    def nostrils(self) -> Array:
+        """Shade of the nostrils."""
+        x, y, z = np.abs(self.p[..., 0]), self.p[..., 1], self.p[..., 2]
+        return 0.9 * bell(np.hypot((x - 0.72) / 0.42, (y + 0.72) / 0.22), 1.0) * (z > 8)
+
+    @cached_property
+    def lids(self) -> tuple[Array, Array, Array]:
+        """Distance in cm from the upper lash line, and the shades of the lower one and of the crease above the lid."""
+        x, y = np.abs(self.p[..., 0]), self.p[..., 1]
+        upper, _ = line_distance(x, y, [(1.85, 3.3), (2.3, 3.72), (2.8, 3.97), (3.4, 4.05), (3.9, 3.9), (4.6, 3.42)])
+        lower, _ = line_distance(x, y, [(1.95, 3.2), (2.7, 2.9), (3.5, 2.82), (4.2, 3.0), (4.6, 3.35)])
+        crease, _ = line_distance(x, y, [(1.9, 3.75), (2.7, 4.42), (3.5, 4.52), (4.3, 4.2), (4.9, 3.6)])
+        return upper, 0.3 * bell(lower, 0.08), 0.28 * bell(crease, 0.12)
+
+    @cached_property
+    def beard(self) -> Array:
+        """See `beard_mask`."""
+        return beard_mask(self.p)
+
+    @cached_property
+    def beard_grain(self) -> Array:
+        """Factor of the density of stubble."""
+        return 0.55 + 0.6 * noise(self.p, 9.0, 2, 11)
+
+    @cached_property
+    def oil(self) -> tuple[Array, Array]:
+        """Strength of highlights on oily brow and nose, and its grain."""
+        x, y, z = np.abs(self.p[..., 0]), self.p[..., 1], self.p[..., 2]
+        zone = 0.5 * bell(np.hypot(x / 1.3, (y - 2.0) / 3.2), 1.0)
+        zone = zone + 0.35 * bell(np.hypot(x / 3.5, (y - 8.0) / 1.6), 1.0)
+        zone = zone + 0.3 * bell(np.hypot(x - 4.6, y - 1.0), 1.3)
+        return 0.055 + 0.05 * zone * smoothstep(z, 4.0, 8.0), 0.7 + 0.6 * noise(self.p, 6.0, 2, 12)
+
+    @cached_property
+    def folds(self) -> Floats:
+        """See `fold_heights`."""
+        return fold_heights(self.p)
+
+    @cached_property
+    def relief(self) -> tuple[Array, Array, Array, Array]:
+        """Heights in mm: pores, pores of old skin, lines of the lips, and wrinkles of old skin."""
+        x, y, z = np.abs(self.p[..., 0]), self.p[..., 1], self.p[..., 2]
+        fine, coarse = noise(self.p, 11.0, 2, 21), noise(self.p, 4.0, 2, 22)
+        lines = 0.16 * (noise(self.p * np.array([6.0, 0.6, 1.0], np.float32), 1.6, 1, 23) - 0.5) * self.lips
+        bags, _ = line_distance(x, y, [(1.9, 2.7), (2.7, 1.75), (3.7, 1.6), (4.6, 2.1)])
+        old = self.folds @ np.array(_AGED, np.float32) + -0.3 * bell(bags, 0.16) * (z > 6)
+        return 0.10 * (fine - 0.5), 0.10 * (coarse - 0.5), lines, old
+
+
+def _base(who: Identity, tile: Tile) -> Floats:
     """Return the skin tone with blotches, red cheeks, nose and ears, and dark eye sockets."""
-    x, y, z = np.abs(p[..., 0]), p[..., 1], p[..., 2]
     tone: Array = linear(who.skin)
-    mottle = noise(p, 0.9, 3, 1) - 0.5
-    fine = noise(p, 7.0, 2, 2) - 0.5
-    paint: Array = tone * (1.0 + 0.16 * mottle + 0.10 * fine)[..., None]
-    front = smoothstep(z, 3.0, 7.0)
-    red: Array = 0.9 * bell(np.hypot(x - 4.2, y + 0.4), 1.9) * front + 0.7 * bell(np.hypot(x, y - 0.1), 1.2) * front
-    red = red + 0.6 * smoothstep(x, 7.6, 8.8) + 0.3 * bell(np.hypot(x / 1.3, y + 6.6), 1.2) * front
-    red = red + 0.5 * (noise(p, 2.2, 2, 3) - 0.45)
-    flush = (0.6 + 0.8 * who.blush) * red
+    paint: Array = tone * tile.mottle[..., None]
+    flush = (0.6 + 0.8 * who.blush) * tile.red
     paint = paint * (1.0 + flush[..., None] * np.array([0.08, -0.13, -0.11], np.float32))
-    socket = bell(np.hypot((x - 3.0) / 1.6, (y - 2.0) / 0.75), 1.0)
-    socket = socket + 0.7 * bell(np.hypot((x - 3.1) / 1.7, (y - 4.6) / 0.55), 1.0)
-    tired = (0.16 + 0.22 * who.age + 0.2 * who.shadow) * socket * front
+    tired = (0.16 + 0.22 * who.age + 0.2 * who.shadow) * tile.socket * tile.front
     paint = paint * (1.0 - tired[..., None] * np.array([0.75, 1.0, 0.95], np.float32))
     return paint.astype(np.float32)
 
 
-def _spots(who: Identity, p: Floats, paint: Array) -> Array:
+def _spots(who: Identity, tile: Tile, paint: Array) -> Array:
     """Add freckles, age spots and moles."""
-    x, y, z = np.abs(p[..., 0]), p[..., 1], p[..., 2]
     if who.freckles > 0:
-        where = bell(np.hypot((x - 2.6) / 1.6, (y - 0.9) / 1.1), 1.4) + 0.35 * smoothstep(z, 5.0, 8.0)
-        dots = smoothstep(noise(p, 4.2, 2, 5), 0.60, 0.70) + 0.7 * smoothstep(noise(p, 7.5, 1, 6), 0.70, 0.80)
+        where, dots = tile.freckles
         level = np.clip(who.freckles * where * dots, 0.0, 0.8)[..., None]
         paint = paint * (1.0 - level * np.array([0.38, 0.58, 0.66], np.float32))
     if who.age > 0.5:
-        dots = smoothstep(noise(p, 2.3, 1, 8), 0.84, 0.90) * smoothstep(y, 2.0, 7.0)
-        paint = paint * (1.0 - 0.16 * (who.age * dots)[..., None])
+        paint = paint * (1.0 - 0.16 * (who.age * tile.age_spots)[..., None])
     return paint
 
 
@@ -85,26 +190,19 @@ def lip_mask(p: Floats) -> Array:
     )
 
 
-def _lips(who: Identity, p: Floats, paint: Array) -> Array:
-    x, y = np.abs(p[..., 0]), p[..., 1]
-    lip = lip_mask(p)[..., None] * (0.9 if who.makeup > 0.3 else 0.75)
-    streak = noise(p * np.array([5.0, 1.0, 1.0], np.float32), 2.2, 2, 9)
-    colour = linear(who.lips) * (0.85 + 0.3 * streak)[..., None]
-    seam_y = np.interp(x, [0.0, 1.0, 2.5], [-3.42, -3.38, -3.52])
+def _lips(who: Identity, tile: Tile, paint: Array) -> Array:
+    lip = tile.lips[..., None] * (0.9 if who.makeup > 0.3 else 0.75)
+    colour = linear(who.lips) * tile.lip_streaks[..., None]
     paint = paint * (1 - lip) + colour * lip
-    seam = 0.5 * bell(y - seam_y, 0.16) * (x < 2.5) * (p[..., 2] > 7.5)
-    return paint * (1.0 - seam[..., None])
+    return paint * tile.seam[..., None]
 
 
-def _hollows(who: Identity, p: Floats, paint: Array) -> Array:
+def _hollows(who: Identity, tile: Tile, paint: Array) -> Array:
     """Add nostrils, lash lines and eyeliner, which get too much light from the open mesh."""
-    x, y, z = np.abs(p[..., 0]), p[..., 1], p[..., 2]
-    nostril = 0.9 * bell(np.hypot((x - 0.72) / 0.42, (y + 0.72) / 0.22), 1.0) * (z > 8)
-    upper, _ = line_distance(x, y, [(1.85, 3.3), (2.3, 3.72), (2.8, 3.97), (3.4, 4.05), (3.9, 3.9), (4.6, 3.42)])
-    lower, _ = line_distance(x, y, [(1.95, 3.2), (2.7, 2.9), (3.5, 2.82), (4.2, 3.0), (4.6, 3.35)])
-    lash = (0.55 + 0.35 * who.makeup) * bell(upper, 0.10 + 0.05 * who.makeup) + 0.3 * bell(lower, 0.08)
-    crease = 0.28 * bell(line_distance(x, y, [(1.9, 3.75), (2.7, 4.42), (3.5, 4.52), (4.3, 4.2), (4.9, 3.6)])[0], 0.12)
-    dark = np.clip(nostril + (lash + crease) * (z > 7), 0.0, 0.95)[..., None]
+    y, z = tile.p[..., 1], tile.p[..., 2]
+    upper, lower, crease = tile.lids
+    lash = (0.55 + 0.35 * who.makeup) * bell(upper, 0.10 + 0.05 * who.makeup) + lower
+    dark = np.clip(tile.nostrils + (lash + crease) * (z > 7), 0.0, 0.95)[..., None]
     rim = 0.55 * bell(upper, 0.35) * who.makeup * (z > 7) * (y > 3.3)
     paint = paint * (1.0 - rim[..., None] * np.array([0.5, 0.7, 0.6], np.float32))
     return paint * (1.0 - dark * np.array([0.9, 1.0, 1.0], np.float32))
@@ -121,20 +219,21 @@ def beard_mask(p: Floats) -> Array:
     return grown * clear * lips * smoothstep(7.9 - x, 0.0, 0.7)
 
 
-def _stubble(who: Identity, p: Floats, paint: Array) -> Array:
+def _stubble(who: Identity, tile: Tile, paint: Array) -> Array:
     """Add the shadow of beard, brows and hair under their strands."""
-    x, y, z = np.abs(p[..., 0]), p[..., 1], p[..., 2]
+    x, y, z = np.abs(tile.p[..., 0]), tile.p[..., 1], tile.p[..., 2]
     hair = linear(who.hair_colour) * 0.7 + 0.003
-    grain = 0.55 + 0.6 * noise(p, 9.0, 2, 11)
-    level = who.stubble * beard_mask(p) * grain
-    if who.moustache_only:
-        level = level * smoothstep(y, -3.8, -3.2) * smoothstep(3.4 - x, 0.0, 0.5) + 0.25 * level
-    far, along = line_distance(x, y, brow_line(who))
+    if who.stubble > 0:
+        level = who.stubble * tile.beard * tile.beard_grain
+        if who.moustache_only:
+            level = level * smoothstep(y, -3.8, -3.2) * smoothstep(3.4 - x, 0.0, 0.5) + 0.25 * level
+        paint = paint * (1 - np.clip(level, 0, 0.92)[..., None]) + hair * np.clip(level, 0, 0.92)[..., None]
+    near = (z > 5) & (np.abs(y - 5.5) < 3.0)  # elsewhere there is no brow
+    far, along = line_distance(x[near], y[near], brow_line(who))
     wide = who.brow_width * np.interp(along, [0.0, 0.12, 0.5, 1.0], [0.75, 1.0, 0.85, 0.3])
-    brow = 0.42 * who.brow_density * smoothstep(wide * 1.25 - far, 0.0, 0.3) * (z > 5)
-    paint = paint * (1 - np.clip(level, 0, 0.92)[..., None]) + hair * np.clip(level, 0, 0.92)[..., None]
-    brow_colour = linear(who.brow_colour) * 0.8
-    return paint * (1 - brow[..., None]) + brow_colour * brow[..., None]
+    brow = (0.42 * who.brow_density * smoothstep(wide * 1.25 - far, 0.0, 0.3))[:, None]
+    paint[near] = paint[near] * (1 - brow) + linear(who.brow_colour) * 0.8 * brow
+    return paint
 
 
 def brow_line(who: Identity) -> list[tuple[float, float]]:
@@ -146,43 +245,37 @@ def brow_line(who: Identity) -> list[tuple[float, float]]:
     ]
 
 
-def _gloss(who: Identity, p: Floats) -> Floats:
+def _gloss(who: Identity, tile: Tile) -> Floats:
     """Return the strength of highlights (...): oily brow, nose and lips."""
-    x, y, z = np.abs(p[..., 0]), p[..., 1], p[..., 2]
-    zone = 0.5 * bell(np.hypot(x / 1.3, (y - 2.0) / 3.2), 1.0) + 0.35 * bell(np.hypot(x / 3.5, (y - 8.0) / 1.6), 1.0)
-    zone = zone + 0.3 * bell(np.hypot(x - 4.6, y - 1.0), 1.3)
-    level = 0.055 + 0.05 * zone * smoothstep(z, 4.0, 8.0) + 0.10 * who.lip_gloss * lip_mask(p)
-    return (level * (0.7 + 0.6 * noise(p, 6.0, 2, 12)) * (1.0 + 0.5 * who.shine)).astype(np.float32)
+    oil, grain = tile.oil
+    level = oil + 0.10 * who.lip_gloss * tile.lips
+    return (level * grain * (1.0 + 0.5 * who.shine)).astype(np.float32)
 
 
-def paint_tile(who: Identity, p: Floats, scalp: Array, is_face: bool) -> Floats:
-    """Return linear RGB and gloss (R, R, 4) of a tile whose texels have the rest positions `p` (R, R, 3).
+def paint_tile(who: Identity, tile: Tile, scalp: Array, is_face: bool) -> Floats:
+    """Return linear RGB and gloss (R, R, 4) of a tile.
 
     Args:
         who: the person.
-        p: rest positions in cm.
+        tile: the tile, with R texels a side.
         scalp: (R, R) coverage of the skin by hair roots, 0..1.
         is_face: whether this is the face tile; the back of the head has neither lips nor brows.
     """
-    paint = _spots(who, p, _base(who, p))
+    paint = _spots(who, tile, _base(who, tile))
     if is_face:
-        paint = _hollows(who, p, _lips(who, p, paint))
-    paint = _stubble(who, p, paint)
+        paint = _hollows(who, tile, _lips(who, tile, paint))
+    paint = _stubble(who, tile, paint)
     roots = linear(who.hair_colour) * 0.55 + 0.002
     cover = (np.clip(scalp, 0, 1) * who.scalp_cover)[..., None]
     paint = paint * (1 - cover) + roots * cover
-    out = np.concatenate([paint, _gloss(who, p)[..., None] * (1 - 0.8 * cover)], axis=-1)
+    out = np.concatenate([paint, _gloss(who, tile)[..., None] * (1 - 0.8 * cover)], axis=-1)
     return np.ascontiguousarray(np.clip(out, 0.0015, 0.95), np.float32)
 
 
-def rest_relief(who: Identity, p: Floats, folds: Floats) -> Floats:
-    """Return the height (R, R) in mm of pores, lip lines and wrinkles of age; for `folds` see `fold_heights`."""
-    x, y, z = np.abs(p[..., 0]), p[..., 1], p[..., 2]
-    pores = 0.10 * (noise(p, 11.0, 2, 21) - 0.5) + 0.10 * (noise(p, 4.0, 2, 22) - 0.5) * who.age
-    lines = 0.16 * (noise(p * np.array([6.0, 0.6, 1.0], np.float32), 1.6, 1, 23) - 0.5) * lip_mask(p)
-    old = folds @ np.array(_AGED, np.float32)
-    bag = -0.3 * bell(line_distance(x, y, [(1.9, 2.7), (2.7, 1.75), (3.7, 1.6), (4.6, 2.1)])[0], 0.16) * (z > 6)
-    return (pores + lines + who.age * (old + bag) + _ALWAYS * folds[..., 3]).astype(np.float32)
+def rest_relief(who: Identity, tile: Tile) -> Floats:
+    """Return the height (R, R) in mm of pores, lip lines and wrinkles of age."""
+    pores, old_pores, lines, old = tile.relief
+    return (pores + old_pores * who.age + lines + who.age * old + _ALWAYS * tile.folds[..., 3]).astype(np.float32)
 
 
 #: Action units that cause each fold, and their strengths.

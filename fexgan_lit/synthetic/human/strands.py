@@ -50,6 +50,7 @@ def shade_strands(
     pivot: Floats,
     studio: Studio,
     size: int,
+    framing: tuple[float, float, float],
     screen: Floats,
     out: Floats,
 ) -> None:
@@ -65,9 +66,11 @@ def shade_strands(
         pivot: (3,) centre of the rotation.
         studio: the light.
         size: width of the image in samples.
+        framing: see `FaceState.framing`.
         screen: (P, 3) output: x, y in samples and distance.
         out: (P, 3) output: linear RGB of the visible points.
     """
+    zoom, right, down = framing
     p, other = np.zeros(3, np.float32), np.zeros(3, np.float32)
     for line in range(starts.shape[0] - 1):
         first, last = starts[line], starts[line + 1] - 1
@@ -75,9 +78,9 @@ def shade_strands(
         for q in range(first, last + 1):
             _turned(threads, q, turn, pivot, p)
             away = _Z - p[2]
-            scale = size * _SCALE / away
-            screen[q, 0] = 0.5 * size + p[0] * scale
-            screen[q, 1] = 0.5 * size - (p[1] - _Y) * scale
+            scale = size * zoom * _SCALE / away
+            screen[q, 0] = (0.5 + right) * size + p[0] * scale
+            screen[q, 1] = (0.5 + down) * size - (p[1] - _Y) * scale
             screen[q, 2] = away
             if q == first:  # the root has the direction of the first segment
                 _turned(threads, min(q + 1, last), turn, pivot, other)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -67,13 +67,13 @@ class HumanStudio(Studio):
     @property
     def recipe(self) -> dict[str, Any]:
         """Everything that determines the pixels, JSON-serialisable: arguments, renderer version and model hash."""
-        arguments = {name: value for name, value in asdict(self).items() if name != "facekit"}
-        return {"studio": self.kind, "version": self.version, **arguments, "model": self._key}
+        arguments = {name: value for name, value in super().recipe.items() if name != "facekit"}
+        return {**arguments, "model": self._key}
 
     @cached_property
     def cast(self) -> tuple[Identity, ...]:
         """The people in row order."""
-        return make_cast(self.identities, self.seed)
+        return make_cast(self.identities, self.seed, self.population)
 
     @property
     def people(self) -> tuple[str, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+
+from fexgan_lit.synthetic.human.identity import Identity
 
 
 @dataclass(frozen=True)
@@ -385,3 +387,13 @@ STYLES: MappingProxyType[str, Style] = MappingProxyType(
         "bald": Style((), hairline=20.0),
     }
 )
+
+
+def style_of(who: Identity) -> Style:
+    """Return the hair style of a person, with the length, curls and parting of `Identity.hair_cut`."""
+    style, (length, curls, mirrored) = STYLES[who.hair], who.hair_cut
+    locks = [
+        replace(lock, length=(length * lock.length[0], length * lock.length[1]), wave=curls * lock.wave)
+        for lock in style.locks
+    ]
+    return replace(style, locks=tuple(locks), part=-style.part if mirrored else style.part)
