@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,7 +90,7 @@ def make_metric_models(test_set: TestSet, settings: EvaluationSettings, stage: S
     extractors["judge"] = (
         JudgeExtractor(judges.affect.net)
         if isinstance(judges.affect, Judge)
-        else Unavailable("metrics.affect_judge is a user-supplied network, whose features are not known")
+        else Unavailable("the affect judge is no network of ours, so that its features are not known")
     )
     lpips = make_lpips(asked.lpips_net, asked.lpips_backbone, asked.lpips_heads)
     real = {
@@ -111,11 +111,18 @@ def make_metric_models(test_set: TestSet, settings: EvaluationSettings, stage: S
 
 
 def judge_bench(test_set: TestSet, asked: MetricSettings, stage: Stages) -> JudgePanel:
-    """Load or train every judge that the data allow; judges supplied by the user replace them."""
+    """Load or train every judge that the data allow; `metrics.external` and judges of the user replace them."""
+    from fexgan_lit.metrics.judges.face_api_weights import face_api_judges, face_crop
     from fexgan_lit.metrics.judges.panel import load_or_train_judges, load_own_judges
     from fexgan_lit.utils.cache import cache_root
 
-    own = load_own_judges(asked.affect_judge, asked.au_judge, asked.identity_judge)
+    data = test_set.data
+    if asked.external is not None:
+        crop = face_crop(data.config.layout_name, data.train)
+        own = load_own_judges(aus=asked.au_judge)
+        own = replace(own, **face_api_judges(data.config.cache_dir, crop, asked.affect_judge, asked.identity_judge))
+    else:
+        own = load_own_judges(asked.affect_judge, asked.au_judge, asked.identity_judge)
     running: dict[str, object] = {}
 
     def told(name: str, done: int, total: int) -> None:
@@ -124,8 +131,8 @@ def judge_bench(test_set: TestSet, asked: MetricSettings, stage: Stages) -> Judg
         running["progress"](done, total)  # type: ignore[operator]
 
     return load_or_train_judges(
-        test_set.data.train, test_set.data.val, image_size=test_set.image_size,
-        cache_dir=cache_root(test_set.data.config.cache_dir), key=test_set.data.key, own=own, progress=told,
+        data.train, data.val, image_size=test_set.image_size, cache_dir=cache_root(data.config.cache_dir), key=data.key,
+        own=own, progress=told,
     )  # fmt: skip
 
 

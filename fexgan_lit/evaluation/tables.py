@@ -132,17 +132,29 @@ def _tex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-def breakdown_tables(row: Row, test_set: TestSet) -> list[TextTable]:
-    """Build one table by target affect and one by identity; a note names classes without pairs."""
+def breakdown_tables(row: Row, test_set: TestSet, ceiling: Row | None = None) -> list[TextTable]:
+    """Build one table by target affect and one by identity; a note names classes without pairs.
+
+    Args:
+        row: the row.
+        test_set: the pairs of the row.
+        ceiling: the row of the true frames, whose results by a judge are shown beside those of `row`.
+    """
     frames, pairs = test_set.frames, test_set.pairs
     groups = {
         "target affect": (frames.affects, frames.affect[pairs.target]),
         "identity": (frames.identities, frames.identity[pairs.source]),
     }
-    return [class_table(row, name, classes, index) for name, (classes, index) in groups.items()]
+    return [class_table(row, name, classes, index, ceiling=ceiling) for name, (classes, index) in groups.items()]
 
 
-def class_table(row: Row, name: str, classes: Sequence[str], index: np.ndarray, counted: str = "pairs") -> TextTable:
+#: Groups of metrics that a judge decides, with a ceiling that its mistakes keep from the best value.
+_JUDGED = ("expression", "identity")
+
+
+def class_table(
+    row: Row, name: str, classes: Sequence[str], index: np.ndarray, counted: str = "pairs", ceiling: Row | None = None
+) -> TextTable:
     """Build a table of the means of one row for each class.
 
     Args:
@@ -151,18 +163,25 @@ def class_table(row: Row, name: str, classes: Sequence[str], index: np.ndarray, 
         classes: names of the classes.
         index: (N,) class index of each value.
         counted: what the N values belong to, such as `pairs`.
+        ceiling: the row of the true frames; its results by a judge follow those of `row` after a slash.
     """
     # some discriminator metrics are of sources, which have no target affect
     metrics = [metric for metric in in_order(row.columns) if metric not in DISCRIMINATOR_METRICS]
     rows = []
     for number, label in enumerate(classes):
         chosen = index == number
-        cells = [_mean(row.columns[metric][chosen], metric_info(metric).digits) for metric in metrics]
+        cells = []
+        for metric in metrics:
+            info = metric_info(metric)
+            true = ceiling.columns.get(metric) if ceiling is not None and info.group in _JUDGED else None
+            best = "" if true is None else f" / {_mean(true[chosen], info.digits)}"
+            cells.append(_mean(row.columns[metric][chosen], info.digits) + best)
         rows.append((label, str(int(chosen.sum())), *cells))
     empty = [label for number, label in enumerate(classes) if not (index == number).any()]
-    notes = (f"not measured, since there are no {counted}: {', '.join(empty)}",) if empty else ()
+    notes = [f"not measured, since there are no {counted}: {', '.join(empty)}"] if empty else []
+    notes += [f"After a slash: the {ceiling.name}, by the same judge."] if ceiling is not None else []
     header = (name, counted, *(metric_info(metric).arrow for metric in metrics))
-    return TextTable(f"{row.name} by {name}", header, tuple(rows), 0, notes)
+    return TextTable(f"{row.name} by {name}", header, tuple(rows), 0, tuple(notes))
 
 
 def _mean(values: np.ndarray, digits: int) -> str:

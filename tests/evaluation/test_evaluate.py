@@ -98,6 +98,18 @@ def test_breakdowns_count_every_pair_once(found):
     assert sum(counts) == int(re.match(r"\d+", found.where)[0])
 
 
+def test_breakdowns_show_the_true_frames_beside_what_a_judge_says(found):
+    table = next(t for t in found.breakdowns if t.title == "fexgan by target affect")
+    column, counts = table.header.index("affect as asked ↑"), [int(row[1]) for row in table.rows]
+    rows = {row.name: row for row in found.rows}
+    for place, name in enumerate(("fexgan", CEILING)):
+        shares = [float(row[column].split(" / ")[place]) for row in table.rows]
+        total = sum(share * n for share, n in zip(shares, counts, strict=True)) / sum(counts)
+        assert total == pytest.approx(rows[name].figures["judge_affect_accuracy"].mean, abs=1e-3)
+    assert "/" not in table.rows[0][table.header.index("SSIM ↑")], "the ceiling of SSIM is 1"
+    assert any(note.startswith(f"After a slash: the {CEILING}") for note in table.notes)
+
+
 def test_weak_judges_are_warned_of(found):
     assert any("classifies 50.0% of real held-out frames" in warning for warning in found.warnings)
     assert any(note.startswith("warning: ") for note in found.headline().notes)
