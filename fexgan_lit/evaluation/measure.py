@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fexgan_lit.data.pairs import PairBatch
     from fexgan_lit.evaluation.config import EvaluationSettings, MetricSettings
     from fexgan_lit.evaluation.test_set import TestSet
+    from fexgan_lit.metrics.effnet import EffnetExtractor
     from fexgan_lit.metrics.extractors import FeatureExtractor
     from fexgan_lit.metrics.judges.panel import JudgePanel
     from fexgan_lit.metrics.lpips import Lpips
@@ -44,6 +45,7 @@ class MetricModels:
         judges: the judges of affect, geometry and identity.
         extractors: feature extractors for distances between distributions, by name.
         lpips: the LPIPS network, or the reason why it is unavailable.
+        effnet: the network of another perceptual distance, or the reason why it is unavailable.
         real: features (n, F) of the real images of the split, by extractor.
         sources: identity embeddings of the sources; None without an identity judge.
         seed: seed of subsets and shuffles.
@@ -52,6 +54,7 @@ class MetricModels:
     judges: JudgePanel
     extractors: Mapping[str, FeatureExtractor | Unavailable]
     lpips: Lpips | Unavailable | None
+    effnet: EffnetExtractor | Unavailable | None
     real: Mapping[str, Tensor]
     sources: SourceEmbeddings | None
     seed: int
@@ -59,7 +62,7 @@ class MetricModels:
     def suite(self, where: str) -> MetricSuite:
         """Return a new metric suite for one method; `where` names the pairs in the recipes."""
         groups: list[MetricGroup] = [
-            PixelMetrics(multiscale=True, lpips=self.lpips),
+            PixelMetrics(multiscale=True, lpips=self.lpips, effnet=self.effnet),
             JudgeMetrics(self.judges.affect, f1=True),
             DistributionMetrics(self.extractors, self.real, full=True, seed=self.seed),
             DiscriminatorMetrics(),
@@ -78,6 +81,7 @@ def make_metric_models(test_set: TestSet, settings: EvaluationSettings, stage: S
         UserError: weights or judges that the settings name cannot be used.
     """
     from fexgan_lit.metrics.distributions import real_features
+    from fexgan_lit.metrics.effnet import make_effnet
     from fexgan_lit.metrics.extractors import JudgeExtractor, make_inception
     from fexgan_lit.metrics.judges.affect import Judge
     from fexgan_lit.metrics.lpips import make_lpips
@@ -92,6 +96,7 @@ def make_metric_models(test_set: TestSet, settings: EvaluationSettings, stage: S
         if isinstance(judges.affect, Judge)
         else Unavailable("the affect judge is no network of ours, so that its features are not known")
     )
+    effnet = extractors["effnet"] = make_effnet()
     lpips = make_lpips(asked.lpips_net, asked.lpips_backbone, asked.lpips_heads)
     real = {
         name: real_features(
@@ -107,7 +112,7 @@ def make_metric_models(test_set: TestSet, settings: EvaluationSettings, stage: S
         sources = SourceEmbeddings.of(judges.identity, test_set.frames, test_set.image_size)
     if not isinstance(lpips, Unavailable):
         lpips.to(settings.device)
-    return MetricModels(judges, extractors, lpips, real, sources, settings.seed)
+    return MetricModels(judges, extractors, lpips, effnet, real, sources, settings.seed)
 
 
 def judge_bench(test_set: TestSet, asked: MetricSettings, stage: Stages) -> JudgePanel:
