@@ -219,10 +219,11 @@ class DistributionMetrics(MetricGroup):
                     f"unbiased MMD^2 with the kernel (x.y/F + 1)^3, {SUBSETS} subsets of {SUBSET_SIZE}, mean and "
                     f"standard deviation, seed {self.seed}, {seen}"
                 )
-                lines[called["score"]] = (
-                    f"exponential of the mean KL divergence of class probabilities, {SPLITS} shuffled splits, mean and "
-                    f"standard deviation, seed {self.seed}; {seen.partition('; ')[2]}"
-                )
+                if name in self.scores:
+                    lines[called["score"]] = (
+                        f"exponential of the mean KL divergence of class probabilities, {SPLITS} shuffled splits, mean "
+                        f"and standard deviation, seed {self.seed}; {seen.partition('; ')[2]}"
+                    )
                 first = f"first {MOST_NEIGHBOURS} images per side"
                 lines |= {called[m]: f"{m} by neighbourhoods of k={NEIGHBOURS}, {first}, {seen}" for m in PRDC._fields}
         return lines

@@ -81,7 +81,7 @@ METRICS = (
     MetricInfo("fid", "FID", 2, False, _SETS),
     MetricInfo("kid", "KID", 4, False, _SETS),
     MetricInfo("inception_score", "IS", 2, True, _SETS),
-    MetricInfo("fd_effnet", "fd_effnet", 3, False, _SETS),
+    MetricInfo("fd_effnet", "fd_effnet", 2, False, _SETS),
     MetricInfo("kid_effnet", "kid_effnet", 4, False, _SETS),
     MetricInfo("fd_judge", "fd_judge", 3, False, _SETS),
     MetricInfo("kid_judge", "kid_judge", 4, False, _SETS),

@@ -83,6 +83,7 @@ def test_the_suite_reads_each_image_once_and_says_how(effnet, monkeypatch):
     assert values["fd_effnet"] == pytest.approx(frechet_distance(real, effnet(made).features), rel=1e-3)
     assert values["effnet_distance"] == pytest.approx(float(effnet.distance(made, batch.target)[0].mean()), rel=1e-4)
     assert {"kid_effnet", "precision_effnet", "coverage_effnet"} <= set(values)
+    assert "is_effnet" not in {*values, *recipes}, "it has no classes of faces"
     for name in ("fd_effnet", "effnet_distance"):
         assert "EfficientNet-Lite0" in recipes[name]
         assert "224 px" in recipes[name]
