@@ -138,6 +138,8 @@ class EvaluationSettings(Options):
     def conflicts(self) -> list[str]:
         """Return a sentence for each rule that is broken by values that are allowed by themselves."""
         found = device_problems(self.device)
+        if self.metrics.external is not None and self.protocol == "augmentation":
+            found.append(f"metrics.external={self.metrics.external}: protocol=augmentation asks no judge; leave it out")
         if not self.places:
             found.append("run=null: name a run folder with run=RUN_DIR, or several with runs=[A,B,C]")
         if self.split != "val" and self.protocol == "augmentation":

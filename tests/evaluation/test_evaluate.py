@@ -44,11 +44,21 @@ def test_ceiling_floor_and_systems_stand_in_one_table(found, tmp_path):
     assert list(rows) == [CEILING, FLOOR, "fexgan", "ganimation"]
     assert rows["fexgan"].seeds == (1, 2)
     ceiling = rows[CEILING].figures
+    assert (ceiling["sharpness"].mean, ceiling["effnet_distance"].mean) == (1.0, 0.0)
     assert ceiling["ssim"].mean == pytest.approx(1.0, abs=1e-5)
     assert rows[FLOOR].figures["identity_cosine"].mean == pytest.approx(1.0)
     assert "strength_rho" not in ceiling, "nobody asks true frames for a strength"
     assert -1 <= rows["ganimation"].figures["strength_rho"].mean <= 1
-    assert {"au_error", "landmark_error", "rank1", "fd_judge", "macro_f1"} <= set(rows["fexgan"].figures)
+    assert {
+        "au_error",
+        "landmark_error",
+        "rank1",
+        "fd_judge",
+        "macro_f1",
+        "fd_effnet",
+        "effnet_distance",
+        "mouth_sharpness",
+    } <= set(rows["fexgan"].figures)
     assert "d_real_binary" in rows["fexgan"].figures
     assert "d_real_binary" not in rows["ganimation"].figures, "a critic's score has no threshold"
     write_findings(found, tmp_path)

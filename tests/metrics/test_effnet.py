@@ -14,26 +14,13 @@ from fexgan_lit.metrics.effnet import SIZE, EffnetExtractor, make_effnet
 from fexgan_lit.metrics.groups import DistributionMetrics, PixelMetrics
 from fexgan_lit.metrics.judges.files import Unavailable
 from fexgan_lit.metrics.suite import MetricSuite
-from tests.metrics.faces import make_frames
+from tests.metrics.faces import make_frames, small_effnet
 from tests.metrics.test_suite import batch_of
-
-
-class Small(nn.Module):
-    """The parts of EfficientNet that are used, with random weights and three blocks."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._conv_stem, self._conv_head = nn.Conv2d(3, 6, 8, stride=8), nn.Conv2d(8, 10, 1)
-        self._bn0, self._bn1 = nn.BatchNorm2d(6), nn.BatchNorm2d(10)
-        self._swish = nn.ReLU6()
-        self._blocks = nn.ModuleList([nn.Conv2d(6, 8, 2, stride=2), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 2, stride=2)])
 
 
 @pytest.fixture
 def effnet() -> EffnetExtractor:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return EffnetExtractor(Small(), stages=(0, 2), feature_size=10)
+    return small_effnet()
 
 
 def images(count: int = 2, size: int = 32, seed: int = 0) -> torch.Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from fexgan_lit.evaluation.config import MetricSettings
+from fexgan_lit.evaluation.config import EvaluationSettings, MetricSettings
 from fexgan_lit.evaluation.measure import judge_bench
 from fexgan_lit.metrics.judges import face_api_weights
 from fexgan_lit.metrics.judges.external import ExternalJudge, ExternalJudgeSettings
@@ -207,6 +207,11 @@ def test_the_crop_is_the_mean_box_of_the_landmarks_or_fixed_or_the_users(cache):
 def test_options_that_contradict_each_other_are_named(options, words):
     (problem,) = MetricSettings(**{"external": "face_api"} | options).problems()
     assert words in problem
+
+
+def test_a_protocol_without_judges_refuses_it():
+    settings = EvaluationSettings(run="x", protocol="augmentation", metrics=MetricSettings(external="face_api"))
+    assert any("asks no judge" in problem for problem in settings.problems())
 
 
 def test_an_action_unit_judge_and_crops_go_with_it():
