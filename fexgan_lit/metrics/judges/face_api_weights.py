@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PACKAGE, VERSION = "@vladmandic/face-api", "1.7.15"
 #: The archive on npm's server.
 ADDRESS = f"https://registry.npmjs.org/{PACKAGE}/-/face-api-{VERSION}.tgz"
-#: Most bytes of the unpacked archive, which has 25 million.
+#: Most bytes of the unpacked archive, which has 24 million.
 MOST_BYTES = 1 << 27
 #: Parts of a frame (left, top, right, bottom; 0..1) with the best accuracy on true frames: of FERG-DB, and of rendered
 #: people (ICT-FaceKit), used for every other data set without landmarks.
@@ -97,9 +97,10 @@ def _members(archive: Path) -> dict[str, bytes]:
         if len(unpacked) > MOST_BYTES:
             raise UserError(f"archive={archive} holds more than {MOST_BYTES >> 20} MiB; expected {ADDRESS}")
         with tarfile.open(fileobj=io.BytesIO(unpacked)) as tar:
-            files = {m.name: tar.extractfile(m).read() for m in tar if m.isreg()}  # type: ignore[union-attr]
+            plain = (member for member in tar if member.isreg() and not member.issparse())  # sparse ones may be huge
+            files = {member.name: tar.extractfile(member).read() for member in plain}  # type: ignore[union-attr]
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(":")
+        reason = getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
         raise UserError(f"archive={archive} is not a readable .tgz archive ({reason}); expected {ADDRESS}") from error
     about = _json(files.get("package/package.json", b"null"))
     said = {key: about.get(key) if isinstance(about, dict) else None for key in ("name", "version")}
