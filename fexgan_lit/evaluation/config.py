@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fexgan_lit.metrics.judges.external import ExternalJudgeSettings
+from fexgan_lit.metrics.judges.external import EXTERNALS, ExternalJudgeSettings, crop_trouble
 from fexgan_lit.runs.config import LoggerSettings
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hardware import device_problems, pick_device
@@ -44,9 +44,12 @@ class PlaceSettings(Options):
 
 
 @dataclass
-class MetricSettings:
-    """The locations of external networks for metrics; `conf/evaluate.yaml` explains each field."""
+class MetricSettings(Options):
+    """The networks for metrics that no training of ours makes; `conf/evaluate.yaml` explains each field."""
 
+    section = "metrics"
+
+    external: str | None = option(None, f"{', '.join(EXTERNALS)}, or null", choices=EXTERNALS)
     inception_weights: str | None = None
     lpips_net: str = "alex"
     lpips_backbone: str | None = None
@@ -54,6 +57,24 @@ class MetricSettings:
     affect_judge: ExternalJudgeSettings = field(default_factory=ExternalJudgeSettings)
     au_judge: ExternalJudgeSettings = field(default_factory=ExternalJudgeSettings)
     identity_judge: ExternalJudgeSettings = field(default_factory=ExternalJudgeSettings)
+
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
+        if self.external is None:
+            return []
+        found = []
+        for name in ("affect_judge", "identity_judge"):
+            judge = getattr(self, name)
+            given = [key for key, value in vars(judge).items() if value is not None and key != "crop"]
+            if given:
+                options = ", ".join(f"metrics.{name}.{key}" for key in given)
+                found.append(
+                    f"metrics.external={self.external} takes the place of metrics.{name}, so that {options} cannot be "
+                    f"given too; expected one of both, or only metrics.{name}.crop"
+                )
+            elif judge.crop is not None and (trouble := crop_trouble(judge.crop)):
+                found.append(f"metrics.{name}.crop: {trouble}")
+        return found
 
 
 @dataclass
@@ -117,6 +138,8 @@ class EvaluationSettings(Options):
     def conflicts(self) -> list[str]:
         """Return a sentence for each rule that is broken by values that are allowed by themselves."""
         found = device_problems(self.device)
+        if self.metrics.external is not None and self.protocol == "augmentation":
+            found.append(f"metrics.external={self.metrics.external}: protocol=augmentation asks no judge; leave it out")
         if not self.places:
             found.append("run=null: name a run folder with run=RUN_DIR, or several with runs=[A,B,C]")
         if self.split != "val" and self.protocol == "augmentation":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fexgan_lit.data.pairs import PairBatch
     from fexgan_lit.evaluation.config import EvaluationSettings, MetricSettings
     from fexgan_lit.evaluation.test_set import TestSet
+    from fexgan_lit.metrics.effnet import EffnetExtractor
     from fexgan_lit.metrics.extractors import FeatureExtractor
     from fexgan_lit.metrics.judges.panel import JudgePanel
     from fexgan_lit.metrics.lpips import Lpips
@@ -44,6 +45,7 @@ class MetricModels:
         judges: the judges of affect, geometry and identity.
         extractors: feature extractors for distances between distributions, by name.
         lpips: the LPIPS network, or the reason why it is unavailable.
+        effnet: the network of another perceptual distance, or the reason why it is unavailable.
         real: features (n, F) of the real images of the split, by extractor.
         sources: identity embeddings of the sources; None without an identity judge.
         seed: seed of subsets and shuffles.
@@ -52,6 +54,7 @@ class MetricModels:
     judges: JudgePanel
     extractors: Mapping[str, FeatureExtractor | Unavailable]
     lpips: Lpips | Unavailable | None
+    effnet: EffnetExtractor | Unavailable | None
     real: Mapping[str, Tensor]
     sources: SourceEmbeddings | None
     seed: int
@@ -59,7 +62,7 @@ class MetricModels:
     def suite(self, where: str) -> MetricSuite:
         """Return a new metric suite for one method; `where` names the pairs in the recipes."""
         groups: list[MetricGroup] = [
-            PixelMetrics(multiscale=True, lpips=self.lpips),
+            PixelMetrics(multiscale=True, lpips=self.lpips, effnet=self.effnet),
             JudgeMetrics(self.judges.affect, f1=True),
             DistributionMetrics(self.extractors, self.real, full=True, seed=self.seed),
             DiscriminatorMetrics(),
@@ -78,6 +81,7 @@ def make_metric_models(test_set: TestSet, settings: EvaluationSettings, stage: S
         UserError: weights or judges that the settings name cannot be used.
     """
     from fexgan_lit.metrics.distributions import real_features
+    from fexgan_lit.metrics.effnet import make_effnet
     from fexgan_lit.metrics.extractors import JudgeExtractor, make_inception
     from fexgan_lit.metrics.judges.affect import Judge
     from fexgan_lit.metrics.lpips import make_lpips
@@ -90,8 +94,9 @@ def make_metric_models(test_set: TestSet, settings: EvaluationSettings, stage: S
     extractors["judge"] = (
         JudgeExtractor(judges.affect.net)
         if isinstance(judges.affect, Judge)
-        else Unavailable("metrics.affect_judge is a user-supplied network, whose features are not known")
+        else Unavailable("the affect judge is no network of ours, so that its features are not known")
     )
+    effnet = extractors["effnet"] = make_effnet()
     lpips = make_lpips(asked.lpips_net, asked.lpips_backbone, asked.lpips_heads)
     real = {
         name: real_features(
@@ -107,15 +112,22 @@ def make_metric_models(test_set: TestSet, settings: EvaluationSettings, stage: S
         sources = SourceEmbeddings.of(judges.identity, test_set.frames, test_set.image_size)
     if not isinstance(lpips, Unavailable):
         lpips.to(settings.device)
-    return MetricModels(judges, extractors, lpips, real, sources, settings.seed)
+    return MetricModels(judges, extractors, lpips, effnet, real, sources, settings.seed)
 
 
 def judge_bench(test_set: TestSet, asked: MetricSettings, stage: Stages) -> JudgePanel:
-    """Load or train every judge that the data allow; judges supplied by the user replace them."""
+    """Load or train every judge that the data allow; `metrics.external` and judges of the user replace them."""
+    from fexgan_lit.metrics.judges.face_api_weights import face_api_judges, face_crop
     from fexgan_lit.metrics.judges.panel import load_or_train_judges, load_own_judges
     from fexgan_lit.utils.cache import cache_root
 
-    own = load_own_judges(asked.affect_judge, asked.au_judge, asked.identity_judge)
+    data = test_set.data
+    if asked.external is not None:
+        crop = face_crop(data.config.layout_name, data.train)
+        own = load_own_judges(aus=asked.au_judge)
+        own = replace(own, **face_api_judges(data.config.cache_dir, crop, asked.affect_judge, asked.identity_judge))
+    else:
+        own = load_own_judges(asked.affect_judge, asked.au_judge, asked.identity_judge)
     running: dict[str, object] = {}
 
     def told(name: str, done: int, total: int) -> None:
@@ -124,8 +136,8 @@ def judge_bench(test_set: TestSet, asked: MetricSettings, stage: Stages) -> Judg
         running["progress"](done, total)  # type: ignore[operator]
 
     return load_or_train_judges(
-        test_set.data.train, test_set.data.val, image_size=test_set.image_size,
-        cache_dir=cache_root(test_set.data.config.cache_dir), key=test_set.data.key, own=own, progress=told,
+        data.train, data.val, image_size=test_set.image_size, cache_dir=cache_root(data.config.cache_dir), key=data.key,
+        own=own, progress=told,
     )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 #: Columns of the printed table, as far as they were measured; the files hold all metrics.
 HEADLINE = (
-    "ssim", "psnr", "lpips", "fid", "fd_judge", "acd", "acd_i", "judge_affect_accuracy", "au_error",
+    "ssim", "psnr", "lpips", "fid", "fd_effnet", "fd_judge", "acd", "acd_i", "judge_affect_accuracy", "au_error",
     "judge_identity_accuracy",
 )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -119,8 +120,11 @@ def differences(rows: Sequence[Row], resamples: Resamples) -> list[Difference]:
 
 def best(rows: Sequence[Row], metric: str) -> str | None:
     """Return the name of the best system in `metric`; None if the metric has no direction or no system has it."""
-    way = metric_info(metric).higher_is_better
+    info = metric_info(metric)
+    way, goal = info.higher_is_better, info.best_at
     known = [row for row in rows if row.runs and metric in row.figures]
+    if goal is not None and known:  # twice as much is as far away as half of it
+        return min(known, key=lambda row: abs(math.log(max(row.figures[metric].mean, 1e-9) / goal))).name
     if way is None or not known:
         return None
     sign = 1 if way else -1

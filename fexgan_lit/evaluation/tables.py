@@ -132,17 +132,29 @@ def _tex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-def breakdown_tables(row: Row, test_set: TestSet) -> list[TextTable]:
-    """Build one table by target affect and one by identity; a note names classes without pairs."""
+def breakdown_tables(row: Row, test_set: TestSet, ceiling: Row | None = None) -> list[TextTable]:
+    """Build one table by target affect and one by identity; a note names classes without pairs.
+
+    Args:
+        row: the row.
+        test_set: the pairs of the row.
+        ceiling: the row of the true frames, whose results by a judge are shown beside those of `row`.
+    """
     frames, pairs = test_set.frames, test_set.pairs
     groups = {
         "target affect": (frames.affects, frames.affect[pairs.target]),
         "identity": (frames.identities, frames.identity[pairs.source]),
     }
-    return [class_table(row, name, classes, index) for name, (classes, index) in groups.items()]
+    return [class_table(row, name, classes, index, ceiling=ceiling) for name, (classes, index) in groups.items()]
 
 
-def class_table(row: Row, name: str, classes: Sequence[str], index: np.ndarray, counted: str = "pairs") -> TextTable:
+#: Groups of metrics that a judge decides, with a ceiling that its mistakes keep from the best value.
+_JUDGED = ("expression", "identity")
+
+
+def class_table(
+    row: Row, name: str, classes: Sequence[str], index: np.ndarray, counted: str = "pairs", ceiling: Row | None = None
+) -> TextTable:
     """Build a table of the means of one row for each class.
 
     Args:
@@ -151,18 +163,25 @@ def class_table(row: Row, name: str, classes: Sequence[str], index: np.ndarray, 
         classes: names of the classes.
         index: (N,) class index of each value.
         counted: what the N values belong to, such as `pairs`.
+        ceiling: the row of the true frames; its results by a judge follow those of `row` after a slash.
     """
     # some discriminator metrics are of sources, which have no target affect
     metrics = [metric for metric in in_order(row.columns) if metric not in DISCRIMINATOR_METRICS]
     rows = []
     for number, label in enumerate(classes):
         chosen = index == number
-        cells = [_mean(row.columns[metric][chosen], metric_info(metric).digits) for metric in metrics]
+        cells = []
+        for metric in metrics:
+            info = metric_info(metric)
+            true = ceiling.columns.get(metric) if ceiling is not None and info.group in _JUDGED else None
+            best = "" if true is None else f" / {_mean(true[chosen], info.digits)}"
+            cells.append(_mean(row.columns[metric][chosen], info.digits) + best)
         rows.append((label, str(int(chosen.sum())), *cells))
     empty = [label for number, label in enumerate(classes) if not (index == number).any()]
-    notes = (f"not measured, since there are no {counted}: {', '.join(empty)}",) if empty else ()
+    notes = [f"not measured, since there are no {counted}: {', '.join(empty)}"] if empty else []
+    notes += [f"After a slash: {ceiling.name}, by the same judge."] if ceiling is not None else []
     header = (name, counted, *(metric_info(metric).arrow for metric in metrics))
-    return TextTable(f"{row.name} by {name}", header, tuple(rows), 0, notes)
+    return TextTable(f"{row.name} by {name}", header, tuple(rows), 0, tuple(notes))
 
 
 def _mean(values: np.ndarray, digits: int) -> str:
@@ -251,7 +270,7 @@ def discriminator_table(
 
     Args:
         methods: the systems.
-        scores: scores on the measured split, one of each method among them.
+        scores: scores on the measured split: those of the true frames first, and one of each method.
         test_set: the test set of the scores.
         judge: the affect judge, whose accuracy is shown for comparison.
         progress: called with the number of methods done and their total.
@@ -271,12 +290,12 @@ def discriminator_table(
             "train": train_scores(method, test_set, judge), test_set.split: measured,
         }  # fmt: skip
         words = {"train": "Train", "val": "Validation"}
-        rows += [(f"{label}, {words[split]}", *_cells(found)) for split, found in splits.items()]
+        rows += [(f"{label}, {words[split]}", *_cells(found, scores[0])) for split, found in splits.items()]
     if not rows:
         return []
     papers = [(f"{name} (paper)", *(f"{v:.3f}" for v in values), ABSENT) for name, values in PAPERS_TABLE1.items()]
     K = len(judge.affects)
-    header = ("", "Real binary", f"Real {K}-way", "Fake binary", f"Fake {K}-way", "Judge on the same fakes")
+    header = ("", "Real binary", f"Real {K}-way", "Fake binary", f"Fake {K}-way", "Judge, same fakes / true frames")
     notes = (
         "The discriminator is trained to classify generated frames as their target affect (equation 6), so its own "
         "accuracy on them is too high; the judge never saw a generated frame.",
@@ -290,10 +309,14 @@ def train_scores(method: Trained, test_set: TestSet, judge: Judge | OwnAffectJud
     train = test_set.data.train
     pairs = test_set.data.measured_pairs(train, TRAIN_PAIRS)
     there = replace(test_set, frames=train, pairs=pairs, split="train")
-    return score(method, there.loader(), MetricSuite([JudgeMetrics(judge), DiscriminatorMetrics()], there.where))
+    return score(
+        method, there.loader(), MetricSuite([JudgeMetrics(judge, ceiling=True), DiscriminatorMetrics()], there.where)
+    )
 
 
-def _cells(found: Scores) -> tuple[str, ...]:
-    values = found.metrics()
-    names = (*DISCRIMINATOR_METRICS, "judge_affect_accuracy")
-    return tuple(f"{values[name]:.3f}" if name in values else ABSENT for name in names)
+def _cells(found: Scores, true_frames: Scores) -> tuple[str, ...]:
+    """Return the metrics of Table 1 and the judge's accuracy; that on true frames is in `found` or `true_frames`."""
+    values = {"real_judge_affect_accuracy": true_frames.value("judge_affect_accuracy"), **found.metrics()}
+    cells = {name: ABSENT if value is None else f"{value:.3f}" for name, value in values.items()}
+    judged, ceiling = (cells.get(f"{prefix}judge_affect_accuracy", ABSENT) for prefix in ("", "real_"))
+    return (*(cells.get(name, ABSENT) for name in DISCRIMINATOR_METRICS), f"{judged} / {ceiling}")

@@ -26,6 +26,7 @@ from fexgan_lit.metrics.distributions import (
     prdc,
     small_sample_note,
 )
+from fexgan_lit.metrics.effnet import EffnetExtractor
 from fexgan_lit.metrics.expression import f1_per_affect, landmark_distances
 from fexgan_lit.metrics.extractors import FeatureExtractor, Features
 from fexgan_lit.metrics.identity import FALSE_ACCEPT_RATES, cosine_to_source, rank1_hits, tar_at_far
@@ -49,18 +50,24 @@ _TAR = {0.01: "tar_far1", 0.001: "tar_far01"}
 
 
 class PixelMetrics(MetricGroup):
-    """SSIM and PSNR against the target, and optionally MS-SSIM and LPIPS.
+    """SSIM, PSNR and sharpness against the target, and optionally MS-SSIM, LPIPS and EfficientNet's distance.
 
     Args:
         multiscale: whether to compute MS-SSIM.
         lpips: result of `make_lpips`; None for no LPIPS.
+        effnet: result of `make_effnet`; None for no distance on its features.
     """
 
-    def __init__(self, multiscale: bool = False, lpips: Lpips | Unavailable | None = None) -> None:
+    def __init__(
+        self, multiscale: bool = False, lpips: Lpips | Unavailable | None = None,
+        effnet: EffnetExtractor | Unavailable | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.multiscale = multiscale
         self.lpips = lpips if isinstance(lpips, Lpips) else None
-        self.lpips_missing = lpips.reason if isinstance(lpips, Unavailable) else None
+        self.effnet = effnet if isinstance(effnet, EffnetExtractor) else None
+        given = {"lpips": lpips, "effnet_distance": effnet}
+        self.absent = {name: f"absent: {e.reason}" for name, e in given.items() if isinstance(e, Unavailable)}
         self.image_size = 0
         self.torchmetrics: tuple[str, ...] = ()
 
@@ -76,19 +83,28 @@ class PixelMetrics(MetricGroup):
                 self.per_pair[name] = metric.to(made.device)
         for name in self.torchmetrics:
             cast(Metric, self.per_pair[name]).update(pixels.to_unit(made), pixels.to_unit(true))
+        self.keep("sharpness", pixels.sharpness(made, true))
+        if answer.batch.target_landmarks is not None:
+            boxes = pixels.mouth_boxes(answer.batch.target_landmarks)
+            self.keep("mouth_sharpness", pixels.sharpness(made, true, boxes))
         if self.lpips is not None:
             device = self.lpips.shift.device
             self.keep("lpips", self.lpips(made.to(device), true.to(device)))
+        if self.effnet is not None:
+            device = self.effnet.device
+            distances, answer.seen["effnet"] = self.effnet.distance(made.to(device), true.to(device))
+            self.keep("effnet_distance", distances)
 
     def recipes(self) -> dict[str, str]:
         """Return image size and value range of each metric."""
         lines = pixels.recipes(self.image_size) if self.image_size else {}
         lines |= {"lpips": self.lpips.recipe(self.image_size)} if self.lpips is not None else {}
+        lines |= {"effnet_distance": self.effnet.distance_recipe(self.image_size)} if self.effnet is not None else {}
         return {name: line for name, line in lines.items() if name in self.per_pair}
 
     def notes(self) -> dict[str, str]:
-        """Return the reason for an absent LPIPS."""
-        return {"lpips": f"absent: {self.lpips_missing}"} if self.lpips_missing is not None else {}
+        """Return the reasons for absent distances."""
+        return self.absent
 
 
 class DistributionMetrics(MetricGroup):
@@ -203,10 +219,11 @@ class DistributionMetrics(MetricGroup):
                     f"unbiased MMD^2 with the kernel (x.y/F + 1)^3, {SUBSETS} subsets of {SUBSET_SIZE}, mean and "
                     f"standard deviation, seed {self.seed}, {seen}"
                 )
-                lines[called["score"]] = (
-                    f"exponential of the mean KL divergence of class probabilities, {SPLITS} shuffled splits, mean and "
-                    f"standard deviation, seed {self.seed}; {seen.partition('; ')[2]}"
-                )
+                if name in self.scores:
+                    lines[called["score"]] = (
+                        f"exponential of the mean KL divergence of class probabilities, {SPLITS} shuffled splits, mean "
+                        f"and standard deviation, seed {self.seed}; {seen.partition('; ')[2]}"
+                    )
                 first = f"first {MOST_NEIGHBOURS} images per side"
                 lines |= {called[m]: f"{m} by neighbourhoods of k={NEIGHBOURS}, {first}, {seen}" for m in PRDC._fields}
         return lines

@@ -216,13 +216,14 @@ def identity_map(
 
 def _scaled(features: np.ndarray, seed: int) -> np.ndarray:
     """Return metric scaling, initialised with the two principal components so that one run is enough."""
+    from scipy.spatial.distance import pdist, squareform
     from sklearn.decomposition import PCA
     from sklearn.manifold import smacof
-    from sklearn.metrics import pairwise_distances
 
     start = PCA(n_components=2, random_state=seed).fit_transform(features)
     start = start + 1e-6 * np.random.default_rng(seed).standard_normal(start.shape)  # avoids coincident points
-    return smacof(pairwise_distances(features), n_components=2, init=start, n_init=1, random_state=seed)[0]
+    distances = squareform(pdist(features))  # exactly symmetric, also for equal features
+    return smacof(distances, n_components=2, init=start, n_init=1, random_state=seed)[0]
 
 
 def _neighbours(features: np.ndarray, seed: int) -> np.ndarray:

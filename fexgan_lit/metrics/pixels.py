@@ -1,4 +1,7 @@
-"""Metrics without a network between a generated frame and its target: SSIM, MS-SSIM and PSNR, one value per image."""
+"""Metrics without a network between a generated frame and its target, with one value per image.
+
+SSIM, MS-SSIM and PSNR come from torchmetrics; the ratio of sharpness is implemented here.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ from fexgan_lit.utils.errors import UserError
 WINDOW = 11
 #: Exponents of the five scales of MS-SSIM (Wang et al. 2003).
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+#: Margin around a mouth on each side, as a share of its width.
+MOUTH_MARGIN = 0.2
 #: PSNR in dB of identical images; without this bound, one such image would make every mean infinite.
 PSNR_CAP = 100.0
 
@@ -56,6 +61,9 @@ def recipes(size: int) -> dict[str, str]:
     return {
         "ssim": f"Gaussian {WINDOW}x{WINDOW}, sigma 1.5, k1 0.01, k2 0.03, data_range 1, edges mirrored; {where}",
         "ms_ssim": f"SSIM's window on {scales(size)} scales, halved by averaging, exponents {weights}; {where}",
+        "sharpness": f"Laplacian energy of the generated divided by that of the target frame, 1 is right; {where}",
+        "mouth_sharpness": "the same in the box around landmarks 49 to 68 (from 1) of the target frame, wider by "
+        f"{MOUTH_MARGIN:g} of the mouth's width on each side; {where}",
         "psnr": f"of each image by itself, {PSNR_CAP:g} dB at most, data_range 1; {where}",
     }
 
@@ -88,6 +96,44 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     metric = CappedPSNR().to(a.device)
     metric.update(to_unit(a), to_unit(b))
     return metric.compute().reshape(-1)  # torchmetrics returns a scalar for a single image
+
+
+def sharpness(made: Tensor, true: Tensor, boxes: Tensor | None = None) -> Tensor:
+    """Return the Laplacian energy of generated frames relative to that of the true frames: (B,), 1 is equally sharp.
+
+    Blur gives less, noise more. The energy is the mean square of the five-point Laplacian over pixels and channels. The
+    ratio is NaN where the true frame is flat.
+
+    Args:
+        made: (B, 3, S, S) in [-1, 1].
+        true: the same shape.
+        boxes: parts of the frames to compare, (B, 4): left, top, right and bottom from edge to edge in [-1, 1]; None
+            compares whole frames.
+    """
+    energy = [_laplacian(to_unit(images)).square().mean(dim=1) for images in (made, true)]  # (B, S-2, S-2) each
+    if boxes is not None:
+        S = made.shape[-1]
+        centres = (2 * torch.arange(1, S - 1, device=made.device) + 1) / S - 1  # (S-2,) of the inner pixels
+        low, high = boxes.to(made.device)[:, :2, None], boxes.to(made.device)[:, 2:, None]  # (B, 2, 1), x then y
+        across, down = ((centres >= low) & (centres <= high)).unbind(dim=1)  # (B, S-2) each
+        inside = down[:, :, None] & across[:, None, :]
+        energy = [e * inside for e in energy]
+    ours, theirs = (e.double().sum(dim=(1, 2)) for e in energy)
+    return torch.where(theirs > 0, ours / theirs, torch.nan)
+
+
+def _laplacian(x: Tensor) -> Tensor:
+    """Return the five-point Laplacian (B, C, S-2, S-2) of the inner pixels of (B, C, S, S)."""
+    inner = x[..., 1:-1, 1:-1]
+    return x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:] - 4 * inner
+
+
+def mouth_boxes(landmarks: Tensor) -> Tensor:
+    """Return the boxes (B, 4) of the mouths of faces with landmarks (B, 68, 2): left, top, right, bottom."""
+    mouth = landmarks[:, 48:68]
+    low, high = mouth.amin(dim=1), mouth.amax(dim=1)  # (B, 2)
+    margin = MOUTH_MARGIN * (high[:, :1] - low[:, :1])
+    return torch.cat((low - margin, high + margin), dim=1)
 
 
 def to_unit(images: Tensor) -> Tensor:

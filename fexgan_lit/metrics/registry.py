@@ -19,6 +19,7 @@ class MetricInfo:
         label: column header in tables.
         digits: number of decimal places.
         higher_is_better: direction of the metric; None where no direction is better.
+        best_at: best value of a ratio, for metrics that can be too small and too large; None for others.
         group: one of `GROUPS`; empty for metrics that appear only in files, such as deviations of subsets.
     """
 
@@ -27,10 +28,13 @@ class MetricInfo:
     digits: int = 3
     higher_is_better: bool | None = True
     group: str = ""
+    best_at: float | None = None
 
     @property
     def arrow(self) -> str:
-        """The label with an arrow in the better direction."""
+        """The label with an arrow in the better direction, or with the best value."""
+        if self.best_at is not None:
+            return f"{self.label} → {self.best_at:g}"
         return self.label + {True: " ↑", False: " ↓", None: ""}[self.higher_is_better]
 
     @property
@@ -71,15 +75,20 @@ METRICS = (
     MetricInfo("ms_ssim", "MS-SSIM", group=_PIXELS),
     MetricInfo("psnr", "PSNR (dB)", 2, group=_PIXELS),
     MetricInfo("lpips", "LPIPS", 3, False, _PIXELS),
+    MetricInfo("effnet_distance", "EffNet distance", 3, False, _PIXELS),
+    MetricInfo("sharpness", "sharpness", 2, None, _PIXELS, best_at=1.0),
+    MetricInfo("mouth_sharpness", "sharpness of the mouth", 2, None, _PIXELS, best_at=1.0),
     MetricInfo("fid", "FID", 2, False, _SETS),
     MetricInfo("kid", "KID", 4, False, _SETS),
     MetricInfo("inception_score", "IS", 2, True, _SETS),
+    MetricInfo("fd_effnet", "fd_effnet", 2, False, _SETS),
+    MetricInfo("kid_effnet", "kid_effnet", 4, False, _SETS),
     MetricInfo("fd_judge", "fd_judge", 3, False, _SETS),
     MetricInfo("kid_judge", "kid_judge", 4, False, _SETS),
     MetricInfo("is_judge", "is_judge", 2, True, _SETS),
     *(
         MetricInfo(f"{name}{suffix}", f"{name}{words}", group=_SETS)
-        for suffix, words in (("", ""), ("_judge", " (judge)"))
+        for suffix, words in (("", ""), ("_effnet", " (EffNet)"), ("_judge", " (judge)"))
         for name in ("precision", "recall", "density", "coverage")
     ),
     MetricInfo("judge_affect_accuracy", "affect as asked", group=_EXPRESSION),

@@ -7,13 +7,21 @@ from pathlib import Path
 import pytest
 import torch
 
+from fexgan_lit.metrics import effnet
 from fexgan_lit.metrics.judges.affect import Judge, JudgeNet
 from fexgan_lit.metrics.judges.geometry import GeometryJudge, GeometryNet
 from fexgan_lit.metrics.judges.identity import IdentityJudge, IdentityNet
 from fexgan_lit.metrics.judges.panel import JudgePanel
 from tests.conftest import AFFECTS, TINY, run_train
+from tests.metrics.faces import small_effnet
 
 PEOPLE = ("bruno", "elin")
+
+
+@pytest.fixture(autouse=True)
+def _brief_effnet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The true network takes a second for a few frames."""
+    monkeypatch.setattr(effnet, "make_effnet", small_effnet)
 
 
 @pytest.fixture(scope="package")

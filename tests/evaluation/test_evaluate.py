@@ -44,11 +44,13 @@ def test_ceiling_floor_and_systems_stand_in_one_table(found, tmp_path):
     assert list(rows) == [CEILING, FLOOR, "fexgan", "ganimation"]
     assert rows["fexgan"].seeds == (1, 2)
     ceiling = rows[CEILING].figures
+    assert (ceiling["sharpness"].mean, ceiling["effnet_distance"].mean) == (1.0, 0.0)
     assert ceiling["ssim"].mean == pytest.approx(1.0, abs=1e-5)
     assert rows[FLOOR].figures["identity_cosine"].mean == pytest.approx(1.0)
     assert "strength_rho" not in ceiling, "nobody asks true frames for a strength"
     assert -1 <= rows["ganimation"].figures["strength_rho"].mean <= 1
-    assert {"au_error", "landmark_error", "rank1", "fd_judge", "macro_f1"} <= set(rows["fexgan"].figures)
+    measured = {"au_error", "landmark_error", "rank1", "fd_judge", "macro_f1", "fd_effnet", "mouth_sharpness"}
+    assert measured <= set(rows["fexgan"].figures)
     assert "d_real_binary" in rows["fexgan"].figures
     assert "d_real_binary" not in rows["ganimation"].figures, "a critic's score has no threshold"
     write_findings(found, tmp_path)
@@ -61,6 +63,8 @@ def test_ceiling_floor_and_systems_stand_in_one_table(found, tmp_path):
     assert [row[0] for row in table.rows[:4]] == [
         "fexgan, seed 1, Train", "fexgan, seed 1, Validation", "fexgan, seed 2, Train", "fexgan, seed 2, Validation",
     ]  # fmt: skip
+    validation = f"{rows[CEILING].figures['judge_affect_accuracy'].mean:.3f}"
+    assert table.rows[1][-1].split(" / ")[1] == table.rows[3][-1].split(" / ")[1] == validation, "the true frames"
 
 
 def test_every_metric_has_its_recipe(found):
@@ -96,6 +100,18 @@ def test_breakdowns_count_every_pair_once(found):
     by_affect = next(t for t in found.breakdowns if t.title == "fexgan by target affect")
     counts = [int(row[1]) for row in by_affect.rows]
     assert sum(counts) == int(re.match(r"\d+", found.where)[0])
+
+
+def test_breakdowns_show_the_true_frames_beside_what_a_judge_says(found):
+    table = next(t for t in found.breakdowns if t.title == "fexgan by target affect")
+    column, counts = table.header.index("affect as asked ↑"), [int(row[1]) for row in table.rows]
+    rows = {row.name: row for row in found.rows}
+    for place, name in enumerate(("fexgan", CEILING)):
+        shares = [float(row[column].split(" / ")[place]) for row in table.rows]
+        total = sum(share * n for share, n in zip(shares, counts, strict=True)) / sum(counts)
+        assert total == pytest.approx(rows[name].figures["judge_affect_accuracy"].mean, abs=1e-3)
+    assert "/" not in table.rows[0][table.header.index("SSIM ↑")], "the ceiling of SSIM is 1"
+    assert any(note.startswith(f"After a slash: {CEILING}") for note in table.notes)
 
 
 def test_weak_judges_are_warned_of(found):

@@ -112,3 +112,11 @@ def test_csv_and_latex_hold_every_row():
     assert r"a\_b & \textbf{0.800} & \textbf{2.500} \\" in latex
     assert r"SSIM $\uparrow$ & fd\_judge $\downarrow$" in latex
     assert latex.count(r"\\") == 4
+
+
+def test_a_ratio_is_best_near_one_and_half_is_as_far_as_double():
+    rows = standings([scores(name, 0.9, 1, sharpness=r) for name, r in (("a", 0.4), ("b", 1.9), ("c", 2.2))], RESAMPLES)
+    assert best(rows, "sharpness") == "b"
+    table = standings_table(rows, ["sharpness"], "t")
+    assert table.header[1] == "sharpness → 1"
+    assert [row[1].startswith("**") for row in table.rows] == [False, True, False]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import nn
 
 from fexgan_lit.data.frames import FrameSet
+from fexgan_lit.metrics.effnet import EffnetExtractor
 
 AFFECTS = ("joy", "neutral", "sadness", "surprise")
 IDENTITIES = ("ada", "ben", "cy")
@@ -49,3 +52,21 @@ def make_moving_frames(count: int = 96, seed: int = 0, size: int = 32) -> FrameS
     landmarks = (centres[:, None] + ring).astype(np.float32)
     rows = np.arange(count, dtype=np.int64)
     return FrameSet(images, rows, affect, identity, None, AFFECTS, IDENTITIES, aus=aus, landmarks=landmarks)
+
+
+class SmallEffnet(nn.Module):
+    """The parts of EfficientNet that are used, with random weights and three blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._conv_stem, self._conv_head = nn.Conv2d(3, 6, 8, stride=8), nn.Conv2d(8, 10, 1)
+        self._bn0, self._bn1 = nn.BatchNorm2d(6), nn.BatchNorm2d(10)
+        self._swish = nn.ReLU6()
+        self._blocks = nn.ModuleList([nn.Conv2d(6, 8, 2, stride=2), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 2, stride=2)])
+
+
+def small_effnet() -> EffnetExtractor:
+    """The extractor with the small network."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return EffnetExtractor(SmallEffnet(), stages=(0, 2), feature_size=10)

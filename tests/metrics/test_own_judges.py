@@ -16,9 +16,8 @@ from fexgan_lit.metrics.judges.external import (
     OwnAffectJudge,
     OwnIdentityJudge,
     OwnUnitJudge,
-    declared,
 )
-from fexgan_lit.metrics.judges.files import is_torchscript, load_own_judge, own_judge
+from fexgan_lit.metrics.judges.files import declared, is_torchscript, load_own_judge, own_judge
 from fexgan_lit.utils.errors import UserError
 from tests.metrics.faces import AFFECTS, PLACES, make_frames
 

@@ -5,7 +5,18 @@ import math
 import pytest
 import torch
 
-from fexgan_lit.metrics.pixels import PSNR_CAP, pixel_metrics, psnr, recipes, scale_weights, scales, ssim, to_unit
+from fexgan_lit.metrics.pixels import (
+    PSNR_CAP,
+    mouth_boxes,
+    pixel_metrics,
+    psnr,
+    recipes,
+    scale_weights,
+    scales,
+    sharpness,
+    ssim,
+    to_unit,
+)
 from fexgan_lit.utils.errors import UserError
 
 
@@ -74,3 +85,39 @@ def test_nothing_is_quantised_and_values_outside_are_clamped():
 def test_images_smaller_than_the_window_are_refused():
     with pytest.raises(UserError, match="at least as large as its window of 11 px"):
         pixel_metrics(8, multiscale=False)
+
+
+def test_sharpness_is_the_ratio_of_laplacian_energies():
+    _, true = pair(32, count=2)
+    torch.testing.assert_close(sharpness(true, true), torch.ones(2).double())
+    halved = sharpness(0.5 * true, true)  # half the contrast, a quarter of the energy
+    torch.testing.assert_close(halved, torch.full((2,), 0.25).double(), atol=1e-4, rtol=0)
+    blurred = torch.nn.functional.avg_pool2d(true, 3, stride=1, padding=1, count_include_pad=False)
+    noise = torch.randn(true.shape, generator=torch.Generator().manual_seed(1))
+    assert (sharpness(blurred, true) < 0.5).all()
+    assert (sharpness((true + 0.5 * noise).clamp(-1, 1), true) > 1.5).all()
+    plane = torch.arange(32.0).view(1, 1, 1, 32).expand(1, 3, 32, 32) / 32
+    assert sharpness(plane * 0.5, torch.zeros(1, 3, 32, 32)).isnan().all(), "a flat target has no sharpness"
+    by_hand = torch.zeros(1, 3, 5, 5)
+    by_hand[..., 2, 2] = 1.0  # a bright pixel, 0.5 in [0, 1]: once 4 * 0.5, four times 0.5
+    twice = by_hand.clone()
+    twice[..., 2, 2] = -1.0
+    torch.testing.assert_close(sharpness(by_hand, twice), torch.ones(1).double())
+
+
+def test_sharpness_of_the_mouth_looks_at_the_box_around_the_mouth_alone():
+    a, true = pair(64, count=3)
+    landmarks = torch.zeros(3, 68, 2)
+    landmarks[:, 48:68, 0] = torch.linspace(-0.25, 0.25, 20)
+    landmarks[:, 48:68, 1] = 0.5
+    landmarks[2, 48:68] += 2.0  # outside of the frame
+    boxes = mouth_boxes(landmarks)
+    torch.testing.assert_close(boxes[0], torch.tensor([-0.35, 0.4, 0.35, 0.6]))
+    inside = (slice(None), slice(None), slice(44, 52), slice(20, 44))  # rows and columns whose centres are in the box
+    made = true.clone()
+    made[inside] = a[inside]
+    ratios = sharpness(made, true, boxes)
+    assert (ratios[:2] < sharpness(made, true)[:2]).all()
+    assert ratios[2].isnan()
+    made[..., :40, :] = 0.0  # far from the mouth
+    torch.testing.assert_close(sharpness(made, true, boxes)[:2], ratios[:2])

@@ -145,6 +145,12 @@ def test_maps_keep_people_together_and_repeat_with_their_seed(method):
     assert "36 faces, seed 3" in found.note
 
 
+def test_faces_that_differ_by_rounding_alone_have_a_map():
+    noise = torch.randn(20, 64, generator=torch.Generator().manual_seed(0))
+    features = torch.nn.functional.normalize(torch.ones(1, 64) + 1e-7 * noise, dim=1)
+    assert np.isfinite(identity_map(features, torch.arange(20)).points).all()
+
+
 def test_mds_reproduces_a_plane_up_to_turning():
     plane = torch.randn(15, 2, generator=torch.Generator().manual_seed(2)).double()
     features = torch.cat([plane, torch.zeros(15, 6)], dim=1)

@@ -177,7 +177,7 @@ def test_scores_without_threshold_and_missing_heads_stay_out_of_table_1():
     suite = MetricSuite([PixelMetrics(), DiscriminatorMetrics()])
     for batch in FixedPairLoader(data, fixed_pairs(data), 4, 32):
         suite.add(Mute(), batch)
-    assert set(suite.compute()) == {"ssim", "psnr"}
+    assert set(suite.compute()) == {"ssim", "psnr", "sharpness"}
 
 
 def test_a_diagnosis_is_said_once_and_only_when_it_stays():

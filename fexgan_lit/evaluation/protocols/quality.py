@@ -122,7 +122,7 @@ def find_quality(
     findings.tables += discriminator_table(
         methods, scores, test_set, judges.affect, stage("measuring the training split")
     )
-    findings.breakdowns += [table for row in rows if row.runs for table in breakdown_tables(row, test_set)]
+    findings.breakdowns += [table for row in rows if row.runs for table in breakdown_tables(row, test_set, rows[0])]
     findings.breakdowns.append(reference_table())
     stage("drawing")
     draw(findings, scores, methods, test_set, tools, settings)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from fexgan_lit.expression import ACTION_UNITS, normalise_affect
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.files import read_yaml
 
+#: Published networks that can take the place of the judges of affect and identity (`metrics.external`).
+EXTERNALS = ("face_api",)
 #: Number of channels of each colour order.
 COLOURS = {"rgb": 3, "bgr": 3, "grey": 1}
-
-
-SIDECARS = (".yaml", ".yml", ".json")
 
 
 @dataclass
@@ -35,6 +33,8 @@ class ExternalJudgeSettings:
         colour: rgb, bgr or grey, the order and number of the input channels; None is rgb.
         output: output of an affect judge: logits or probabilities; None is logits.
         scale: output of an action-unit judge for full intensity, 5 for OpenFace's scale; None is 1.
+        crop: part of a frame that it sees, as [left, top, right, bottom] in 0..1, resized to the square input; None is
+            the whole frame.
     """
 
     path: str | None = None
@@ -46,6 +46,7 @@ class ExternalJudgeSettings:
     colour: str | None = None
     output: str | None = None
     scale: float | None = None
+    crop: list[float] | None = None
 
     def problems(self, section: str = "judge", needs_classes: bool = True) -> list[str]:
         """Return one sentence per invalid value, with what was expected."""
@@ -78,53 +79,19 @@ class ExternalJudgeSettings:
             wrong.append(("std", f"{self.std}; expected positive numbers"))
         if self.scale is not None and self.scale <= 0:
             wrong.append(("scale", f"{self.scale}; expected a positive number"))
+        if self.crop is not None and (trouble := crop_trouble(self.crop)):
+            wrong.append(("crop", trouble))
         return wrong
 
 
-def declared(settings: ExternalJudgeSettings) -> ExternalJudgeSettings:
-    """Complete `settings` from the file beside the judge, then with defaults.
-
-    Raises:
-        UserError: that file cannot be read or has unknown or invalid entries.
-    """
-    beside = _beside(Path(settings.path).expanduser()) if settings.path is not None else None
-    said = _sidecar(beside) if beside is not None else {}
-    given = {name: value for name, value in vars(settings).items() if value is not None}
-    return ExternalJudgeSettings(**{"colour": "rgb", "output": "logits", "scale": 1.0, **said, **given})
+def crop_trouble(crop: Sequence[float]) -> str | None:
+    """Return what is wrong with a crop [left, top, right, bottom], or None."""
+    if len(crop) == 4 and 0 <= crop[0] < crop[2] <= 1 and 0 <= crop[1] < crop[3] <= 1:
+        return None
+    return f"{list(crop)}; expected [left, top, right, bottom] in 0..1 with left < right and top < bottom"
 
 
-def _beside(path: Path) -> Path | None:
-    """Return the path of the declaration beside a judge's file `path`, or None."""
-    return next((p for p in map(path.with_suffix, SIDECARS) if p.is_file()), None)
-
-
-def _sidecar(path: Path) -> dict[str, Any]:
-    """Read the declaration in `path`."""
-    known = [name for name in vars(ExternalJudgeSettings()) if name != "path"]
-    content = read_yaml(path)  # JSON is a subset of YAML
-    wrong = (
-        [str(key) for key in content if key not in known] if isinstance(content, Mapping) else ["expected a mapping"]
-    )
-    if wrong:
-        raise UserError(f"{path} is not a declaration of a judge ({', '.join(wrong)}); expected {', '.join(known)}.")
-    return {name: value for name, value in _typed(path, content).items() if value is not None}
-
-
-def _typed(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert `content` to the types of the declaration, with the same schema as command-line options."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    schema = OmegaConf.structured(ExternalJudgeSettings)
-    for name, value in content.items():
-        try:
-            schema[name] = value
-        except OmegaConfBaseException as error:
-            raise UserError(f"{path}, {name}={value!r}: {str(error).splitlines()[0]}") from error
-    return vars(OmegaConf.to_object(schema))
-
-
-#: Images (B, C, S, S) in the judge's format -> numbers (B, D), both on the CPU.
+#: Images (B, C, S, S) in the judge's format -> numbers (B, D), both on the judge's device.
 Network = Callable[[Tensor], Tensor]
 
 
@@ -144,14 +111,33 @@ class ExternalJudge:
     """A user's network with its declaration.
 
     Attributes:
-        network: function from CPU tensors to CPU tensors.
+        network: function from tensors to tensors on the same device.
         settings: the declaration.
         name: name for reports, usually the file name.
+        whose: `your own`, or another word for reports.
+        crop_origin: where the crop comes from, for reports.
+        device: where the network runs.
     """
 
     network: Network
     settings: ExternalJudgeSettings
     name: str
+    whose: str = "your own"
+    crop_origin: str = "as declared"
+    device: torch.device | str = "cpu"
+
+    def to(self, device: torch.device | str) -> ExternalJudge:
+        """Move the network to `device` if it is a module of Python; files of users stay on the CPU."""
+        if isinstance(self.network, nn.Module) and not isinstance(self.network, torch.jit.ScriptModule):
+            self.network.to(device)
+            self.device = device
+        return self
+
+    def describe(self, kind: str) -> str:
+        """Return name, kind (such as `affect`) and crop for reports."""
+        crop = self.settings.crop
+        where = "" if crop is None else f" of the part {', '.join(f'{side:g}' for side in crop)} ({self.crop_origin})"
+        return f"{self.name}, {self.whose} {kind} judge{where}"
 
     def raw(self, images: Tensor, batch_size: int = 256) -> Tensor:
         """Return the network's output for images (N, 3, S, S) in [-1, 1]: (N, D) float32 on the CPU.
@@ -160,7 +146,8 @@ class ExternalJudge:
             UserError: the network fails, or its output is not one row of finite numbers per image.
         """
         with torch.no_grad():
-            return torch.cat([self._answer(self._as_declared(chunk)) for chunk in images.cpu().split(batch_size)])
+            chunks = images.to(self.device).split(batch_size)
+            return torch.cat([self._answer(self._as_declared(chunk)) for chunk in chunks])
 
     def _answer(self, pictures: Tensor) -> Tensor:
         try:
@@ -185,10 +172,14 @@ class ExternalJudge:
         return answer
 
     def _as_declared(self, images: Tensor) -> Tensor:
-        """Apply size, colour, range and normalisation of the declaration, in this order."""
+        """Apply crop, size, colour, range and normalisation of the declaration, in this order."""
         s = self.settings
+        if s.crop is not None:  # outwards to whole pixels, so that it is never empty
+            left, top = (math.floor(side * images.shape[-1] + 1e-6) for side in s.crop[:2])
+            right, bottom = (math.ceil(side * images.shape[-1] - 1e-6) for side in s.crop[2:])
+            images = images[..., top:bottom, left:right]
         size, range_ = s.input_size or images.shape[-1], s.range or [-1.0, 1.0]
-        if images.shape[-1] != size:
+        if images.shape[-2:] != (size, size):
             images = nn.functional.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
         if s.colour == "grey":
             weights = images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # luma of ITU-R BT.601
@@ -269,12 +260,10 @@ class OwnAffectJudge:
     def describe(self) -> str:
         """Return one line for reports."""
         left_out = f"; its classes {', '.join(self.unused)} are left out" if self.unused else ""
+        start = f"{self.judge.describe('affect')}{left_out}"
         if self.affect_accuracy is None:
-            return f"{self.judge.name}, your own affect judge{left_out}; its accuracy is unknown"
-        return (
-            f"{self.judge.name}, your own affect judge{left_out}; on {self.n_held_out} held-out frames: "
-            f"affect {self.affect_accuracy:.1%}"
-        )
+            return f"{start}; its accuracy is unknown"
+        return f"{start}; on {self.n_held_out} held-out frames: affect {self.affect_accuracy:.1%}"
 
 
 @dataclass
@@ -340,14 +329,12 @@ class OwnUnitJudge:
     def describe(self) -> str:
         """Return one line for reports."""
         lacking = f" (without {', '.join(f'AU{unit}' for unit in self.missing)})" if self.missing else ""
+        start = f"{self.judge.describe('action-unit')}{lacking}"
         if self.au_error is None:
-            return f"{self.judge.name}, your own action-unit judge{lacking}; its error on this data is unknown"
+            return f"{start}; its error on this data is unknown"
         constant = self.au_error_of_constant
         than = "" if constant is None else f" ({constant:.3f} for the best constant)"
-        return (
-            f"{self.judge.name}, your own action-unit judge{lacking}; on {self.n_held_out} held-out frames: "
-            f"off by {self.au_error:.3f} of 1 on average{than}"
-        )
+        return f"{start}; on {self.n_held_out} held-out frames: off by {self.au_error:.3f} of 1 on average{than}"
 
 
 @dataclass
@@ -380,12 +367,10 @@ class OwnIdentityJudge:
 
     def describe(self) -> str:
         """Return one line for reports."""
+        start = self.judge.describe("identity")
         if self.rank1 is None:
-            return f"{self.judge.name}, your own identity judge; not measured on this data"
-        return (
-            f"{self.judge.name}, your own identity judge; on {self.n_held_out} held-out real frames: "
-            f"Rank-1 {self.rank1:.1%}"
-        )
+            return f"{start}; not measured on this data"
+        return f"{start}; on {self.n_held_out} held-out real frames: Rank-1 {self.rank1:.1%}"
 
 
 def _unit_number(name: str, judge: str) -> int:

@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fexgan_lit.metrics.judges.external import COLOURS, ExternalJudge, ExternalJudgeSettings, Network, declared
+from fexgan_lit.metrics.judges.external import COLOURS, ExternalJudge, ExternalJudgeSettings, Network
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.files import read_yaml
 
+SIDECARS = (".yaml", ".yml", ".json")
 HOW_TO_EXPORT = (
     "Export the network with torch.jit.trace(net.eval(), torch.zeros(1, 3, S, S)).save('judge.pt'), or with "
     "torch.onnx.export to 'judge.onnx'."
@@ -59,6 +61,49 @@ def own_judge(module: nn.Module, settings: ExternalJudgeSettings, needs_classes:
     if problems:
         raise UserError("the judge cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
     return ExternalJudge(module.cpu().eval(), full, type(module).__name__)
+
+
+def declared(settings: ExternalJudgeSettings) -> ExternalJudgeSettings:
+    """Complete `settings` from the file beside the judge, then with defaults.
+
+    Raises:
+        UserError: that file cannot be read or has unknown or invalid entries.
+    """
+    beside = _beside(Path(settings.path).expanduser()) if settings.path is not None else None
+    said = _sidecar(beside) if beside is not None else {}
+    given = {name: value for name, value in vars(settings).items() if value is not None}
+    return ExternalJudgeSettings(**{"colour": "rgb", "output": "logits", "scale": 1.0, **said, **given})
+
+
+def _beside(path: Path) -> Path | None:
+    """Return the path of the declaration beside a judge's file `path`, or None."""
+    return next((p for p in map(path.with_suffix, SIDECARS) if p.is_file()), None)
+
+
+def _sidecar(path: Path) -> dict[str, Any]:
+    """Read the declaration in `path`."""
+    known = [name for name in vars(ExternalJudgeSettings()) if name != "path"]
+    content = read_yaml(path)  # JSON is a subset of YAML
+    wrong = (
+        [str(key) for key in content if key not in known] if isinstance(content, Mapping) else ["expected a mapping"]
+    )
+    if wrong:
+        raise UserError(f"{path} is not a declaration of a judge ({', '.join(wrong)}); expected {', '.join(known)}.")
+    return {name: value for name, value in _typed(path, content).items() if value is not None}
+
+
+def _typed(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert `content` to the types of the declaration, with the same schema as command-line options."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    schema = OmegaConf.structured(ExternalJudgeSettings)
+    for name, value in content.items():
+        try:
+            schema[name] = value
+        except OmegaConfBaseException as error:
+            raise UserError(f"{path}, {name}={value!r}: {str(error).splitlines()[0]}") from error
+    return vars(OmegaConf.to_object(schema))
 
 
 def _load(path: Path, settings: ExternalJudgeSettings, section: str) -> Network:

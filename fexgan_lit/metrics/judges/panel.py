@@ -117,10 +117,11 @@ class JudgePanel:
         return self.identity.embed(images) if self.identity is not None else None
 
     def to(self, device: torch.device | str) -> JudgePanel:
-        """Move the trained judges to `device` and return `self`; the user's own judges stay on the CPU."""
+        """Move the judges to `device` and return `self`; files of users stay on the CPU."""
         for judge in (self.affect, self.geometry, self.identity):
-            if isinstance(judge, Judge | GeometryJudge | IdentityJudge):
-                judge.to(device)
+            network = judge.judge if isinstance(judge, OwnAffectJudge | OwnIdentityJudge) else judge
+            if isinstance(network, Judge | GeometryJudge | IdentityJudge | ExternalJudge):
+                network.to(device)
         return self
 
     def describe(self) -> list[str]:
