@@ -165,7 +165,7 @@ def strength_follows(asked: Tensor, measured: Tensor) -> StrengthScore:
         raise ValueError("a series has a single target strength; expected at least two")
     ranks = [rankdata(values, axis=1) for values in (first, second)]  # (G, L), ties share their mean rank
     flat = (ranks[1] == ranks[1][:, :1]).all(axis=1)
-    rho = torch.from_numpy(_correlations(*ranks, flat))
+    rho = torch.from_numpy(_correlations(ranks[0], ranks[1], flat))
     return StrengthScore(float(rho.mean()), rho, int(flat.sum()))
 
 

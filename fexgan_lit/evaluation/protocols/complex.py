@@ -53,7 +53,9 @@ def mixtures(affects: Sequence[str], settings: ComplexSettings) -> list[Asked]:
     papers = [pair for pair in COMPLEX_PAIRS if set(pair) <= set(names)]
     known = {frozenset(pair) for pair in papers}
     pairs = [*papers, *(pair for pair in itertools.combinations(names, 2) if frozenset(pair) not in known)]
-    parts = [((first, second), (1.0, ratio)) for first, second in pairs for ratio in settings.ratios]
+    parts: list[tuple[tuple[str, ...], tuple[float, ...]]] = [
+        ((first, second), (1.0, ratio)) for first, second in pairs for ratio in settings.ratios
+    ]
     parts += [(three, (1.0, 1.0, 1.0)) for three in itertools.combinations(names, 3)] if settings.triples else []
     return [
         mixture({name: strength * share / max(shares) for name, share in zip(chosen, shares, strict=True)})

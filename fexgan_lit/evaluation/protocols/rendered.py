@@ -169,7 +169,7 @@ def with_unit_judge(judges: JudgePanel, test_set: TestSet, studio: Studio, stage
 def rendered_suite(judges: JudgePanel, test_set: TestSet, sources: SourceEmbeddings | None) -> MetricSuite:
     """Return a new suite: pixels, geometry, and identity where there is a judge of it."""
     groups: list[MetricGroup] = [PixelMetrics(), GeometryMetrics(judges)]
-    return MetricSuite([*groups, *([] if sources is None else [IdentityMetrics(sources)])], test_set.where)
+    return MetricSuite([*groups, *([] if sources is None else [IdentityMetrics(sources, rates=False)])], test_set.where)
 
 
 def source_embeddings(judges: JudgePanel, test_set: TestSet, sources: int) -> SourceEmbeddings | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from fexgan_lit.metrics.registry import metric_info
 from fexgan_lit.metrics.statistics import draw_resamples
 from fexgan_lit.metrics.suite import MetricGroup, MetricSuite
 from fexgan_lit.systems.gan import GANSystem
+from fexgan_lit.training.trainer import quiet_lightning
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -171,10 +172,11 @@ class TuningBatches:
 
 def joined(first: PairBatch, second: PairBatch) -> PairBatch:
     """Return the pairs of two batches; annotations that one of them lacks are left out."""
-    values = {f.name: (getattr(first, f.name), getattr(second, f.name)) for f in fields(first)}
-    return PairBatch(**{
-        name: None if a is None or b is None else torch.cat([a, b]) for name, (a, b) in values.items()
-    })  # fmt: skip
+    both = {f.name: (getattr(first, f.name), getattr(second, f.name)) for f in fields(first)}
+    values: dict[str, Any] = {
+        name: None if a is None or b is None else torch.cat([a, b]) for name, (a, b) in both.items()
+    }
+    return PairBatch(**values)
 
 
 def tune(system: ExpressionSystem, batches: TuningBatches, judges: JudgePanel) -> ExpressionSystem:
@@ -186,8 +188,10 @@ def tune(system: ExpressionSystem, batches: TuningBatches, judges: JudgePanel) -
     Raises:
         UserError: the system lacks something that it needs in training, such as the network of a perceptual loss.
     """
+    from lightning.fabric.plugins.environments import LightningEnvironment
     from lightning.pytorch import Trainer
 
+    quiet_lightning()
     tuned = copy.deepcopy(system).requires_grad_(True)
     if isinstance(tuned, GANSystem):
         tuned.average.requires_grad_(False)
@@ -197,10 +201,10 @@ def tune(system: ExpressionSystem, batches: TuningBatches, judges: JudgePanel) -
     trainer = Trainer(
         accelerator="cpu" if system.device.type == "cpu" else "auto", devices=1, max_steps=batches.options.steps,
         logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        log_every_n_steps=0, use_distributed_sampler=False,
+        log_every_n_steps=0, plugins=[LightningEnvironment()],
     )  # fmt: skip
     trainer.fit(tuned.train(), train_dataloaders=batches)
-    tuned.trainer = None  # type: ignore[assignment]
+    tuned.trainer = None
     return tuned.to(system.device).eval().requires_grad_(False)
 
 
@@ -317,7 +321,7 @@ def unseen_suite(judges: JudgePanel, test_set: TestSet, where: str) -> Callable[
         groups: list[MetricGroup] = [PixelMetrics(), JudgeMetrics(judges.affect, f1=True, people=False)]
         if judges.geometry is not None or judges.units is not None:
             groups.append(GeometryMetrics(judges))
-        return MetricSuite([*groups, *([] if sources is None else [IdentityMetrics(sources)])], where)
+        return MetricSuite([*groups, *([] if sources is None else [IdentityMetrics(sources, rates=False)])], where)
 
     return make
 
