@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 #: Columns of the printed table, as far as they were measured; the files hold all metrics.
 HEADLINE = (
     "ssim", "psnr", "lpips", "fid", "fd_judge", "acd", "acd_i", "judge_affect_accuracy", "mixture_seen",
-    "mixture_share_error", "au_error", "control_linearity", "judge_identity_accuracy", "harmonic_mean",
+    "mixture_share_error", "au_error", "control_linearity", "intensity_error", "judge_identity_accuracy",
+    "harmonic_mean",
 )  # fmt: skip
 
 

@@ -89,6 +89,7 @@ METRICS = (
     MetricInfo("landmark_error", "landmark error", 3, False, _EXPRESSION),
     MetricInfo("strength_rho", "strength rho", group=_EXPRESSION),
     MetricInfo("control_linearity", "control linearity", group=_EXPRESSION),
+    MetricInfo("intensity_error", "intensity error", 3, False, _EXPRESSION),
     MetricInfo("mixture_seen", "mixture seen", group=_EXPRESSION),
     MetricInfo("mixture_share_error", "share error", 3, False, _EXPRESSION),
     MetricInfo("harmonic_mean", "harmonic mean", group=_EXPRESSION),

@@ -152,6 +152,9 @@ def test_columns_of_a_ramp_are_its_means_and_its_linearity():
     (series,) = ramps.by_series()
     np.testing.assert_allclose(series.columns["ssim"], [0.2, 0.5])
     np.testing.assert_allclose(series.columns["control_linearity"], [1.0, -1.0])
+    weak = ramps._replace(scores=[scores, scores], measured=[measured, 0.5 * measured]).by_series()[1]
+    np.testing.assert_allclose(weak.columns["control_linearity"], [1.0, -1.0], err_msg="half the slope is a line, too")
+    np.testing.assert_allclose(weak.columns["intensity_error"], [0.25, 0.3])
 
 
 def test_data_that_are_no_studios_are_refused():

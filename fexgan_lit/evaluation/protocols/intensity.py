@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -47,7 +48,7 @@ class Ramps(NamedTuple):
         names: C affects or action units.
         levels: L commanded intensities.
         test_set: C * L * S pairs: the sources of one level after the other, level by level.
-        scores: scores of every pair, by method and seed.
+        scores: scores of every pair, by method and seed; those of the true frames come first.
         measured: measured intensities (C, L, S) of each of the scores.
         methods: the systems.
     """
@@ -60,15 +61,14 @@ class Ramps(NamedTuple):
     methods: list[Directed]
 
     def by_series(self) -> list[Scores]:
-        """Return the scores of the C * S series: means along the ramp, and the linearity of the measured intensity."""
-        from dataclasses import replace
-
+        """Return the scores of the C * S series: means along the ramp, and linearity and error of the intensity."""
         C, L = len(self.names), len(self.levels)
         found = []
         for scores, measured in zip(self.scores, self.measured, strict=True):
             columns = {name: values.reshape(C, L, -1).mean(axis=1).ravel() for name, values in scores.columns.items()}
             ramps = torch.from_numpy(measured).transpose(1, 2).reshape(-1, L)  # (C, L, S) -> (C * S, L)
             columns["control_linearity"] = control_linearity(torch.tensor(self.levels), ramps).numpy()
+            columns["intensity_error"] = np.abs(measured - self.measured[0]).mean(axis=1).ravel()
             found.append(replace(scores, columns=columns))
         return found
 
@@ -120,7 +120,9 @@ def find_intensity(
         series = units.by_series()
         rows = standings(series, draw_resamples(len(series[0].columns["ssim"]), settings.bootstrap, settings.seed))
         columns = [
-            m for m in ("control_linearity", "ssim", "psnr", "au_error", "landmark_error") if m in rows[0].figures
+            m
+            for m in ("ssim", "psnr", "au_error", "landmark_error", "control_linearity", "intensity_error")
+            if m in rows[0].figures
         ]
         note = f"Single action units at {', '.join(f'{level:g}' for level in levels)}, for systems that read them."
         findings.tables.append(standings_table(rows, columns, "Action units", (note,)))
@@ -162,6 +164,10 @@ def _findings(
         "Pearson's correlation of commanded and measured intensity along a ramp (one source, one affect or action "
         "unit), 0 if nothing changes, mean over the ramps; the intensity of an affect is the projection of the judge's "
         f"action units on those of the affect, that of a unit is the judge's estimate; {judges.describe()[1]}"
+    )
+    found.recipes["intensity_error"] = (
+        "mean absolute difference of the measured intensity from that measured in the true frame of the same strength; "
+        "unlike the linearity it sees a slope that is too small"
     )
     found.warnings = judges.warnings()
     return found
