@@ -28,7 +28,10 @@ from fexgan_lit.evaluation.protocols.unseen import (
     unseen_people,
 )
 from fexgan_lit.evaluation.report import write_findings
+from fexgan_lit.evaluation.test_set import TestSet
+from fexgan_lit.metrics.groups import IdentityMetrics
 from fexgan_lit.metrics.judges import panel as judges
+from fexgan_lit.metrics.suite import Answer
 from fexgan_lit.utils.errors import UserError
 from tests.metrics.faces import AFFECTS, make_frames
 
@@ -128,6 +131,31 @@ def test_every_person_has_a_copy(data):
     batch = next(iter(FixedPairLoader(frames, pairs, 3, 32)))
     made = Tuned("x", SimpleNamespace(), {0: Grey(-1.0), 1: Grey(0.5)}).answer(batch)
     assert made.mean((1, 2, 3)).tolist() == [0.5, -1.0, 0.5]
+
+
+def test_who_is_drawn_as_a_person_of_the_run_is_not_recognised(data):
+    class Colours:
+        """An identity judge that sees the mean colours of the four quarters."""
+
+        def embed(self, images, batch_size=256):
+            cells = torch.nn.functional.adaptive_avg_pool2d(images, 4).flatten(1)
+            return torch.nn.functional.normalize(cells - cells.mean(1, keepdim=True), dim=1)
+
+        def describe(self):
+            return "a stub"
+
+    frames = render_new_people(data, 2)
+    there = TestSet(data, frames, FixedPairs(np.arange(28), np.arange(28)), "val", 28)
+    sources = unseen.embeddings_among_known(Colours(), there)
+    assert sources.identity[sources.gallery].unique().tolist() == [0, 1, 2, 3], "two new people and two of the run"
+    group = IdentityMetrics(sources, rates=False)
+    batch = next(iter(there.loader()))
+    group.update(Answer(batch, batch.source, None, None, {}))
+    assert group.columns()["rank1"].mean() > 0.9
+    known = data.train.floats(np.zeros(28, np.int64), 32)
+    group.update(Answer(batch, known, None, None, {}))
+    assert group.columns()["rank1"][28:].max() == 0.0
+    assert group.numbers() == {}
 
 
 def test_tuning_changes_a_copy_alone(runs, data, panel):
