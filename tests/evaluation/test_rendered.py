@@ -27,7 +27,7 @@ from fexgan_lit.evaluation.protocols.complex import add_mixture_scores, mixtures
 from fexgan_lit.evaluation.protocols.intensity import Ramps
 from fexgan_lit.evaluation.protocols.rendered import mixture, rendered_set, single_unit, source_rows, varied_units
 from fexgan_lit.evaluation.report import write_findings
-from fexgan_lit.evaluation.test_set import TestSet
+from fexgan_lit.evaluation.test_set import TestSet as Ground
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS
 from fexgan_lit.metrics.judges import panel as judges
 from fexgan_lit.synthetic.prototypes import prototype
@@ -100,7 +100,7 @@ def test_the_true_frame_differs_from_its_source_in_the_muscles_alone(data):
 
 def test_rendered_pairs_hold_the_truth_and_the_weights(data):
     pairs = FixedPairs(np.array([0]), np.array([1]))
-    ground = TestSet(data, data.val, pairs, "val", 4)
+    ground = Ground(data, data.val, pairs, "val", 4)
     sources = source_rows(data.val, 2)
     asked = [mixture({"joy": 1.0, "fear": 0.5}), single_unit(9, 0.7)]
     there, weights = rendered_set(ground, studio_of(data.config, "a test"), sources, asked, lambda *_: None)

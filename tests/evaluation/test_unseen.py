@@ -28,7 +28,7 @@ from fexgan_lit.evaluation.protocols.unseen import (
     unseen_people,
 )
 from fexgan_lit.evaluation.report import write_findings
-from fexgan_lit.evaluation.test_set import TestSet
+from fexgan_lit.evaluation.test_set import TestSet as Ground
 from fexgan_lit.metrics.groups import IdentityMetrics
 from fexgan_lit.metrics.judges import panel as judges
 from fexgan_lit.metrics.suite import Answer
@@ -145,7 +145,7 @@ def test_who_is_drawn_as_a_person_of_the_run_is_not_recognised(data):
             return "a stub"
 
     frames = render_new_people(data, 2)
-    there = TestSet(data, frames, FixedPairs(np.arange(28), np.arange(28)), "val", 28)
+    there = Ground(data, frames, FixedPairs(np.arange(28), np.arange(28)), "val", 28)
     sources = unseen.embeddings_among_known(Colours(), there)
     assert sources.identity[sources.gallery].unique().tolist() == [0, 1, 2, 3], "two new people and two of the run"
     group = IdentityMetrics(sources, rates=False)

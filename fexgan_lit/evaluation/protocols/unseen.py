@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.evaluation.config import EvaluationSettings, UnseenSettings
     from fexgan_lit.evaluation.test_set import TestSet
-    from fexgan_lit.metrics.judges.identity import Embedder
+    from fexgan_lit.metrics.judges.external import OwnIdentityJudge
+    from fexgan_lit.metrics.judges.identity import IdentityJudge
     from fexgan_lit.metrics.judges.panel import JudgePanel
     from fexgan_lit.systems.base import ExpressionSystem
     from fexgan_lit.utils.console import Stages
@@ -328,7 +329,7 @@ def unseen_suite(judges: JudgePanel, test_set: TestSet, where: str) -> Callable[
     return make
 
 
-def embeddings_among_known(judge: Embedder, test_set: TestSet) -> SourceEmbeddings | None:
+def embeddings_among_known(judge: IdentityJudge | OwnIdentityJudge, test_set: TestSet) -> SourceEmbeddings | None:
     """Embed the frames of the unseen people, with the people of the run in the gallery beside them.
 
     A system that draws one of its own people in place of a new one then has a low Rank-1. None if there is no gallery.
