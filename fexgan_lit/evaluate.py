@@ -55,7 +55,10 @@ def find(settings: EvaluationSettings, command: str, console: Console) -> Findin
     from fexgan_lit.evaluation.protocols.augmentation import find_augmentation
     from fexgan_lit.evaluation.protocols.classifier import require_network
     from fexgan_lit.evaluation.protocols.clips_report import find_clips
+    from fexgan_lit.evaluation.protocols.complex import find_complex
+    from fexgan_lit.evaluation.protocols.intensity import find_intensity
     from fexgan_lit.evaluation.protocols.quality import find_quality
+    from fexgan_lit.evaluation.protocols.unseen import find_unseen
     from fexgan_lit.evaluation.test_set import common_ground
     from fexgan_lit.utils.console import stages
 
@@ -64,7 +67,10 @@ def find(settings: EvaluationSettings, command: str, console: Console) -> Findin
     with stages(console) as stage:
         methods = open_methods(settings, stage("opening runs"))
         ground = common_ground(methods, settings, stage("preparing frames"))
-        measure = {"quality": find_quality, "augmentation": find_augmentation, "clips": find_clips}[settings.protocol]
+        measure = {
+            "quality": find_quality, "augmentation": find_augmentation, "clips": find_clips, "complex": find_complex,
+            "intensity": find_intensity, "unseen": find_unseen,
+        }[settings.protocol]  # fmt: skip
         return measure(methods, ground, settings, command, stage)
 
 

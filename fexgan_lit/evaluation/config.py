@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from fexgan_lit.expression import ACTION_UNITS
 from fexgan_lit.metrics.judges.external import EXTERNALS, ExternalJudgeSettings, crop_trouble
 from fexgan_lit.runs.config import LoggerSettings
 from fexgan_lit.utils.errors import UserError
@@ -17,13 +18,17 @@ from fexgan_lit.utils.options import Options, option, typed
 SPLITS = ("val", "train")
 
 
-PROTOCOLS = ("quality", "augmentation", "clips")
+PROTOCOLS = ("quality", "augmentation", "clips", "complex", "intensity", "unseen")
 
 
 NETWORKS = ("judge", "resnet18")
 
 
 STRENGTHS = ("follow", "full")
+
+
+#: The action units that change the pixels of the rendered casts most, by the mean of both casts, without the blink.
+MOVED_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 15, 20, 26)
 
 
 @dataclass
@@ -110,6 +115,53 @@ class ClipSettings(Options):
 
 
 @dataclass
+class ComplexSettings(Options):
+    """The mixtures of protocol=complex; `conf/evaluate.yaml` explains each field."""
+
+    section = "complex"
+
+    sources: int = option(8, at_least=1)
+    strengths: list[float] = option([0.5, 1.0], "strengths above 0 and up to 1", above=0, at_most=1, empty=False)
+    ratios: list[float] = option([0.5, 1.0, 2.0], "ratios from 0.1 to 10", at_least=0.1, at_most=10, empty=False)
+    triples: bool = True
+
+
+@dataclass
+class IntensitySettings(Options):
+    """The ramps of protocol=intensity; `conf/evaluate.yaml` explains each field."""
+
+    section = "intensity"
+
+    sources: int = option(8, at_least=1)
+    strengths: list[float] = option(
+        [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], "strengths in 0..1", at_least=0, at_most=1
+    )
+    units: list[int] = option(list(MOVED_UNITS), f"some of {', '.join(map(str, ACTION_UNITS))}", choices=ACTION_UNITS)
+    unit_levels: list[float] = option([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], "levels in 0..1", at_least=0, at_most=1)
+
+    def conflicts(self) -> list[str]:
+        """Return a sentence for each rule that is broken by values that are allowed by themselves."""
+        return [
+            f"intensity.{name}={list(values)}: expected three different values or more, since two are always on a line"
+            for name, values in (("strengths", self.strengths), ("unit_levels", self.unit_levels))
+            if len(set(values)) < 3
+        ]
+
+
+@dataclass
+class UnseenSettings(Options):
+    """The people and the tuning of protocol=unseen; `conf/evaluate.yaml` explains each field."""
+
+    section = "unseen"
+
+    people: int = option(4, at_least=1, at_most=1000)
+    frames: list[int] = option([1, 5, 10, 20], "numbers of frames, 1 or more; [] for zero-shot only", at_least=1)
+    pairs: int = option(64, at_least=2)
+    steps: int = option(200, at_least=1, at_most=100_000)
+    keep: float = option(0.5, "a share of 0 or more, below 1", at_least=0, below=1)
+
+
+@dataclass
 class EvaluationSettings(Options):
     """The options of an evaluation; `conf/evaluate.yaml` explains each field."""
 
@@ -128,6 +180,9 @@ class EvaluationSettings(Options):
     metrics: MetricSettings = field(default_factory=MetricSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     clips: ClipSettings = field(default_factory=ClipSettings)
+    complex: ComplexSettings = field(default_factory=ComplexSettings)
+    intensity: IntensitySettings = field(default_factory=IntensitySettings)
+    unseen: UnseenSettings = field(default_factory=UnseenSettings)
 
     @property
     def places(self) -> list[str]:
@@ -183,8 +238,10 @@ def evaluation_settings(cfg: DictConfig) -> tuple[EvaluationSettings, LoggerSett
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
     problems: list[str] = []
     place = typed(PlaceSettings, tree.pop("dataset"), "dataset", problems)
-    augmentation = typed(AugmentationSettings, tree.pop("augmentation"), "augmentation", problems)
-    clips = typed(ClipSettings, tree.pop("clips"), "clips", problems)
+    protocols: dict[str, Any] = {
+        options.section: typed(options, tree.pop(options.section), options.section, problems)
+        for options in (AugmentationSettings, ClipSettings, ComplexSettings, IntensitySettings, UnseenSettings)
+    }
     networks = tree.pop("metrics")
     own: dict[str, Any] = {
         name: typed(ExternalJudgeSettings, networks.pop(name), f"metrics.{name}", problems)
@@ -193,8 +250,7 @@ def evaluation_settings(cfg: DictConfig) -> tuple[EvaluationSettings, LoggerSett
     logger = typed(LoggerSettings, tree.pop("logger"), "logger", problems)
     metrics = typed(MetricSettings, networks, "metrics", problems)
     settings = typed(EvaluationSettings, {k: v for k, v in tree.items() if k != "out"}, "evaluate", problems)
-    settings.dataset, settings.metrics = place, replace(metrics, **own)
-    settings.augmentation, settings.clips = augmentation, clips
+    settings = replace(settings, dataset=place, metrics=replace(metrics, **own), **protocols)
     problems += [] if problems else [*settings.problems(), *logger.problems()]
     if problems:
         raise UserError("the configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))

@@ -38,23 +38,31 @@ def shown_pairs(test_set: TestSet, count: int, seed: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def comparison_sheet(test_set: TestSet, methods: Sequence[Trained], count: int, seed: int) -> Image.Image:
-    """Draw a row per source: the source, the real target and the generated image of each system (its first seed)."""
+def comparison_sheet(
+    test_set: TestSet, methods: Sequence[Trained], rows: np.ndarray, labels: Sequence[str] = ()
+) -> Image.Image:
+    """Draw a row per source: the source, the real target and the generated image of each system (its first seed).
+
+    Args:
+        test_set: the test set.
+        methods: the systems.
+        rows: (R,) int64, the pairs to draw.
+        labels: R labels of the rows; by default identity and target affect.
+    """
     from fexgan_lit.data.pairs import FixedPairLoader, FixedPairs
 
-    rows = shown_pairs(test_set, count, seed)
     pairs = FixedPairs(test_set.pairs.source[rows], test_set.pairs.target[rows])
     batch = next(iter(FixedPairLoader(test_set.frames, pairs, len(rows), test_set.image_size)))
     firsts = list({method.name: method for method in reversed(methods)}.values())[::-1]
     made = [_faces(method, batch) for method in firsts]
     cells = torch.stack([batch.target, *made], dim=1)  # (R, 1 + systems, 3, S, S)
     frames = test_set.frames
-    labels = [
+    names = list(labels) or [
         f"{frames.identities[i]}, {frames.affects[a]}"
         for i, a in zip(batch.identity.tolist(), batch.target_affect.tolist(), strict=True)
     ]
     columns = ["true frame", *(method.name for method in firsts)]
-    return figures.complex_grid(batch.source, cells, labels, columns, reference_label="source")
+    return figures.complex_grid(batch.source, cells, names, columns, reference_label="source")
 
 
 def _faces(method: Trained, batch: object) -> Tensor:

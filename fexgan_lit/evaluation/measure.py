@@ -154,6 +154,7 @@ class Scores:
         confusion: (K, K) counts, rows are target affects, columns the judge's predictions; None without a judge.
         embeddings: identity embeddings of the generated images, (N, E), and the identity labels, (N,); None without an
             identity judge.
+        units: estimated action units of the generated images, (N, 17); None without a judge of action units.
         run: the run folder; None for ceiling and floor.
         seed: seed of the run.
     """
@@ -165,6 +166,7 @@ class Scores:
     notes: dict[str, str] = field(default_factory=dict)
     confusion: np.ndarray | None = None
     embeddings: tuple[Tensor, Tensor] | None = None
+    units: Tensor | None = None
     run: str | None = None
     seed: int | None = None
 
@@ -212,6 +214,7 @@ def score(
     made.confusion = None if confusion is None else confusion.numpy()
     identity = [group for group in suite.groups if isinstance(group, IdentityMetrics)]
     made.embeddings = identity[0].embeddings if identity else None
+    made.units = next((group.estimates for group in suite.groups if isinstance(group, GeometryMetrics)), None)
     if isinstance(method, Trained):
         made.run, made.seed = str(method.loaded.folder), method.loaded.run.seed
     return made

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 #: Columns of the printed table, as far as they were measured; the files hold all metrics.
 HEADLINE = (
-    "ssim", "psnr", "lpips", "fid", "fd_effnet", "fd_judge", "acd", "acd_i", "judge_affect_accuracy", "au_error",
-    "judge_identity_accuracy",
+    "ssim", "psnr", "lpips", "fid", "fd_effnet", "fd_judge", "acd", "acd_i", "judge_affect_accuracy", "mixture_seen",
+    "mixture_share_error", "au_error", "control_linearity", "intensity_error", "judge_identity_accuracy",
+    "harmonic_mean",
 )  # fmt: skip
 
 

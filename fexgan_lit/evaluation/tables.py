@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -182,6 +182,34 @@ def class_table(
     notes += [f"After a slash: {ceiling.name}, by the same judge."] if ceiling is not None else []
     header = (name, counted, *(metric_info(metric).arrow for metric in metrics))
     return TextTable(f"{row.name} by {name}", header, tuple(rows), 0, tuple(notes))
+
+
+def group_table(
+    rows: Sequence[Row], groups: Mapping[str, np.ndarray], name: str, title: str, metrics: Sequence[str] = ()
+) -> TextTable:
+    """Build a table of means over groups of pairs: a line per group and method, or with one metric a line per group.
+
+    Args:
+        rows: the methods, whose columns hold N values each.
+        groups: (N,) bool by name of the group; groups without pairs are left out.
+        name: what the groups are, such as `mixture`.
+        title: title of the table.
+        metrics: the metrics; by default all that have values per pair.
+    """
+    groups = {label: chosen for label, chosen in groups.items() if chosen.any()}
+    metrics = metrics or in_order({metric for row in rows for metric in row.columns})
+
+    def means(row: Row, chosen: np.ndarray) -> tuple[str, ...]:
+        cells = (_mean(row.columns[m][chosen], metric_info(m).digits) if m in row.columns else ABSENT for m in metrics)
+        return tuple(cells)
+
+    if len(metrics) == 1:
+        header = (name, *(row.name for row in rows))
+        lines = [(label, *(means(row, chosen)[0] for row in rows)) for label, chosen in groups.items()]
+    else:
+        header = (name, "", *(metric_info(metric).arrow for metric in metrics))
+        lines = [(label, row.name, *means(row, chosen)) for label, chosen in groups.items() for row in rows]
+    return TextTable(title, header, tuple(lines))
 
 
 def _mean(values: np.ndarray, digits: int) -> str:

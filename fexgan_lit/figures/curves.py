@@ -1,4 +1,4 @@
-"""Loss curves, confusion matrices and accuracy curves, drawn with matplotlib without its global state."""
+"""Curves of losses, accuracies and other values, and confusion matrices, by matplotlib without its global state."""
 
 from __future__ import annotations
 
@@ -206,3 +206,45 @@ def _draw(axes: Axes, x: np.ndarray, values: np.ndarray, colour: str, name: str)
     axes.plot(x, mean, "-", color=colour, linewidth=1.6, label=name)
     for row in values:
         axes.plot(x, row, "o", color=colour, markersize=4, alpha=0.7, markeredgewidth=0)
+
+
+def line_panels(
+    x: Sequence[float], panels: Mapping[str, Mapping[str, np.ndarray]], x_label: str, y_label: str = "",
+    diagonal: bool = False, equal_steps: bool = False,
+) -> Image.Image:  # fmt: skip
+    """Plot one panel per title, three in a row, with a line per name; a name has one colour in all panels.
+
+    Args:
+        x: L values of the horizontal axis, ascending.
+        panels: by title, values (L,) by name.
+        x_label: label of the horizontal axes.
+        y_label: label of the vertical axes of the first column.
+        diagonal: whether to draw the line on which both axes are equal.
+        equal_steps: whether to draw the values of `x` at equal distances.
+
+    Raises:
+        ValueError: there is no panel, or a line has another length than `x`.
+    """
+    if not panels or any(len(line) != len(x) for lines in panels.values() for line in lines.values()):
+        raise ValueError(f"lines must have {len(x)} values each, in at least one panel")
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = _figure(3.4 * columns + 0.4, 2.7 * rows + 0.4 + 0.2 * len(names))
+    places = np.arange(len(x)) if equal_steps else np.asarray(x, float)
+    for number, (title, lines) in enumerate(panels.items()):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        _style(
+            axes, title, x_label if number >= len(panels) - columns else "", y_label if number % columns == 0 else ""
+        )
+        if diagonal:
+            axes.plot(x, x, ":", color="#9aa1ab", linewidth=1.2)
+        for name, values in lines.items():
+            axes.plot(
+                places, values, "o-", color=COLOURS[names.index(name) % len(COLOURS)], markersize=3, linewidth=1.4
+            )
+        if equal_steps:
+            axes.set_xticks(places, [f"{value:g}" for value in x])
+    handles = [(figure.axes[0].plot([], [], color=COLOURS[k % len(COLOURS)])[0], name) for k, name in enumerate(names)]
+    figure.legend(*zip(*handles, strict=True), frameon=False, fontsize=9, loc="outside lower center", ncols=3)
+    return _picture(figure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 #: Indices, from 0, of the outer corners of both eyes among the 68 landmarks.
 OUTER_EYE_CORNERS = (36, 45)
 
+#: Pairs of affects that share muscles and are mistaken for one another.
+CONFUSED_PAIRS = (("fear", "surprise"), ("anger", "disgust"))
+
+#: Least weight of an affect that counts as seen in a face.
+SEEN_WEIGHT = 0.1
+
+#: Smallest standard deviation of measured intensities that counts as a change; below it is the noise of float32.
+_STILL = 1e-5
+
 
 def f1_per_affect(confusion: Tensor) -> Tensor:
     """Return the F1 score of every affect, (K,) float64 in [0, 1]: 2 TP / (2 TP + FP + FN).
@@ -32,6 +42,20 @@ def f1_per_affect(confusion: Tensor) -> Tensor:
     asked, named = counts.sum(dim=1), counts.sum(dim=0)
     score = 2 * counts.diagonal() / (asked + named).clamp(min=1)
     return score.masked_fill(asked == 0, float("nan"))
+
+
+def confusion_partners(affects: Sequence[str]) -> Tensor:
+    """Return for every affect the index of the affect that it is mistaken for most easily, (K,) int64; -1 for none.
+
+    The named pairs are fear and surprise, anger and disgust, of which each shares muscles with the other. A pair of
+    which the data have one affect only is left out. The share of the frames asked for one of these affects that the
+    judge takes for its partner is the *structural confusion*: the mass of the named cells off the diagonal of the
+    confusion matrix (an idea of PixelSmile, 2026; the definition is ours).
+    """
+    both = {name: other for pair in CONFUSED_PAIRS for name, other in (pair, pair[::-1])}
+    return torch.tensor([
+        affects.index(other) if (other := both.get(name)) is not None and other in affects else -1 for name in affects
+    ])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -140,11 +164,80 @@ def strength_follows(asked: Tensor, measured: Tensor) -> StrengthScore:
     if (first == first[:, :1]).all(axis=1).any():
         raise ValueError("a series has a single target strength; expected at least two")
     ranks = [rankdata(values, axis=1) for values in (first, second)]  # (G, L), ties share their mean rank
-    x, y = (r - r.mean(axis=1, keepdims=True) for r in ranks)
-    flat = (y == 0).all(axis=1)
-    lengths = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
-    rho = torch.from_numpy(np.where(flat, 0.0, (x * y).sum(axis=1) / np.where(flat, 1.0, lengths)))
+    flat = (ranks[1] == ranks[1][:, :1]).all(axis=1)
+    rho = torch.from_numpy(_correlations(ranks[0], ranks[1], flat))
     return StrengthScore(float(rho.mean()), rho, int(flat.sum()))
+
+
+def control_linearity(commanded: Tensor, measured: Tensor) -> Tensor:
+    """Return Pearson's correlation of commanded and measured intensities, (G,) float64 in [-1, 1].
+
+    1 means that the measured intensity is a straight line of the commanded one, whatever its slope; a series that does
+    not change counts as 0. Unlike `strength_follows`, which compares ranks, a jump from nothing to everything is worse
+    than an even rise.
+
+    Args:
+        commanded: (L,) or (G, L), not all equal within a series, L at least 3; one series is one face and one affect
+            or action unit.
+        measured: (G, L).
+
+    Raises:
+        ValueError: a series is too short, the shapes differ, or a value is not finite.
+    """
+    x, y = np.broadcast_arrays(commanded.double().numpy(), measured.double().numpy())
+    if measured.ndim != 2 or x.shape != tuple(measured.shape) or x.shape[1] < 3:
+        raise ValueError(f"ramps {tuple(commanded.shape)} and {tuple(measured.shape)}: expected (G, L) twice, L >= 3")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError("intensities must be finite")
+    return torch.from_numpy(_correlations(x, y, y.std(axis=1) < _STILL))
+
+
+def _correlations(x: np.ndarray, y: np.ndarray, flat: np.ndarray) -> np.ndarray:
+    """Return Pearson's correlation of each series of x and y (G, L), 0 where `flat` (G,)."""
+    x, y = (values - values.mean(axis=1, keepdims=True) for values in (x, y))
+    lengths = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    return np.where(flat, 0.0, (x * y).sum(axis=1) / np.where(flat, 1.0, lengths))
+
+
+def decompose(aus: Tensor, prototypes: Tensor) -> Tensor:
+    """Return the non-negative weights (N, A) float64 of affects whose action units come closest to those of the faces.
+
+    The weights w of a face with the units a minimise ||a - w P||^2 over w >= 0 (least squares; Lawson and Hanson).
+
+    Args:
+        aus: (N, 17) action units; units that are NaN are left out of the fit of that face.
+        prototypes: (A, 17) P, the units of each affect at its apex.
+    """
+    from scipy.optimize import nnls
+
+    directions = prototypes.double().numpy()
+    rows = [nnls(directions[:, ~np.isnan(row)].T, row[~np.isnan(row)])[0] for row in aus.double().numpy()]
+    return torch.from_numpy(np.stack(rows))
+
+
+def mixture_scores(measured: Tensor, true: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+    """Compare the affects that are seen in faces with the mixtures that were asked for.
+
+    Args:
+        measured: (N, A) weights of the affects in the generated faces (`decompose`).
+        true: (N, A) weights in the true units of the mixture, by the same decomposition: muscles that two affects
+            share saturate, so that the shares of the true face are not exactly those that were asked for.
+        asked: (N, A) bool, the affects of the mixture, two or more.
+
+    Returns:
+        Whether the n asked affects are the n strongest ones, each with a weight of at least `SEEN_WEIGHT`, (N,) float64
+        of 0 and 1; and the mean absolute difference
+        of the asked affects' shares, normalised to a sum of 1 among them, between measured and true weights, (N,).
+    """
+    counts = asked.sum(dim=1, keepdim=True)
+    place = measured.argsort(dim=1, descending=True, stable=True).argsort(dim=1)  # 0 for the strongest
+    seen = ((place < counts) == asked).all(dim=1) & ((measured >= SEEN_WEIGHT) | ~asked).all(dim=1)
+    shares = []
+    for weights in (measured, true):
+        chosen = weights * asked
+        shares.append(chosen / chosen.sum(dim=1, keepdim=True).clamp(min=1e-9))
+    error = (shares[0] - shares[1]).abs().sum(dim=1) / counts.squeeze(1)
+    return seen.double(), error
 
 
 def affect_prototypes(frames: FrameSet, min_intensity: float = 0.5) -> tuple[Tensor, Tensor]:

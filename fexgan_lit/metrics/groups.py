@@ -27,7 +27,7 @@ from fexgan_lit.metrics.distributions import (
     small_sample_note,
 )
 from fexgan_lit.metrics.effnet import EffnetExtractor
-from fexgan_lit.metrics.expression import f1_per_affect, landmark_distances
+from fexgan_lit.metrics.expression import CONFUSED_PAIRS, confusion_partners, f1_per_affect, landmark_distances
 from fexgan_lit.metrics.extractors import FeatureExtractor, Features
 from fexgan_lit.metrics.identity import FALSE_ACCEPT_RATES, cosine_to_source, rank1_hits, tar_at_far
 from fexgan_lit.metrics.judges.affect import Judge, JudgeReading
@@ -244,12 +244,16 @@ class JudgeMetrics(MetricGroup):
     Args:
         judge: a judge trained on the training split only, or the user's own.
         ceiling: whether to evaluate the real target frames too.
-        f1: whether to compute the F1 score of every affect.
+        f1: whether to compute the F1 score of every affect and the structural confusion (`confusion_partners`).
+        people: whether the judge knows the people in the frames; without it no identity is compared.
     """
 
-    def __init__(self, judge: Judge | OwnAffectJudge, ceiling: bool = False, f1: bool = False) -> None:
+    def __init__(
+        self, judge: Judge | OwnAffectJudge, ceiling: bool = False, f1: bool = False, people: bool = True
+    ) -> None:
         super().__init__()
-        self.judge, self.ceiling, self.f1 = judge, ceiling, f1
+        self.judge, self.ceiling, self.f1, self.people = judge, ceiling, f1, people
+        self.partners = confusion_partners(judge.affects)
         self.net = judge.net if isinstance(judge, Judge) else None  # a submodule moves with the suite
         self.counts = MulticlassConfusionMatrix(max(2, len(judge.affects)), validate_args=False)
 
@@ -259,6 +263,9 @@ class JudgeMetrics(MetricGroup):
         reading = self.judge.read(answer.generated)
         self._read("", reading, batch.target_affect.cpu(), batch.identity.cpu())
         self.counts.update(reading.affect.to(self.counts.device), batch.target_affect.to(self.counts.device))
+        partner = self.partners[batch.target_affect.cpu()]
+        if self.f1 and (self.partners >= 0).any():
+            self.keep("structural_confusion", (reading.affect == partner).float().where(partner >= 0, torch.nan))
         if isinstance(reading, JudgeReading):
             answer.seen["judge"] = Features(reading.features, reading.affect_logits.softmax(dim=1))
         if self.ceiling:
@@ -266,7 +273,7 @@ class JudgeMetrics(MetricGroup):
 
     def _read(self, prefix: str, reading: JudgeReading | OwnReading, affect: Tensor, identity: Tensor) -> None:
         self.keep(f"{prefix}judge_affect_accuracy", (reading.affect == affect).float())
-        if isinstance(reading, JudgeReading):  # a user's own judge has no identities
+        if self.people and isinstance(reading, JudgeReading):  # a user's own judge has no identities
             self.keep(f"{prefix}judge_identity_accuracy", (reading.identity == identity).float())
 
     def confusion(self) -> Tensor | None:
@@ -290,6 +297,9 @@ class JudgeMetrics(MetricGroup):
             "judge_affect_accuracy": f"fraction of generated frames the judge classifies as the target affect; {seen}",
             "judge_identity_accuracy": "fraction of generated frames that the judge classifies as the source's person; "
             f"{seen}",
+            "structural_confusion": "share of the frames asked for one of "
+            f"{', '.join('/'.join(pair) for pair in CONFUSED_PAIRS)} that the judge takes for the other of the pair, "
+            f"both directions; {seen}",
             "real_judge_affect_accuracy": f"ceiling: the same for the real target frames; {seen}",
             "real_judge_identity_accuracy": f"ceiling: the same for the real target frames; {seen}",
         }
@@ -345,16 +355,23 @@ class GeometryMetrics(MetricGroup):
         super().__init__()
         self.judges = judges
         self.units = CatMetric(nan_strategy="disable")
+        self._estimates = CatMetric(nan_strategy="disable")
 
     def update(self, answer: Answer) -> None:
         """Add a batch."""
         batch, generated = answer.batch, answer.generated
         if batch.target_aus is not None and (aus := self.judges.aus(generated)) is not None:
+            self._estimates.update(aus.cpu())
             errors = (aus.double().cpu() - batch.target_aus.double().cpu()).abs()  # (B, 17)
             self.units.update(errors)
             self.keep("au_error", errors.nanmean(dim=1))  # NaN where no unit is known
         if batch.target_landmarks is not None and (points := self.judges.landmarks(generated)) is not None:
             self.keep("landmark_error", landmark_distances(points, batch.target_landmarks.cpu()))
+
+    @property
+    def estimates(self) -> Tensor | None:
+        """Estimated action units (N, 17) of the generated images; None if none were estimated."""
+        return self._estimates.compute() if self._estimates.update_called else None
 
     def numbers(self) -> dict[str, float]:
         """Return the mean absolute error of every action unit."""
@@ -414,11 +431,12 @@ class IdentityMetrics(MetricGroup):
 
     Args:
         sources: embeddings of the split, with the gallery (Li et al., Table 6).
+        rates: whether to compute the true accept rates, which need frames of at least two people.
     """
 
-    def __init__(self, sources: SourceEmbeddings) -> None:
+    def __init__(self, sources: SourceEmbeddings, rates: bool = True) -> None:
         super().__init__()
-        self.sources = sources
+        self.sources, self.rates = sources, rates
         self._embeddings, self._rows = CatMetric(nan_strategy="disable"), CatMetric(nan_strategy="disable")
         self._notes: dict[str, str] = {}
 
@@ -439,6 +457,8 @@ class IdentityMetrics(MetricGroup):
 
     def numbers(self) -> dict[str, float]:
         """Return the true accept rates; `notes` has the reasons for absent rates."""
+        if not self.rates:
+            return {}
         s = self.sources
         points = tar_at_far(s.frames[s.gallery], s.identity[s.gallery], *self.embeddings)
         self._notes = {_TAR[p.far]: p.note for p in points if p.note is not None}
@@ -451,7 +471,8 @@ class IdentityMetrics(MetricGroup):
             f"gallery {len(s.gallery)} real frames (first neutral frame of every take), probes the generated faces; "
             f"{s.judge.describe()}"
         )
-        lines = {_TAR[far]: f"fraction of genuine pairs accepted at FAR {far:g}; {seen}" for far in FALSE_ACCEPT_RATES}
+        rates = FALSE_ACCEPT_RATES if self.rates else ()
+        lines = {_TAR[far]: f"fraction of genuine pairs accepted at FAR {far:g}; {seen}" for far in rates}
         lines["rank1"] = f"fraction of probes whose nearest gallery frame shows the source's person; {seen}"
         lines["identity_cosine"] = f"mean cosine of the embeddings of face and source; {seen}"
         return lines

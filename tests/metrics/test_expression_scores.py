@@ -12,9 +12,13 @@ from fexgan_lit.metrics.expression import (
     affect_prototypes,
     au_error,
     au_intensity,
+    confusion_partners,
+    control_linearity,
+    decompose,
     f1_per_affect,
     landmark_distances,
     landmark_error,
+    mixture_scores,
     strength_follows,
 )
 from fexgan_lit.utils.errors import UserError
@@ -160,3 +164,60 @@ def test_margin_is_the_lead_over_the_best_other_affect():
     logits = torch.tensor([[2.0, 5.0, 1.0], [40.0, 3.0, 3.5], [41.0, 3.0, 3.5]])
     margins = affect_margin(logits, torch.tensor([0, 0, 0]))
     assert margins.tolist() == pytest.approx([-3.0, 36.5, 37.5])  # where probabilities are both 1
+
+
+def test_linearity_by_hand_a_line_its_mirror_and_no_change():
+    levels = torch.tensor([0.0, 0.5, 1.0])
+    ramps = torch.tensor([[0.1, 0.2, 0.3], [0.9, 0.5, 0.1], [0.4, 0.4, 0.4], [0.0, 0.0, 1.0]])
+    found = control_linearity(levels, ramps).tolist()
+    assert found[:3] == pytest.approx([1.0, -1.0, 0.0])
+    assert found[3] == pytest.approx(3**0.5 / 2), "a jump at the end keeps the order but is no line"
+    noise = 0.4 + torch.tensor([[0.0, 1e-8, 2e-8]])
+    assert control_linearity(levels, noise).item() == 0.0, "the noise of float32 is no change"
+
+
+@pytest.mark.parametrize(
+    ("levels", "ramps", "words"),
+    [
+        (torch.tensor([0.0, 1.0]), torch.zeros(2, 2), "L >= 3"),
+        (torch.tensor([0.0, 0.5, 1.0]), torch.tensor([[0.0, torch.nan, 1.0]]), "finite"),
+        (torch.tensor([0.0, 0.5, 1.0]), torch.zeros(3), "L >= 3"),
+    ],
+)
+def test_ramps_that_cannot_be_compared(levels, ramps, words):
+    with pytest.raises(ValueError, match=words):
+        control_linearity(levels, ramps)
+
+
+def test_a_face_is_taken_apart_into_affects_that_are_never_negative():
+    prototypes = torch.zeros(2, 17)
+    prototypes[0, 0], prototypes[1, 1], prototypes[1, 2] = 1.0, 0.6, 0.8
+    mixed = 0.25 * prototypes[0] + 0.5 * prototypes[1]
+    against = -0.5 * prototypes[0] + 1.0 * prototypes[1]
+    unknown = mixed.clone()
+    unknown[2] = torch.nan
+    found = decompose(torch.stack([mixed, against, unknown]), prototypes)
+    assert found[0].tolist() == pytest.approx([0.25, 0.5])
+    assert found[1].tolist() == pytest.approx([0.0, 1.0])
+    assert found[2].tolist() == pytest.approx([0.25, 0.5]), "a unit that the judge does not read is left out"
+
+
+def test_mixtures_by_hand():
+    true = torch.tensor([[0.5, 0.5, 0.0, 0.0]]).double().repeat(4, 1)
+    measured = torch.tensor([
+        [0.4, 0.4, 0.1, 0.0],  # both, as asked
+        [0.9, 0.3, 0.1, 0.0],  # both, at 3 : 1
+        [0.9, 0.1, 0.3, 0.0],  # another affect is stronger than the second
+        [0.9, 0.05, 0.0, 0.0],  # the second is hardly there
+    ]).double()  # fmt: skip
+    seen, error = mixture_scores(measured, true, true > 0)
+    assert seen.tolist() == [1.0, 1.0, 0.0, 0.0]
+    assert error.tolist() == pytest.approx([0.0, 0.25, 0.4, 0.9 / 0.95 - 0.5])
+    three = torch.tensor([[1.0, 1.0, 1.0, 0.0]]).double()
+    seen, error = mixture_scores(torch.tensor([[0.6, 0.0, 0.6, 0.0]]).double(), three, three > 0)
+    assert (seen.item(), error.item()) == (0.0, pytest.approx((1 / 6 + 1 / 3 + 1 / 6) / 3))
+
+
+def test_affects_are_mistaken_for_the_partners_that_the_data_have():
+    assert confusion_partners(("anger", "disgust", "fear", "joy", "surprise")).tolist() == [1, 0, 4, -1, 2]
+    assert confusion_partners(("anger", "fear", "joy")).tolist() == [-1, -1, -1]

@@ -377,3 +377,21 @@ def test_a_group_of_pixels_keeps_further_values(frames):
     values = suite.per_pair()["grey_levels"].reshape(2, -1)
     torch.testing.assert_close(values, torch.tensor([0.0, 1.0]).unsqueeze(1).expand_as(values), atol=1e-4, rtol=0)
     assert len(suite.per_pair()["ssim"]) == values.numel()
+
+
+def test_structural_confusion_is_the_mass_of_the_named_cells():
+    affects = ("anger", "disgust", "fear", "joy", "surprise")
+    # rows are the targets: 4 anger, 2 disgust, 2 fear, 2 joy
+    target = [0, 0, 0, 0, 1, 1, 2, 2, 3, 3]
+    named = torch.tensor([0, 1, 1, 3, 1, 0, 4, 2, 1, 3])
+    judge = SimpleNamespace(affects=affects, read=lambda _: SimpleNamespace(affect=named), describe=lambda: "a stub")
+    suite = MetricSuite([JudgeMetrics(judge, f1=True)])
+    batch = blank(target)
+    suite.update(batch, batch.target)
+    assert suite.compute()["structural_confusion"] == pytest.approx((2 + 1 + 1) / 8), "joy is no part of a pair"
+    assert suite.confusion()[0, 1] == 2
+    other = SimpleNamespace(affects=("anger", "joy"), read=lambda _: SimpleNamespace(affect=torch.zeros(1).long()),
+                            describe=lambda: "a stub")  # fmt: skip
+    suite = MetricSuite([JudgeMetrics(other, f1=True)])
+    suite.update(blank([0]), blank([0]).target)
+    assert "structural_confusion" not in suite.compute()

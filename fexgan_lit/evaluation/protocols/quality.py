@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import harmonic_mean
 
 import torch
 from torch import Tensor
 
 from fexgan_lit import figures
 from fexgan_lit.evaluation.config import EvaluationSettings
-from fexgan_lit.evaluation.figures import comparison_sheet, identity_sheet, standings_figure
+from fexgan_lit.evaluation.figures import comparison_sheet, identity_sheet, shown_pairs, standings_figure
 from fexgan_lit.evaluation.measure import MetricModels, Scores, make_metric_models, score
 from fexgan_lit.evaluation.methods import Method, RealImages, SourceCopy, Trained
 from fexgan_lit.evaluation.report import Findings
 from fexgan_lit.evaluation.summary import differences, standings
 from fexgan_lit.evaluation.tables import breakdown_tables, discriminator_table, reference_table
 from fexgan_lit.evaluation.test_set import TestSet
-from fexgan_lit.metrics.expression import affect_margin, affect_prototypes, au_intensity, strength_follows
+from fexgan_lit.metrics.expression import (
+    affect_margin,
+    affect_prototypes,
+    au_intensity,
+    control_linearity,
+    strength_follows,
+)
 from fexgan_lit.metrics.judges.panel import JudgePanel
 from fexgan_lit.metrics.statistics import draw_resamples
+from fexgan_lit.metrics.suite import MetricSuite
 from fexgan_lit.utils.console import Stages
 
 #: Target strengths.
@@ -32,6 +40,7 @@ class Strength:
 
     Attributes:
         rho: Spearman's rank correlation, mean over all series.
+        linearity: Pearson's correlation, mean over all series.
         by_affect: mean correlation by affect, without neutral.
         flat: number of series in which the strength did not change.
         series: number of series.
@@ -39,6 +48,7 @@ class Strength:
     """
 
     rho: float
+    linearity: float
     by_affect: dict[str, float]
     flat: int
     series: int
@@ -74,10 +84,12 @@ def measure_strength(method: Trained, test_set: TestSet, judges: JudgePanel) -> 
     A, identities, L = faces.shape[:3]
     index = torch.tensor(asked_affects).repeat_interleave(identities * L)  # (A*I*L,)
     measured, how = intensities(faces.flatten(0, 2), index, test_set, judges)
-    score = strength_follows(torch.tensor(ASKED).expand(A * identities, L), measured.view(A * identities, L))
+    series = measured.view(A * identities, L)
+    score = strength_follows(torch.tensor(ASKED).expand(A * identities, L), series)
+    linearity = float(control_linearity(torch.tensor(ASKED), series).mean())
     by_affect = score.per_series.view(A, identities).mean(1).tolist()
     names = [affects[k] for k in asked_affects]
-    return Strength(score.rho, dict(zip(names, by_affect, strict=True)), score.flat, A * identities, how)
+    return Strength(score.rho, linearity, dict(zip(names, by_affect, strict=True)), score.flat, A * identities, how)
 
 
 def intensities(faces: Tensor, affect: Tensor, test_set: TestSet, judges: JudgePanel) -> tuple[Tensor, str]:
@@ -103,8 +115,9 @@ def find_quality(
     """Score all methods on the same pairs and compare them."""
     tools = make_metric_models(test_set, settings, stage)
     judges = tools.judges
-    scores = score_all(methods, test_set, tools, stage)
+    scores = score_all(methods, test_set, lambda: tools.suite(test_set.where), stage)
     add_strengths(scores, methods, test_set, judges, stage("generating rising strengths"))
+    add_harmonic_means(scores)
     resamples = draw_resamples(len(test_set.pairs), settings.bootstrap, settings.seed)
     rows = standings(scores, resamples)
     findings = Findings(
@@ -129,13 +142,15 @@ def find_quality(
     return findings
 
 
-def score_all(methods: Sequence[Trained], test_set: TestSet, tools: MetricModels, stage: Stages) -> list[Scores]:
-    """Score the real images, the unchanged sources, then every run."""
+def score_all(
+    methods: Sequence[Method], test_set: TestSet, suite: Callable[[], MetricSuite], stage: Stages
+) -> list[Scores]:  # fmt: skip
+    """Score the real images, the unchanged sources, then every run, each with a new `suite`."""
     found = []
     everyone: list[Method] = [RealImages(), SourceCopy(), *methods]
     for method in everyone:
         count = Counted(stage(f"measuring {method.name}"), len(test_set.pairs))
-        found.append(score(method, test_set.loader(), tools.suite(test_set.where), count))
+        found.append(score(method, test_set.loader(), suite(), count))
     return found
 
 
@@ -165,13 +180,41 @@ def add_strengths(
         if found is None:
             continue
         mine = there[str(method.loaded.folder)]
-        mine.numbers["strength_rho"] = found.rho
-        mine.recipes["strength_rho"] = (
-            f"Spearman's rho between the target strengths {', '.join(map(str, ASKED))} and the measured ones, mean "
-            f"over {found.series} series (one identity, one affect); strength is measured by {found.how}"
-        )
+        mine.numbers |= {"strength_rho": found.rho, "control_linearity": found.linearity}
+        for name, kind in (("strength_rho", "Spearman's rho"), ("control_linearity", "Pearson's correlation")):
+            mine.recipes[name] = (
+                f"{kind} between the target strengths {', '.join(map(str, ASKED))} and the measured ones, mean "
+                f"over {found.series} series (one identity, one affect); strength is measured by {found.how}"
+            )
         if found.flat:
             mine.notes[f"strength of {method.name}"] = f"{found.flat} of {found.series} series did not change at all"
+
+
+#: The terms of the harmonic mean: name, function that maps the metric into [0, 1], and the words of the recipe.
+_TERMS: dict[str, tuple[Callable[[float], float], str]] = {
+    "judge_affect_accuracy": (float, "affect as asked"),
+    "identity_cosine": (lambda cosine: max(0.0, cosine), "identity cosine (0 if negative)"),
+    "control_linearity": (lambda r: max(0.0, r), "control linearity (0 if negative)"),
+    "sharpness": (
+        lambda ratio: min(ratio, 1 / ratio) if ratio > 0 else 0.0,
+        "closeness of the sharpness r, min(r, 1/r)",
+    ),
+}
+
+
+def add_harmonic_means(scores: Sequence[Scores]) -> None:
+    """Add the harmonic mean of the terms that every system has; no good term makes up for a bad one.
+
+    Ceiling and floor lack the control linearity, since nobody asks them for a strength; theirs is the mean of the
+    others.
+    """
+    systems = [s for s in scores if s.run is not None]
+    shared = [name for name in _TERMS if systems and all(s.value(name) is not None for s in systems)]
+    for s in scores:
+        terms = {name: _TERMS[name][0](value) for name in shared if (value := s.value(name)) is not None}
+        if len(terms) > 1:
+            s.numbers["harmonic_mean"] = harmonic_mean(terms.values())
+            s.recipes["harmonic_mean"] = f"harmonic mean of {', '.join(_TERMS[name][1] for name in shared)}"
 
 
 def draw(
@@ -180,7 +223,8 @@ def draw(
 ) -> None:  # fmt: skip
     """Add the comparison sheet, the standings, the identity map and the confusion matrices to `findings`."""
     pictures, captions = findings.pictures, findings.captions
-    pictures["comparison"] = comparison_sheet(test_set, methods, settings.shown, settings.seed)
+    rows = shown_pairs(test_set, settings.shown, settings.seed)
+    pictures["comparison"] = comparison_sheet(test_set, methods, rows)
     captions["comparison"] = "Sources, their true targets, and the image that each system (first seed) generates."
     table = findings.headline_metrics()
     pictures["standings"] = standings_figure(findings.rows, table)
