@@ -357,7 +357,16 @@ class ExpressionSystem(LightningModule):
                     scheduler.step()
 
     def on_train_batch_end(self, outputs: Any, batch: PairBatch, batch_idx: int) -> None:
-        """Count the iteration and log its losses at the trainer's interval; logging costs 7 ms."""
+        """Count the iteration and log its losses at the trainer's interval; logging costs 7 ms.
+
+        Raises:
+            UserError: `training_step` did not count exactly one optimizer step, so `max_steps` would count no batches.
+        """
+        if (counted := self.trainer.global_step - self.iteration) != 1:
+            raise UserError(
+                f"{type(self).__name__}.training_step counted {counted} optimizer steps in a batch; expected exactly "
+                "one self.step(index, counted=True), and counted=False for the others"
+            )
         self.iteration = self.trainer.global_step
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and self.iteration % every == 0:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from fexgan_lit.data.reference import affect_expression, both, frame_expression, reference_rows
 from fexgan_lit.expression import Expression
@@ -17,12 +18,14 @@ from fexgan_lit.runs.build import build_system, check_reads
 from fexgan_lit.runs.config import train_settings
 from fexgan_lit.systems.base import ExpressionSystem
 from fexgan_lit.systems.grids import affect_grid, complex_faces
+from fexgan_lit.systems.losses import absolute_difference
 from fexgan_lit.training.callbacks import LossMonitor
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.options import Options, option
 from tests.conftest import TINY, run_train, write_frames
 from tests.metrics.test_measure import AFFECTS, WHOLE, Oracle, frames
 from tests.runs.test_config import composed, options
-from tests.systems.helpers import NoisePairs
+from tests.systems.helpers import NoisePairs, fit
 
 SMALL = ("dataset.image_size=32", "model.width=0.07")
 GUIDED = {"fexgan": {"affect"}, "fexgan_meta": {"affect"}, "ganimation": {"aus"}, "stargan": {"affect"},
@@ -202,6 +205,60 @@ def test_a_diagnosis_is_said_once_and_only_when_it_stays():
     go(6, trouble=1.0)
     assert said == ["  iteration 60: turn it down"]
     assert monitor.standing == "turn it down"
+
+
+class Smallest(ExpressionSystem):
+    """A system of one convolution, to be broken by the tests."""
+
+    counted = (True,)
+    channels = 3
+
+    @dataclass
+    class Settings(Options):
+        section = "model"
+        name: str = "smallest"
+        image_size: int = 32
+
+    @dataclass
+    class Rate(Options):
+        section = "optimizer"
+        lr: float = option(1e-3, above=0)
+
+    settings_class, loss_class, optimizer_class = Settings, Options, Rate
+
+    def __init__(self):
+        super().__init__({}, {}, {}, ["joy", "fear", "anger", "neutral"])
+        self.network = nn.Conv2d(3, self.channels, 1)
+
+    def configure_optimizers(self):
+        return self.with_schedule([torch.optim.Adam(self.network.parameters(), self.optimizer_settings.lr)])
+
+    def training_step(self, batch, batch_idx):
+        loss = absolute_difference(self.network(batch.source), batch.target)
+        self.manual_backward(loss)
+        for counted in self.counted:
+            self.step(0, counted=counted)
+        return {"generator": loss.detach(), "discriminator": torch.zeros(())}
+
+    def forward(self, source, source_expression, target):
+        return self.network(source)
+
+    def validation_step(self, batch, batch_idx=0):
+        score = torch.zeros(len(batch))
+        return ValidationOutput(self.network(batch.source), score, None, score, None, calibrated=False)
+
+
+@pytest.mark.parametrize("counted", [(), (False,), (True, True)])
+def test_a_batch_that_does_not_count_one_step_is_refused_at_once(counted, tmp_path):
+    system = Smallest()
+    system.counted = counted
+    message = rf"Smallest.training_step counted {sum(counted)} optimizer steps in a batch; expected exactly one self"
+    with pytest.raises(UserError, match=message):
+        fit(system, 8, tmp_path)
+    assert system.iteration == 0
+    system.counted = (False, True)
+    fit(system, 8, tmp_path)
+    assert system.iteration == system.trainer.global_step == 8
 
 
 def test_ganimation_through_the_door(tmp_path):
