@@ -23,6 +23,7 @@ from fexgan_lit.systems.checkpoints import class_path
 from fexgan_lit.systems.noise import BatchNoise
 from fexgan_lit.systems.optimizers import lay_out_like, plain_groups
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.options import checked_sections
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -129,6 +130,9 @@ class ExpressionSystem(LightningModule):
         affects: class names of the data set in index order.
         seed: seed of the random numbers in training; torch's global generator initialises the weights.
 
+    Raises:
+        UserError: options are unknown or invalid; the error lists them all.
+
     Attributes:
         reads: the fields of `Expression` that this system reads.
         pairing: `identity` where source and target of a pair must show the same identity, otherwise `none`.
@@ -168,13 +172,11 @@ class ExpressionSystem(LightningModule):
     def __init__(self, model: Any, loss: Any, optimizer: Any, affects: Sequence[str], seed: int = 0) -> None:
         super().__init__()
         self.automatic_optimization = False
-        classes = (self.settings_class, self.loss_class, self.optimizer_class)
-        self.settings, self.loss_weights, self.optimizer_settings = (
-            cls(**given) if isinstance(given, Mapping) else given
-            for cls, given in zip(classes, (model, loss, optimizer), strict=True)
-        )
+        classes = {"model": self.settings_class, "loss": self.loss_class, "optimizer": self.optimizer_class}
+        given = zip(classes.items(), (model, loss, optimizer), strict=True)
+        options = checked_sections({name: (cls, values) for (name, cls), values in given})
+        self.settings, self.loss_weights, self.optimizer_settings = options.values()
         # plain values, which a checkpoint stores without pickling classes
-        options = {"model": self.settings, "loss": self.loss_weights, "optimizer": self.optimizer_settings}
         plain = {name: asdict(values) for name, values in options.items()}
         self.save_hyperparameters({**plain, "affects": list(affects), "seed": seed})
         self.affects = tuple(affects)

@@ -17,6 +17,8 @@ from fexgan_lit.metrics.suite import MetricSuite, ValidationOutput
 from fexgan_lit.runs.build import build_system, check_reads
 from fexgan_lit.runs.config import train_settings
 from fexgan_lit.systems.base import ExpressionSystem
+from fexgan_lit.systems.fexgan.losses import FExGANLossSettings
+from fexgan_lit.systems.fexgan.system import FExGAN
 from fexgan_lit.systems.grids import affect_grid, complex_faces
 from fexgan_lit.systems.losses import absolute_difference
 from fexgan_lit.training.callbacks import LossMonitor
@@ -246,6 +248,19 @@ class Smallest(ExpressionSystem):
     def validation_step(self, batch, batch_idx=0):
         score = torch.zeros(len(batch))
         return ValidationOutput(self.network(batch.source), score, None, score, None, calibrated=False)
+
+
+def test_a_system_made_in_python_is_told_everything_wrong_with_its_options():
+    model = {"image_size": 33, "width": -1.0, "sigma": "foo"}
+    with pytest.raises(UserError) as told:
+        FExGAN(model, FExGANLossSettings(alpha=-5), {"lr": -1, "n_critic": 0}, AFFECTS)
+    for words in ("model.image_size=33: expected one of 32", "model.width=-1.0", "model.sigma=foo: expected one of",
+                  "loss.alpha=-5: expected 0 or more", "optimizer.lr=-1.0", "optimizer.n_critic=0"):  # fmt: skip
+        assert words in str(told.value)
+    with pytest.raises(UserError, match=r"model\.widht: unknown\. Did you mean model\.width\?"):
+        FExGAN({"widht": 1.0}, {}, {}, AFFECTS)
+    with pytest.raises(UserError, match=r"model: FExGANLossSettings\(.*\); expected a FExGANSettings or a mapping"):
+        FExGAN(FExGANLossSettings(), {}, {}, AFFECTS)
 
 
 @pytest.mark.parametrize("counted", [(), (False,), (True, True)])
