@@ -36,6 +36,17 @@ if TYPE_CHECKING:
 
 Step = TypeVar("Step", bound=Callable[..., Any])
 
+#: What a subclass of `ExpressionSystem` must define; `abstractmethod` has no effect without the metaclass of `abc.ABC`.
+REQUIRED = {
+    "settings_class": "the dataclass of the options `model`",
+    "loss_class": "the dataclass of the options `loss`",
+    "optimizer_class": "the dataclass of the options `optimizer`",
+    "forward": "gives images (B, 3, S, S) the target expressions",
+    "training_step": "trains on a batch and returns its losses",
+    "validation_step": "generates the targets of a batch and returns a ValidationOutput",
+    "configure_optimizers": "returns with_schedule(optimizers)",
+}
+
 
 class Sheet(NamedTuple):
     """An extra figure of one system: a grid of images with one reference image per row.
@@ -131,7 +142,7 @@ class ExpressionSystem(LightningModule):
         seed: seed of the random numbers in training; torch's global generator initialises the weights.
 
     Raises:
-        UserError: options are unknown or invalid; the error lists them all.
+        UserError: the subclass lacks something of `REQUIRED`, or options are unknown or invalid; the error lists all.
 
     Attributes:
         reads: the fields of `Expression` that this system reads.
@@ -171,6 +182,11 @@ class ExpressionSystem(LightningModule):
 
     def __init__(self, model: Any, loss: Any, optimizer: Any, affects: Sequence[str], seed: int = 0) -> None:
         super().__init__()
+        mine = type(self)
+        lacking = [name for name in REQUIRED if getattr(mine, name, None) is getattr(ExpressionSystem, name, None)]
+        if lacking:
+            listed = "\n".join(f"  - {name}: {REQUIRED[name]}" for name in lacking)
+            raise UserError(f"{mine.__name__} lacks, see docs/adding_a_system.md:\n{listed}")
         self.automatic_optimization = False
         classes = {"model": self.settings_class, "loss": self.loss_class, "optimizer": self.optimizer_class}
         given = zip(classes.items(), (model, loss, optimizer), strict=True)
@@ -435,11 +451,11 @@ class ExpressionSystem(LightningModule):
 
     def on_validation_batch_end(self, outputs: Any, batch: PairBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add a batch to the metrics of the validation split."""
-        self.suites["val"].update(batch, outputs.generated, outputs, self)
+        self.suites["val"].add(self, batch, outputs)
 
     def on_test_batch_end(self, outputs: Any, batch: PairBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add a batch to the metrics of its split."""
-        self.suites[list(self.suites)[dataloader_idx]].update(batch, outputs.generated, outputs, self)
+        self.suites[list(self.suites)[dataloader_idx]].add(self, batch, outputs)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics as `val/...`."""
