@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from safetensors.torch import load_file
 
 from fexgan_lit.runs.weights import load_system
+from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hydra import user_message
 from tests.conftest import TINY, run_train, write_frames
 
@@ -283,7 +285,19 @@ def test_memory_that_is_not_there_is_a_message_and_not_a_traceback():
         RuntimeError("DefaultCPUAllocator: can't allocate memory"),
     ):
         assert "there is not enough memory: " in user_message(error, "train")
-    assert user_message(RuntimeError("a fault of ours"), "train") is None
+    fault = RuntimeError("a fault of ours")
+    fault.__context__ = UserError("a mistake that was being handled")
+    assert user_message(fault, "train") is None
+
+
+def test_the_message_of_a_resolver_is_not_wrapped():
+    def refuse():
+        raise UserError("run=nowhere: there is no such folder")
+
+    OmegaConf.register_new_resolver("refuse", refuse, replace=True)
+    with pytest.raises(OmegaConfBaseException) as error:
+        OmegaConf.create({"place": "${refuse:}"}).place  # noqa: B018
+    assert user_message(error.value, "train") == "run=nowhere: there is no such folder"
 
 
 def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path):

@@ -163,10 +163,11 @@ def user_message(error: Exception, config_name: str) -> str | None:
     from omegaconf.errors import OmegaConfBaseException
 
     cause: BaseException | None = error
-    while cause is not None:  # OmegaConf wraps errors of resolvers
+    while cause is not None:
         if isinstance(cause, UserError):
             return str(cause)
-        cause = cause.__cause__
+        # OmegaConf wraps errors of resolvers and removes their cause
+        cause = cause.__cause__ or (cause.__context__ if isinstance(cause, OmegaConfBaseException) else None)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return explain_composition(error, config_name, sys.argv[1:])
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):  # logger=null
