@@ -22,7 +22,7 @@ from fexgan_lit.utils.errors import UserError
 
 USER_MISTAKE = 2
 
-#: Configuration groups of earlier versions, and the new location of their values.
+#: Configuration groups and options of earlier versions, and what replaces them.
 MOVED = {
     "optimizer": "this group was removed. conf/model/NAME.yaml sets the optimizer of a model; give its values one by "
     "one, such as optimizer.lr=1e-4",
@@ -30,6 +30,8 @@ MOVED = {
     "one by one, such as dataset.batch_size=16 callbacks.linear_decay.start=0.5",
     "recipe": "this group was removed. conf/dataset/NAME.yaml sets the budget of a data set; give its values one by "
     "one, such as trainer.max_steps=1000",
+    "trainer.strategy": "this option was removed, leave it out. Several devices average the gradients of one optimizer "
+    "before it steps; Lightning's other strategies wait for the gradients of both networks in every backward pass",
 }
 
 _SEARCHPATH, _MULTIRUN = "hydra.searchpath=", ("-m", "--multirun")
