@@ -180,7 +180,7 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path):
 
 MISTAKES = {
     "unknown override": (["loss.alfa=1"], ["loss.alfa", "Did you mean loss.alpha?"]),
-    "flag between options": (["model=stargan", "-m", "loss.alfa=1,10"], ["loss.alfa=1: there is no such value"]),
+    "flag between options": (["model=stargan", "-m", "loss.alfa=1,10"], ["loss.alfa=1: there is no such option"]),
     "several at once": (["loss.alfa=1", "model.depth=2"], ["loss.alfa", "model.depth"]),
     "misspelt option": (["dataset=mhfedd"], ["dataset=mhfedd: there is no such file in conf/dataset", "mhfed, mug"]),
     "misspelt model": (["model=stargun"], ["model=stargun", "expected one of fexgan, fexgan_meta, ganimation"]),

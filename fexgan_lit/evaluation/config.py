@@ -118,7 +118,7 @@ class EvaluationSettings(Options):
         """Return a sentence for each rule that is broken by values that are allowed by themselves."""
         found = device_problems(self.device)
         if not self.places:
-            found.append("run=null: name a run folder with run=RUN_DIR, or several with runs=[A,B,C]")
+            found.append("no run is given; expected a run folder, run=RUN_DIR, or several, runs=[A,B,C]")
         if self.split != "val" and self.protocol == "augmentation":
             found.append(
                 f"split={self.split}: protocol=augmentation trains classifiers on the training frames; expected "

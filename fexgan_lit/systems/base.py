@@ -454,8 +454,14 @@ class ExpressionSystem(LightningModule):
         self.suites["val"].add(self, batch, outputs)
 
     def on_test_batch_end(self, outputs: Any, batch: PairBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Add a batch to the metrics of its split."""
-        self.suites[list(self.suites)[dataloader_idx]].add(self, batch, outputs)
+        """Add a batch to the metrics of its split, and log them as `final/<split>/...` with its last batch.
+
+        Lightning prints what `on_test_epoch_end` logs once per split.
+        """
+        split, suite = list(self.suites.items())[dataloader_idx]
+        suite.add(self, batch, outputs)
+        if len(self.suites) > 1 and batch_idx + 1 == self.trainer.num_test_batches[dataloader_idx]:  # type: ignore[index]
+            self._log_final(split, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=1)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics as `val/...`."""
@@ -463,10 +469,15 @@ class ExpressionSystem(LightningModule):
         self.log_at_iteration()
 
     def on_test_epoch_end(self) -> None:
-        """Log the metrics of every split as `final/<split>/...`."""
-        for split, suite in self.suites.items():
-            self.log_dict({f"final/{split}/{name}": value for name, value in suite.compute().items()})
+        """Log the metrics of a single split as `final/<split>/...`."""
+        if len(self.suites) == 1:
+            self._log_final(*self.suites)
         self.log_at_iteration()
+
+    def _log_final(self, split: str, **options: Any) -> None:
+        self.log_dict(
+            {f"final/{split}/{name}": value for name, value in self.suites[split].compute().items()}, **options
+        )
 
     def predict_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         """Generate the sources (B, 3, S, S) with the expressions of their targets."""

@@ -44,6 +44,8 @@ def train_run(cfg: DictConfig, console: Console, place: tuple[RunFolder, Path] |
 
     settings = train_settings(cfg)
     check_trainer(settings.trainer)  # fails before frames are packed, which may be slow
+    if place is not None:
+        check_steps(settings, place[1])
     data = open_data(settings, console)
     check_reads(settings, data.train)
     system = build_system(settings, data.affects)
@@ -52,7 +54,6 @@ def train_run(cfg: DictConfig, console: Console, place: tuple[RunFolder, Path] |
     else:
         check_same_data(settings, data)
         run, checkpoint = place
-        check_steps(settings, checkpoint)
     with held(run.path):
         if checkpoint is not None:
             run.write_config(cfg)

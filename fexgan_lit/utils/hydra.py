@@ -153,7 +153,7 @@ def leave_out(cfg: DictConfig, *sections: str) -> None:
 
     given = [o for o in HydraConfig.get().overrides.task if o.lstrip("+~").partition(".")[0] in sections]
     if given:
-        raise UserError(f"{', '.join(given)}: there is no such value here; only python -m fexgan_lit.train reads it")
+        raise UserError(f"{', '.join(given)}: there is no such option here; only python -m fexgan_lit.train reads it")
     with open_dict(cfg):
         for section in sections:
             cfg.pop(section, None)
@@ -260,10 +260,10 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
         for override in given:
             if "." not in override.partition("=")[0] and trouble([*chosen, override]) is None:
                 chosen.append(override)
-        known = _keys(compose(config_name, chosen))
+        known, trained = _keys(compose(config_name, chosen)), _keys(compose("train"))
         problems = [f"{override}: {MOVED[override.lstrip('+').partition('=')[0]]}" for override in moved]
         problems += [
-            f"{override}: {_why(override, single, known)}"
+            f"{override}: {_why(override, single, known, trained)}"
             for override in given
             if override not in chosen and (single := trouble([*chosen, override])) is not None
         ]
@@ -311,18 +311,26 @@ def _keys(config: DictConfig, prefix: str = "") -> list[str]:
     return found
 
 
-def _why(override: str, error: Exception, known: Sequence[str]) -> str:
-    """Return the reason why `override` does not compose; `known` are the names of existing values."""
-    return _missing_file(error, override) or _unknown(override, known) or _unquoted(override, error) or _short(error)
+def _why(override: str, error: Exception, known: Sequence[str], trained: Sequence[str]) -> str:
+    """Return the reason why `override` does not compose; see `_unknown`."""
+    unknown = _missing_file(error, override) or _unknown(override, known, trained)
+    return unknown or _unquoted(override, error) or _short(error)
 
 
-def _unknown(override: str, known: Sequence[str]) -> str | None:
-    """Return the message about an override whose name does not exist, or None if it exists."""
+def _unknown(override: str, known: Sequence[str], trained: Sequence[str]) -> str | None:
+    """Return the message about an override whose name does not exist, or None if it exists.
+
+    Args:
+        override: the override, `name=value`.
+        known: the options of the command.
+        trained: those of `train`, whose groups of the same name may have others.
+    """
     name = override.lstrip("+~").partition("=")[0].partition("@")[0]
     if name in known or "/" in name or name.startswith("hydra"):
         return None
     near = difflib.get_close_matches(name, known, n=1)
-    return "there is no such value." + (f" Did you mean {near[0]}?" if near else "")
+    here = " here; only python -m fexgan_lit.train reads it" if name in trained else ""
+    return f"there is no such option{here}." + (f" Did you mean {near[0]}?" if near else "")
 
 
 def _no_such_file(group: str, known: Sequence[str]) -> str:
