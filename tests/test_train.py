@@ -183,7 +183,10 @@ MISTAKES = {
     "flag between options": (["model=stargan", "-m", "loss.alfa=1,10"], ["loss.alfa=1: there is no such option"]),
     "several at once": (["loss.alfa=1", "model.depth=2"], ["loss.alfa", "model.depth"]),
     "misspelt option": (["dataset=mhfedd"], ["dataset=mhfedd: there is no such file in conf/dataset", "mhfed, mug"]),
-    "misspelt model": (["model=stargun"], ["model=stargun", "expected one of fexgan, fexgan_meta, ganimation"]),
+    "misspelt model": (
+        ["model=stargun"],
+        ["model=stargun", "expected one of fexgan, fexgan_meta, ganimation", "hydra.searchpath=[file://FOLDER]"],
+    ),
     "misspelt experiment": (
         ["experiment=nosuch"],
         ["experiment=nosuch: there is no such file in conf/experiment; expected one of", "cartoon_model, demo"],

@@ -334,7 +334,8 @@ def _unknown(override: str, known: Sequence[str], trained: Sequence[str]) -> str
 
 
 def _no_such_file(group: str, known: Sequence[str]) -> str:
-    return f"there is no such file in conf/{group}; expected one of {', '.join(known)}"
+    own = "" if _searched(sys.argv[1:]) else ". Files of your own need 'hydra.searchpath=[file://FOLDER]'"
+    return f"there is no such file in conf/{group}; expected one of {', '.join(known)}{own}"
 
 
 def _missing_file(error: BaseException, override: str = "") -> str | None:
