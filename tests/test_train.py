@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from fexgan_lit.runs.weights import load_system
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hydra import user_message
+from fexgan_lit.utils.hydra import out_trouble, user_message
 from tests.conftest import TINY, run_train, write_frames
 
 
@@ -291,6 +291,15 @@ def test_memory_that_is_not_there_is_a_message_and_not_a_traceback():
     fault = RuntimeError("a fault of ours")
     fault.__context__ = UserError("a mistake that was being handled")
     assert user_message(fault, "train") is None
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no /proc")
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path):
+    assert out_trouble("/proc/x", "files") == "files=/proc/x cannot be written; choose another folder."
+    (tmp_path / "file").touch()
+    assert out_trouble(str(tmp_path / "file" / "x")).endswith("cannot be written; choose another folder.")
+    assert out_trouble(str(tmp_path / "new" / "x")) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_the_message_of_a_resolver_is_not_wrapped():

@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from importlib import resources
@@ -194,9 +195,11 @@ def out_trouble(out: str, option: str = "out") -> str | None:
     if folder.exists() and not folder.is_dir():
         return f"{option}={out} is a file; expected a folder, or an unused name."
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
+    try:
+        with tempfile.TemporaryFile(dir=there):  # permissions alone do not tell, for example below /proc
+            return None
+    except OSError:
         return f"{option}={out} cannot be written; choose another folder."
-    return None
 
 
 @contextlib.contextmanager

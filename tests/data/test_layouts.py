@@ -310,6 +310,11 @@ def test_settings_report_all_problems_at_once():
         assert f"dataset.{option}" in text
 
 
+def test_a_studio_refuses_a_folder_of_frames(tmp_path):
+    with pytest.raises(UserError, match=r"dataset=studio_cartoon draws its frames; expected dataset=folder"):
+        FrameDataModule({"name": "studio_cartoon", "root": str(tmp_path)}).setup()
+
+
 def test_a_misspelt_option_of_a_data_module_is_named_with_the_right_one():
     with pytest.raises(UserError, match=r"dataset\.nam: unknown\. Did you mean dataset\.name\?"):
         FrameDataModule({"nam": "ferg"})
