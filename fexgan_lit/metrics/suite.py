@@ -67,7 +67,7 @@ class MetricGroup(nn.Module):
         return {name: metric.compute().cpu().reshape(-1) for name, metric in metrics.items() if metric.update_called}
 
     def numbers(self) -> dict[str, float]:
-        """Return the metrics of the whole set that are not means over pairs."""
+        """Return the metrics of all pairs together, such as `fd_judge`, by name; see `columns` for single pairs."""
         return {}
 
     def recipes(self) -> dict[str, str]:
@@ -134,7 +134,7 @@ class MetricSuite(nn.Module):
         return {name: column for group in self._groups for name, column in group.columns().items()}
 
     def numbers(self) -> dict[str, float]:
-        """Return the metrics of the whole set that are not means over pairs."""
+        """Return the `numbers` of all groups; empty before the first image."""
         return {name: value for group in self._groups for name, value in group.numbers().items()} if self.n else {}
 
     def compute(self) -> dict[str, float]:

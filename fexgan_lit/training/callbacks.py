@@ -96,16 +96,16 @@ class LossMonitor(Callback):
             not representative.
 
     Attributes:
-        standing: the problem in the last logged losses, or None.
+        problem: the problem in the last logged losses, or None.
     """
 
     def __init__(self, run: RunFolder, console: Console, patience: int = 5) -> None:
         self.run = run
         self.console = console
         self.patience = patience
-        self.standing: str | None = None
-        self._looks = 0
-        self._said = False
+        self.problem: str | None = None
+        self._consecutive = 0
+        self._warned = False
         self._since, self._at = time.perf_counter(), 0
 
     def on_train_start(self, trainer: Trainer, system: LightningModule) -> None:
@@ -130,11 +130,11 @@ class LossMonitor(Callback):
         if (take_wait := getattr(trainer.train_dataloader, "take_wait", None)) is not None:
             speed["speed/data_wait_share"] = take_wait() / seconds
         system.log_dict(speed)
-        self.standing = system.diagnose({name: float(value) for name, value in outputs.items()})  # type: ignore[operator]
-        self._looks = self._looks + 1 if self.standing else 0
-        if self._looks >= self.patience and not self._said:
-            self._said = True
-            self.console.print(f"  iteration {iteration}: {self.standing}", style="yellow", markup=False)
+        self.problem = system.diagnose({name: float(value) for name, value in outputs.items()})  # type: ignore[operator]
+        self._consecutive = self._consecutive + 1 if self.problem else 0
+        if self._consecutive >= self.patience and not self._warned:
+            self._warned = True
+            self.console.print(f"  iteration {iteration}: {self.problem}", style="yellow", markup=False)
 
     def check(self, outputs: dict[str, Tensor], iteration: int) -> None:
         """Check the losses that `training_step` returned.

@@ -206,10 +206,10 @@ def test_a_diagnosis_is_said_once_and_only_when_it_stays():
     go(2, trouble=1.0)
     go(1, trouble=0.0)
     assert said == []
-    assert monitor.standing is None
+    assert monitor.problem is None
     go(6, trouble=1.0)
     assert said == ["  iteration 60: turn it down"]
-    assert monitor.standing == "turn it down"
+    assert monitor.problem == "turn it down"
 
 
 class Smallest(ExpressionSystem):
