@@ -21,7 +21,7 @@ from fexgan_lit.data.prepare import (
     write_pack,
 )
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hydra import leave_out, out_trouble, run_command, stamp
+from fexgan_lit.utils.hydra import leave_out, out_trouble, results_folder, run_command
 
 NOT_TRAINABLE = 1
 
@@ -60,9 +60,7 @@ def prepare(cfg: DictConfig) -> None:
 
 def report_folder(out: str | None, name: str) -> str:
     """Return the folder of the report: `out`, or a new folder under outputs/ if `out` is not given or not usable."""
-    if out and out_trouble(out) is None:
-        return str(Path(out).expanduser())
-    return f"outputs/prepare_{name}_{stamp()}"
+    return results_folder(out, "prepare", name)
 
 
 def main() -> None:

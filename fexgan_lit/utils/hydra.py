@@ -49,13 +49,17 @@ def stamp() -> str:
     return datetime.now(tz=timezone.utc).astimezone().strftime("%Y-%m-%d_%H-%M-%S")
 
 
-def results_folder(out: str | None, what: str, run: str | None) -> str:
-    """Return the folder that a command writes to: `out`, or a new folder under outputs/ named by `what` and `run`."""
+def results_folder(out: str | None, *words: str) -> str:
+    """Return the folder that a command writes to: `out` if it can be, or a new one under outputs/ named by `words`."""
     if out and out_trouble(out) is None:
         return str(Path(out).expanduser())
+    return f"outputs/{re.sub(r'[^A-Za-z0-9_.-]', '_', '_'.join([*words, stamp()]))}"
+
+
+def run_name(run: str | None) -> str:
+    """Return the name of a run folder, which `run` or a checkpoint `run` in it is; None is the run in the package."""
     place = Path(run or "cartoon").expanduser().resolve()
-    name = place.parent.parent.name if place.is_file() else place.name
-    return f"outputs/{re.sub(r'[^A-Za-z0-9_.-]', '_', f'{what}_{name}_{stamp()}')}"
+    return place.parent.parent.name if place.is_file() else place.name
 
 
 def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:

@@ -147,6 +147,7 @@ def test_changed_data_are_refused(runs, panel, monkeypatch, tmp_path):
         (("run=nowhere",), "run=nowhere: there is no such folder"),
         (("run=x", "split=tset"), "split=tset"),
         (("run=x", "metrics.lpips_nte=alex"), "lpips_nte"),
+        (("run=x", "out=/dev/null/x"), "out=/dev/null/x cannot be written"),
         (("run=x", "metrics.judge=false"), "no such option here; only python -m fexgan_lit.train reads it"),
     ],
 )
