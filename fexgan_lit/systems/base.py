@@ -460,7 +460,7 @@ class ExpressionSystem(LightningModule):
         """
         split, suite = list(self.suites.items())[dataloader_idx]
         suite.add(self, batch, outputs)
-        if len(self.suites) > 1 and batch_idx + 1 == self.trainer.num_test_batches[dataloader_idx]:  # type: ignore[index]
+        if len(self.suites) > 1 and batch_idx + 1 == self.trainer.num_test_batches[dataloader_idx]:
             self._log_final(split, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=1)
 
     def on_validation_epoch_end(self) -> None:
