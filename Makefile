@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP) ## the virtual environment with the tested versions
 
-demo: $(STAMP)   ## train on the embedded cartoon cast and show where the pictures are (about 6 minutes on 2 cores)
+demo: $(STAMP)   ## train on the embedded cartoon cast and show where the pictures are (900 iterations: 3 to 15 minutes on 2 cores)
 	$(BIN)/python -m fexgan_lit.train experiment=demo
 
 test: $(STAMP)   ## every test, two files at a time

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from fexgan_lit.utils.hydra import run_command, stamp
+from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.hydra import out_trouble, results_folder, run_command, run_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +27,8 @@ def evaluate(cfg: DictConfig) -> None:
     from fexgan_lit.evaluation.config import evaluation_settings
     from fexgan_lit.utils.version import __version__
 
+    if cfg.out and (trouble := out_trouble(str(cfg.out))):
+        raise UserError(trouble)
     settings, logger = evaluation_settings(cfg)
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -76,11 +79,8 @@ def find(settings: EvaluationSettings, command: str, console: Console) -> Findin
 
 def evaluation_folder(out: str | None, run: str | None, runs: Sequence[str]) -> str:
     """Return the output folder: `out`, or a new folder under outputs/ whose name ends with the time."""
-    if out:
-        return str(Path(out).expanduser())
     places = [*([run] if run else []), *runs]
-    name = Path(places[0]).resolve().name if len(places) == 1 else f"{len(places)}_runs"
-    return f"outputs/evaluate_{name}_{stamp()}"
+    return results_folder(out, "evaluate", run_name(places[0]) if len(places) == 1 else f"{len(places)}_runs")
 
 
 def main() -> None:

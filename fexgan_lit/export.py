@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hydra import results_folder, run_command
+from fexgan_lit.utils.hydra import results_folder, run_command, run_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -130,7 +130,7 @@ def versions(settings: ExportSettings, written: Sequence[Written]) -> dict[str, 
 
 def export_folder(out: str | None, form: str, run: str | None) -> str:
     """Return the folder of the files: `out`, or a new folder under outputs/."""
-    return results_folder(out, f"export_{form}", run)
+    return results_folder(out, "export", form, run_name(run))
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from fexgan_lit.inference.output import check_out
 from fexgan_lit.inference.session import about, open_run
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hydra import results_folder, run_command
+from fexgan_lit.utils.hydra import results_folder, run_command, run_name
 
 if TYPE_CHECKING:
     from fexgan_lit.inference.config import GenerateSettings
@@ -59,7 +59,7 @@ def checked(cfg: DictConfig) -> tuple[GenerateSettings, Any]:
 
 def generation_folder(out: str | None, mode: str, run: str | None) -> str:
     """Return the output folder: `out`, or a new folder under outputs/."""
-    return results_folder(out, f"generate_{mode}", run)
+    return results_folder(out, "generate", mode, run_name(run))
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from fexgan_lit.data.prepare import (
     write_pack,
 )
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hydra import leave_out, out_trouble, run_command, stamp
+from fexgan_lit.utils.hydra import leave_out, out_trouble, results_folder, run_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -107,11 +107,7 @@ def report_folder(out: str | None, name: str, judge: str | None = None) -> str:
 
     A judge has no report.
     """
-    if judge is not None:
-        return "."
-    if out and out_trouble(out) is None:
-        return str(Path(out).expanduser())
-    return f"outputs/prepare_{name}_{stamp()}"
+    return results_folder(out, "prepare", name) if judge is None else "."
 
 
 def main() -> None:

@@ -79,9 +79,10 @@ def test_a_notebook_with_public_lightning_alone(model, data, tmp_path):
     assert trainer.callback_metrics["val/ssim"] > -1
     assert trainer.callback_metrics["loss/generator"].isfinite()
     (validated,) = trainer.validate(system, datamodule=data, verbose=False)
-    tested = trainer.test(system, datamodule=data, verbose=False)[-1]  # one a loader: training and validation pairs
-    assert validated["val/ssim"] == pytest.approx(tested["final/val/ssim"])
-    assert "final/train/psnr" in tested
+    train, val = trainer.test(system, datamodule=data, verbose=False)
+    assert validated["val/ssim"] == pytest.approx(val["final/val/ssim"])
+    assert "final/train/psnr" in train
+    assert train.keys() & val.keys() == {"step"}, "Lightning prints each metric once"
     faces = torch.cat(trainer.predict(system, datamodule=data))
     assert faces.shape == (len(data.val), 3, 32, 32)
     assert faces.abs().max() <= 1
@@ -266,6 +267,7 @@ def without_moments(states):
 DAMAGE = {
     "a flipped bit": (flipped, "checksum differs"),
     "half a file": (cut, "not a training checkpoint"),
+    "an empty file": (lambda path: path.write_bytes(b""), r"not a training checkpoint: it is empty \(0 bytes\)"),
     "an optimizer too few": (changed(optimizer_states=lambda states: states[:1]), "states of 1 optimizers, expected 2"),
     "an optimizer too many": (
         changed(optimizer_states=lambda states: [*states, states[0]]),
@@ -334,9 +336,11 @@ def test_a_run_killed_in_its_final_metrics_ends_as_if_it_was_not(tmp_path):
 
 
 def test_a_damaged_checkpoint_ends_the_command_with_exit_code_2(tmp_path):
-    run_train(tmp_path, *TINY, "trainer.max_steps=3", "hydra.run.dir=run")
+    begun = run_train(tmp_path, *TINY, "trainer.max_steps=3", "hydra.run.dir=run")
     flipped(tmp_path / "run" / "checkpoints" / "last.ckpt")
     done = run_train(tmp_path, "run=run", "trainer.max_steps=5", check=False)
     assert done.returncode == 2
     assert "checksum differs" in done.stderr
+    opened = "data       studio_cartoon"
+    assert (opened in begun.stdout, opened in done.stdout) == (True, False), "the checkpoint is read before the data"
     assert "Traceback" not in done.stderr

@@ -319,5 +319,5 @@ def test_values_of_training_are_refused(prepare):
     """A file of a data set has them, but they change nothing here."""
     done = prepare("trainer.max_steps=3", "out=report")
     assert done.code == 2
-    assert "trainer.max_steps=3: there is no such value here" in done.err
+    assert "trainer.max_steps=3: there is no such option here" in done.err
     assert not Path("report").exists()

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from safetensors.torch import load_file
 
 from fexgan_lit.runs.weights import load_system
-from fexgan_lit.utils.hydra import user_message
+from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.hydra import out_trouble, user_message
 from tests.conftest import TINY, run_train, write_frames
 
 
@@ -178,10 +180,13 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path):
 
 MISTAKES = {
     "unknown override": (["loss.alfa=1"], ["loss.alfa", "Did you mean loss.alpha?"]),
-    "flag between options": (["model=stargan", "-m", "loss.alfa=1,10"], ["loss.alfa=1: there is no such value"]),
+    "flag between options": (["model=stargan", "-m", "loss.alfa=1,10"], ["loss.alfa=1: there is no such option"]),
     "several at once": (["loss.alfa=1", "model.depth=2"], ["loss.alfa", "model.depth"]),
     "misspelt option": (["dataset=mhfedd"], ["dataset=mhfedd: there is no such file in conf/dataset", "mhfed, mug"]),
-    "misspelt model": (["model=stargun"], ["model=stargun", "expected one of fexgan, fexgan_meta, ganimation"]),
+    "misspelt model": (
+        ["model=stargun"],
+        ["model=stargun", "expected one of fexgan, fexgan_meta, ganimation", "hydra.searchpath=[file://FOLDER]"],
+    ),
     "misspelt experiment": (
         ["experiment=nosuch"],
         ["experiment=nosuch: there is no such file in conf/experiment; expected one of", "cartoon_model, demo"],
@@ -283,7 +288,28 @@ def test_memory_that_is_not_there_is_a_message_and_not_a_traceback():
         RuntimeError("DefaultCPUAllocator: can't allocate memory"),
     ):
         assert "there is not enough memory: " in user_message(error, "train")
-    assert user_message(RuntimeError("a fault of ours"), "train") is None
+    fault = RuntimeError("a fault of ours")
+    fault.__context__ = UserError("a mistake that was being handled")
+    assert user_message(fault, "train") is None
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no /proc")
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path):
+    assert out_trouble("/proc/x", "files") == "files=/proc/x cannot be written; choose another folder."
+    (tmp_path / "file").touch()
+    assert out_trouble(str(tmp_path / "file" / "x")).endswith("cannot be written; choose another folder.")
+    assert out_trouble(str(tmp_path / "new" / "x")) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_message_of_a_resolver_is_not_wrapped():
+    def refuse():
+        raise UserError("run=nowhere: there is no such folder")
+
+    OmegaConf.register_new_resolver("refuse", refuse, replace=True)
+    with pytest.raises(OmegaConfBaseException) as error:
+        OmegaConf.create({"place": "${refuse:}"}).place  # noqa: B018
+    assert user_message(error.value, "train") == "run=nowhere: there is no such folder"
 
 
 def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path):

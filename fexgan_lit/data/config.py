@@ -188,13 +188,6 @@ class DatasetConfig(Options):
         return []
 
 
-def check_settings(config: DatasetConfig) -> None:
-    """Raise one UserError that lists everything wrong with the values in `config`."""
-    problems = config.problems()
-    if problems:
-        raise UserError("\n".join(problems))
-
-
 def name_problems(option: str, name: str) -> list[str]:
     """Return a sentence if `name` cannot become part of file names."""
     if _PLAIN.fullmatch(name):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 
-from fexgan_lit.data.config import DatasetConfig, check_settings
+from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.data.datasets.labels import has_affects, keep_all, keep_pairable
 from fexgan_lit.data.device_cache import placed
 from fexgan_lit.data.frames import FrameSet, Images, guides, keep_known
@@ -34,6 +34,7 @@ from fexgan_lit.data.table import FrameTable
 from fexgan_lit.data.targets import TargetCells
 from fexgan_lit.data.transforms import Augmentation, PairAugmentation, PairPipeline
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.options import checked_options
 
 #: Opens progress bars: its context maps a description to a callback of (done, total), or None.
 Stages = Callable[[], AbstractContextManager[Callable[[str], "Progress | None"]]]
@@ -54,6 +55,9 @@ class FrameDataModule(LightningDataModule):
             `dataset.unpaired=true`. None uses the declaration of the trainer's system, or what the frames allow.
         judge: whether a judge, a small network trained on the training split, scores generated images.
         inception_weights: file of the Inception network for FID; None searches torch's cache.
+
+    Raises:
+        UserError: options of `config` are unknown or invalid; the error lists them all.
 
     Attributes:
         table: the frames in use; row i is `images[rows[i]]` of the pack.
@@ -79,10 +83,9 @@ class FrameDataModule(LightningDataModule):
         judge: bool = True, inception_weights: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.config = DatasetConfig(**config) if isinstance(config, Mapping) else config
+        self.config = checked_options(DatasetConfig, config, "dataset")
         self.save_hyperparameters({"config": asdict(self.config), "seed": seed}, logger=False)
         self.share = Share()
-        check_settings(self.config)
         self.seed = seed
         self.pairing = pairing
         self.wants_judge = judge

@@ -28,12 +28,21 @@ if TYPE_CHECKING:
 
 
 def open_dataset(config: DatasetConfig, progress: Progress | None = None) -> Pack:
-    """Return the pack of the configured data set: index it and decode it unless cached, or open a streamed pack."""
+    """Return the pack of the configured data set: index it and decode it unless cached, or open a streamed pack.
+
+    Raises:
+        UserError: the data set cannot be opened, or a studio, which draws its frames, is given a folder of frames.
+    """
     if holds_chunks(config.root):
         from fexgan_lit.data.streaming.open import open_chunks
 
         return open_chunks(config)
     if config.layout_name in STUDIOS:
+        if config.root is not None:
+            raise UserError(
+                f"dataset.root={config.root} holds no streamed pack, and dataset={config.name} draws its frames; "
+                "expected dataset=folder, or that of another data set, to use the frames of a folder"
+            )
         return _pack(*_studio(config), config, progress)
     return pack_files(index_dataset(config), config, progress)
 

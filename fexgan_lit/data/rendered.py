@@ -141,10 +141,10 @@ def render_new_people(data: FrameDataModule, people: int, progress: Progress | N
         people: number of new characters.
         progress: called with (frames done, total frames).
     """
-    config = data.config
-    studio = make_studio(replace(config, identities=config.identities + people, takes=2, targets="random"))
+    config, known = data.config, data.config.identities or 0
+    studio = make_studio(replace(config, identities=known + people, takes=2, targets="random"))
     table = studio_table(studio, config)
-    rows = np.flatnonzero((studio.script.person >= config.identities) & table.frame["affect"].isin(data.affects))
+    rows = np.flatnonzero((studio.script.person >= known) & table.frame["affect"].isin(data.affects))
     new = table.select(rows)
     names = tuple(sorted(set(new.frame["identity"])))
     plan = PackPlan(f"{config.name}-unseen", config.load_size, config.cache_dir, config.workers)

@@ -31,11 +31,16 @@ class Drop:
     reason: str
 
 
-def some(names: Iterable[str], limit: int = 5) -> str:
-    """Join the first `limit` names, and give the number of the others."""
+def first_few(names: Iterable[str], limit: int = 5) -> tuple[str, ...]:
+    """Return the first `limit` names, and the number of the others if there are any."""
     listed = list(names)
-    more = f" +{len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more
+    more = (f"+{len(listed) - limit} more",) if len(listed) > limit else ()
+    return (*listed[:limit], *more)
+
+
+def some(names: Iterable[str], limit: int = 5) -> str:
+    """Join the `first_few` names."""
+    return ", ".join(first_few(names, limit))
 
 
 @dataclass(frozen=True, eq=False)

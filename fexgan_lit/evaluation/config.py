@@ -196,7 +196,7 @@ class EvaluationSettings(Options):
         if self.metrics.external is not None and self.protocol == "augmentation":
             found.append(f"metrics.external={self.metrics.external}: protocol=augmentation asks no judge; leave it out")
         if not self.places:
-            found.append("run=null: name a run folder with run=RUN_DIR, or several with runs=[A,B,C]")
+            found.append("no run is given; expected a run folder, run=RUN_DIR, or several, runs=[A,B,C]")
         if self.split != "val" and self.protocol == "augmentation":
             found.append(
                 f"split={self.split}: protocol=augmentation trains classifiers on the training frames; expected "

@@ -39,7 +39,7 @@ class RealImages:
     name: str = CEILING
 
     def answer(self, batch: PairBatch) -> Tensor:
-        """Return the targets."""
+        """Return the real target frames (B, 3, S, S)."""
         return batch.target
 
 
@@ -50,7 +50,7 @@ class SourceCopy:
     name: str = FLOOR
 
     def answer(self, batch: PairBatch) -> Tensor:
-        """Return the sources."""
+        """Return the source frames (B, 3, S, S)."""
         return batch.source
 
 

@@ -329,7 +329,8 @@ def discriminator_table(
         "accuracy on them is too high; the judge never saw a generated frame.",
         "Rows in italics are the figures published in the papers, on their own data.",
     )
-    return [TextTable("Discriminator accuracy (Table 1), and the judge", header, (*rows, *papers), len(papers), notes)]
+    title = "Discriminator accuracy (Table 1 of the FExGAN papers), and the judge"
+    return [TextTable(title, header, (*rows, *papers), len(papers), notes)]
 
 
 def train_scores(method: Trained, test_set: TestSet, judge: Judge | OwnAffectJudge) -> Scores:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.aggregation import CatMetric
 
+from fexgan_lit.utils.errors import UserError
+
 if TYPE_CHECKING:
     from fexgan_lit.data.pairs import PairBatch
     from fexgan_lit.metrics.extractors import Features
@@ -65,7 +67,7 @@ class MetricGroup(nn.Module):
         return {name: metric.compute().cpu().reshape(-1) for name, metric in metrics.items() if metric.update_called}
 
     def numbers(self) -> dict[str, float]:
-        """Return the metrics of the whole set that are not means over pairs."""
+        """Return the metrics of all pairs together, such as `fd_judge`, by name; see `columns` for single pairs."""
         return {}
 
     def recipes(self) -> dict[str, str]:
@@ -101,9 +103,19 @@ class MetricSuite(nn.Module):
             if isinstance(metric, Metric):
                 metric.sync_on_compute = False
 
-    def add(self, system: ExpressionSystem, batch: PairBatch) -> None:
-        """Let `system` generate a batch on its device and add the result; draws no random numbers."""
-        output = system.validation_step(batch)
+    def add(self, system: ExpressionSystem, batch: PairBatch, output: ValidationOutput | None = None) -> None:
+        """Add the output of `system` for a batch, or let it generate one on its device without random numbers.
+
+        Raises:
+            UserError: the output is not a `ValidationOutput`, or its images have another shape than the targets.
+        """
+        output = system.validation_step(batch) if output is None else output
+        expected = f"expected a ValidationOutput with generated images {tuple(batch.target.shape)}"
+        if not isinstance(output, ValidationOutput):
+            raise UserError(f"{type(system).__name__}.validation_step returned a {type(output).__name__}; {expected}")
+        if output.generated.shape != batch.target.shape:
+            found = tuple(output.generated.shape)
+            raise UserError(f"{type(system).__name__}.validation_step generated images {found}; {expected}")
         self.update(batch, output.generated, output, system)
 
     @torch.no_grad()
@@ -122,7 +134,7 @@ class MetricSuite(nn.Module):
         return {name: column for group in self._groups for name, column in group.columns().items()}
 
     def numbers(self) -> dict[str, float]:
-        """Return the metrics of the whole set that are not means over pairs."""
+        """Return the `numbers` of all groups; empty before the first image."""
         return {name: value for group in self._groups for name, value in group.numbers().items()} if self.n else {}
 
     def compute(self) -> dict[str, float]:

@@ -48,7 +48,8 @@ def table1(train: Mapping[str, float] | None, val: Mapping[str, float] | None, *
         notes.insert(0, flattery)
     if val is None:
         notes.insert(0, "There are no validation frames, so the validation row is missing.")
-    return TextTable("Discriminator accuracy (Table 1)", header, (*rows, *papers), len(papers), tuple(notes))
+    title = "Discriminator accuracy (Table 1 of the FExGAN papers)"
+    return TextTable(title, header, (*rows, *papers), len(papers), tuple(notes))
 
 
 def quality_table(

@@ -94,10 +94,6 @@ class TrainerSettings(Options):
     accelerator: str = option("auto", choices=("auto", "cpu", "gpu", "mps"))
     devices: int = option(1, at_least=1, at_most=4096)
     num_nodes: int = option(1, at_least=1, at_most=65536)
-    strategy: str = option(
-        "auto", "one of auto, ddp (both average the gradients of one optimizer before it steps; Lightning's other "
-        "strategies wait for the gradients of both networks in every backward pass)", choices=("auto", "ddp"),
-    )  # fmt: skip
     sync_batchnorm: bool = False
     go_on: bool = False
     precision: str = option(
@@ -226,7 +222,10 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
     tree: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     problems: list[str] = []
     check_sections(tree)
-    tree["trainer"].pop("iterations_per_call", None)  # from run folders of version 0.1; it has no effect on the weights
+    # from run folders of earlier versions; neither has an effect on the weights
+    tree["trainer"].pop("iterations_per_call", None)
+    if (strategy := tree["trainer"].pop("strategy", "auto")) not in ("auto", "ddp"):
+        problems.append(f"trainer.strategy={strategy}: {MOVED['trainer.strategy']}")
     system = load_system_class(str(tree["model"].get("_target_")))
     tree["trainer"] = split_trainer(tree["trainer"], problems)
     given = {name: value for name, value in tree["logger"].items() if isinstance(value, dict) and "_target_" in value}

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from fexgan_lit.runs.folder import RunFolder
-from fexgan_lit.systems.checkpoints import check_numbers, read_checkpoint
+from fexgan_lit.systems.checkpoints import check_not_empty, check_numbers, read_checkpoint
 from fexgan_lit.systems.prior import FittedPrior
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import write_atomic
@@ -71,8 +71,9 @@ def load_weights(system: ExpressionSystem, folder: Path) -> None:
         if not path.is_file():
             raise UserError(f"{path} is missing; the run ended before its weights were written")
         try:
+            check_not_empty(path)
             state = load_file(path)
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, UserError) as error:
             raise UserError(f"{path} is not a complete safetensors file: {error}") from error
         check_numbers(state, part.state_dict(), path)
         # float16 is only a storage format

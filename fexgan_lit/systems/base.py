@@ -23,6 +23,7 @@ from fexgan_lit.systems.checkpoints import class_path
 from fexgan_lit.systems.noise import BatchNoise
 from fexgan_lit.systems.optimizers import lay_out_like, plain_groups
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.options import checked_sections
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -34,6 +35,17 @@ if TYPE_CHECKING:
 
 
 Step = TypeVar("Step", bound=Callable[..., Any])
+
+#: What a subclass of `ExpressionSystem` must define; `abstractmethod` has no effect without the metaclass of `abc.ABC`.
+REQUIRED = {
+    "settings_class": "the dataclass of the options `model`",
+    "loss_class": "the dataclass of the options `loss`",
+    "optimizer_class": "the dataclass of the options `optimizer`",
+    "forward": "gives images (B, 3, S, S) the target expressions",
+    "training_step": "trains on a batch and returns its losses",
+    "validation_step": "generates the targets of a batch and returns a ValidationOutput",
+    "configure_optimizers": "returns with_schedule(optimizers)",
+}
 
 
 class Sheet(NamedTuple):
@@ -129,6 +141,9 @@ class ExpressionSystem(LightningModule):
         affects: class names of the data set in index order.
         seed: seed of the random numbers in training; torch's global generator initialises the weights.
 
+    Raises:
+        UserError: the subclass lacks something of `REQUIRED`, or options are unknown or invalid; the error lists all.
+
     Attributes:
         reads: the fields of `Expression` that this system reads.
         pairing: `identity` where source and target of a pair must show the same identity, otherwise `none`.
@@ -169,14 +184,17 @@ class ExpressionSystem(LightningModule):
 
     def __init__(self, model: Any, loss: Any, optimizer: Any, affects: Sequence[str], seed: int = 0) -> None:
         super().__init__()
+        mine = type(self)
+        lacking = [name for name in REQUIRED if getattr(mine, name, None) is getattr(ExpressionSystem, name, None)]
+        if lacking:
+            listed = "\n".join(f"  - {name}: {REQUIRED[name]}" for name in lacking)
+            raise UserError(f"{mine.__name__} lacks, see docs/adding_a_system.md:\n{listed}")
         self.automatic_optimization = False
-        classes = (self.settings_class, self.loss_class, self.optimizer_class)
-        self.settings, self.loss_weights, self.optimizer_settings = (
-            cls(**given) if isinstance(given, Mapping) else given
-            for cls, given in zip(classes, (model, loss, optimizer), strict=True)
-        )
+        classes = {"model": self.settings_class, "loss": self.loss_class, "optimizer": self.optimizer_class}
+        given = zip(classes.items(), (model, loss, optimizer), strict=True)
+        options = checked_sections({name: (cls, values) for (name, cls), values in given})
+        self.settings, self.loss_weights, self.optimizer_settings = options.values()
         # plain values, which a checkpoint stores without pickling classes
-        options = {"model": self.settings, "loss": self.loss_weights, "optimizer": self.optimizer_settings}
         plain = {name: asdict(values) for name, values in options.items()}
         self.save_hyperparameters({**plain, "affects": list(affects), "seed": seed})
         self.affects = tuple(affects)
@@ -359,7 +377,16 @@ class ExpressionSystem(LightningModule):
                     scheduler.step()
 
     def on_train_batch_end(self, outputs: Any, batch: PairBatch, batch_idx: int) -> None:
-        """Count the iteration and log its losses at the trainer's interval; logging costs 7 ms."""
+        """Count the iteration and log its losses at the trainer's interval; logging costs 7 ms.
+
+        Raises:
+            UserError: `training_step` did not count exactly one optimizer step, so `max_steps` would count no batches.
+        """
+        if (counted := self.trainer.global_step - self.iteration) != 1:
+            raise UserError(
+                f"{type(self).__name__}.training_step counted {counted} optimizer steps in a batch; expected exactly "
+                "one self.step(index, counted=True), and counted=False for the others"
+            )
         self.iteration = self.trainer.global_step
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and self.iteration % every == 0:
@@ -426,11 +453,17 @@ class ExpressionSystem(LightningModule):
 
     def on_validation_batch_end(self, outputs: Any, batch: PairBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add a batch to the metrics of the validation split."""
-        self.suites["val"].update(batch, outputs.generated, outputs, self)
+        self.suites["val"].add(self, batch, outputs)
 
     def on_test_batch_end(self, outputs: Any, batch: PairBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Add a batch to the metrics of its split."""
-        self.suites[list(self.suites)[dataloader_idx]].update(batch, outputs.generated, outputs, self)
+        """Add a batch to the metrics of its split, and log them as `final/<split>/...` with its last batch.
+
+        Lightning prints what `on_test_epoch_end` logs once per split.
+        """
+        split, suite = list(self.suites.items())[dataloader_idx]
+        suite.add(self, batch, outputs)
+        if len(self.suites) > 1 and batch_idx + 1 == self.trainer.num_test_batches[dataloader_idx]:
+            self._log_final(split, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=1)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics as `val/...`."""
@@ -438,10 +471,15 @@ class ExpressionSystem(LightningModule):
         self.log_at_iteration()
 
     def on_test_epoch_end(self) -> None:
-        """Log the metrics of every split as `final/<split>/...`."""
-        for split, suite in self.suites.items():
-            self.log_dict({f"final/{split}/{name}": value for name, value in suite.compute().items()})
+        """Log the metrics of a single split as `final/<split>/...`."""
+        if len(self.suites) == 1:
+            self._log_final(*self.suites)
         self.log_at_iteration()
+
+    def _log_final(self, split: str, **options: Any) -> None:
+        self.log_dict(
+            {f"final/{split}/{name}": value for name, value in self.suites[split].compute().items()}, **options
+        )
 
     def predict_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         """Generate the sources (B, 3, S, S) with the expressions of their targets."""

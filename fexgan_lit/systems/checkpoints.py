@@ -64,6 +64,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: the file is missing, damaged or not a training checkpoint.
     """
     try:
+        check_not_empty(path)
         with zipfile.ZipFile(path) as parts:
             if damaged := parts.testzip():
                 raise UserError(f"its part {damaged} is damaged: the checksum differs")
@@ -81,6 +82,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} is not a training checkpoint: {first}") from error
     return checkpoint
+
+
+def check_not_empty(path: Path) -> None:
+    """Raise a UserError if the file at `path` is empty, which its readers would describe as another format."""
+    if not path.stat().st_size:
+        raise UserError("it is empty (0 bytes); the disk may have been full when it was written")
 
 
 def check_fits(checkpoint: Mapping[str, Any], system: ExpressionSystem, *, resume: bool) -> None:

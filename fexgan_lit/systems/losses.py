@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fexgan_lit.utils.errors import UserError
+
 
 def binary_cross_entropy(logits: Tensor, real: bool) -> Tensor:
     """Return phi_b of the FExGAN papers: mean cross-entropy of `logits` (B,) against all-real (1) or all-fake (0)."""
@@ -21,7 +23,14 @@ def categorical_cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
 
 
 def absolute_difference(image: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """Return the L1 distance of two image batches (B, C, H, W): mean over all, or with `sum` per image, mean over B."""
+    """Return the L1 distance of two image batches (B, C, H, W): mean over all, or with `sum` per image, mean over B.
+
+    Raises:
+        UserError: the shapes differ; torch would broadcast a batch of one channel.
+    """
+    if image.shape != target.shape:
+        shapes = f"{tuple(image.shape)} and {tuple(target.shape)}"
+        raise UserError(f"an L1 loss got images of the shapes {shapes}; expected equal shapes")
     difference = (image.float() - target.float()).abs()
     return difference.mean() if reduction == "mean" else difference.flatten(1).sum(1).mean()
 

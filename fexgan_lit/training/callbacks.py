@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -9,7 +10,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, RichProgressBar, Timer
 from torch import Tensor
@@ -96,16 +96,16 @@ class LossMonitor(Callback):
             not representative.
 
     Attributes:
-        standing: the problem in the last logged losses, or None.
+        problem: the problem in the last logged losses, or None.
     """
 
     def __init__(self, run: RunFolder, console: Console, patience: int = 5) -> None:
         self.run = run
         self.console = console
         self.patience = patience
-        self.standing: str | None = None
-        self._looks = 0
-        self._said = False
+        self.problem: str | None = None
+        self._consecutive = 0
+        self._warned = False
         self._since, self._at = time.perf_counter(), 0
 
     def on_train_start(self, trainer: Trainer, system: LightningModule) -> None:
@@ -130,20 +130,25 @@ class LossMonitor(Callback):
         if (take_wait := getattr(trainer.train_dataloader, "take_wait", None)) is not None:
             speed["speed/data_wait_share"] = take_wait() / seconds
         system.log_dict(speed)
-        self.standing = system.diagnose({name: float(value) for name, value in outputs.items()})  # type: ignore[operator]
-        self._looks = self._looks + 1 if self.standing else 0
-        if self._looks >= self.patience and not self._said:
-            self._said = True
-            self.console.print(f"  iteration {iteration}: {self.standing}", style="yellow", markup=False)
+        self.problem = system.diagnose({name: float(value) for name, value in outputs.items()})  # type: ignore[operator]
+        self._consecutive = self._consecutive + 1 if self.problem else 0
+        if self._consecutive >= self.patience and not self._warned:
+            self._warned = True
+            self.console.print(f"  iteration {iteration}: {self.problem}", style="yellow", markup=False)
 
     def check(self, outputs: dict[str, Tensor], iteration: int) -> None:
-        """Check that the losses are finite.
+        """Check the losses that `training_step` returned.
 
         Raises:
-            TrainingDivergedError: a loss is NaN or infinite. The error contains the iteration, the parts of the loss
-                and the last good checkpoint.
+            UserError: there is none, or one is not a scalar tensor.
+            TrainingDivergedError: a loss is NaN or infinite. The error contains the iteration, the losses and the last
+                good checkpoint.
         """
-        if bool(torch.isfinite(outputs["generator"] + outputs["discriminator"])):
+        wrong = [name for name, value in outputs.items() if not (isinstance(value, Tensor) and value.numel() == 1)]
+        if wrong or not outputs:
+            found = f"{wrong[0]}={outputs[wrong[0]]!r:.80}" if wrong else "no loss"
+            raise UserError(f"training_step returned {found}; expected a mapping of names to scalar tensors")
+        if all(math.isfinite(value) for value in outputs.values()):
             return
         parts = ", ".join(f"{name}={float(value):.4g}" for name, value in outputs.items())
         good = f"the last good checkpoint is {self.run.last}" if self.run.last.exists() else "no checkpoint was written"
@@ -375,7 +380,7 @@ class RunProgressBar(RichProgressBar):
         pace_s: seconds after which the duration of the training is estimated.
     """
 
-    #: the losses to show, and their labels
+    #: the losses to show if a system has them, and their labels; otherwise the first four are shown
     SHOWN = {"generator": "G", "discriminator": "D", "reconstruction": "L1", "kl": "KL"}  # noqa: RUF012
 
     def __init__(self, console: Console, line_s: float = 15.0, pace_s: float = 10.0) -> None:
@@ -419,7 +424,8 @@ class RunProgressBar(RichProgressBar):
         self.estimate(trainer, now)
         if now < self._due and iteration < self.total_train_batches:
             return
-        losses = {word: float(outputs[name]) for name, word in self.SHOWN.items() if name in outputs}
+        names = [name for name in self.SHOWN if name in outputs] or list(outputs)[:4]
+        losses = {self.SHOWN.get(name, name): float(outputs[name]) for name in names}
         if self.is_enabled:
             self._due = now + 0.5
             self._losses = losses

@@ -44,6 +44,8 @@ def train_run(cfg: DictConfig, console: Console, place: tuple[RunFolder, Path] |
 
     settings = train_settings(cfg)
     check_trainer(settings.trainer)  # fails before frames are packed, which may be slow
+    if place is not None:
+        check_steps(settings, place[1])
     data = open_data(settings, console)
     check_reads(settings, data.train)
     system = build_system(settings, data.affects)
@@ -52,7 +54,6 @@ def train_run(cfg: DictConfig, console: Console, place: tuple[RunFolder, Path] |
     else:
         check_same_data(settings, data)
         run, checkpoint = place
-        check_steps(settings, checkpoint)
     with held(run.path):
         if checkpoint is not None:
             run.write_config(cfg)
@@ -119,7 +120,7 @@ def fit_and_test(
             trainer = build_trainer(t, [], loggers, str(run.path))
         limit = by_class.get(cb.TimeLimit)
         short = stopped_early(system, t, run) if limit is not None and limit.is_over else None
-        finish(trainer, system, data, settings, run, console, clock, by_class[cb.LossMonitor].standing, short)
+        finish(trainer, system, data, settings, run, console, clock, by_class[cb.LossMonitor].problem, short)
     except Exception as error:
         if run.config.exists():  # the run folder was not discarded
             record_failure(run.path, error, system.iteration, clock)
@@ -170,20 +171,19 @@ def make_callbacks(
     if pruning and settings.sweep.pruning is not None:
         chosen.append(Pruning(settings.sweep.pruning, settings.sweep.directions, run.path))
     if t.figures_every and (data.labelled or type(system).sample_figures is not ExpressionSystem.sample_figures):
-        chosen.append(cb.Grids(t.figures_every, run, lambda: progress_picture(system, data), data.labelled))
+
+        def draw() -> Any:
+            from fexgan_lit.training.final_metrics import progress_picture  # takes a second
+
+            return progress_picture(system, data)
+
+        chosen.append(cb.Grids(t.figures_every, run, draw, data.labelled))
     if t.max_minutes:
         chosen.append(cb.TimeLimit(timedelta(minutes=t.max_minutes), verbose=False))
     chosen += [cb.StopOnSignal(together=several), cb.KeepTime(clock), KeepRunId()]
     if t.lightning.get("enable_progress_bar", True):
         chosen.append(cb.RunProgressBar(console))
     return [*chosen, cb.LastCheckpoint(t.checkpoint_every, run.last, monitor)]
-
-
-def progress_picture(system: ExpressionSystem, data: FrameDataModule) -> Any:
-    """Call `fexgan_lit.training.final_metrics.progress_picture`, imported late because it takes a second."""
-    from fexgan_lit.training.final_metrics import progress_picture
-
-    return progress_picture(system, data)
 
 
 def prepare_trainer(

@@ -73,7 +73,7 @@ def sampling_table(priors: Mapping[str, SamplingReport]) -> TextTable:
         rows.append((
             "N(0, I)" if name == "normal" else name, f"{r.n}", f"{r.affect_accuracy:.3f}",
             f"{r.identities_seen} of {r.identities_total}", f"{max(r.shares.values()):.2f}",
-            f"{r.entropy:.2f} ({r.entropy_relative:.2f} of the most)", distance,
+            f"{r.entropy:.2f} ({r.entropy_relative:.2f} of the maximum)", distance,
         ))  # fmt: skip
     header = ("Prior", "n", "affect as asked", "identities seen", "largest share", "entropy (nats)", "fd_judge")
     return TextTable("Random sampling from the prior", header, tuple(rows))

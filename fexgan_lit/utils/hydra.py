@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from importlib import resources
@@ -22,7 +23,7 @@ from fexgan_lit.utils.errors import UserError
 
 USER_MISTAKE = 2
 
-#: Configuration groups of earlier versions, and the new location of their values.
+#: Configuration groups and options of earlier versions, and what replaces them.
 MOVED = {
     "optimizer": "this group was removed. conf/model/NAME.yaml sets the optimizer of a model; give its values one by "
     "one, such as optimizer.lr=1e-4",
@@ -30,6 +31,8 @@ MOVED = {
     "one by one, such as dataset.batch_size=16 callbacks.linear_decay.start=0.5",
     "recipe": "this group was removed. conf/dataset/NAME.yaml sets the budget of a data set; give its values one by "
     "one, such as trainer.max_steps=1000",
+    "trainer.strategy": "this option was removed, leave it out. Several devices average the gradients of one optimizer "
+    "before it steps; Lightning's other strategies wait for the gradients of both networks in every backward pass",
 }
 
 _SEARCHPATH, _MULTIRUN = "hydra.searchpath=", ("-m", "--multirun")
@@ -46,13 +49,17 @@ def stamp() -> str:
     return datetime.now(tz=timezone.utc).astimezone().strftime("%Y-%m-%d_%H-%M-%S")
 
 
-def results_folder(out: str | None, what: str, run: str | None) -> str:
-    """Return the folder that a command writes to: `out`, or a new folder under outputs/ named by `what` and `run`."""
+def results_folder(out: str | None, *words: str) -> str:
+    """Return the folder that a command writes to: `out` if it can be, or a new one under outputs/ named by `words`."""
     if out and out_trouble(out) is None:
         return str(Path(out).expanduser())
+    return f"outputs/{re.sub(r'[^A-Za-z0-9_.-]', '_', '_'.join([*words, stamp()]))}"
+
+
+def run_name(run: str | None) -> str:
+    """Return the name of a run folder, which `run` or a checkpoint `run` in it is; None is the run in the package."""
     place = Path(run or "cartoon").expanduser().resolve()
-    name = place.parent.parent.name if place.is_file() else place.name
-    return f"outputs/{re.sub(r'[^A-Za-z0-9_.-]', '_', f'{what}_{name}_{stamp()}')}"
+    return place.parent.parent.name if place.is_file() else place.name
 
 
 def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
@@ -151,7 +158,7 @@ def leave_out(cfg: DictConfig, *sections: str) -> None:
 
     given = [o for o in HydraConfig.get().overrides.task if o.lstrip("+~").partition(".")[0] in sections]
     if given:
-        raise UserError(f"{', '.join(given)}: there is no such value here; only python -m fexgan_lit.train reads it")
+        raise UserError(f"{', '.join(given)}: there is no such option here; only python -m fexgan_lit.train reads it")
     with open_dict(cfg):
         for section in sections:
             cfg.pop(section, None)
@@ -163,10 +170,11 @@ def user_message(error: Exception, config_name: str) -> str | None:
     from omegaconf.errors import OmegaConfBaseException
 
     cause: BaseException | None = error
-    while cause is not None:  # OmegaConf wraps errors of resolvers
+    while cause is not None:
         if isinstance(cause, UserError):
             return str(cause)
-        cause = cause.__cause__
+        # OmegaConf wraps errors of resolvers and removes their cause
+        cause = cause.__cause__ or (cause.__context__ if isinstance(cause, OmegaConfBaseException) else None)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return explain_composition(error, config_name, sys.argv[1:])
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):  # logger=null
@@ -191,9 +199,11 @@ def out_trouble(out: str, option: str = "out") -> str | None:
     if folder.exists() and not folder.is_dir():
         return f"{option}={out} is a file; expected a folder, or an unused name."
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
+    try:
+        with tempfile.TemporaryFile(dir=there):  # permissions alone do not tell, for example below /proc
+            return None
+    except OSError:
         return f"{option}={out} cannot be written; choose another folder."
-    return None
 
 
 @contextlib.contextmanager
@@ -257,10 +267,10 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
         for override in given:
             if "." not in override.partition("=")[0] and trouble([*chosen, override]) is None:
                 chosen.append(override)
-        known = _keys(compose(config_name, chosen))
+        known, trained = _keys(compose(config_name, chosen)), _keys(compose("train"))
         problems = [f"{override}: {MOVED[override.lstrip('+').partition('=')[0]]}" for override in moved]
         problems += [
-            f"{override}: {_why(override, single, known)}"
+            f"{override}: {_why(override, single, known, trained)}"
             for override in given
             if override not in chosen and (single := trouble([*chosen, override])) is not None
         ]
@@ -308,22 +318,31 @@ def _keys(config: DictConfig, prefix: str = "") -> list[str]:
     return found
 
 
-def _why(override: str, error: Exception, known: Sequence[str]) -> str:
-    """Return the reason why `override` does not compose; `known` are the names of existing values."""
-    return _missing_file(error, override) or _unknown(override, known) or _unquoted(override, error) or _short(error)
+def _why(override: str, error: Exception, known: Sequence[str], trained: Sequence[str]) -> str:
+    """Return the reason why `override` does not compose; see `_unknown`."""
+    unknown = _missing_file(error, override) or _unknown(override, known, trained)
+    return unknown or _unquoted(override, error) or _short(error)
 
 
-def _unknown(override: str, known: Sequence[str]) -> str | None:
-    """Return the message about an override whose name does not exist, or None if it exists."""
+def _unknown(override: str, known: Sequence[str], trained: Sequence[str]) -> str | None:
+    """Return the message about an override whose name does not exist, or None if it exists.
+
+    Args:
+        override: the override, `name=value`.
+        known: the options of the command.
+        trained: those of `train`, whose groups of the same name may have others.
+    """
     name = override.lstrip("+~").partition("=")[0].partition("@")[0]
     if name in known or "/" in name or name.startswith("hydra"):
         return None
     near = difflib.get_close_matches(name, known, n=1)
-    return "there is no such value." + (f" Did you mean {near[0]}?" if near else "")
+    here = " here; only python -m fexgan_lit.train reads it" if name in trained else ""
+    return f"there is no such option{here}." + (f" Did you mean {near[0]}?" if near else "")
 
 
 def _no_such_file(group: str, known: Sequence[str]) -> str:
-    return f"there is no such file in conf/{group}; expected one of {', '.join(known)}"
+    own = "" if _searched(sys.argv[1:]) else ". Files of your own need 'hydra.searchpath=[file://FOLDER]'"
+    return f"there is no such file in conf/{group}; expected one of {', '.join(known)}{own}"
 
 
 def _missing_file(error: BaseException, override: str = "") -> str | None:

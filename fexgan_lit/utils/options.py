@@ -164,15 +164,32 @@ def argument_problems(section: str, target: Any, values: Mapping[str, Any]) -> l
     return found
 
 
-def checked_options(cls: type[T], values: Mapping[str, Any], section: str) -> T:
-    """Fill the dataclass `cls` of a command's options and check it by its `problems()`.
+def checked_options(cls: type[T], values: T | Mapping[str, Any], section: str) -> T:
+    """Fill the dataclass `cls` of a command's options and check it by its `problems()`; see `checked_sections`."""
+    settings: T = checked_sections({section: (cls, values)})[section]
+    return settings
+
+
+def checked_sections(sections: Mapping[str, tuple[type, Any]]) -> dict[str, Any]:
+    """Check the options of several sections, and return their dataclasses by section.
+
+    Args:
+        sections: a dataclass derived from `Options`, and its options (that dataclass or a mapping with its fields), by
+            section.
 
     Raises:
-        UserError: one message that lists all invalid values.
+        UserError: one message that lists all invalid values of all sections.
     """
     problems: list[str] = []
-    settings: Any = typed(cls, values, section, problems)
-    problems += [] if problems else settings.problems()
+    settings: dict[str, Any] = {}
+    for section, (cls, values) in sections.items():
+        if isinstance(values, Mapping):
+            settings[section] = typed(cls, values, section, problems)
+        elif isinstance(values, cls):
+            settings[section] = values
+        else:
+            problems.append(f"{section}: {values!r}; expected a {cls.__name__} or a mapping with its fields")
+    problems = problems or [problem for options in settings.values() for problem in options.problems()]
     if problems:
         raise UserError("the options cannot be used:\n" + "\n".join(f"  - {problem}" for problem in problems))
     return settings

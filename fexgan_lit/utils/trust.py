@@ -50,8 +50,8 @@ def load_target(name: str) -> Any:
     package, _, _ = name.partition(".")
     if name not in TARGETS and package not in _TRUSTED:
         raise UserError(
-            f"_target_: {name} is refused; the configuration of a run folder may only name {', '.join(TARGETS)}. "
-            f"trust=[{package}] lets it name classes of {package}, whose code then runs"
+            f"_target_: {name} is refused, since a run folder may come from somebody else. trust=[{package}] allows "
+            f"the code of {package} to run; without it, a run folder may only name {', '.join(TARGETS)}"
         )
     module, _, attribute = name.rpartition(".")
     try:

@@ -137,7 +137,7 @@ def test_summary_tells_what_was_found(prepared, write_cast):
     text = "\n".join(lines)
     assert "70 frames, 2 identities, 7 affects (anger, disgust" in text
     assert "dropped    7 empty file: anna/joy/x0.png, anna/joy/x1.png" in text
-    assert "anna/joy/x4.png +2 more" in text
+    assert "anna/joy/x4.png, +2 more" in text
     assert "56 frames train, 14 validate" in text
     assert "(new, 32 px)" in text
     assert "(reused, 32 px)" in "\n".join(prepared().summary.lines())

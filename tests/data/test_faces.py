@@ -16,7 +16,7 @@ from fexgan_lit.data.datasets import index_dataset
 from fexgan_lit.data.datasets.annotations import join_annotations
 from fexgan_lit.data.faces import action_units, install, mediapipe_worker, worker
 from fexgan_lit.data.faces.detect import detect_landmarks
-from fexgan_lit.data.faces.geometry import MESH_TO_68, crop_landmarks, face_squares, head_pose, landmarks_of_mesh
+from fexgan_lit.data.faces.geometry import MESH_TO_68, face_squares, head_pose, landmarks_of_mesh
 from fexgan_lit.data.faces.worker import FaceWorker, NoFaceError
 from fexgan_lit.data.table import FrameTable
 from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS
@@ -112,14 +112,6 @@ def test_no_face_gives_no_square_unless_the_group_has_one() -> None:
     shared = face_squares(points, 0.2, np.array([1, 1, 2]))
     assert shared[1] == pytest.approx(shared[0])
     assert np.isnan(shared[2]).all()
-    assert np.isnan(crop_landmarks(points, shared)[2]).all()
-
-
-def test_landmarks_move_with_the_crop() -> None:
-    points = np.tile([30.0, 50.0], (1, 68, 1))
-    square = np.array([[10.0, 20.0, 40.0]])
-    assert crop_landmarks(points, square)[0, 5] == pytest.approx([20, 30])
-    assert crop_landmarks(points, square, 128)[0, 5] == pytest.approx([64, 96])
 
 
 # mesh

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from fexgan_lit.data.config import DatasetConfig, check_settings
+from fexgan_lit.data.config import DatasetConfig
+from fexgan_lit.data.datamodule import FrameDataModule
 from fexgan_lit.data.datasets import index_dataset
 from fexgan_lit.data.datasets.characters import PathPattern
 from fexgan_lit.expression import AFFECTS
@@ -302,11 +303,21 @@ def test_unknown_layout():
 def test_settings_report_all_problems_at_once():
     config = DatasetConfig(image_size=100, batch_size=0, val_fraction=1.0, split="person", flip=2.0, affects=["joy"])
     with pytest.raises(UserError) as caught:
-        check_settings(config)
+        FrameDataModule(config)
     text = str(caught.value)
     assert "dataset.image_size=100: expected one of 32, 64, 128, 256, 512" in text
     for option in ("batch_size=0", "val_fraction=1.0", "split=person", "flip=2.0", "affects=['joy']"):
         assert f"dataset.{option}" in text
+
+
+def test_a_studio_refuses_a_folder_of_frames(tmp_path):
+    with pytest.raises(UserError, match=r"dataset=studio_cartoon draws its frames; expected dataset=folder"):
+        FrameDataModule({"name": "studio_cartoon", "root": str(tmp_path)}).setup()
+
+
+def test_a_misspelt_option_of_a_data_module_is_named_with_the_right_one():
+    with pytest.raises(UserError, match=r"dataset\.nam: unknown\. Did you mean dataset\.name\?"):
+        FrameDataModule({"nam": "ferg"})
 
 
 def test_settings_are_a_hydra_schema():

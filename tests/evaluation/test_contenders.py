@@ -78,7 +78,7 @@ def test_faces_that_are_no_numbers_are_named():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "name a run folder with run=RUN_DIR"),
+        ({}, "no run is given; expected a run folder, run=RUN_DIR"),
         ({"run": "a", "split": "test"}, "split=test"),
         ({"run": "a", "pairs": 1}, "pairs=1"),
         ({"runs": ["a", "b"], "names": ["x"]}, "names has 1 entries for 2 runs"),

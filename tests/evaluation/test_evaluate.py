@@ -159,10 +159,12 @@ def test_changed_data_are_refused(runs, panel, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ((), "name a run folder with run=RUN_DIR"),
+        ((), "no run is given; expected a run folder, run=RUN_DIR"),
         (("run=nowhere",), "run=nowhere: there is no such folder"),
         (("run=x", "split=tset"), "split=tset"),
         (("run=x", "metrics.lpips_nte=alex"), "lpips_nte"),
+        (("run=x", "out=/dev/null/x"), "out=/dev/null/x cannot be written"),
+        (("run=x", "metrics.judge=false"), "no such option here; only python -m fexgan_lit.train reads it"),
     ],
 )
 def test_a_mistake_ends_with_a_message(tmp_path, options, words):

@@ -333,5 +333,6 @@ def test_run_folder_of_a_checkpoint_is_its_run(tmp_path):
     assert run_folder_name(None, "x", "m", "d", 0).endswith("_x")
 
 
-def test_a_configuration_of_version_0_1_is_read():
-    assert train_settings(composed("+trainer.iterations_per_call=10")).trainer == train_settings(composed()).trainer
+@pytest.mark.parametrize("removed", ["iterations_per_call=10", "strategy=auto", "strategy=ddp"])
+def test_an_option_that_was_removed_is_read(removed):
+    assert train_settings(composed(f"+trainer.{removed}")).trainer == train_settings(composed()).trainer

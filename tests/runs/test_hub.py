@@ -51,6 +51,9 @@ def test_files_that_do_not_fit_are_named(tmp_path):
     (tmp_path / "decoder.safetensors").write_bytes(b"not tensors")
     with pytest.raises(UserError, match=r"decoder\.safetensors is not a complete safetensors file"):
         load_weights(make_system(), tmp_path)
+    (tmp_path / "decoder.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"decoder\.safetensors is not a complete .* file: it is empty \(0 bytes\)"):
+        load_weights(make_system(), tmp_path)
     (tmp_path / "decoder.safetensors").unlink()
     with pytest.raises(UserError, match=r"decoder\.safetensors is missing"):
         load_weights(make_system(), tmp_path)

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from fexgan_lit.systems.base import Exportable, ExpressionSystem, GraphCapturable
 from fexgan_lit.systems.fexgan.system import FExGAN
 from fexgan_lit.systems.gan import GANSystem
+from tests.commands import run_command
 from tests.conftest import TINY, run_train
 
 PAGE = (Path(__file__).parents[2] / "docs" / "adding_a_system.md").read_text()
@@ -35,7 +36,7 @@ def trained(tmp_path_factory) -> tuple[Path, str]:
         path = folder / re.search(r"^# (conf/\S+)", text, re.MULTILINE)[1]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    (command,) = blocks("bash")
+    command = blocks("bash")[0].splitlines()[0]
     overrides = [word for word in shlex.split(command) if "=" in word]
     tiny = [option for option in TINY if not option.startswith("model.latent_size")]
     done = run_train(folder, *overrides, *tiny, "trainer.max_steps=6")
@@ -48,6 +49,15 @@ def test_the_example_trains_and_leaves_a_run_folder(trained):
     for name in ("report.md", "figures/affects.png", "figures/complex.png", "weights/network.safetensors"):
         assert (run / name).is_file(), name
     assert "Table 1" not in (run / "report.md").read_text(), "there is no discriminator to put into a table"
+
+
+def test_the_next_command_opens_it(trained):
+    run, _ = trained
+    (line,) = [line for line in blocks("bash")[0].splitlines() if "generate" in line]
+    options = [word for word in line.replace("outputs/RUN", str(run)).split() if "=" in word]
+    done = run_command(run.parents[1], "generate", *options, "out=faces")
+    assert done.returncode == 0, done.stderr
+    assert (run.parents[1] / "faces" / "sheet.png").is_file()
 
 
 def test_its_groups_follow_the_model(trained):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import io
+import re
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
+from torch import nn
 
 from fexgan_lit.data.reference import affect_expression, both, frame_expression, reference_rows
 from fexgan_lit.expression import Expression
@@ -16,13 +20,17 @@ from fexgan_lit.metrics.suite import MetricSuite, ValidationOutput
 from fexgan_lit.runs.build import build_system, check_reads
 from fexgan_lit.runs.config import train_settings
 from fexgan_lit.systems.base import ExpressionSystem
+from fexgan_lit.systems.fexgan.losses import FExGANLossSettings
+from fexgan_lit.systems.fexgan.system import FExGAN
 from fexgan_lit.systems.grids import affect_grid, complex_faces
-from fexgan_lit.training.callbacks import LossMonitor
+from fexgan_lit.systems.losses import absolute_difference
+from fexgan_lit.training.callbacks import LossMonitor, RunProgressBar, TrainingDivergedError
 from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.options import Options, option
 from tests.conftest import TINY, run_train, write_frames
 from tests.metrics.test_measure import AFFECTS, WHOLE, Oracle, frames
 from tests.runs.test_config import composed, options
-from tests.systems.helpers import NoisePairs
+from tests.systems.helpers import NoisePairs, fit, saver
 
 SMALL = ("dataset.image_size=32", "model.width=0.07")
 GUIDED = {"fexgan": {"affect"}, "fexgan_meta": {"affect"}, "ganimation": {"aus"}, "stargan": {"affect"},
@@ -190,7 +198,7 @@ def test_a_diagnosis_is_said_once_and_only_when_it_stays():
     monitor = LossMonitor(None, SimpleNamespace(print=lambda text, **_: said.append(text)), patience=3)
 
     def go(looks, trouble):
-        parts = {"trouble": trouble, "generator": 0.0, "discriminator": 0.0}
+        parts = {"trouble": trouble, "generator": 0.0}
         for _ in range(10 * looks):
             trainer.global_step += 1
             outputs = {name: torch.tensor(value) for name, value in parts.items()}
@@ -199,10 +207,123 @@ def test_a_diagnosis_is_said_once_and_only_when_it_stays():
     go(2, trouble=1.0)
     go(1, trouble=0.0)
     assert said == []
-    assert monitor.standing is None
+    assert monitor.problem is None
     go(6, trouble=1.0)
     assert said == ["  iteration 60: turn it down"]
-    assert monitor.standing == "turn it down"
+    assert monitor.problem == "turn it down"
+
+
+class Smallest(ExpressionSystem):
+    """A system of one convolution, to be broken by the tests."""
+
+    counted = (True,)
+
+    @dataclass
+    class Settings(Options):
+        section = "model"
+        name: str = "smallest"
+        image_size: int = 32
+
+    @dataclass
+    class Rate(Options):
+        section = "optimizer"
+        lr: float = option(1e-3, above=0)
+
+    settings_class, loss_class, optimizer_class = Settings, Options, Rate
+
+    def __init__(self):
+        super().__init__({}, {}, {}, ["joy", "fear", "anger", "neutral"])
+        self.network = nn.Conv2d(3, 3, 1)
+
+    def configure_optimizers(self):
+        return self.with_schedule([torch.optim.Adam(self.network.parameters(), self.optimizer_settings.lr)])
+
+    def training_step(self, batch, batch_idx):
+        loss = absolute_difference(self.network(batch.source), batch.target)
+        self.manual_backward(loss)
+        for counted in self.counted:
+            self.step(0, counted=counted)
+        return self.returned(loss.detach())
+
+    def returned(self, loss):
+        return {"distance": loss}
+
+    def forward(self, source, source_expression, target):
+        return self.network(source)
+
+    def validation_step(self, batch, batch_idx=0):
+        score = torch.zeros(len(batch))
+        return ValidationOutput(self.network(batch.source), score, None, score, None, calibrated=False)
+
+
+def test_a_system_made_in_python_is_told_everything_wrong_with_its_options():
+    model = {"image_size": 33, "width": -1.0, "sigma": "foo"}
+    with pytest.raises(UserError) as told:
+        FExGAN(model, FExGANLossSettings(alpha=-5), {"lr": -1, "n_critic": 0}, AFFECTS)
+    for words in ("model.image_size=33: expected one of 32", "model.width=-1.0", "model.sigma=foo: expected one of",
+                  "loss.alpha=-5: expected 0 or more", "optimizer.lr=-1.0", "optimizer.n_critic=0"):  # fmt: skip
+        assert words in str(told.value)
+    with pytest.raises(UserError, match=r"model\.widht: unknown\. Did you mean model\.width\?"):
+        FExGAN({"widht": 1.0}, {}, {}, AFFECTS)
+    with pytest.raises(UserError, match=r"model: FExGANLossSettings\(.*\); expected a FExGANSettings or a mapping"):
+        FExGAN(FExGANLossSettings(), {}, {}, AFFECTS)
+
+
+def test_a_system_that_is_not_finished_is_told_what_it_lacks():
+    class Half(ExpressionSystem):
+        settings_class = optimizer_class = Smallest.Rate
+        forward, configure_optimizers = Smallest.forward, Smallest.configure_optimizers
+
+    with pytest.raises(UserError) as told:
+        Half({}, {}, {}, AFFECTS)
+    lines = str(told.value).splitlines()
+    assert lines[0] == "Half lacks, see docs/adding_a_system.md:"
+    assert [line.split(":")[0].strip(" -") for line in lines[1:]] == ["loss_class", "training_step", "validation_step"]
+
+
+@pytest.mark.parametrize("counted", [(), (False,), (True, True)])
+def test_a_batch_that_does_not_count_one_step_is_refused_at_once(counted, tmp_path):
+    system = Smallest()
+    system.counted = counted
+    message = rf"Smallest.training_step counted {sum(counted)} optimizer steps in a batch; expected exactly one self"
+    with pytest.raises(UserError, match=message):
+        fit(system, 8, tmp_path)
+    assert system.iteration == 0
+    system.counted = (False, True)
+    fit(system, 8, tmp_path)
+    assert system.iteration == system.trainer.global_step == 8
+
+
+def test_any_losses_are_watched_and_shown(tmp_path):
+    system, said = Smallest(), io.StringIO()
+    fit(system, 2, tmp_path, callbacks=[saver(tmp_path, 1).monitor, RunProgressBar(Console(file=said))])
+    assert re.search(r"training 2/2 .* distance 0\.\d", said.getvalue())
+    with pytest.raises(TrainingDivergedError, match="iteration 4: distance=nan"):
+        fit(Smallest(), 4, tmp_path, NoisePairs(bad_from=3), [saver(tmp_path, 1).monitor])
+
+
+@pytest.mark.parametrize(
+    ("returned", "found"),
+    [({}, "no loss"), (None, "no loss"), ({"distance": 0.5}, "distance=0.5"), ({"a": torch.zeros(2)}, r"a=tensor")],
+)
+def test_a_training_step_that_returns_no_scalars_is_refused(returned, found, tmp_path):
+    system = Smallest()
+    system.returned = lambda loss: returned
+    with pytest.raises(UserError, match=f"training_step returned {found}.*; expected a mapping of names to scalar"):
+        fit(system, 4, tmp_path, callbacks=[saver(tmp_path, 1).monitor])
+
+
+def test_images_of_another_shape_are_refused_in_losses_and_metrics(tmp_path):
+    system, batch = Smallest(), NoisePairs().batch(0, 0)
+    suite = MetricSuite([PixelMetrics()])
+    suite.add(system, batch)
+    with pytest.raises(UserError, match=r"Smallest.validation_step returned a Tensor; expected a ValidationOutput"):
+        suite.add(system, batch, batch.target)
+    system.network = nn.Conv2d(3, 1, 1)
+    with pytest.raises(UserError, match=r"_step generated images \(4, 1, 32, 32\); expected .*\(4, 3, 32, 32\)"):
+        suite.add(system, batch)
+    with pytest.raises(UserError, match=r"L1 loss got images of the shapes \(4, 1, .*\) and \(4, 3, .*\)"):
+        fit(system, 1, tmp_path)
 
 
 def test_ganimation_through_the_door(tmp_path):

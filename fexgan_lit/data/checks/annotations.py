@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fexgan_lit.data.checks.finding import Finding, counted, some_paths
-from fexgan_lit.data.table import FrameTable
+from fexgan_lit.data.checks.finding import Finding, counted
+from fexgan_lit.data.table import FrameTable, first_few
 from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS
 
 #: Maximum action unit of a data set (0..1) below which its scale is suspicious.
@@ -98,7 +98,7 @@ def _landmarks(table: FrameTable) -> Iterator[Finding]:
         hint = (
             f"They reach {max(high):.1f} times its side: were they made for a larger image?" if max(high) > 1.2 else ""
         )
-        names = some_paths(table, rows[outside])
+        names = first_few(table.frame["path"].iloc[rows[outside]])
         yield Finding("warning", "values", found, "points inside", hint, names)
 
 
@@ -115,5 +115,5 @@ def _intensity(table: FrameTable) -> Iterator[Finding]:
     strong = np.flatnonzero(neutral & (table.intensity > 0.5))
     if len(strong):
         found = f"{counted(len(strong), 'neutral frame')} with an intensity above 0.5"
-        names = some_paths(table, strong)
+        names = first_few(table.frame["path"].iloc[strong])
         yield Finding("warning", "values", found, "0, for a face without expression", "Check the labels.", names)

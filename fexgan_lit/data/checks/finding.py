@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from fexgan_lit.data.table import FrameTable
 
 #: Worst first: `problem` is an error in the data, `warning` a probable error, `info` is worth knowing.
 SEVERITIES = ("problem", "warning", "info")
-
-#: Maximum number of names in a sentence; the report's files list all of them.
-NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -49,18 +40,6 @@ class Finding:
 def by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Sort findings by severity, worst first; the order is otherwise kept."""
     return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
-
-
-def first_few(names: Sequence[str], limit: int = NAMED) -> tuple[str, ...]:
-    """Return the first `limit` names, and the number of the others."""
-    more = (f"+{len(names) - limit} more",) if len(names) > limit else ()
-    return (*names[:limit], *more)
-
-
-def some_paths(table: FrameTable, rows: np.ndarray, limit: int = NAMED) -> tuple[str, ...]:
-    """Return the paths of the first `limit` of `rows` (n,), and the number of the others, without listing all paths."""
-    named = tuple(table.frame["path"].to_numpy()[rows[:limit]].tolist())
-    return (*named, f"+{len(rows) - limit} more") if len(rows) > limit else named
 
 
 def counted(number: int, noun: str) -> str:

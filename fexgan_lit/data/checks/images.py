@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from fexgan_lit.data.checks.finding import Finding, counted, first_few, some_paths
-from fexgan_lit.data.table import FrameTable
+from fexgan_lit.data.checks.finding import Finding, counted
+from fexgan_lit.data.table import FrameTable, first_few
 
 #: Side of the thumbnails of frames: a changed mouth moves a cell by tens of grey levels, JPEG compression by a few.
 THUMB = 16
@@ -69,7 +69,7 @@ def pixel_findings(scan: PixelScan, table: FrameTable) -> list[Finding]:
     findings = [
         Finding(
             "warning", "pixels", f"{counted(int(flags.sum()), 'frame')} {word}", "a face", "Check and remove them.",
-            some_paths(table, np.flatnonzero(flags)),
+            first_few(table.frame["path"][flags]),
         )
         for word, flags in kinds
         if flags.any()
@@ -84,7 +84,7 @@ def _grey(scan: PixelScan, table: FrameTable, blank: np.ndarray) -> list[Finding
     if grey.sum() == (~blank).sum():
         return [Finding("info", "pixels", "all frames are grey; the networks get three equal channels")]
     found = f"{int(grey.sum())} of {len(grey)} frames are grey, the others in colour"
-    names = some_paths(table, np.flatnonzero(grey))
+    names = first_few(table.frame["path"][grey])
     return [Finding("warning", "pixels", found, "all in colour or all grey", "", names)]
 
 

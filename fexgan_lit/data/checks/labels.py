@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fexgan_lit.data.checks.finding import Finding, counted, first_few
+from fexgan_lit.data.checks.finding import Finding, counted
 from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.data.frames import take_numbers
 from fexgan_lit.data.splits import Split
-from fexgan_lit.data.table import FrameTable
+from fexgan_lit.data.table import FrameTable, first_few
 from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS, POSE_COLUMNS
 
 if TYPE_CHECKING:

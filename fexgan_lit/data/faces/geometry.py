@@ -42,14 +42,6 @@ def face_squares(points: NDArray[np.floating], margin: float, groups: ArrayLike 
     return squares
 
 
-def crop_landmarks(
-    points: NDArray[np.floating], squares: NDArray[np.floating], size: float | None = None
-) -> NDArray[np.float64]:
-    """Return landmarks (N, 68, 2) in pixels of the squares (N, 3), whose sides are scaled to `size` pixels if given."""
-    moved = np.asarray(points, np.float64) - squares[:, None, :2]
-    return moved if size is None else moved * (size / squares[:, None, 2:])
-
-
 def _group_medians(squares: NDArray[np.float64], groups: NDArray) -> NDArray[np.float64]:
     shared = np.full_like(squares, np.nan)
     found = ~np.isnan(squares.sum(axis=1))

@@ -57,6 +57,7 @@ def open_folder(sweep_context: SweepContext, record: SweepRecord) -> tuple[Path,
     folder = sweep_context.place(str(name)).resolve()
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        read_record(folder)  # a folder that holds something else gets no lock file
         with FileLock(folder / RECORD_LOCK):
             there = read_record(folder)
             if there is None:

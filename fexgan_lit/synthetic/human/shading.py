@@ -126,7 +126,13 @@ class Gloss(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """The visible triangles: see `Buffers`."""
+    """The visible triangle of each of S x S samples.
+
+    Attributes:
+        ids: (S, S) index of the triangle, -1 where empty.
+        depth: (S, S) distance from the camera.
+        weights: (S, S, 2) barycentric weights of the triangle's first two corners.
+    """
 
     ids: Ints
     depth: Floats

@@ -172,3 +172,4 @@ def test_a_folder_of_another_sweep_or_of_something_else_is_refused(train, tmp_pa
     foreign = train("seed=1,2", f"hydra.sweep.dir={tmp_path / 'thesis'}")
     assert foreign.code == 2
     assert "is not empty and not a sweep" in foreign.err
+    assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter.txt"]

@@ -86,7 +86,7 @@ def test_more_processes_than_pairs_and_uneven_shares_are_refused():
     assert "more processes than pairs; expected a multiple of 8" in many
     assert "cannot share its pairs evenly" in refused("trainer=ddp", "trainer.devices=3", "dataset.batch_size=4")
     assert "trainer.devices=0: expected 1 to 4096" in refused("trainer=ddp", "trainer.devices=0")
-    assert "trainer.strategy=fsdp: expected one of auto, ddp" in refused("trainer.strategy=fsdp")
+    assert "trainer.strategy=fsdp: this option was removed" in refused("+trainer.strategy=fsdp")
 
 
 def test_the_part_of_each_process_must_be_large_enough_for_batch_norm():
