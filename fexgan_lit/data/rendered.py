@@ -71,6 +71,7 @@ class UnitsSource:
     units: np.ndarray
     size: int
     holds_interpreter: bool = True
+    together: int = 1
 
     def state(self, row: int) -> tuple[int, FaceState]:
         """Return the index of the character and the state of the face in frame `row`."""
