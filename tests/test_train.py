@@ -185,7 +185,11 @@ MISTAKES = {
     "misspelt option": (["dataset=mhfedd"], ["dataset=mhfedd: there is no such file in conf/dataset", "mhfed, mug"]),
     "misspelt model": (
         ["model=stargun"],
-        ["model=stargun", "expected one of fexgan, fexgan_meta, ganimation", "hydra.searchpath=[file://FOLDER]"],
+        [
+            "model=stargun",
+            "expected one of attgan, fexgan, fexgan_meta, ganimation",
+            "hydra.searchpath=[file://FOLDER]",
+        ],
     ),
     "misspelt experiment": (
         ["experiment=nosuch"],

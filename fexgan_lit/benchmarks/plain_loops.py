@@ -325,7 +325,7 @@ def train_mien(system: Mien, batches: Iterable[PairBatch], bf16: bool) -> Iterat
         source, shown, points, moved = batch.source, batch.source_aus, batch.source_landmarks, batch.target_landmarks
         if shown is None or batch.target_aus is None or points is None or moved is None:
             raise ValueError("the batches have no action units or no landmarks")
-        own = (torch.arange(len(batch), device=device) < round(w.self_pairs * len(batch)))[:, None]
+        own = torch.rand(len(batch), 1, device=device) < w.self_pairs
         target = torch.where(own[:, :, None, None], source, batch.target)
         wanted, moved = torch.where(own, shown, batch.target_aus), torch.where(own[:, :, None], points, moved)
         known = (torch.rand(len(batch), 1, device=device) >= w.unknown_source).float()

@@ -91,7 +91,7 @@ class MienLossSettings(Options):
         gamma_end: at the end of the training; geometric in between.
         penalty_every: the penalties are computed in every n-th iteration, and weighted n times.
         critics_from: share of the training without critics, before they start.
-        self_pairs: share of a batch whose target is the source itself.
+        self_pairs: probability that the target of a pair is the source itself.
         unknown_source: probability that the action units of a source are hidden.
     """
 
@@ -115,8 +115,9 @@ class MienLossSettings(Options):
 
 @dataclass
 class MienOptimizerSettings(DualOptimizerSettings):
-    """Adam for generator and critics; see `DualOptimizerSettings`."""
+    """Adam for generator and critics, which both step in every iteration; see `DualOptimizerSettings`."""
 
+    n_critic: int = option(1, "1, since the generator learns from true targets in every iteration", choices=(1,))
     beta1: float = option(0.0, at_least=0, below=1)
     beta2: float = option(0.99, at_least=0, below=1)
 
@@ -523,8 +524,8 @@ class Mien(ReadsActionUnits, GANSystem):
         return (self.critics_started, self._penalised, self.gamma)
 
     def _targets(self, batch: PairBatch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the targets with their units and landmarks; the first pairs of the batch have the source as target."""
-        own = (torch.arange(len(batch), device=self.device) < round(self.loss_weights.self_pairs * len(batch)))[:, None]
+        """Return the targets with their units and landmarks; a random part of the pairs has the source as target."""
+        own = self.noise.uniform(len(batch), 1, device=self.device) < self.loss_weights.self_pairs  # (B, 1)
         target = torch.where(own[:, :, None, None], batch.source, batch.target)
         wanted = torch.where(own, self.units_of(batch.source_aus), self.units_of(batch.target_aus))
         if batch.target_landmarks is None or batch.source_landmarks is None:

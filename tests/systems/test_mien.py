@@ -181,16 +181,17 @@ def test_the_weight_of_the_penalties_falls_geometrically_once_the_critics_have_s
     assert found == [(False, 8.0), (True, 8.0), (True, pytest.approx(2.0)), (True, pytest.approx(0.5))]
 
 
-def test_the_first_pairs_of_a_batch_are_to_return_the_source():
-    system, batch = make_system(MienLossSettings(self_pairs=0.5)), NoisePairs().batch(0, 0)
+@pytest.mark.parametrize(("share", "own"), [(0.0, 0), (1.0, 4)])
+def test_a_part_of_the_pairs_is_to_return_the_source(share, own):
+    system, batch = make_system(MienLossSettings(self_pairs=share)), NoisePairs().batch(0, 0)
     target, wanted, landmarks = system._targets(batch)
-    assert torch.equal(target, torch.cat((batch.source[:2], batch.target[2:])))
-    assert torch.equal(wanted, torch.cat((batch.source_aus[:2], batch.target_aus[2:])))
-    assert torch.equal(landmarks, torch.cat((batch.source_landmarks[:2], batch.target_landmarks[2:])))
+    assert torch.equal(target, torch.cat((batch.source[:own], batch.target[own:])))
+    assert torch.equal(wanted, torch.cat((batch.source_aus[:own], batch.target_aus[own:])))
+    assert torch.equal(landmarks, torch.cat((batch.source_landmarks[:own], batch.target_landmarks[own:])))
 
 
 def test_the_critic_reads_real_images_alone_and_no_loss_reaches_another_network():
-    system, batch = make_system(), NoisePairs().batch(0, 0)
+    system, batch = make_system(MienLossSettings(self_pairs=0.0)), NoisePairs().batch(0, 0)
     seen = {}
     system.backward_into = lambda network, loss: seen.setdefault(network, loss)
     system.step = lambda number, counted: None
@@ -200,12 +201,11 @@ def test_the_critic_reads_real_images_alone_and_no_loss_reaches_another_network(
         parts = system.training_step(batch, 0)
     finally:
         type(system).progress = kept
-    read = system.critics(batch.source, system._targets(batch)[0], system._targets(batch)[1])[1]
-    expected = torch.nn.functional.mse_loss(read, system._targets(batch)[1])
+    read = system.critics(batch.source, batch.target, batch.target_aus)[1]
+    expected = torch.nn.functional.mse_loss(read, batch.target_aus)
     assert parts["d_units"].item() == pytest.approx(expected.item(), rel=1e-5)
-    for network, other in ((system.critics, system.generator),):
-        weights = list(other.parameters())
-        assert torch.autograd.grad(seen[network], weights, allow_unused=True) == tuple(None for _ in weights)
+    weights = list(system.generator.parameters())
+    assert torch.autograd.grad(seen[system.critics], weights, allow_unused=True) == tuple(None for _ in weights)
     w = system.loss_weights
     names = ("charbonnier", "pyramid", "smooth", "painted", "landmarks", "adversarial", "units", "local")
     total = sum(getattr(w, name) * parts[name] for name in names)

@@ -49,9 +49,13 @@ class PartOfPairs(NoisePairs):
 def make(model: str):
     """A small system without dropout, whose noise and gradients are clipped and n-critic as the case may be."""
     values = [f"model={model}", "dataset.image_size=32", "model.width=0.06", "optimizer.lr=1e-4"]
-    values += ["optimizer.clip_norm=0.5", "optimizer.n_critic=2"]
+    values += ["optimizer.clip_norm=0.5", *(["optimizer.n_critic=2"] if model != "mien" else [])]
     if model.startswith("fexgan"):
         values += ["model.dropout=0", "model.lambda_mode=normal", "model.latent_size=8"]
+    if model == "pix2pix":
+        values += ["model.dropout=0"]
+    if model == "mien":
+        values += ["loss.critics_from=0.5"]
     if model == "landmark_label":
         values += ["model.dropout=0", "loss.perceptual=0"]
     return build_system(train_settings(composed(*values)), [f"a{k}" for k in range(4)])
