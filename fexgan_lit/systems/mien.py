@@ -2,7 +2,7 @@
 
 The generator predicts, from coarse to fine, where every pixel of the result comes from in the source, and what must be
 painted where no pixel of the source fits (teeth, lids, wrinkles). An untrained generator returns its source. Identity
-enters through the source alone, so the system can edit people it has not seen in training.
+enters through the source alone, and no code ties the system to the people of the training.
 """
 
 from __future__ import annotations
