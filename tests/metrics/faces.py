@@ -59,14 +59,17 @@ class SmallEffnet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._conv_stem, self._conv_head = nn.Conv2d(3, 6, 8, stride=8), nn.Conv2d(8, 10, 1)
-        self._bn0, self._bn1 = nn.BatchNorm2d(6), nn.BatchNorm2d(10)
-        self._swish = nn.ReLU6()
-        self._blocks = nn.ModuleList([nn.Conv2d(6, 8, 2, stride=2), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 2, stride=2)])
+        self.stem = nn.Sequential(nn.Conv2d(3, 6, 8, stride=8), nn.BatchNorm2d(6), nn.ReLU6())
+        self.blocks = nn.Sequential(nn.Conv2d(6, 8, 2, stride=2), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 2, stride=2))
+        self.head = nn.Sequential(nn.Conv2d(8, 10, 1), nn.BatchNorm2d(10), nn.ReLU6())
+
+    def extract_features(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.blocks(self.stem(x)))
 
 
 def small_effnet() -> EffnetExtractor:
     """The extractor with the small network."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return EffnetExtractor(SmallEffnet(), stages=(0, 2), feature_size=10)
+        net = SmallEffnet()
+        return EffnetExtractor(net, list(net.blocks), stages=(0, 2), feature_size=10)

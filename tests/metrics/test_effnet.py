@@ -35,8 +35,8 @@ def test_distance_by_hand(effnet):
         x = ((x + 1) / 2 - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[
             :, None, None
         ]
-        first = inner._blocks[0](inner._swish(inner._bn0(inner._conv_stem(x))))
-        maps.append((first, inner._blocks[2](inner._blocks[1](first))))
+        first = inner.blocks[0](inner.stem(x))
+        maps.append((first, inner.blocks[2](inner.blocks[1](first))))
     cosines = [nn.functional.cosine_similarity(*pair, dim=1).mean(dim=(1, 2)) for pair in zip(*maps, strict=True)]
     expected = sum(2 - 2 * cosine for cosine in cosines) / 2
     distances, seen = effnet.distance(a, b)
