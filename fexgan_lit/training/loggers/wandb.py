@@ -90,7 +90,7 @@ class RunWandb(WandbLogger):
     def _say_lost(self, error: BaseException) -> None:
         if not self.lost:
             line = f"  W&B cannot be reached any more ({first_line(error)}); continuing offline"
-            self.console.print(line, style="yellow", markup=False)
+            self.console.print(line, style="yellow", markup=False, soft_wrap=True)
         self.lost = True
 
     def _log(self, make: Callable[[], Mapping[str, Any]], step: int | None) -> None:
@@ -256,5 +256,7 @@ def start_wandb(
             "logger.mode=online, but there is no Weights & Biases key: run `wandb login`, or use logger.mode=offline"
         ) from error
     except wandb.errors.CommError as error:
-        console.print(f"  W&B cannot be used online ({first_line(error)}); logging offline", style="yellow")
+        console.print(
+            f"  W&B cannot be used online ({first_line(error)}); logging offline", style="yellow", soft_wrap=True
+        )
         return RunWandb(options, "offline", console, settings.weights)
