@@ -273,8 +273,8 @@ def train_lgp_gan(system: LGPGAN, batches: Iterable[PairBatch], bf16: bool) -> I
             with torch.set_grad_enabled(due):
                 made = G(source, wanted, batch.source_landmarks)
             crops = {name: box.crop(source) for name, box in made.boxes.items()}
-            levels = [(D.whole, source, made.image, 1.0)]
-            levels += [(D.local[name], crop, made.patches[name], w.lambda_local) for name, crop in crops.items()]
+            levels = [(D["whole"], source, made.image, 1.0)]
+            levels += [(D[name], crop, made.patches[name], w.lambda_local) for name, crop in crops.items()]
             loss_d = torch.zeros((), device=device)
             for critic, real, fake, weight in levels:
                 (on_real, named), (on_fake, _) = critic(real), critic(fake.detach())

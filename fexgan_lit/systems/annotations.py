@@ -166,3 +166,17 @@ class Box(NamedTuple):
     def _of(self, image: Tensor) -> Tensor:
         """Return the indices for each channel of `image` (B, c, S, S): (B, c, h * w)."""
         return self.pixels.flatten(1)[:, None].expand(-1, image.shape[1], -1)
+
+
+def region_shape(name: str, size: int) -> tuple[int, int]:
+    """Return height and width in pixels of a region of `REGIONS` in an image of `size` pixels."""
+    _, height, width = REGIONS[name]
+    return height * size // 128, width * size // 128
+
+
+def region_boxes(landmarks: Tensor, size: int) -> dict[str, Box]:
+    """Return the box of each region of `REGIONS` around `landmarks` (B, 68, 2), -1..1 from edge to edge."""
+    return {
+        name: Box.around(landmarks[:, list(points)], *region_shape(name, size), size)
+        for name, (points, _, _) in REGIONS.items()
+    }

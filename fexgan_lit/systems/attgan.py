@@ -15,11 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from fexgan_lit.data.config import IMAGE_SIZES
-from fexgan_lit.expression import Expression
-from fexgan_lit.systems.export import Answering, Exported, affect_input, face_input
 from fexgan_lit.systems.layers import TORCH_LEAKY_SLOPE, WIDTH, scaled, tiled
-from fexgan_lit.systems.losses import absolute_difference, categorical_cross_entropy, gradient_penalty
-from fexgan_lit.systems.wgan import WassersteinOptimizerSettings, WassersteinSystem
+from fexgan_lit.systems.losses import absolute_difference, categorical_cross_entropy
+from fexgan_lit.systems.wgan import AffectTranslation
 from fexgan_lit.utils.options import Options, option
 
 if TYPE_CHECKING:
@@ -143,7 +141,7 @@ class Critic(nn.Module):
         return self.realness(self.blocks(image)).unsqueeze(2)
 
 
-class AttGAN(WassersteinSystem):
+class AttGAN(AffectTranslation):
     """Editing between the affects of a data set by reconstruction and classification.
 
     Args:
@@ -154,10 +152,8 @@ class AttGAN(WassersteinSystem):
         seed: seed of the random numbers in training; torch's global generator initialises the weights.
     """
 
-    pairing = "none"
     settings_class = AttGANSettings
     loss_class = AttGANLossSettings
-    optimizer_class = WassersteinOptimizerSettings
 
     def __init__(self, model: Any, loss: Any, optimizer: Any, affects: Sequence[str], seed: int = 0) -> None:
         super().__init__(model, loss, optimizer, affects, seed)
@@ -173,15 +169,7 @@ class AttGAN(WassersteinSystem):
             made = self.generator(source, wanted)
 
         # Critic: Wasserstein loss, affects of the real images, gradient penalty
-        (real, named), (fake, _) = self.critic(source), self.critic(made.detach())
-        penalty = gradient_penalty(self.critic.scores, source, made, self.between(len(batch)))
-        parts_d = {"d_real": real.float().mean(), "d_fake": fake.float().mean(),
-                   "d_class": categorical_cross_entropy(named, batch.source_affect),
-                   "d_penalty": penalty}  # fmt: skip
-        loss_d = (
-            w.adversarial * (parts_d["d_fake"] - parts_d["d_real"])
-            + w.lambda_class * parts_d["d_class"] + w.lambda_gp * parts_d["d_penalty"]
-        )  # fmt: skip
+        loss_d, parts_d = self.critic_loss(self.critic, source, made, batch.source_affect)
         self.update(self.critic, loss_d, counted=True)
 
         # Generator: the target's affect, and the source again with its own
@@ -200,22 +188,3 @@ class AttGAN(WassersteinSystem):
             self.update_average(len(batch))
             self.keep({"generator": loss_g, **parts})
         return self.report(loss_d, parts_d)
-
-    def forward(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
-        """Edit `source` (B, 3, S, S) to the affects of `target`; see the base class."""
-        self.check_reads(target)
-        return self.average(source, target.affect)
-
-    def class_logits(self, answers: Tensor) -> Tensor:
-        """Return the critic's answers, which are affect logits."""
-        return answers.float()
-
-    def export_modules(self) -> dict[str, Exported]:
-        """See the base class."""
-        face = face_input(self.image_size)
-        answers = {"scores": "Wasserstein score", "affects": "logits of the affects"}
-        inputs = {"image": face, "affect": affect_input(self.affects)}
-        return {
-            "generator": Exported(self.average, inputs, {"face": "face with the wanted affects, RGB in [-1, 1]"}),
-            "critic": Exported(Answering(self.critic), {"image": face}, answers),
-        }

@@ -15,16 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from fexgan_lit.expression import Expression
-from fexgan_lit.systems.annotations import REGIONS, Box
-from fexgan_lit.systems.export import Answering, Exported, Input, affect_input, face_input
+from fexgan_lit.systems.annotations import REGIONS, Box, region_boxes, region_shape
+from fexgan_lit.systems.export import Exported, Input
 from fexgan_lit.systems.layers import PatchCritic, scaled, tiled, translation_trunk
 from fexgan_lit.systems.losses import (
     absolute_difference,
     categorical_cross_entropy,
-    gradient_penalty,
     total_variation,
 )
-from fexgan_lit.systems.wgan import TranslationSettings, WassersteinOptimizerSettings, WassersteinSystem
+from fexgan_lit.systems.wgan import AffectTranslation, TranslationSettings
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.options import Options, option
 
@@ -152,23 +151,14 @@ class Generator(nn.Module):
         )
         self.whole = MaskedGenerator(6 if settings.local else 3, affects, width, settings.residual_blocks)
         self.register_buffer("mean_landmarks", torch.full((68, 2), float("nan")))
-        for name, (_, height, breadth) in REGIONS.items():
-            shape = height * size // 128, breadth * size // 128
-            window = feathered(*shape, max(1, FEATHER * size // 128))
+        for name in regions:
+            window = feathered(*region_shape(name, size), max(1, FEATHER * size // 128))
             self.register_buffer(f"{name}_window", window, persistent=False)
-
-    def boxes(self, landmarks: Tensor) -> dict[str, Box]:
-        """Return the place of each region around `landmarks` (B, 68, 2), -1..1 from edge to edge."""
-        found = {}
-        for name in self.local:
-            points, height, breadth = REGIONS[name]
-            shape = height * self.size // 128, breadth * self.size // 128
-            found[name] = Box.around(landmarks[:, list(points)], *shape, self.size)
-        return found
 
     def forward(self, image: Tensor, affect: Tensor, landmarks: Tensor) -> Faces:
         """Map `image` (B, 3, S, S) in [-1, 1] with `landmarks` (B, 68, 2) and `affect` (B, K) to `Faces`."""
-        boxes, patches, attentions, canvas = self.boxes(landmarks), {}, {}, image
+        boxes = region_boxes(landmarks, self.size) if self.local else {}
+        patches, attentions, canvas = {}, {}, image
         for name, box in boxes.items():
             crop = box.crop(image)
             patches[name], attentions[name] = self.local[name](crop, affect, crop)
@@ -178,26 +168,18 @@ class Generator(nn.Module):
         return Faces(made, attention, canvas, boxes, patches, attentions)
 
 
-class Critics(nn.Module):
-    """A patch critic for the whole face and one for each region; as a module it is that of the whole face."""
-
-    local: Mapping[str, PatchCritic]
+class Critics(nn.ModuleDict):
+    """A patch critic by level: of the `whole` face, and of each region; as a module it is that of the whole face."""
 
     def __init__(self, settings: LGPGANSettings, affects: int) -> None:
-        super().__init__()
-        size, width = settings.image_size, settings.width
-        regions = REGIONS if settings.local else {}
-        self.whole = PatchCritic(size, affects, width)
-        self.local = nn.ModuleDict(  # type: ignore[assignment]
-            {
-                name: PatchCritic((height * size // 128, breadth * size // 128), affects, width)
-                for name, (_, height, breadth) in regions.items()
-            }
-        )
+        shapes: dict[str, int | tuple[int, int]] = {"whole": settings.image_size}
+        if settings.local:
+            shapes |= {name: region_shape(name, settings.image_size) for name in REGIONS}
+        super().__init__({name: PatchCritic(shape, affects, settings.width) for name, shape in shapes.items()})
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Map `image` (B, 3, S, S) in [-1, 1] to scores (B, 2, 2) and affect logits (B, K)."""
-        return self.whole(image)
+        return self["whole"](image)
 
 
 class GeneratorPart(nn.Module):
@@ -212,7 +194,7 @@ class GeneratorPart(nn.Module):
         return self.generator(image, affect, source_landmarks).image
 
 
-class LGPGAN(WassersteinSystem):
+class LGPGAN(AffectTranslation):
     """Local and global generators against three patch critics that classify affects.
 
     Args:
@@ -223,11 +205,9 @@ class LGPGAN(WassersteinSystem):
         seed: seed of the random numbers in training; torch's global generator initialises the weights.
     """
 
-    pairing = "none"
     source_reads: ClassVar[frozenset[str]] = frozenset({"landmarks"})
     settings_class = LGPGANSettings
     loss_class = LGPGANLossSettings
-    optimizer_class = WassersteinOptimizerSettings
     generator: Generator
     average: Generator
 
@@ -253,43 +233,37 @@ class LGPGAN(WassersteinSystem):
         landmarks = self._landmarks(batch.source_landmarks, len(source))
         with torch.set_grad_enabled(self.generator_is_due):
             made = self.generator(source, wanted, landmarks)
-        # of the whole face and of each region: critic, real image, generated image
-        levels = {"whole": (self.critic.whole, source, made.image)} | {
-            name: (self.critic.local[name], box.crop(source), made.patches[name]) for name, box in made.boxes.items()
-        }
-        weights = {name: 1.0 if name == "whole" else w.lambda_local for name in levels}
+        # real and generated image of the whole face and of each region
+        real = {"whole": source} | {name: box.crop(source) for name, box in made.boxes.items()}
+        fake = {"whole": made.image} | made.patches
+        weights = {name: 1.0 if name == "whole" else w.lambda_local for name in real}
 
         # Critics: Wasserstein loss, affects of the real images, gradient penalty
         loss_d, parts_d = source.new_zeros(()), dict[str, Tensor]()
-        for name, (critic, real, fake) in levels.items():
-            (on_real, named), (on_fake, _) = critic(real), critic(fake.detach())
-            wasserstein = on_fake.float().mean() - on_real.float().mean()
-            classes = categorical_cross_entropy(named, batch.source_affect)
-            penalty = gradient_penalty(critic.scores, real, fake, self.between(len(batch)))
-            loss = w.adversarial * wasserstein + w.lambda_class * classes + w.lambda_gp * penalty
-            loss_d = loss_d + weights[name] * loss
-            parts_d |= {f"d_{name}": wasserstein, f"d_{name}_class": classes, f"d_{name}_penalty": penalty}
+        for name, weight in weights.items():
+            loss, parts = self.critic_loss(self.critic[name], real[name], fake[name], batch.source_affect)
+            loss_d = loss_d + weight * loss
+            parts_d |= {f"{name}_{part}": value for part, value in parts.items()}
         self.update(self.critic, loss_d, counted=True)
 
         # Generators: the target's affect, and back to the source
         if self.generator_is_due:
             back = self.generator(made.image, shown, landmarks)
-            cycles = {"whole": (back.image, source, made.attention, back.attention)}
-            for name, box in made.boxes.items():
-                again, attention = self.generator.local[name](made.patches[name], shown, made.patches[name])
-                cycles[name] = again, box.crop(source), made.attentions[name], attention
+            cycles, attentions = {"whole": back.image}, {"whole": (made.attention, back.attention)}
+            for name, patch in made.patches.items():
+                cycles[name], mask = self.generator.local[name](patch, shown, patch)
+                attentions[name] = made.attentions[name], mask
             loss_g, parts = source.new_zeros(()), dict[str, Tensor]()
-            for name, (critic, _, fake) in levels.items():
-                on_fake, named = critic(fake)
-                again, first, *attentions = cycles[name]
+            for name, weight in weights.items():
+                on_fake, named = self.critic[name](fake[name])
                 parts |= {
                     f"{name}_adversarial": -on_fake.float().mean(),
                     f"{name}_class": categorical_cross_entropy(named, batch.target_affect),
-                    f"{name}_cycle": absolute_difference(again, first),
+                    f"{name}_cycle": absolute_difference(cycles[name], real[name]),
                 }
-                kept = sum((mask.mean() for mask in attentions), source.new_zeros(()))
-                rough = self.noise.share.world * sum(map(total_variation, attentions), source.new_zeros(()))
-                loss_g = loss_g + weights[name] * (
+                kept = sum((mask.mean() for mask in attentions[name]), source.new_zeros(()))
+                rough = self.noise.share.world * sum(map(total_variation, attentions[name]), source.new_zeros(()))
+                loss_g = loss_g + weight * (
                     w.adversarial * parts[f"{name}_adversarial"] + w.lambda_class * parts[f"{name}_class"]
                     + w.lambda_cycle * parts[f"{name}_cycle"] + w.lambda_attention * kept + w.lambda_tv * rough
                 )  # fmt: skip
@@ -326,23 +300,15 @@ class LGPGAN(WassersteinSystem):
         known = None if source_expression is None else source_expression.landmarks
         return self.average(source, target.known["affect"], self._landmarks(known, len(source))).image
 
-    def class_logits(self, answers: Tensor) -> Tensor:
-        """Return the critic's answers, which are affect logits."""
-        return answers.float()
-
     def export_modules(self) -> dict[str, Exported]:
-        """See the base class."""
-        face = face_input(self.image_size)
+        """See the base class; the generator also takes the landmarks of the given face."""
+        parts = super().export_modules()
         points = Input(
             (68, 2), "points of the given face in dlib's order, x then y, -1..1 from edge to edge", -1.0, 1.0
         )
-        answers = {"scores": "Wasserstein scores of the four quarters", "affects": "logits of the affects"}
-        inputs = {"image": face, "affect": affect_input(self.affects), "source_landmarks": points}
-        made = {"face": "face with the wanted affects, RGB in [-1, 1]"}
-        return {
-            "generator": Exported(GeneratorPart(self.average), inputs, made),
-            "critic": Exported(Answering(self.critic), {"image": face}, answers),
-        }
+        generator = parts["generator"]
+        inputs = {**generator.inputs, "source_landmarks": points}
+        return {**parts, "generator": Exported(GeneratorPart(self.average), inputs, generator.outputs)}
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The common base class of StarGAN and GANimation: a generator, a patch critic with a classifier, and their updates."""
+"""The common base classes of the systems with a Wasserstein critic: GANimation, StarGAN, AttGAN and LGP-GAN."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from fexgan_lit.data.config import IMAGE_SIZES
+from fexgan_lit.expression import Expression
 from fexgan_lit.metrics.suite import ValidationOutput
 from fexgan_lit.systems.base import full_precision
+from fexgan_lit.systems.export import Answering, Exported, affect_input, face_input
 from fexgan_lit.systems.gan import GANSystem, frozen_copy
 from fexgan_lit.systems.layers import WIDTH, init_normal
+from fexgan_lit.systems.losses import categorical_cross_entropy, gradient_penalty
 from fexgan_lit.systems.optimizers import DualOptimizerSettings, dual_adam
 from fexgan_lit.utils.options import Options, option
 
@@ -145,3 +148,49 @@ class WassersteinSystem(GANSystem):
     def saved_modules(self) -> dict[str, nn.Module]:
         """Return the moving average as the generator, and the critic."""
         return {"generator": self.average, "critic": self.critic}
+
+
+class AffectTranslation(WassersteinSystem):
+    """A Wasserstein system whose generator reads an affect and whose critic classifies affects; it needs no pairs."""
+
+    pairing = "none"
+    optimizer_class = WassersteinOptimizerSettings
+
+    def critic_loss(self, critic: Any, real: Tensor, fake: Tensor, affect: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of a critic and its parts: Wasserstein terms, affects of the real images, gradient penalty.
+
+        Args:
+            critic: returns scores and affect logits, and with `scores` the scores alone.
+            real: images (B, 3, h, w) in [-1, 1].
+            fake: generated images; no gradient flows into them.
+            affect: class indices (B,) of the real images.
+        """
+        w = self.loss_weights
+        (on_real, named), (on_fake, _) = critic(real), critic(fake.detach())
+        penalty = gradient_penalty(critic.scores, real, fake, self.between(len(real)))
+        parts = {"d_real": on_real.float().mean(), "d_fake": on_fake.float().mean(),
+                 "d_class": categorical_cross_entropy(named, affect), "d_penalty": penalty}  # fmt: skip
+        loss = (
+            w.adversarial * (parts["d_fake"] - parts["d_real"])
+            + w.lambda_class * parts["d_class"] + w.lambda_gp * parts["d_penalty"]
+        )  # fmt: skip
+        return loss, parts
+
+    def forward(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
+        """Translate `source` (B, 3, S, S) to the affects of `target`; see the base class."""
+        self.check_reads(target)
+        return self.average(source, target.affect)
+
+    def class_logits(self, answers: Tensor) -> Tensor:
+        """Return the critic's answers, which are affect logits."""
+        return answers.float()
+
+    def export_modules(self) -> dict[str, Exported]:
+        """See the base class."""
+        face = face_input(self.image_size)
+        inputs = {"image": face, "affect": affect_input(self.affects)}
+        answers = {"scores": "Wasserstein scores", "affects": "logits of the affects"}
+        return {
+            "generator": Exported(self.average, inputs, {"face": "face with the wanted affects, RGB in [-1, 1]"}),
+            "critic": Exported(Answering(self.critic), {"image": face}, answers),
+        }

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from fexgan_lit.expression import Expression
-from fexgan_lit.systems.export import Answering, Exported, affect_input, face_input
 from fexgan_lit.systems.layers import PatchCritic, scaled, tiled, translation_trunk
-from fexgan_lit.systems.losses import absolute_difference, categorical_cross_entropy, gradient_penalty
-from fexgan_lit.systems.wgan import TranslationSettings, WassersteinOptimizerSettings, WassersteinSystem
+from fexgan_lit.systems.losses import absolute_difference, categorical_cross_entropy
+from fexgan_lit.systems.wgan import AffectTranslation, TranslationSettings, WassersteinOptimizerSettings
 from fexgan_lit.utils.options import Options, option
 
 if TYPE_CHECKING:
@@ -71,7 +69,7 @@ class Generator(nn.Module):
         return image + painted if self.training else (image + painted).clamp(-1, 1)
 
 
-class StarGAN(WassersteinSystem):
+class StarGAN(AffectTranslation):
     """Unpaired translation between the affects of a data set.
 
     Args:
@@ -82,10 +80,8 @@ class StarGAN(WassersteinSystem):
         seed: seed of the random numbers in training; torch's global generator initialises the weights.
     """
 
-    pairing = "none"
     settings_class = StarGANSettings
     loss_class = StarGANLossSettings
-    optimizer_class = WassersteinOptimizerSettings
 
     def __init__(
         self,
@@ -108,15 +104,7 @@ class StarGAN(WassersteinSystem):
             made = self.generator(source, wanted)
 
         # Critic: Wasserstein loss, affects of the real images, gradient penalty
-        (real, named), (fake, _) = self.critic(source), self.critic(made.detach())
-        penalty = gradient_penalty(self.critic.scores, source, made, self.between(len(batch)))
-        parts_d = {"d_real": real.float().mean(), "d_fake": fake.float().mean(),
-                   "d_class": categorical_cross_entropy(named, batch.source_affect),
-                   "d_penalty": penalty}  # fmt: skip
-        loss_d = (
-            w.adversarial * (parts_d["d_fake"] - parts_d["d_real"])
-            + w.lambda_class * parts_d["d_class"] + w.lambda_gp * parts_d["d_penalty"]
-        )  # fmt: skip
+        loss_d, parts_d = self.critic_loss(self.critic, source, made, batch.source_affect)
         self.update(self.critic, loss_d, counted=True)
 
         # Generator: target affects, and back to the source
@@ -133,23 +121,3 @@ class StarGAN(WassersteinSystem):
             self.update_average(len(batch))
             self.keep({"generator": loss_g, **parts})
         return self.report(loss_d, parts_d)
-
-    def forward(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
-        """Translate `source` (B, 3, S, S) to the affects of `target`; see the base class."""
-        self.check_reads(target)
-        return self.average(source, target.affect)
-
-    def export_modules(self) -> dict[str, Exported]:
-        """See the base class."""
-        face = face_input(self.image_size)
-        made = {"face": "face with the wanted affects, RGB in [-1, 1]"}
-        answers = {"scores": "Wasserstein scores of the four quarters", "affects": "logits of the affects"}
-        inputs = {"image": face, "affect": affect_input(self.affects)}
-        return {
-            "generator": Exported(self.average, inputs, made),
-            "critic": Exported(Answering(self.critic), {"image": face}, answers),
-        }
-
-    def class_logits(self, answers: Tensor) -> Tensor:
-        """Return the critic's answers, which are affect logits."""
-        return answers.float()
