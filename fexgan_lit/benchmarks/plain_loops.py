@@ -16,6 +16,7 @@ from torch.nn.functional import mse_loss, one_hot
 from torch.optim import Adam
 
 from fexgan_lit.data.pairs import PairBatch
+from fexgan_lit.systems.annotations import region_boxes
 from fexgan_lit.systems.attgan import AttGAN
 from fexgan_lit.systems.fexgan import losses as fexgan_losses
 from fexgan_lit.systems.fexgan.system import FExGAN
@@ -34,8 +35,7 @@ from fexgan_lit.systems.losses import (
     gradient_penalty,
     total_variation,
 )
-from fexgan_lit.systems.mien import (
-    Mien,
+from fexgan_lit.systems.mien.losses import (
     charbonnier,
     flow_at_landmarks,
     laplacian_difference,
@@ -43,6 +43,7 @@ from fexgan_lit.systems.mien import (
     smoothness,
     squared_gradient,
 )
+from fexgan_lit.systems.mien.system import Mien
 from fexgan_lit.systems.optimizers import dual_adam
 from fexgan_lit.systems.pix2pix import Pix2Pix
 from fexgan_lit.systems.stargan.system import StarGAN
@@ -329,25 +330,25 @@ def train_mien(system: Mien, batches: Iterable[PairBatch], bf16: bool) -> Iterat
         target = torch.where(own[:, :, None, None], source, batch.target)
         wanted, moved = torch.where(own, shown, batch.target_aus), torch.where(own[:, :, None], points, moved)
         known = (torch.rand(len(batch), 1, device=device) >= w.unknown_source).float()
+        boxes = region_boxes(moved, system.image_size)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             made = G(source, wanted, shown, known)
 
         if w.critics_from == 0:
             penalised = iteration % w.penalty_every == 0
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16 and not penalised):
-                real, fake = torch.cat((source, target), 1), torch.cat((source, made.image.detach()), 1)
-                levels = [(D.whole, real, fake)]
-                levels += [(D.local[name], crop, D.crops(made.image.detach(), moved)[name])
-                           for name, crop in D.crops(target, moved).items()]  # fmt: skip
-                loss_d = torch.zeros((), device=device)
-                for critic, real, fake in levels:
-                    real, fake = real.detach().requires_grad_(penalised), fake.detach().requires_grad_(penalised)
-                    (on_real, read), (on_fake, _) = critic(real, wanted), critic(fake, wanted)
-                    loss_d = loss_d + relativistic(on_real, on_fake)
-                    if read is not None:
-                        loss_d = loss_d + w.units * mse_loss(read, wanted)
+                real, fake = (
+                    {name: view.detach().requires_grad_(penalised) for name, view in views.items()}
+                    for views in (D.views(source, target, boxes), D.views(source, made.image, boxes))
+                )
+                (on_real, read), (on_fake, _) = D(real, wanted), D(fake, wanted)
+                loss_d = w.units * mse_loss(read, wanted)
+                for name in real:
+                    loss_d = loss_d + relativistic(on_real[name], on_fake[name])
                     if penalised:
-                        penalty = squared_gradient(on_real, real) + squared_gradient(on_fake, fake)
+                        penalty = squared_gradient(on_real[name], real[name]) + squared_gradient(
+                            on_fake[name], fake[name]
+                        )
                         loss_d = loss_d + w.penalty_every * w.gamma / 2 * penalty
             loss_d.backward(inputs=list(D.parameters()))
             adam_d.step()
@@ -361,15 +362,11 @@ def train_mien(system: Mien, batches: Iterable[PairBatch], bf16: bool) -> Iterat
             )  # fmt: skip
             if w.critics_from == 0:
                 with torch.no_grad():
-                    on_real = D(source, target, wanted)[0]
-                    local = [D.local[name](crop, wanted)[0] for name, crop in D.crops(target, moved).items()]
-                on_fake, read = D(source, made.image, wanted)
-                loss_g = loss_g + w.adversarial * relativistic(on_fake, on_real) + w.units * mse_loss(read, wanted)
-                regions = [
-                    relativistic(D.local[name](crop, wanted)[0], real)
-                    for (name, crop), real in zip(D.crops(made.image, moved).items(), local, strict=True)
-                ]
-                loss_g = loss_g + w.local * torch.stack(regions).mean()
+                    on_real, _ = D(D.views(source, target, boxes), wanted)
+                on_fake, read = D(D.views(source, made.image, boxes), wanted)
+                pairs = {name: relativistic(on_fake[name], on_real[name]) for name in on_real}
+                loss_g = loss_g + w.adversarial * pairs.pop("whole") + w.units * mse_loss(read, wanted)
+                loss_g = loss_g + w.local * torch.stack(list(pairs.values())).mean()
         loss_g.backward(inputs=list(G.parameters()))
         adam_g.step()
         adam_g.zero_grad()
