@@ -17,9 +17,10 @@ TARGETS = ("random", "exact")
 CROPS = ("centre", "face")
 KNOWLEDGE = ("intensity", "aus", "landmarks")
 DETECTORS = ("mediapipe",)
-STUDIOS = ("studio_cartoon", "studio_human")
+STUDIOS = ("studio_cartoon", "studio_human", "studio_mixed")
 POPULATIONS = ("cast", "random")
 FRAMINGS = ("fixed", "random")
+EXPRESSIONS = ("prototypes", "varied")
 _PLAIN = re.compile(r"\w[\w .+-]{0,99}")
 
 
@@ -67,11 +68,12 @@ class DatasetConfig(Options):
         val_batch: pairs per validation batch; null means `batch_size`.
         val_limit: largest number of validation pairs; null means one for every validation frame.
         workers: threads that decode images; null means all cores.
-        facekit: ICT-FaceKit for `studio_human`: a checkout, or the compact ict_facekit.npz.
+        facekit: ICT-FaceKit for `studio_human` and `studio_mixed`: a checkout, or the compact ict_facekit.npz.
         population: `cast`: the studio's hand-made characters, then random ones; `random`: every character is random,
             with own light, wall and camera angle, and `identities` says how many. On the command line `random` changes
             the defaults to one take of six frames and a split by identity.
         framing: `fixed`, or `random`: size and place of the head differ between the takes of a studio.
+        expressions: `prototypes`, or `varied`: the action units of an affect differ between the takes of a studio.
         identities: number of characters of the studio.
         takes: number of takes of each character and affect in the studio.
         frames: number of frames kept of each take of the studio, evenly spaced; null keeps all (60 per second).
@@ -120,6 +122,7 @@ class DatasetConfig(Options):
     facekit: str | None = None
     population: str = option("cast", choices=POPULATIONS)
     framing: str = option("fixed", choices=FRAMINGS)
+    expressions: str = option("prototypes", choices=EXPRESSIONS)
     identities: int | None = option(8, at_least=1, at_most=10_000)
     takes: int = option(5, at_least=1, at_most=1000)
     frames: int | None = option(12, at_least=1, at_most=10_000)
@@ -144,7 +147,7 @@ class DatasetConfig(Options):
             place = Path(getattr(self, name) or "").expanduser()
             if place.exists() and not (place.is_file() or place.is_dir()):
                 found.append(f"dataset.{name}={place}: expected a regular file or a folder")
-        for name, default in (("population", "cast"), ("framing", "fixed")):
+        for name, default in (("population", "cast"), ("framing", "fixed"), ("expressions", "prototypes")):
             if getattr(self, name) != default and self.layout_name not in STUDIOS:
                 found.append(
                     f"dataset.{name}={getattr(self, name)}: the frames of dataset={self.name} are not drawn here; "

@@ -38,7 +38,7 @@ def studio_of(config: DatasetConfig, purpose: str) -> Studio:
     if config.layout_name not in STUDIOS:
         raise UserError(
             f"{purpose}: {config.name} has no true frames of these expressions; only the rendered casts have them. "
-            "Expected a run on dataset=studio_cartoon or dataset=studio_human."
+            f"Expected a run on one of the studios ({', '.join(STUDIOS)})."
         )
     return make_studio(config)
 

@@ -119,7 +119,7 @@ class ExactTargets(TargetCells):
         if frames.moment is None:
             raise UserError(
                 "dataset.targets=exact: these frames have no counterparts that differ only in the expression; "
-                "only the studios draw them. Use dataset=studio_cartoon or studio_human, or dataset.targets=random."
+                "only the studios draw them. Use dataset=studio_cartoon (or _human, _mixed), or dataset.targets=random."
             )
         moments, self._moment = np.unique(frames.moment, return_inverse=True)
         self._row = np.full((len(moments), len(frames.affects)), -1, np.int64)  # (M, K)

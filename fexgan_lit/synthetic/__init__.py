@@ -2,5 +2,6 @@
 
 from fexgan_lit.synthetic.cartoon.studio import CartoonStudio
 from fexgan_lit.synthetic.human.studio import HumanStudio
+from fexgan_lit.synthetic.mixed import MixedStudio
 
-__all__ = ["CartoonStudio", "HumanStudio"]
+__all__ = ["CartoonStudio", "HumanStudio", "MixedStudio"]

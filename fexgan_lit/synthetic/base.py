@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS, AU_COLUMNS, LANDMARK_COLUMNS, POSE_COLUMNS
 from fexgan_lit.synthetic.population import POPULATIONS
-from fexgan_lit.synthetic.prototypes import prototype
+from fexgan_lit.synthetic.prototypes import AU_COLUMN, prototype
 from fexgan_lit.synthetic.regions import BOX_COLUMNS, region_boxes
 from fexgan_lit.synthetic.takes import FPS, FaceState, Take
 from fexgan_lit.utils.errors import UserError
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 IMAGE_SIZES = (32, 64, 128, 256, 512)
 FRAMINGS = ("fixed", "random")
+EXPRESSIONS = ("prototypes", "varied")
 
 #: Rows of ground truth that one process computes at a time.
 _CHUNK = 4096
 
-#: Separates the random numbers of counterfactual strengths from those of the takes.
-_STRENGTH = 7
+#: Separate the random numbers of counterfactual strengths and of varied expressions from those of the takes.
+_STRENGTH, _VARIED = 7, 11
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class Studio(ABC):
         population: `cast`: the hand-made characters, then random ones; `random`: random characters of a wide range,
             each with own light, wall and views. Character k is the same for every number of characters.
         framing: `fixed`, or `random`: the size and the place of the head in the image vary over the takes.
+        expressions: `prototypes`: an affect has the same action units in all takes, but for their scale; `varied`: in
+            every take they are 0.4 to 1.15 times as strong, and each other one joins in with a probability of 0.12.
 
     Raises:
         UserError: an argument is out of range.
@@ -89,6 +92,7 @@ class Studio(ABC):
     exact: float | None = None
     population: str = "cast"
     framing: str = "fixed"
+    expressions: str = "prototypes"
 
     def __post_init__(self) -> None:
         _check(self)
@@ -110,9 +114,9 @@ class Studio(ABC):
     def recipe(self) -> dict[str, Any]:
         """Everything that determines the pixels, JSON-serialisable: the arguments and the renderer's version.
 
-        `population` and `framing` are left out where they have their defaults, since recipes without them exist.
+        Later arguments are left out where they have their defaults, since recipes without them exist.
         """
-        later = {"population": Studio.population, "framing": Studio.framing}
+        later = {name: getattr(Studio, name) for name in ("population", "framing", "expressions")}
         arguments = {name: value for name, value in asdict(self).items() if later.get(name) != value}
         return {"studio": self.kind, "version": self.version, **arguments}
 
@@ -154,11 +158,22 @@ class Studio(ABC):
             raise IndexError(f"row {row} of a studio of {len(self)} frames")
         script = self.script
         strength = float(script.strength[row])
-        return self.take(int(script.person[row]), int(script.take[row])).perform(
+        place = int(script.person[row]), int(script.take[row])
+        return self.take(*place).perform(
             self._moment(int(script.frame[row])),
-            prototype(AFFECTS[script.affect[row]]),
+            self._apex(*place, int(script.affect[row])),
             None if np.isnan(strength) else strength,
         )
+
+    def _apex(self, person: int, take: int, affect: int) -> NDArray[np.float64]:
+        """Return the action units (17,) of an affect at its apex in a take."""
+        units = prototype(AFFECTS[affect])
+        if self.expressions == "prototypes" or AFFECTS[affect] == "neutral":
+            return units
+        rng = np.random.default_rng(np.random.SeedSequence((self.seed, person, take, affect, _VARIED)))
+        factor, other, joins = rng.uniform(0.4, 1.15, 17), rng.uniform(0.2, 0.8, 17), rng.random(17) < 0.12
+        joins[AU_COLUMN[45]] = False  # blinks have their own time
+        return np.clip(np.where(units > 0, units * factor, other * joins), 0.0, 1.0)
 
     def render(self, row: int) -> NDArray[np.uint8]:
         """Render a row of the table: (size, size, 3) uint8 RGB."""
@@ -314,6 +329,7 @@ def _check(studio: Studio) -> None:
         f"{name}: found {getattr(studio, name)!r}, expected one of {', '.join(map(str, choices))}{unit}."
         for name, choices, unit in (
             ("size", IMAGE_SIZES, " pixels"), ("population", POPULATIONS, ""), ("framing", FRAMINGS, ""),
+            ("expressions", EXPRESSIONS, ""),
         )
         if getattr(studio, name) not in choices
     ]  # fmt: skip

@@ -14,8 +14,8 @@ AU_COLUMN = MappingProxyType({unit: column for column, unit in enumerate(ACTION_
 #: Intensity of each action unit at the apex of an affect.
 PROTOTYPES = MappingProxyType(
     {
-        "anger": {4: 1.0, 5: 0.45, 7: 0.55, 9: 0.2, 17: 0.6, 23: 1.0},
-        "disgust": {4: 0.5, 6: 0.45, 7: 0.7, 9: 1.0, 10: 1.0, 15: 0.5, 17: 0.3, 25: 0.7},
+        "anger": {4: 1.0, 5: 0.9, 7: 0.8, 10: 0.6, 23: 0.5, 25: 1.0},
+        "disgust": {6: 0.2, 9: 0.6, 10: 1.0, 15: 1.0, 17: 1.0},
         "fear": {1: 1.0, 2: 0.5, 4: 0.8, 5: 1.0, 20: 1.0, 25: 0.9, 26: 0.55},
         "joy": {6: 0.85, 12: 1.0, 25: 0.9},
         "neutral": {},

@@ -12,11 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
-from fexgan_lit.expression import ACTION_UNITS, AFFECTS
+from fexgan_lit.expression import ACTION_UNITS, AFFECTS, LANDMARK_COLUMNS
 from fexgan_lit.synthetic import CartoonStudio
 from fexgan_lit.synthetic.cartoon.cast import CAST, make_cast
 from fexgan_lit.synthetic.cartoon.painter import landmarks, perform
 from fexgan_lit.synthetic.prototypes import AU_COLUMN, prototype
+from fexgan_lit.synthetic.regions import BOX_COLUMNS
 from fexgan_lit.synthetic.takes import FaceState
 from fexgan_lit.utils.errors import UserError
 
@@ -299,3 +300,20 @@ def test_bad_requests_of_a_face(studio):
         studio.render_face(0, np.zeros(17), size=65)
     with pytest.raises(IndexError):
         studio.render(len(studio))
+
+
+def test_varied_expressions_differ_between_takes_and_change_neither_neutral_faces_nor_the_rest():
+    usual, varied = (CartoonStudio(6, 4, 3, 32, population="random", expressions=e) for e in ("prototypes", "varied"))
+    first, second = usual.table(), varied.table()
+    assert first.drop(columns=[*AUS, *LANDMARK_COLUMNS, *BOX_COLUMNS]).equals(
+        second.drop(columns=[*AUS, *LANDMARK_COLUMNS, *BOX_COLUMNS])
+    )
+    neutral = second["affect"] == "neutral"
+    assert first[neutral].equals(second[neutral])
+    apex = second[~neutral & (second["frame"] == second["frame"].unique()[1])]
+    joy = apex[apex["affect"] == "joy"]
+    assert np.ptp(joy["au12"]) > 0.3  # strengths differ,
+    others = [name for name in AUS[:-1] if name not in ("au06", "au12", "au25")]
+    assert 0.03 < (joy[others] > 0.1).to_numpy().mean() < 0.25  # others join in, seldom
+    assert varied.recipe["expressions"] == "varied"
+    assert "expressions" not in usual.recipe

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("numba")
 
 from fexgan_lit.expression import ACTION_UNITS
+from fexgan_lit.synthetic.cartoon.studio import CartoonStudio
 from fexgan_lit.synthetic.human import camera, rig
 from fexgan_lit.synthetic.human.cast import CAST, make_cast
 from fexgan_lit.synthetic.human.hair import above_hairline
@@ -20,6 +21,7 @@ from fexgan_lit.synthetic.human.model import IDENTITY_MODES, content_hash, load_
 from fexgan_lit.synthetic.human.skin import FOLDS, fold_strengths
 from fexgan_lit.synthetic.human.studio import HumanStudio
 from fexgan_lit.synthetic.human.styles import STYLES
+from fexgan_lit.synthetic.mixed import MixedStudio
 from fexgan_lit.synthetic.prototypes import AU_COLUMN, prototype
 from fexgan_lit.synthetic.takes import FaceState
 
@@ -285,3 +287,23 @@ def test_people_of_a_population_differ_and_do_not_depend_on_their_number():
     assert np.abs(more.render(3).astype(int) - more.render(10)).mean() > 10
     assert more.recipe["population"] == "random"
     assert "population" not in HumanStudio(identities=1, facekit=FACEKIT).recipe
+
+
+@with_model
+def test_a_mixed_studio_draws_the_characters_of_both_in_turn():
+    options = {"takes": 1, "frames": 2, "size": 32}
+    mixed = MixedStudio(identities=3, facekit=FACEKIT, **options)
+    human, cartoon = (
+        HumanStudio(identities=2, facekit=FACEKIT, **options),
+        CartoonStudio(identities=1, **options),
+    )
+    assert mixed.people == (human.people[0], f"cartoon_{cartoon.people[0]}", human.people[1])
+    smile = prototype("joy")
+    assert (mixed.render_face(2, smile) == human.render_face(1, smile)).all()
+    assert (mixed.render_face(1, smile) == cartoon.render_face(0, smile)).all()
+    act = FaceState(np.tile(smile, (2, 1)))
+    assert (mixed.landmarks(1, act, 32) == cartoon.landmarks(0, act, 32)).all()
+    assert (mixed.render(3) == human.render(3)).all()  # takes of the first person are the same
+    assert len(mixed.table()) == 3 * 7 * 2
+    assert [part["studio"] for part in mixed.recipe["parts"]] == ["human", "cartoon"]
+    assert "facekit" not in json.dumps(mixed.recipe)

@@ -117,7 +117,7 @@ def _draw(studio: Studio, rows: range, paths: list[str]) -> int:
 
 
 NO_FACEKIT = (
-    "dataset.facekit is not given; dataset=studio_human draws its people from ICT-FaceKit (USC ICT, MIT licence).\n"
+    "dataset.facekit is not given; studio_human and studio_mixed draw people from ICT-FaceKit (USC ICT, MIT licence).\n"
     "Get it with `git clone https://github.com/USC-ICT/ICT-FaceKit` and give dataset.facekit=ICT-FaceKit, or the file "
     "of a compact copy (.npz). dataset=studio_cartoon works without it."
 )
@@ -131,6 +131,7 @@ def make_studio(config: DatasetConfig) -> Studio:
         "identities": config.identities,
         "population": config.population,
         "framing": config.framing,
+        "expressions": config.expressions,
         "takes": config.takes,
         "frames": config.frames,
         "size": next((size for size in IMAGE_SIZES if size >= config.load_size), IMAGE_SIZES[-1]),
@@ -144,6 +145,8 @@ def make_studio(config: DatasetConfig) -> Studio:
     if config.facekit is None:
         raise UserError(NO_FACEKIT)
     from fexgan_lit.synthetic.human.studio import HumanStudio
+    from fexgan_lit.synthetic.mixed import MixedStudio
 
     facekit = Path(config.facekit).expanduser().absolute()  # workers may have another working directory
-    return HumanStudio(**arguments, facekit=str(facekit))
+    studio = HumanStudio if config.layout_name == "studio_human" else MixedStudio
+    return studio(**arguments, facekit=str(facekit))

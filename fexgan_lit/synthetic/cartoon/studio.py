@@ -24,7 +24,7 @@ class CartoonStudio(Studio):
     """Procedural cartoon characters: eight hand-made ones, and random ones from the seed."""
 
     kind: ClassVar[str] = "cartoon"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     @cached_property
     def cast(self) -> tuple[Identity, ...]:

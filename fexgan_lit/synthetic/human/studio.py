@@ -46,7 +46,7 @@ class HumanStudio(Studio):
     """
 
     kind: ClassVar[str] = "human"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     identities: int = 10
     facekit: str = ""
