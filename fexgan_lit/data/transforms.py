@@ -264,7 +264,9 @@ def _instantiate(value: Any, name: str) -> Any:
 
 def _parts(transform: Any) -> Iterator[Any]:
     """Yield the single transforms of a transform or a composition."""
-    if hasattr(transform, "transforms"):
+    import albumentations as A
+
+    if isinstance(transform, A.BaseCompose):  # ColorJitter, too, has `transforms`: plain functions
         for part in transform.transforms:
             yield from _parts(part)
     else:

@@ -211,7 +211,7 @@ FIVE = [
     {"_target_": "albumentations.OneOf", "transforms": [
         {"_target_": "albumentations.GaussNoise", "p": 1.0}, {"_target_": "albumentations.MotionBlur", "p": 1.0},
     ]},
-    {"_target_": "albumentations.RandomBrightnessContrast", "p": 0.7},
+    {"_target_": "albumentations.ColorJitter", "p": 0.7},
     {"_target_": "albumentations.RandomResizedCrop", "size": [32, 32], "scale": [0.8, 1.0], "p": 1.0},
 ]  # fmt: skip
 
