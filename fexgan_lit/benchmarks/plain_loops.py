@@ -32,11 +32,11 @@ from fexgan_lit.systems.losses import (
     absolute_difference,
     binary_cross_entropy,
     categorical_cross_entropy,
+    charbonnier,
     gradient_penalty,
     total_variation,
 )
 from fexgan_lit.systems.mien.losses import (
-    charbonnier,
     flow_at_landmarks,
     laplacian_difference,
     relativistic,
