@@ -67,6 +67,15 @@ def units_input(what: str) -> Input:
     return Input((len(ACTION_UNITS),), f"{what} intensity 0..1 of {UNIT_NAMES}")
 
 
+def unit_edit_inputs(size: int) -> dict[str, Input]:
+    """Describe the inputs of a network that edits a face of known action units."""
+    return {
+        "image": face_input(size, "the given face"),
+        "aus": units_input("wanted"),
+        "source_aus": units_input("present"),
+    }
+
+
 class Answering(nn.Module):
     """Wrap a network that takes only an image, to return its outputs as a plain tuple of float32 tensors."""
 

@@ -15,7 +15,7 @@ from fexgan_lit.expression import Expression
 from fexgan_lit.metrics.suite import ValidationOutput
 from fexgan_lit.systems.annotations import ReadsActionUnits, region_boxes
 from fexgan_lit.systems.base import full_precision
-from fexgan_lit.systems.export import Exported, face_input, units_input
+from fexgan_lit.systems.export import Exported, unit_edit_inputs
 from fexgan_lit.systems.gan import GANSystem, frozen_copy
 from fexgan_lit.systems.losses import charbonnier
 from fexgan_lit.systems.mien.losses import (
@@ -205,11 +205,7 @@ class Mien(ReadsActionUnits, GANSystem):
 
     def export_modules(self) -> dict[str, Exported]:
         """See the base class."""
-        inputs = {
-            "image": face_input(self.image_size, "the given face"),
-            "aus": units_input("wanted"),
-            "source_aus": units_input("present"),
-        }
+        inputs = unit_edit_inputs(self.image_size)
         return {"generator": Exported(GeneratorPart(self.average), inputs, {"face": "face, RGB in [-1, 1]"})}
 
     def saved_modules(self) -> dict[str, nn.Module]:
