@@ -187,7 +187,7 @@ MISTAKES = {
         ["model=stargun"],
         [
             "model=stargun",
-            "expected one of attgan, fexgan, fexgan_meta, ganimation",
+            "expected one of attgan, bridge, fexgan, fexgan_meta, ganimation",
             "hydra.searchpath=[file://FOLDER]",
         ],
     ),

@@ -2,7 +2,7 @@
 
 A plain loop trains the networks of a system with its loss weights and optimizer settings, but without Lightning,
 callbacks or logging. It is a Python generator: each `next` runs one iteration and yields the losses of generator and
-discriminator. Random numbers come from torch's global generator.
+discriminator, which is 0 without one. Random numbers come from torch's global generator.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.optim import Adam
 from fexgan_lit.data.pairs import PairBatch
 from fexgan_lit.systems.annotations import region_boxes
 from fexgan_lit.systems.attgan import AttGAN
+from fexgan_lit.systems.bridge import Bridge
 from fexgan_lit.systems.fexgan import losses as fexgan_losses
 from fexgan_lit.systems.fexgan.system import FExGAN
 from fexgan_lit.systems.gan import ema_decay, update_ema
@@ -32,11 +33,11 @@ from fexgan_lit.systems.losses import (
     absolute_difference,
     binary_cross_entropy,
     categorical_cross_entropy,
+    charbonnier,
     gradient_penalty,
     total_variation,
 )
 from fexgan_lit.systems.mien.losses import (
-    charbonnier,
     flow_at_landmarks,
     laplacian_difference,
     relativistic,
@@ -375,6 +376,35 @@ def train_mien(system: Mien, batches: Iterable[PairBatch], bf16: bool) -> Iterat
         yield loss_g.detach(), loss_d.detach()
 
 
+def train_bridge(system: Bridge, batches: Iterable[PairBatch], bf16: bool) -> Iterator[Losses]:
+    """Train the network of `system`."""
+    G, average, start_at_noise = system.generator, system.average, system.settings.prior == "noise"
+    options, w, device = system.optimizer_settings, system.loss_weights, system.device
+    adam = Adam(G.parameters(), options.lr, (options.beta1, options.beta2), fused=True)
+    G.train()
+
+    for iteration, batch in enumerate(batches):
+        batch = batch.to(device)
+        source, target, rows = batch.source, batch.target, len(batch)
+        if batch.source_aus is None or batch.target_aus is None:
+            raise ValueError("the batches have no action units")
+        known = (torch.rand(rows, 1, device=device) >= w.unknown_source).float()
+        given = (torch.rand(rows, 1, device=device) >= w.unknown_target).float()
+        time = (torch.rand(rows, device=device) - w.at_start).clamp(min=0) / max(1 - w.at_start, 1e-6)
+        noise, u = torch.randn(source.shape, device=device), time[:, None, None, None]
+        if start_at_noise:
+            x = torch.lerp(noise, target, u)
+        else:
+            x = torch.lerp(source, target, u) + system.settings.sigma * (u * (1 - u)).sqrt() * noise
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss = charbonnier(G(x, source, time, batch.target_aus, batch.source_aus, known, given), target, w.huber)
+        loss.backward()
+        adam.step()
+        adam.zero_grad()
+        update_ema(average, G, ema_decay(rows, options.ema_half_life_images, iteration * rows))
+        yield loss.detach(), torch.zeros(())
+
+
 #: Plain loops by model name.
 PLAIN_LOOPS: dict[str, PlainLoop] = {
     "fexgan": train_fexgan,
@@ -386,5 +416,6 @@ PLAIN_LOOPS: dict[str, PlainLoop] = {
     "pix2pix": train_pix2pix,
     "lgp_gan": train_lgp_gan,
     "mien": train_mien,
+    "bridge": train_bridge,
     "landmark_label": train_landmark_label,
 }

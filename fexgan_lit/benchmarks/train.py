@@ -182,7 +182,7 @@ def noise_batch(pairs: int, size: int, affects: int = len(AFFECTS), seed: int = 
 def measure(name: str, settings: BenchmarkSettings, folder: Path) -> Measured:
     """Time a system and its plain loop on noise, in turns with matrix products and copies."""
     options = composed_settings(name, settings)
-    cycle = int(options.optimizer.n_critic)
+    cycle = getattr(options.optimizer, "n_critic", 1)
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     # the batch is on the device, as with `trainer.data_on_device` in a run
     system, batch = built(options), noise_batch(settings.batch_size, settings.image_size).to(device)

@@ -1,4 +1,4 @@
-"""What systems do with the annotations of frames: action units per affect, and regions around landmarks."""
+"""What systems do with annotations of frames: conditions of action units, and regions around landmarks."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.metrics.judges.affect import Judge
 
+#: Number of action units.
+UNITS = len(ACTION_UNITS)
 #: The regions: their landmarks (dlib's order), height and width in pixels of a 128 px image.
 REGIONS = {"eyes": ((*range(17, 27), *range(36, 48)), 48, 96), "mouth": (tuple(range(48, 68)), 48, 64)}
 
@@ -36,7 +38,7 @@ class UnitPrototypes(nn.Module):
 
     def __init__(self, affects: int) -> None:
         super().__init__()
-        self.register_buffer("units", torch.full((affects, len(ACTION_UNITS)), float("nan")))
+        self.register_buffer("units", torch.full((affects, UNITS), float("nan")))
 
     @property
     def known(self) -> bool:
@@ -55,12 +57,43 @@ class UnitPrototypes(nn.Module):
         for affect in range(len(self.units)):
             found = (strongest_row(frames, identity, affect) for identity in range(len(frames.identities)))
             rows = [row for row in found if row is not None]
-            mean = frames.aus[rows].mean(0) if rows else np.zeros(len(ACTION_UNITS), np.float32)
+            mean = frames.aus[rows].mean(0) if rows else np.zeros(UNITS, np.float32)
             self.units[affect] = torch.from_numpy(mean)
 
     def forward(self, weights: Tensor) -> Tensor:
         """Map affect weights (B, K) to action units (B, 17) in [0, 1]."""
         return (weights @ self.units).clamp(0, 1)
+
+
+class Condition(nn.Module):
+    """Encode target and source action units with one network, and their difference.
+
+    Action units that are not known have a learnt code.
+
+    Args:
+        size: of the condition.
+        change: whether the condition contains the difference of both codes.
+    """
+
+    def __init__(self, size: int, change: bool) -> None:
+        super().__init__()
+        self.encode = nn.Sequential(nn.Linear(UNITS, size), nn.LeakyReLU(0.2), nn.Linear(size, size))
+        self.absent = nn.Parameter(torch.zeros(size))
+        self.mix = nn.Sequential(nn.Linear(2 * size, size), nn.LeakyReLU(0.2), nn.Linear(size, size))
+        self.change = change
+
+    def forward(self, wanted: Tensor, shown: Tensor, known: Tensor, given: Tensor | None = None) -> Tensor:
+        """Map target units `wanted` and source units `shown`, (B, 17), to a condition (B, size).
+
+        `known` (B, 1) is 1 where the units of the source are known and 0 elsewhere, `given` (B, 1) where those of the
+        target are; None means everywhere.
+        """
+        target = self.encode(wanted)
+        if given is not None:
+            target = given * target + (1 - given) * self.absent
+        source = known * self.encode(shown) + (1 - known) * self.absent
+        change = target - source if self.change else torch.zeros_like(target)
+        return self.mix(torch.cat((target, change), dim=1))
 
 
 class ReadsActionUnits(ExpressionSystem):
@@ -114,6 +147,13 @@ class ReadsActionUnits(ExpressionSystem):
         low, high = aus.detach().aminmax()
         check_units(float(low), float(high), f"{self.settings.name}: the target expression")
         return aus
+
+    def units_in_use(self, source_expression: Expression | None, target: Expression) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the action units of target and source, (B, 17), and where those of the source are known, (B, 1)."""
+        wanted = self.checked_units(target)
+        shown = None if source_expression is None else source_expression.aus
+        known = wanted.new_full((len(wanted), 1), float(shown is not None))
+        return wanted, torch.zeros_like(wanted) if shown is None else shown, known
 
     def saved_modules(self) -> dict[str, nn.Module]:
         """Return the networks, and the mean action units of the affects."""

@@ -8,6 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fexgan_lit.expression import ACTION_UNITS
+
+#: The order of action units in the inputs and outputs of networks.
+UNIT_NAMES = f"action units {', '.join(map(str, ACTION_UNITS))}"
+
 
 class Input(NamedTuple):
     """An input of an exported network.
@@ -55,6 +60,20 @@ def face_input(size: int, whose: str = "face") -> Input:
 def affect_input(affects: tuple[str, ...], what: str = "wanted affects") -> Input:
     """Describe an input of affect weights."""
     return Input((len(affects),), f"{what}, 1 is the affect as the data show it: {', '.join(affects)}")
+
+
+def units_input(what: str) -> Input:
+    """Describe an input of action units, such as the `wanted` ones."""
+    return Input((len(ACTION_UNITS),), f"{what} intensity 0..1 of {UNIT_NAMES}")
+
+
+def unit_edit_inputs(size: int) -> dict[str, Input]:
+    """Describe the inputs of a network that edits a face of known action units."""
+    return {
+        "image": face_input(size, "the given face"),
+        "aus": units_input("wanted"),
+        "source_aus": units_input("present"),
+    }
 
 
 class Answering(nn.Module):

@@ -1,4 +1,4 @@
-"""The base class of systems with a generator, its moving average and a discriminator."""
+"""The base classes of systems with a generator and its moving average, without and with discriminators."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fexgan_lit.systems.base import ExpressionSystem
-from fexgan_lit.systems.optimizers import DualOptimizerSettings
+from fexgan_lit.systems.optimizers import AdamSettings, DualOptimizerSettings
 
 if TYPE_CHECKING:
     from fexgan_lit.data.pairs import PairBatch
@@ -95,8 +95,8 @@ def apart(pairs: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor
     return [first for first, _ in pairs], [second for _, second in pairs]
 
 
-class GANSystem(ExpressionSystem):
-    """Base class of systems with a generator, its moving average and discriminators; optimizer 0 is the generator's.
+class MovingAverageSystem(ExpressionSystem):
+    """Base class of systems with a generator and its moving average; optimizer 0 is the generator's.
 
     Attributes:
         generator: the trained generator.
@@ -106,26 +106,21 @@ class GANSystem(ExpressionSystem):
 
     generator: nn.Module
     average: nn.Module
-    optimizer_settings: DualOptimizerSettings
+    optimizer_settings: AdamSettings
     #: weight () of the old average in the next iteration, on the device; None unless a CUDA graph is captured
     _kept: Tensor | None = None
 
     def graph_key(self) -> tuple[Hashable, ...]:
-        """See the base class."""
-        return (self.generator_is_due,)
+        """See `GraphCapturable`; nothing that a step reads changes."""
+        return ()
 
     def update_graph_inputs(self, images: int) -> None:
-        """See the base class."""
+        """See `GraphCapturable`."""
         if self._kept is None:
             self._kept = torch.zeros((), device=self.device)
         self._kept.fill_(self._decay(images))
 
-    @property
-    def generator_is_due(self) -> bool:
-        """Return whether the generator is updated in this iteration."""
-        return (self.iteration + 1) % self.optimizer_settings.n_critic == 0
-
-    def train(self, mode: bool = True) -> GANSystem:
+    def train(self, mode: bool = True) -> MovingAverageSystem:
         """Set the mode as in torch, but keep the moving average in evaluation mode."""
         super().train(mode)
         self.average.eval()
@@ -166,14 +161,6 @@ class GANSystem(ExpressionSystem):
         with self.timed(f"{name} backward"):
             self.manual_backward(loss, inputs=list(network.parameters()), retain_graph=retain_graph)
 
-    def step_together(self, update_generator: bool, images: int) -> None:
-        """Step all optimizers, the generator's only with `update_generator`; the last step is counted."""
-        last = len(self.trainer.optimizers) - 1
-        for number in range(0 if update_generator else 1, last + 1):
-            self.step(number, counted=number == last)
-        if update_generator:
-            self.update_average(images)
-
     def update_average(self, images: int) -> None:
         """Update the moving average after a batch of which this process saw `images` images."""
         kept = self._kept if self.capturing else None
@@ -184,3 +171,26 @@ class GANSystem(ExpressionSystem):
         """Return the weight of the old average in this iteration, in which this process sees `images` images."""
         images *= self.noise.share.world
         return ema_decay(images, self.optimizer_settings.ema_half_life_images, self.iteration * images)
+
+
+class GANSystem(MovingAverageSystem):
+    """Base class of systems with a generator, its moving average and discriminators."""
+
+    optimizer_settings: DualOptimizerSettings
+
+    def graph_key(self) -> tuple[Hashable, ...]:
+        """See the base class."""
+        return (self.generator_is_due,)
+
+    @property
+    def generator_is_due(self) -> bool:
+        """Return whether the generator is updated in this iteration."""
+        return (self.iteration + 1) % self.optimizer_settings.n_critic == 0
+
+    def step_together(self, update_generator: bool, images: int) -> None:
+        """Step all optimizers, the generator's only with `update_generator`; the last step is counted."""
+        last = len(self.trainer.optimizers) - 1
+        for number in range(0 if update_generator else 1, last + 1):
+            self.step(number, counted=number == last)
+        if update_generator:
+            self.update_average(images)

@@ -126,6 +126,21 @@ def tiled(image: Tensor, condition: Tensor) -> Tensor:
     return torch.cat((image, planes.to(image.dtype)), dim=1)
 
 
+class FiLM(nn.Module):
+    """Scale and shift each channel by a linear function of a condition, which starts as the identity."""
+
+    def __init__(self, condition: int, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(condition, 2 * channels)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Map `features` (B, c, S, S) and `condition` (B, n) to (B, c, S, S)."""
+        scale, shift = self.linear(condition)[:, :, None, None].chunk(2, dim=1)  # (B, c, 1, 1) each
+        return features * (1 + scale) + shift
+
+
 class PatchCritic(nn.Module):
     """The critic of StarGAN and GANimation: a realness score for each quarter of the image, and a classification.
 

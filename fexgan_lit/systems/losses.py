@@ -35,6 +35,11 @@ def absolute_difference(image: Tensor, target: Tensor, reduction: str = "mean") 
     return difference.mean() if reduction == "mean" else difference.flatten(1).sum(1).mean()
 
 
+def charbonnier(image: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor:
+    """Return the mean of sqrt(d^2 + epsilon^2) - epsilon over all pixels: L1 with a smooth minimum."""
+    return ((image - target).square() + epsilon**2).sqrt().mean() - epsilon
+
+
 def gradient_penalty(
     critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, share: Tensor | None = None
 ) -> Tensor:

@@ -1,4 +1,4 @@
-"""Adam for a generator and its discriminator, as all systems here use it."""
+"""The options of Adam, and Adam for a generator and its discriminator."""
 
 from __future__ import annotations
 
@@ -16,15 +16,13 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class DualOptimizerSettings(Options):
-    """Options of Adam for both networks.
+class AdamSettings(Options):
+    """Options of Adam and of the moving average.
 
     Attributes:
         lr: learning rate of the generator.
-        lr_discriminator: learning rate of the discriminator; null uses `lr`.
         beta1: decay of Adam's first moment.
         beta2: decay of Adam's second moment.
-        n_critic: the generator is updated in every n-th iteration, the discriminator in every iteration.
         clip_norm: largest gradient norm of each network; null disables clipping.
         ema_half_life_images: half-life of the generator's moving average, in images; 0 disables averaging.
     """
@@ -32,12 +30,24 @@ class DualOptimizerSettings(Options):
     section = "optimizer"
 
     lr: float = option(2e-4, above=0)
-    lr_discriminator: float | None = option(None, above=0)
-    beta1: float = option(0.5, at_least=0, below=1)
+    beta1: float = option(0.9, at_least=0, below=1)
     beta2: float = option(0.999, at_least=0, below=1)
-    n_critic: int = option(1, at_least=1, at_most=1000)
     clip_norm: float | None = option(None, above=0)
     ema_half_life_images: float = option(10_000, "zero or more images", at_least=0)
+
+
+@dataclass
+class DualOptimizerSettings(AdamSettings):
+    """Options of Adam for a generator and its discriminator; see also `AdamSettings`.
+
+    Attributes:
+        lr_discriminator: learning rate of the discriminator; null uses `lr`.
+        n_critic: the generator is updated in every n-th iteration, the discriminator in every iteration.
+    """
+
+    beta1: float = option(0.5, at_least=0, below=1)
+    lr_discriminator: float | None = option(None, above=0)
+    n_critic: int = option(1, at_least=1, at_most=1000)
 
 
 def dual_adam(

@@ -21,7 +21,7 @@ from fexgan_lit.metrics.suite import ValidationOutput
 from fexgan_lit.systems.base import full_precision
 from fexgan_lit.systems.export import Exported, affect_input, face_input
 from fexgan_lit.systems.gan import GANSystem, frozen_copy
-from fexgan_lit.systems.layers import WIDTH, PatchDiscriminator, pix2pix_weights, scaled, tiled
+from fexgan_lit.systems.layers import WIDTH, FiLM, PatchDiscriminator, pix2pix_weights, scaled, tiled
 from fexgan_lit.systems.losses import absolute_difference, binary_cross_entropy
 from fexgan_lit.systems.optimizers import DualOptimizerSettings, dual_adam
 from fexgan_lit.utils.options import Options, option
@@ -62,21 +62,6 @@ class Pix2PixLossSettings(Options):
 
     adversarial: float = option(1.0, at_least=0)
     lambda_pixel: float = option(100.0, at_least=0)
-
-
-class FiLM(nn.Module):
-    """Scale and shift each channel by a linear function of a condition, which starts as the identity."""
-
-    def __init__(self, condition: int, channels: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(condition, 2 * channels)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
-        """Map `features` (B, c, S, S) and `condition` (B, n) to (B, c, S, S)."""
-        scale, shift = self.linear(condition)[:, :, None, None].chunk(2, dim=1)  # (B, c, 1, 1) each
-        return features * (1 + scale) + shift
 
 
 class Generator(nn.Module):

@@ -9,16 +9,17 @@ import pytest
 import torch
 
 from fexgan_lit.expression import Expression
+from fexgan_lit.systems.annotations import Condition
+from fexgan_lit.systems.losses import charbonnier
 from fexgan_lit.systems.mien.losses import (
     MienLossSettings,
-    charbonnier,
     flow_at_landmarks,
     laplacian_difference,
     relativistic,
     smoothness,
     squared_gradient,
 )
-from fexgan_lit.systems.mien.networks import FLOW_BOUNDS, Condition, Critic, Generator, MienSettings, warp
+from fexgan_lit.systems.mien.networks import FLOW_BOUNDS, Critic, Generator, MienSettings, warp
 from fexgan_lit.systems.mien.system import Mien, MienOptimizerSettings
 from fexgan_lit.utils.errors import UserError
 from tests.systems.helpers import NoisePairs, changed, fit, snapshot

@@ -29,7 +29,7 @@ from fexgan_lit.metrics.judges.identity import embed_rows, gallery_and_probes
 from fexgan_lit.metrics.registry import metric_info
 from fexgan_lit.metrics.statistics import draw_resamples
 from fexgan_lit.metrics.suite import MetricGroup, MetricSuite
-from fexgan_lit.systems.gan import GANSystem
+from fexgan_lit.systems.gan import MovingAverageSystem
 from fexgan_lit.training.trainer import quiet_lightning
 from fexgan_lit.utils.errors import UserError
 
@@ -196,7 +196,7 @@ def tune(system: ExpressionSystem, batches: TuningBatches, judges: JudgePanel) -
 
     quiet_lightning()
     tuned = copy.deepcopy(system).requires_grad_(True)
-    if isinstance(tuned, GANSystem):
+    if isinstance(tuned, MovingAverageSystem):
         tuned.average.requires_grad_(False)
         tuned.generator.load_state_dict(tuned.average.state_dict())
     judge = judges.affect if isinstance(judges.affect, Judge) else None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fexgan_lit.expression import ACTION_UNITS
-from fexgan_lit.systems.export import Answering, Exported, Input, face_input
+from fexgan_lit.systems.export import UNIT_NAMES, Answering, Exported, face_input, units_input
 from fexgan_lit.systems.ganimation.config import GANimationSettings
 from fexgan_lit.systems.layers import scaled, tiled, translation_trunk
 
@@ -53,9 +53,6 @@ class Generator(nn.Module):
         return Painted(compose(image, attention, colour), attention, colour)
 
 
-_UNITS = f"action units {', '.join(map(str, ACTION_UNITS))}"
-
-
 class GeneratorPart(nn.Module):
     """The generator for export, with its output as a plain tuple."""
 
@@ -72,11 +69,10 @@ class GeneratorPart(nn.Module):
 def ganimation_parts(generator: Generator, critic: nn.Module, size: int) -> dict[str, Exported]:
     """Return generator and critic for export."""
     face = face_input(size)
-    units = Input((len(ACTION_UNITS),), f"wanted intensity 0..1 of {_UNITS}")
     made = {"face": "face with the wanted action units, RGB in [-1, 1]",
             "attention": "mask in 0..1, 1 keeps the input", "colour": "what is painted, RGB in [-1, 1]"}  # fmt: skip
-    answers = {"scores": "Wasserstein scores of the four quarters", "aus": f"{_UNITS} as read, about 0..1"}
+    answers = {"scores": "Wasserstein scores of the four quarters", "aus": f"{UNIT_NAMES} as read, about 0..1"}
     return {
-        "generator": Exported(GeneratorPart(generator), {"image": face, "aus": units}, made),
+        "generator": Exported(GeneratorPart(generator), {"image": face, "aus": units_input("wanted")}, made),
         "critic": Exported(Answering(critic), {"image": face}, answers),
     }

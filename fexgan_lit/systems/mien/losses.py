@@ -50,11 +50,6 @@ class MienLossSettings(Options):
     unknown_source: float = option(0.2, at_least=0, at_most=1)
 
 
-def charbonnier(image: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor:
-    """Return the mean of sqrt(d^2 + epsilon^2) - epsilon over all pixels: L1 with a smooth minimum."""
-    return ((image - target).square() + epsilon**2).sqrt().mean() - epsilon
-
-
 def laplacian_difference(image: Tensor, target: Tensor, levels: int = 3) -> Tensor:
     """Return the L1 distance of the Laplacian pyramids of two batches (B, 3, S, S), mean over the levels."""
     difference, total = image - target, image.new_zeros(())  # the pyramid is linear

@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fexgan_lit.data.config import IMAGE_SIZES
-from fexgan_lit.expression import ACTION_UNITS
-from fexgan_lit.systems.annotations import REGIONS, Box, region_shape
+from fexgan_lit.systems.annotations import REGIONS, UNITS, Box, Condition, region_shape
 from fexgan_lit.systems.layers import WIDTH, scaled
 from fexgan_lit.utils.options import Options, option
 
@@ -27,8 +26,6 @@ from fexgan_lit.utils.options import Options, option
 CHANNELS = (16, 24, 48, 96, 192, 320)
 #: Largest flow that each scale of the decoder adds, as a share of half the image.
 FLOW_BOUNDS = (0.25, 0.06, 0.02)
-#: Number of action units.
-UNITS = len(ACTION_UNITS)
 _SLOPE = 0.2
 
 
@@ -102,30 +99,6 @@ class Block(nn.Module):
             scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)  # (B, c, 1, 1) each
             hidden = hidden * (1 + scale) + shift
         return x + self.second(F.leaky_relu(hidden, _SLOPE))
-
-
-class Condition(nn.Module):
-    """Encode target and source action units with one network, and their difference.
-
-    A source whose action units are not known has a learnt code.
-    """
-
-    def __init__(self, size: int, change: bool) -> None:
-        super().__init__()
-        self.encode = nn.Sequential(nn.Linear(UNITS, size), nn.LeakyReLU(_SLOPE), nn.Linear(size, size))
-        self.absent = nn.Parameter(torch.zeros(size))
-        self.mix = nn.Sequential(nn.Linear(2 * size, size), nn.LeakyReLU(_SLOPE), nn.Linear(size, size))
-        self.change = change
-
-    def forward(self, wanted: Tensor, shown: Tensor, known: Tensor) -> Tensor:
-        """Map target units `wanted` and source units `shown`, (B, 17), to a condition (B, size).
-
-        `known` (B, 1) is 1 where the units of the source are known and 0 elsewhere.
-        """
-        target = self.encode(wanted)
-        source = known * self.encode(shown) + (1 - known) * self.absent
-        change = target - source if self.change else torch.zeros_like(target)
-        return self.mix(torch.cat((target, change), dim=1))
 
 
 def identity_grid(size: int, device: torch.device) -> Tensor:

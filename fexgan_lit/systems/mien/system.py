@@ -11,22 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fexgan_lit.expression import ACTION_UNITS, Expression
+from fexgan_lit.expression import Expression
 from fexgan_lit.metrics.suite import ValidationOutput
 from fexgan_lit.systems.annotations import ReadsActionUnits, region_boxes
 from fexgan_lit.systems.base import full_precision
-from fexgan_lit.systems.export import Exported, Input, face_input
+from fexgan_lit.systems.export import Exported, unit_edit_inputs
 from fexgan_lit.systems.gan import GANSystem, frozen_copy
+from fexgan_lit.systems.losses import charbonnier
 from fexgan_lit.systems.mien.losses import (
     MienLossSettings,
-    charbonnier,
     flow_at_landmarks,
     laplacian_difference,
     relativistic,
     smoothness,
     squared_gradient,
 )
-from fexgan_lit.systems.mien.networks import UNITS, Critics, Faces, Generator, GeneratorPart, MienSettings
+from fexgan_lit.systems.mien.networks import Critics, Faces, Generator, GeneratorPart, MienSettings
 from fexgan_lit.systems.optimizers import DualOptimizerSettings, dual_adam
 from fexgan_lit.utils.options import option
 
@@ -181,10 +181,7 @@ class Mien(ReadsActionUnits, GANSystem):
 
     def edit(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Faces:
         """Return the result with its flow and its paint, with gradients; see `forward`."""
-        wanted = self.checked_units(target)
-        shown = None if source_expression is None else source_expression.aus
-        known = wanted.new_full((len(wanted), 1), float(shown is not None))
-        return self.average(source, wanted, torch.zeros_like(wanted) if shown is None else shown, known)
+        return self.average(source, *self.units_in_use(source_expression, target))
 
     def forward(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
         """Give `source` (B, 3, S, S) the action units of `target`; see the base class.
@@ -208,12 +205,7 @@ class Mien(ReadsActionUnits, GANSystem):
 
     def export_modules(self) -> dict[str, Exported]:
         """See the base class."""
-        names = f"action units {', '.join(map(str, ACTION_UNITS))}"
-        inputs = {
-            "image": face_input(self.image_size, "the given face"),
-            "aus": Input((UNITS,), f"wanted intensity 0..1 of {names}"),
-            "source_aus": Input((UNITS,), "those of the given face"),
-        }
+        inputs = unit_edit_inputs(self.image_size)
         return {"generator": Exported(GeneratorPart(self.average), inputs, {"face": "face, RGB in [-1, 1]"})}
 
     def saved_modules(self) -> dict[str, nn.Module]:
