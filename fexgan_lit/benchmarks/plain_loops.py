@@ -7,12 +7,14 @@ discriminator, which is 0 without one. Random numbers come from torch's global g
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss, one_hot
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam
 
 from fexgan_lit.data.pairs import PairBatch
@@ -319,7 +321,7 @@ def train_mien(system: Mien, batches: Iterable[PairBatch], bf16: bool) -> Iterat
     G, D, average = system.generator, system.critics, system.average
     options, w, device = system.optimizer_settings, system.loss_weights, system.device
     adam_g, adam_d = dual_adam(G, D, options, fused=True, adam=Adam)
-    loss_d = torch.zeros(())
+    loss_d, limit = torch.zeros(()), options.clip_norm or math.inf
     G.train()
 
     for iteration, batch in enumerate(batches):
@@ -352,6 +354,7 @@ def train_mien(system: Mien, batches: Iterable[PairBatch], bf16: bool) -> Iterat
                         )
                         loss_d = loss_d + w.penalty_every * w.gamma / 2 * penalty
             loss_d.backward(inputs=list(D.parameters()))
+            clip_grad_norm_(D.parameters(), limit)
             adam_d.step()
             adam_d.zero_grad()
 
@@ -360,6 +363,7 @@ def train_mien(system: Mien, batches: Iterable[PairBatch], bf16: bool) -> Iterat
                 w.charbonnier * charbonnier(made.image, target) + w.pyramid * laplacian_difference(made.image, target)
                 + w.landmarks * flow_at_landmarks(made.flow, points, moved)
                 + w.smooth * smoothness(made.flow) + w.painted * made.share.mean()
+                + w.reader * mse_loss(made.read, shown)
             )  # fmt: skip
             if w.critics_from == 0:
                 with torch.no_grad():
@@ -369,6 +373,7 @@ def train_mien(system: Mien, batches: Iterable[PairBatch], bf16: bool) -> Iterat
                 loss_g = loss_g + w.adversarial * pairs.pop("whole") + w.units * mse_loss(read, wanted)
                 loss_g = loss_g + w.local * torch.stack(list(pairs.values())).mean()
         loss_g.backward(inputs=list(G.parameters()))
+        clip_grad_norm_(G.parameters(), limit)
         adam_g.step()
         adam_g.zero_grad()
         images = len(batch)

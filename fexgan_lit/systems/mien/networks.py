@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fexgan_lit.data.config import IMAGE_SIZES
-from fexgan_lit.systems.annotations import REGIONS, UNITS, Box, Condition, region_shape
+from fexgan_lit.systems.annotations import REGIONS, UNITS, Box, region_shape
 from fexgan_lit.systems.layers import WIDTH, scaled
 from fexgan_lit.utils.options import Options, option
 
@@ -26,6 +26,9 @@ from fexgan_lit.utils.options import Options, option
 CHANNELS = (16, 24, 48, 96, 192, 320)
 #: Largest flow that each scale of the decoder adds, as a share of half the image.
 FLOW_BOUNDS = (0.25, 0.06, 0.02)
+#: Factor on the outputs of the last layers of flow and paint. With 1, a step of Adam moves pixels by more than most
+#: action units do, and the losses of the first iterations teach the layers to do nothing.
+OUTPUT_GAIN = 0.1
 _SLOPE = 0.2
 
 
@@ -41,7 +44,8 @@ class MienSettings(Options):
         flow: move the pixels and features of the source; false paints on the unmoved source.
         paint: paint on the moved pixels; false moves alone.
         mask: multiply the paint by a mask.
-        change: condition on the change of the action units besides their target.
+        change: the flow is linear in the change of the action units, which is also part of the condition; false puts
+            the target in its place.
         local_critics: critics of eyes and mouth, where the frames have landmarks.
     """
 
@@ -74,6 +78,14 @@ def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, zero: bool
     return layer
 
 
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    """Return a linear layer whose outputs have the variance of its inputs, with zero bias."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.normal_(layer.weight, std=inputs**-0.5)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class Block(nn.Module):
     """Conv 3x3, a scale and shift by the condition (FiLM), LeakyReLU, Conv 3x3, and a skip connection.
 
@@ -87,10 +99,7 @@ class Block(nn.Module):
     def __init__(self, channels: int, condition: int = 0) -> None:
         super().__init__()
         self.first, self.second = conv(channels, channels), conv(channels, channels, zero=True)
-        self.film = nn.Linear(condition, 2 * channels) if condition else None
-        if self.film is not None:
-            nn.init.zeros_(self.film.weight)
-            nn.init.zeros_(self.film.bias)
+        self.film = linear(condition, 2 * channels) if condition else None
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Map `x` (B, c, s, s) and `condition` (B, n) to (B, c, s, s)."""
@@ -131,16 +140,22 @@ class Faces(NamedTuple):
         flow: (B, 2, S, S), where each pixel comes from, relative to its place and in half images; x then y.
         moved: the source with its pixels moved, (B, 3, S, S).
         share: of the paint, (B, 1, S, S) in [0, 1].
+        read: the action units of the source as the generator reads them, (B, 17).
     """
 
     image: Tensor
     flow: Tensor
     moved: Tensor
     share: Tensor
+    read: Tensor
 
 
 class Generator(nn.Module):
-    """An encoder, a trunk at 16 px, and a decoder that moves the encoder's features before it reads them."""
+    """An encoder, a trunk at 16 px, and a decoder that moves the encoder's features before it reads them.
+
+    Each scale of the flow has a field of motion for every action unit; the flow is their sum, weighted by the change of
+    the action units. No change moves nothing, half of it moves half as far (but for the bounds), and mixtures add up.
+    """
 
     def __init__(self, settings: MienSettings) -> None:
         super().__init__()
@@ -149,14 +164,22 @@ class Generator(nn.Module):
         # for 512 px the outermost scale is repeated
         counts = [*(CHANNELS[:1] * max(0, stages - 5)), *CHANNELS[max(0, 5 - stages) :]]
         widths = [scaled(count, settings.width) for count in counts]  # from the image to the trunk
-        size = scaled(256, settings.width)
-        self.condition = Condition(size, settings.change)
+        size, last = scaled(256, settings.width), widths[-1]
+        self.condition = nn.Sequential(linear(2 * UNITS, size), nn.LeakyReLU(_SLOPE), linear(size, size))
         self.stem = conv(3, widths[0])
         self.encoder = nn.ModuleList(Block(width) for width in widths[:-1])
         self.down = nn.ModuleList(conv(a, b, 4, 2) for a, b in itertools.pairwise(widths))
-        self.trunk = nn.ModuleList(Block(widths[-1], size) for _ in range(settings.blocks))
+        # the action units of the source, where they are not known
+        self.read = nn.Sequential(
+            conv(last, last, 4, 2), nn.LeakyReLU(_SLOPE), conv(last, last, 4, 2), nn.LeakyReLU(_SLOPE), nn.Flatten(),
+            linear(16 * last, UNITS),
+        )  # fmt: skip
+        nn.init.zeros_(self.read[-1].weight)
+        # which part of a face usually lies where
+        self.place = nn.Parameter(torch.randn(1, last, 16, 16))
+        self.trunk = nn.ModuleList(Block(last, size) for _ in range(settings.blocks))
         outward = widths[::-1]
-        self.flows = nn.ModuleList(conv(width, 2, zero=True) for width in outward[: len(FLOW_BOUNDS)])
+        self.flows = nn.ModuleList(conv(width, 2 * UNITS, zero=True) for width in outward[: len(FLOW_BOUNDS)])
         self.up = nn.ModuleList(conv(a, b, 1) for a, b in itertools.pairwise(outward))
         self.merge = nn.ModuleList(conv(2 * width, width, 1) for width in outward[1:])
         self.decoder = nn.ModuleList(Block(width, size) for width in outward[1:])
@@ -170,41 +193,45 @@ class Generator(nn.Module):
             image: (B, 3, S, S) in [-1, 1].
             wanted: (B, 17), about 0..1.
             shown: those of the source, (B, 17).
-            known: (B, 1), 1 where `shown` is known and 0 elsewhere.
+            known: (B, 1), 1 where `shown` is known and 0 where it is to be read in the image.
         """
-        condition = self.condition(wanted, shown, known)
         features, seen = self.stem(image), []
         for block, down in zip(self.encoder, self.down, strict=True):
             features = block(features)
             seen.append(features)
             features = down(F.leaky_relu(features, _SLOPE))  # (B, c, S, S), ..., (B, 320, 16, 16)
+        read = self.read(features).float()
+        shown = known * shown + (1 - known) * read
+        change = wanted - shown if self.settings.change else wanted
+        condition = self.condition(torch.cat((wanted, change), dim=1))
+        features = features + self.place
         for block in self.trunk:
             features = block(features, condition)
 
-        flow = self._flow(0, features, None)
+        flow = self._flow(0, features, change, torch.zeros_like(features[:, :2], dtype=torch.float32))
         for n, (up, merge, block) in enumerate(zip(self.up, self.merge, self.decoder, strict=True)):
             there = seen.pop()
             features = up(enlarged(features, there.shape[2]))
             flow = enlarged(flow, there.shape[2])
             there = warp(there, flow) if self.settings.flow else there
             features = block(merge(torch.cat((features, there.to(features.dtype)), dim=1)), condition)
-            flow = self._flow(n + 1, features, flow)
+            flow = self._flow(n + 1, features, change, flow)
 
         moved = warp(image, flow) if self.settings.flow else image.float()
         features = F.leaky_relu(features, _SLOPE)
         # at the start the share is 1 - sigmoid(2) = 0.12
         share = (self.mask(features).float() - 2).sigmoid() if self.settings.mask else torch.ones_like(flow[:, :1])
-        painted = 2 * self.paint(features).float().tanh() if self.settings.paint else torch.zeros_like(moved)
-        made = moved + share * painted
-        return Faces(made if self.training else made.clamp(-1, 1), flow, moved, share)
+        painted = 2 * (OUTPUT_GAIN * self.paint(features).float()).tanh()
+        made = moved + share * painted if self.settings.paint else moved
+        return Faces(made if self.training else made.clamp(-1, 1), flow, moved, share, read)
 
-    def _flow(self, scale: int, features: Tensor, before: Tensor | None) -> Tensor:
-        """Return the flow of the coarser scales plus what this scale adds, (B, 2, s, s) in float32."""
-        if before is None:
-            before = torch.zeros_like(features[:, :2], dtype=torch.float32)
+    def _flow(self, scale: int, features: Tensor, change: Tensor, before: Tensor) -> Tensor:
+        """Return the flow `before` (B, 2, s, s) of the coarser scales plus that of this scale."""
         if not self.settings.flow or scale >= len(FLOW_BOUNDS):
             return before
-        return before + FLOW_BOUNDS[scale] * self.flows[scale](F.leaky_relu(features, _SLOPE)).float().tanh()
+        motions = self.flows[scale](F.leaky_relu(features, _SLOPE)).float().unflatten(1, (UNITS, 2))
+        moved = (motions * change[:, :, None, None, None]).sum(1)  # (B, 17, 2, s, s) -> (B, 2, s, s)
+        return before + FLOW_BOUNDS[scale] * (OUTPUT_GAIN * moved).tanh()
 
 
 class Critic(nn.Module):

@@ -39,7 +39,7 @@ class MienOptimizerSettings(DualOptimizerSettings):
     """Adam for generator and critics, which both step in every iteration; see `DualOptimizerSettings`."""
 
     n_critic: int = option(1, "1, since the generator learns from true targets in every iteration", choices=(1,))
-    beta1: float = option(0.0, at_least=0, below=1)
+    beta1: float = option(0.5, at_least=0, below=1)
     beta2: float = option(0.99, at_least=0, below=1)
 
 
@@ -96,6 +96,7 @@ class Mien(ReadsActionUnits, GANSystem):
             "pyramid": laplacian_difference(made.image, target),
             "smooth": smoothness(made.flow),
             "painted": made.share.mean(),
+            "reader": F.mse_loss(made.read, shown),
         }
         if landmarks is not None and batch.source_landmarks is not None:
             parts["landmarks"] = flow_at_landmarks(made.flow, batch.source_landmarks, landmarks)
