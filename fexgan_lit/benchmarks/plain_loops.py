@@ -365,6 +365,8 @@ def train_mien(system: Mien, batches: Iterable[PairBatch], bf16: bool) -> Iterat
                 + w.smooth * smoothness(made.flow) + w.painted * made.share.mean()
                 + w.reader * mse_loss(made.read, shown)
             )  # fmt: skip
+            near = [charbonnier(box.crop(made.image), box.crop(target)) for box in boxes.values()]
+            loss_g = loss_g + w.regions * torch.stack(near).mean()
             if w.critics_from == 0:
                 with torch.no_grad():
                     on_real, _ = D(D.views(source, target, boxes), wanted)

@@ -18,6 +18,7 @@ class MienLossSettings(Options):
     Attributes:
         charbonnier: of the Charbonnier distance to the true target.
         pyramid: of the L1 distance of three levels of Laplacian pyramids.
+        regions: of the Charbonnier distance in eyes and mouth, where the frames have landmarks.
         landmarks: of the squared distance between the flow at the target's landmarks and the true motion of the
             landmarks, in 1/64 of the image.
         smooth: of the total variation of the flow, per pixel.
@@ -38,6 +39,7 @@ class MienLossSettings(Options):
 
     charbonnier: float = option(10.0, at_least=0)
     pyramid: float = option(5.0, at_least=0)
+    regions: float = option(5.0, at_least=0)
     landmarks: float = option(0.3, at_least=0)
     smooth: float = option(0.05, at_least=0)
     painted: float = option(0.02, at_least=0)

@@ -100,6 +100,8 @@ class Mien(ReadsActionUnits, GANSystem):
         }
         if landmarks is not None and batch.source_landmarks is not None:
             parts["landmarks"] = flow_at_landmarks(made.flow, batch.source_landmarks, landmarks)
+            near = [charbonnier(box.crop(made.image), box.crop(target)) for box in boxes.values()]
+            parts["regions"] = torch.stack(near).mean()
         if self.critics_started:
             with torch.no_grad():
                 on_real, _ = self.critics(views(source, target, boxes), wanted)
