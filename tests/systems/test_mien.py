@@ -222,7 +222,8 @@ def test_the_critic_reads_real_images_alone_and_no_loss_reaches_another_network(
     assert torch.autograd.grad(seen[system.critics], weights, allow_unused=True) == tuple(None for _ in weights)
     w = system.loss_weights
     names = (
-        "charbonnier", "pyramid", "smooth", "painted", "reader", "landmarks", "regions", "adversarial", "units", "local",
+        "charbonnier", "pyramid", "smooth", "painted", "reader", "landmarks", "regions", "adversarial", "units",
+        "local",
     )  # fmt: skip
     total = sum(getattr(w, name) * parts[name] for name in names)
     assert seen[system.generator].item() == pytest.approx(total.item(), rel=1e-5)

@@ -26,8 +26,8 @@ from fexgan_lit.utils.options import Options, option
 CHANNELS = (16, 24, 48, 96, 192, 320)
 #: Largest flow that each scale of the decoder adds, as a share of half the image.
 FLOW_BOUNDS = (0.25, 0.06, 0.02)
-#: Factor on the outputs of the last layers of flow, paint and mask. With 1, a step of Adam moves pixels by more than most
-#: action units do, and the losses of the first iterations teach the layers to do nothing.
+#: Factor on the outputs of the last layers of flow, paint and mask. With 1, a step of Adam moves pixels by more than
+#: most action units do, and the losses of the first iterations teach the layers to do nothing.
 OUTPUT_GAIN = 0.1
 _SLOPE = 0.2
 
@@ -220,11 +220,8 @@ class Generator(nn.Module):
         moved = warp(image, flow) if self.settings.flow else image.float()
         features = F.leaky_relu(features, _SLOPE)
         # at the start the share is 1 - sigmoid(2) = 0.12
-        share = (
-            (OUTPUT_GAIN * self.mask(features).float() - 2).sigmoid()
-            if self.settings.mask
-            else torch.ones_like(flow[:, :1])
-        )
+        share = (OUTPUT_GAIN * self.mask(features).float() - 2).sigmoid()
+        share = share if self.settings.mask else torch.ones_like(share)
         painted = 2 * (OUTPUT_GAIN * self.paint(features).float()).tanh()
         made = moved + share * painted if self.settings.paint else moved
         return Faces(made if self.training else made.clamp(-1, 1), flow, moved, share, read)
