@@ -138,8 +138,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, c, s, s) to the same."""
-        queries, keys, values = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=2)  # (B, s * s, c) each
-        seen = F.scaled_dot_product_attention(queries, keys, values)
+        pixels = self.qkv(self.norm(x)).flatten(2).transpose(1, 2)[:, None]  # (B, 1, s * s, 3c)
+        seen = F.scaled_dot_product_attention(*pixels.chunk(3, dim=3))[:, 0]  # (B, s * s, c)
         return x + self.out(seen.transpose(1, 2).unflatten(2, x.shape[2:]))
 
 
