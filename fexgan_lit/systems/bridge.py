@@ -244,9 +244,9 @@ def sample(
         units: `wanted`, `shown` and `known` of `UNet.forward`.
     """
     x = noise[0].expand_as(source) if settings.prior == "noise" else source
-    given = source.new_ones(len(source), 1)
+    given = source.new_ones(source.shape[0], 1)  # the export would take `len` for a constant
     for left in range(settings.steps, 0, -1):
-        time = source.new_full((len(source),), 1 - left / settings.steps)
+        time = source.new_full((source.shape[0],), 1 - left / settings.steps)
         predicted = network(x, source, time, *units, given)
         if settings.guidance != 1:
             without = network(x, source, time, *units, torch.zeros_like(given))
