@@ -1,8 +1,8 @@
 """A flow from the source to the target: the baseline of diffusion models for paired data.
 
-A U-Net predicts the target from any image on the way to it. The way starts at the source and may be noisy, a Brownian
-bridge (BBDM, 2205.07680; I2SB, 2302.05872); without noise it is a rectified flow (2209.03003) from the source. With the
-source beside it, the way may also start at noise. From the source, a single step is an ordinary regression.
+A U-Net predicts the target from any point of a path to it. The path starts at the source and may be noisy, a Brownian
+bridge (BBDM, 2205.07680; I2SB, 2302.05872); without noise it is a rectified flow (2209.03003) from the source. The path
+may also start at noise, with the source as a condition. From the source, a single step is an ordinary regression.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ CONDITION, COSINES = 256, 64
 
 @dataclass
 class BridgeSettings(Options):
-    """Options of the network, of the way and of the steps along it; the steps do not change the training.
+    """Options of the network, of the path and of sampling; `steps`, `stochastic` and `guidance` matter in use alone.
 
     Attributes:
         name: name of the system.
         image_size: edge length of the square images in pixels, a power of two from 32 to 512.
         width: factor on every channel count.
-        prior: where the way starts: at the `source`, or at `noise` with the source beside it.
-        sigma: noise of a way from the source, `sigma * sqrt(u * (1 - u))` at time u; 0 is a rectified flow.
-        steps: predictions for one face.
-        stochastic: whether each step but the last adds the noise that the way from the source has in training.
+        prior: where the path starts: at the `source`, or at `noise` with the source as a condition.
+        sigma: noise of a path from the source, `sigma * sqrt(u * (1 - u))` at time u; 0 is a rectified flow.
+        steps: number of sampling steps.
+        stochastic: whether each step but the last adds noise, so that its result has the noise of training.
         guidance: factor on the difference of the predictions with and without the target's action units.
     """
 
@@ -100,12 +100,12 @@ class BridgeOptimizerSettings(AdamSettings):
     ema_half_life_images: float = option(44_000, "zero or more images", at_least=0)
 
 
-def normalised(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int) -> nn.GroupNorm:
     """Return a GroupNorm with 32 groups, or as many as divide both 32 and `channels`."""
     return nn.GroupNorm(math.gcd(32, channels), channels)
 
 
-def zero(layer: nn.Conv2d) -> nn.Conv2d:
+def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
     """Return a layer whose weights start at zero."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
@@ -113,13 +113,13 @@ def zero(layer: nn.Conv2d) -> nn.Conv2d:
 
 
 class Block(nn.Module):
-    """GroupNorm, SiLU, Conv 3x3, GroupNorm, FiLM, SiLU, Conv 3x3, and a skip connection; starts as the latter."""
+    """GroupNorm, SiLU, Conv 3x3, GroupNorm, FiLM, SiLU, Conv 3x3, and a skip connection, which it is at first."""
 
     def __init__(self, inputs: int, outputs: int, condition: int) -> None:
         super().__init__()
-        self.first = nn.Sequential(normalised(inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1))
-        self.norm, self.film = normalised(outputs), FiLM(condition, outputs)
-        self.second = zero(nn.Conv2d(outputs, outputs, 3, padding=1))
+        self.first = nn.Sequential(group_norm(inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1))
+        self.norm, self.film = group_norm(outputs), FiLM(condition, outputs)
+        self.second = zero_init(nn.Conv2d(outputs, outputs, 3, padding=1))
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -129,17 +129,17 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention of all pixels to all pixels with one head, and a skip connection; starts as the latter."""
+    """Attention of all pixels to all pixels with one head, and a skip connection, which it is at first."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm, self.qkv = normalised(channels), nn.Conv2d(channels, 3 * channels, 1)
-        self.out = zero(nn.Conv2d(channels, channels, 1))
+        self.norm, self.qkv = group_norm(channels), nn.Conv2d(channels, 3 * channels, 1)
+        self.out = zero_init(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, c, s, s) to the same."""
-        queries, keys, values = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=2)  # (B, s * s, c) each
-        seen = F.scaled_dot_product_attention(queries, keys, values)
+        pixels = self.qkv(self.norm(x)).flatten(2).transpose(1, 2)[:, None]  # (B, 1, s * s, 3c)
+        seen = F.scaled_dot_product_attention(*pixels.chunk(3, dim=3))[:, 0]  # (B, s * s, c)
         return x + self.out(seen.transpose(1, 2).unflatten(2, x.shape[2:]))
 
 
@@ -157,10 +157,9 @@ class Scale(nn.Module):
 
 
 class UNet(nn.Module):
-    """Predict the target from a point of the way, the source, the time and the action units.
+    """Predict the target from a point of the path, the source, the time and the action units.
 
-    The scales on the way back see the features of those on the way in. What the last layer returns is added to the
-    source, and starts at zero.
+    The output is added to the source; the last layer starts at zero.
     """
 
     frequencies: Tensor
@@ -179,7 +178,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(
             Scale(counts[n + 1] + counts[n], counts[n], size, attention[n]) for n in reversed(range(scales - 1))
         )
-        self.head = nn.Sequential(normalised(counts[0]), nn.SiLU(), zero(nn.Conv2d(counts[0], 3, 3, padding=1)))
+        self.head = nn.Sequential(group_norm(counts[0]), nn.SiLU(), zero_init(nn.Conv2d(counts[0], 3, 3, padding=1)))
 
     def forward(
         self, x: Tensor, source: Tensor, time: Tensor, wanted: Tensor, shown: Tensor, known: Tensor, given: Tensor
@@ -187,9 +186,9 @@ class UNet(nn.Module):
         """Return the predicted targets, (B, 3, S, S), which may leave [-1, 1].
 
         Args:
-            x: points of the way, (B, 3, S, S).
+            x: points of the path, (B, 3, S, S).
             source: (B, 3, S, S) in [-1, 1].
-            time: (B,), 0 at the start of the way and 1 at the target.
+            time: (B,), 0 at the start of the path and 1 at the target.
             wanted: action units of the target, (B, 17).
             shown: those of the source, (B, 17).
             known: (B, 1), 1 where `shown` is known and 0 elsewhere.
@@ -208,7 +207,7 @@ class UNet(nn.Module):
         return source + self.head(features).float()
 
 
-def point_between(start: Tensor, target: Tensor, time: Tensor, sigma: float, noise: Tensor) -> Tensor:
+def bridge_point(start: Tensor, target: Tensor, time: Tensor, sigma: float, noise: Tensor) -> Tensor:
     """Return (1 - u) start + u target + sigma sqrt(u (1 - u)) noise for the times u.
 
     Args:
@@ -222,31 +221,32 @@ def point_between(start: Tensor, target: Tensor, time: Tensor, sigma: float, noi
     return torch.lerp(start, target, u) + sigma * (u * (1 - u)).sqrt() * noise
 
 
-def noise_of_steps(settings: BridgeSettings, rows: int, generator: torch.Generator) -> Tensor:
-    """Draw the noise of `walk`, (n, rows, 3, S, S): one for each step, one for the start, or none."""
+def sampling_noise(settings: BridgeSettings, rows: int, generator: torch.Generator) -> Tensor:
+    """Draw the noise of `sample`, (n, rows, 3, S, S), where n is the number of steps, 1 for the start alone, or 0."""
     n = settings.steps if settings.stochastic else int(settings.prior == "noise")
     return torch.randn(n, rows, 3, settings.image_size, settings.image_size, generator=generator)
 
 
-def walk(
+def sample(
     network: Callable[..., Tensor], settings: BridgeSettings, noise: Tensor, source: Tensor,
     *units: Tensor,
 ) -> Tensor:  # fmt: skip
-    """Go to the target in `settings.steps` steps, each along its share of the way left: (B, 3, S, S) in [-1, 1].
+    """Return images (B, 3, S, S) in [-1, 1] after `settings.steps` steps from the start of the path.
 
-    A stochastic step adds the noise of a Brownian bridge, so that all points have the variance of `point_between`.
+    Step i of K, counted from 0, moves 1 / (K - i) of the way to the predicted target; the last step arrives there. A
+    stochastic step adds the noise of a Brownian bridge, which gives its result the variance of `bridge_point`.
 
     Args:
         network: predicts the target, see `UNet.forward`.
-        settings: of the way and of the steps.
-        noise: see `noise_of_steps`, with 1 or B rows.
+        settings: options of path and sampling.
+        noise: see `sampling_noise`, with 1 or B rows.
         source: (B, 3, S, S) in [-1, 1].
         units: `wanted`, `shown` and `known` of `UNet.forward`.
     """
     x = noise[0].expand_as(source) if settings.prior == "noise" else source
-    given = source.new_ones(len(source), 1)
+    given = source.new_ones(source.shape[0], 1)  # the export would take `len` for a constant
     for left in range(settings.steps, 0, -1):
-        time = source.new_full((len(source),), 1 - left / settings.steps)
+        time = source.new_full((source.shape[0],), 1 - left / settings.steps)
         predicted = network(x, source, time, *units, given)
         if settings.guidance != 1:
             without = network(x, source, time, *units, torch.zeros_like(given))
@@ -259,7 +259,7 @@ def walk(
 
 
 class GeneratorPart(nn.Module):
-    """All steps for export, with the noise that the system itself uses."""
+    """The sampler for export, with the noise that the system itself uses."""
 
     noise: Tensor
 
@@ -270,14 +270,14 @@ class GeneratorPart(nn.Module):
 
     def forward(self, image: Tensor, aus: Tensor, source_aus: Tensor) -> Tensor:
         """Map `image` (B, 3, S, S), `aus` and `source_aus` (B, 17) to an image (B, 3, S, S)."""
-        return walk(self.network, self.settings, self.noise, image, aus, source_aus, torch.ones_like(aus[:, :1]))
+        return sample(self.network, self.settings, self.noise, image, aus, source_aus, torch.ones_like(aus[:, :1]))
 
 
 class Bridge(ReadsActionUnits, MovingAverageSystem):
-    """A regression of the target at any point between source and target, which is followed in one or more steps.
+    """A diffusion model for pairs: a network that predicts the target from any point between source and target.
 
     Args:
-        model: options of the network and of the way.
+        model: options of the network, of the path and of sampling.
         loss: options of the loss.
         optimizer: Adam, moving average and clipping.
         affects: class names in index order.
@@ -307,7 +307,7 @@ class Bridge(ReadsActionUnits, MovingAverageSystem):
         return self.with_schedule([self.adam(self.generator.parameters(), o.lr, (o.beta1, o.beta2), fused=fused)])
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Run one iteration: predict the targets from random points of the ways."""
+        """Run one iteration: predict the targets from random points of their paths."""
         self.seed_iteration()
         losses = self.accumulate(batch, self._gradients)
         self.step(0, counted=True)
@@ -324,7 +324,7 @@ class Bridge(ReadsActionUnits, MovingAverageSystem):
         time = (uniform(rows, device=self.device) - w.at_start).clamp(min=0) / max(1 - w.at_start, 1e-6)
         noise = self.noise.normal(rows, *batch.source.shape[1:], device=self.device)
         start, sigma = (noise, 0.0) if s.prior == "noise" else (batch.source, s.sigma)
-        x = point_between(start, batch.target, time, sigma, noise)
+        x = bridge_point(start, batch.target, time, sigma, noise)
         made = self.generator(x, batch.source, time, wanted, shown, known, given)
         loss = charbonnier(made, batch.target, w.huber)
         self.backward_into(self.generator, share * loss)
@@ -345,8 +345,8 @@ class Bridge(ReadsActionUnits, MovingAverageSystem):
         """
         units = self.units_in_use(source_expression, target)
         rows = 1 if generator is None else len(source)
-        noise = noise_of_steps(self.settings, rows, generator or torch.Generator().manual_seed(self.seed))
-        return walk(self.average, self.settings, noise.to(source.device), source, *units)
+        noise = sampling_noise(self.settings, rows, generator or torch.Generator().manual_seed(self.seed))
+        return sample(self.average, self.settings, noise.to(source.device), source, *units)
 
     def forward(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
         """See the base class, and `edit`."""
@@ -361,7 +361,7 @@ class Bridge(ReadsActionUnits, MovingAverageSystem):
 
     def export_modules(self) -> dict[str, Exported]:
         """See the base class."""
-        noise = noise_of_steps(self.settings, 1, torch.Generator().manual_seed(self.seed)).to(self.device)
+        noise = sampling_noise(self.settings, 1, torch.Generator().manual_seed(self.seed)).to(self.device)
         part = GeneratorPart(self.average, self.settings, noise)
         return {"generator": Exported(part, unit_edit_inputs(self.image_size), {"face": "face, RGB in [-1, 1]"})}
 

@@ -16,9 +16,9 @@ from fexgan_lit.systems.bridge import (
     BridgeOptimizerSettings,
     BridgeSettings,
     UNet,
-    noise_of_steps,
-    point_between,
-    walk,
+    bridge_point,
+    sample,
+    sampling_noise,
 )
 from fexgan_lit.systems.gan import ema_decay
 from fexgan_lit.utils.errors import UserError
@@ -114,7 +114,7 @@ def test_an_untrained_network_returns_the_source_and_a_trained_one_reads_all_its
     torch.testing.assert_close(network(**{name: value[:1] for name, value in base.items()}), made[:1])
 
 
-# ---------------------------------------------------------------------- the way and the steps
+# ---------------------------------------------------------------------- the path and the steps
 
 
 @pytest.mark.parametrize("u", [0.0, 0.3, 0.8, 1.0])
@@ -123,7 +123,7 @@ def test_points_have_the_mean_and_variance_of_a_brownian_bridge(u):
     n = 40_000
     start, target = (x[:, None, None, None].repeat(1, 1, 1, n) for x in (start, target))
     noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(0))
-    points = point_between(start, target, torch.full((2,), u), 0.1, noise)
+    points = bridge_point(start, target, torch.full((2,), u), 0.1, noise)
     for row, mean in enumerate([(1 - u) * -0.5 + u, (1 - u) * 0.25]):
         deviation = 0.1 * math.sqrt(u * (1 - u))
         assert points[row].mean().item() == pytest.approx(mean, abs=1e-6 + 4 * deviation / math.sqrt(n))
@@ -134,7 +134,7 @@ def test_points_have_the_mean_and_variance_of_a_brownian_bridge(u):
 
 def test_without_sigma_points_lie_on_a_straight_line():
     start, target, noise = faces(seed=1), faces(seed=2), torch.full((2, 3, 32, 32), 1e3)
-    points = point_between(start, target, torch.tensor([0.25, 0.5]), 0.0, noise)
+    points = bridge_point(start, target, torch.tensor([0.25, 0.5]), 0.0, noise)
     torch.testing.assert_close(points[0], 0.75 * start[0] + 0.25 * target[0])
     torch.testing.assert_close(points[1], (start[1] + target[1]) / 2)
 
@@ -155,10 +155,10 @@ class Perfect:
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 8])
 def test_a_perfect_predictor_arrives_at_the_target(steps, prior, stochastic):
     chosen = settings(steps=steps, prior=prior, stochastic=stochastic)
-    noise = noise_of_steps(chosen, 2, torch.Generator().manual_seed(0))
+    noise = sampling_noise(chosen, 2, torch.Generator().manual_seed(0))
     assert len(noise) == (steps if stochastic else int(prior == "noise"))
     source, perfect = faces(), Perfect(faces(seed=1))
-    assert torch.equal(walk(perfect, chosen, noise, source, *units()), perfect.target)
+    assert torch.equal(sample(perfect, chosen, noise, source, *units()), perfect.target)
     assert perfect.times == pytest.approx([k / steps for k in range(steps)])
     start = noise[0] if prior == "noise" else source
     assert torch.equal(perfect.points[0], start)
@@ -168,11 +168,11 @@ def test_a_perfect_predictor_arrives_at_the_target(steps, prior, stochastic):
 
 
 def test_stochastic_steps_have_the_points_of_training():
-    """Mean and variance at every step are those of `point_between`, whatever was added before."""
+    """Mean and variance at every step are those of `bridge_point`, whatever was added before."""
     chosen, n = settings(steps=4, sigma=0.3, stochastic=True), 40
-    noise = noise_of_steps(chosen, n, torch.Generator().manual_seed(0))
+    noise = sampling_noise(chosen, n, torch.Generator().manual_seed(0))
     perfect = Perfect(torch.full((n, 3, 32, 32), 0.5))
-    walk(perfect, chosen, noise, torch.full((n, 3, 32, 32), -0.5), *units(n))
+    sample(perfect, chosen, noise, torch.full((n, 3, 32, 32), -0.5), *units(n))
     for u, points in zip(perfect.times, perfect.points, strict=True):
         assert points.mean().item() == pytest.approx(-0.5 + u, abs=0.003)
         assert points.std().item() == pytest.approx(0.3 * math.sqrt(u * (1 - u)), rel=0.02)
@@ -193,9 +193,9 @@ def test_guidance_goes_beyond_what_is_predicted_without_the_target():
     def predict(x, source, time, wanted, shown, known, given):
         return (0.1 + 0.2 * given)[:, :, None, None].expand_as(source)  # 0.3 with the target, 0.1 without
 
-    none = noise_of_steps(settings(), 1, torch.Generator())
+    none = sampling_noise(settings(), 1, torch.Generator())
     for guidance, expected in ((1.0, 0.3), (2.0, 0.5), (0.0, 0.1), (20.0, 1.0)):
-        made = walk(predict, settings(guidance=guidance), none, faces(), *units())
+        made = sample(predict, settings(guidance=guidance), none, faces(), *units())
         torch.testing.assert_close(made, torch.full_like(made, expected))
 
 
