@@ -49,7 +49,18 @@ def ready_on(device, model):
 
 @pytest.mark.parametrize(
     "model",
-    ["fexgan", "fexgan_meta", "ganimation", "landmark_label", "stargan", "lgp_gan", "pix2pix", "attgan", "mien"],
+    [
+        "fexgan",
+        "fexgan_meta",
+        "ganimation",
+        "landmark_label",
+        "stargan",
+        "lgp_gan",
+        "pix2pix",
+        "attgan",
+        "mien",
+        "landmark_fusion",
+    ],
 )
 def test_an_iteration_asks_the_device_nothing(model, monkeypatch):
     """On torch's device without memory any question has no answer, so nothing can slip through."""
