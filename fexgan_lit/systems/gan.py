@@ -17,6 +17,7 @@ from fexgan_lit.systems.optimizers import DualOptimizerSettings, dual_adam
 
 if TYPE_CHECKING:
     from fexgan_lit.data.pairs import PairBatch
+    from fexgan_lit.systems.layers import PatchDiscriminator
 
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -191,7 +192,7 @@ class GANSystem(ExpressionSystem):
 class PatchGAN(GANSystem):
     """A generator and a patch discriminator that learn from pairs, as pix2pix does; a subclass has `_gradients`."""
 
-    discriminator: nn.Module
+    discriminator: PatchDiscriminator
     optimizer_class = DualOptimizerSettings
     whole_batch_reason = ""
 

@@ -177,8 +177,8 @@ class Generator(nn.Module):
         self.size = s.image_size
         self.transfer = UNet(4, s.image_size, s.width, s.dropout, nearest=True)
         self.fusion = VectorFusion() if s.fusion == "vector" else ImageFusion(s.width)
-        nn.init.zeros_(self.fusion.deviation[-1].weight)
-        nn.init.zeros_(self.fusion.deviation[-1].bias)
+        for weight in self.fusion.deviation[-1].parameters():
+            nn.init.zeros_(weight)
 
     def forward(self, image: Tensor, own: Tensor, driver: Tensor) -> Fused:
         """Map `image` (B, 3, S, S), its landmarks `own` (B, 68, 2) and the driver's (B, 68, 2), in any unit."""
