@@ -61,6 +61,7 @@ def find(settings: EvaluationSettings, command: str, console: Console) -> Findin
     from fexgan_lit.evaluation.protocols.complex import find_complex
     from fexgan_lit.evaluation.protocols.intensity import find_intensity
     from fexgan_lit.evaluation.protocols.quality import find_quality
+    from fexgan_lit.evaluation.protocols.transfer import find_transfer
     from fexgan_lit.evaluation.protocols.unseen import find_unseen
     from fexgan_lit.evaluation.test_set import common_ground
     from fexgan_lit.utils.console import stages
@@ -72,7 +73,7 @@ def find(settings: EvaluationSettings, command: str, console: Console) -> Findin
         ground = common_ground(methods, settings, stage("preparing frames"))
         measure = {
             "quality": find_quality, "augmentation": find_augmentation, "clips": find_clips, "complex": find_complex,
-            "intensity": find_intensity, "unseen": find_unseen,
+            "intensity": find_intensity, "transfer": find_transfer, "unseen": find_unseen,
         }[settings.protocol]  # fmt: skip
         return measure(methods, ground, settings, command, stage)
 

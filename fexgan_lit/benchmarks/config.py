@@ -13,7 +13,7 @@ SUITES = ("data", "inference", "page", "startup", "train")
 #: The systems of the train suite.
 SYSTEMS = (
     "fexgan", "fexgan_meta", "ganimation", "stargan", "landmark_label", "lgp_gan", "pix2pix", "us_gan", "attgan",
-    "mien", "bridge",
+    "mien", "bridge", "landmark_fusion",
 )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from fexgan_lit.systems.fexgan.system import FExGAN
 from fexgan_lit.systems.gan import ema_decay, update_ema
 from fexgan_lit.systems.ganimation import losses as ganimation_losses
 from fexgan_lit.systems.ganimation.system import GANimation
+from fexgan_lit.systems.landmark_fusion import LandmarkFusion, map_loss
 from fexgan_lit.systems.landmark_label import losses as landmark_losses
 from fexgan_lit.systems.landmark_label.networks import label_maps, landmark_heatmaps
 from fexgan_lit.systems.landmark_label.system import LandmarkLabel
@@ -256,6 +257,39 @@ def train_pix2pix(system: Pix2Pix, batches: Iterable[PairBatch], bf16: bool) -> 
         yield loss_g.detach(), loss_d.detach()
 
 
+def train_landmark_fusion(system: LandmarkFusion, batches: Iterable[PairBatch], bf16: bool) -> Iterator[Losses]:
+    """Train the networks of `system`."""
+    G, D, average = system.generator, system.discriminator, system.average
+    options, w, device = system.optimizer_settings, system.loss_weights, system.device
+    adam_g, adam_d = dual_adam(G, D, options, fused=True, adam=Adam)
+    G.train()
+    D.train()
+
+    for iteration, batch in enumerate(batches):
+        batch = batch.to(device)
+        own, wanted, driver = system.drive(batch)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            made = G(batch.source, own, driver)
+            condition = torch.cat((batch.source, made.drawing.detach()), dim=1)
+            on_real, on_fake = D.on_both(condition, batch.target, made.image)
+            loss_g = w.adversarial * binary_cross_entropy(on_fake, real=True)
+            loss_g = loss_g + w.lambda_pixel * absolute_difference(made.image, batch.target)
+            loss_g = loss_g + w.lambda_points * absolute_difference(made.landmarks, wanted)
+            if made.map is not None:
+                loss_g = loss_g + w.lambda_map * map_loss(made.map, wanted, own)
+            loss_d = 0.5 * (binary_cross_entropy(on_real, real=True) + binary_cross_entropy(on_fake, real=False))
+
+        loss_g.backward(inputs=list(G.parameters()), retain_graph=True)
+        loss_d.backward(inputs=list(D.parameters()))
+        adam_g.step()
+        adam_d.step()
+        adam_g.zero_grad()
+        adam_d.zero_grad()
+        images = len(batch)
+        update_ema(average, G, ema_decay(images, options.ema_half_life_images, iteration * images))
+        yield loss_g.detach(), loss_d.detach()
+
+
 def train_lgp_gan(system: LGPGAN, batches: Iterable[PairBatch], bf16: bool) -> Iterator[Losses]:
     """Train the networks of `system` with its local generators.
 
@@ -424,5 +458,6 @@ PLAIN_LOOPS: dict[str, PlainLoop] = {
     "lgp_gan": train_lgp_gan,
     "mien": train_mien,
     "bridge": train_bridge,
+    "landmark_fusion": train_landmark_fusion,
     "landmark_label": train_landmark_label,
 }

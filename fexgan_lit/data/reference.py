@@ -139,3 +139,35 @@ def telling_rows(frames: FrameSet, min_intensity: float) -> np.ndarray:
         if not shows[mine].any():
             shows |= mine
     return everything[shows]
+
+
+def similar_rows_of_others(frames: FrameSet, count: int, seed: int = 0, most: int = 4096) -> np.ndarray:
+    """Return for every frame the rows of other identities that show its affect most alike.
+
+    Frames are alike by their action units, else by their intensities, else all the same.
+
+    Args:
+        frames: a split.
+        count: number of rows for each frame; they repeat where fewer frames are there.
+        seed: of the choice of candidates.
+        most: number of frames of an affect that are candidates; all if there are fewer.
+
+    Returns:
+        (n, count) int64, nearest first; a frame whose affect nobody else shows has its own row.
+    """
+    level = np.zeros(len(frames)) if frames.intensity is None else np.nan_to_num(frames.intensity)
+    shows = torch.from_numpy(level[:, None] if frames.aus is None else frames.aus).float()
+    identity = torch.from_numpy(frames.identity)
+    found = torch.arange(len(frames))[:, None].repeat(1, count)
+    rng = np.random.default_rng(seed)
+    for affect in np.unique(frames.affect):
+        rows = np.flatnonzero(frames.affect == affect)
+        candidates = torch.from_numpy(np.sort(rng.permutation(rows)[:most]))
+        for part in torch.from_numpy(rows).split(1024):
+            apart = torch.cdist(shows[part], shows[candidates])
+            apart[identity[part][:, None] == identity[candidates]] = torch.inf
+            distance, nearest = apart.topk(min(count, len(candidates)), largest=False)  # (m, c)
+            others = distance.isfinite()
+            rank = torch.arange(count) % others.sum(1, keepdim=True).clamp(min=1)
+            found[part] = torch.where(others[:, :1], candidates[nearest.gather(1, rank)], part[:, None])
+    return found.numpy()

@@ -18,7 +18,7 @@ from fexgan_lit.utils.options import Options, option, typed
 SPLITS = ("val", "train")
 
 
-PROTOCOLS = ("quality", "augmentation", "clips", "complex", "intensity", "unseen")
+PROTOCOLS = ("quality", "augmentation", "clips", "complex", "intensity", "transfer", "unseen")
 
 
 NETWORKS = ("judge", "resnet18")
@@ -149,6 +149,16 @@ class IntensitySettings(Options):
 
 
 @dataclass
+class TransferSettings(Options):
+    """The expressions of protocol=transfer; `conf/evaluate.yaml` explains each field."""
+
+    section = "transfer"
+
+    sources: int = option(8, at_least=2)
+    strengths: list[float] = option([1.0], "strengths above 0 and up to 1", above=0, at_most=1, empty=False)
+
+
+@dataclass
 class UnseenSettings(Options):
     """The people and the tuning of protocol=unseen; `conf/evaluate.yaml` explains each field."""
 
@@ -182,6 +192,7 @@ class EvaluationSettings(Options):
     clips: ClipSettings = field(default_factory=ClipSettings)
     complex: ComplexSettings = field(default_factory=ComplexSettings)
     intensity: IntensitySettings = field(default_factory=IntensitySettings)
+    transfer: TransferSettings = field(default_factory=TransferSettings)
     unseen: UnseenSettings = field(default_factory=UnseenSettings)
 
     @property
@@ -240,7 +251,14 @@ def evaluation_settings(cfg: DictConfig) -> tuple[EvaluationSettings, LoggerSett
     place = typed(PlaceSettings, tree.pop("dataset"), "dataset", problems)
     protocols: dict[str, Any] = {
         options.section: typed(options, tree.pop(options.section), options.section, problems)
-        for options in (AugmentationSettings, ClipSettings, ComplexSettings, IntensitySettings, UnseenSettings)
+        for options in (
+            AugmentationSettings,
+            ClipSettings,
+            ComplexSettings,
+            IntensitySettings,
+            TransferSettings,
+            UnseenSettings,
+        )
     }
     networks = tree.pop("metrics")
     own: dict[str, Any] = {

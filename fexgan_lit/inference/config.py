@@ -49,7 +49,7 @@ class GenerateSettings(Options):
             path = Path(place or "").expanduser()
             if place is not None and not path.is_file() and not path.is_dir():  # reading a pipe would block
                 found.append(f"{name}={place}: there is no such file or folder")
-        if self.annotations is not None and self.images is None:
+        if self.annotations is not None and self.images is None and self.mode != "animate":
             found.append(f"annotations={self.annotations}: it describes the images of images=FILE|DIR; give both")
         if isinstance(self.who, Mapping) or self.who == []:
             found.append(f"who={self.who}: expected a name or a list of names")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
@@ -196,7 +197,8 @@ class LoadedSystem(ModelHubMixin):
         Args:
             images: source images (N, 3, S, S) in [-1, 1].
             wanted: target expressions, (N, ...).
-            shown: expressions of the sources, (N, ...), for systems that read them.
+            shown: expressions of the sources, (N, ...), for systems that read them; landmarks that such a system needs
+                are looked up for the run's own faces.
             seed: seed of random numbers.
 
         Returns:
@@ -205,6 +207,8 @@ class LoadedSystem(ModelHubMixin):
         from fexgan_lit.expression import rows_of
 
         device, made = self.system.device, []
+        if self.system.fuses_landmarks and (shown is None or shown.landmarks is None):
+            shown = replace(shown or Expression(), landmarks=GivenFaces(self, images).own("landmarks"))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for part in batches(images, BATCH):

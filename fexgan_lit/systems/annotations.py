@@ -1,7 +1,8 @@
-"""What systems do with annotations of frames: conditions of action units, and regions around landmarks."""
+"""What systems do with annotations of frames: conditions of action units, regions around landmarks, drawn landmarks."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 UNITS = len(ACTION_UNITS)
 #: The regions: their landmarks (dlib's order), height and width in pixels of a 128 px image.
 REGIONS = {"eyes": ((*range(17, 27), *range(36, 48)), 48, 96), "mouth": (tuple(range(48, 68)), 48, 64)}
+#: Lines of jaw, brows, nose, eyes and lips: first and last of dlib's 68 points, and whether the line is closed.
+LINES = ((0, 16, False), (17, 21, False), (22, 26, False), (27, 30, False), (31, 35, False),
+         (36, 41, True), (42, 47, True), (48, 59, True), (60, 67, True))  # fmt: skip
 
 
 class UnitPrototypes(nn.Module):
@@ -220,3 +224,35 @@ def region_boxes(landmarks: Tensor, size: int) -> dict[str, Box]:
         name: Box.around(landmarks[:, list(points)], *region_shape(name, size), size)
         for name, (points, _, _) in REGIONS.items()
     }
+
+
+def draw_landmarks(landmarks: Tensor, size: int, dots: int = 8) -> Tensor:
+    """Draw landmarks as lines, differentiably with respect to their coordinates.
+
+    A line is the integral of a Gaussian along it, as a sum over `dots` points of each segment, so its height does not
+    depend on the length of its segments. Lines outside the image are not drawn.
+
+    Args:
+        landmarks: (B, 68, 2), x then y, -1..1 from edge to edge of the image.
+        size: edge length S of the image in pixels.
+        dots: points per segment.
+
+    Returns:
+        (B, 1, S, S) float32 in [0, 1): 1 - 1/e on a line of a pixel's width (of S/128 pixels above 128 px).
+    """
+    sigma = max(1.0, size / 128)
+    with torch.autocast(landmarks.device.type, enabled=False):
+        # pixel indices, whose pixel centres are integers: -1 is half a pixel left of pixel 0
+        places = (landmarks.float() + 1) * (size / 2) - 0.5
+        lines = [(places[:, first : last + 1], closed) for first, last, closed in LINES]
+        start = torch.cat([line if closed else line[:, :-1] for line, closed in lines], dim=1)  # (B, 63, 2)
+        end = torch.cat([line.roll(-1, 1) if closed else line[:, 1:] for line, closed in lines], dim=1)
+        share = (torch.arange(dots, device=places.device) + 0.5) / dots
+        points = start.unsqueeze(2) + share[:, None] * (end - start).unsqueeze(2)  # (B, 63, dots, 2)
+        length = ((end - start).square().sum(2) + 1e-12).sqrt()  # without the sum, two equal points have no gradient
+        weight = (length / (dots * sigma * math.sqrt(2 * math.pi))).repeat_interleave(dots, dim=1)  # (B, 63 * dots)
+        pixels = torch.arange(size, device=places.device, dtype=torch.float32)
+        bells = torch.exp(-0.5 * ((pixels - points.flatten(1, 2).unsqueeze(3)) / sigma).square())
+        along_x, along_y = bells.unbind(2)  # (B, 63 * dots, S) each
+        ink = along_y.transpose(1, 2) @ (weight.unsqueeze(2) * along_x)  # (B, S, S)
+        return 1 - torch.exp(-ink.unsqueeze(1))

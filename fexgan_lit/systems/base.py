@@ -161,6 +161,8 @@ class ExpressionSystem(LightningModule):
     reads: ClassVar[frozenset[str]] = frozenset({"affect"})
     #: fields of `Expression` that training reads of the source; in use, a source may lack them
     source_reads: ClassVar[frozenset[str]] = frozenset()
+    #: whether target landmarks may be those of any face, since the system fits them to the source itself
+    fuses_landmarks: ClassVar[bool] = False
     #: `identity`: training needs two frames of one identity; `none`: training reads only the expression of the target
     pairing: ClassVar[str] = "identity"
     #: dataclasses for the groups model, loss and optimizer of the configuration

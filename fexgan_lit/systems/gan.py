@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fexgan_lit.systems.base import ExpressionSystem
-from fexgan_lit.systems.optimizers import AdamSettings, DualOptimizerSettings
+from fexgan_lit.systems.losses import binary_cross_entropy
+from fexgan_lit.systems.optimizers import AdamSettings, DualOptimizerSettings, dual_adam
 
 if TYPE_CHECKING:
     from fexgan_lit.data.pairs import PairBatch
+    from fexgan_lit.systems.layers import PatchDiscriminator
 
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -194,3 +197,51 @@ class GANSystem(MovingAverageSystem):
             self.step(number, counted=number == last)
         if update_generator:
             self.update_average(images)
+
+
+class PatchGAN(GANSystem):
+    """A generator and a patch discriminator that learn from pairs, as pix2pix does; a subclass has `_gradients`."""
+
+    discriminator: PatchDiscriminator
+    optimizer_class = DualOptimizerSettings
+    whole_batch_reason = ""
+
+    def configure_optimizers(self) -> Any:
+        """Return Adam for the generator and Adam for the discriminator."""
+        fused = self.device.type in ("cpu", "cuda")
+        networks = self.generator, self.discriminator
+        return self.with_schedule(dual_adam(*networks, self.optimizer_settings, fused, self.adam))
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Run one iteration: one forward pass of the generator, and both gradients before either step."""
+        self.seed_iteration()
+        losses = self.accumulate(batch, self._gradients)
+        self.step_together(self.generator_is_due, len(batch))
+        return losses
+
+    @abstractmethod
+    def _gradients(self, batch: PairBatch, share: float) -> dict[str, Tensor]:
+        """Add the gradients of both losses, scaled by `share`, to the networks; return losses and parts."""
+
+    def backpropagate(
+        self, loss_g: Tensor, on_real: Tensor, on_fake: Tensor, parts: dict[str, Tensor], share: float
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """Add the gradients of both losses, and return the losses with the generator's `parts`.
+
+        Args:
+            loss_g: loss of the generator.
+            on_real: logits of the discriminator for real images.
+            on_fake: logits of the discriminator for generated images.
+            parts: parts of `loss_g`, for the log.
+            share: factor on the gradients.
+        """
+        # halved, as in pix2pix, so that the discriminator learns more slowly than the generator
+        loss_d = 0.5 * (binary_cross_entropy(on_real, real=True) + binary_cross_entropy(on_fake, real=False))
+        if self.generator_is_due:
+            self.backward_into(self.generator, share * loss_g, retain_graph=True)
+        self.backward_into(self.discriminator, share * loss_d)
+        return {name: loss.detach() for name, loss in {"generator": loss_g, "discriminator": loss_d, **parts}.items()}
+
+    def saved_modules(self) -> dict[str, nn.Module]:
+        """Return the moving average as the generator, and the discriminator."""
+        return {"generator": self.average, "discriminator": self.discriminator}

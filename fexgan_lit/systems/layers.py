@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 #: Keras' LeakyReLU slope, used by the official FExGAN networks.
 KERAS_LEAKY_SLOPE = 0.3
@@ -141,6 +142,71 @@ class FiLM(nn.Module):
         return features * (1 + scale) + shift
 
 
+class UNet(nn.Module):
+    """The generator of pix2pix: convolutions halve the image until one pixel is left, and others double it again.
+
+    64-128-256-512-512-512-512 channels at 128 px. Every block of the decoder sees the features of the encoder of the
+    same size beside those of the block before.
+
+    Args:
+        inputs: channels of the input.
+        image_size: edge length of the images in pixels, a power of two.
+        width: factor on every channel count.
+        dropout: rate of the three innermost blocks of the decoder, in training alone.
+        affects: number of affects, which modulate the decoder (`FiLM`); 0 for none.
+        nearest: whether the decoder repeats pixels before a convolution of 3 x 3, which leaves no checkerboard; if not,
+            it has the transposed convolutions of the paper.
+    """
+
+    def __init__(
+        self, inputs: int, image_size: int, width: float, dropout: float, affects: int = 0, nearest: bool = False
+    ) -> None:
+        super().__init__()
+        depth = int(math.log2(image_size))
+        widths = [scaled(min(64 * 2**n, 512), width) for n in range(depth)]
+
+        def doubling(before: int, after: int, bias: bool = False) -> list[nn.Module]:
+            if nearest:
+                return [nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1, bias=bias)]
+            return [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=bias)]
+
+        self.down = nn.ModuleList()
+        for n, (before, after) in enumerate(zip([inputs, *widths], widths, strict=False)):
+            norm = 0 < n < depth - 1  # neither the first block nor the one that ends with a single pixel
+            self.down.append(nn.Sequential(
+                *([nn.LeakyReLU(0.2)] if n else []),
+                nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False),
+                *([nn.BatchNorm2d(after)] if norm else []),
+            ))  # fmt: skip
+        self.up, self.films = nn.ModuleList(), nn.ModuleList()
+        for n, (before, after) in enumerate(zip(widths[::-1], widths[-2::-1], strict=False)):
+            self.up.append(nn.Sequential(
+                nn.ReLU(),
+                *doubling(before * (2 if n else 1), after),
+                nn.BatchNorm2d(after),
+                nn.Dropout(dropout if n < 3 else 0.0),
+            ))  # fmt: skip
+            if affects:
+                self.films.append(FiLM(affects, after))
+        self.to_rgb = nn.Sequential(nn.ReLU(), *doubling(2 * widths[0], 3, bias=True))
+        self.apply(pix2pix_weights)
+
+    def forward(self, image: Tensor, affect: Tensor | None = None) -> Tensor:
+        """Map `image` (B, inputs, S, S) and, with FiLM, `affect` (B, K) weights to (B, 3, S, S) in [-1, 1]."""
+        seen = []
+        features = image
+        for block in self.down:
+            features = block(features)  # (B, c, S/2, S/2), ..., (B, 512, 1, 1)
+            seen.append(features)
+        seen.pop()
+        for n, block in enumerate(self.up):
+            features = block(features)
+            if affect is not None:
+                features = self.films[n](features, affect)
+            features = torch.cat((features, seen.pop()), dim=1)  # (B, 2c, s, s)
+        return self.to_rgb(features).float().tanh()
+
+
 class PatchCritic(nn.Module):
     """The critic of StarGAN and GANimation: a realness score for each quarter of the image, and a classification.
 
@@ -184,19 +250,26 @@ class PatchDiscriminator(nn.Module):
         width: factor on every channel count.
         slope: of LeakyReLU below zero.
         last_norm: whether BatchNorm follows the last convolution, as Table 3 of Li et al. prints it.
+        spectral: whether every convolution has spectral norm, in place of every BatchNorm.
     """
 
-    def __init__(self, condition: int, width: float = 1.0, slope: float = 0.2, last_norm: bool = False) -> None:
+    def __init__(
+        self, condition: int, width: float = 1.0, slope: float = 0.2, last_norm: bool = False, spectral: bool = False
+    ) -> None:
         super().__init__()
         widths = [scaled(count, width) for count in (64, 128, 256, 512)]
         layers: list[nn.Module] = []
         for n, (inputs, outputs) in enumerate(zip([condition + 3, *widths], widths, strict=False)):
-            layers.append(nn.Conv2d(inputs, outputs, 4, stride=1 if n == 3 else 2, padding=1, bias=n == 0))
-            layers += [nn.BatchNorm2d(outputs)] if n else []
+            layers.append(nn.Conv2d(inputs, outputs, 4, stride=1 if n == 3 else 2, padding=1, bias=spectral or n == 0))
+            layers += [nn.BatchNorm2d(outputs)] if n and not spectral else []
             layers.append(nn.LeakyReLU(slope, inplace=True))
         layers.append(nn.Conv2d(widths[-1], 1, 4, padding=1, bias=not last_norm))
         self.layers = nn.Sequential(*layers, *([nn.BatchNorm2d(1)] if last_norm else []))
         self.apply(pix2pix_weights)
+        if spectral:
+            for layer in self.layers:
+                if isinstance(layer, nn.Conv2d):
+                    spectral_norm(layer)
 
     def forward(self, condition: Tensor, image: Tensor) -> Tensor:
         """Map `condition` (B, c, S, S) and `image` (B, 3, S, S) to logits (B, 1, S/8 - 2, S/8 - 2), 14x14 at 128 px."""

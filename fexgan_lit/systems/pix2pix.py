@@ -7,7 +7,6 @@ features of the decoder (FiLM).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,10 +19,9 @@ from fexgan_lit.expression import Expression
 from fexgan_lit.metrics.suite import ValidationOutput
 from fexgan_lit.systems.base import full_precision
 from fexgan_lit.systems.export import Exported, affect_input, face_input
-from fexgan_lit.systems.gan import GANSystem, frozen_copy
-from fexgan_lit.systems.layers import WIDTH, FiLM, PatchDiscriminator, pix2pix_weights, scaled, tiled
+from fexgan_lit.systems.gan import PatchGAN, frozen_copy
+from fexgan_lit.systems.layers import WIDTH, PatchDiscriminator, UNet, tiled
 from fexgan_lit.systems.losses import absolute_difference, binary_cross_entropy
-from fexgan_lit.systems.optimizers import DualOptimizerSettings, dual_adam
 from fexgan_lit.utils.options import Options, option
 
 if TYPE_CHECKING:
@@ -64,50 +62,6 @@ class Pix2PixLossSettings(Options):
     lambda_pixel: float = option(100.0, at_least=0)
 
 
-class Generator(nn.Module):
-    """The U-Net: convolutions halve the image until one pixel is left, and transposed ones double it again.
-
-    64-128-256-512-512-512-512 channels at 128 px. Every block of the decoder sees the features of the encoder of the
-    same size beside those of the block before, and is modulated by the affect.
-    """
-
-    def __init__(self, settings: Pix2PixSettings, affects: int) -> None:
-        super().__init__()
-        depth = int(math.log2(settings.image_size))
-        widths = [scaled(min(64 * 2**n, 512), settings.width) for n in range(depth)]
-        self.down = nn.ModuleList()
-        for n, (inputs, outputs) in enumerate(zip([3, *widths], widths, strict=False)):
-            norm = 0 < n < depth - 1  # neither the first block nor the one that ends with a single pixel
-            self.down.append(nn.Sequential(
-                *([nn.LeakyReLU(0.2)] if n else []),
-                nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
-                *([nn.BatchNorm2d(outputs)] if norm else []),
-            ))  # fmt: skip
-        self.up, self.films = nn.ModuleList(), nn.ModuleList()
-        for n, (inputs, outputs) in enumerate(zip(widths[::-1], widths[-2::-1], strict=False)):
-            self.up.append(nn.Sequential(
-                nn.ReLU(),
-                nn.ConvTranspose2d(inputs * (2 if n else 1), outputs, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(outputs),
-                nn.Dropout(settings.dropout if n < 3 else 0.0),
-            ))  # fmt: skip
-            self.films.append(FiLM(affects, outputs))
-        self.to_rgb = nn.Sequential(nn.ReLU(), nn.ConvTranspose2d(2 * widths[0], 3, 4, stride=2, padding=1))
-        self.apply(pix2pix_weights)
-
-    def forward(self, image: Tensor, affect: Tensor) -> Tensor:
-        """Map `image` (B, 3, S, S) in [-1, 1] and `affect` (B, K) weights to an image (B, 3, S, S) in [-1, 1]."""
-        seen = []
-        features = image
-        for block in self.down:
-            features = block(features)  # (B, c, S/2, S/2), ..., (B, 512, 1, 1)
-            seen.append(features)
-        seen.pop()
-        for block, film in zip(self.up, self.films, strict=True):
-            features = torch.cat((film(block(features), affect), seen.pop()), dim=1)  # (B, 2c, s, s)
-        return self.to_rgb(features).float().tanh()
-
-
 class DiscriminatorPart(nn.Module):
     """The discriminator for export, with its condition as two inputs."""
 
@@ -120,7 +74,7 @@ class DiscriminatorPart(nn.Module):
         return self.discriminator(tiled(source, affect), image)
 
 
-class Pix2Pix(GANSystem):
+class Pix2Pix(PatchGAN):
     """A U-Net on pairs, with a patch discriminator on (source, affect, image) and an L1 loss.
 
     Args:
@@ -131,32 +85,18 @@ class Pix2Pix(GANSystem):
         seed: seed of the dropout in training; torch's global generator initialises the weights.
     """
 
-    generator: Generator
-    average: Generator
+    generator: UNet
+    average: UNet
     settings_class = Pix2PixSettings
     loss_class = Pix2PixLossSettings
-    optimizer_class = DualOptimizerSettings
-    whole_batch_reason = ""
 
     def __init__(self, model: Any, loss: Any, optimizer: Any, affects: Sequence[str], seed: int = 0) -> None:
         super().__init__(model, loss, optimizer, affects, seed)
         K = len(self.affects)
-        self.generator = Generator(self.settings, K)
+        s = self.settings
+        self.generator = UNet(3, s.image_size, s.width, s.dropout, affects=K)
         self.discriminator = PatchDiscriminator(3 + K, self.settings.width)
         self.average = frozen_copy(self.generator)
-
-    def configure_optimizers(self) -> Any:
-        """Return Adam for the generator and Adam for the discriminator."""
-        fused = self.device.type in ("cpu", "cuda")
-        networks = self.generator, self.discriminator
-        return self.with_schedule(dual_adam(*networks, self.optimizer_settings, fused, self.adam))
-
-    def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Run one iteration: one forward pass of the generator, and both gradients before either step."""
-        self.seed_iteration()
-        losses = self.accumulate(batch, self._gradients)
-        self.step_together(self.generator_is_due, len(batch))
-        return losses
 
     def _gradients(self, batch: PairBatch, share: float) -> dict[str, Tensor]:
         """Add the gradients of both losses, scaled by `share`, to the networks; return losses and parts."""
@@ -169,13 +109,7 @@ class Pix2Pix(GANSystem):
         parts = {"adversarial": binary_cross_entropy(on_fake, real=True),
                  "pixel": absolute_difference(fake, batch.target)}  # fmt: skip
         loss_g = w.adversarial * parts["adversarial"] + w.lambda_pixel * parts["pixel"]
-        # halved, as in the paper, so that the discriminator learns more slowly than the generator
-        loss_d = 0.5 * (binary_cross_entropy(on_real, real=True) + binary_cross_entropy(on_fake, real=False))
-
-        if self.generator_is_due:
-            self.backward_into(self.generator, share * loss_g, retain_graph=True)
-        self.backward_into(self.discriminator, share * loss_d)
-        return {name: loss.detach() for name, loss in {"generator": loss_g, "discriminator": loss_d, **parts}.items()}
+        return self.backpropagate(loss_g, on_real, on_fake, parts, share)
 
     def forward(self, source: Tensor, source_expression: Expression | None, target: Expression) -> Tensor:
         """Map `source` (B, 3, S, S) to the affects of `target`; see the base class."""
@@ -203,7 +137,3 @@ class Pix2Pix(GANSystem):
                 DiscriminatorPart(self.discriminator), seen, {"realness": "logits of overlapping patches"}
             ),
         }
-
-    def saved_modules(self) -> dict[str, nn.Module]:
-        """Return the moving average as the generator, and the discriminator."""
-        return {"generator": self.average, "discriminator": self.discriminator}

@@ -15,6 +15,7 @@ TARGETS = (
     "fexgan_lit.systems.landmark_label.system.LandmarkLabel",
     "fexgan_lit.systems.attgan.AttGAN",
     "fexgan_lit.systems.bridge.Bridge",
+    "fexgan_lit.systems.landmark_fusion.LandmarkFusion",
     "fexgan_lit.systems.lgp_gan.LGPGAN",
     "fexgan_lit.systems.mien.system.Mien",
     "fexgan_lit.systems.pix2pix.Pix2Pix",

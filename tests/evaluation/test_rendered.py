@@ -1,4 +1,4 @@
-"""`protocol=complex` and `protocol=intensity`: what is rendered, by hand, and from trained runs to files."""
+"""`protocol=complex`, `intensity` and `transfer`: what is rendered, by hand, and from trained runs to files."""
 
 from __future__ import annotations
 
@@ -18,21 +18,31 @@ from fexgan_lit.data.datamodule import FrameDataModule
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.data.pairs import FixedPairs
 from fexgan_lit.data.rendered import state_with, studio_of, studio_rows
-from fexgan_lit.evaluation.config import ComplexSettings, EvaluationSettings, IntensitySettings
+from fexgan_lit.evaluation.config import ComplexSettings, EvaluationSettings, IntensitySettings, TransferSettings
 from fexgan_lit.evaluation.measure import Scores
 from fexgan_lit.evaluation.methods import CEILING, FLOOR
 from fexgan_lit.evaluation.protocols import complex as complex_protocol
-from fexgan_lit.evaluation.protocols import intensity
+from fexgan_lit.evaluation.protocols import intensity, transfer
 from fexgan_lit.evaluation.protocols.complex import add_mixture_scores, mixtures
 from fexgan_lit.evaluation.protocols.intensity import Ramps
-from fexgan_lit.evaluation.protocols.rendered import mixture, rendered_set, single_unit, source_rows, varied_units
+from fexgan_lit.evaluation.protocols.rendered import (
+    Directed,
+    mixture,
+    rendered_set,
+    single_unit,
+    source_rows,
+    varied_units,
+)
+from fexgan_lit.evaluation.protocols.transfer import drivers_of, told_landmarks
 from fexgan_lit.evaluation.report import write_findings
 from fexgan_lit.evaluation.test_set import TestSet as Ground
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS
 from fexgan_lit.metrics.judges import panel as judges
 from fexgan_lit.synthetic.prototypes import prototype
 from fexgan_lit.utils.errors import UserError
+from tests.inference.conftest import make_run
 from tests.metrics.faces import make_frames
+from tests.systems.helpers import NoisePairs
 
 TWO = ("anger", "sadness")
 
@@ -171,6 +181,7 @@ def test_data_that_are_no_studios_are_refused():
         ({"intensity": IntensitySettings(strengths=[-0.5, 0.5, 1.0])}, "intensity.strengths"),
         ({"intensity": IntensitySettings(unit_levels=[0.0, 1.0])}, "three different values"),
         ({"intensity": IntensitySettings(units=[3])}, "intensity.units=[3]"),
+        ({"transfer": TransferSettings(sources=1)}, "transfer.sources=1"),
     ],
 )
 def test_options_that_cannot_be_used(asked, words):
@@ -186,7 +197,7 @@ def test_lines_need_a_value_for_every_place():
 
 def findings_of(runs: list[Path], panel: judges.JudgePanel, monkeypatch: pytest.MonkeyPatch, **options):
     monkeypatch.setattr(judges, "load_or_train_judges", lambda *_, **__: panel)
-    for module in (complex_protocol, intensity):
+    for module in (complex_protocol, intensity, transfer):
         monkeypatch.setattr(module, "with_unit_judge", lambda judges, *_: judges)
     settings = EvaluationSettings(runs=[str(run) for run in runs], bootstrap=100, shown=3, **options)
     assert settings.problems() == []
@@ -224,3 +235,68 @@ def test_ramps_of_affects_and_of_units_for_those_that_read_them(runs, panel, mon
     write_findings(found, tmp_path)
     for name in ("intensity_affects", "intensity_action_units", "faces_affects", "faces_action_units"):
         assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1000
+
+
+def test_every_source_is_driven_by_the_next_other_person():
+    assert drivers_of(np.array([0, 1, 2, 0, 1])).tolist() == [1, 2, 3, 4, 0]
+    assert drivers_of(np.array([0, 0, 1])).tolist() == [2, 2, 0]
+    with pytest.raises(UserError, match="the sources show one person"):
+        drivers_of(np.array([3, 3]))
+
+
+def test_what_is_told_is_the_motion_of_the_driver_or_its_landmarks():
+    # two faces; the eyes of the second are twice as far apart
+    faces = torch.zeros(6, 68, 2)
+    faces[:, 45, 0] = torch.tensor([0.2, 0.4] * 3)
+    faces[2:4, 57, 1], faces[4:, 57, 1] = 0.1, 0.3  # the same motion in the image on both: half as far for the second
+    carried = told_landmarks(faces, torch.tensor([1, 0]), fuses=False)
+    assert torch.equal(carried[:2], faces[:2]), "sources show what they show"
+    torch.testing.assert_close(carried[2:, 57, 1], torch.tensor([0.05, 0.2, 0.15, 0.6]))
+    assert torch.equal(carried[2:, 45], faces[2:, 45]), "the shape stays that of the face"
+    fused = told_landmarks(faces, torch.tensor([1, 0]), fuses=True)
+    assert torch.equal(fused[2:], faces[[3, 2, 5, 4]])
+
+
+def test_expressions_of_other_people_stand_between_their_truth_and_the_source(panel, monkeypatch, tmp_path):
+    systems = ("landmark_fusion", "landmark_label")
+    runs = [make_run(tmp_path / name, name) for name in systems]
+    told: dict[str, torch.Tensor] = {}
+
+    def listen(directed, batch):
+        told[directed.name] = directed.landmarks
+        return batch.source
+
+    monkeypatch.setattr(Directed, "answer", listen)
+    found = findings_of(runs, panel, monkeypatch, protocol="transfer", transfer=TransferSettings(sources=2))
+    rows = {row.name: row.figures for row in found.rows}
+    assert list(rows) == [CEILING, FLOOR, *systems]
+    assert rows[CEILING]["ssim"].mean == pytest.approx(1.0, abs=1e-5)
+    assert rows["landmark_fusion"]["ssim"].mean == pytest.approx(rows[FLOOR]["ssim"].mean), "both return the source"
+    assert rows[FLOOR]["ssim"].mean < 0.999
+    assert {"ssim", "au_error", "landmark_error"} <= set(rows[FLOOR])
+    assert found.where.startswith("12 true frames of 6 expressions on 2 neutral sources")
+    groups = dict.fromkeys(row[0] for row in found.tables[0].rows)
+    assert list(groups) == [name for name in AFFECTS if name != "neutral"]
+    # the system that fuses is told the landmarks of the other person, the other one those on the face
+    fused, carried = (told[name] for name in systems)
+    assert torch.equal(fused[:2], carried[:2])
+    assert (fused[2:] - carried[2:]).abs().mean() > 0.01
+    true, untouched = (
+        float(word) for word in found.notes["landmarks carried over"].split() if word.replace(".", "").isdigit()
+    )
+    assert true < untouched, "the motion of another person is nearer to the truth than no motion"
+    write_findings(found, tmp_path / "out")
+    assert (tmp_path / "out" / "figures" / "transfer.png").stat().st_size > 1000
+
+
+def test_a_system_is_told_the_landmarks_of_its_driver_where_they_are_given():
+    asked = []
+    system = SimpleNamespace(affects=AFFECTS, synthesize=lambda source, shown, wanted: asked.append(wanted) or source)
+    landmarks, weights = torch.rand(9, 68, 2), torch.rand(9, 7)
+    batch = NoisePairs(affects=7).batch(0, 0)
+    batch.target_row = torch.tensor([8, 0, 3, 3])
+    for given in (landmarks, None):
+        Directed("x", SimpleNamespace(system=system), weights, given).answer(batch)
+    assert torch.equal(asked[0].landmarks, landmarks[[8, 0, 3, 3]])
+    assert torch.equal(asked[1].landmarks, batch.target_landmarks), "else those of the true frame"
+    assert torch.equal(asked[0].affect, weights[[8, 0, 3, 3]])

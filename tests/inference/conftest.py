@@ -36,6 +36,7 @@ SMALL = {
     "stargan": ("model.residual_blocks=1", "model.width=0.07"),
     "lgp_gan": ("model.residual_blocks=1", "model.local_blocks=1", "model.width=0.07"),
     "pix2pix": ("model.width=0.07",),
+    "landmark_fusion": ("model.width=0.07",),
     "mien": ("model.blocks=1", "model.width=0.07"),
     "bridge": ("model.width=0.07",),
     "us_gan": ("model.width=0.07",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fexgan_lit.data.reference import reference_row
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS
 from fexgan_lit.inference.animation.video import gif_durations, write_gif, write_mp4
 from fexgan_lit.inference.modes.animate import AnimateOptions, carried_over
@@ -170,3 +172,147 @@ def test_gifs_take_as_long_as_the_film_at_any_rate():
 
 def test_affect_names_of_the_run_are_used(runs):
     assert tuple(open_data(runs("fexgan")).affects) == AFFECTS
+
+
+# ---------------------------------------------------------------------- one frame drives
+
+
+def neutral_and_strongest(data, who, affect):
+    """The rows of a person's neutral frame and strongest frame of an affect, of all frames."""
+    frames, rest = data.everything(), data.affects.index("neutral")
+    mine = frames.identity == frames.identities.index(who)
+    rows = np.flatnonzero(mine & (frames.affect == data.affects.index(affect)))
+    return np.flatnonzero(mine & (frames.affect == rest))[0], rows[np.argmax(frames.intensity[rows])]
+
+
+def own_landmarks(data, who):
+    row = reference_row(data.reference_frames, data.reference_frames.identities.index(who))
+    return torch.from_numpy(data.reference_frames.landmarks[row])
+
+
+def test_one_frame_of_another_person_drives_without_its_face_shape(generate, runs):
+    run = runs("landmark_label")
+    done = generate(f"run={run}", "mode=animate", f"driver={WHO[0]}/joy", "still=picture", f"who={WHO[1]}")
+    assert done.code == 0, done.err
+    assert f"deviation from the neutral frame of {WHO[0]}" in done.out
+    data = open_data(run)
+    rest, strongest = (
+        torch.from_numpy(data.everything().landmarks[row]) for row in neutral_and_strongest(data, WHO[0], "joy")
+    )
+    expected = carried_over(strongest[None], rest, own_landmarks(data, WHO[1]))[0]
+    np.testing.assert_allclose(done.asked(f"{WHO[0]}_joy")["landmarks"], expected, atol=2e-4)
+    assert (done.folder / "driver.png").is_file()
+    assert (done.folder / "sheet.png").is_file()
+    assert not list(done.folder.glob("*.mp4")), "a still is no film"
+
+
+def test_one_frame_makes_a_ramp_from_rest(generate, runs):
+    run = runs("ganimation")
+    done = generate(f"run={run}", "mode=animate", f"driver={WHO[0]}/joy", "still=ramp", "fps=10", f"who={WHO[1]}")
+    assert done.code == 0, done.err
+    data = open_data(run)
+    rest, strongest = (
+        data.everything().aus[row, ACTION_UNITS.index(12)] for row in neutral_and_strongest(data, WHO[0], "joy")
+    )
+    asked = [entry["asked"]["action_units"]["AU12"] for entry in done.record["pictures"]]
+    np.testing.assert_allclose(asked, np.linspace(rest, strongest, 11), atol=1e-3)
+    assert done.record["measured"]["film"] == {"frames": 11, "frames_a_second": 10.0, "seconds": 1.1}
+    assert "a ramp of a second, 11 frames at 10 per second" in done.out
+    assert "action units are those of that frame" in done.out
+
+
+def with_landmarks(tmp_path, name, points):
+    """An image of 100 x 100 pixels and a table with its landmarks (68, 2), -1..1 from edge to edge."""
+    Image.fromarray(np.full((100, 100, 3), 90, np.uint8)).save(tmp_path / f"{name}.png")
+    table = tmp_path / "marks.csv"
+    if not table.exists():
+        table.write_text(f"path,{','.join(f'x{n:02d},y{n:02d}' for n in range(68))}\n")
+    with table.open("a") as file:
+        file.write(f"{name}.png,{','.join(map(str, (50 * (np.asarray(points) + 1)).ravel().tolist()))}\n")
+    return f"driver={tmp_path / name}.png", f"annotations={table}"
+
+
+def test_an_image_drives_as_the_deviation_from_the_mean_shape_or_from_its_own_rest(generate, runs, tmp_path):
+    run = runs("landmark_label")
+    frames = open_data(run).reference_frames
+    mean = torch.from_numpy(frames.landmarks[frames.affect == frames.affects.index("neutral")].mean(0))
+    turned = 0.5 * (mean @ torch.tensor([[0.96, 0.28], [-0.28, 0.96]])) + 0.1
+    said = ("mode=animate", "affect=joy", f"who={WHO[1]}")
+    done = generate(f"run={run}", *with_landmarks(tmp_path, "mean", turned), *said, out="mean")
+    assert done.code == 0, done.err
+    assert "mean.png has no face at rest: its expression is the deviation from the mean shape of" in done.out
+    own = own_landmarks(open_data(run), WHO[1])
+    np.testing.assert_allclose(done.asked("mean")["landmarks"], own, atol=2e-3)
+
+    # a face of another shape, which opens its mouth by a tenth of the width of its eyes
+    calm = mean * torch.tensor([0.6, 0.8])
+    opened = calm.clone()
+    opened[57, 1] += 0.1 * (calm[45] - calm[36]).norm()
+    with_landmarks(tmp_path, "calm", calm)
+    done = generate(
+        f"run={run}", *with_landmarks(tmp_path, "opened", opened), f"rest={tmp_path / 'calm.png'}", *said, out="rest"
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "deviation from calm.png" in done.out
+    expected = own.clone()
+    expected[57, 1] += 0.1 * (own[45] - own[36]).norm()
+    np.testing.assert_allclose(done.asked("opened")["landmarks"], expected, atol=2e-3)
+
+
+def test_a_system_that_fuses_landmarks_is_given_those_of_the_driver(generate, runs, tmp_path):
+    run = runs("landmark_fusion")
+    face = open_data(run).reference_frames.landmarks[0] * 0.9
+    done = generate(f"run={run}", *with_landmarks(tmp_path, "her", face), "mode=animate", f"who={WHO[1]}")
+    assert done.code == 0, done.err
+    np.testing.assert_allclose(done.asked("her")["landmarks"], face, atol=2e-3)
+    assert "landmark_fusion fits the driver's landmarks to each face itself" in done.out
+
+
+def test_a_face_that_the_detector_finds_drives_action_units(generate, runs, tmp_path, detector, monkeypatch):
+    estimator = SimpleNamespace(estimate=lambda points, who, calm: np.where(calm[:, None], 0, np.full((2, 17), 2.5)))
+    monkeypatch.setattr("fexgan_lit.data.faces.action_units.face_estimator", lambda *where: estimator)
+    monkeypatch.setattr("fexgan_lit.data.faces.action_units.quality_note", lambda fitted: "estimates")
+    for name, grey in (("grey", 90), ("black", 0)):
+        Image.fromarray(np.full((64, 64, 3), grey, np.uint8)).save(tmp_path / f"{name}.png")
+    where = (f"run={runs('ganimation')}", "mode=animate", f"who={WHO[1]}")
+    done = generate(*where, f"driver={tmp_path / 'grey.png'}", out="grey")
+    assert done.code == 0, done.err
+    assert set(done.asked("grey")["action_units"].values()) == {0.5}
+    assert "estimates" in done.out
+    done = generate(*where, f"driver={tmp_path / 'black.png'}", out="black")
+    assert done.code == 2
+    assert "driver: black.png: no face found; expected an image of one face" in done.err
+
+
+def test_drivers_of_one_frame_that_cannot_be_used(generate, runs, tmp_path):
+    Image.fromarray(np.full((32, 32, 3), 90, np.uint8)).save(tmp_path / "me.png")
+    fusion = (f"run={runs('landmark_fusion')}", "mode=animate", f"who={WHO[1]}")
+    done = generate(*fusion, f"driver={tmp_path / 'me.png'}", out="a")
+    assert done.code == 2
+    assert "me.png is an image, in which a face must be detected" in done.err
+    assert "faces.install" in done.err
+    away = np.zeros((68, 2))
+    away[:5, 0] = 1.5
+    done = generate(*fusion, *with_landmarks(tmp_path, "away", away), out="b")
+    assert done.code == 2
+    assert "5 of 68 landmarks lie outside the central square of away.png" in done.err
+    done = generate(f"run={runs('fexgan')}", "mode=animate", f"driver={tmp_path / 'me.png'}", out="c")
+    assert done.code == 2
+    assert "fexgan reads affects; the target expression has none" in done.err
+    done = generate(*fusion, f"driver={WHO[0]}/joy/0", "still=ramp", out="d")
+    assert "still= takes the strongest frame of all takes; use nora/joy" in done.err
+    done = generate(*fusion, f"driver={WHO[0]}/joy", f"annotations={tmp_path / 'marks.csv'}", out="e")
+    assert "it describes images; give images= or an image as driver=" in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"driver": "keys.yaml", "still": "ramp"}, "only an image or IDENTITY/AFFECT is one frame"),
+        ({"driver": "nora/joy", "rest": "me.png"}, "it shows the person of an image driver at rest"),
+        ({"driver": "me.png", "rest": "no_such.png"}, "rest=no_such.png: there is no such file"),
+        ({"driver": "nora/joy", "still": "film"}, "still"),
+    ],
+)
+def test_options_of_one_frame_that_do_not_fit(options, message):
+    assert any(message in problem for problem in AnimateOptions(**options).problems())

@@ -11,9 +11,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from fexgan_lit.systems.attgan import AttGAN, AttGANLossSettings, AttGANSettings
 from fexgan_lit.systems.attgan import Generator as AttGANGenerator
-from fexgan_lit.systems.layers import PatchDiscriminator, tiled
+from fexgan_lit.systems.layers import PatchDiscriminator, UNet, tiled
 from fexgan_lit.systems.optimizers import DualOptimizerSettings
-from fexgan_lit.systems.pix2pix import Generator as UNet
 from fexgan_lit.systems.pix2pix import Pix2Pix, Pix2PixLossSettings, Pix2PixSettings
 from fexgan_lit.systems.stargan.system import Generator as StarGANGenerator
 from fexgan_lit.systems.stargan.system import StarGANSettings
@@ -41,7 +40,7 @@ def test_the_u_net_has_the_parameters_of_the_paper():
     up = [(512, 512), (1024, 512), (1024, 512), (1024, 256), (512, 128), (256, 64)]
     decoder = sum(16 * a * b + 2 * b for a, b in up) + 16 * 128 * 3 + 3
     films = sum((7 + 1) * 2 * b for _, b in up)
-    assert count(UNet(Pix2PixSettings(), 7)) == encoder + decoder + films
+    assert count(UNet(3, 128, 1.0, 0.5, affects=7)) == encoder + decoder + films
     assert encoder + decoder == 41_828_995  # `unet_128` of the published code
     # 70 x 70 patches see source, affects and image
     assert PatchDiscriminator(3 + 7).layers[0].in_channels == 3 + 7 + 3
@@ -56,7 +55,7 @@ def test_a_patch_is_70_pixels_wide():
 
 
 def test_the_affect_modulates_the_decoder_and_starts_as_nothing():
-    network, image = UNet(Pix2PixSettings(image_size=32, width=0.1), 4).eval(), torch.rand(1, 3, 32, 32)
+    network, image = UNet(3, 32, 0.1, 0.5, affects=4).eval(), torch.rand(1, 3, 32, 32)
     joy, rest = torch.eye(4)[:1], torch.zeros(1, 4)
     assert torch.equal(network(image, joy), network(image, rest)), "scale 1, shift 0 before training"
     with torch.no_grad():

@@ -60,6 +60,7 @@ def ready_on(device, model):
         "attgan",
         "mien",
         "bridge",
+        "landmark_fusion",
     ],
 )
 def test_an_iteration_asks_the_device_nothing(model, monkeypatch):

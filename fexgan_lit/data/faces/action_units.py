@@ -90,7 +90,7 @@ def displacements(points: NDArray[np.floating], identity: ArrayLike, neutral: Ar
         rows = np.flatnonzero((who == name) & found)
         reference = rows[calm[rows]] if calm[rows].any() else rows
         rest = np.median(upright[reference], axis=0)  # (68, 2)
-        moved[rows] = _onto(upright[rows], rest) - rest
+        moved[rows] = onto(upright[rows], rest) - rest
     return moved.reshape(len(moved), -1)  # (N, 68, 2) -> (N, 136)
 
 
@@ -233,7 +233,7 @@ def _upright(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([flat.real, flat.imag], axis=-1)
 
 
-def _onto(points: NDArray[np.float64], rest: NDArray[np.float64]) -> NDArray[np.float64]:
+def onto(points: NDArray[np.float64], rest: NDArray[np.float64]) -> NDArray[np.float64]:
     """Align faces (N, 68, 2) to `rest` by similarity: least squares over the stable points."""
     flat, target = points[..., 0] + 1j * points[..., 1], rest[..., 0] + 1j * rest[..., 1]
     centre, goal = flat[:, _STABLE].mean(axis=1, keepdims=True), target[list(_STABLE)].mean()

@@ -1,4 +1,4 @@
-"""What `protocol=complex` and `protocol=intensity` share: expressions that a studio renders, and a judge for them."""
+"""What `protocol=complex`, `intensity` and `transfer` share: expressions that a studio renders, and their judge."""
 
 from __future__ import annotations
 
@@ -68,15 +68,19 @@ class Directed(Trained):
 
     Attributes:
         weights: (n, K), the weights of the affects of every frame of the test set.
+        landmarks: (n, 68, 2), the landmarks that the system is told; None for those of the true frames.
     """
 
     weights: Tensor
+    landmarks: Tensor | None = None
 
     def answer(self, batch: PairBatch) -> Tensor:  # type: ignore[override]
         """Return images (B, 3, S, S) in [-1, 1] for the targets of a batch."""
         system, K = self.system, len(self.system.affects)
-        weights = self.weights[batch.target_row.cpu()].to(batch.source.device)
-        wanted = replace(batch.target_expression(K), affect=weights)
+        row, device = batch.target_row.cpu(), batch.source.device
+        wanted = replace(batch.target_expression(K), affect=self.weights[row].to(device))
+        if self.landmarks is not None:
+            wanted = replace(wanted, landmarks=self.landmarks[row].to(device))
         return system.synthesize(batch.source, batch.source_expression(K), wanted)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from fexgan_lit.data.datasets.annotations import AU_SCALE
 from fexgan_lit.data.datasets.csv_files import check_scales, read_csv, to_numbers
 from fexgan_lit.data.datasets.openface import FACES, lost_faces, own_names
+from fexgan_lit.data.images import EXTENSIONS as IMAGES
 from fexgan_lit.data.table import some
 from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS, resolve_affect
 from fexgan_lit.inference.animation.timeline import Beat, follow, nearest
@@ -71,13 +72,13 @@ def driver_problem(text: str) -> str | None:
     from fexgan_lit.inference.animation.keyframes import EXTENSIONS
 
     path = Path(text).expanduser()
-    if path.suffix.lower() in (".csv", *EXTENSIONS, *VIDEO_EXTENSIONS):
+    if path.suffix.lower() in (".csv", *EXTENSIONS, *VIDEO_EXTENSIONS, *IMAGES):
         return None if path.is_file() else f"driver={text}: there is no such file"
     if len(text.split("/")) in (2, 3):
         return None
     return (
-        f"driver={text}: expected a take of the run's data as IDENTITY/AFFECT or IDENTITY/AFFECT/TAKE, a CSV, a video "
-        "file, or keyframes in YAML"
+        f"driver={text}: expected a take of the run's data as IDENTITY/AFFECT or IDENTITY/AFFECT/TAKE, a CSV, an "
+        "image or video file, or keyframes in YAML"
     )
 
 
@@ -107,7 +108,7 @@ def take_driver(session: GenerationSession, text: str, fps: float | None) -> Dri
     from fexgan_lit.data.frames import resize_batch
 
     table, frames = session.data.table, session.data.everything()
-    identity, affect, take = _take_name(text, table.identities, table.affects)
+    identity, affect, take = driver_name(text, table.identities, table.affects)
     rows, notes = _take_rows(table.frame, identity, affect, take, text)
     rows, times = _in_order(table.frame, rows, fps, text)
     return Driver(
@@ -116,13 +117,13 @@ def take_driver(session: GenerationSession, text: str, fps: float | None) -> Dri
         aus=None if frames.aus is None else frames.aus[rows],
         landmarks=None if frames.landmarks is None else frames.landmarks[rows],
         rest=_rest(session, identity),
-        affect=_affect_weights(frames.affect[rows], frames.intensity, rows, table.affects),
+        affect=affect_weights(frames.affect[rows], frames.intensity, rows, table.affects),
         pictures=resize_batch(frames.pixels(rows), session.system.image_size),
         notes=notes,
     )
 
 
-def _take_name(text: str, identities: tuple[str, ...], affects: tuple[str, ...]) -> tuple[str, str, str | None]:
+def driver_name(text: str, identities: tuple[str, ...], affects: tuple[str, ...]) -> tuple[str, str, str | None]:
     """Return the identity, the affect and, if given, the number of the take."""
     parts = text.split("/")
     if parts[0] not in identities:
@@ -181,7 +182,7 @@ def _rest(session: GenerationSession, identity: str) -> np.ndarray | None:
     return None if row is None or marks is None else marks[row]
 
 
-def _affect_weights(
+def affect_weights(
     labels: np.ndarray, intensity: np.ndarray | None, rows: np.ndarray, affects: tuple[str, ...]
 ) -> np.ndarray:
     """Return weights (T, K): one-hot, or the intensity if known, with the remainder to 1 for neutral."""
@@ -322,7 +323,7 @@ def video_driver(path: Path, session: GenerationSession) -> Driver:
         raise UserError(
             f"driver={path}: found a face in {int(found.sum())} of {len(found)} frames; expected two or more"
         )
-    aus, note = _units(points[found], session)
+    aus, note = estimated_units(points[found], session)
     lost = int((~found).sum())
     notes = [note, "the first face of the video is assumed to be at rest"]
     if lost:
@@ -359,9 +360,8 @@ def _watch(path: Path, session: GenerationSession) -> tuple[list[float], float, 
         return stamps, reader.fps, np.stack(points), np.stack(pictures)
 
 
-def _units(points: np.ndarray, session: GenerationSession) -> tuple[np.ndarray, str]:
-    """Estimate action units (T, 17) in 0..1 from landmarks (T, 68, 2), and return a note on their accuracy."""
-    from fexgan_lit.data.datasets.annotations import AU_SCALE
+def estimated_units(points: np.ndarray, session: GenerationSession) -> tuple[np.ndarray, str]:
+    """Estimate action units (T, 17) in 0..1 from landmarks (T, 68, 2), the first at rest; also return a note."""
     from fexgan_lit.data.faces.action_units import face_estimator, quality_note
 
     config = session.run.dataset

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from fexgan_lit.data.frames import resize_batch, to_float, to_uint8
-from fexgan_lit.expression import ACTION_UNITS, Expression, resolve_affect
+from fexgan_lit.data.images import EXTENSIONS as IMAGES
+from fexgan_lit.expression import ACTION_UNITS, Expression, resolve_affect, rows_of
 from fexgan_lit.inference.animation.drivers import Driver, driver_problem, read_driver
-from fexgan_lit.inference.animation.keyframes import EXTENSIONS, keyed_beat, keyed_expressions, read_keys
-from fexgan_lit.inference.animation.timeline import FASTEST, SLOWEST, Play, beat, cards, value_cards
+from fexgan_lit.inference.animation.keyframes import EXTENSIONS, FPS, keyed_beat, keyed_expressions, read_keys
+from fexgan_lit.inference.animation.stills import frame_driver, image_driver
+from fexgan_lit.inference.animation.timeline import FASTEST, SLOWEST, Beat, Play, beat, cards, value_cards
 from fexgan_lit.inference.animation.video import enlarged, gif_note, write_gif, write_mp4
+from fexgan_lit.inference.modes.transform import write_columns
 from fexgan_lit.inference.output import file_name
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.options import Options, option
@@ -39,13 +44,18 @@ class AnimateOptions(Options):
     """The driver of the animation.
 
     Attributes:
-        driver: IDENTITY/AFFECT[/TAKE] of the run's data, a CSV, a video file, or keyframes in YAML.
-        fps: frames per second; None uses the driver's rate, and 25 for keyframes.
+        driver: IDENTITY/AFFECT[/TAKE] of the run's data, a CSV, an image, a video file, or keyframes in YAML.
+        still: one frame drives: `picture`, the result alone, or `ramp`, a film of a second from rest to it; None means
+            a picture for an image, and the whole take for IDENTITY/AFFECT.
+        rest: an image of the person of an image driver at rest.
+        fps: frames per second; None uses the driver's rate, and 25 for keyframes and ramps.
         au_scale: value of a full action unit in a CSV, 1 or 5; None detects it.
         affect: affect of a driver without labels, for runs that read affects.
     """
 
     driver: str | None = None
+    still: str | None = option(None, choices=("picture", "ramp"))
+    rest: str | None = None
     fps: float | None = option(None, f"{SLOWEST:g} to {FASTEST:g} frames a second", at_least=SLOWEST, at_most=FASTEST)
     au_scale: float | None = option(None, "1 or 5", choices=(1.0, 5.0))
     affect: str | None = None
@@ -53,14 +63,43 @@ class AnimateOptions(Options):
     def conflicts(self) -> list[str]:
         """Return a sentence for each rule that is broken by values that are allowed by themselves."""
         if not self.driver:
-            return ["driver= is missing: IDENTITY/AFFECT[/TAKE] of the run's data, a CSV, a video, or keys.yaml"]
+            return [
+                "driver= is missing: IDENTITY/AFFECT[/TAKE] of the run's data, a CSV, an image, a video, or keys.yaml"
+            ]
         problem = driver_problem(self.driver)
-        return [problem] if problem else []
+        found = [problem] if problem else []
+        path = Path(self.driver)
+        if self.still is not None and path.suffix and not self.is_image:
+            found.append(
+                f"still={self.still}: only an image or IDENTITY/AFFECT is one frame, driver={self.driver} is not"
+            )
+        if self.rest is not None and not self.is_image:
+            found.append(
+                f"rest={self.rest}: it shows the person of an image driver at rest, driver={self.driver} is none"
+            )
+        elif self.rest is not None and not Path(self.rest).expanduser().is_file():
+            found.append(f"rest={self.rest}: there is no such file")
+        return found
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the driver is an image file."""
+        return Path(str(self.driver)).suffix.lower() in IMAGES
+
+    @property
+    def one_frame(self) -> str | None:
+        """What one frame makes, `picture` or `ramp`; None for other drivers."""
+        return self.still or ("picture" if self.is_image else None)
 
 
 def animate(session: GenerationSession, options: AnimateOptions) -> None:
-    """Animate every face with the driver: NAME.mp4, NAME.gif, frames/NAME/*.png and strip.png."""
-    path = Path(str(options.driver)).expanduser()
+    """Animate every face with the driver: NAME.mp4, NAME.gif, frames/NAME/*.png and strip.png; or see `_picture`."""
+    path, settings = Path(str(options.driver)).expanduser(), session.settings
+    if settings.annotations is not None and settings.images is None and not options.is_image:
+        raise UserError(f"annotations={settings.annotations}: it describes images; give images= or an image as driver=")
+    if options.one_frame == "picture":
+        _picture(session, _read(session, options))
+        return
     play = _keyed(session, path, options) if path.suffix.lower() in EXTENSIONS else _driven(session, options)
     tact = play.beat
     if note := gif_note(len(tact.times), tact.rate):
@@ -74,20 +113,54 @@ def animate(session: GenerationSession, options: AnimateOptions) -> None:
     _strip(session, play, chosen, rows)
 
 
-def _driven(session: GenerationSession, options: AnimateOptions) -> Play:
-    """Read a driver that is a clip, a table or a video."""
+def _read(session: GenerationSession, options: AnimateOptions) -> Driver:
+    """Read a driver that is a clip, a table, a video or one frame, and print its notes."""
     if Path(str(options.driver)).expanduser().is_file():  # what no file tells is missed before minutes of a film
         told = ["aus", "landmarks", *(["affect"] if options.affect is not None else [])]
         session.check(Expression(**dict.fromkeys(told, torch.zeros(1))), _INSTEAD)
-    given = read_driver(session, str(options.driver), options.fps, options.au_scale)
+    text, affects = str(options.driver), session.system.affects
+    if options.is_image:
+        rest = None if options.rest is None else Path(options.rest).expanduser()
+        given = image_driver(session, Path(text).expanduser(), rest)
+    elif options.one_frame:
+        given = frame_driver(session, text)
+    else:
+        given = read_driver(session, text, options.fps, options.au_scale)
     for note in given.notes:
         session.say(note)
-    tact = beat(given.times, options.fps)
+    if given.affect is None and options.affect is not None:
+        labels = [options.affect] * len(given.times)
+        if options.one_frame and "neutral" in affects:
+            labels[0] = "neutral"
+        chosen = [affects.index(resolve_affect(label, affects)) for label in labels]
+        given = replace(given, affect=np.eye(len(affects), dtype=np.float32)[chosen])
+    return given
+
+
+def _picture(session: GenerationSession, driver: Driver) -> None:
+    """Give every face the expression of one frame: driver.png, faces/NAME/*.png and sheet.png."""
+    last = [rows_of(_wanted(session, driver, number), [-1]) for number in range(len(session.sources))]
+    wanted = Expression.stack(last)
+    session.check(wanted, _INSTEAD)
+    if driver.pictures is not None:
+        session.output.picture("driver.png", Image.fromarray(driver.pictures[-1]), f"the driver, {driver.name}")
+    write_columns(session, [wanted], [file_name(driver.name)], [driver.name], f"the faces driven by {driver.name}")
+
+
+def _driven(session: GenerationSession, options: AnimateOptions) -> Play:
+    """Read a driver, and resample it at a steady rate."""
+    given = _read(session, options)
+    if options.one_frame:
+        rate = Fraction(options.fps or FPS).limit_denominator(1001)
+        moments = np.arange(round(rate) + 1) / float(rate)
+        tact = Beat(
+            moments, rate, f"one frame drives: a ramp of a second, {len(moments)} frames at {float(rate):g} per second"
+        )
+    else:
+        tact = beat(given.times, options.fps)
     if tact.note:
         session.say(tact.note)
     driver = given.at(tact)
-    if driver.affect is None and options.affect is not None:
-        driver = replace(driver, affect=_constant(options.affect, session.system.affects, len(tact.times)))
     return Play(driver.name, tact, partial(_wanted, session, driver), partial(_above, driver))
 
 
@@ -107,11 +180,6 @@ def _keyed(session: GenerationSession, path: Path, options: AnimateOptions) -> P
     wanted = keyed_expressions(session, keys, tact.times, lambda asked: session.check(asked, _INSTEAD))
     session.say(f"{len(keys)} keys, {len(tact.times)} frames at {float(tact.rate):.4g} per second")
     return Play(path.stem, tact, wanted, lambda chosen, side: cards(wanted(0), session.system.affects, chosen, side))
-
-
-def _constant(affect: str, affects: tuple[str, ...], count: int) -> np.ndarray:
-    """Return a constant one-hot affect, (count, K)."""
-    return np.eye(len(affects), dtype=np.float32)[[affects.index(resolve_affect(affect, affects))] * count]
 
 
 def _animate_one(session: GenerationSession, play: Play, number: int) -> np.ndarray:
@@ -137,7 +205,9 @@ def _wanted(session: GenerationSession, driver: Driver, number: int) -> Expressi
     if "aus" in reads and driver.aus is not None:
         moved = torch.from_numpy(driver.aus).clamp(0, 1)
         given["aus"] = torch.where(moved.isnan(), session.own("aus")[number], moved)
-    if "landmarks" in reads and driver.landmarks is not None and driver.rest is not None:
+    if session.system.fuses_landmarks and driver.landmarks is not None:
+        given["landmarks"] = torch.from_numpy(driver.landmarks).float()
+    elif "landmarks" in reads and driver.landmarks is not None and driver.rest is not None:
         own = session.own("landmarks")[number]
         given["landmarks"] = carried_over(
             torch.from_numpy(driver.landmarks), torch.from_numpy(driver.rest.astype(np.float32)), own

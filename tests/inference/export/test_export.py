@@ -31,7 +31,7 @@ from fexgan_lit.inference.export.write import (
 from fexgan_lit.systems.export import Exported, Input
 from fexgan_lit.utils.errors import UserError
 
-MODELS = ("fexgan", "ganimation", "stargan", "landmark_label", "lgp_gan", "mien", "bridge")
+MODELS = ("fexgan", "ganimation", "stargan", "landmark_label", "lgp_gan", "mien", "bridge", "landmark_fusion")
 #: Systems whose layers occur in the others.
 ALIKE = ("pix2pix", "us_gan", "attgan")
 
@@ -116,7 +116,7 @@ def test_other_encoders_of_fexgan(told, names):
 def test_torch_programs_of_every_system(loaded, tmp_path):
     # the ONNX files below go the same way for the other parts
     chosen = (("encoder", "discriminator", "generator"), ("generator",), ("critic",), ("geometry_discriminator",),
-              ("generator",), ("generator",), ("generator",))  # fmt: skip
+              ("generator",), ("generator",), ("generator",), ("generator", "discriminator"))  # fmt: skip
     for model, names in zip(MODELS, chosen, strict=True):
         parts = chosen_parts(loaded(model).system, list(names))
         written = write_torch_files(parts, tmp_path, silent)
