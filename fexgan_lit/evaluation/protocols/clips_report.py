@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from fexgan_lit import figures
+from fexgan_lit.data.clips import affect_of_take
 from fexgan_lit.data.pairs import FixedPairLoader
 from fexgan_lit.evaluation.figures import standings_figure
 from fexgan_lit.evaluation.measure import judge_bench
@@ -45,15 +46,8 @@ _UNKNOWN_RATE = Fraction(10)
 def clip_name(clip: Clip, frames: FrameSet) -> str:
     """Return identity, affect and take of a clip, such as ``nora, joy, take 3``."""
     take = "" if frames.take is None else f", take {int(frames.take[clip.rows[0]])}"
-    return f"{frames.identities[frames.identity[clip.rows[0]]]}, {frames.affects[affect_of(clip, frames)]}{take}"
-
-
-def affect_of(clip: Clip, frames: FrameSet) -> int:
-    """Return the affect of the first non-neutral frame, since takes begin neutral; neutral if there is none."""
-    neutral = frames.affects.index("neutral") if "neutral" in frames.affects else -1
-    shown = frames.affect[clip.rows]
-    other = shown[shown != neutral]
-    return int(other[0] if len(other) else neutral)
+    affect = frames.affects[affect_of_take(frames, clip.rows)]
+    return f"{frames.identities[frames.identity[clip.rows[0]]]}, {affect}{take}"
 
 
 def draw_clips(
@@ -81,7 +75,7 @@ def draw_clips(
 
 def shown_clips(clips: Sequence[Clip], frames: FrameSet, count: int, seed: int) -> list[Clip]:
     """Choose `count` random clips that cover many affects and identities; neutral takes come last."""
-    affect = [affect_of(clip, frames) for clip in clips]
+    affect = [affect_of_take(frames, clip.rows) for clip in clips]
     person = [int(frames.identity[clip.rows[0]]) for clip in clips]
     dull = [frames.affects[k] == "neutral" for k in affect]
     chosen: list[int] = []
@@ -216,7 +210,7 @@ def every_clip(rows: Sequence[Row], clips: Sequence[Clip], frames: FrameSet) -> 
 
 
 def _by_affect(row: Row, clips: Sequence[Clip], frames: FrameSet) -> TextTable:
-    index = np.array([affect_of(clip, frames) for clip in clips])
+    index = np.array([affect_of_take(frames, clip.rows) for clip in clips])
     return class_table(row, "affect of the take", frames.affects, index, "clips")
 
 
