@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 #: Keras' LeakyReLU slope, used by the official FExGAN networks.
 KERAS_LEAKY_SLOPE = 0.3
@@ -161,6 +162,84 @@ class PatchCritic(nn.Module):
         return self.realness(self.blocks(image)).squeeze(1)  # (B, 1, 2, 2) -> (B, 2, 2)
 
 
+class FiLM(nn.Module):
+    """Scale and shift each channel by a linear function of a condition, which starts as the identity."""
+
+    def __init__(self, condition: int, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(condition, 2 * channels)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Map `features` (B, c, S, S) and `condition` (B, n) to (B, c, S, S)."""
+        scale, shift = self.linear(condition)[:, :, None, None].chunk(2, dim=1)  # (B, c, 1, 1) each
+        return features * (1 + scale) + shift
+
+
+class UNet(nn.Module):
+    """The U-Net of pix2pix: convolutions halve an image until one pixel is left, and transposed ones double it again.
+
+    64-128-256-512-512-512-512 channels at 128 px. Every block of the decoder sees the features of the encoder of the
+    same size beside those of the block before.
+
+    Args:
+        image_size: edge length S of the image in pixels.
+        inputs: channels of the input.
+        outputs: channels of the output.
+        width: factor on every channel count.
+        dropout: rate of the three innermost blocks of the decoder, in training alone.
+        condition: length of a vector that modulates the features of the decoder by FiLM; 0 without one.
+    """
+
+    def __init__(
+        self, image_size: int, inputs: int, outputs: int = 3, width: float = 1.0, dropout: float = 0.5,
+        condition: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        depth = int(math.log2(image_size))
+        widths = [scaled(min(64 * 2**n, 512), width) for n in range(depth)]
+        self.down = nn.ModuleList()
+        for n, (before, after) in enumerate(zip([inputs, *widths], widths, strict=False)):
+            norm = 0 < n < depth - 1  # neither the first block nor the one that ends with a single pixel
+            self.down.append(nn.Sequential(
+                *([nn.LeakyReLU(0.2)] if n else []),
+                nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False),
+                *([nn.BatchNorm2d(after)] if norm else []),
+            ))  # fmt: skip
+        self.up, self.films = nn.ModuleList(), nn.ModuleList()
+        for n, (before, after) in enumerate(zip(widths[::-1], widths[-2::-1], strict=False)):
+            self.up.append(nn.Sequential(
+                nn.ReLU(),
+                nn.ConvTranspose2d(before * (2 if n else 1), after, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.Dropout(dropout if n < 3 else 0.0),
+            ))  # fmt: skip
+            if condition:
+                self.films.append(FiLM(condition, after))
+        self.to_rgb = nn.Sequential(nn.ReLU(), nn.ConvTranspose2d(2 * widths[0], outputs, 4, stride=2, padding=1))
+        self.apply(pix2pix_weights)
+
+    def raw(self, image: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Map `image` (B, inputs, S, S) and `condition` (B, n) to unbounded maps (B, outputs, S, S)."""
+        seen = []
+        features = image
+        for block in self.down:
+            features = block(features)  # (B, c, S/2, S/2), ..., (B, 512, 1, 1)
+            seen.append(features)
+        seen.pop()
+        for n, block in enumerate(self.up):
+            features = block(features)
+            if condition is not None:
+                features = self.films[n](features, condition)
+            features = torch.cat((features, seen.pop()), dim=1)  # (B, 2c, s, s)
+        return self.to_rgb(features).float()
+
+    def forward(self, image: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Map `image` (B, inputs, S, S) and `condition` (B, n) to an image (B, outputs, S, S) in [-1, 1]."""
+        return self.raw(image, condition).tanh()
+
+
 class PatchDiscriminator(nn.Module):
     """Classify overlapping patches of 70 x 70 pixels of an image beside a condition as real or generated (pix2pix).
 
@@ -169,19 +248,26 @@ class PatchDiscriminator(nn.Module):
         width: factor on every channel count.
         slope: of LeakyReLU below zero.
         last_norm: whether BatchNorm follows the last convolution, as Table 3 of Li et al. prints it.
+        spectral: whether the convolutions have spectral norm and no BatchNorm follows them.
     """
 
-    def __init__(self, condition: int, width: float = 1.0, slope: float = 0.2, last_norm: bool = False) -> None:
+    def __init__(
+        self, condition: int, width: float = 1.0, slope: float = 0.2, last_norm: bool = False, spectral: bool = False
+    ) -> None:
         super().__init__()
         widths = [scaled(count, width) for count in (64, 128, 256, 512)]
         layers: list[nn.Module] = []
         for n, (inputs, outputs) in enumerate(zip([condition + 3, *widths], widths, strict=False)):
-            layers.append(nn.Conv2d(inputs, outputs, 4, stride=1 if n == 3 else 2, padding=1, bias=n == 0))
-            layers += [nn.BatchNorm2d(outputs)] if n else []
+            layers.append(nn.Conv2d(inputs, outputs, 4, stride=1 if n == 3 else 2, padding=1, bias=spectral or n == 0))
+            layers += [nn.BatchNorm2d(outputs)] if n and not spectral else []
             layers.append(nn.LeakyReLU(slope, inplace=True))
         layers.append(nn.Conv2d(widths[-1], 1, 4, padding=1, bias=not last_norm))
         self.layers = nn.Sequential(*layers, *([nn.BatchNorm2d(1)] if last_norm else []))
         self.apply(pix2pix_weights)
+        if spectral:
+            for layer in self.layers:
+                if isinstance(layer, nn.Conv2d):
+                    spectral_norm(layer)
 
     def forward(self, condition: Tensor, image: Tensor) -> Tensor:
         """Map `condition` (B, c, S, S) and `image` (B, 3, S, S) to logits (B, 1, S/8 - 2, S/8 - 2), 14x14 at 128 px."""

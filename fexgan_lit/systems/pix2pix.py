@@ -7,7 +7,6 @@ features of the decoder (FiLM).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from fexgan_lit.metrics.suite import ValidationOutput
 from fexgan_lit.systems.base import full_precision
 from fexgan_lit.systems.export import Exported, affect_input, face_input
 from fexgan_lit.systems.gan import GANSystem, frozen_copy
-from fexgan_lit.systems.layers import WIDTH, PatchDiscriminator, pix2pix_weights, scaled, tiled
+from fexgan_lit.systems.layers import WIDTH, PatchDiscriminator, UNet, tiled
 from fexgan_lit.systems.losses import absolute_difference, binary_cross_entropy
 from fexgan_lit.systems.optimizers import DualOptimizerSettings, dual_adam
 from fexgan_lit.utils.options import Options, option
@@ -64,63 +63,11 @@ class Pix2PixLossSettings(Options):
     lambda_pixel: float = option(100.0, at_least=0)
 
 
-class FiLM(nn.Module):
-    """Scale and shift each channel by a linear function of a condition, which starts as the identity."""
-
-    def __init__(self, condition: int, channels: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(condition, 2 * channels)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
-        """Map `features` (B, c, S, S) and `condition` (B, n) to (B, c, S, S)."""
-        scale, shift = self.linear(condition)[:, :, None, None].chunk(2, dim=1)  # (B, c, 1, 1) each
-        return features * (1 + scale) + shift
-
-
-class Generator(nn.Module):
-    """The U-Net: convolutions halve the image until one pixel is left, and transposed ones double it again.
-
-    64-128-256-512-512-512-512 channels at 128 px. Every block of the decoder sees the features of the encoder of the
-    same size beside those of the block before, and is modulated by the affect.
-    """
+class Generator(UNet):
+    """The U-Net, modulated by the affect."""
 
     def __init__(self, settings: Pix2PixSettings, affects: int) -> None:
-        super().__init__()
-        depth = int(math.log2(settings.image_size))
-        widths = [scaled(min(64 * 2**n, 512), settings.width) for n in range(depth)]
-        self.down = nn.ModuleList()
-        for n, (inputs, outputs) in enumerate(zip([3, *widths], widths, strict=False)):
-            norm = 0 < n < depth - 1  # neither the first block nor the one that ends with a single pixel
-            self.down.append(nn.Sequential(
-                *([nn.LeakyReLU(0.2)] if n else []),
-                nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
-                *([nn.BatchNorm2d(outputs)] if norm else []),
-            ))  # fmt: skip
-        self.up, self.films = nn.ModuleList(), nn.ModuleList()
-        for n, (inputs, outputs) in enumerate(zip(widths[::-1], widths[-2::-1], strict=False)):
-            self.up.append(nn.Sequential(
-                nn.ReLU(),
-                nn.ConvTranspose2d(inputs * (2 if n else 1), outputs, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(outputs),
-                nn.Dropout(settings.dropout if n < 3 else 0.0),
-            ))  # fmt: skip
-            self.films.append(FiLM(affects, outputs))
-        self.to_rgb = nn.Sequential(nn.ReLU(), nn.ConvTranspose2d(2 * widths[0], 3, 4, stride=2, padding=1))
-        self.apply(pix2pix_weights)
-
-    def forward(self, image: Tensor, affect: Tensor) -> Tensor:
-        """Map `image` (B, 3, S, S) in [-1, 1] and `affect` (B, K) weights to an image (B, 3, S, S) in [-1, 1]."""
-        seen = []
-        features = image
-        for block in self.down:
-            features = block(features)  # (B, c, S/2, S/2), ..., (B, 512, 1, 1)
-            seen.append(features)
-        seen.pop()
-        for block, film in zip(self.up, self.films, strict=True):
-            features = torch.cat((film(block(features), affect), seen.pop()), dim=1)  # (B, 2c, s, s)
-        return self.to_rgb(features).float().tanh()
+        super().__init__(settings.image_size, 3, width=settings.width, dropout=settings.dropout, condition=affects)
 
 
 class DiscriminatorPart(nn.Module):

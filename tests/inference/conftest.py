@@ -37,6 +37,7 @@ SMALL = {
     "lgp_gan": ("model.residual_blocks=1", "model.local_blocks=1", "model.width=0.07"),
     "pix2pix": ("model.width=0.07",),
     "mien": ("model.blocks=1", "model.width=0.07"),
+    "motion_texture": ("model.width=0.07", "model.motion_width=0.02"),
     "us_gan": ("model.width=0.07",),
     "attgan": ("model.width=0.07",),
     "fexgan": (f"model.latent_size={SMALL_CODE}",),

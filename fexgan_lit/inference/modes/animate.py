@@ -62,6 +62,11 @@ def animate(session: GenerationSession, options: AnimateOptions) -> None:
     """Animate every face with the driver: NAME.mp4, NAME.gif, frames/NAME/*.png and strip.png."""
     path = Path(str(options.driver)).expanduser()
     play = _keyed(session, path, options) if path.suffix.lower() in EXTENSIONS else _driven(session, options)
+    write_films(session, play)
+
+
+def write_films(session: GenerationSession, play: Play) -> None:
+    """Write the films and frames of every face, and the strip."""
     tact = play.beat
     if note := gif_note(len(tact.times), tact.rate):
         session.say(note)
