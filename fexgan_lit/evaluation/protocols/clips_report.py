@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +19,7 @@ from fexgan_lit.evaluation.figures import standings_figure
 from fexgan_lit.evaluation.measure import judge_bench
 from fexgan_lit.evaluation.methods import FLOOR, Method, RealImages, SourceCopy, Trained
 from fexgan_lit.evaluation.protocols.clips import Clip, answer, clip_scores, clips_of, film, identity_judge, pairs_of
+from fexgan_lit.evaluation.protocols.motions import generators, motions_table, redirections
 from fexgan_lit.evaluation.report import Findings
 from fexgan_lit.evaluation.summary import Row, differences, standings
 from fexgan_lit.evaluation.tables import class_table, clips_reference
@@ -169,6 +171,9 @@ def find_clips(
         reading=f"In brackets: {CONFIDENCE:.0%} intervals over the clips. ± is the standard deviation between seeds.",
     )
     findings.warnings = [*judges.warnings(), *torn_takes(test_set)]
+    if moving_systems := generators(methods):
+        stage("measuring motions of landmarks")
+        findings.tables.append(motions_table(moving_systems, test_set, settings.seed))
     findings.tables.append(clips_reference())
     moving = [row for row in rows if row.name != FLOOR]  # all its distances are 0
     findings.breakdowns += [_by_affect(row, clips, test_set.frames) for row in moving]
@@ -182,17 +187,20 @@ def score_clips(
     methods: Sequence[Trained], clips: Sequence[Clip], test_set: TestSet, judges: JudgePanel,
     settings: EvaluationSettings, stage: Stages,
 ) -> list[Scores]:  # fmt: skip
-    """Score the real images, the unchanged sources, then every run."""
+    """Score the real images, the unchanged sources, every run, and then other motions of systems that draw motions."""
     from fexgan_lit.metrics.judges.identity import embed_rows
 
     frames, size = test_set.frames, test_set.image_size
     sources = embed_rows(identity_judge(judges), frames, np.array([clip.source for clip in clips]), size)
-    everyone: list[Method] = [RealImages(), SourceCopy(), *methods]
+    everyone: list[tuple[Method, FrameSet]] = [(method, frames) for method in (RealImages(), SourceCopy(), *methods)]
+    for method in generators(methods):
+        moved = redirections(method, clips, test_set, settings.seed)
+        everyone += [(replace(method, name=name), other) for name, other in moved.items()]
     found = []
-    for method in everyone:
+    for method, shown in everyone:
         progress = stage(f"generating clips: {method.name}")
         filmed = film(
-            method, clips, frames, judges, size, settings.batch_size, settings.clips.strength, progress
+            method, clips, shown, judges, size, settings.batch_size, settings.clips.strength, progress
         )  # fmt: skip
         found.append(clip_scores(method, filmed, clips, frames, sources))
     return found
@@ -246,6 +254,12 @@ def _notes(
         known = test_set.frames.intensity is not None
         how = "the label times the true frame's intensity" if known else "only the label, as intensities are not known"
         notes["strength"] = f"{', '.join(dict.fromkeys(labels))}: gets {how} (clips.strength)"
+    if generators(methods):
+        notes["motion"] = (
+            "a system that draws motions has three rows: it follows the landmarks of the true frames; a straight way "
+            "to the mean apex of the affect; and a motion that it draws from the label. The last two know of the true "
+            "clip only its first landmarks, its affect, and when its apex is"
+        )
     if single:
         notes["left out"] = f"{single} takes that have a single frame in this split"
     return notes
