@@ -13,6 +13,10 @@ from fexgan_lit.data.frames import FrameSet
 from fexgan_lit.evaluation.methods import Trained
 from fexgan_lit.evaluation.protocols.clips import Clip
 from fexgan_lit.evaluation.protocols.motions import (
+    accuracy,
+    distance_within_affect,
+    drawn_motions,
+    fit_classifier,
     generators,
     linear_ramps,
     motions_table,
@@ -118,9 +122,12 @@ def test_motions_of_the_wrong_affect_are_far_and_not_recognised():
     assert float(rows["true motions (training split)"][4]) == 1
     assert rows["linear ramp to the mean apex"][0] == "2"
     assert "1 show a neutral face throughout" in table.notes[0]
-    wrong = motions_table([method(says=(1, 0))], TEST_SET, seed=0).rows[-1]
-    assert float(wrong[2]) > float(distance) + 0.2
-    assert float(wrong[4]) == float(wrong[5]) == 0
+    # motions of the other affect
+    real, train = motions_of(TEST_SET.frames, 12), motions_of(TEST_SET.data.train, 12)
+    wrong = drawn_motions(Drawing(says=(1, 0)), [0, 1, 2], 4, seed=0)
+    assert wrong.affect.tolist() == [0] * 4 + [1] * 4, "there is no motion of neutral"
+    assert distance_within_affect(wrong.q, wrong.affect, real) > float(distance) + 0.2
+    assert accuracy(fit_classifier(train.q, train.affect, 3, seed=0), wrong.q, wrong.affect) == 0
 
 
 def test_a_generator_that_repeats_itself_has_no_variety():

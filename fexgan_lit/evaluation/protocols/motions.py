@@ -99,7 +99,7 @@ def redirected(frames: FrameSet, clips: Sequence[Clip], motions: Mapping[int, tu
 
 
 def redirections(method: Trained, clips: Sequence[Clip], test_set: TestSet, seed: int) -> dict[str, FrameSet]:
-    """Return the frames with landmarks of a linear ramp and of drawn motions of the affects of the clips, by row name."""
+    """Return the frames with landmarks of a linear ramp and of drawn motions of the clips' affects, by row name."""
     system, frames = method.system, test_set.frames
     affects = [affect_of_take(frames, clip.rows) for clip in clips]
     moving = [n for n, k in enumerate(affects) if system.affects[k] in system.moving_affects]
