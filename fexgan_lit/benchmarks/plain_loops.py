@@ -8,6 +8,7 @@ discriminator. Random numbers come from torch's global generator.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -419,7 +420,7 @@ def train_motion_texture(system: MotionTexture, batches: Iterable[PairBatch], bf
                 with torch.no_grad():
                     fake = log_map(G.mean, G.motions(noise, label))
                 share = torch.rand(count, 1, 1, device=device)
-                penalty = gradient_penalty(lambda v, label=label: D.motion(v, label), real, fake, share)
+                penalty = gradient_penalty(partial(D.motion, label=label), real, fake, share)
                 loss_d = w.lambda_gp * penalty + w.motion_adversarial * (
                     D.motion(fake, label).float().mean() - D.motion(real, label).float().mean()
                 )

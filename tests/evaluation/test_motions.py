@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from fexgan_lit.data.frames import FrameSet
+from fexgan_lit.evaluation.config import ClipSettings
 from fexgan_lit.evaluation.methods import Trained
 from fexgan_lit.evaluation.protocols.clips import Clip
+from fexgan_lit.evaluation.protocols.clips_report import score_clips
 from fexgan_lit.evaluation.protocols.motions import (
     accuracy,
     distance_within_affect,
@@ -24,6 +26,7 @@ from fexgan_lit.evaluation.protocols.motions import (
     redirections,
     variety,
 )
+from fexgan_lit.metrics.judges.panel import JudgePanel
 from fexgan_lit.systems.motion_texture.srvf import apply_motion, displacement, geodesic, motions_of
 
 AFFECTS = ("joy", "fear", "neutral")
@@ -134,3 +137,37 @@ def test_a_generator_that_repeats_itself_has_no_variety():
     q = motions_of(studio(), 12).q
     assert variety(q[:1].expand(4, -1, -1), torch.zeros(4)) == pytest.approx(0, abs=1e-5)
     assert np.isnan(variety(q[:2], torch.arange(2)))
+
+
+class Painting(Drawing):
+    """A system whose frames are as bright as their landmarks are far apart."""
+
+    reads, device = frozenset({"landmarks"}), torch.device("cpu")
+
+    def synthesize(self, source, source_expression, target):
+        return target.landmarks.std((1, 2))[:, None, None, None].expand_as(source).clamp(max=1)
+
+
+class Brightness:
+    def embed(self, images, batch_size=256):
+        return images.mean(dim=(1, 2, 3))[:, None]
+
+
+class NoAffect:
+    def read(self, images, batch_size=256):
+        return SimpleNamespace(affect_logits=torch.zeros(len(images), 3))
+
+
+def test_the_clips_of_the_ramp_and_of_drawn_motions_are_scored_beside_the_driven_ones():
+    method = Trained("drawer", SimpleNamespace(system=Painting(), folder="run", run=SimpleNamespace(seed=1)))
+    test_set = SimpleNamespace(**vars(TEST_SET), image_size=8)
+    settings = SimpleNamespace(batch_size=16, clips=ClipSettings(), seed=0)
+    clips = [Clip(60, np.arange(5 * n, 5 * n + 5)) for n in (0, 1, 12)]
+    judges = JudgePanel(NoAffect(), identity=Brightness())
+    scores = {s.name: s for s in score_clips([method], clips, test_set, judges, settings, lambda name: None)}
+    assert list(scores)[2:] == ["drawer", "drawer, linear ramp", "drawer, drawn motion"]
+    driven, ramp, drawn = (scores[name].columns["acd"] for name in list(scores)[2:])
+    assert not np.allclose(driven[:2], ramp[:2])
+    assert not np.allclose(ramp[:2], drawn[:2])
+    assert driven[2] == ramp[2] == drawn[2] == pytest.approx(0, abs=1e-6), "a neutral clip has no motion"
+    assert scores["drawer, linear ramp"].run == "run"

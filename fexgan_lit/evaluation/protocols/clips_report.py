@@ -192,10 +192,11 @@ def score_clips(
 
     frames, size = test_set.frames, test_set.image_size
     sources = embed_rows(identity_judge(judges), frames, np.array([clip.source for clip in clips]), size)
-    everyone: list[tuple[Method, FrameSet]] = [(method, frames) for method in (RealImages(), SourceCopy(), *methods)]
-    for method in generators(methods):
-        moved = redirections(method, clips, test_set, settings.seed)
-        everyone += [(replace(method, name=name), other) for name, other in moved.items()]
+    usual: list[Method] = [RealImages(), SourceCopy(), *methods]
+    everyone = [(method, frames) for method in usual]
+    for drawing in generators(methods):
+        moved = redirections(drawing, clips, test_set, settings.seed)
+        everyone += [(replace(drawing, name=name), other) for name, other in moved.items()]
     found = []
     for method, shown in everyone:
         progress = stage(f"generating clips: {method.name}")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fexgan_lit.evaluation.protocols.clips import Clip
     from fexgan_lit.evaluation.test_set import TestSet
 
-#: Generated motions of each affect, and time steps of the classifier's sequences.
+#: Generated motions of each affect.
 DRAWN = 50
 #: Optimizer steps of the classifier.
 _STEPS = 150
@@ -100,7 +100,8 @@ def redirected(frames: FrameSet, clips: Sequence[Clip], motions: Mapping[int, tu
 
 def redirections(method: Trained, clips: Sequence[Clip], test_set: TestSet, seed: int) -> dict[str, FrameSet]:
     """Return the frames with landmarks of a linear ramp and of drawn motions of the clips' affects, by row name."""
-    system, frames = method.system, test_set.frames
+    system: Any = method.system
+    frames = test_set.frames
     affects = [affect_of_take(frames, clip.rows) for clip in clips]
     moving = [n for n, k in enumerate(affects) if system.affects[k] in system.moving_affects]
     found = {}

@@ -149,8 +149,10 @@ class MotionCritic(nn.Module):
             norm = nn.BatchNorm2d(after, affine=False, track_running_stats=False)
             self.norms.append(nn.Sequential(norm, Shift(after), nn.ReLU()))
         wide, last = scaled(1024, width), (widths[-1] + label) * math.ceil(COORDINATES / 8) * math.ceil(steps / 8)
-        norm = nn.BatchNorm1d(wide, affine=False, track_running_stats=False)
-        self.dense = nn.Sequential(nn.Linear(last, wide, bias=False), norm, Shift(wide), nn.LeakyReLU(0.2))
+        self.dense = nn.Sequential(
+            nn.Linear(last, wide, bias=False), nn.BatchNorm1d(wide, affine=False, track_running_stats=False),
+            Shift(wide), nn.LeakyReLU(0.2),
+        )  # fmt: skip
         self.score = nn.Linear(wide + label, 1)
         self.apply(draw_layer)
 
@@ -256,6 +258,9 @@ class Generator(nn.Module):
 
 class Critics(nn.Module):
     """The critic of motions and the patch discriminator of frames, those of the trained parts."""
+
+    motion: Any
+    texture: Any
 
     def __init__(self, settings: MotionTextureSettings, affects: int) -> None:
         super().__init__()

@@ -73,8 +73,10 @@ def resample(curve: Tensor, points: int, by_arc_length: bool = True) -> Tensor:
     after = torch.searchsorted(place.contiguous(), wanted.contiguous(), right=True).clamp(1, frames - 1)
     low, high = place.gather(-1, after - 1), place.gather(-1, after)
     share = ((wanted - low) / (high - low).clamp_min(_TINY)).clamp(0, 1)
-    ends = [curve.gather(-2, index.unsqueeze(-1).expand(*index.shape, curve.shape[-1])) for index in (after - 1, after)]
-    return torch.lerp(*ends, share.unsqueeze(-1))
+    start, end = (
+        curve.gather(-2, index.unsqueeze(-1).expand(*index.shape, curve.shape[-1])) for index in (after - 1, after)
+    )
+    return torch.lerp(start, end, share.unsqueeze(-1))
 
 
 def srvf(curve: Tensor) -> tuple[Tensor, Tensor]:
@@ -252,9 +254,9 @@ def motions_of(frames: FrameSet, steps: int, by_arc_length: bool = True) -> Moti
             "frames that start neutral; dataset.split=take keeps takes whole, and model.part=texture needs no takes"
         )
     q, length = srvf(torch.stack([curve for curve, _, _ in found]))
-    rows = [rows for _, _, rows in found]
-    identity = torch.from_numpy(frames.identity[[each[0] for each in rows]])
-    return Motions(q, length, torch.tensor([affect for _, affect, _ in found]), identity, rows, left_out)
+    identity = torch.from_numpy(frames.identity[[rows[0] for _, _, rows in found]])
+    affects = torch.tensor([affect for _, affect, _ in found])
+    return Motions(q, length, affects, identity, [rows for _, _, rows in found], left_out)
 
 
 def to_apex(frames: FrameSet, take: np.ndarray, curve: Tensor, affect: int) -> tuple[np.ndarray, str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from fexgan_lit.expression import Expression
 from fexgan_lit.metrics.suite import ValidationOutput
@@ -108,6 +110,7 @@ class MotionTexture(GANSystem):
     optimizer_class = MotionTextureOptimizerSettings
     generator: Generator
     average: Generator
+    optimizer_settings: MotionTextureOptimizerSettings
     motions: Tensor
     motion_affect: Tensor
 
@@ -189,7 +192,7 @@ class MotionTexture(GANSystem):
         o, fused = self.optimizer_settings, self.device.type in ("cpu", "cuda")
         rates = {"texture": (o.lr, o.lr_discriminator or o.lr), "motion": (o.motion_lr, o.motion_lr)}
         betas = {"texture": (o.beta1, o.beta2), "motion": (o.beta1, o.motion_beta2)}
-        adams = []
+        adams: list[Optimizer] = []
         for n, networks in enumerate((self.generator, self.critics)):
             groups = [
                 {"params": list(getattr(networks, part).parameters()), "lr": rates[part][n], "betas": betas[part]}
@@ -234,7 +237,7 @@ class MotionTexture(GANSystem):
             with torch.no_grad():
                 fake = log_map(G.mean, G.motions(noise, label))
             share = self.noise.uniform(count, 1, 1, device=self.device)
-            penalty = gradient_penalty(lambda v, label=label: D(v, label), real, fake, share)
+            penalty = gradient_penalty(partial(D, label=label), real, fake, share)
             wasserstein = D(fake, label).float().mean() - D(real, label).float().mean()
             loss_d = w.motion_adversarial * wasserstein + w.lambda_gp * penalty
             self.backward_into(D, loss_d)
@@ -326,8 +329,8 @@ class MotionTexture(GANSystem):
         place = torch.rand(B, generator=generator).to(self.device) * (QUANTILES - 1)
         index = affect.to(self.device)
         q = self.average.motions(noise, label_code(F.one_hot(index, K).float(), magnitude))
-        ends = [self.average.lengths[index, edge.long()] for edge in (place.floor(), place.ceil())]
-        return q, torch.lerp(*ends, place.frac())
+        low, high = (self.average.lengths[index, edge.long()] for edge in (place.floor(), place.ceil()))
+        return q, torch.lerp(low, high, place.frac())
 
     @full_precision
     def validation_step(self, batch: PairBatch, batch_idx: int = 0) -> ValidationOutput:  # type: ignore[override]
