@@ -69,6 +69,10 @@ class Generator(UNet):
     def __init__(self, settings: Pix2PixSettings, affects: int) -> None:
         super().__init__(settings.image_size, 3, width=settings.width, dropout=settings.dropout, condition=affects)
 
+    def forward(self, image: Tensor, affect: Tensor) -> Tensor:  # type: ignore[override]
+        """Map `image` (B, 3, S, S) in [-1, 1] and `affect` (B, K) weights to an image (B, 3, S, S) in [-1, 1]."""
+        return super().forward(image, affect)
+
 
 class DiscriminatorPart(nn.Module):
     """The discriminator for export, with its condition as two inputs."""
