@@ -10,6 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from fexgan_lit.benchmarks import motion
 from fexgan_lit.benchmarks.config import BenchmarkSettings
 from fexgan_lit.benchmarks.report import Result
 from fexgan_lit.utils.hydra import conf_folder
@@ -62,7 +63,7 @@ def test_data_suite_writes_table_and_machine(quick):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("suite=speed", "suite=speed: expected one of data, inference, page, startup, train"),
+        ("suite=speed", "suite=speed: expected one of data, inference, motion, page, startup, train"),
         ("rounds=0", "rounds=0: expected 1 to 10000"),
         ("facekit=nowhere", "facekit=nowhere: there is no such file"),
         ("frmes=3", "Did you mean frames?"),
@@ -102,3 +103,11 @@ def test_targets_are_bounds_from_either_side():
     assert not Result("a", Spread.of(1.9), "", target=2.0).met
     assert Result("a", Spread.of(1.9), "", target=2.0, at_most=True).met
     assert Result("a", Spread.of(1.9), "").met is None
+
+
+def test_the_motion_suite_samples_and_scores(tmp_path):
+    results, table = motion.run(BenchmarkSettings(suite="motion", quick=True, rounds=1), tmp_path, lambda *_: None)
+    rows = {result.name: result for result in results}
+    assert rows["sample and score 100 motions"].target == 10
+    assert [row[0] for row in table.rows] == list(rows)
+    assert all(result.value.median > 0 for result in results)

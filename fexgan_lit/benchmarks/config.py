@@ -9,11 +9,11 @@ from fexgan_lit.data.config import IMAGE_SIZES
 from fexgan_lit.utils.hardware import cores
 from fexgan_lit.utils.options import Options, option, shown
 
-SUITES = ("data", "inference", "page", "startup", "train")
+SUITES = ("data", "inference", "motion", "page", "startup", "train")
 #: The systems of the train suite.
 SYSTEMS = (
     "fexgan", "fexgan_meta", "ganimation", "stargan", "landmark_label", "lgp_gan", "pix2pix", "us_gan", "attgan",
-    "mien", "bridge", "landmark_fusion",
+    "mien", "bridge", "landmark_fusion", "motion_texture",
 )  # fmt: skip
 
 

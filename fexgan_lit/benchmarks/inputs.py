@@ -27,6 +27,7 @@ from fexgan_lit.data.table import FrameTable
 from fexgan_lit.data.transforms import Augmentation
 from fexgan_lit.expression import AFFECTS
 from fexgan_lit.synthetic import CartoonStudio
+from fexgan_lit.systems.motion_texture.srvf import COORDINATES, Motions, srvf
 from fexgan_lit.utils.hardware import peak_bytes
 
 IDENTITIES = ("anna", "bob")
@@ -42,6 +43,14 @@ def pictures(count: int, size: int) -> Iterator[np.ndarray]:
         coarse = rng.integers(0, 12, (size // 4, size // 4, 3), dtype=np.uint8)
         noise = cv2.resize(coarse, (size, size))
         yield cv2.add(np.roll(faces[number % len(faces)], number % 5, axis=1), noise)
+
+
+def random_motions(count: int, affects: int, steps: int) -> Motions:
+    """Return `count` motions of random smooth ways of the landmarks, whose affects take turns."""
+    g = torch.Generator().manual_seed(0)
+    time, way = torch.linspace(0, 1, steps + 1)[:, None], torch.randn(2, count, 1, COORDINATES, generator=g)
+    q, length = srvf(0.01 * (time * way[0] + (time * torch.pi).sin() * way[1]))
+    return Motions(q, length, torch.arange(count) % affects, torch.zeros(count, dtype=torch.long), [], {})
 
 
 def frame_paths(count: int, kind: str) -> list[str]:

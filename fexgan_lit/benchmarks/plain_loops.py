@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam
 
 from fexgan_lit.data.pairs import PairBatch
-from fexgan_lit.systems.annotations import region_boxes
+from fexgan_lit.systems.annotations import landmark_heatmaps, region_boxes
 from fexgan_lit.systems.attgan import AttGAN
 from fexgan_lit.systems.bridge import Bridge
 from fexgan_lit.systems.fexgan import losses as fexgan_losses
@@ -28,7 +29,7 @@ from fexgan_lit.systems.ganimation import losses as ganimation_losses
 from fexgan_lit.systems.ganimation.system import GANimation
 from fexgan_lit.systems.landmark_fusion import LandmarkFusion, map_loss
 from fexgan_lit.systems.landmark_label import losses as landmark_losses
-from fexgan_lit.systems.landmark_label.networks import label_maps, landmark_heatmaps
+from fexgan_lit.systems.landmark_label.networks import label_maps
 from fexgan_lit.systems.landmark_label.system import LandmarkLabel
 from fexgan_lit.systems.layers import tiled
 from fexgan_lit.systems.lgp_gan import LGPGAN
@@ -48,6 +49,9 @@ from fexgan_lit.systems.mien.losses import (
     squared_gradient,
 )
 from fexgan_lit.systems.mien.system import Mien
+from fexgan_lit.systems.motion_texture.networks import NOISE, REALS, label_code, landmark_map
+from fexgan_lit.systems.motion_texture.srvf import geodesic, log_map
+from fexgan_lit.systems.motion_texture.system import MotionTexture
 from fexgan_lit.systems.optimizers import dual_adam
 from fexgan_lit.systems.pix2pix import Pix2Pix
 from fexgan_lit.systems.stargan.system import StarGAN
@@ -446,6 +450,70 @@ def train_bridge(system: Bridge, batches: Iterable[PairBatch], bf16: bool) -> It
         yield loss.detach(), torch.zeros(())
 
 
+def train_motion_texture(system: MotionTexture, batches: Iterable[PairBatch], bf16: bool) -> Iterator[Losses]:
+    """Train both parts of `system` without the identity loss, on its motions and on the pairs."""
+    G, D, average, s = system.generator, system.critics, system.average, system.settings
+    o, w, device = system.optimizer_settings, system.loss_weights, system.device
+    (adam_g, adam_d), K = system.configure_optimizers(), len(system.affects)
+    M, count = system.motions, o.motion_batch
+    G.train()
+
+    def step(adam: Any, loss: Tensor, network: Any) -> None:
+        loss.backward(inputs=list(network.parameters()))
+        adam.step()
+        adam.zero_grad()
+
+    for iteration, batch in enumerate(batches):
+        batch = batch.to(device)
+        points, wanted = batch.source_landmarks, batch.target_landmarks
+        if points is None or wanted is None:
+            raise ValueError("the batches have no landmarks")
+        rows = (torch.rand(count, device=device) * len(M)).long().clamp(max=len(M) - 1)
+        q, affect = M[rows], one_hot(system.motion_affect[rows], K).float()
+        real = log_map(G.mean, q)
+
+        def drawn(affect: Tensor = affect) -> tuple[Tensor, Tensor]:
+            noise = torch.randn(count, NOISE, device=device)
+            return noise, label_code(affect, torch.rand(count, K, REALS, device=device))
+
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            noise, label = drawn()
+            made = G.motions(noise, label)
+            fake = log_map(G.mean, made)
+            loss_g = (
+                -w.motion_adversarial * D.motion(fake, label).float().mean()
+                + w.tangent * (fake - real).abs().mean() + w.geodesic * geodesic(made, q).mean()
+            )  # fmt: skip
+        step(adam_g, loss_g, G.motion)
+        for _ in range(o.motion_critic_steps):
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                noise, label = drawn()
+                with torch.no_grad():
+                    fake = log_map(G.mean, G.motions(noise, label))
+                share = torch.rand(count, 1, 1, device=device)
+                penalty = gradient_penalty(partial(D.motion, label=label), real, fake, share)
+                loss_d = w.lambda_gp * penalty + w.motion_adversarial * (
+                    D.motion(fake, label).float().mean() - D.motion(real, label).float().mean()
+                )
+            step(adam_d, loss_d, D.motion)
+
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            image = G(batch.source, points, wanted)
+            seen = torch.cat((batch.source, landmark_map(wanted, s.image_size, s.sigma)), dim=1)
+            on_real, on_fake = D.texture.on_both(seen, batch.target, image)
+            painted = w.adversarial * binary_cross_entropy(on_fake, real=True) + w.lambda_pixel * absolute_difference(
+                image, batch.target
+            )
+            told = 0.5 * (binary_cross_entropy(on_real, real=True) + binary_cross_entropy(on_fake, real=False))
+        painted.backward(inputs=list(G.texture.parameters()), retain_graph=True)
+        step(adam_d, told, D.texture)
+        adam_g.step()
+        adam_g.zero_grad()
+        images = len(batch)
+        update_ema(average, G, ema_decay(images, o.ema_half_life_images, iteration * images))
+        yield (loss_g + painted).detach(), (loss_d + told).detach()
+
+
 #: Plain loops by model name.
 PLAIN_LOOPS: dict[str, PlainLoop] = {
     "fexgan": train_fexgan,
@@ -459,5 +527,6 @@ PLAIN_LOOPS: dict[str, PlainLoop] = {
     "mien": train_mien,
     "bridge": train_bridge,
     "landmark_fusion": train_landmark_fusion,
+    "motion_texture": train_motion_texture,
     "landmark_label": train_landmark_label,
 }

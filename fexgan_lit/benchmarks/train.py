@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from fexgan_lit.benchmarks.config import BenchmarkSettings
+from fexgan_lit.benchmarks.inputs import random_motions
 from fexgan_lit.benchmarks.plain_loops import PLAIN_LOOPS
 from fexgan_lit.benchmarks.report import Progress, Result, Table, number, quartiles
 from fexgan_lit.data.pairs import PairBatch
@@ -156,12 +157,19 @@ def composed_settings(name: str, settings: BenchmarkSettings) -> TrainSettings:
 
 
 def built(options: TrainSettings) -> ExpressionSystem:
-    """Return the system with initial weights; its perceptual network, if any, is VGG19 with random weights."""
+    """Return the system with initial weights, without a judge.
+
+    Its perceptual network, if any, is VGG19 with random weights, and its motions are random.
+    """
     from fexgan_lit.systems.landmark_label.perceptual import VGG19Start
     from fexgan_lit.systems.landmark_label.system import LandmarkLabel
+    from fexgan_lit.systems.motion_texture.system import MotionTexture
 
     system = build_system(options, AFFECTS)
-    if isinstance(system, LandmarkLabel):
+    if isinstance(system, MotionTexture):
+        system.loss_weights.identity = 0.0
+        system.set_motions(random_motions(100, len(AFFECTS), options.model.steps))
+    elif isinstance(system, LandmarkLabel):
         system.set_perceptual(VGG19Start(options.model.perceptual_layer), "random weights, which cost the same")
     return system
 

@@ -170,6 +170,13 @@ def rows_of_takes(frames: FrameSet, span: str) -> list[np.ndarray]:
     ]
 
 
+def affect_of_take(frames: FrameSet, take: np.ndarray) -> int:
+    """Return the affect of the first frame of `take` (F,) that is not neutral, as takes begin neutral; else neutral."""
+    shown = frames.affect[take]
+    neutral = frames.affects.index("neutral") if "neutral" in frames.affects else -1
+    return int(next(iter(shown[shown != neutral]), neutral))
+
+
 def _describe(frames: FrameSet, rows: np.ndarray) -> str:
     first = rows[0]
     return f"{frames.identities[frames.identity[first]]}/{frames.affects[frames.affect[first]]} ({len(rows)} frames)"

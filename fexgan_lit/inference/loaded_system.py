@@ -197,18 +197,22 @@ class LoadedSystem(ModelHubMixin):
         Args:
             images: source images (N, 3, S, S) in [-1, 1].
             wanted: target expressions, (N, ...).
-            shown: expressions of the sources, (N, ...), for systems that read them; landmarks that such a system needs
-                are looked up for the run's own faces.
+            shown: expressions of the sources, (N, ...), for systems that read them; landmarks that a system needs and
+                that are missing here are those of the run's own faces.
             seed: seed of random numbers.
 
         Returns:
             Generated images (N, 3, S, S) float32 in [-1, 1] on the CPU.
+
+        Raises:
+            UserError: the system needs the landmarks of the sources, which are not known.
         """
         from fexgan_lit.expression import rows_of
 
-        device, made = self.system.device, []
-        if self.system.fuses_landmarks and (shown is None or shown.landmarks is None):
+        if "landmarks" in self.reads & self.system.source_reads and (shown is None or shown.landmarks is None):
             shown = replace(shown or Expression(), landmarks=GivenFaces(self, images).own("landmarks"))
+
+        device, made = self.system.device, []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for part in batches(images, BATCH):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Number of action units.
 UNITS = len(ACTION_UNITS)
+#: Landmarks of a face in dlib's order.
+LANDMARKS = 68
 #: The regions: their landmarks (dlib's order), height and width in pixels of a 128 px image.
 REGIONS = {"eyes": ((*range(17, 27), *range(36, 48)), 48, 96), "mouth": (tuple(range(48, 68)), 48, 64)}
 #: Lines of jaw, brows, nose, eyes and lips: first and last of dlib's 68 points, and whether the line is closed.
@@ -162,6 +164,36 @@ class ReadsActionUnits(ExpressionSystem):
     def saved_modules(self) -> dict[str, nn.Module]:
         """Return the networks, and the mean action units of the affects."""
         return {**super().saved_modules(), "prototypes": self.prototypes}
+
+
+def landmark_heatmaps(landmarks: Tensor, size: int, sigma: float) -> Tensor:
+    """Return a Gaussian of height 1 around every landmark, computed on the device of `landmarks`.
+
+    A two-dimensional Gaussian is the product of one along x and one along y, so a map of size * size needs only
+    2 * size exponentials. Landmarks outside the image contribute the part of their Gaussian that lies inside.
+
+    Args:
+        landmarks: (B, 68, 2), x then y, -1..1 from edge to edge of the image.
+        size: edge length S of the maps in pixels.
+        sigma: standard deviation in pixels.
+
+    Returns:
+        (B, 68, S, S) float32 in [0, 1].
+
+    Raises:
+        UserError: the shape is not (B, 68, 2).
+    """
+    if landmarks.ndim != 3 or landmarks.shape[1:] != (LANDMARKS, 2):
+        raise UserError(
+            f"landmarks of shape {tuple(landmarks.shape)}: expected (batch, {LANDMARKS}, 2), the {LANDMARKS} points of "
+            "dlib with x and y from -1 to 1; `python -m fexgan_lit.prepare ... dataset.detector=mediapipe` finds them"
+        )
+    # pixel indices, whose pixel centres are integers: -1 is half a pixel left of pixel 0
+    places = (landmarks.float() + 1) * (size / 2) - 0.5  # (B, 68, 2)
+    pixels = torch.arange(size, device=landmarks.device, dtype=torch.float32)
+    bells = torch.exp(-0.5 * ((pixels - places.unsqueeze(3)) / sigma).square())  # (B, 68, 2, S)
+    along_x, along_y = bells.unbind(2)  # (B, 68, S) each
+    return along_y.unsqueeze(3) * along_x.unsqueeze(2)  # (B, 68, S, 1) * (B, 68, 1, S) -> (B, 68, S, S)
 
 
 class Box(NamedTuple):

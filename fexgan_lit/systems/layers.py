@@ -154,12 +154,20 @@ class UNet(nn.Module):
         width: factor on every channel count.
         dropout: rate of the three innermost blocks of the decoder, in training alone.
         affects: number of affects, which modulate the decoder (`FiLM`); 0 for none.
+        outputs: channels of the output.
         nearest: whether the decoder repeats pixels before a convolution of 3 x 3, which leaves no checkerboard; if not,
             it has the transposed convolutions of the paper.
     """
 
     def __init__(
-        self, inputs: int, image_size: int, width: float, dropout: float, affects: int = 0, nearest: bool = False
+        self,
+        inputs: int,
+        image_size: int,
+        width: float,
+        dropout: float,
+        affects: int = 0,
+        outputs: int = 3,
+        nearest: bool = False,
     ) -> None:
         super().__init__()
         depth = int(math.log2(image_size))
@@ -188,11 +196,15 @@ class UNet(nn.Module):
             ))  # fmt: skip
             if affects:
                 self.films.append(FiLM(affects, after))
-        self.to_rgb = nn.Sequential(nn.ReLU(), *doubling(2 * widths[0], 3, bias=True))
+        self.to_rgb = nn.Sequential(nn.ReLU(), *doubling(2 * widths[0], outputs, bias=True))
         self.apply(pix2pix_weights)
 
     def forward(self, image: Tensor, affect: Tensor | None = None) -> Tensor:
-        """Map `image` (B, inputs, S, S) and, with FiLM, `affect` (B, K) weights to (B, 3, S, S) in [-1, 1]."""
+        """Map `image` (B, inputs, S, S) and, with FiLM, `affect` (B, K) weights to (B, outputs, S, S) in [-1, 1]."""
+        return self.raw(image, affect).tanh()
+
+    def raw(self, image: Tensor, affect: Tensor | None = None) -> Tensor:
+        """Return the output of `forward` before tanh."""
         seen = []
         features = image
         for block in self.down:
@@ -204,7 +216,7 @@ class UNet(nn.Module):
             if affect is not None:
                 features = self.films[n](features, affect)
             features = torch.cat((features, seen.pop()), dim=1)  # (B, 2c, s, s)
-        return self.to_rgb(features).float().tanh()
+        return self.to_rgb(features).float()
 
 
 class PatchCritic(nn.Module):

@@ -18,6 +18,7 @@ TARGETS = (
     "fexgan_lit.systems.landmark_fusion.LandmarkFusion",
     "fexgan_lit.systems.lgp_gan.LGPGAN",
     "fexgan_lit.systems.mien.system.Mien",
+    "fexgan_lit.systems.motion_texture.system.MotionTexture",
     "fexgan_lit.systems.pix2pix.Pix2Pix",
     "fexgan_lit.systems.stargan.system.StarGAN",
     "fexgan_lit.training.callbacks.AdversarialCut",

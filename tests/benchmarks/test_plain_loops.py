@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fexgan_lit.benchmarks.config import SYSTEMS
+from fexgan_lit.benchmarks.inputs import random_motions
 from fexgan_lit.benchmarks.plain_loops import PLAIN_LOOPS
 from fexgan_lit.runs.build import build_system
 from fexgan_lit.runs.config import train_settings
@@ -32,12 +33,16 @@ def tiny(model, *overrides):
         overrides = ("loss.pixel=10", *overrides)
     if model == "landmark_label":
         overrides = ("model.blocks=2", *overrides)
+    if model == "motion_texture":
+        overrides = ("model.motion_width=0.02", "optimizer.motion_batch=6", "loss.identity=0", *overrides)
     sizes = ("dataset=folder", "dataset.root=.", "dataset.image_size=32", "model.width=0.07")
     settings = train_settings(composed(f"model={model}", *sizes, *overrides))
     system = build_system(settings, ("a", "b", "c", "d"))
     if model == "landmark_label":
         torch.manual_seed(1)
         system.set_perceptual(VGG19Start())
+    if model == "motion_texture":
+        system.set_motions(random_motions(8, 4, 30))
     return system
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fexgan_lit import figures
+from fexgan_lit.data.clips import affect_of_take
 from fexgan_lit.data.pairs import FixedPairLoader
 from fexgan_lit.evaluation.config import ClipSettings, EvaluationSettings
 from fexgan_lit.evaluation.methods import RealImages, SourceCopy
@@ -24,7 +25,7 @@ from fexgan_lit.evaluation.protocols.clips import (
     source_of,
     wanted_of,
 )
-from fexgan_lit.evaluation.protocols.clips_report import affect_of, clip_name, film_rate, shown_clips, torn_takes
+from fexgan_lit.evaluation.protocols.clips_report import clip_name, film_rate, shown_clips, torn_takes
 from fexgan_lit.evaluation.tables import MOCOGAN_ACD, clips_reference
 from fexgan_lit.metrics.judges.panel import JudgePanel
 from fexgan_lit.utils.errors import UserError
@@ -141,14 +142,14 @@ def test_a_label_is_as_strong_as_the_true_frame_where_nothing_else_says_how_stro
 def test_a_clip_is_called_by_who_shows_what():
     frames = grey([0] * 4, affect=np.array([NEUTRAL, JOY, NEUTRAL, NEUTRAL]), take=np.array([7, 7, 3, 3]))
     assert clip_name(Clip(0, np.array([0, 1])), frames) == "ada, joy, take 7"
-    assert affect_of(Clip(0, np.array([2, 3])), frames) == NEUTRAL
+    assert affect_of_take(frames, np.array([2, 3])) == NEUTRAL
 
 
 def test_shown_clips_differ_in_affect_and_person():
     frames = make_frames(2)
     clips = [Clip(0, rows) for rows in np.arange(24).reshape(12, 2)]
     shown = shown_clips(clips, frames, 3, seed=0)
-    assert {affect_of(clip, frames) for clip in shown} == set(range(4)) - {NEUTRAL}
+    assert {affect_of_take(frames, clip.rows) for clip in shown} == set(range(4)) - {NEUTRAL}
     assert len({int(frames.identity[clip.rows[0]]) for clip in shown}) == 3
     assert len(shown_clips(clips, frames, 99, seed=0)) == 12
 

@@ -39,6 +39,7 @@ SMALL = {
     "landmark_fusion": ("model.width=0.07",),
     "mien": ("model.blocks=1", "model.width=0.07"),
     "bridge": ("model.width=0.07",),
+    "motion_texture": ("model.width=0.07", "model.motion_width=0.02"),
     "us_gan": ("model.width=0.07",),
     "attgan": ("model.width=0.07",),
     "fexgan": (f"model.latent_size={SMALL_CODE}",),

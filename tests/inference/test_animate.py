@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fexgan_lit.data.reference import reference_row
+from fexgan_lit.data.reference import reference_row, reference_rows
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS
 from fexgan_lit.inference.animation.video import gif_durations, write_gif, write_mp4
 from fexgan_lit.inference.modes.animate import AnimateOptions, carried_over
@@ -316,3 +316,46 @@ def test_drivers_of_one_frame_that_cannot_be_used(generate, runs, tmp_path):
 )
 def test_options_of_one_frame_that_do_not_fit(options, message):
     assert any(message in problem for problem in AnimateOptions(**options).problems())
+
+
+def asked_landmarks(done) -> np.ndarray:
+    return np.array([entry["asked"]["landmarks"] for entry in done.record["pictures"]])
+
+
+def test_a_drawn_motion_starts_with_the_face_and_has_the_wanted_strength_and_length(generate, runs):
+    run = (f"run={runs('motion_texture')}", "mode=clip", "affect=happy", f"who={WHO[1]}", "fps=10")
+    done = generate(*run, "steps=5")
+    assert done.code == 0, done.err
+    rate, frames = film_of(done.folder / f"{WHO[1]}.mp4")
+    assert (rate, len(frames)) == (10, 5)
+    assert done.record["measured"]["motion"]["affect"] == "joy"
+    frames = open_data(runs("motion_texture")).reference_frames
+    own = frames.landmarks[reference_rows(frames)[1]]
+    drawn = asked_landmarks(done)
+    np.testing.assert_allclose(drawn[0], own, atol=1e-4)
+    assert np.abs(drawn[-1] - own).max() > 0.01
+    twice = generate(*run, "strength=2", out="twice")  # with all points of the motion
+    assert len(asked_landmarks(twice)) == 31
+    np.testing.assert_allclose(asked_landmarks(twice)[-1] - own, 2 * (drawn[-1] - own), atol=5e-4)
+    other = generate(*run, "steps=2", "seed=1", out="other")
+    assert not np.allclose(asked_landmarks(other)[-1], drawn[-1], atol=1e-3)
+
+
+def test_motions_that_cannot_be_drawn_are_refused(generate, runs, tmp_path):
+    Image.new("RGB", (32, 32)).save(tmp_path / "me.png")
+    for model, options, words in (
+        ("motion_texture", ["affect=neutral"], "MotionGAN saw no motion of neutral in training; it knows anger, "),
+        ("motion_texture", [], "affect= is missing"),
+        ("motion_texture", ["affect=joy", f"images={tmp_path / 'me.png'}"], "x00,y00..x67,y67 gives them"),
+        ("ganimation", ["affect=joy"], "ganimation has no motions, it changes single frames; expected a run of model="),
+    ):
+        done = generate(f"run={runs(model)}", "mode=clip", *options, out="refused")
+        assert done.code == 2
+        assert words in done.err
+
+
+def test_the_motion_of_a_take_moves_another_face(generate, runs):
+    done = generate(f"run={runs('motion_texture')}", "mode=animate", f"driver={WHO[0]}/joy/1", f"who={WHO[1]}")
+    assert done.code == 0, done.err
+    moved = asked_landmarks(done)
+    assert np.abs(moved[1] - moved[0]).max() > 0.01

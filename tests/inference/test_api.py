@@ -148,8 +148,9 @@ def test_units_set_what_affects_mean(loaded):
     assert not torch.equal(system.synthesize(image, units={2: 0.9}), system.synthesize(image, units={2: 0.1}))
 
 
-def test_landmarks_are_known_of_the_runs_own_faces_alone(loaded):
-    system = loaded("landmark_label")
+@pytest.mark.parametrize("model", ["landmark_label", "motion_texture"])
+def test_landmarks_are_known_of_the_runs_own_faces_alone(loaded, model):
+    system = loaded(model)
     face = system.faces["nora"]
     assert not np.array_equal(system.synthesize(face, "joy"), system.synthesize(face, "fear"))
     with pytest.raises(UserError, match="landmarks, which are not known for this image"):

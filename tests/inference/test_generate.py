@@ -137,7 +137,8 @@ def test_commands_of_the_page_run(line, generate, runs, quick_judge, detector):
     arguments = shlex.split(line)
     assert arguments[:3] == ["python", "-m", "fexgan_lit.generate"]
     units = any(word in line for word in ("AU1", "units=", "openface", "mode=action_units", "mode=prototypes"))
-    places = {"RUN_DIR": str(runs("ganimation" if units else "fexgan")), "NAME": WHO[0], "OTHER": WHO[1]}
+    model = "motion_texture" if "mode=clip" in line else "ganimation" if units else "fexgan"
+    places = {"RUN_DIR": str(runs(model)), "NAME": WHO[0], "OTHER": WHO[1]}
     filled = arguments[3:]
     for word, meant in places.items():
         filled = [argument.replace(word, meant) for argument in filled]

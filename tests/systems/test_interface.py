@@ -36,7 +36,7 @@ SMALL = ("dataset.image_size=32", "model.width=0.07")
 GUIDED = {"fexgan": {"affect"}, "fexgan_meta": {"affect"}, "ganimation": {"aus"}, "stargan": {"affect"},
           "landmark_label": {"affect", "landmarks"}, "lgp_gan": {"affect"}, "pix2pix": {"affect"}, "us_gan": {"affect"},
           "attgan": {"affect"}, "mien": {"aus"}, "bridge": {"aus"},
-          "landmark_fusion": {"landmarks"}}  # fmt: skip
+          "landmark_fusion": {"landmarks"}, "motion_texture": {"landmarks"}}  # fmt: skip
 
 
 def guided_frames(cells=WHOLE):

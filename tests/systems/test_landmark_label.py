@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fexgan_lit.expression import Expression
+from fexgan_lit.systems.annotations import landmark_heatmaps
 from fexgan_lit.systems.landmark_label.config import LandmarkLabelSettings
 from fexgan_lit.systems.landmark_label.losses import (
     LandmarkLabelLossSettings,
@@ -18,7 +19,6 @@ from fexgan_lit.systems.landmark_label.networks import (
     Generator,
     MigrationBlock,
     label_maps,
-    landmark_heatmaps,
 )
 from fexgan_lit.systems.landmark_label.system import LandmarkLabel
 from fexgan_lit.systems.layers import PatchDiscriminator

@@ -14,6 +14,7 @@ from fexgan_lit.data.pairs import PairBatch
 from fexgan_lit.expression import Expression
 from fexgan_lit.metrics.judges.affect import JudgeNet
 from fexgan_lit.runs.weights import load_weights, save_weights
+from fexgan_lit.systems.annotations import landmark_heatmaps
 from fexgan_lit.systems.landmark_label.config import LandmarkLabelSettings
 from fexgan_lit.systems.landmark_label.losses import (
     LandmarkLabelLossSettings,
@@ -23,7 +24,6 @@ from fexgan_lit.systems.landmark_label.losses import (
     perceptual_loss,
     pixel_loss,
 )
-from fexgan_lit.systems.landmark_label.networks import landmark_heatmaps
 from fexgan_lit.systems.landmark_label.perceptual import VGG19Start
 from fexgan_lit.systems.optimizers import DualOptimizerSettings
 from fexgan_lit.utils.errors import UserError

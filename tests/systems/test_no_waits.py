@@ -47,22 +47,11 @@ def ready_on(device, model):
     return system
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        "fexgan",
-        "fexgan_meta",
-        "ganimation",
-        "landmark_label",
-        "stargan",
-        "lgp_gan",
-        "pix2pix",
-        "attgan",
-        "mien",
-        "bridge",
-        "landmark_fusion",
-    ],
-)
+MODELS = ("fexgan", "fexgan_meta", "ganimation", "landmark_label", "stargan", "lgp_gan", "pix2pix", "attgan", "mien",
+          "bridge", "landmark_fusion", "motion_texture")  # fmt: skip
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_an_iteration_asks_the_device_nothing(model, monkeypatch):
     """On torch's device without memory any question has no answer, so nothing can slip through."""
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())  # it knows no such device

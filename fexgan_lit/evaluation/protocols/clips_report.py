@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,11 +13,13 @@ from PIL import Image
 from torch import Tensor
 
 from fexgan_lit import figures
+from fexgan_lit.data.clips import affect_of_take
 from fexgan_lit.data.pairs import FixedPairLoader
 from fexgan_lit.evaluation.figures import standings_figure
 from fexgan_lit.evaluation.measure import judge_bench
 from fexgan_lit.evaluation.methods import FLOOR, Method, RealImages, SourceCopy, Trained
 from fexgan_lit.evaluation.protocols.clips import Clip, answer, clip_scores, clips_of, film, identity_judge, pairs_of
+from fexgan_lit.evaluation.protocols.motions import generators, motions_table, redirections
 from fexgan_lit.evaluation.report import Findings
 from fexgan_lit.evaluation.summary import Row, differences, standings
 from fexgan_lit.evaluation.tables import class_table, clips_reference
@@ -45,15 +48,8 @@ _UNKNOWN_RATE = Fraction(10)
 def clip_name(clip: Clip, frames: FrameSet) -> str:
     """Return identity, affect and take of a clip, such as ``nora, joy, take 3``."""
     take = "" if frames.take is None else f", take {int(frames.take[clip.rows[0]])}"
-    return f"{frames.identities[frames.identity[clip.rows[0]]]}, {frames.affects[affect_of(clip, frames)]}{take}"
-
-
-def affect_of(clip: Clip, frames: FrameSet) -> int:
-    """Return the affect of the first non-neutral frame, since takes begin neutral; neutral if there is none."""
-    neutral = frames.affects.index("neutral") if "neutral" in frames.affects else -1
-    shown = frames.affect[clip.rows]
-    other = shown[shown != neutral]
-    return int(other[0] if len(other) else neutral)
+    affect = frames.affects[affect_of_take(frames, clip.rows)]
+    return f"{frames.identities[frames.identity[clip.rows[0]]]}, {affect}{take}"
 
 
 def draw_clips(
@@ -81,7 +77,7 @@ def draw_clips(
 
 def shown_clips(clips: Sequence[Clip], frames: FrameSet, count: int, seed: int) -> list[Clip]:
     """Choose `count` random clips that cover many affects and identities; neutral takes come last."""
-    affect = [affect_of(clip, frames) for clip in clips]
+    affect = [affect_of_take(frames, clip.rows) for clip in clips]
     person = [int(frames.identity[clip.rows[0]]) for clip in clips]
     dull = [frames.affects[k] == "neutral" for k in affect]
     chosen: list[int] = []
@@ -175,6 +171,9 @@ def find_clips(
         reading=f"In brackets: {CONFIDENCE:.0%} intervals over the clips. ± is the standard deviation between seeds.",
     )
     findings.warnings = [*judges.warnings(), *torn_takes(test_set)]
+    if moving_systems := generators(methods):
+        stage("measuring motions of landmarks")
+        findings.tables.append(motions_table(moving_systems, test_set, settings.seed))
     findings.tables.append(clips_reference())
     moving = [row for row in rows if row.name != FLOOR]  # all its distances are 0
     findings.breakdowns += [_by_affect(row, clips, test_set.frames) for row in moving]
@@ -188,17 +187,21 @@ def score_clips(
     methods: Sequence[Trained], clips: Sequence[Clip], test_set: TestSet, judges: JudgePanel,
     settings: EvaluationSettings, stage: Stages,
 ) -> list[Scores]:  # fmt: skip
-    """Score the real images, the unchanged sources, then every run."""
+    """Score the real images, the unchanged sources, every run, and then other motions of systems that draw motions."""
     from fexgan_lit.metrics.judges.identity import embed_rows
 
     frames, size = test_set.frames, test_set.image_size
     sources = embed_rows(identity_judge(judges), frames, np.array([clip.source for clip in clips]), size)
-    everyone: list[Method] = [RealImages(), SourceCopy(), *methods]
+    usual: list[Method] = [RealImages(), SourceCopy(), *methods]
+    everyone = [(method, frames) for method in usual]
+    for drawing in generators(methods):
+        moved = redirections(drawing, clips, test_set, settings.seed)
+        everyone += [(replace(drawing, name=name), other) for name, other in moved.items()]
     found = []
-    for method in everyone:
+    for method, shown in everyone:
         progress = stage(f"generating clips: {method.name}")
         filmed = film(
-            method, clips, frames, judges, size, settings.batch_size, settings.clips.strength, progress
+            method, clips, shown, judges, size, settings.batch_size, settings.clips.strength, progress
         )  # fmt: skip
         found.append(clip_scores(method, filmed, clips, frames, sources))
     return found
@@ -216,7 +219,7 @@ def every_clip(rows: Sequence[Row], clips: Sequence[Clip], frames: FrameSet) -> 
 
 
 def _by_affect(row: Row, clips: Sequence[Clip], frames: FrameSet) -> TextTable:
-    index = np.array([affect_of(clip, frames) for clip in clips])
+    index = np.array([affect_of_take(frames, clip.rows) for clip in clips])
     return class_table(row, "affect of the take", frames.affects, index, "clips")
 
 
@@ -252,6 +255,12 @@ def _notes(
         known = test_set.frames.intensity is not None
         how = "the label times the true frame's intensity" if known else "only the label, as intensities are not known"
         notes["strength"] = f"{', '.join(dict.fromkeys(labels))}: gets {how} (clips.strength)"
+    if generators(methods):
+        notes["motion"] = (
+            "a system that draws motions has three rows: it follows the landmarks of the true frames; a straight way "
+            "to the mean apex of the affect; and a motion that it draws from the label. The last two know of the true "
+            "clip only its first landmarks, its affect, and when its apex is"
+        )
     if single:
         notes["left out"] = f"{single} takes that have a single frame in this split"
     return notes

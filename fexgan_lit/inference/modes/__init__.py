@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from fexgan_lit.inference.modes.action_units import ActionUnitOptions, action_units
 from fexgan_lit.inference.modes.animate import AnimateOptions, animate
 from fexgan_lit.inference.modes.blend import BlendOptions, blend
+from fexgan_lit.inference.modes.clip import ClipOptions, clip
 from fexgan_lit.inference.modes.finetune import TuneOptions, tune_run
 from fexgan_lit.inference.modes.grid import GridOptions, grid
 from fexgan_lit.inference.modes.interpolate import InterpolateOptions, interpolate
@@ -43,6 +44,7 @@ MODES = {
     "prototypes": Mode(PrototypeOptions, prototypes),
     "interpolate": Mode(InterpolateOptions, interpolate),
     "animate": Mode(AnimateOptions, animate),
+    "clip": Mode(ClipOptions, clip),
     "lambda": Mode(LambdaOptions, learn_lambda),
     "tune": Mode(TuneOptions, tune_run),
 }

@@ -101,6 +101,11 @@ def animate(session: GenerationSession, options: AnimateOptions) -> None:
         _picture(session, _read(session, options))
         return
     play = _keyed(session, path, options) if path.suffix.lower() in EXTENSIONS else _driven(session, options)
+    write_films(session, play)
+
+
+def write_films(session: GenerationSession, play: Play) -> None:
+    """Write the films and frames of every face, and the strip."""
     tact = play.beat
     if note := gif_note(len(tact.times), tact.rate):
         session.say(note)
@@ -244,7 +249,8 @@ def _strip(session: GenerationSession, play: Play, chosen: np.ndarray, rows: lis
     labels = [*([] if above is None else [play.name]), *session.sources.names]
     cells = torch.stack([to_float(picture) for picture in pictures])  # (R, M, 3, S, S)
     page = face_sheet(cells, labels, [f"{play.beat.times[moment]:.2f} s" for moment in chosen])
-    session.output.picture("strip.png", page, f"{play.name} above, the animated faces below")
+    shows = f"faces following {play.name}" if above is None else f"{play.name} above, the animated faces below"
+    session.output.picture("strip.png", page, shows)
 
 
 def _above(driver: Driver, chosen: np.ndarray, side: int) -> np.ndarray | None:

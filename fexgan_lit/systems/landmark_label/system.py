@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fexgan_lit.expression import Expression
 from fexgan_lit.metrics.suite import ValidationOutput
+from fexgan_lit.systems.annotations import LANDMARKS, landmark_heatmaps
 from fexgan_lit.systems.base import full_precision
 from fexgan_lit.systems.export import Exported
 from fexgan_lit.systems.gan import GANSystem, frozen_copy
@@ -22,13 +23,7 @@ from fexgan_lit.systems.landmark_label.losses import (
     perceptual_loss,
     pixel_loss,
 )
-from fexgan_lit.systems.landmark_label.networks import (
-    LANDMARKS,
-    Generator,
-    label_maps,
-    landmark_heatmaps,
-    landmark_label_parts,
-)
+from fexgan_lit.systems.landmark_label.networks import Generator, label_maps, landmark_label_parts
 from fexgan_lit.systems.landmark_label.perceptual import Perceptual, find_vgg19, load_vgg19
 from fexgan_lit.systems.landmark_label.pose import PoseRange
 from fexgan_lit.systems.layers import PatchDiscriminator

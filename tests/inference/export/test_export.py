@@ -31,7 +31,17 @@ from fexgan_lit.inference.export.write import (
 from fexgan_lit.systems.export import Exported, Input
 from fexgan_lit.utils.errors import UserError
 
-MODELS = ("fexgan", "ganimation", "stargan", "landmark_label", "lgp_gan", "mien", "bridge", "landmark_fusion")
+MODELS = (
+    "fexgan",
+    "ganimation",
+    "stargan",
+    "landmark_label",
+    "lgp_gan",
+    "mien",
+    "bridge",
+    "landmark_fusion",
+    "motion_texture",
+)
 #: Systems whose layers occur in the others.
 ALIKE = ("pix2pix", "us_gan", "attgan")
 
