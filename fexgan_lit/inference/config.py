@@ -16,6 +16,9 @@ from fexgan_lit.utils.options import Options, option, typed
 PASTING = ("transform", "blend", "expressions")
 
 
+#: The library of named expressions where no other is named.
+LIBRARY = "expressions.yaml"
+
 #: Modes without `neutral_first`: they have no source faces, or train on them.
 NOT_EDITING = ("random", "lambda", "tune")
 
@@ -83,7 +86,8 @@ class GenerateSettings(Options):
             found.append(
                 f"box={self.box}: expected [left,top,right,bottom] in pixels around a face, or a list of such boxes"
             )
-        if self.box is not None and not (self.paste and self.which is None and Path(self.images or "").is_file()):
+        folder = self.images is not None and Path(self.images).expanduser().is_dir()
+        if self.box is not None and (folder or self.which is not None or not self.paste):
             found.append(f"box={self.box}: expected paste=true, one image as images=FILE, and no which=")
         return found
 

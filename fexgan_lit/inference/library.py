@@ -12,8 +12,6 @@ from fexgan_lit.inference.output import file_name
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import read_mapping, write_atomic
 
-#: The file where no other is named.
-LIBRARY = "expressions.yaml"
 _FIELDS = ("affects", "action_units")
 _EXAMPLE = "`smile: {affects: {joy: 0.8}}` or `wink: {action_units: {AU12: 0.6, AU45: 1.0}}`"
 #: Largest number of characters of a name, and of expressions in a file.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from typing import Any
 
-from fexgan_lit.inference.library import LIBRARY
+from fexgan_lit.inference.config import LIBRARY
 from fexgan_lit.utils.hardware import device_problems
 from fexgan_lit.utils.options import Options, checked_options, option
 

@@ -24,7 +24,8 @@ from fexgan_lit.expression import COMPLEX_PAIRS, Expression
 from fexgan_lit.inference.app import session as faces
 from fexgan_lit.inference.app.model import rows_in
 from fexgan_lit.inference.app.requests import STRONGEST, FaceRequest
-from fexgan_lit.inference.library import LIBRARY, read_library
+from fexgan_lit.inference.config import LIBRARY
+from fexgan_lit.inference.library import read_library
 from fexgan_lit.inference.paste import Square, look
 from fexgan_lit.utils.errors import UserError
 

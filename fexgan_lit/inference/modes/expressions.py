@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fexgan_lit.inference.conditions import target_expression
-from fexgan_lit.inference.library import LIBRARY, chosen_expressions, read_library
+from fexgan_lit.inference.config import LIBRARY
+from fexgan_lit.inference.library import chosen_expressions, read_library
 from fexgan_lit.inference.modes.transform import write_columns
 from fexgan_lit.inference.output import file_name
 from fexgan_lit.utils.errors import UserError
