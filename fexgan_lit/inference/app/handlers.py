@@ -127,7 +127,8 @@ def photo(session: Session, tree: Any) -> tuple[bytes, str, str]:
     photo, asked = session.photos.get(chosen.photo), read_asked(tree, session.affects)
     picture = read_upload(photo.data, keep_alpha=True)
     pixels, app_model = picture.pixels, session.app_models[system]
-    for upload in (tree.get("all") is True and photo.faces) or [chosen]:
+    faces = photo.faces if tree.get("all") is True else []
+    for upload in faces or [chosen]:
         face = SourceFace(app_model, app_model.fitted(upload.crops[system]), shows=words(tree, "shows", "neutral"))
         face = session.rested(face) if tree.get("neutral_first") is True else face
         upload.squares[system].put_back(pixels, to_uint8(session.paint(face, face.wanted(asked)))[0])
