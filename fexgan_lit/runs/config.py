@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -308,9 +307,9 @@ def data_problems(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _numbers(value: Any, kind: type) -> bool:
-    """Return whether `value` is a list or mapping of finite numbers."""
+    """Return whether `value` is a list or mapping of numbers below a million; NaN and infinity are none."""
     values = value.values() if isinstance(value, dict) else value
-    return isinstance(value, kind) and all(isinstance(v, int | float) and math.isfinite(v) for v in values)
+    return isinstance(value, kind) and all(isinstance(v, int | float) and abs(v) < 1e6 for v in values)
 
 
 def load_system_class(name: str) -> Any:
