@@ -319,7 +319,7 @@ def data_facts(data: FrameDataModule) -> dict[str, Any]:
     Where the training frames have landmarks, `framing` is where a frame lies relative to its face (`Framing`). Where
     they have action units, `largest_units` is the largest value of each, 0..1.
     """
-    train, measured = data.train, {}
+    train, measured = data.train, dict[str, Any]()
     if train.landmarks is not None:
         rows = np.unique(np.linspace(0, len(train) - 1, _FRAMED).astype(int))
         framing = framing_of(train.landmarks[rows].astype(np.float64), 2.0)
