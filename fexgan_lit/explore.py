@@ -61,13 +61,17 @@ def serve(cfg: DictConfig, folder: Path) -> None:
     from fexgan_lit.inference.app.session import Session
 
     models = open_models(settings, console)
-    server = start(Session(models, folder), settings, port)
+    session = Session(models, folder, Path(settings.library).expanduser(), settings.is_private)
+    for named in session.expressions():
+        console.print(f"  {settings.library}: {named['name']}", markup=False)
+    server = start(session, settings, port)
     try:
         announce(settings, server, console)
         threading.Thread(target=find_judges, args=(models,), daemon=True).start()
         threading.Event().wait()
     finally:
         server.close(verbose=False)
+        session.close()
 
 
 def open_models(settings: ExploreSettings, console: Console) -> list[AppModel]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors.torch import load_file
 
+from fexgan_lit import load
 from fexgan_lit.runs.weights import load_system
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hydra import out_trouble, user_message
@@ -60,6 +62,14 @@ def test_a_run_leaves_the_run_folder_of_the_contract(finished):
     assert [path for path in run.rglob("*") if "partial" in path.name] == []
     assert str(run.name) in printed
     assert "Table 1" in printed
+
+
+def test_result_json_has_the_limit_of_the_cast(finished):
+    metrics = json.loads((finished[0] / "result.json").read_text())["metrics"]
+    data = load(finished[0]).prepared_data
+    assert metrics["final/reconstruction_limit"] == pytest.approx(
+        load_system(finished[0]).reconstruction_limit(data.held_out_frames), rel=1e-3
+    )
 
 
 def test_config_yaml_has_every_preset_filled_in(finished):

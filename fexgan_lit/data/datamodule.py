@@ -14,6 +14,7 @@ from lightning.pytorch import LightningDataModule
 from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.data.datasets.labels import has_affects, keep_all, keep_pairable
 from fexgan_lit.data.device_cache import placed
+from fexgan_lit.data.faces.geometry import framing_of
 from fexgan_lit.data.frames import FrameSet, Images, guides, keep_known
 from fexgan_lit.data.open import open_dataset
 from fexgan_lit.data.packing.pack import Pack, Progress
@@ -33,6 +34,7 @@ from fexgan_lit.data.summary import DataSummary
 from fexgan_lit.data.table import FrameTable
 from fexgan_lit.data.targets import TargetCells
 from fexgan_lit.data.transforms import Augmentation, PairAugmentation, PairPipeline
+from fexgan_lit.expression import ACTION_UNITS
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.options import checked_options
 
@@ -151,6 +153,12 @@ class FrameDataModule(LightningDataModule):
         """The split of reference frames: validation, or training if an identity is missing in validation."""
         complete = self.val is not None and len(set(self.val.identity.tolist())) == len(self.identities)
         return self.val if self.val is not None and complete else self.train
+
+    @property
+    def held_out_frames(self) -> FrameSet:
+        """Frames of the training's identities: validation, or training if validation has other identities."""
+        known = self.val is not None and set(self.val.identity.tolist()) <= set(self.train.identity.tolist())
+        return self.val if self.val is not None and known else self.train
 
     @property
     def shown_frames(self) -> FrameSet:
@@ -301,9 +309,26 @@ class FrameDataModule(LightningDataModule):
         )
 
 
+#: Number of frames from which the framing is estimated.
+_FRAMED = 512
+
+
 def data_facts(data: FrameDataModule) -> dict[str, Any]:
-    """Return the facts for a run's config.yaml: class order, identities (none without affects), numbers of frames."""
+    """Return the facts for a run's config.yaml: class order, identities (none without affects), numbers of frames.
+
+    Where the training frames have landmarks, `framing` is where a frame lies relative to its face (`Framing`). Where
+    they have action units, `largest_units` is the largest value of each, 0..1.
+    """
+    train, measured = data.train, dict[str, Any]()
+    if train.landmarks is not None:
+        rows = np.unique(np.linspace(0, len(train) - 1, _FRAMED).astype(int))
+        framing = framing_of(train.landmarks[rows].astype(np.float64), 2.0)
+        measured["framing"] = [round(value, 4) for value in framing]
+    if train.aus is not None:
+        largest = train.aus.max(axis=0).tolist()
+        measured["largest_units"] = {f"AU{u:02d}": round(v, 4) for u, v in zip(ACTION_UNITS, largest, strict=True)}
     return {
+        **measured,
         "affects": list(data.affects),
         # frames without affects may all show different people: hundreds of thousands of names
         "identities": list(data.identities) if data.labelled else [],
@@ -317,7 +342,8 @@ def changed_facts(data: FrameDataModule, then: dict[str, Any] | None) -> str:
 
     Converted weights store only the affects.
     """
-    known, now = then or {}, data_facts(data)
+    known = {name: fact for name, fact in (then or {}).items() if name not in ("framing", "largest_units")}
+    now = data_facts(data)
     return "; ".join(
         f"{name} was {known[name]}, is {now[name]}" for name in now if known.get(name, now[name]) != now[name]
     )

@@ -42,10 +42,9 @@ class TargetSpec:
     @property
     def label(self) -> str:
         """The label on a sheet: `joy`, `joy 0.5 + fear 0.5`, `AU12=0.8 AU25=0.4`, `source`."""
-        if self.units:
-            return " ".join(f"AU{unit}={value:g}" for unit, value in self.units.items())
         parts = [name if weight == 1 else f"{name} {weight:g}" for name, weight in self.affects.items()]
-        return " + ".join(parts) or SOURCE
+        units = " ".join(f"AU{unit}={value:g}" for unit, value in self.units.items())
+        return " + ".join([*parts, *([units] if units else [])]) or SOURCE
 
 
 def read_target(value: Any, option: str, affects: tuple[str, ...]) -> TargetSpec:

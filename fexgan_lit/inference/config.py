@@ -13,7 +13,14 @@ from fexgan_lit.utils.hardware import device_problems
 from fexgan_lit.utils.options import Options, option, typed
 
 #: Modes whose faces can be pasted back into the original images.
-PASTING = ("transform", "blend")
+PASTING = ("transform", "blend", "expressions")
+
+
+#: The library of named expressions where no other is named.
+LIBRARY = "expressions.yaml"
+
+#: Modes without `neutral_first`: they have no source faces, or train on them.
+NOT_EDITING = ("random", "lambda", "tune")
 
 
 @dataclass
@@ -28,6 +35,8 @@ class GenerateSettings(Options):
     annotations: str | None = None
     paste: bool = False
     which: Any = None
+    box: Any = None
+    neutral_first: bool = False
     root: str | None = None
     seed: int = 0
     batch_size: int = option(32, at_least=1, at_most=65536)
@@ -40,6 +49,12 @@ class GenerateSettings(Options):
             return ()
         chosen = self.who if isinstance(self.who, list) else [self.who]
         return tuple(str(name) for name in chosen)
+
+    @property
+    def boxes(self) -> list[list[float]]:
+        """The boxes around faces in `box`: left, top, right and bottom in pixels."""
+        several = isinstance(self.box, list) and self.box and isinstance(self.box[0], list)
+        return self.box if several else [] if self.box is None else [self.box]
 
     def conflicts(self) -> list[str]:
         """Return a sentence for each combination of valid values that is not allowed."""
@@ -54,6 +69,8 @@ class GenerateSettings(Options):
         if isinstance(self.who, Mapping) or self.who == []:
             found.append(f"who={self.who}: expected a name or a list of names")
         found += self._paste_problems()
+        if self.neutral_first and self.mode in NOT_EDITING:
+            found.append(f"neutral_first=true: mode={self.mode} does not edit source faces; expected another mode")
         return [*found, *device_problems(self.device)]
 
     def _paste_problems(self) -> list[str]:
@@ -61,13 +78,23 @@ class GenerateSettings(Options):
         if self.paste and (self.images is None or self.mode not in PASTING):
             modes = " or ".join(f"mode={mode}" for mode in PASTING)
             found.append(f"paste=true: it puts new faces back into your images; expected images=FILE|DIR and {modes}")
-        if self.paste and self.annotations is not None:
-            found.append(f"annotations={self.annotations}: it describes whole images, but paste=true crops the faces")
         if self.which is not None and not (self.which == "all" or (type(self.which) is int and self.which >= 1)):
             found.append(f"which={self.which}: expected all, or the number of a face counted from the left, from 1")
         if self.which is not None and not self.paste:
             found.append(f"which={self.which}: it chooses among the faces that paste=true finds; give both")
+        if not all(_is_box(box) for box in self.boxes):
+            found.append(
+                f"box={self.box}: expected [left,top,right,bottom] in pixels around a face, or a list of such boxes"
+            )
+        folder = self.images is not None and Path(self.images).expanduser().is_dir()
+        if self.box is not None and (folder or self.which is not None or not self.paste):
+            found.append(f"box={self.box}: expected paste=true, one image as images=FILE, and no which=")
         return found
+
+
+def _is_box(box: Any) -> bool:
+    numbers = isinstance(box, list) and len(box) == 4 and all(type(n) in (int, float) for n in box)
+    return numbers and box[0] < box[2] and box[1] < box[3]
 
 
 def general_settings(tree: Mapping[str, Any], problems: list[str]) -> GenerateSettings:

@@ -133,7 +133,7 @@ def from_files(place: Path, size: int, annotations: Path | None, affects: Sequen
     if moving:
         notes.append(f"only the first image of an animation is used: {', '.join(moving[:5])}")
     if annotations is not None:
-        known, said = _annotated(paths, sides, place if place.is_dir() else place.parent, annotations, affects)
+        known, said = annotated(paths, sides, place if place.is_dir() else place.parent, annotations, affects)
         shown, notes = known, [*notes, *said]
     return Sources(picture_names(paths), to_float(squares), shown, None, str(place), tuple(notes))
 
@@ -189,7 +189,7 @@ def picture_names(paths: Sequence[Path]) -> tuple[str, ...]:
     return tuple(path.stem if stems[path.stem] == 1 else path.name for path in paths)
 
 
-def _annotated(
+def annotated(
     paths: Sequence[Path], sides: Sequence[tuple[int, int]], root: Path, csv: Path, affects: Sequence[str]
 ) -> tuple[Expression, list[str]]:
     """Return the expressions of the images according to `csv`, and sentences about them."""

@@ -48,9 +48,12 @@ def write_shared(loaded: LoadedSystem, folder: Path, half: bool = False, faces: 
             f"faces=true: the run was trained on {loaded.run.dataset.name}, whose images must not be passed on; only "
             "images of a studio can be included"
         )
+    _ = loaded.reconstruction_limit  # measured and added to result.json, if training has not done so
     written = save_weights(loaded.system, folder / "weights", torch.float16 if half else torch.float32)
     try:
-        write_atomic(folder / "config.yaml", OmegaConf.to_yaml(shared_config(loaded.folder)))
+        config = shared_config(loaded.folder)
+        config.data = loaded.facts
+        write_atomic(folder / "config.yaml", OmegaConf.to_yaml(config))
         write_atomic(folder / "config.json", json.dumps(_summary(loaded), indent=1) + "\n")
         for name in (RESULT, *EVALUATION):
             found = loaded.folder / RESULT if name == RESULT else evaluation_file(loaded.folder, name)

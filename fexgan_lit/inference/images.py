@@ -44,7 +44,14 @@ def read_picture(path: Path, keep_alpha: bool = False) -> Picture:
     Raises:
         FrameError: the file cannot be read, is damaged, too large, or not an image.
     """
-    picture = load_image(read_bytes(path), (*KINDS, "GIF"))
+    return decode_picture(read_bytes(path), keep_alpha, (*KINDS, "GIF"))
+
+
+def decode_picture(
+    data: bytes, keep_alpha: bool = False, kinds: tuple[str, ...] = KINDS, most: int = MAX_PIXELS
+) -> Picture:
+    """Decode the bytes of an image file; arguments as of `read_picture` and `fexgan_lit.data.images.open_image`."""
+    picture = load_image(data, kinds, most)
     alpha = (
         np.asarray(picture.convert("RGBA").getchannel("A")) if keep_alpha and picture.has_transparency_data else None
     )
@@ -109,6 +116,21 @@ def pillow_pixels(image: Image.Image) -> np.ndarray:
         return to_rgb(ImageOps.exif_transpose(image))
     except (FrameError, OSError, ValueError, SyntaxError) as error:
         raise UserError(f"the image cannot be read: {error}") from error
+
+
+def photo_pixels(photo: str | Path | Image.Image | np.ndarray) -> np.ndarray:
+    """Return a copy of an image as upright (H, W, 3) uint8 RGB.
+
+    Raises:
+        UserError: the type is not supported, or the image is unreadable or too large.
+    """
+    if isinstance(photo, str | Path):
+        return _file_pixels(Path(photo).expanduser())
+    if isinstance(photo, Image.Image):
+        return pillow_pixels(photo).copy()
+    if isinstance(photo, np.ndarray) and photo.dtype == np.uint8 and photo.ndim == 3 and photo.shape[2] == 3:
+        return photo.copy()
+    raise UserError(f"image of type {type(photo).__name__}: expected a file, a Pillow image or uint8 RGB (H, W, 3)")
 
 
 def to_images(faces: Tensor) -> list[Image.Image]:

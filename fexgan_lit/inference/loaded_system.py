@@ -10,7 +10,9 @@ True
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +24,7 @@ from huggingface_hub import ModelHubMixin
 from PIL import Image
 from torch import Tensor
 
-from fexgan_lit.expression import Expression, resolve_affect
+from fexgan_lit.expression import ACTION_UNITS, Expression, resolve_affect
 from fexgan_lit.inference.conditions import (
     Affect,
     GivenFaces,
@@ -33,12 +35,16 @@ from fexgan_lit.inference.conditions import (
     weights_of,
 )
 from fexgan_lit.inference.faces import ReferenceFaces, faces_of_data, kept_faces
-from fexgan_lit.inference.images import ImageLike, as_batch, batches, to_images
+from fexgan_lit.inference.images import ImageLike, as_batch, batches, photo_pixels, to_images
+from fexgan_lit.runs.result import RECONSTRUCTION_LIMIT, read_result, write_result
+from fexgan_lit.systems.base import Reconstructs
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard
 
+    from fexgan_lit.data.datamodule import FrameDataModule
+    from fexgan_lit.data.faces.geometry import Framing
     from fexgan_lit.runs.config import TrainSettings
     from fexgan_lit.systems.base import ExpressionSystem
 
@@ -47,6 +53,10 @@ Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 #: Images per batch.
 BATCH = 32
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+class _NotPreparedError(Exception):
+    """The run's data are not prepared yet."""
 
 
 class Reading(NamedTuple):
@@ -135,18 +145,133 @@ class LoadedSystem(ModelHubMixin):
         """
         return dict(zip(self.references.names, to_images(self.references.images), strict=True))
 
+    @cached_property
+    def prepared_data(self) -> FrameDataModule | None:
+        """The run's data if they can be opened without preparing frames; None if they are missing or have changed."""
+        from fexgan_lit.data.datamodule import FrameDataModule
+        from fexgan_lit.utils.cache import cache_root
+
+        if not (cache_root(self.run.dataset.cache_dir) / "packs").is_dir():
+            return None
+
+        def stop(done: int, total: int) -> None:
+            raise _NotPreparedError
+
+        data = FrameDataModule(self.run.dataset, self.run.seed, self.run.system.pairing)
+        data.stages = lambda: nullcontext(lambda _: stop)
+        try:
+            data.setup()
+        except (UserError, _NotPreparedError, OSError):
+            return None
+        return data if tuple(data.affects) == self.affects else None
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """Facts about the training data: those that training kept, else those of the data if they are prepared."""
+        kept = self.run.data or {}
+        if "framing" in kept or "largest_units" in kept:
+            return kept
+        from fexgan_lit.data.datamodule import data_facts
+
+        return kept if self.prepared_data is None else {**data_facts(self.prepared_data), **kept}
+
+    @property
+    def framing(self) -> Framing | None:
+        """Where the training frames lie relative to a face; None if that is not known."""
+        from fexgan_lit.data.faces.geometry import Framing
+
+        if self.run.dataset.crop == "face":
+            return self.usual_framing
+        known = self.facts.get("framing")
+        return Framing(*known) if known else None
+
+    @property
+    def usual_framing(self) -> Framing:
+        """The framing of `dataset.crop=face`, for a run whose own is not known."""
+        from fexgan_lit.data.faces.geometry import Framing
+
+        return Framing(0.0, 0.0, 1 + 2 * self.run.dataset.crop_margin)
+
+    @property
+    def trained_strength(self) -> float:
+        """Largest weight of an affect in training: 1, or 3 (standard deviations) if lambda is from N(0, 1)."""
+        return 1.0 if getattr(self.system.settings, "lambda_mode", "one") == "one" else 3.0
+
+    @property
+    def largest_units(self) -> dict[int, float] | None:
+        """Largest value of each action unit in training; None if it is not known, or if the system reads none."""
+        known = self.facts.get("largest_units") if "aus" in self.reads else None
+        return None if known is None else {unit: float(known[f"AU{unit:02d}"]) for unit in ACTION_UNITS}
+
+    def _warn_beyond(self, target: TargetSpec) -> None:
+        """Warn about weights of affects and action units that exceed those of training."""
+        largest = self.largest_units or {}
+        asked = {name: (weight, self.trained_strength) for name, weight in target.affects.items()}
+        asked |= {f"AU{unit}": (value, largest.get(unit, 1.0)) for unit, value in target.units.items()}
+        beyond = [
+            f"{name} {value:.3g} (up to {most:.3g})" for name, (value, most) in asked.items() if value > most + 1e-4
+        ]
+        if beyond:
+            warnings.warn(f"beyond training, where faces may break: {', '.join(beyond)}", stacklevel=3)
+
+    @cached_property
+    def reconstruction_limit(self) -> float | None:
+        """The largest `reconstruction_error` of a face of the cast, for systems that only draw their cast.
+
+        Training leaves it in result.json. For older runs it is measured on the run's data, if they are prepared, and
+        added there. None if it is not known, or if the system draws any face.
+        """
+        if not isinstance(self.system, Reconstructs):
+            return None
+        result = read_result(self.folder) if self.folder.is_dir() else None
+        if result is not None and RECONSTRUCTION_LIMIT in result.metrics:
+            return result.metrics[RECONSTRUCTION_LIMIT]
+        data = self.prepared_data
+        if data is None:
+            return None
+        limit = self.system.reconstruction_limit(data.held_out_frames)
+        if result is not None:
+            with suppress(OSError):  # a shared run may not be writable
+                metrics = {**result.metrics, RECONSTRUCTION_LIMIT: limit}
+                write_result(self.folder, replace(result, metrics=metrics))
+        return limit
+
     # ------------------------------------------------------------------ use
+
+    def strangers(self, images: Tensor) -> dict[int, float]:
+        """Find images (N, 3, S, S) in [-1, 1] of faces that a system with a fixed cast was not trained on.
+
+        Returns:
+            The `reconstruction_error` of each such image by its index; empty if the limit is not known, or if the
+            system draws any face.
+        """
+        limit = self.reconstruction_limit
+        if limit is None or not isinstance(self.system, Reconstructs):
+            return {}
+        parts = [images[part].to(self.system.device) for part in batches(images, BATCH)]
+        errors = torch.cat([self.system.reconstruction_error(part) for part in parts]).tolist()
+        return {i: error for i, error in enumerate(errors) if error > limit}
+
+    def stranger_note(self, found: dict[int, float], names: Sequence[str]) -> str:
+        """Describe the result of `strangers` in a sentence, with the names of all images."""
+        first = [f"{names[i]} ({error:.1f})" for i, error in found.items()][:5]
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        return (
+            f"not a face of this {self.name}'s cast: {', '.join(first)}{more}. Redrawn unchanged, a picture differs by "
+            f"so many grey levels; held-out frames of the cast by at most {self.reconstruction_limit:.1f}. The result "
+            "shows whom the networks know, or a blur; GANimation and MIEN edit other faces"
+        )
 
     @overload
     def synthesize(
         self, image: str | Path, affect: Affect | None = ..., strength: float = ..., *, units: Units | None = ...,
-        source_affect: str = ..., seed: int = ...,
+        source_affect: str = ..., neutral_first: bool = ..., seed: int = ...,
     ) -> Image.Image: ...  # fmt: skip
 
     @overload
     def synthesize(
         self, image: Picture, affect: Affect | None = ..., strength: float = ..., *, units: Units | None = ...,
-        source_affect: str = ..., seed: int = ...,
+        source_affect: str = ..., neutral_first: bool = ..., seed: int = ...,
     ) -> Picture: ...  # fmt: skip
 
     def synthesize(
@@ -157,6 +282,7 @@ class LoadedSystem(ModelHubMixin):
         *,
         units: Units | None = None,
         source_affect: str = "neutral",
+        neutral_first: bool = False,
         seed: int = 0,
     ) -> Any:
         """Change the expression of the face in `image`.
@@ -170,9 +296,11 @@ class LoadedSystem(ModelHubMixin):
             image: a file, a Pillow image, uint8 RGB (H, W, 3) or (N, H, W, 3) of any size, or a float tensor in
                 [-1, 1] of shape (3, S, S) or (N, 3, S, S).
             affect: the name of an affect, or weights of several affects.
-            strength: factor on the weights. 1 is the affect as in the data; values beyond training are allowed.
+            strength: factor on the weights. 1 is the affect as in the data; values beyond training are allowed, with a
+                warning.
             units: action units to set, 0..1, by number or name, for systems that read them.
             source_affect: affect of `image`, for systems that read it (FExGAN-Meta).
+            neutral_first: whether to bring the face to rest before, for systems that read action units.
             seed: seed of random numbers, if the system uses any.
 
         Returns:
@@ -187,8 +315,58 @@ class LoadedSystem(ModelHubMixin):
             raise UserError(f"{self.name} reads no action units; use affect= instead of units=")
         if not target.affects and not target.units:
             raise UserError(f"no target expression: expected affect=, one of {', '.join(self.affects)}, or units=")
+        self._warn_beyond(target)
         wanted = target_expression(GivenFaces(self, images), target)
-        return back(self.paint(images, wanted, self._shown(source_affect, len(images)), seed))
+        shown = self._shown(source_affect, len(images))
+        if neutral_first:
+            images, shown = self.at_rest(images), Expression(aus=torch.zeros(len(images), len(ACTION_UNITS)))
+        return back(self.paint(images, wanted, shown, seed))
+
+    def at_rest(self, images: Tensor, shown: Expression | None = None) -> Tensor:
+        """Bring faces (N, 3, S, S) to rest: all action units 0.
+
+        Args:
+            images: the faces.
+            shown: their action units (N, 17), if they are known.
+
+        Raises:
+            UserError: the system reads no action units.
+        """
+        if "aus" not in self.reads:
+            raise UserError(f"neutral_first=true: {self.name} reads no action units; ganimation and mien do")
+        return self.paint(images, Expression(aus=torch.zeros(len(images), len(ACTION_UNITS))), shown)
+
+    def edit(
+        self, photo: str | Path | Image.Image | np.ndarray, affect: Affect | None = None, strength: float = 1.0, *,
+        which: int | str | None = None, box: Sequence[float] | None = None, **options: Any,
+    ) -> Image.Image:  # fmt: skip
+        """Change the expression of the faces in a photograph, and paste them back in full size.
+
+        Args:
+            photo: a file, a Pillow image, or uint8 RGB (H, W, 3).
+            affect: see `synthesize`.
+            strength: see `synthesize`.
+            which: `all`, or the number of the face from the left, from 1; needed if the photograph has several.
+            box: left, top, right and bottom in pixels around a face, from the middle of the forehead to the chin and
+                from ear to ear; None uses the face detector.
+            options: other arguments of `synthesize`.
+
+        Raises:
+            UserError: there is no face or no detector, there are several faces and no `which`, or see `synthesize`.
+        """
+        from fexgan_lit.inference import paste
+
+        pixels = photo_pixels(photo)
+        framing = self.framing or self.usual_framing
+        with nullcontext() if box is not None else paste.face_worker() as worker:
+            found = paste.squares_in(pixels, framing, worker, () if box is None else [box])
+        if not found:
+            raise UserError(f"no face found in the picture; {paste.BOX_HINT}")
+        squares = [found[i - 1][0] for i in paste.chosen_faces("the picture", len(found), which)]
+        crops = np.stack([square.cut(pixels, self.image_size) for square in squares])
+        for square, face in zip(squares, self.synthesize(crops, affect, strength, **options), strict=True):
+            square.put_back(pixels, face)
+        return Image.fromarray(pixels)
 
     @torch.inference_mode()
     def paint(self, images: Tensor, wanted: Expression, shown: Expression | None = None, seed: int = 0) -> Tensor:

@@ -16,13 +16,12 @@ from PIL import Image
 from torch import Tensor
 
 from fexgan_lit.data.frames import to_uint8
-from fexgan_lit.expression import ACTION_UNITS
+from fexgan_lit.expression import ACTION_UNITS, Expression, rows_of
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import write_atomic
 from fexgan_lit.utils.hydra import out_trouble
 
 if TYPE_CHECKING:
-    from fexgan_lit.expression import Expression
     from fexgan_lit.inference.faces import Sources
 
 
@@ -44,6 +43,7 @@ class OutputFolder:
         folder: a new, empty folder.
         affects: class names of the run, for the record.
         trained: largest weight of an affect in training; images with larger weights are marked.
+        largest: (17,) largest action units in training, or None; images with larger ones are marked, too.
         pictures: an entry for each image: file, source, target expression.
         files: the other files by name, and their descriptions.
         measured: metrics by name.
@@ -52,6 +52,7 @@ class OutputFolder:
     folder: Path
     affects: Sequence[str]
     trained: float = 1.0
+    largest: Tensor | None = None
     pictures: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
@@ -65,9 +66,20 @@ class OutputFolder:
         (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(self.folder / path)
         entry: dict[str, Any] = {"file": path, "source": source, "asked": asked and described(asked, row, self.affects)}
-        if asked is not None and asked.affect is not None and float(asked.affect[row].max()) > self.trained + _SLACK:
+        if asked is not None and self.beyond(rows_of(asked, [row])):
             entry["beyond_training"] = True
         self.pictures.append(entry)
+
+    def beyond(self, asked: Expression) -> dict[str, tuple[float, float]]:
+        """Return what exceeds the training in expressions (N, ...): by name, the largest asked for and in training."""
+        found = {}
+        if asked.affect is not None and (most := float(asked.affect.max())) > self.trained + _SLACK:
+            found["weights of affects"] = (most, self.trained)
+        if asked.aus is not None and self.largest is not None:
+            highest = asked.aus.cpu().amax(0)  # (N, 17) -> (17,)
+            for k in (highest > self.largest + _SLACK).nonzero().flatten().tolist():
+                found[f"AU{ACTION_UNITS[k]}"] = (float(highest[k]), float(self.largest[k]))
+        return found
 
     def pasted(self, name: str, pixels: np.ndarray, faces: Sequence[str]) -> None:
         """Write an image (H, W, 3 or 4) uint8 into which `faces`, files of this output, were pasted."""

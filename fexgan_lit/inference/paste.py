@@ -1,8 +1,10 @@
-"""`paste=true`: detect faces in photographs, crop them as the run's data, and paste them back in full resolution."""
+"""Faces in photographs: find them, crop them as the run's frames, and paste them back in full resolution."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,13 +13,13 @@ import cv2
 import numpy as np
 import torch
 
-from fexgan_lit.data.faces.geometry import face_squares
-from fexgan_lit.data.faces.worker import FaceWorker, NoFaceError, check_detector
+from fexgan_lit.data.faces.geometry import Framing, face_squares
+from fexgan_lit.data.faces.worker import FaceWorker, FoundFace, NoFaceError, check_detector
 from fexgan_lit.data.frames import to_float
 from fexgan_lit.data.images import FrameError, read_frame
 from fexgan_lit.data.packing.sources import fit_square
 from fexgan_lit.expression import Expression
-from fexgan_lit.inference.faces import Sources, picture_names, picture_paths
+from fexgan_lit.inference.faces import Sources, annotated, picture_names, picture_paths
 from fexgan_lit.inference.images import Picture, read_picture
 from fexgan_lit.inference.output import OutputFolder, file_name
 from fexgan_lit.utils.errors import UserError
@@ -45,29 +47,12 @@ _FOREHEAD, _CHIN, _SOFT = 0.22, 0.14, 0.05
 _BROWS, _JAW = slice(17, 27), slice(3, 14)
 
 
+#: Half the width of a face whose landmarks are not known, in sides of its square.
+_HALF_WIDTH = 0.45
+
+
 #: Maximum change of a face's colour, in levels of 255, to match the image.
 _MOST_SHIFT = 30.0
-
-
-class Framing(NamedTuple):
-    """Position of a frame relative to the face's square, in sides of the square: centre offset and side."""
-
-    right: float
-    down: float
-    side: float
-
-
-def framing_of(points: np.ndarray, side: float) -> Framing:
-    """Return the median framing of N faces in images of one size.
-
-    Args:
-        points: (N, 68, 2) landmarks; the image extends from -side / 2 to side / 2.
-        side: side of the images, in the unit of the points.
-    """
-    squares = face_squares(points, 0.0)  # (N, 3): left, top, side
-    centres = squares[:, :2] + squares[:, 2:] / 2
-    relative = np.column_stack([-centres, np.full(len(points), side)]) / squares[:, 2:]
-    return Framing(*np.nanmedian(relative, axis=0).tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +62,14 @@ class Square:
     Attributes:
         to_square: (2, 3) affine map from pixels of the image to the unit square.
         side: side in pixels of the image.
-        points: (68, 2) landmarks in the unit square.
-        face: side of the square around the face without margin, in the unit square.
+        points: (68, 2) landmarks in the unit square, or None if they are not known.
+        face: left, top and side of the square around the face without margin, in the unit square.
     """
 
     to_square: np.ndarray
     side: float
-    points: np.ndarray
-    face: float
+    points: np.ndarray | None
+    face: tuple[float, float, float]
 
     @classmethod
     def around(cls, points: np.ndarray, framing: Framing) -> Square:
@@ -93,11 +78,37 @@ class Square:
         angle = float(np.arctan2(*(right - left)[::-1]))
         turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
         level = points @ turn.T
-        x, y, side = face_squares(level[None], 0.0)[0]
+        return cls._framed(face_squares(level[None], 0.0)[0], framing, turn, level)
+
+    @classmethod
+    def in_box(cls, box: Sequence[float], framing: Framing) -> Square:
+        """Return the square around a face in a box (left, top, right, bottom) in pixels.
+
+        The box reaches from the middle of the forehead to the chin, and from ear to ear.
+        """
+        left, top, right, bottom = box
+        side = max(right - left, bottom - top)
+        corner = np.array([(left + right - side) / 2, (top + bottom - side) / 2, side])
+        return cls._framed(corner, framing, np.eye(2), None)
+
+    @classmethod
+    def central(cls, width: int, height: int, framing: Framing) -> Square:
+        """Return the central square of an image, which is taken for a frame of the run."""
+        side = min(width, height)
+        middle = np.array([width // 2, height // 2]) - side * np.array([framing.right, framing.down]) / framing.side
+        face = side / framing.side
+        return cls._framed(np.array([*(middle - face / 2), face]), framing, np.eye(2), None)
+
+    @classmethod
+    def _framed(cls, face: np.ndarray, framing: Framing, turn: np.ndarray, points: np.ndarray | None) -> Square:
+        """Return the square that frames `face` (left, top, side) in pixels of an image turned by `turn` (2, 2)."""
+        x, y, side = face
         centre = np.array([x + side / 2 + framing.right * side, y + side / 2 + framing.down * side])
         length = framing.side * side
         corner = centre - length / 2
-        return cls(np.column_stack([turn / length, -corner / length]), length, (level - corner) / length, side / length)
+        inside = (float(x - corner[0]) / length, float(y - corner[1]) / length, float(side / length))
+        known = None if points is None else (points - corner) / length
+        return cls(np.column_stack([turn / length, -corner / length]), length, known, inside)
 
     @property
     def _pixels(self) -> int:
@@ -116,11 +127,16 @@ class Square:
         return matrix
 
     def put_back(self, picture: np.ndarray, face: np.ndarray) -> None:
-        """Blend the square `face` (S, S, 3) uint8 into `picture` (H, W, 3) in place, with a soft edge."""
+        """Blend the square `face` (S, S, 3) uint8 into `picture` (H, W, 3) in place, with a soft edge.
+
+        A face in a grey picture becomes grey.
+        """
         left, top, right, bottom = self._box(picture.shape[1], picture.shape[0])
         if right <= left or bottom <= top:
             return
         size = self._pixels
+        if (picture == picture[..., :1]).all():
+            face = cv2.cvtColor(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         how = cv2.INTER_CUBIC if size > len(face) else cv2.INTER_AREA
         new, mask = cv2.resize(face, (size, size), interpolation=how), self.mask(size)
         # from pixels of the square to pixels of the box
@@ -141,12 +157,18 @@ class Square:
 
     def mask(self, size: int) -> np.ndarray:
         """Return the mask (size, size) float32 in 0..1: 1 on the face from forehead to chin, 0 at the edge."""
-        forehead = self.points[_BROWS] - [0, _FOREHEAD * self.face]
-        chin = self.points[_JAW] + [0, _CHIN * self.face]
-        outline = cv2.convexHull(np.concatenate([self.points, forehead, chin]).astype(np.float32) * size)
+        left, top, side = self.face
+        if self.points is None:
+            turn = np.linspace(0, 2 * np.pi, 64)
+            middle = np.array([left + side / 2, top + (1 + _CHIN) * side / 2])
+            known = middle + side * np.column_stack([_HALF_WIDTH * np.cos(turn), (1 + _CHIN) / 2 * np.sin(turn)])
+        else:
+            forehead = self.points[_BROWS] - [0, _FOREHEAD * side]
+            known = np.concatenate([self.points, forehead, self.points[_JAW] + [0, _CHIN * side]])
+        outline = cv2.convexHull(known.astype(np.float32) * size)
         filled = np.zeros((size, size), np.float32)
         cv2.fillConvexPoly(filled, np.rint(outline).astype(np.int32), 1.0)
-        soft = _SOFT * self.face * size
+        soft = _SOFT * side * size
         edge = max(1, round(2 * soft))
         filled[:edge], filled[-edge:], filled[:, :edge], filled[:, -edge:] = 0, 0, 0, 0
         return cv2.GaussianBlur(filled, (0, 0), max(soft, 0.5))
@@ -172,17 +194,24 @@ _MOST_FACES = 20
 _LOOK = 1600
 
 
-#: Number of the run's frames from which the framing is estimated.
-_FRAMES = 512
+#: Magnification from which a pasted face looks blurred, and reduction from which it shows less than the run could.
+_SOFT_ENLARGEMENT, _TINY = 2.0, 0.5
 
 
-#: Magnification from which a pasted face looks blurred.
-_SOFT_ENLARGEMENT = 2.0
+#: Angle in degrees from which a face counts as turned to the side; the studios turn heads by less.
+_PROFILE = 40.0
+
+
+#: How to give the place of a face by hand.
+BOX_HINT = (
+    "or give the box around the face, from the middle of the forehead to the chin and from ear to ear, in pixels: "
+    "box=[left,top,right,bottom]"
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """Faces detected in images.
+    """Faces found in images.
 
     Attributes:
         sources: N faces, cropped as the run's frames.
@@ -221,68 +250,96 @@ class Placed:
         output.pasted(f"pasted/{file_name(self.titles[faces[0]])}_{place}", pixels, files)
 
 
-def find_faces(session: GenerationSession, place: Path, which: Any) -> Placed:
-    """Detect the faces in the images at `place`, and crop them upright with the framing of the run's data.
+def find_faces(session: GenerationSession, place: Path) -> Placed:
+    """Find the faces in the images at `place`, and crop them upright with the framing of the run's data.
 
-    Args:
-        session: the session of the run.
-        place: an image file or a folder.
-        which: None if one face per image is expected, `all`, or a number counted from the left.
+    The options `box`, `which` and `annotations` of the session say where the faces are, which of several are meant, and
+    what they show.
 
     Raises:
         UserError: there is no detector, or an image cannot be read, has no face, or has several without `which`.
     """
-    try:
-        check_detector(_DETECTOR)
-    except UserError as error:
-        raise UserError(f"paste=true needs the face detector. {error}") from error
-    framing = run_framing(session)
     paths, notes = picture_paths(place)
-    found, without, moving = _look_at_all(session, paths, which, framing)
+    found, without, moving = _look_at_all(session, paths)
     if without:
         lost = f"no face found in {len(without)} of {len(paths)} images: {', '.join(without[:5])}"
         if not found:
             raise UserError(
-                f"images={place}: {lost}. The detector finds human faces of at least 20 pixels; paste=false uses the "
-                "central square of each image as the face"
+                f"images={place}: {lost}. The detector finds human faces of at least 20 pixels that look roughly at "
+                f"the camera; paste=false uses the central square of each image as the face, {BOX_HINT}"
             )
         notes.append(f"{lost}; these are left out")
     if moving:
         notes.append(f"only the first image of an animation is used: {', '.join(moving[:5])}")
-    size = session.system.image_size
-    largest = max(square.side for _, _, square, _ in found)
+    return _placed(session, found, paths, place, notes)
+
+
+class _Found(NamedTuple):
+    """A chosen face: its image, number in the image from the left, square, crop, and the image's height and width."""
+
+    path: Path
+    number: int
+    square: Square
+    crop: np.ndarray
+    shape: tuple[int, int]
+    yaw: float
+
+
+def _placed(
+    session: GenerationSession, found: Sequence[_Found], paths: Sequence[Path], place: Path, notes: list[str]
+) -> Placed:
+    titles = dict(zip(paths, picture_names(paths), strict=True))
+    several = {face.path for face in found if face.number > 1}
+    names = tuple(f"{titles[f.path]}_{f.number}" if f.path in several else titles[f.path] for f in found)
+    squares = tuple(face.square for face in found)
+    notes += face_notes(names, squares, [face.yaw for face in found], session.system.image_size)
+    points = [2 * square.points - 1 for square in squares if square.points is not None]
+    known = len(points) == len(squares)
+    shown = Expression(landmarks=torch.from_numpy(np.stack(points)).float()) if known else Expression()
+    if (csv := session.settings.annotations) is not None:
+        crowded = [path.name for path, count in Counter(face.path for face in found).items() if count > 1]
+        if crowded:
+            raise UserError(
+                f"annotations={csv}: it describes each image, but {crowded[0]} has several faces; which=1 chooses one"
+            )
+        root = place if place.is_dir() else place.parent
+        told, lines = annotated(
+            [face.path for face in found], [face.shape for face in found], root, Path(csv).expanduser(),
+            session.system.affects,
+        )  # fmt: skip
+        shown, notes = Expression(told.affect, told.aus, shown.landmarks), [*notes, *lines]
+    crops = to_float(np.stack([face.crop for face in found]))
+    sources = Sources(names, crops, shown, None, str(place), tuple(notes))
+    return Placed(sources, tuple(f.path for f in found), squares, tuple(titles[f.path] for f in found))
+
+
+def face_notes(names: Sequence[str], squares: Sequence[Square], yaws: Sequence[float], size: int) -> list[str]:
+    """Return sentences on faces that are large or tiny beside the run's images (`size` pixels), or turned away."""
+    notes, largest = [], max(square.side for square in squares)
     if largest > _SOFT_ENLARGEMENT * size:
         notes.append(
             f"the run generates {size} x {size} pixels; enlarged to {largest:.0f} pixels, its faces look blurred"
         )
-    return _placed(found, paths, str(place), notes)
+    tiny = [f"{n} ({s.side:.0f} px)" for n, s in zip(names, squares, strict=True) if s.side < _TINY * size]
+    if tiny:
+        notes.append(f"smaller than half the {size} pixels of the run, so that little is seen: {', '.join(tiny)}")
+    turned = [f"{n} ({abs(yaw):.0f} degrees)" for n, yaw in zip(names, yaws, strict=True) if abs(yaw) > _PROFILE]
+    if turned:
+        notes.append(
+            f"turned to the side, as hardly a frame of training is; the result may be wrong: {', '.join(turned)}"
+        )
+    return notes
 
 
-Found = tuple[Path, int, Square, np.ndarray]
-
-
-def _placed(found: Sequence[Found], paths: Sequence[Path], origin: str, notes: Sequence[str]) -> Placed:
-    titles = dict(zip(paths, picture_names(paths), strict=True))
-    several = {path for path, number, _, _ in found if number > 1}
-    names = tuple(f"{titles[path]}_{number}" if path in several else titles[path] for path, number, _, _ in found)
-    points = np.stack([square.points for _, _, square, _ in found])
-    shown = Expression(landmarks=torch.from_numpy(2 * points - 1).float())
-    sources = Sources(names, to_float(np.stack([cut for *_, cut in found])), shown, None, origin, tuple(notes))
-    return Placed(
-        sources, tuple(path for path, *_ in found), tuple(square for _, _, square, _ in found),
-        tuple(titles[path] for path, *_ in found),
-    )  # fmt: skip
-
-
-def _look_at_all(
-    session: GenerationSession, paths: Sequence[Path], which: Any, framing: Framing
-) -> tuple[list[Found], list[str], list[str]]:
-    """Return path, number, square and crop of each chosen face; names without a face; names of animations."""
+def _look_at_all(session: GenerationSession, paths: Sequence[Path]) -> tuple[list[_Found], list[str], list[str]]:
+    """Return the chosen faces; names of images without a face; names of animations."""
     from fexgan_lit.utils.console import stage_bar
 
-    found: list[Found] = []
-    without, moving = [], []
-    with FaceWorker() as worker, stage_bar(session.console) as bar:
+    s, found, without, moving = session.settings, list[_Found](), list[str](), list[str]()
+    with ExitStack() as stack:
+        worker = None if s.boxes else stack.enter_context(face_worker())
+        framing = session.framing  # may draw the run's frames, so the detector is looked for first
+        bar = stack.enter_context(stage_bar(session.console))
         task = bar.add_task("finding faces", total=len(paths))
         for path in paths:
             try:
@@ -290,18 +347,59 @@ def _look_at_all(
             except FrameError as error:
                 raise UserError(f"images: {path.name} cannot be read: {error}") from error
             moving += [path.name] * picture.animated
-            faces = _look(worker, picture.pixels)
+            faces = squares_in(picture.pixels, framing, worker, s.boxes, path.name)
             if not faces:
                 without.append(path.name)
-            for number in _chosen(path, len(faces), which):
-                square = Square.around(faces[number - 1], framing)
-                found.append((path, number, square, square.cut(picture.pixels, session.system.image_size)))
+            for number in chosen_faces(path.name, len(faces), "all" if s.boxes else s.which):
+                square, yaw = faces[number - 1]
+                crop, shape = square.cut(picture.pixels, session.system.image_size), picture.pixels.shape[:2]
+                found.append(_Found(path, number, square, crop, (shape[0], shape[1]), yaw))
             bar.update(task, advance=1)
     return found, without, moving
 
 
-def _look(worker: FaceWorker, pixels: np.ndarray) -> list[np.ndarray]:
-    """Return the landmarks (68, 2) in pixels of every face, from left to right."""
+def face_worker() -> FaceWorker:
+    """Return the face detector; raise a UserError that names the other way if it is not installed."""
+    try:
+        check_detector(_DETECTOR)
+    except UserError as error:
+        raise UserError(
+            f"finding faces in a picture needs the face detector. {error}\n{BOX_HINT.capitalize()}"
+        ) from error
+    return FaceWorker()
+
+
+def squares_in(
+    pixels: np.ndarray, framing: Framing, worker: FaceWorker | None, boxes: Sequence[Sequence[float]] = (),
+    name: str = "the picture",
+) -> list[tuple[Square, float]]:  # fmt: skip
+    """Return the square and the yaw in degrees of each face in an image (H, W, 3) uint8.
+
+    Args:
+        pixels: the image.
+        framing: where the run's frames lie relative to a face.
+        worker: the detector, which finds the faces from left to right; None if there are `boxes`.
+        boxes: faces by hand; see `Square.in_box`.
+        name: name of the image, for messages.
+
+    Raises:
+        UserError: a box is empty or lies outside the image.
+    """
+    height, width = pixels.shape[:2]
+    for box in boxes:
+        left, top, right, bottom = box
+        if not (left < right and top < bottom and left < width and top < height and right > 0 and bottom > 0):
+            raise UserError(
+                f"box={list(box)}: it is empty or lies outside {name}, which has {width} x {height} pixels; expected "
+                "left, top, right and bottom of a face"
+            )
+    if worker is None:
+        return [(Square.in_box(box, framing), 0.0) for box in boxes]
+    return [(Square.around(face.points, framing), face.yaw) for face in look(worker, pixels)]
+
+
+def look(worker: FaceWorker, pixels: np.ndarray) -> list[FoundFace]:
+    """Find the faces in an image (H, W, 3) uint8, from left to right; a large image is reduced for the detector."""
     height, width = pixels.shape[:2]
     scale = min(1.0, _LOOK / max(height, width))
     small = pixels
@@ -312,11 +410,12 @@ def _look(worker: FaceWorker, pixels: np.ndarray) -> list[np.ndarray]:
         faces = worker.find_all(small, _MOST_FACES)
     except NoFaceError:
         return []
-    return [points * (width / small.shape[1], height / small.shape[0]) for points in faces]
+    factor = (width / small.shape[1], height / small.shape[0])
+    return [FoundFace(face.points * factor, face.yaw) for face in faces]
 
 
-def _chosen(path: Path, count: int, which: Any) -> list[int]:
-    """Return the numbers, from 1, of the faces that `which` selects from `count`.
+def chosen_faces(name: str, count: int, which: Any) -> list[int]:
+    """Return the numbers, from 1, of the faces that `which` selects from `count` in the image `name`.
 
     Raises:
         UserError: there are several faces and `which` is not set, or the number is too large.
@@ -325,28 +424,8 @@ def _chosen(path: Path, count: int, which: Any) -> list[int]:
         return list(range(1, count + 1))
     if which is None and count > 1:
         raise UserError(
-            f"{path.name}: {count} faces found; which=1..{count} selects one, counted from the left, which=all all"
+            f"{name}: {count} faces found; which=1..{count} selects one, counted from the left, which=all all"
         )
     if which is not None and which > count:
-        raise UserError(f"which={which}: {path.name} shows {count} face{'s' if count > 1 else ''}")
+        raise UserError(f"which={which}: {name} shows {count} face{'s' if count > 1 else ''}")
     return [which or 1]
-
-
-def run_framing(session: GenerationSession) -> Framing:
-    """Return the framing of the run's frames: from its crop, else from its landmarks.
-
-    If neither is known, the framing of `dataset.crop=face` is used, with a note.
-    """
-    config = session.run.dataset
-    around_faces = Framing(0.0, 0.0, 1 + 2 * config.crop_margin)
-    if config.crop == "face":
-        return around_faces
-    frames = session.data.train
-    if frames.landmarks is not None:
-        rows = np.unique(np.linspace(0, len(frames) - 1, _FRAMES).astype(int))
-        return framing_of(frames.landmarks[rows].astype(np.float64), 2.0)
-    session.say(
-        f"the frames of {config.name} have no landmarks, so their framing is unknown: faces are cropped as with "
-        f"dataset.crop=face and dataset.crop_margin={config.crop_margin:g}"
-    )
-    return around_faces

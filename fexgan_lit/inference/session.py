@@ -16,20 +16,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fexgan_lit.expression import FIELD_NAMES, Expression, rows_of
+from fexgan_lit.data.frames import to_uint8
+from fexgan_lit.expression import ACTION_UNITS, FIELD_NAMES, Expression, rows_of
+from fexgan_lit.inference.config import PASTING
 from fexgan_lit.inference.faces import MOST_FACES, Sources, at_rest, choose, from_files, from_frames, from_shipped
+from fexgan_lit.inference.output import file_name
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from fexgan_lit.data.datamodule import FrameDataModule
+    from fexgan_lit.data.faces.geometry import Framing
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.inference.config import GenerateSettings
     from fexgan_lit.inference.loaded_system import LoadedSystem
     from fexgan_lit.inference.output import OutputFolder
     from fexgan_lit.inference.paste import Placed
-    from fexgan_lit.systems.base import ExpressionSystem
 
 
 #: A function of the source (B, 3, S, S), its expression and the target expression that returns images (B, 3, S, S).
@@ -37,7 +40,7 @@ Painter = Callable[[Tensor, Expression, Expression], Tensor]
 
 
 #: Modes that use every image of a folder.
-UNLIMITED = ("transform", "blend", "tune")
+UNLIMITED = ("transform", "blend", "expressions", "tune")
 
 
 #: Annotation columns of each field of `Expression`.
@@ -120,7 +123,23 @@ class GenerationSession:
             return None
         from fexgan_lit.inference.paste import find_faces
 
-        return find_faces(self, Path(str(self.settings.images)).expanduser(), self.settings.which)
+        return find_faces(self, Path(str(self.settings.images)).expanduser())
+
+    @cached_property
+    def framing(self) -> Framing:
+        """Where the run's frames lie relative to a face; see `LoadedSystem.framing`."""
+        from fexgan_lit.data.datamodule import data_facts
+        from fexgan_lit.data.faces.geometry import Framing
+
+        if self.loaded.framing is not None:
+            return self.loaded.framing
+        if known := data_facts(self.data).get("framing"):
+            return Framing(*known)
+        self.say(
+            f"the frames of {self.run.dataset.name} have no landmarks, so their framing is unknown: faces are cropped "
+            f"as with dataset.crop=face and dataset.crop_margin={self.run.dataset.crop_margin:g}"
+        )
+        return self.loaded.usual_framing
 
     @cached_property
     def sources(self) -> Sources:
@@ -133,6 +152,9 @@ class GenerationSession:
             self.say(note)
         shown = f"{', '.join(chosen.names[:MOST_FACES])}{' ...' if len(chosen) > MOST_FACES else ''}"
         self.say(f"{len(chosen)} face{'s' if len(chosen) > 1 else ''} of {chosen.origin}: {shown}")
+        if s.images is not None and s.mode != "tune" and (strangers := self.loaded.strangers(chosen.images)):
+            self.say(self.loaded.stranger_note(strangers, chosen.names))
+            self.output.measured["not_of_the_cast"] = {chosen.names[i]: round(e, 2) for i, e in strangers.items()}
         return chosen
 
     def _found(self) -> Sources:
@@ -142,8 +164,8 @@ class GenerationSession:
             return self.placed.sources
         if s.images is not None:
             csv = None if s.annotations is None else Path(s.annotations).expanduser()
-            if self.run.dataset.crop == "face":
-                self.say("the run was trained on face crops; paste=true detects faces and crops them in the same way")
+            finds = "; paste=true finds faces" if s.mode in PASTING else ""
+            self.say(f"the central square of each image is taken for a face as the run knows it{finds}")
             return from_files(Path(s.images).expanduser(), size, csv, self.system.affects)
         folder = self.loaded.folder
         if self.system.reads == {"affect"} and (folder / "faces").is_dir() and "neutral" in self.system.affects:
@@ -160,7 +182,8 @@ class GenerationSession:
         chosen = Sources(names, images, frame_expression(frames, rows), rows, f"the data of {self.run.dataset.name}")
         # cached properties store their values here
         other.__dict__.update(frames=frames, sources=chosen)
-        other.__dict__.pop("shown", None)
+        for name in ("shown", "starts"):
+            other.__dict__.pop(name, None)
         return other
 
     # ------------------------------------------------------------------ expressions of the sources
@@ -178,6 +201,8 @@ class GenerationSession:
         Raises:
             UserError: the field is unknown and has no default.
         """
+        if field == "aus" and self.settings.neutral_first:
+            return at_rest(len(self.sources))
         known = self.sources.shown.known.get(field)
         if known is not None:
             return known
@@ -198,14 +223,37 @@ class GenerationSession:
 
     @cached_property
     def shown(self) -> Expression:
-        """The sources' expressions for the system, (N, ...): known fields, and the affect if the system needs it."""
+        """The expressions of `starts` for the system, (N, ...): known fields, and the affect if the system needs it."""
+        if self.settings.neutral_first:
+            return Expression(aus=at_rest(len(self.sources)))
         if getattr(self.system.settings, "encoder_label", None) == "source":
             return replace(self.sources.shown, affect=self.own("affect"))
         return self.sources.shown
 
+    @cached_property
+    def starts(self) -> Tensor:
+        """The images (N, 3, S, S) that are changed: the sources or, with `neutral_first`, the sources at rest.
+
+        Raises:
+            UserError: `neutral_first` is set, and the system reads no action units.
+        """
+        images, shown = self.sources.images, self.sources.shown
+        if not self.settings.neutral_first:
+            return images
+        rest = self.loaded.at_rest(images, Expression(aus=shown.aus))
+        known = "those that are known" if shown.aus is not None else "unknown"
+        self.say(f"the faces are brought to rest first; their action units are {known}")
+        for name, face in zip(self.sources.names, to_uint8(rest), strict=True):
+            place = f"faces/{file_name(name)}/at_rest"
+            self.output.face(place, face, name, Expression(aus=at_rest(1)))
+        return rest
+
     def own_expression(self) -> Expression:
         """Return the sources' expressions with every field that the system reads or that is known, (N, ...)."""
-        return replace(self.sources.shown, **{name: self.own(name) for name in self.system.reads})
+        return replace(
+            self.shown if self.settings.neutral_first else self.sources.shown,
+            **{name: self.own(name) for name in self.system.reads},
+        )
 
     def true_expression(self, affect: int) -> Expression:
         """Return the expression of the strongest real frame of an affect for each face's identity, (N, ...).
@@ -255,6 +303,7 @@ class GenerationSession:
         torch.manual_seed(self.settings.seed)
         device, make = self.system.device, make or self.system.synthesize
         self.mark(wanted)
+        starts = self.starts
         with stage_bar(self.console) as bar:
             task = bar.add_task(what, total=len(index))
             for start in range(0, len(index), self.settings.batch_size):
@@ -262,7 +311,7 @@ class GenerationSession:
                 rows = torch.from_numpy(np.asarray(index[part.start : part.stop], np.int64))
                 shown, asked = rows_of(self.shown, rows).to(device), rows_of(wanted, part).to(device)
                 with torch.no_grad():
-                    faces = make(self.sources.images[rows].to(device), shown, asked)
+                    faces = make(starts[rows].to(device), shown, asked)
                 yield part, faces.float().cpu()
                 bar.update(task, advance=len(rows))
 
@@ -271,20 +320,17 @@ class GenerationSession:
         return torch.cat([faces for _, faces in self.painted(index, wanted, what, make)])
 
     def mark(self, wanted: Expression) -> None:
-        """Print a note if a weight exceeds those of training."""
-        if wanted.affect is not None and self.beyond(float(wanted.affect.max())):
+        """Print a note if weights of affects or action units exceed those of training."""
+        for what, (asked, trained) in self.output.beyond(wanted).items():
             self.say(
-                f"weights of affects reach {float(wanted.affect.max()):g}; training used up to "
-                f"{self.output.trained:g}, and beyond that faces may break (marked as beyond training)"
+                f"{what} reach{'' if what.startswith('weights') else 'es'} {asked:.3g}; training used up to "
+                f"{trained:.3g}, and beyond that faces may break (marked as beyond training)"
             )
 
-    def beyond(self, weight: float) -> bool:
-        """Return whether `weight` of an affect exceeds those of training."""
-        return weight > self.output.trained + 1e-4
-
-    def marked(self, label: str, weight: float) -> str:
-        """Return the column label, marked if `weight` of an affect exceeds those of training."""
-        return f"{label} (beyond training)" if self.beyond(weight) else label
+    def marked(self, label: str, weight: float, wanted: Expression | None = None) -> str:
+        """Return the label of a column, marked if `weight` of an affect or `wanted` (N, ...) exceed the training."""
+        beyond = weight > self.output.trained + 1e-4 or (wanted is not None and self.output.beyond(wanted))
+        return f"{label} (beyond training)" if beyond else label
 
     def paint_columns(self, columns: list[Expression], what: str, make: Painter | None = None) -> Tensor:
         """Generate all N faces with each of C expressions (N, ...): (N, C, 3, S, S) in [-1, 1] on the CPU."""
@@ -314,12 +360,10 @@ def open_run(settings: GenerateSettings, folder: Path, console: Console) -> Gene
         f"device: {system.device}",
         markup=False,
     )
-    return GenerationSession(loaded, settings, OutputFolder(folder, system.affects, trained_strength(system)), console)
-
-
-def trained_strength(system: ExpressionSystem) -> float:
-    """Return the largest weight of an affect in training: 1, or 3 (standard deviations) if lambda is from N(0, 1)."""
-    return 1.0 if getattr(system.settings, "lambda_mode", "one") == "one" else 3.0
+    units = loaded.largest_units
+    largest = None if units is None else torch.tensor([units[unit] for unit in ACTION_UNITS])
+    output = OutputFolder(folder, system.affects, loaded.trained_strength, largest)
+    return GenerationSession(loaded, settings, output, console)
 
 
 def about(session: GenerationSession, options: Any) -> dict[str, Any]:
@@ -337,7 +381,9 @@ def about(session: GenerationSession, options: Any) -> dict[str, Any]:
         "run": {"path": str(settings.run), "model": session.system.settings.name, "dataset": session.run.dataset.name,
                 "image_size": session.system.image_size, "affects": list(session.system.affects)},
         "mode": settings.mode,
-        "options": {**asdict(options), **({"paste": True, "which": settings.which} if settings.paste else {})},
+        "options": {**asdict(options), **({"paste": True, "which": settings.which, "box": settings.box}
+                                          if settings.paste else {})},
+        "neutral_first": settings.neutral_first,
         "seed": settings.seed,
         "device": str(session.system.device),
         "versions": {"fexgan_lit": __version__, "torch": torch.__version__, "python": platform.python_version()},

@@ -113,6 +113,7 @@ METRICS = (
     MetricInfo("acd_i", "ACD-I", 3, False, _CLIPS),
     # metrics of training runs only
     MetricInfo("grid_ssim", "SSIM of the grid"),
+    MetricInfo("reconstruction_limit", "reconstruction limit", 2, None),
     MetricInfo("back_ssim", "there and back: SSIM"),
     MetricInfo("own_ssim", "own expression: SSIM"),
     MetricInfo("change", "change", 3, None),

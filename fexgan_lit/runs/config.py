@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from fexgan_lit.data.config import DatasetConfig, name_problems
+from fexgan_lit.expression import ACTION_UNITS
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hardware import PRECISIONS
 from fexgan_lit.utils.hydra import MOVED
@@ -297,7 +298,18 @@ def data_problems(facts: Mapping[str, Any]) -> list[str]:
         f"data.{name}={facts[name]!r:.80}: expected a whole number"
         for name in ("train_frames", "val_frames") if type(facts.get(name, 0)) is not int
     ]  # fmt: skip
+    framing, largest = facts.get("framing"), facts.get("largest_units")
+    if framing is not None and not (_numbers(framing, list) and len(framing) == 3 and framing[2] > 0):
+        found.append(f"data.framing={framing!r:.80}: expected three numbers, the last above 0")
+    if largest is not None and not (_numbers(largest, dict) and {f"AU{u:02d}" for u in ACTION_UNITS} == set(largest)):
+        found.append(f"data.largest_units={largest!r:.80}: expected a number for each of the {len(ACTION_UNITS)} units")
     return found if not facts or facts.get("affects") else [*found, "data.affects: expected one name or more"]
+
+
+def _numbers(value: Any, kind: type) -> bool:
+    """Return whether `value` is a list or mapping of numbers below a million; NaN and infinity are none."""
+    values = value.values() if isinstance(value, dict) else value
+    return isinstance(value, kind) and all(isinstance(v, int | float) and abs(v) < 1e6 for v in values)
 
 
 def load_system_class(name: str) -> Any:

@@ -22,6 +22,8 @@ from fexgan_lit.utils.hardware import cpu_name
 RESULT = "result.json"
 #: File with the traceback of a failed run.
 ERROR = "error.txt"
+#: Metric of systems that redraw faces from codes: faces with a larger error are none of the run's cast.
+RECONSTRUCTION_LIMIT = "final/reconstruction_limit"
 STATUSES = ("finished", "failed", "pruned")
 
 

@@ -82,6 +82,17 @@ class LatentPrior(Protocol):
 
 
 @runtime_checkable
+class Reconstructs(Protocol):
+    """A system that redraws faces from codes, and therefore only draws the faces that it was trained on."""
+
+    def reconstruction_error(self, image: Tensor) -> Tensor:
+        """Return the mean absolute difference (B,) of images (B, 3, S, S) from themselves redrawn, in levels of 255."""
+
+    def reconstruction_limit(self, frames: FrameSet, most: int = 128) -> float:
+        """Return the largest error of at most `most` frames of the training's identities."""
+
+
+@runtime_checkable
 class Exportable(Protocol):
     """A system whose networks `python -m fexgan_lit.export` can write for other programs."""
 

@@ -13,9 +13,9 @@ from fexgan_lit import figures
 from fexgan_lit.expression import COMPLEX_PAIRS
 from fexgan_lit.metrics.of_data import judge_of
 from fexgan_lit.metrics.prior import cycling_affects, frame_features, report_samples
-from fexgan_lit.runs.result import ERROR, make_result, write_result
+from fexgan_lit.runs.result import ERROR, RECONSTRUCTION_LIMIT, make_result, write_result
 from fexgan_lit.runs.weights import save_weights
-from fexgan_lit.systems.base import LatentPrior
+from fexgan_lit.systems.base import LatentPrior, Reconstructs
 from fexgan_lit.systems.grids import AffectGrid, affect_grid, complex_faces, grid_similarity
 from fexgan_lit.training.loggers.build import log_confusion, log_numbers, log_picture, log_summary, log_table
 from fexgan_lit.training.loggers.csv import RunCsvLogger
@@ -70,7 +70,10 @@ def finish(
         run.figures.mkdir(parents=True, exist_ok=True)
         for name, picture in results.pictures.items():
             picture.save(run.figures / f"{name}.png")
+        limit = system.reconstruction_limit(data.held_out_frames) if isinstance(system, Reconstructs) else None
     numbers = final_numbers(results)
+    if limit is not None:
+        numbers[RECONSTRUCTION_LIMIT] = limit
     log(trainer, system, data, run, results, numbers)
     write_report(results, system, data, settings, run)
     print_results(results, data, run, console)

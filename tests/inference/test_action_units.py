@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
-from fexgan_lit.expression import ACTION_UNITS
+from fexgan_lit import load
+from fexgan_lit.expression import ACTION_UNITS, Expression
 from fexgan_lit.runs import weights as hub
-from tests.inference.conftest import WHO
+from tests.inference.conftest import WHO, enliven
+from tests.inference.opened import open_data
 
 
 class KeepAll(torch.nn.Module):
@@ -127,3 +132,101 @@ def test_the_same_seed_gives_the_same_bytes(generate, runs):
     ]
     for path in sorted(folders[0].rglob("*.png")):
         assert path.read_bytes() == (folders[1] / path.relative_to(folders[0])).read_bytes()
+
+
+# ---------------------------------------------------------------------- neutral first
+
+
+def test_faces_are_brought_to_rest_before_the_expression(generate, runs, painting, tmp_path):
+    """Every face gets darker by its change of AU12, from what it is known to show."""
+    column, calls = ACTION_UNITS.index(12), []
+
+    def paint(source, shown, wanted):
+        calls.append(None if shown is None or shown.aus is None else shown.aus[:, column].tolist())
+        known = 0.5 if calls[-1] is None else shown.aus[:, column]
+        return source + (wanted.aus[:, column] - known).view(-1, 1, 1, 1)
+
+    painting(paint)
+    Image.new("RGB", (40, 40), (128, 128, 128)).save(tmp_path / "me.png")
+    command = (f"run={runs('ganimation')}", f"images={tmp_path / 'me.png'}", "mode=action_units", "units=[12]")
+    done = generate(*command, "strengths=[0,0.4]", "neutral_first=true")
+    assert done.code == 0, done.err
+    assert calls == [None, [0.0, 0.0]], "unknown at first, at rest then"
+    made = {path.stem: np.asarray(Image.open(path)).mean() for path in (done.folder / "faces" / "me").iterdir()}
+    rest = 128 - 0.5 * 127.5
+    expected = {"input": 128, "at_rest": rest, "au12_0.00": rest, "au12_0.40": rest + 0.4 * 127.5}
+    assert made == pytest.approx(expected, abs=1.5)
+    assert "the faces are brought to rest first; their action units are unknown" in done.out
+    calls.clear()
+    units = [f"AU{unit:02d}" for unit in ACTION_UNITS]
+    values = ["4.0" if unit == "AU12" else "0" for unit in units]
+    (tmp_path / "known.csv").write_text("\n".join([",".join(["path", *units]), ",".join(["me.png", *values])]))
+    csv = f"annotations={tmp_path / 'known.csv'}"
+    told = generate(*command, "strengths=[0]", "neutral_first=true", csv, out="told")
+    assert told.code == 0, told.err
+    assert calls == [[pytest.approx(0.8)], [0.0]]
+    assert "their action units are those that are known" in told.out
+
+
+def test_only_systems_that_read_units_bring_faces_to_rest(generate, runs):
+    done = generate(f"run={runs('fexgan')}", "neutral_first=true")
+    assert done.code == 2
+    assert "neutral_first=true: fexgan reads no action units; ganimation and mien do" in done.err
+    wrong = generate(f"run={runs('ganimation')}", "mode=tune", "neutral_first=true", out=None)
+    assert "neutral_first=true: mode=tune does not edit source faces" in wrong.err
+
+
+def test_neutral_first_in_python(runs):
+    loaded = load(runs("mien"))
+    enliven(loaded.system.average)
+    image = torch.rand(1, 3, 32, 32) * 2 - 1
+    rest = loaded.at_rest(image)
+    units = Expression(aus=torch.zeros(1, 17))
+    assert torch.equal(rest, loaded.system.synthesize(image, None, units))
+    joy = Expression(aus=loaded.system.expression([3]).aus)
+    edited = loaded.synthesize(image, "joy", neutral_first=True)
+    assert torch.allclose(edited, loaded.system.synthesize(rest, units, joy), atol=1e-6)
+    assert not torch.allclose(edited, loaded.synthesize(image, "joy"), atol=1e-4)
+
+
+# ---------------------------------------------------------------------- beyond training
+
+
+def narrow(run: Path, folder: Path, **largest: float) -> Path:
+    """A copy of a run that saw only these values of units in training, and 1 of the others."""
+    shutil.copytree(run, folder)
+    config = OmegaConf.load(folder / "config.yaml")
+    assert list(config.data.largest_units) == [f"AU{unit:02d}" for unit in ACTION_UNITS]
+    config.data.largest_units = {name: largest.get(name, 1.0) for name in config.data.largest_units}
+    OmegaConf.save(config, folder / "config.yaml")
+    return folder
+
+
+def test_a_run_keeps_the_largest_units_of_its_training(runs):
+    frames = open_data(runs("ganimation")).train
+    kept = load(runs("ganimation")).largest_units
+    assert list(kept.values()) == pytest.approx(frames.aus.max(0).tolist(), abs=1e-4)
+    assert min(kept.values()) < 1, "else nothing would be beyond"
+    assert load(runs("fexgan")).largest_units is None, "it reads no action units"
+
+
+def test_units_beyond_training_are_marked(generate, runs, tmp_path):
+    run = narrow(runs("ganimation"), tmp_path / "run", AU12=0.5)
+    done = generate(f"run={run}", "mode=action_units", "units=[12,25]", "strengths=[0.4,0.9]", f"who={WHO[0]}")
+    assert done.code == 0, done.err
+    assert "AU12 reaches 0.9; training used up to 0.5, and beyond that faces may break" in done.out
+    assert "AU25 reaches" not in done.out
+    marked = [entry["file"] for entry in done.record["pictures"] if "beyond_training" in entry]
+    assert marked == [f"faces/{WHO[0]}/au12_0.90.png"]
+
+
+def test_python_warns_beyond_training(runs, tmp_path):
+    loaded = load(narrow(runs("ganimation"), tmp_path / "run", AU12=0.5))
+    image = torch.zeros(1, 3, 32, 32)
+    with pytest.warns(UserWarning, match=r"beyond training, .*: AU12 0\.8 \(up to 0\.5\)"):
+        loaded.synthesize(image, units={12: 0.8, 25: 0.9})
+    with pytest.warns(UserWarning, match=r"joy 1\.5 \(up to 1\)"):
+        loaded.synthesize(image, "joy", 1.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded.synthesize(image, "joy", units={12: 0.5})

@@ -8,9 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from fexgan_lit.data.faces.geometry import face_squares
-from fexgan_lit.inference.paste import Framing, Square, colour_shift, framing_of
+from fexgan_lit import load
+from fexgan_lit.data.faces.geometry import Framing, face_squares, framing_of
+from fexgan_lit.expression import ACTION_UNITS
+from fexgan_lit.inference.paste import Square, colour_shift, face_notes
+from fexgan_lit.utils.errors import UserError
 from tests.data.fake_detector import FACE
+from tests.inference.opened import open_data
 
 RED, GREY = (255, 0, 0), (120, 120, 120)
 
@@ -138,7 +142,7 @@ def test_pictures_without_a_face(generate, runs, detector, blue, tmp_path):
     alone = generate(*command, f"images={empty}", out="alone")
     assert alone.code == 2
     assert "no face found in 1 of 1 images: empty.png" in alone.err
-    assert "paste=false uses the central square" in alone.err
+    assert "paste=false uses the central square of each image" in alone.err
     save(tmp_path / "in" / "photo.png", (100, 60, 80))
     done = generate(*command, f"images={tmp_path / 'in'}")
     assert done.code == 0, done.err
@@ -178,8 +182,122 @@ def test_the_detector_must_be_installed(generate, runs, tmp_path):
     path = save(tmp_path / "photo.png", (100, 60, 80))
     done = generate(f"run={runs('fexgan')}", f"images={path}", "paste=true")
     assert done.code == 2
-    assert "paste=true needs the face detector." in done.err
+    assert "finding faces in a picture needs the face detector." in done.err
     assert "python -m fexgan_lit.data.faces.install" in done.err
+    assert "Or give the box around the face, from the middle of the forehead to the chin" in done.err
+    assert "box=[left,top,right,bottom]" in done.err
+
+
+def test_a_box_by_hand_needs_no_detector(generate, runs, blue, tmp_path):
+    path = save(tmp_path / "photo.png", (100, 60, 80))
+    command = (f"run={runs('fexgan')}", f"images={path}", "affects=joy", "paste=true")
+    done = generate(*command, "box=[100,60,180,140]")
+    assert done.code == 0, done.err
+    found, before = pasted(done, "photo"), scene((100, 60, 80))
+    changed = np.argwhere(found[..., 2].astype(int) > found[..., 0] + 20)
+    assert (changed.min(0) > (50, 95)).all()
+    assert (changed.max(0) < (160, 185)).all()
+    assert len(changed) > 0.5 * 80 * 80
+    assert np.array_equal(found[:30], before[:30])
+    two = generate(*command, "box=[[100,60,180,140],[10,150,60,200]]", out="two")
+    assert pasted(two, "photo")[180, 35, 2] > pasted(two, "photo")[180, 35, 0]
+    for box, message in (
+        ("[400,60,480,140]", "it is empty or lies outside photo.png, which has 300 x 240 pixels"),
+        ("[180,60,100,140]", "expected [left,top,right,bottom] in pixels"),
+        ("[1,2,3]", "expected [left,top,right,bottom] in pixels"),
+    ):
+        wrong = generate(*command, f"box={box}", out=None)
+        assert wrong.code == 2
+        assert message in wrong.err
+    folder = generate(f"run={runs('fexgan')}", f"images={tmp_path}", "paste=true", "box=[1,2,3,4]", out=None)
+    assert "one image as images=FILE" in folder.err
+
+
+def test_the_crop_of_a_box_is_framed_as_the_frames_of_training():
+    """The box is the face's square, wherever the frames have it."""
+    framing = Framing(0.1, -0.05, 1.7)
+    points = FACE * 60 + 100
+    left, top, side = face_squares(points[None], 0.0)[0]
+    found, given = Square.around(points, framing), Square.in_box((left, top, left + side, top + side), framing)
+    np.testing.assert_allclose(given.to_square, found.to_square, atol=1e-9)
+    np.testing.assert_allclose(given.face, found.face, atol=1e-9)
+    wide = Square.in_box((left - 20, top, left + side + 20, top + side), framing)
+    assert wide.side == pytest.approx(framing.side * (side + 40))
+    central = Square.central(300, 240, framing)
+    np.testing.assert_allclose(central.to_square, [[1 / 240, 0, -30 / 240], [0, 1 / 240, 0]], atol=1e-9)
+    assert central.face[2] == pytest.approx(1 / 1.7)
+
+
+def test_grey_pictures_stay_grey(generate, runs, blue, tmp_path):
+    Image.new("L", (200, 160), 128).save(tmp_path / "grey.png")
+    done = generate(
+        f"run={runs('fexgan')}", f"images={tmp_path / 'grey.png'}", "affects=joy", "paste=true", "box=[60,40,140,120]"
+    )
+    assert done.code == 0, done.err
+    found = pasted(done, "grey")
+    assert (found == found[..., :1]).all()
+    assert found[80, 100, 0] != 128
+
+
+def test_tiny_and_turned_faces_are_named():
+    squares = [Square.in_box((0, 0, side, side), Framing(0, 0, 1.5)) for side in (10, 60, 400)]
+    large, tiny, turned = face_notes(("a", "b", "c"), squares, (0, -60, 30), 64)
+    assert "enlarged to 600 pixels" in large
+    assert tiny.endswith("so that little is seen: a (15 px)")
+    assert turned.endswith("b (60 degrees)")
+    assert face_notes(("b",), squares[1:2], (10,), 64) == []
+
+
+def test_action_units_of_a_picture_are_told_with_its_face(generate, runs, detector, painting, tmp_path):
+    shows = []
+
+    def paint(source, shown, wanted):
+        shows.append(shown.aus)
+        return source
+
+    painting(paint)
+    path = save(tmp_path / "photo.png", (30, 60, 80), (180, 80, 70))
+    units = [f"AU{unit:02d}" for unit in ACTION_UNITS]
+    values = ["2.5" if unit == "AU12" else "0" for unit in units]
+    (tmp_path / "known.csv").write_text("\n".join([",".join(["path", *units]), ",".join(["photo.png", *values])]))
+    command = (
+        f"run={runs('ganimation')}", f"images={path}", "affects=joy", "paste=true",
+        f"annotations={tmp_path / 'known.csv'}",
+    )  # fmt: skip
+    done = generate(*command, "which=1")
+    assert done.code == 0, done.err
+    assert shows[0][0].tolist() == pytest.approx([0.5 * (unit == 12) for unit in ACTION_UNITS])
+    crowd = generate(*command, "which=all", out=None)
+    assert "it describes each image, but photo.png has several faces" in crowd.err
+
+
+def test_a_run_keeps_where_its_frames_have_the_face(runs, detector, generate, tmp_path, monkeypatch):
+    """Without its data: they are not drawn again for a photograph."""
+    loaded = load(runs("fexgan"))
+    frames = open_data(runs("fexgan")).train
+    assert loaded.framing == pytest.approx(framing_of(frames.landmarks.astype(float), 2.0), abs=1e-3)
+    monkeypatch.setenv("FEXGAN_LIT_CACHE", str(tmp_path / "empty"))
+    path = save(tmp_path / "photo.png", (100, 60, 80))
+    done = generate(f"run={runs('fexgan')}", f"images={path}", "affects=joy", "paste=true")
+    assert done.code == 0, done.err
+    assert not (tmp_path / "empty").exists()
+
+
+def test_photographs_are_edited_in_python(runs, detector, monkeypatch):
+    loaded = load(runs("fexgan"))
+    monkeypatch.setattr(loaded.system, "synthesize", lambda x, *_: torch.tensor([-1.0, -1, 1])[:, None, None] + 0 * x)
+    pair = scene((30, 60, 80), (180, 80, 70))
+    with pytest.raises(UserError, match=r"which=1\.\.2 selects one"):
+        loaded.edit(pair, "joy")
+    blue_at = []
+    for options in ({"which": 1}, {"which": "all"}, {"box": (180, 80, 250, 150)}):
+        found = np.asarray(loaded.edit(pair, "joy", **options))
+        assert found.shape == pair.shape
+        blue_at.append([bool(found[y, x, 2] > found[y, x, 0]) for x, y in ((70, 110), (215, 115))])
+    assert blue_at == [[True, False], [True, True], [False, True]]
+    assert np.array_equal(pair, scene((30, 60, 80), (180, 80, 70))), "the picture itself is not changed"
+    with pytest.raises(UserError, match="no face found"):
+        loaded.edit(scene(), "joy")
 
 
 def test_landmarks_that_were_found_are_known_to_the_run(generate, runs, detector, painting, tmp_path):

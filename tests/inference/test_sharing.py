@@ -78,6 +78,23 @@ def test_the_card_carries_head_evaluation_and_recipe(saved):
     assert "900 iterations, 2.0 minutes on a machine with torch 2.13.0" in card.text
 
 
+def test_what_training_saw_travels_with_a_run(run, saved, tmp_path, monkeypatch):
+    """An older run kept neither the place of its faces nor a limit: they are measured on its data, and shared."""
+    old = tmp_path / "old"
+    shutil.copytree(run, old)
+    config = OmegaConf.load(old / "config.yaml")
+    known = dict(config.data)
+    config.data = {name: fact for name, fact in known.items() if name not in ("framing", "largest_units")}
+    config.dataset.cache_dir = None
+    OmegaConf.save(config, old / "config.yaml")
+    load(old).save_pretrained(tmp_path / "new")
+    monkeypatch.setenv("FEXGAN_LIT_CACHE", str(tmp_path / "empty"))
+    new = load(tmp_path / "new")
+    assert new.framing == pytest.approx(known["framing"], abs=1e-3)
+    assert new.facts["largest_units"] == dict(known["largest_units"])
+    assert new.reconstruction_limit > 0
+
+
 def test_no_place_of_this_machine_travels(run, saved):
     texts = [path.read_text() for path in saved.rglob("*") if path.suffix in (".md", ".yaml", ".json")]
     assert len(texts) >= 4

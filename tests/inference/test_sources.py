@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,9 @@ from PIL import Image
 
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS, Expression
 from fexgan_lit.inference.faces import MOST_FACES, Sources, choose, from_files, from_frames
+from fexgan_lit.inference.loaded_system import load
+from fexgan_lit.runs.folder import RunFolder
+from fexgan_lit.runs.result import RECONSTRUCTION_LIMIT, Clock, make_result, read_result, write_result
 from fexgan_lit.utils.errors import UserError
 from tests.inference.conftest import WHO
 from tests.inference.opened import shown_frames
@@ -119,3 +124,69 @@ def test_names_choose_in_their_order_and_no_name_takes_the_first():
     assert f"the first {MOST_FACES} of {MOST_FACES + 4} faces" in many.notes[-1]
     with pytest.raises(UserError, match=r"who=p9: expected one of p0, p1, p2, p3, p4, the faces of the data"):
         choose(sources(5), ("p9",))
+
+
+# ---------------------------------------------------------------------- faces outside the cast
+
+
+def test_the_affect_that_fits_best_counts(runs, monkeypatch):
+    """Redrawn with the right affect a face has no error, with any other 10 levels; nobody says which it shows."""
+    system = load(runs("fexgan")).system
+    joy = AFFECTS.index("joy")
+    off = 10 / 127.5
+
+    def redraw(source, shown, wanted):
+        assert torch.equal(shown.affect, wanted.affect)
+        return source + off * (1 - wanted.affect[:, joy])[:, None, None, None]
+
+    monkeypatch.setattr(system, "forward", redraw)
+    assert system.reconstruction_error(torch.zeros(3, 3, SIZE, SIZE)).tolist() == pytest.approx([0, 0, 0])
+    monkeypatch.setattr(system, "forward", lambda source, shown, wanted: source + off)
+    frames = shown_frames(runs("fexgan"))
+    assert system.reconstruction_limit(frames) == pytest.approx(10, abs=1e-3)
+
+
+def finished(run, folder, **metrics):
+    """A copy of a run that has ended with these metrics."""
+    shutil.copytree(run, folder)
+    clock = Clock()
+    write_result(folder, make_result("finished", iteration=1, seconds=1, started=clock.began, metrics=metrics))
+    return folder
+
+
+def test_strangers_are_named_and_faces_of_the_cast_are_not(generate, runs, tmp_path):
+    run = finished(runs("fexgan"), tmp_path / "run", **{RECONSTRUCTION_LIMIT: 0.0})
+    Image.new("RGB", (40, 40), (250, 30, 30)).save(tmp_path / "me.png")
+    done = generate(f"run={run}", f"images={tmp_path / 'me.png'}", "affects=joy", out="stranger")
+    assert done.code == 0, done.err
+    assert "not a face of this fexgan's cast: me (" in done.out
+    assert "held-out frames of the cast by at most 0.0" in done.out
+    assert list(done.record["measured"]["not_of_the_cast"]) == ["me"]
+    finished(runs("fexgan"), tmp_path / "known", **{RECONSTRUCTION_LIMIT: 255.0})
+    known = generate(f"run={tmp_path / 'known'}", f"images={tmp_path / 'me.png'}", "affects=joy", out="known")
+    assert "not a face" not in known.out
+    assert "not a face" not in generate(f"run={run}", "affects=joy", out="own").out, "faces of the run's data"
+
+
+def test_the_limit_of_an_older_run_is_measured_once(runs, tmp_path):
+    run = finished(runs("fexgan"), tmp_path / "run", ssim=0.5)
+    loaded = load(run)
+    limit = loaded.reconstruction_limit
+    assert limit == loaded.system.reconstruction_limit(loaded.prepared_data.held_out_frames) > 0
+    assert read_result(run).metrics == {"ssim": 0.5, RECONSTRUCTION_LIMIT: pytest.approx(limit)}
+
+
+def test_nothing_is_said_where_the_limit_cannot_be_known(runs, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEXGAN_LIT_CACHE", str(tmp_path / "empty"))
+    image = torch.rand(2, 3, SIZE, SIZE) * 2 - 1
+    assert load(runs("fexgan")).strangers(image) == {}
+    assert not (tmp_path / "empty").exists(), "no frames are drawn for it"
+    assert load(runs("ganimation")).strangers(image) == {}, "it edits any face"
+
+
+def test_the_model_in_the_package_knows_its_cast():
+    loaded = load()
+    cast = loaded.references.images
+    assert 4 < read_result(RunFolder.shipped().path).metrics[RECONSTRUCTION_LIMIT] < 20
+    assert loaded.strangers(cast) == {}
+    assert set(loaded.strangers(cast.roll(16, 3))) == set(range(len(cast))), "not in their place in the frame"

@@ -83,6 +83,9 @@ def test_no_value_of_a_run_folder_is_taken_on_trust(place):
         ("data", {"affects": ["joy", "joy"]}, r"data\.affects: a name occurs twice"),
         ("data", {"affects": []}, r"data\.affects: expected one name or more"),
         ("data", {"train_frames": "many"}, r"data\.train_frames='many': expected a whole number"),
+        ("data", {"framing": [0, 0, 0]}, r"data\.framing=\[0, 0, 0\]: expected three numbers, the last above 0"),
+        ("data", {"framing": "wide"}, r"data\.framing='wide': expected three numbers"),
+        ("data", {"largest_units": {"AU01": 1}}, r"data\.largest_units=.*expected a number for each of the 17 units"),
         ("callbacks", {"linear_decay": 3}, r"callbacks\.linear_decay: 3; expected a mapping"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -51,6 +53,27 @@ def _group_medians(squares: NDArray[np.float64], groups: NDArray) -> NDArray[np.
         if found[rows].any():
             shared[rows] = np.median(squares[rows[found[rows]]], axis=0)
     return shared
+
+
+class Framing(NamedTuple):
+    """Position of a frame relative to the face's square, in sides of the square: centre offset and side."""
+
+    right: float
+    down: float
+    side: float
+
+
+def framing_of(points: NDArray[np.floating], side: float) -> Framing:
+    """Return the median framing of N faces in images of one size.
+
+    Args:
+        points: (N, 68, 2) landmarks; the image extends from -side / 2 to side / 2.
+        side: side of the images, in the unit of the points.
+    """
+    squares = face_squares(points, 0.0)  # (N, 3): left, top, side
+    centres = squares[:, :2] + squares[:, 2:] / 2
+    relative = np.column_stack([-centres, np.full(len(points), side)]) / squares[:, 2:]
+    return Framing(*np.nanmedian(relative, axis=0).tolist())
 
 
 #: Vertex of the face mesh at each of the 68 points, chosen from the vertices of each feature, symmetric for both

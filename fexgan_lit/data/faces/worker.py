@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,13 @@ from fexgan_lit.utils.errors import UserError
 START_SECONDS, PICTURE_SECONDS = 120.0, 60.0
 #: Number of consecutive failures after which the detector, and not the image, is considered broken.
 _PATIENCE = 3
+
+
+class FoundFace(NamedTuple):
+    """A detected face: landmarks (68, 2) in pixels, and yaw in degrees, positive to the right."""
+
+    points: NDArray[np.float64]
+    yaw: float
 
 
 class NoFaceError(Exception):
@@ -90,8 +97,8 @@ class FaceWorker:
         mesh, width, height = _mesh(answer["points"]), int(answer["width"]), int(answer["height"])
         return _landmarks(mesh, width, height), head_pose(mesh, width, height)
 
-    def find_all(self, pixels: np.ndarray, most: int) -> list[NDArray[np.float64]]:
-        """Return landmarks (68, 2) in pixels of each of up to `most` faces in an RGB image (H, W, 3), left to right.
+    def find_all(self, pixels: np.ndarray, most: int) -> list[FoundFace]:
+        """Return up to `most` faces in an RGB image (H, W, 3), from left to right.
 
         Raises:
             NoFaceError: see `find`.
@@ -99,8 +106,9 @@ class FaceWorker:
         """
         answer = self._answer_for(pixels, most=most)
         meshes = [_mesh(points) for points in answer.get("faces") or [answer["points"]]]
-        faces = [_landmarks(mesh, int(answer["width"]), int(answer["height"])) for mesh in meshes]
-        return sorted(faces, key=lambda points: float(points[:, 0].mean()))
+        size = int(answer["width"]), int(answer["height"])
+        faces = [FoundFace(_landmarks(mesh, *size), head_pose(mesh, *size)[0]) for mesh in meshes]
+        return sorted(faces, key=lambda face: float(face.points[:, 0].mean()))
 
     def _answer_for(self, pixels: np.ndarray, **options: int) -> dict[str, Any]:
         """Return an answer with a face."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from typing import Any
 
+from fexgan_lit.inference.config import LIBRARY
 from fexgan_lit.utils.hardware import device_problems
 from fexgan_lit.utils.options import Options, checked_options, option
 
@@ -24,6 +25,7 @@ class ExploreSettings(Options):
     host: str = "127.0.0.1"
     share: bool = False
     device: str = "auto"
+    library: str = LIBRARY
 
     @property
     def is_private(self) -> bool:

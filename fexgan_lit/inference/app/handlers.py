@@ -6,7 +6,9 @@ import base64
 import io
 import secrets
 import time
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -14,15 +16,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fexgan_lit.data.faces.install import COMMAND
 from fexgan_lit.data.frames import resize_batch, to_uint8
 from fexgan_lit.expression import ACTION_UNITS, Expression
 from fexgan_lit.inference.animation.video import enlarged
 from fexgan_lit.inference.app.animation import FORMATS, exported, frames_of, read_film
-from fexgan_lit.inference.app.requests import FaceRequest, number, read_asked, read_upload, words
-from fexgan_lit.inference.app.session import NEUTRAL, RANDOM, UPLOAD, FaceName, Session, SourceFace
+from fexgan_lit.inference.app.requests import FaceRequest, number, read_asked, read_box, read_upload, words
+from fexgan_lit.inference.app.session import NEUTRAL, RANDOM, UPLOAD, FaceName, Photo, Session, SourceFace
+from fexgan_lit.inference.conditions import TargetSpec
+from fexgan_lit.inference.library import save_expression
+from fexgan_lit.inference.paste import Square, face_notes
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import without_paths
 
+if TYPE_CHECKING:
+    from fexgan_lit.data.faces.geometry import Framing
+
+#: Longest side in pixels of a photograph on which a box is drawn.
+PREVIEW = 1024
 #: Side in pixels of the images in the gallery and on the map.
 THUMBNAIL, TILE = 96, 72
 #: Number of faces along each axis of the map, for strengths from 0 to 1.
@@ -41,14 +52,105 @@ def gallery(session: Session) -> dict[str, Any]:
 
 
 def receive(session: Session, data: bytes) -> dict[str, Any]:
-    """Store an uploaded image and return ``{"id", "name", "picture"}``.
+    """Store an uploaded photograph and find the faces in it; without a detector or a face, take its central square.
+
+    Returns:
+        ``{"faces": [{"id", "name", "picture", "note"}], "photo", "preview", "note"}``: the faces from left to right,
+        the key of the photograph for `crop`, a small photograph, and what to know about all faces.
 
     Raises:
         UserError: the image cannot be used.
     """
-    pixels = read_upload(data)
-    key = session.uploads.add(pixels)
-    return {"id": f"{UPLOAD}:{key}", "name": "your picture", "picture": jpeg(resize_batch(pixels[None], THUMBNAIL)[0])}
+    pixels = read_upload(data).pixels
+    height, width = pixels.shape[:2]
+    found = session.detect(pixels)
+    key, note = session.photos.add(Photo(data, (width, height))), ""
+    if found:
+        many = len(found) > 1
+        faces = [
+            _received(session, key, pixels, partial(Square.around, face.points), f"face {n}" if many else "", face.yaw)
+            for n, face in enumerate(found, 1)
+        ]
+    else:
+        why = "No face was found" if found is not None else f"No face detector is installed ({COMMAND})"
+        note = f"{why}, so the central square of the picture is taken for a face. If it is none, draw a box around one."
+        faces = [_received(session, key, pixels, partial(Square.central, width, height))]
+        session.photos.get(key).faces.clear()  # a guess is none of the faces of `all`
+    scale = PREVIEW / max(width, height, PREVIEW)
+    shape = (max(1, round(scale * width)), max(1, round(scale * height)))
+    preview = jpeg(cv2.resize(pixels, shape, interpolation=cv2.INTER_AREA))
+    return {"faces": faces, "photo": key, "preview": preview, "note": note}
+
+
+def crop(session: Session, tree: Any) -> dict[str, Any]:
+    """Take a face of a photograph by hand: ``{"id", "name", "picture", "note"}``.
+
+    ``photo`` is the key of the photograph, and ``box`` the shares left, top, right and bottom around the face.
+
+    Raises:
+        UserError: the photograph is no longer kept, or the box is invalid.
+    """
+    key = words(tree, "photo")
+    photo = session.photos.get(key)
+    box = read_box(tree, *photo.size)
+    return _received(session, key, read_upload(photo.data).pixels, partial(Square.in_box, box))
+
+
+def _received(
+    session: Session, key: str, pixels: np.ndarray, square_for: Callable[[Framing], Square], name: str = "",
+    yaw: float = 0.0,
+) -> dict[str, Any]:  # fmt: skip
+    """Keep a face of the photograph `key`, and say what to know about it."""
+    face = session.add_face(key, pixels, square_for)
+    upload, notes = session.uploads.get(face), list[str]()
+    for app_model, square, of_face in zip(session.app_models, upload.squares, upload.crops, strict=True):
+        with session.painting() as run:
+            notes.append(run(app_model.stranger_note, of_face))
+        said = face_notes(["this face"], [square], [yaw], app_model.size)
+        notes += [f"{app_model.label}: {line}." for line in said]
+    return {"id": f"{UPLOAD}:{face}", "name": name or "your picture", "note": " ".join(filter(None, notes)),
+            "picture": jpeg(resize_batch(upload.crops[0][None], THUMBNAIL)[0])}  # fmt: skip
+
+
+def photo(session: Session, tree: Any) -> tuple[bytes, str, str]:
+    """Return the whole photograph with the requested expression, in full size, as the bytes of a PNG.
+
+    ``face`` is one of its faces; with ``all`` every face gets the expression. ``system`` is the number of the system.
+
+    Raises:
+        UserError: the request is invalid, or the photograph is no longer kept.
+    """
+    name, system = FaceName.read(words(tree, "face")), _system(session, tree)
+    if name.kind != UPLOAD:
+        raise UserError("Only a face of a picture of yours can be pasted back.")
+    chosen = session.uploads.get(name.key)
+    photo, asked = session.photos.get(chosen.photo), read_asked(tree, session.affects)
+    picture = read_upload(photo.data, keep_alpha=True)
+    pixels, app_model = picture.pixels, session.app_models[system]
+    faces = photo.faces if tree.get("all") is True else []
+    for upload in faces or [chosen]:
+        face = SourceFace(app_model, app_model.fitted(upload.crops[system]), shows=words(tree, "shows", "neutral"))
+        face = session.rested(face) if tree.get("neutral_first") is True else face
+        upload.squares[system].put_back(pixels, to_uint8(session.paint(face, face.wanted(asked)))[0])
+    if picture.alpha is not None:
+        pixels = np.dstack([pixels, picture.alpha])
+    page = io.BytesIO()
+    Image.fromarray(pixels).save(page, "PNG", compress_level=1)
+    return page.getvalue(), "image/png", "photograph.png"
+
+
+def save(session: Session, tree: Any) -> dict[str, Any]:
+    """Save the requested expression to the library under a ``name``: ``{"expressions"}``, as `Session.expressions`.
+
+    Raises:
+        UserError: the request is invalid, or the page may not write the library.
+    """
+    if not session.may_save:
+        raise UserError("Others can reach this page, so it saves nothing; open it with host=127.0.0.1 to save.")
+    asked = read_asked(tree, session.affects)
+    weights = {affect: weight for affect, weight in asked.weights.items() if weight}
+    save_expression(session.library, words(tree, "name").strip(), TargetSpec(weights, asked.units))
+    return {"expressions": session.expressions()}
 
 
 def paint(session: Session, tree: Any) -> dict[str, Any]:
@@ -142,8 +244,7 @@ def expression_map(session: Session, tree: Any) -> dict[str, Any]:
     levels = torch.linspace(0, 1, MAP_STEPS).tolist()
     read_asked({"weights": {x: 1.0, y: 1.0}}, session.affects)
     cells = [_blend(x, a, y, b, session.affects) for b in reversed(levels) for a in levels]
-    system = round(number(tree.get("system", 0), "system", len(session.app_models) - 1))
-    faces = _at_once(session, _sitter(session, system, tree), cells)
+    faces = _at_once(session, _sitter(session, _system(session, tree), tree), cells)
     tiles = resize_batch(to_uint8(faces), TILE)  # (steps * steps, TILE, TILE, 3)
     rows = [np.concatenate(list(row), axis=1) for row in tiles.reshape(MAP_STEPS, MAP_STEPS, TILE, TILE, 3)]
     return {"picture": jpeg(np.concatenate(rows)), "steps": MAP_STEPS}
@@ -193,8 +294,13 @@ def _shot(session: Session, tree: Any) -> tuple[Any, list[np.ndarray]]:
     return film, [frames_of(film, source_face, session) for source_face in source_faces]
 
 
+def _system(session: Session, tree: Any) -> int:
+    return round(number(tree.get("system", 0), "system", len(session.app_models) - 1))
+
+
 def _sitter(session: Session, system: int, tree: Any) -> SourceFace:
-    return session.source_face(system, FaceName.read(words(tree, "face")), words(tree, "shows", "neutral"))
+    shows, first = words(tree, "shows", "neutral"), tree.get("neutral_first") is True
+    return session.source_face(system, FaceName.read(words(tree, "face")), shows, first)
 
 
 def png(pixels: np.ndarray) -> str:

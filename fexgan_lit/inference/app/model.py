@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +39,8 @@ class AppModel:
         self.loaded = loaded
         self.label = label
         self.judge: Judge | None = None
+        #: a face and the same face at rest
+        self._at_rest: tuple[Tensor, Tensor] | None = None
 
     @property
     def size(self) -> int:
@@ -65,6 +66,7 @@ class AppModel:
         """Return what the page needs to know about the system."""
         return {"label": self.label, "model": self.loaded.name, "size": self.size, "affects": list(self.affects),
                 "units": list(ACTION_UNITS) if "aus" in self.loaded.reads else [],
+                "largest_units": self.loaded.largest_units,
                 "random": self.has_prior, "told_source": self.is_told_source}  # fmt: skip
 
     # ------------------------------------------------------------------ faces
@@ -82,6 +84,11 @@ class AppModel:
     def fitted(self, pixels: np.ndarray) -> Tensor:
         """Convert an image (S, S, 3) uint8 RGB of any size to an input of this system, (1, 3, size, size)."""
         return to_float(fit_square(pixels, self.size)[None])
+
+    def stranger_note(self, pixels: np.ndarray) -> str:
+        """Return a sentence if the face in `pixels` (S, S, 3) uint8 is none of this system's cast, else nothing."""
+        found = self.loaded.strangers(self.fitted(pixels))
+        return f"{self.label}: {self.loaded.stranger_note(found, ['your picture'])}." if found else ""
 
     # ------------------------------------------------------------------ generation
 
@@ -105,15 +112,26 @@ class AppModel:
             units = {ACTION_UNITS[0]: 0.0}
         return target_expression(GivenFaces(self.loaded, face), TargetSpec(weights, units))
 
-    def paint(self, face: Tensor, wanted: Expression, shows: str | Sequence[str] = "neutral") -> Tensor:
+    def at_rest(self, face: Tensor) -> Tensor:
+        """Bring a face (1, 3, S, S) to rest; see `LoadedSystem.at_rest`. The last face is kept."""
+        if self._at_rest is None or not torch.equal(self._at_rest[0], face):
+            self._at_rest = face, self.loaded.at_rest(face)
+        return self._at_rest[1]
+
+    def paint(
+        self, face: Tensor, wanted: Expression, shows: str | Sequence[str] = "neutral", rested: bool = False
+    ) -> Tensor:
         """Generate images of one face (1, 3, S, S) with the expressions `wanted` (N, ...): (N, 3, S, S) in [-1, 1].
 
         Args:
             face: the source or sources.
             wanted: the target expressions.
             shows: affect of the source, or of each source, for a system that reads it.
+            rested: whether the sources are faces at rest.
         """
         count, shown = rows_in(wanted), None
+        if rested:
+            shown = Expression(aus=torch.zeros(count, len(ACTION_UNITS)))
         if self.is_told_source:
             names = [shows] * count if isinstance(shows, str) else shows
             index = [self.affects.index(name) if name in self.affects else 0 for name in names]
@@ -172,41 +190,22 @@ def rows_in(expression: Expression) -> int:
     return len(next(iter(expression.known.values())))
 
 
-class _NotPreparedError(Exception):
-    """The run's data are not prepared yet."""
-
-
 def cached_judge(loaded: LoadedSystem) -> Judge | None:
     """Return the judge of a run's data from the cache of training or evaluation.
 
     Return None if there is none, or the data are missing, have changed or are not prepared: this function trains and
     prepares nothing.
     """
-    from fexgan_lit.utils.cache import cache_root
-
-    cache = cache_root(loaded.run.dataset.cache_dir)
-    if not ((cache / "judges").is_dir() and (cache / "packs").is_dir()):
-        return None
-    try:
-        return _find(loaded)
-    except (UserError, _NotPreparedError, OSError):
-        return None
-
-
-def _find(loaded: LoadedSystem) -> Judge | None:
-    from fexgan_lit.data.datamodule import FrameDataModule
     from fexgan_lit.metrics.judges.cache import kept_judge
     from fexgan_lit.utils.cache import cache_root
 
-    def stop(done: int, total: int) -> None:
-        raise _NotPreparedError
-
-    data = FrameDataModule(loaded.run.dataset, loaded.run.seed, loaded.run.system.pairing)
-    data.stages = lambda: nullcontext(lambda _: stop)
-    data.setup()
-    if tuple(data.affects) != loaded.affects:
+    data = loaded.prepared_data if (cache_root(loaded.run.dataset.cache_dir) / "judges").is_dir() else None
+    if data is None:
         return None
-    judge = kept_judge(
-        data.train, image_size=loaded.image_size, cache_dir=cache_root(data.config.cache_dir), key=data.key
-    )
+    try:
+        judge = kept_judge(
+            data.train, image_size=loaded.image_size, cache_dir=cache_root(data.config.cache_dir), key=data.key
+        )
+    except (UserError, OSError):
+        return None
     return None if judge is None else judge.to(loaded.system.device)

@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from fexgan_lit.data.images import FrameError, decode_frame
-from fexgan_lit.data.packing.sources import fit_square
+from fexgan_lit.data.images import FrameError
 from fexgan_lit.expression import ACTION_UNITS
+from fexgan_lit.inference.images import Picture, decode_picture
 from fexgan_lit.utils.errors import UserError
 
 #: Largest strength of an affect; training covers at most 1.
@@ -108,24 +106,22 @@ MOST_BYTES = 20 << 20
 MOST_PIXELS = 40_000_000
 
 
-#: Side in pixels of the square that is kept, enough for every system.
-KEPT = 512
+#: Smallest side in pixels of a box around a face.
+SMALLEST = 8
 
 
 KINDS = "a PNG, JPEG, WebP, BMP or TIFF picture"
 
 
-def read_upload(data: bytes) -> np.ndarray:
-    """Decode the central square of an uploaded image, at most `KEPT` pixels wide.
+def read_upload(data: bytes, keep_alpha: bool = False) -> Picture:
+    """Decode an uploaded image.
 
     The type is detected from the content. Transparency, grey, CMYK and EXIF orientation are converted as in
     `fexgan_lit.data.images`.
 
     Args:
         data: the bytes of the file.
-
-    Returns:
-        (S, S, 3) uint8 RGB.
+        keep_alpha: whether to read the alpha channel.
 
     Raises:
         UserError: the file is too large, damaged or of another type, or its header announces more than `MOST_PIXELS`.
@@ -133,10 +129,25 @@ def read_upload(data: bytes) -> np.ndarray:
     if len(data) > MOST_BYTES:
         raise UserError(too_large(len(data)))
     try:
-        picture = decode_frame(data, MOST_PIXELS)
+        return decode_picture(data, keep_alpha, most=MOST_PIXELS)
     except FrameError as error:
         raise UserError(f"The file cannot be used: {error}. Expected {KINDS}.") from error
-    return fit_square(picture, min(KEPT, *picture.shape[:2]))
+
+
+def read_box(tree: Any, width: int, height: int) -> list[float]:
+    """Parse ``{"box": [left, top, right, bottom]}``, shares of an image, as pixels of the image.
+
+    Raises:
+        UserError: the form is different, or the box is smaller than 8 pixels.
+    """
+    given = tree.get("box") if isinstance(tree, Mapping) else None
+    if not isinstance(given, list) or len(given) != 4:
+        raise UserError("box: expected [left, top, right, bottom] from 0 to 1")
+    left, top, right, bottom = (number(value, "box", 1.0) for value in given)
+    box = [left * width, top * height, right * width, bottom * height]
+    if box[2] - box[0] < SMALLEST or box[3] - box[1] < SMALLEST:
+        raise UserError(f"The box is smaller than {SMALLEST} pixels of the picture; draw it around the face.")
+    return box
 
 
 def too_large(size: int) -> str:

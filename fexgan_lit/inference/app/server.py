@@ -62,6 +62,7 @@ def add_page(app: FastAPI, session: Session, settings: ExploreSettings) -> None:
     asked = {
         "paint": (answers.paint, stills), "read": (answers.read, stills), "source": (answers.source, stills),
         "characters": (answers.characters, stills), "map": (answers.expression_map, stills),
+        "save": (answers.save, stills), "crop": (answers.crop, pictures), "photo": (answers.photo, films),
         "preview": (answers.preview, films), "export": (answers.export, films),
     }  # fmt: skip
     for name, (answer, room) in asked.items():

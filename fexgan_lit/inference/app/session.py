@@ -9,23 +9,28 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fexgan_lit.data.faces.worker import FaceWorker, FoundFace
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.expression import COMPLEX_PAIRS, Expression
 from fexgan_lit.inference.app import session as faces
 from fexgan_lit.inference.app.model import rows_in
-from fexgan_lit.inference.app.requests import FaceRequest
+from fexgan_lit.inference.app.requests import STRONGEST, FaceRequest
+from fexgan_lit.inference.config import LIBRARY
+from fexgan_lit.inference.library import read_library
+from fexgan_lit.inference.paste import Square, look
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
+    from fexgan_lit.data.faces.geometry import Framing
     from fexgan_lit.inference.app.model import AppModel
 
 
@@ -83,34 +88,37 @@ class FaceName:
         return int(self.key)
 
 
-class Kept:
-    """A thread-safe cache of images in memory; the least recently used image is evicted.
+Value = TypeVar("Value")
+
+
+class Kept(Generic[Value]):
+    """A thread-safe cache in memory; the least recently used value is evicted.
 
     Args:
-        most: largest number of images.
-        gone: the error message for an image that is no longer kept.
+        most: largest number of values.
+        gone: the error message for a value that is no longer kept.
     """
 
     def __init__(self, most: int, gone: str) -> None:
         self.most = most
         self.gone = gone
-        self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._kept: OrderedDict[str, Value] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, pixels: np.ndarray) -> str:
-        """Keep `pixels` (S, S, 3) uint8 RGB and return an unguessable key."""
+    def add(self, value: Value) -> str:
+        """Keep a value and return an unguessable key."""
         key = secrets.token_urlsafe(12)
         with self._lock:
-            self._kept[key] = pixels
+            self._kept[key] = value
             if len(self._kept) > self.most:
                 self._kept.popitem(last=False)
         return key
 
-    def get(self, key: str) -> np.ndarray:
-        """Return the image of a key, (S, S, 3) uint8 RGB.
+    def get(self, key: str) -> Value:
+        """Return the value of a key.
 
         Raises:
-            UserError: the image is no longer kept.
+            UserError: the value is no longer kept.
         """
         with self._lock:
             if key not in self._kept:
@@ -119,12 +127,44 @@ class Kept:
             return self._kept[key]
 
 
-def uploads() -> Kept:
-    """Create the cache of uploaded images."""
-    return Kept(32, "The picture is gone: pictures are kept only while the page runs. Drop it again.")
+@dataclass(frozen=True, eq=False)
+class Upload:
+    """A face in a photograph.
+
+    Attributes:
+        photo: key of the photograph in `Session.photos`.
+        squares: where the face lies in the photograph, framed as the frames of each system.
+        crops: the face for each system, (S, S, 3) uint8 RGB.
+    """
+
+    photo: str
+    squares: tuple[Square, ...]
+    crops: tuple[np.ndarray, ...]
 
 
-def painted() -> Kept:
+@dataclass(eq=False)
+class Photo:
+    """An uploaded photograph: the bytes of its file, its width and height, and the faces that were found in it."""
+
+    data: bytes
+    size: tuple[int, int]
+    faces: list[Upload] = field(default_factory=list)
+
+
+_GONE = "The picture is gone: pictures are kept only while the page runs. Drop it again."
+
+
+def uploads() -> Kept[Upload]:
+    """Create the cache of uploaded faces."""
+    return Kept(64, _GONE)
+
+
+def photos() -> Kept[Photo]:
+    """Create the cache of uploaded photographs, which may have many megabytes each."""
+    return Kept(8, _GONE)
+
+
+def painted() -> Kept[np.ndarray]:
     """Create the cache of generated images, which `read` requests refer to."""
     return Kept(16, "The picture was replaced by newer ones; generate it again.")
 
@@ -141,12 +181,14 @@ class SourceFace:
         face: (1, 3, S, S), or None for a random character that the system generates.
         seed: the seed of a random character.
         shows: the affect of the face.
+        rested: whether the face was brought to rest.
     """
 
     app_model: AppModel
     face: Tensor | None
     seed: int = 0
     shows: str = "neutral"
+    rested: bool = False
 
     def wanted(self, asked: FaceRequest) -> Expression:
         """Convert a request to a target expression (1, ...); see `AppModel.wanted`."""
@@ -156,7 +198,7 @@ class SourceFace:
         """Generate this face with the expressions (N, ...): (N, 3, S, S) in [-1, 1]."""
         if self.face is None:
             return self.app_model.draw(self.seed, wanted)
-        return self.app_model.paint(self.face, wanted, self.shows)
+        return self.app_model.paint(self.face, wanted, self.shows, self.rested)
 
 
 @dataclass(eq=False)
@@ -170,7 +212,11 @@ class _Still:
     def goes_with(self, other: _Still) -> bool:
         """Return whether both requests can be generated in one batch."""
         a, b = self.source_face, other.source_face
-        known = a.app_model is b.app_model and self.wanted.known.keys() == other.wanted.known.keys()
+        known = (
+            a.app_model is b.app_model
+            and a.rested == b.rested
+            and self.wanted.known.keys() == other.wanted.known.keys()
+        )
         return known and a.face is not None and b.face is not None
 
 
@@ -181,14 +227,22 @@ class Session:
     Attributes:
         app_models: one system, or two to compare.
         folder: folder of temporary files; the caller removes it.
-        uploads: the uploaded images.
+        uploads: the uploaded faces.
+        photos: the uploaded photographs.
+        library: the file of named expressions, which need not exist.
+        may_save: whether the page may write to it.
         painted: the most recent generated images.
     """
 
     app_models: Sequence[AppModel]
     folder: Path
-    uploads: Kept = field(default_factory=faces.uploads)
-    painted: Kept = field(default_factory=faces.painted)
+    library: Path = Path(LIBRARY)
+    may_save: bool = True
+    uploads: Kept[Upload] = field(default_factory=faces.uploads)
+    photos: Kept[Photo] = field(default_factory=faces.photos)
+    painted: Kept[np.ndarray] = field(default_factory=faces.painted)
+    _detector: FaceWorker | None = None
+    _detecting: threading.Lock = field(default_factory=threading.Lock)
     _painting: threading.Lock = field(default_factory=threading.Lock)
     _cast: threading.Lock = field(default_factory=threading.Lock)
     _waiting: list[_Still] = field(default_factory=list)
@@ -240,7 +294,9 @@ class Session:
         faces = [one.source_face.face.expand(n, -1, -1, -1) for one, n in zip(together, counts, strict=True)]  # type: ignore[union-attr]
         shows = [one.source_face.shows for one, n in zip(together, counts, strict=True) for _ in range(n)]
         wanted = Expression.stack([one.wanted for one in together])
-        painted = asked.source_face.app_model.paint(torch.cat(faces), wanted, shows).split(counts)
+        painted = asked.source_face.app_model.paint(torch.cat(faces), wanted, shows, asked.source_face.rested).split(
+            counts
+        )
         for one, made in zip(together, painted, strict=True):
             one.faces = made
 
@@ -257,7 +313,52 @@ class Session:
                 "units": list(units), "complex": pairs,
                 "judges": [app_model.judge is not None for app_model in self.app_models],
                 "random": any(app_model.has_prior for app_model in self.app_models),
+                "expressions": self.expressions(), "may_save": self.may_save,
+                "rests": any("aus" in app_model.loaded.reads for app_model in self.app_models),
                 "told_source": any(app_model.is_told_source for app_model in self.app_models)}  # fmt: skip
+
+    def detect(self, pixels: np.ndarray) -> list[FoundFace] | None:
+        """Find the faces in a photograph (H, W, 3) uint8, from left to right; None if no detector is installed."""
+        with self._detecting:
+            if self._detector is None:
+                try:
+                    self._detector = FaceWorker()
+                except UserError:
+                    return None
+            return look(self._detector, pixels)
+
+    def close(self) -> None:
+        """End the process of the face detector."""
+        with self._detecting:
+            if self._detector is not None:
+                self._detector.__exit__()
+
+    def add_face(self, key: str, pixels: np.ndarray, square_for: Callable[[Framing], Square]) -> str:
+        """Keep a face of the photograph `key` and return its key.
+
+        Args:
+            key: key of the photograph.
+            pixels: the photograph, (H, W, 3) uint8.
+            square_for: maps the framing of a system to the square of the face.
+        """
+        squares = tuple(square_for(m.loaded.framing or m.loaded.usual_framing) for m in self.app_models)
+        crops = tuple(s.cut(pixels, m.size) for s, m in zip(squares, self.app_models, strict=True))
+        upload = Upload(key, squares, crops)
+        self.photos.get(key).faces.append(upload)
+        return self.uploads.add(upload)
+
+    def expressions(self) -> list[dict[str, Any]]:
+        """Return the named expressions of the library, ``[{"name", "weights", "units"}]``; weights stay on the sliders.
+
+        Raises:
+            UserError: the library is invalid.
+        """
+        found = read_library(self.library, self.affects) if self.library.is_file() else {}
+        return [
+            {"name": name, "weights": {affect: min(STRONGEST, weight) for affect, weight in spec.affects.items()},
+             "units": {str(unit): value for unit, value in spec.units.items()}}
+            for name, spec in found.items()
+        ]  # fmt: skip
 
     def cast(self) -> dict[str, np.ndarray]:
         """Return the faces of the first system by name, (S, S, 3) uint8 RGB; the first call may be slow.
@@ -268,8 +369,10 @@ class Session:
         with self._cast:
             return {name: to_uint8(face)[0] for name, face in self.app_models[0].cast.items()}
 
-    def source_face(self, number: int, name: FaceName, shows: str = "neutral") -> SourceFace:
-        """Return the face `name` as a source of system `number`.
+    def source_face(
+        self, number: int, name: FaceName, shows: str = "neutral", neutral_first: bool = False
+    ) -> SourceFace:
+        """Return the face `name` as a source of system `number`, brought to rest if the system can do so and shall.
 
         The second system uses its own image of a character if it has one of that name, else that of the first system.
         A random character is generated by the first system that can, and the other system uses that image.
@@ -277,11 +380,22 @@ class Session:
         Raises:
             UserError: the face does not exist.
         """
+        found = self._source_face(number, name, shows)
+        return self.rested(found) if neutral_first else found
+
+    def rested(self, found: SourceFace) -> SourceFace:
+        """Return a face brought to rest, if its system reads action units."""
+        if found.face is None or "aus" not in found.app_model.loaded.reads:
+            return found
+        with self.painting() as run:
+            return replace(found, face=run(found.app_model.at_rest, found.face), rested=True)
+
+    def _source_face(self, number: int, name: FaceName, shows: str) -> SourceFace:
         app_model = self.app_models[number]
         if name.kind == RANDOM:
             return self._random(app_model, name.seed)
         if name.kind != CAST:
-            return SourceFace(app_model, app_model.fitted(self.uploads.get(name.key)), shows=shows)
+            return SourceFace(app_model, app_model.fitted(self.uploads.get(name.key).crops[number]), shows=shows)
         pictures = self.cast()
         if name.key not in pictures:
             raise UserError(f"There is no character '{name.key}' here; expected one of {', '.join(pictures)}.")

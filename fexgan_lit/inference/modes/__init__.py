@@ -13,6 +13,7 @@ from fexgan_lit.inference.modes.action_units import ActionUnitOptions, action_un
 from fexgan_lit.inference.modes.animate import AnimateOptions, animate
 from fexgan_lit.inference.modes.blend import BlendOptions, blend
 from fexgan_lit.inference.modes.clip import ClipOptions, clip
+from fexgan_lit.inference.modes.expressions import ExpressionOptions, expressions
 from fexgan_lit.inference.modes.finetune import TuneOptions, tune_run
 from fexgan_lit.inference.modes.grid import GridOptions, grid
 from fexgan_lit.inference.modes.interpolate import InterpolateOptions, interpolate
@@ -39,6 +40,7 @@ MODES = {
     "transform": Mode(TransformOptions, transform),
     "random": Mode(RandomOptions, random_faces),
     "blend": Mode(BlendOptions, blend),
+    "expressions": Mode(ExpressionOptions, expressions),
     "grid": Mode(GridOptions, grid),
     "action_units": Mode(ActionUnitOptions, action_units),
     "prototypes": Mode(PrototypeOptions, prototypes),

@@ -94,7 +94,7 @@ def _without_repeats(faces: Tensor, units: Sequence[int], strengths: Sequence[fl
 
 def _say_difference(session: GenerationSession, back: Tensor) -> None:
     """Print and record the difference between the images (N, 3, S, S) at strength 0 and the sources."""
-    levels = grey_levels(back, session.sources.images).tolist()
+    levels = grey_levels(back, session.starts).tolist()
     mean = sum(levels) / len(levels)
     by_face = {name: round(value, 4) for name, value in zip(session.sources.names, levels, strict=True)}
     session.output.measured["strength_0_difference_grey_levels"] = {"mean": round(mean, 4), "by_face": by_face}

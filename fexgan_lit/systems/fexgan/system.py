@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -254,6 +255,20 @@ class FExGAN(GANSystem):
             own = self.expression(torch.from_numpy(frames.affect[rows.numpy()]))
             codes.append(self.draw_codes(images, own, told, generator))
         self.prior.fit(torch.cat(codes), seed=seed)
+
+    @torch.no_grad()
+    def reconstruction_error(self, image: Tensor) -> Tensor:
+        """See `Reconstructs`. What the image shows need not be known: the affect that fits best counts."""
+        every = [self.expression([k] * len(image)) for k in range(len(self.affects))]
+        errors = [(self(image, affect, affect) - image).abs().flatten(1).mean(1) for affect in every]  # K of (B,)
+        return 127.5 * torch.stack(errors).amin(0)
+
+    def reconstruction_limit(self, frames: FrameSet, most: int = 128) -> float:
+        """See `Reconstructs`."""
+        rows = np.unique(np.linspace(0, len(frames) - 1, most).astype(np.int64))
+        parts = [rows[start : start + 32] for start in range(0, len(rows), 32)]
+        images = (frames.floats(part, self.image_size).to(self.device) for part in parts)
+        return max(float(self.reconstruction_error(image).max()) for image in images)
 
     def on_test_start(self) -> None:
         """Fit the prior to the training frames, so that the final metrics include it."""

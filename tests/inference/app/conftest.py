@@ -12,6 +12,7 @@ from fexgan_lit.inference.app.model import AppModel
 from fexgan_lit.inference.app.session import Session
 from fexgan_lit.inference.loaded_system import load
 from fexgan_lit.runs.weights import load_system, save_weights
+from tests.inference.conftest import detector as detector
 from tests.inference.conftest import make_run
 
 

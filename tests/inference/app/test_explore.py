@@ -31,7 +31,8 @@ def start(folder: Path, *overrides: str) -> subprocess.Popen:
 
 
 def test_the_command_serves_the_page_and_leaves_nothing(runs, tmp_path):
-    page = start(tmp_path, f"run={runs('fexgan')}", "port=0")
+    (tmp_path / "mine.yaml").write_text("smile: {affects: {joy: 0.8}}\n")
+    page = start(tmp_path, f"run={runs('fexgan')}", "port=0", "library=mine.yaml")
     try:
         said = ""
         while "Ctrl-C" not in said:
@@ -39,6 +40,7 @@ def test_the_command_serves_the_page_and_leaves_nothing(runs, tmp_path):
             assert line, said
             said += line
         assert "fexgan trained on studio_cartoon at 32 px" in said
+        assert "mine.yaml: smile" in said
         port = re.search(r"http://127\.0\.0\.1:(\d+)", said).group(1)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
             assert b"fexgan_lit" in answer.read()
@@ -49,7 +51,7 @@ def test_the_command_serves_the_page_and_leaves_nothing(runs, tmp_path):
     assert page.returncode == 0
     assert "Traceback" not in rest
     assert "others can reach this page" not in said
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["tmp"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.yaml", "tmp"]
     assert not list((tmp_path / "tmp").glob("fexgan_lit_explore_*"))
 
 
@@ -91,5 +93,5 @@ def test_help_is_quick_and_writes_nothing(tmp_path):
 
 def test_the_page_of_the_docs_names_every_option():
     text = DOCS.read_text()
-    for option in ("run=", "other=", "port=", "host=", "share=", "device="):
+    for option in ("run=", "other=", "port=", "host=", "share=", "device=", "library="):
         assert option in text

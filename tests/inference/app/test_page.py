@@ -31,10 +31,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(app_model, folder) -> Iterator[str]:
+def library(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("library") / "expressions.yaml"
+
+
+@pytest.fixture(scope="module")
+def address(app_model, folder, library) -> Iterator[str]:
     """Two systems side by side, one that draws characters and one that reads action units."""
     settings = ExploreSettings(port=0)
-    server = start(Session([app_model("fexgan"), app_model("ganimation")], folder), settings, free_port(settings))
+    session = Session([app_model("fexgan"), app_model("ganimation")], folder, library)
+    server = start(session, settings, free_port(settings))
     yield server.local_url
     server.close(verbose=False)
 
@@ -166,6 +172,46 @@ def test_units_follow_the_affects_until_they_are_set(visit):
     assert page.face(1) == before[1]
 
 
+def test_expressions_are_saved_and_chosen_by_name(visit, library):
+    page = visit("?w=joy:0.7,neutral:0.3&u=45:0.5")
+    page.page.once("dialog", lambda dialog: dialog.accept("wink"))
+    page.page.click("#save-expression")
+    chip = page.page.locator("#named .chip", has_text="wink")
+    chip.wait_for()
+    assert "wink" in library.read_text()
+    before = page.face(1)
+    page.page.click("#reset")
+    page.settle()
+    assert page.face(1) != before
+    chip.click()
+    page.settle()
+    assert (page.value("affect-joy"), page.value("unit-45")) == (0.7, 0.5)
+    assert page.face(1) == before
+    again = visit()
+    assert again.page.locator("#named .chip").all_inner_texts() == ["wink"]
+
+
+def test_neutral_first_changes_the_system_that_reads_units(visit):
+    page = visit("?w=joy:1")
+    before = page.face(0), page.face(1)
+    page.page.check("#neutral-first")
+    page.settle()
+    assert page.face(0) == before[0]
+    assert page.face(1) != before[1]
+    assert page.query()["neutral"] == ["1"]
+
+
+def test_units_beyond_training_are_named(visit, app_model):
+    largest = app_model("ganimation").loaded.largest_units
+    unit = min(largest, key=largest.get)
+    page = visit()
+    assert page.page.locator("#units-beyond").inner_text() == ""
+    page.slide(f"unit-{unit}", min(1, largest[unit] + 0.1))
+    assert page.page.locator("#units-beyond").inner_text() == f"AU{unit} was at most {largest[unit]:.2f} in training."
+    page.slide(f"unit-{unit}", max(0, largest[unit] - 0.05))
+    assert page.page.locator("#units-beyond").inner_text() == ""
+
+
 def test_the_map_and_its_dot(visit):
     page = visit()
     pad = page.page.locator("#pad")
@@ -214,6 +260,37 @@ def test_bad_uploads_are_refused_and_good_ones_taken(visit, folder, tmp_path):
     page.settle()
     assert page.face() != before
     assert not [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_a_box_drawn_on_a_photograph_is_pasted_back(visit, tmp_path):
+    grey = np.full((200, 300, 3), 120, np.uint8)
+    Image.fromarray(grey).save(tmp_path / "photo.png")
+    page = visit("?w=joy:1")
+    page.page.set_input_files("#file", tmp_path / "photo.png")
+    page.page.locator("#face-note", has_text="No face detector is installed").wait_for()
+    page.settle()
+    page.page.click("#draw-box")
+    area = page.page.locator("#crop-area")
+    frame = area.bounding_box()
+    corners = [(frame["x"] + frame["width"] * x, frame["y"] + frame["height"] * y) for x, y in ((0.1, 0.2), (0.4, 0.7))]
+    page.page.mouse.move(*corners[0])
+    page.page.mouse.down()
+    page.page.mouse.move(*corners[1], steps=3)
+    page.page.mouse.up()
+    page.page.click("#crop button[value=use]")
+    page.page.locator("#cast .thumb").nth(3).wait_for()
+    page.settle()
+    assert "No face detector" not in page.page.locator("#face-note").inner_text()
+    found = np.asarray(Image.open(io.BytesIO(page.download("#save-photo")))).astype(int)
+    assert found.shape == grey.shape
+    changed = np.argwhere(np.abs(found - grey).max(2) > 3)[:, ::-1]  # x, y
+    assert len(changed)
+    assert (changed >= (20, 25)).all()
+    assert (changed <= (130, 165)).all()
+    page.page.keyboard.press("[")
+    page.page.keyboard.press("[")
+    assert page.page.locator("#photo-tools").is_hidden()
+    assert page.said == []
 
 
 def test_random_characters_and_comparing(visit):

@@ -52,7 +52,7 @@ def test_the_page_and_its_parts_load_nothing_from_elsewhere(client):
 def test_uploads_are_judged_by_content(client, tmp_path):
     taken = client.post("/api/upload", content=encoded(halves()), headers=BYTES)
     assert taken.status_code == 200
-    assert taken.json()["id"].startswith("upload:")
+    assert taken.json()["faces"][0]["id"].startswith("upload:")
     for data, reason in ((b"text", "not a PNG"), (bomb(), "more than the 40 megapixels"), (b"", "empty file")):
         refused = client.post("/api/upload", content=data, headers=BYTES)
         assert refused.status_code == 400

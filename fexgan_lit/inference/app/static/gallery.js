@@ -1,12 +1,13 @@
 // The cast, pictures of the user's, random characters.
 
-import { $, h, toast } from "./dom.js";
-import { get, post, upload } from "./net.js";
-import { changed, state } from "./state.js";
-import { forgetGiven } from "./stage.js";
+import { $, h, saveAs, toast } from "./dom.js";
+import { get, post, postForFile, upload } from "./net.js";
+import { changed, expression, source, state } from "./state.js";
+import { forgetGiven, pictureName } from "./stage.js";
 
 const MOST_BYTES = 20 * 2 ** 20;
-const faces = []; // {id, name, picture}, in the order of the strip
+const faces = []; // {id, name, picture, note}, in the order of the strip; those of a photograph also {photo}
+let shown = null; // the photograph on which a box is drawn: {photo, preview, note, count}
 
 export async function buildGallery() {
   $("random").hidden = !state.about.random;
@@ -67,6 +68,11 @@ export function choose(id) {
     thumb.tabIndex = isIt ? 0 : -1;
     if (isIt) $("cast").scrollTo({ left: thumb.offsetLeft - $("cast").clientWidth / 2, behavior: "auto" });
   }
+  const { photo, note } = faces.find((face) => face.id === id);
+  $("face-note").textContent = [photo?.note, note].filter(Boolean).join(" ");
+  $("photo-tools").hidden = !photo;
+  $("all-faces").closest("label").hidden = !(photo?.count > 1);
+  shown = photo;
   $("shows-row").hidden = !(state.about.told_source && id.startsWith("upload:"));
   if (!id.startsWith("upload:")) state.shows = "neutral";
   changed("face", "expression");
@@ -107,16 +113,92 @@ async function take(file) {
   }
   $("drop").classList.add("busy");
   try {
-    const face = await upload(file);
-    add(face);
-    choose(face.id);
+    const { faces: found, ...photo } = await upload(file);
+    photo.count = photo.note ? 0 : found.length; // with a note the face is a guess
+    found.forEach((face) => add({ ...face, photo }));
+    choose(found[0].id);
   } catch (error) {
     toast(error.message);
   }
   $("drop").classList.remove("busy");
 }
 
+// ---------------------------------------------------------------- photographs
+
+async function savePhoto() {
+  $("save-photo").disabled = true;
+  try {
+    for (const system of state.about.systems.keys()) {
+      const asked = { ...source(), all: shown.count > 1 && $("all-faces").checked, system };
+      const file = await postForFile("/api/photo", { ...asked, ...expression() });
+      const address = URL.createObjectURL(file);
+      saveAs(address, `${pictureName()}${state.about.systems.length > 1 ? `_${system + 1}` : ""}.png`);
+      setTimeout(() => URL.revokeObjectURL(address), 10000);
+    }
+  } catch (error) {
+    toast(error.message);
+  }
+  $("save-photo").disabled = false;
+}
+
+// The box is drawn with the pointer, or moved with the arrow keys and sized with Shift.
+function bindBox() {
+  const area = $("crop-area");
+  let box = [0.3, 0.3, 0.7, 0.7]; // left, top, right, bottom as shares of the photograph
+  let start = null;
+  const show = (next) => {
+    box = next.map((value) => Math.min(1, Math.max(0, value)));
+    const [left, top, right, bottom] = box;
+    Object.assign($("crop-box").style, {
+      left: `${100 * left}%`, top: `${100 * top}%`, width: `${100 * (right - left)}%`, height: `${100 * (bottom - top)}%`,
+    });
+  };
+  const place = (event) => {
+    const frame = area.getBoundingClientRect();
+    return [(event.clientX - frame.left) / frame.width, (event.clientY - frame.top) / frame.height];
+  };
+  area.addEventListener("pointerdown", (event) => {
+    event.preventDefault();
+    area.focus();
+    area.setPointerCapture(event.pointerId);
+    start = place(event);
+  });
+  area.addEventListener("pointermove", (event) => {
+    if (!start) return;
+    const [x, y] = place(event);
+    show([Math.min(start[0], x), Math.min(start[1], y), Math.max(start[0], x), Math.max(start[1], y)]);
+  });
+  area.addEventListener("pointerup", () => (start = null));
+  area.addEventListener("keydown", (event) => {
+    const [x, y] = { ArrowLeft: [-0.01, 0], ArrowRight: [0.01, 0], ArrowUp: [0, -0.01], ArrowDown: [0, 0.01] }[event.key] || [];
+    if (x === undefined) return;
+    event.preventDefault();
+    const [left, top, right, bottom] = box;
+    show(event.shiftKey ? [left, top, right + x, bottom + y] : [left + x, top + y, right + x, bottom + y]);
+  });
+  $("draw-box").addEventListener("click", () => {
+    $("crop-picture").src = shown.preview;
+    show(box);
+    $("crop").returnValue = "";
+    $("crop").showModal();
+  });
+  $("crop").addEventListener("close", async () => {
+    if ($("crop").returnValue !== "use") return;
+    try {
+      const face = await post("/api/crop", { photo: shown.photo, box });
+      shown.note = "";
+      shown.count += 1;
+      add({ ...face, photo: shown });
+      choose(face.id);
+    } catch (error) {
+      toast(error.message);
+    }
+  });
+  $("save-photo").addEventListener("click", savePhoto);
+}
+
 function bindUpload() {
+  bindBox();
   $("file").addEventListener("change", () => {
     take($("file").files[0]);
     $("file").value = "";

@@ -2,7 +2,7 @@
 
 import { $, h, toast } from "./dom.js";
 import { newestOnly, post } from "./net.js";
-import { changed, round, setWeights, state } from "./state.js";
+import { changed, round, setWeights, source, state } from "./state.js";
 
 let steps = 5;
 
@@ -39,7 +39,7 @@ export function buildMap() {
 export function loadMap() {
   if (!state.face || document.querySelector(".map").hidden) return;
   $("pad").classList.add("waiting");
-  load({ face: state.face, shows: state.shows, ...state.map });
+  load({ ...source(), ...state.map });
 }
 
 // A tile's centre is a strength of the grid, so positions run from half a tile to half a tile before the end.

@@ -1,7 +1,8 @@
 // Presets, a slider for each affect and each action unit.
 
-import { $, h } from "./dom.js";
-import { changed, preset, round, setWeights, state, STRONGEST } from "./state.js";
+import { $, h, toast } from "./dom.js";
+import { post } from "./net.js";
+import { changed, expression, preset, round, setWeights, show, state, STRONGEST } from "./state.js";
 import { whenPainted } from "./stage.js";
 
 const UNIT_NAMES = {
@@ -23,13 +24,17 @@ function slider(name, label, most, changedTo) {
   return { row, input, value, most };
 }
 
-function put({ row, input, value, most }, number) {
+// The most that every system saw in training.
+const largest = (unit) => Math.min(...state.about.systems.map((system) => system.largest_units?.[unit] ?? 1));
+
+function put({ row, input, value, most, trained = 1 }, number) {
+  const past = number > trained + 0.0001;
   input.value = number;
   input.style.setProperty("--p", `${(100 * number) / most}%`);
   value.textContent = number.toFixed(2);
-  row.classList.toggle("past", number > 1.0001);
+  row.classList.toggle("past", past);
   row.classList.toggle("on", number > 0);
-  input.setAttribute("aria-valuetext", number > 1.0001 ? `${number.toFixed(2)}, beyond training` : number.toFixed(2));
+  input.setAttribute("aria-valuetext", past ? `${number.toFixed(2)}, beyond training` : number.toFixed(2));
 }
 
 export function buildSliders() {
@@ -44,6 +49,9 @@ export function buildSliders() {
       ),
     ),
   );
+  showNamed(state.about.expressions);
+  $("save-expression").hidden = !state.about.may_save;
+  $("save-expression").addEventListener("click", saveExpression);
   for (const name of affects) {
     rows.affects[name] = slider(`affect-${name}`, name, STRONGEST, (value) => setWeights({ [name]: value }));
     $("affects").append(rows.affects[name].row);
@@ -55,6 +63,7 @@ export function buildSliders() {
       state.units[unit] = value;
       changed("expression");
     });
+    rows.units[unit].trained = largest(unit);
     $("units").append(rows.units[unit].row);
   }
   $("release").addEventListener("click", () => {
@@ -67,8 +76,32 @@ export function buildSliders() {
     if (state.fill) setWeights({});
     else changed("link");
   });
+  $("neutral-first").checked = state.neutralFirst;
+  $("neutral-first").closest("label").hidden = !state.about.rests;
+  $("neutral-first").addEventListener("change", () => {
+    state.neutralFirst = $("neutral-first").checked;
+    changed("expression", "face");
+  });
   $("fill").closest("label").hidden = !affects.includes("neutral");
   whenPainted(followAffects);
+}
+
+// ---------------------------------------------------------------- named expressions
+
+function showNamed(expressions) {
+  const chips = expressions.map(({ name, ...kept }) => h("button", { type: "button", class: "chip complex", onclick: () => show(kept) }, name));
+  $("named").replaceChildren(...chips);
+}
+
+async function saveExpression() {
+  const name = prompt("Name of this expression");
+  if (!name) return;
+  try {
+    showNamed((await post("/api/save", { name, ...expression() })).expressions);
+    toast(`${name} is saved.`, "note");
+  } catch (error) {
+    toast(error.message);
+  }
 }
 
 export function showSliders() {
@@ -94,4 +127,6 @@ function followAffects(answer) {
   for (const [unit, row] of Object.entries(rows.units)) {
     if (asked && !(unit in state.units)) put(row, round(asked[unit]));
   }
+  const past = Object.entries(rows.units).filter(([, { row }]) => row.classList.contains("past"));
+  $("units-beyond").textContent = past.map(([unit, { trained }]) => `AU${unit} was at most ${trained.toFixed(2)} in training.`).join(" ");
 }

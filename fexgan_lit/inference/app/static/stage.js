@@ -2,7 +2,7 @@
 
 import { $, h, percent, saveAs, toast } from "./dom.js";
 import { newestOnly, post } from "./net.js";
-import { expression, named, state } from "./state.js";
+import { expression, named, source, state } from "./state.js";
 
 let easels = [];
 let pictures = [];
@@ -72,7 +72,7 @@ function showOne(easel, one) {
 export function repaint() {
   clearTimeout(resting);
   $("wish").textContent = named(expression());
-  if (state.face) ask({ face: state.face, shows: state.shows, ...expression() });
+  if (state.face) ask({ ...source(), ...expression() });
 }
 
 export function showFrame(frames) {

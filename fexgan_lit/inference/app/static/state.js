@@ -9,6 +9,7 @@ export const state = {
   units: {}, // by number, those that are set by hand
   shows: "neutral",
   fill: true,
+  neutralFirst: false,
   map: { x: "", y: "" },
   film: { keyframes: [], fps: 12, ease: "smooth", seconds: 3 },
 };
@@ -18,6 +19,9 @@ export const whenChanged = (listener) => listeners.push(listener);
 export function changed(...what) {
   for (const listener of listeners) listener(new Set(what));
 }
+
+// The face and how it is read, as every question about a picture has it.
+export const source = () => ({ face: state.face, shows: state.shows, neutral_first: state.neutralFirst });
 
 export const round = (value) => Math.round(value * 100) / 100;
 
@@ -76,6 +80,7 @@ export function link() {
   if (Object.keys(units).length) query.set("u", pairs(units));
   if (state.shows !== "neutral") query.set("shows", state.shows);
   if (!state.fill) query.set("fill", "0");
+  if (state.neutralFirst) query.set("neutral", "1");
   query.set("map", `${state.map.x},${state.map.y}`);
   const { keyframes, fps, ease, seconds } = state.film;
   if (keyframes.length) {
@@ -98,6 +103,7 @@ export function restore(search) {
   state.units = unpaired(query.get("u"), units, 1);
   state.face = query.get("face") || "";
   state.fill = query.get("fill") !== "0";
+  state.neutralFirst = state.about.rests && query.get("neutral") === "1";
   if (affects.includes(query.get("shows"))) state.shows = query.get("shows");
   const axes = (query.get("map") || "").split(",").filter((name) => affects.includes(name));
   const moving = affects.filter((name) => name !== "neutral");

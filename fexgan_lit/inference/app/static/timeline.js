@@ -2,7 +2,7 @@
 
 import { $, h, saveAs, toast } from "./dom.js";
 import { post, postForFile } from "./net.js";
-import { changed, expression, named, round, show, state } from "./state.js";
+import { changed, expression, named, round, show, source, state } from "./state.js";
 import { pictureName, pictureNow, showFrame, showPainted, whenPainted } from "./stage.js";
 
 let selected = null; // a keyframe that the sliders change
@@ -113,7 +113,7 @@ async function fillPictures() {
     key.waiting = true;
     const face = state.face;
     try {
-      const { pictures } = await post("/api/paint", { face, shows: state.shows, weights: key.weights, units: key.units });
+      const { pictures } = await post("/api/paint", { ...source(), weights: key.weights, units: key.units });
       key.picture = pictures[0].picture;
       key.face = face;
     } catch {
@@ -219,8 +219,7 @@ function drag(event, key, button) {
 // ---------------------------------------------------------------- playing and exporting
 
 const question = () => ({
-  face: state.face,
-  shows: state.shows,
+  ...source(),
   fps: state.film.fps,
   ease: state.film.ease,
   keyframes: state.film.keyframes.map(({ time, weights, units }) => ({ time, weights, units })),
