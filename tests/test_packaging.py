@@ -36,10 +36,11 @@ def installed(tmp_path_factory) -> Path:
     return site
 
 
-def test_the_wheel_holds_the_configuration(installed):
+def test_configuration_comes_from_the_wheel(installed, tmp_path):
+    where = python(tmp_path, installed, "-c", "from fexgan_lit.utils.hydra import conf_folder; print(conf_folder())")
+    assert Path(where.strip()) == installed / "fexgan_lit" / "conf"
     shipped = {path.relative_to(REPO / "conf") for path in (REPO / "conf").rglob("*.yaml")}
-    conf = installed / "fexgan_lit" / "conf"
-    carried = {path.relative_to(conf) for path in conf.rglob("*.yaml")}
+    carried = {path.relative_to(where.strip()) for path in Path(where.strip()).rglob("*.yaml")}
     assert carried == shipped
     # Hydra finds the sweepers by the place of their package
     assert (installed / "hydra_plugins" / "fexgan_lit_sweepers" / "__init__.py").is_file()
@@ -47,9 +48,7 @@ def test_the_wheel_holds_the_configuration(installed):
 
 
 def test_train_works_from_the_wheel_in_an_empty_folder(installed, tmp_path):
-    start = "from fexgan_lit.train import main; from fexgan_lit.utils.hydra import conf_folder; print(conf_folder())"
-    printed = python(tmp_path, installed, "-c", f"{start}; main()", *TINY, "trainer.max_steps=2")
-    assert printed.startswith(str(installed / "fexgan_lit" / "conf"))
+    printed = python(tmp_path, installed, "-m", "fexgan_lit.train", *TINY, "trainer.max_steps=2")
     assert "Table 1" in printed
     assert list(tmp_path.glob("outputs/*/weights/encoder.safetensors"))
 
