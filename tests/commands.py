@@ -1,7 +1,7 @@
-"""Commands of the library as a user runs them, in processes that have imported the large libraries already.
+"""Commands of the library as a user runs them, in processes that have imported what they need already.
 
-A command spends most of its few seconds importing torch and Lightning. A server that has done so is forked for every
-command here: its own process, folder, arguments, environment, output and exit code, as after `python -m`.
+A command spends most of its few seconds importing. A server that has done so (`preload.py`) is forked for every command
+here: its own process, folder, arguments, environment, output and exit code, as after `python -m`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 #: On Windows a process of its own each, which imports everything anew.
 _CONTEXT: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
 if sys.platform != "win32":
-    _CONTEXT.set_forkserver_preload(["torch", "lightning.pytorch", "torchmetrics", "hydra", "sklearn", "pandas"])
+    _CONTEXT.set_forkserver_preload(["tests.preload"])
 
 
 def run_command(
@@ -31,7 +31,10 @@ def run_command(
     environment = {**os.environ, **({"TESTS_BRIEF_JUDGE": "1"} if brief_judge else {})}
     with tempfile.TemporaryDirectory() as written:
         process = _CONTEXT.Process(target=_as_main, args=(command, str(folder), environment, written))
+        here = Path.cwd()
+        os.chdir(Path(__file__).parents[1])  # where the server, which the first command starts, finds `tests`
         process.start()
+        os.chdir(here)
         process.join(timeout)
         if process.exitcode is None:
             process.kill()
@@ -45,6 +48,7 @@ def _as_main(command: list[str], folder: str, environment: dict[str, str], writt
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    tempfile.tempdir = None  # as TMPDIR says here
     for number, name in ((1, "out"), (2, "err")):
         file = os.open(f"{written}/{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, number)

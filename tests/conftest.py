@@ -14,8 +14,8 @@ import torch
 from tests.commands import run_command
 
 os.environ.setdefault("WANDB_MODE", "offline")
-# one thread a worker: two that share two cores are several times slower with two each
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+# networks this small gain nothing by a second thread, and two workers with two each are several times slower
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 AFFECTS = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
 

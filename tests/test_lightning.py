@@ -72,10 +72,11 @@ def test_a_notebook_with_public_lightning_alone(model, data, tmp_path):
     system = make_system(model, data.affects)  # the data open themselves
     logger = CSVLogger(tmp_path, "logs")
     keep, best = ModelCheckpoint(save_last=True, every_n_train_steps=4), ModelCheckpoint(monitor="val/ssim", mode="max")
-    trainer = make_trainer(tmp_path, keep, best, LinearDecay(0.5), LearningRateMonitor(), logger=logger)
+    callbacks = (keep, best, LinearDecay(0.5), LearningRateMonitor())
+    trainer = make_trainer(tmp_path, *callbacks, logger=logger, max_epochs=2)
     trainer.fit(system, datamodule=data)
 
-    assert trainer.global_step == system.iteration == 12, "an iteration counts once, however many optimizers step"
+    assert trainer.global_step == system.iteration == 8, "an iteration counts once, however many optimizers step"
     assert trainer.callback_metrics["val/ssim"] > -1
     assert trainer.callback_metrics["loss/generator"].isfinite()
     (validated,) = trainer.validate(system, datamodule=data, verbose=False)
@@ -180,13 +181,13 @@ def whole(tmp_path_factory) -> tuple[ExpressionSystem, Path]:
     """A StarGAN after three epochs of four iterations, and checkpoints of its way there."""
     folder, data = tmp_path_factory.mktemp("whole"), make_data()
     system = make_system("stargan", data.affects)
-    keep = Keep(folder, {1, 3, 4, 5, 10, 11, 12})
+    keep = Keep(folder, {3, 4, 5, 12})
     trainer = make_trainer(folder, keep, LinearDecay(0.3), max_epochs=-1, max_steps=12)
     trainer.fit(system, datamodule=data)
     return system, folder
 
 
-@pytest.mark.parametrize("name", ["1", "3", "4", "epoch4", "5", "val5", "10", "val10", "11", "12"])
+@pytest.mark.parametrize("name", ["3", "4", "epoch4", "5", "val10", "12"])
 def test_a_fit_goes_on_from_any_position_to_the_same_weights(whole, name, tmp_path):
     system, folder = whole
     other = make_system("stargan", system.affects)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +20,7 @@ from fexgan_lit.data.checks.report import FILES
 from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.data.table import Drop
 from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS
+from tests.commands import run_command
 from tests.conftest import AFFECTS, write_frames
 
 STUDIO = ("dataset.identities=2", "dataset.takes=2", "dataset.frames=3", "dataset.image_size=32")
@@ -63,10 +62,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_the_command_itself(tmp_path):
     write_frames(tmp_path / "data", frames=4)
-    done = subprocess.run(
-        [sys.executable, "-m", "fexgan_lit.prepare", "dataset=mhfed", f"dataset.root={tmp_path / 'data'}"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False, env=os.environ,
-    )  # fmt: skip
+    options = (f"dataset.root={tmp_path / 'data'}", "dataset.image_size=32")
+    done = run_command(tmp_path, "prepare", "dataset=mhfed", *options)
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "outputs").iterdir()
     assert folder.name.startswith("prepare_mhfed_")
@@ -185,17 +182,6 @@ def test_an_empty_folder_is_a_mistake_not_a_report(prepare, tmp_path):
     done = prepare("dataset=mhfed", f"dataset.root={tmp_path / 'data'}")
     assert done.code == 2
     assert list(Path().iterdir()) == []
-
-
-def test_help_that_nobody_reads_to_the_end_leaves_no_traceback(tmp_path):
-    with subprocess.Popen(
-        [sys.executable, "-m", "fexgan_lit.prepare", "--help"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        process.stdout.close()  # as `| head` does
-        assert process.stderr.read() == b""
 
 
 def test_help_names_the_files_of_the_report(prepare):

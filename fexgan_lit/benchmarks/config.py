@@ -55,7 +55,7 @@ class BenchmarkSettings(Options):
 
     def reduced(self) -> BenchmarkSettings:
         """Return amounts that take seconds."""
-        few = replace(self, frames=min(self.frames, 200), stored=min(self.stored, 64), rounds=2)
+        few = replace(self, frames=min(self.frames, 200), stored=min(self.stored, 64), rounds=min(self.rounds, 2))
         return replace(few, image_size=32, batch_size=2, width=0.07) if self.suite in ("train", "inference") else few
 
     def conflicts(self) -> list[str]:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from contextlib import nullcontext
 
 import numpy as np
@@ -170,11 +168,6 @@ def test_studio(tmp_path):
     again.setup()
     assert again.summary.reused
     assert again.summary.root is None
-
-
-def test_albumentations_is_imported_only_when_used():
-    code = "import sys, fexgan_lit.data.datamodule; print('albumentations' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_the_table_of_a_studio_is_kept(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,15 @@ from tests.metrics.faces import small_effnet
 PEOPLE = ("bruno", "elin")
 
 
-@pytest.fixture(autouse=True)
-def _brief_effnet(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def _brief_effnet() -> Iterator[None]:
     """The true network takes a second for a few frames."""
-    monkeypatch.setattr(effnet, "make_effnet", small_effnet)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(effnet, "make_effnet", small_effnet)
+        yield
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two seeds of one configuration, and another system on the same frames."""
     folder = tmp_path_factory.mktemp("runs")
@@ -32,11 +35,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     for name, options in {
         "a1": (*TINY, "seed=1"), "a2": (*TINY, "seed=2"), "g1": (*units, "model=ganimation", "optimizer.n_critic=1"),
     }.items():  # fmt: skip
-        run_train(folder, *options, "trainer.max_steps=4", f"hydra.run.dir={folder / name}", "metrics.samples=14")
+        few = ("trainer.max_steps=4", "metrics.samples=14", "trainer.log_every=1000")  # and no curves to draw
+        run_train(folder, *options, *few, f"hydra.run.dir={folder / name}")
     return [folder / name for name in ("a1", "a2", "g1")]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def panel() -> JudgePanel:
     """Judges with random weights."""
     with torch.random.fork_rng():

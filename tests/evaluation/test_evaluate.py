@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import time
@@ -20,6 +21,7 @@ from fexgan_lit.evaluation.config import EvaluationSettings
 from fexgan_lit.evaluation.methods import CEILING, FLOOR, open_methods
 from fexgan_lit.evaluation.report import Findings, write_findings
 from fexgan_lit.metrics.judges import panel as judges
+from fexgan_lit.metrics.judges.affect import JudgeRecipe
 from fexgan_lit.metrics.judges.external import OwnReading
 from fexgan_lit.metrics.of_data import judge_of
 from fexgan_lit.utils.errors import UserError
@@ -34,9 +36,10 @@ def findings_of(runs: list[Path], panel: judges.JudgePanel, monkeypatch: pytest.
     return evaluate.find(settings, "python -m fexgan_lit.evaluate", Console(quiet=True))
 
 
-@pytest.fixture
-def found(runs, panel, monkeypatch) -> Findings:
-    return findings_of(runs, panel, monkeypatch)
+@pytest.fixture(scope="module")
+def found(runs, panel) -> Findings:
+    with pytest.MonkeyPatch.context() as patch:
+        return findings_of(runs, panel, patch)
 
 
 def test_ceiling_floor_and_systems_stand_in_one_table(found, tmp_path):
@@ -74,7 +77,10 @@ def test_every_metric_has_its_recipe(found):
 
 
 def test_the_report_of_the_training_says_the_same_digit_for_digit(panel, monkeypatch, tmp_path):
-    run_train(tmp_path, *TINY, "metrics.judge=true", "trainer.max_steps=4", f"hydra.run.dir={tmp_path / 'run'}")
+    brief = functools.partial(JudgeRecipe, min_images=640, max_images=640)  # as in the command
+    monkeypatch.setattr("fexgan_lit.metrics.judges.cache.JudgeRecipe", brief)
+    options = (*TINY, "metrics.judge=true", "trainer.max_steps=4", f"hydra.run.dir={tmp_path / 'run'}")
+    run_train(tmp_path, *options, brief_judge=True)
     (trained,) = open_methods(EvaluationSettings(runs=[str(tmp_path / "run")]), lambda done, total: None)
     data = FrameDataModule(trained.loaded.run.dataset, trained.loaded.run.seed)
     data.setup()
@@ -87,9 +93,9 @@ def test_the_report_of_the_training_says_the_same_digit_for_digit(panel, monkeyp
         assert f"{figures[name]:.5g}" == f"{final[f'final/val/{name}']:.5g}", name
 
 
-def test_the_same_runs_give_the_same_file(runs, panel, monkeypatch, tmp_path):
-    for name in ("first", "second"):
-        write_findings(findings_of(runs[:1], panel, monkeypatch), tmp_path / name)
+def test_the_same_runs_give_the_same_file(found, runs, panel, monkeypatch, tmp_path):
+    for name, findings in (("first", found), ("second", findings_of(runs, panel, monkeypatch))):
+        write_findings(findings, tmp_path / name)
     first, second = ((tmp_path / name / "evaluation.json").read_text() for name in ("first", "second"))
     assert first == second
     numbers = json.loads(first)["rows"][2]["metrics"]

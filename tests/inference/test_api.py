@@ -248,9 +248,18 @@ def test_the_shipped_model_is_named_where_it_is_missing(monkeypatch, tmp_path):
         RunFolder.shipped()
 
 
-def test_importing_the_package_imports_no_torch():
-    script = "import sys, fexgan_lit; assert 'torch' not in sys.modules; fexgan_lit.load; assert 'torch' in sys.modules"
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=100)
+UNUSED = """
+import sys, fexgan_lit
+assert "torch" not in sys.modules
+fexgan_lit.load
+assert "torch" in sys.modules
+import fexgan_lit.data.datamodule
+assert "albumentations" not in sys.modules
+"""
+
+
+def test_what_is_not_used_is_not_imported():
+    subprocess.run([sys.executable, "-c", UNUSED], check=True, timeout=100)
     with pytest.raises(AttributeError, match="no attribute 'lod'"):
         fexgan_lit.lod  # noqa: B018
     assert (Path(fexgan_lit.__file__).parent / "py.typed").is_file(), "users' type checkers look for it"

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +13,14 @@ from PIL import Image
 
 from fexgan_lit import __version__
 from fexgan_lit.inference.modes import MODES
+from tests.commands import run_command
 from tests.inference.conftest import WHO
 
 DOCS = (Path(__file__).parents[2] / "docs" / "generate.md").read_text()
 
 
 def test_the_command_itself(tmp_path, runs):
-    done = subprocess.run(
-        [sys.executable, "-m", "fexgan_lit.generate", "mode=action_units", f"run={runs('ganimation')}", "units=[12]"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False, env=os.environ,
-    )  # fmt: skip
+    done = run_command(tmp_path, "generate", "mode=action_units", f"run={runs('ganimation')}", "units=[12]")
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "outputs").iterdir()
     assert re.fullmatch(r"generate_action_units_run_ganimation_[0-9_-]+", folder.name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+import functools
 import importlib
 import pkgutil
 import re
@@ -30,9 +32,14 @@ from fexgan_lit.utils.options import Options, typed
 from fexgan_lit.utils.trust import TARGETS, load_target
 
 
-def composed(*overrides: str):
+@functools.cache
+def _composed(*overrides: str):
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         return compose("train", list(overrides))
+
+
+def composed(*overrides: str):
+    return copy.deepcopy(_composed(*overrides))
 
 
 def options(group: str) -> list[str]:

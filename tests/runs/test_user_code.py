@@ -168,12 +168,14 @@ def test_a_folder_that_a_command_adds_to_conf_is_searched(tmp_path):
         file = tmp_path / "more" / f"{place}.yaml"
         file.parent.mkdir(parents=True)
         file.write_text(f"# @package _global_\n{text}\n")
-    own = ("experiment=mine", "tuning=fexgan/mine", "dataset.image_size=3")
+    refused = run_train(
+        tmp_path, "--config-dir", "more", "experiment=mine", "tuning=fexgan/mine", "dataset.image_size=3", check=False
+    )
+    assert refused.returncode == 2
+    assert "dataset.image_size=3" in refused.stderr, "all else was found"
     for way in (("--config-dir", "more"), ("--config-dir=more",), ("hydra.searchpath=[file://more]",)):
-        refused = run_train(tmp_path, *way, *own, check=False)
-        assert refused.returncode == 2
-        assert "dataset.image_size=3" in refused.stderr, "all else was found"
         refused = run_train(tmp_path, *way, "experiment=mine", "experiment=yours", "loss.alfa=1", check=False)
+        assert refused.returncode == 2
         assert "experiment=mine" not in refused.stderr
         assert "experiment=yours: there is no such file in conf/experiment" in refused.stderr
         assert "loss_weights, meta_humans, mhfed_small, mine, systems" in refused.stderr

@@ -13,6 +13,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
+import fexgan_lit
 from fexgan_lit.training.accelerate import DiscriminatorOnMap, accelerate, compile_networks, why_not
 from tests.benchmarks.test_plain_loops import tiny
 from tests.systems.helpers import fit
@@ -65,8 +66,9 @@ def test_a_graph_that_serves_two_losses_is_kept_in_bf16(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(why_not(CPU) is not None, reason="torch.compile does not work on this machine")
 def test_compiled_code_trains_alike_beside_a_gradient_penalty(tmp_path):
+    if trouble := why_not(CPU):
+        pytest.skip(trouble)
     eager, compiled = (tiny("stargan", "model.residual_blocks=0", "optimizer.n_critic=2") for _ in range(2))
     compile_networks(compiled, CPU)
     assert_same_training(eager, compiled, tmp_path)
@@ -170,32 +172,25 @@ def test_accelerated_networks_train_alike(model, tmp_path):
     assert {type(optimizer).__name__ for optimizer in fast.trainer.optimizers} == {"Adam"}  # columns have its name
 
 
-WITHOUT = """
-import sys
-sys.modules["fexgan_lit.kernels"] = None
-import torch
-from pathlib import Path
-from fexgan_lit.training.accelerate import accelerate
-from tests.benchmarks.test_plain_loops import tiny
-from tests.systems.helpers import fit
-torch.manual_seed(0)
-system = tiny("fexgan", "model.dropout=0")
-accelerate(system)
-fit(system, 4, Path(sys.argv[1]))
-torch.save(system.state_dict(), sys.argv[1] + "/weights.pt")
-assert not any(name.startswith("fexgan_lit.kernels.") for name in sys.modules)
-"""
+def test_without_the_package_of_kernels_a_system_trains_alike(tmp_path, monkeypatch):
+    def trained():
+        torch.manual_seed(0)
+        system = tiny("fexgan", "model.dropout=0")
+        accelerate(system)
+        fit(system, 4, tmp_path)
+        return system
 
-
-def test_without_the_package_of_kernels_a_system_trains_alike(tmp_path):
-    subprocess.run([sys.executable, "-c", WITHOUT, str(tmp_path)], check=True, timeout=100)
-    torch.manual_seed(0)
-    system = tiny("fexgan", "model.dropout=0")
-    accelerate(system)
-    fit(system, 4, tmp_path)
-    without = torch.load(tmp_path / "weights.pt", weights_only=True)
-    assert list(without) == list(system.state_dict())
-    for name, value in system.state_dict().items():
+    with_kernels = trained().state_dict()
+    for name in [name for name in sys.modules if name.startswith("fexgan_lit.kernels")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "fexgan_lit.kernels", None)
+    monkeypatch.delattr(fexgan_lit, "kernels")
+    plain = trained()
+    assert not kernels_in(plain)
+    assert not any(name.startswith("fexgan_lit.kernels.") for name in sys.modules)
+    without = plain.state_dict()
+    assert list(without) == list(with_kernels)
+    for name, value in with_kernels.items():
         torch.testing.assert_close(without[name], value, rtol=1e-3, atol=1e-3)
 
 

@@ -126,7 +126,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep_report, "draw_sweep", lambda _: ({}, []))
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep of two settings with two seeds each, every run with weights."""
     folder = tmp_path_factory.mktemp("trained")

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from fexgan_lit.explore import announce
 from fexgan_lit.inference.app.config import ExploreSettings
+from tests.commands import run_command
 
 DOCS = Path(__file__).parents[3] / "docs" / "explore.md"
 
@@ -67,28 +68,34 @@ def test_a_page_that_others_can_reach_is_said(settings, is_warned, capsys):
     assert ("https://x.example" in said) == settings.share
 
 
-def test_mistakes_end_with_exit_code_2_and_leave_nothing(tmp_path, runs):
+@pytest.fixture
+def explore(tmp_path, monkeypatch):
+    """The command until it ends by itself."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setenv("COLUMNS", "200")
+    yield lambda *overrides: run_command(tmp_path, "explore", *overrides)
+    assert not list((tmp_path / "tmp").glob("fexgan_lit_explore_*"))
+
+
+def test_mistakes_end_with_exit_code_2_and_leave_nothing(tmp_path, explore):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         for overrides, message in (([f"port={port}"], f"port={port} on host=127.0.0.1 cannot be used"),
                                    (["run=/no/such", "port=0"], "run=/no/such: there is no such folder")):  # fmt: skip
-            done = start(tmp_path, *overrides)
-            said = done.communicate(timeout=60)[0]
+            done = explore(*overrides)
             assert done.returncode == 2
-            assert message in " ".join(said.split())
-            assert "Traceback" not in said
+            assert message in " ".join(done.stderr.split())
+            assert "Traceback" not in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tmp"]
-    assert not list((tmp_path / "tmp").glob("fexgan_lit_explore_*"))
 
 
-def test_help_is_quick_and_writes_nothing(tmp_path):
-    done = start(tmp_path, "--help")
-    said = done.communicate(timeout=60)[0]
+def test_help_is_quick_and_writes_nothing(explore):
+    done = explore("--help")
     assert done.returncode == 0
-    assert "python -m fexgan_lit.explore run=RUN_DIR other=RUN_DIR_2" in said
-    assert not list((tmp_path / "tmp").glob("fexgan_lit_explore_*"))
+    assert "python -m fexgan_lit.explore run=RUN_DIR other=RUN_DIR_2" in done.stdout
 
 
 def test_the_page_of_the_docs_names_every_option():

@@ -15,7 +15,7 @@ from fexgan_lit.training.strategy import agreed, average_gradients
 from tests.systems.helpers import share_apart
 from tests.training.distributed.partner import MODELS, make, train_part
 
-ITERATIONS = 6
+ITERATIONS = 4
 
 
 @pytest.fixture(scope="module")
