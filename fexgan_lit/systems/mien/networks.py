@@ -171,10 +171,9 @@ class Generator(nn.Module):
         self.down = nn.ModuleList(conv(a, b, 4, 2) for a, b in itertools.pairwise(widths))
         # the action units of the source, where they are not known
         self.read = nn.Sequential(
-            conv(last, last, 4, 2), nn.LeakyReLU(_SLOPE), conv(last, last, 4, 2), nn.LeakyReLU(_SLOPE), nn.Flatten(),
-            linear(16 * last, UNITS),
+            conv(last, last, 4, 2), nn.LeakyReLU(_SLOPE), conv(last, last, 4, 2), nn.LeakyReLU(_SLOPE),
+            conv(last, UNITS, 4, 4, zero=True), nn.Flatten(),
         )  # fmt: skip
-        nn.init.zeros_(self.read[-1].weight)
         # which part of a face usually lies where
         self.place = nn.Parameter(torch.randn(1, last, 16, 16))
         self.trunk = nn.ModuleList(Block(last, size) for _ in range(settings.blocks))
