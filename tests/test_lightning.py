@@ -50,6 +50,8 @@ def make_system(model: str, affects: tuple[str, ...], **loss) -> ExpressionSyste
     torch.manual_seed(0)
     if model == "landmark_label" and "perceptual" not in loss:
         loss["perceptual"] = 0.0  # its network would be a judge, which takes seconds to train
+    if model == "motion_texture":
+        loss["identity"] = 0.0  # likewise
     for name, value in loss.items():
         setattr(settings.loss, name, value)
     return settings.system(settings.model, settings.loss, settings.optimizer, affects)

@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from omegaconf import DictConfig, OmegaConf
 
 from fexgan_lit.runs.folder import RunFolder
-from fexgan_lit.runs.result import RunResult, read_result
+from fexgan_lit.runs.result import RECONSTRUCTION_LIMIT, RunResult, read_result
 from fexgan_lit.utils.tables import escaped
 from fexgan_lit.utils.version import __version__
 
@@ -51,7 +51,8 @@ def model_card(
 
 def final_metrics(result: RunResult | None) -> dict[str, float]:
     """Return the final metrics without the stage prefix: `ssim`, not `final/val/ssim`."""
-    return {} if result is None else {key.rpartition("/")[2]: value for key, value in result.metrics.items()}
+    known = {} if result is None else result.metrics
+    return {key.rpartition("/")[2]: value for key, value in known.items() if key != RECONSTRUCTION_LIMIT}
 
 
 def evaluation_file(folder: Path, name: str) -> Path | None:

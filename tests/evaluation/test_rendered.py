@@ -62,8 +62,10 @@ def test_muscles_of_a_mixture_are_added_and_clipped():
     assert both.label == "anger + sadness"
     by_unit = dict(zip(ACTION_UNITS, both.units, strict=True))
     assert by_unit[4] == 1.0, "1 + 0.5 * 0.5, clipped"
-    assert by_unit[17] == pytest.approx(0.6 + 0.5 * 0.7)
+    assert by_unit[17] == pytest.approx(0.5 * 0.7)
     assert by_unit[1] == pytest.approx(0.5)
+    scared = dict(zip(ACTION_UNITS, mixture({"anger": 0.5, "fear": 0.5}).units, strict=True))
+    assert scared[25] == pytest.approx(0.5 * 1.0 + 0.5 * 0.9)
     alone = single_unit(12, 0.3)
     assert (alone.label, alone.weights) == ("AU12", {})
     assert dict(zip(ACTION_UNITS, alone.units.tolist(), strict=True))[12] == pytest.approx(0.3)

@@ -109,8 +109,8 @@ def commands() -> list[str]:
 
 def keyframes() -> str:
     """The example of the page, without what only some runs read."""
-    lines = re.search(r"```yaml\n(.*?)```", DOCS, re.DOTALL)[1].splitlines()
-    return "\n".join(line.strip() for line in lines if "AU12" not in line)
+    (block,) = (block for block in re.findall(r"```yaml\n(.*?)```", DOCS, re.DOTALL) if "time:" in block)
+    return "\n".join(line.strip() for line in block.splitlines() if "AU12" not in line)
 
 
 #: What makes commands that learn quick.
@@ -119,19 +119,23 @@ BRIEF = {"lambda": ["steps=1", "restarts=1", "faces=2"], "tune": ["steps=1"]}
 
 @pytest.mark.parametrize("line", commands())
 def test_commands_of_the_page_run(line, generate, runs, quick_judge, detector):
-    photo = np.full((90, 120, 3), 120, np.uint8)
-    photo[20:70, 30:80] = (255, 0, 0)  # a face to the detector of the tests
+    photo = np.full((720, 960, 3), 120, np.uint8)
+    photo[160:560, 240:640] = (255, 0, 0)  # a face to the detector of the tests
     Image.fromarray(photo).save("photo.jpg", quality=100, subsampling=0)
     Image.fromarray(np.full((40, 40, 3), 120, np.uint8)).save("face.jpg")
     Path("openface.csv").write_text("timestamp, AU12_r, AU25_r\n0, 0, 0\n0.1, 2, 1\n0.2, 5, 3\n")
     Path("keys.yaml").write_text(keyframes())
+    for name in ("expressions.yaml", "mine.yaml"):
+        Path(name).write_text("smile: {affects: {joy: 0.8}}\nwink: {affects: {surprise: 0.5}}\n")
     Path("DIR").mkdir()
     for number in range(3):
         shutil.copy("face.jpg", Path("DIR") / f"{number}.jpg")
     Path("labels.csv").write_text("path,affect\n" + "".join(f"{number}.jpg,joy\n" for number in range(3)))
     arguments = shlex.split(line)
     assert arguments[:3] == ["python", "-m", "fexgan_lit.generate"]
-    units = any(word in line for word in ("AU1", "units=", "openface", "mode=action_units", "mode=prototypes"))
+    units = any(
+        word in line for word in ("AU1", "units=", "openface", "mode=action_units", "mode=prototypes", "neutral")
+    )
     model = "motion_texture" if "mode=clip" in line else "ganimation" if units else "fexgan"
     places = {"RUN_DIR": str(runs(model)), "NAME": WHO[0], "OTHER": WHO[1]}
     filled = arguments[3:]

@@ -178,5 +178,5 @@ def test_a_folder_that_a_command_adds_to_conf_is_searched(tmp_path):
         assert refused.returncode == 2
         assert "experiment=mine" not in refused.stderr
         assert "experiment=yours: there is no such file in conf/experiment" in refused.stderr
-        assert "loss_weights, meta_humans, mhfed_small, mine, systems" in refused.stderr
+        assert "loss_weights, meta_humans, mhfed_small, mien, mine, systems" in refused.stderr
         assert "loss.alfa=1" in refused.stderr

@@ -41,6 +41,7 @@ def ready_on(device, model):
     # the steps are torch's own; a recording asks them to keep their counts on the device
     skip = SimpleNamespace(optimizer_step=lambda *_: None)
     system._trainer = SimpleNamespace(max_steps=-1, optimizers=adams, strategy=skip, profiler=PassThroughProfiler())
+    system.clip_gradients = lambda adam, *_: torch.nn.utils.clip_grad_norm_(adam.optimizer.param_groups[0]["params"], 1)
     system.optimizers = lambda: [
         SimpleNamespace(optimizer=adam, step=lambda: None, zero_grad=adam.zero_grad) for adam in adams
     ]

@@ -49,7 +49,10 @@ class PartOfPairs(NoisePairs):
 def make(model: str):
     """A small system without dropout, whose noise and gradients are clipped and n-critic as the case may be."""
     values = [f"model={model}", "dataset.image_size=32", "model.width=0.06", "optimizer.lr=1e-4"]
-    values += ["optimizer.clip_norm=0.5", *(["optimizer.n_critic=2"] if model not in ("mien", "bridge") else [])]
+    values += [
+        "optimizer.clip_norm=0.5",
+        *(["optimizer.n_critic=2"] if model not in ("mien", "bridge", "motion_texture") else []),
+    ]
     if model.startswith("fexgan"):
         values += ["model.dropout=0", "model.lambda_mode=normal", "model.latent_size=8"]
     if model == "pix2pix":
