@@ -133,9 +133,8 @@ def test_commands_of_the_page_run(line, generate, runs, quick_judge, detector):
     Path("labels.csv").write_text("path,affect\n" + "".join(f"{number}.jpg,joy\n" for number in range(3)))
     arguments = shlex.split(line)
     assert arguments[:3] == ["python", "-m", "fexgan_lit.generate"]
-    units = any(
-        word in line for word in ("AU1", "units=", "openface", "mode=action_units", "mode=prototypes", "neutral")
-    )
+    reading = ("AU1", "units=", "openface", "mode=action_units", "mode=prototypes", "neutral_first")
+    units = any(word in line for word in reading)
     model = "motion_texture" if "mode=clip" in line else "ganimation" if units else "fexgan"
     places = {"RUN_DIR": str(runs(model)), "NAME": WHO[0], "OTHER": WHO[1]}
     filled = arguments[3:]
