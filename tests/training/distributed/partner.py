@@ -49,14 +49,15 @@ class PartOfPairs(NoisePairs):
 def make(model: str):
     """A small system without dropout, whose noise and gradients are clipped and n-critic as the case may be."""
     values = [f"model={model}", "dataset.image_size=32", "model.width=0.06", "optimizer.lr=1e-4"]
-    values += [
-        "optimizer.clip_norm=0.5",
-        *(["optimizer.n_critic=2"] if model not in ("mien", "bridge", "motion_texture") else []),
-    ]
+    values += ["optimizer.clip_norm=0.5"]
+    if model not in ("mien", "bridge", "motion_texture"):
+        values += ["optimizer.n_critic=2"]
     if model.startswith("fexgan"):
         values += ["model.dropout=0", "model.lambda_mode=normal", "model.latent_size=8"]
-    if model == "pix2pix":
+    if model in ("pix2pix", "landmark_fusion"):
         values += ["model.dropout=0"]
+    if model == "motion_texture":  # the critic of motions has the statistics of its batch
+        values += ["model.dropout=0", "model.part=texture", "loss.identity=0"]
     if model == "mien":
         values += ["loss.critics_from=0.5"]
     if model == "landmark_label":
