@@ -129,7 +129,7 @@ def test_commands_of_the_page_run(line, generate, runs, quick_judge, detector):
         Path(name).write_text("smile: {affects: {joy: 0.8}}\nwink: {affects: {surprise: 0.5}}\n")
     Path("DIR").mkdir()
     for number in range(3):
-        shutil.copy("face.jpg", Path("DIR") / f"{number}.jpg")
+        shutil.copy("photo.jpg", Path("DIR") / f"{number}.jpg")
     Path("labels.csv").write_text("path,affect\n" + "".join(f"{number}.jpg,joy\n" for number in range(3)))
     arguments = shlex.split(line)
     assert arguments[:3] == ["python", "-m", "fexgan_lit.generate"]
