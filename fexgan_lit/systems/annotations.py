@@ -1,4 +1,4 @@
-"""What systems do with annotations of frames: conditions of action units, regions around landmarks, drawn landmarks."""
+"""What systems do with annotations of frames: action units per affect, regions around landmarks, drawn landmarks."""
 
 from __future__ import annotations
 
@@ -71,37 +71,6 @@ class UnitPrototypes(nn.Module):
         return (weights @ self.units).clamp(0, 1)
 
 
-class Condition(nn.Module):
-    """Encode target and source action units with one network, and their difference.
-
-    Action units that are not known have a learnt code.
-
-    Args:
-        size: of the condition.
-        change: whether the condition contains the difference of both codes.
-    """
-
-    def __init__(self, size: int, change: bool) -> None:
-        super().__init__()
-        self.encode = nn.Sequential(nn.Linear(UNITS, size), nn.LeakyReLU(0.2), nn.Linear(size, size))
-        self.absent = nn.Parameter(torch.zeros(size))
-        self.mix = nn.Sequential(nn.Linear(2 * size, size), nn.LeakyReLU(0.2), nn.Linear(size, size))
-        self.change = change
-
-    def forward(self, wanted: Tensor, shown: Tensor, known: Tensor, given: Tensor | None = None) -> Tensor:
-        """Map target units `wanted` and source units `shown`, (B, 17), to a condition (B, size).
-
-        `known` (B, 1) is 1 where the units of the source are known and 0 elsewhere, `given` (B, 1) where those of the
-        target are; None means everywhere.
-        """
-        target = self.encode(wanted)
-        if given is not None:
-            target = given * target + (1 - given) * self.absent
-        source = known * self.encode(shown) + (1 - known) * self.absent
-        change = target - source if self.change else torch.zeros_like(target)
-        return self.mix(torch.cat((target, change), dim=1))
-
-
 class ReadsActionUnits(ExpressionSystem):
     """A system whose condition are action units; an affect means its mean action units in the training frames."""
 
@@ -166,6 +135,18 @@ class ReadsActionUnits(ExpressionSystem):
         return {**super().saved_modules(), "prototypes": self.prototypes}
 
 
+def _pixels(landmarks: Tensor, size: int) -> Tensor:
+    """Map -1..1 from edge to edge to indices of pixels, whose centres are integers: -1 is -0.5."""
+    return (landmarks.float() + 1) * (size / 2) - 0.5
+
+
+def _bells(places: Tensor, size: int, sigma: float) -> tuple[Tensor, Tensor]:
+    """Return Gaussians of height 1 along x and along y, (B, n, S) each, around `places` (B, n, 2) in pixels."""
+    pixels = torch.arange(size, device=places.device, dtype=torch.float32)
+    along_x, along_y = torch.exp(-0.5 * ((pixels - places.unsqueeze(3)) / sigma).square()).unbind(2)
+    return along_x, along_y
+
+
 def landmark_heatmaps(landmarks: Tensor, size: int, sigma: float) -> Tensor:
     """Return a Gaussian of height 1 around every landmark, computed on the device of `landmarks`.
 
@@ -188,11 +169,7 @@ def landmark_heatmaps(landmarks: Tensor, size: int, sigma: float) -> Tensor:
             f"landmarks of shape {tuple(landmarks.shape)}: expected (batch, {LANDMARKS}, 2), the {LANDMARKS} points of "
             "dlib with x and y from -1 to 1; `python -m fexgan_lit.prepare ... dataset.detector=mediapipe` finds them"
         )
-    # pixel indices, whose pixel centres are integers: -1 is half a pixel left of pixel 0
-    places = (landmarks.float() + 1) * (size / 2) - 0.5  # (B, 68, 2)
-    pixels = torch.arange(size, device=landmarks.device, dtype=torch.float32)
-    bells = torch.exp(-0.5 * ((pixels - places.unsqueeze(3)) / sigma).square())  # (B, 68, 2, S)
-    along_x, along_y = bells.unbind(2)  # (B, 68, S) each
+    along_x, along_y = _bells(_pixels(landmarks, size), size, sigma)  # (B, 68, S) each
     return along_y.unsqueeze(3) * along_x.unsqueeze(2)  # (B, 68, S, 1) * (B, 68, 1, S) -> (B, 68, S, S)
 
 
@@ -274,8 +251,7 @@ def draw_landmarks(landmarks: Tensor, size: int, dots: int = 8) -> Tensor:
     """
     sigma = max(1.0, size / 128)
     with torch.autocast(landmarks.device.type, enabled=False):
-        # pixel indices, whose pixel centres are integers: -1 is half a pixel left of pixel 0
-        places = (landmarks.float() + 1) * (size / 2) - 0.5
+        places = _pixels(landmarks, size)
         lines = [(places[:, first : last + 1], closed) for first, last, closed in LINES]
         start = torch.cat([line if closed else line[:, :-1] for line, closed in lines], dim=1)  # (B, 63, 2)
         end = torch.cat([line.roll(-1, 1) if closed else line[:, 1:] for line, closed in lines], dim=1)
@@ -283,8 +259,6 @@ def draw_landmarks(landmarks: Tensor, size: int, dots: int = 8) -> Tensor:
         points = start.unsqueeze(2) + share[:, None] * (end - start).unsqueeze(2)  # (B, 63, dots, 2)
         length = ((end - start).square().sum(2) + 1e-12).sqrt()  # without the sum, two equal points have no gradient
         weight = (length / (dots * sigma * math.sqrt(2 * math.pi))).repeat_interleave(dots, dim=1)  # (B, 63 * dots)
-        pixels = torch.arange(size, device=places.device, dtype=torch.float32)
-        bells = torch.exp(-0.5 * ((pixels - points.flatten(1, 2).unsqueeze(3)) / sigma).square())
-        along_x, along_y = bells.unbind(2)  # (B, 63 * dots, S) each
+        along_x, along_y = _bells(points.flatten(1, 2), size, sigma)  # (B, 63 * dots, S) each
         ink = along_y.transpose(1, 2) @ (weight.unsqueeze(2) * along_x)  # (B, S, S)
         return 1 - torch.exp(-ink.unsqueeze(1))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from fexgan_lit.data.config import IMAGE_SIZES
 from fexgan_lit.expression import Expression
 from fexgan_lit.metrics.suite import ValidationOutput
-from fexgan_lit.systems.annotations import Condition, ReadsActionUnits
+from fexgan_lit.systems.annotations import UNITS, ReadsActionUnits
 from fexgan_lit.systems.base import full_precision
 from fexgan_lit.systems.export import Exported, unit_edit_inputs
 from fexgan_lit.systems.gan import MovingAverageSystem, frozen_copy
@@ -156,6 +156,28 @@ class Scale(nn.Module):
         return self.attention(self.second(self.first(x, condition), condition))
 
 
+class Condition(nn.Module):
+    """Encode target and source action units with one network, and their difference.
+
+    Action units that are not known have a learnt code.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.encode = nn.Sequential(nn.Linear(UNITS, size), nn.LeakyReLU(0.2), nn.Linear(size, size))
+        self.absent = nn.Parameter(torch.zeros(size))
+        self.mix = nn.Sequential(nn.Linear(2 * size, size), nn.LeakyReLU(0.2), nn.Linear(size, size))
+
+    def forward(self, wanted: Tensor, shown: Tensor, known: Tensor, given: Tensor) -> Tensor:
+        """Map target units `wanted` and source units `shown`, (B, 17), to a condition (B, size).
+
+        `known` and `given` (B, 1) are 1 where the units of source and target are known and 0 elsewhere.
+        """
+        target = given * self.encode(wanted) + (1 - given) * self.absent
+        source = known * self.encode(shown) + (1 - known) * self.absent
+        return self.mix(torch.cat((target, target - source), dim=1))
+
+
 class UNet(nn.Module):
     """Predict the target from a point of the path, the source, the time and the action units.
 
@@ -171,7 +193,7 @@ class UNet(nn.Module):
         size = scaled(CONDITION, settings.width)
         attention = [settings.image_size >> n == ATTENTION for n in range(scales)]
         self.register_buffer("frequencies", math.pi * torch.arange(1.0, COSINES + 1), persistent=False)
-        self.condition = Condition(size, change=True)
+        self.condition = Condition(size)
         self.embed = nn.Sequential(nn.Linear(COSINES + size, size), nn.SiLU(), nn.Linear(size, size), nn.SiLU())
         self.stem = nn.Conv2d(6, counts[0], 3, padding=1)
         self.down = nn.ModuleList(Scale(counts[max(0, n - 1)], counts[n], size, attention[n]) for n in range(scales))

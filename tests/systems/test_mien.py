@@ -140,7 +140,7 @@ def test_distances_by_hand():
 def test_the_flow_is_linear_in_the_change_of_the_action_units():
     generator, source = woken(Generator(MienSettings(image_size=32, width=0.07, blocks=0))), torch.rand(2, 3, 32, 32)
     for block in generator.decoder:
-        torch.nn.init.zeros_(block.film.weight)  # the features depend on the source alone
+        torch.nn.init.zeros_(block.film.linear.weight)  # the features depend on the source alone
     for layer in generator.flows:
         layer.weight.data *= 1e-3  # far from the bounds
     known, shown = torch.ones(2, 1), torch.full((2, 17), 0.3)

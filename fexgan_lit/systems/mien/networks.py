@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fexgan_lit.data.config import IMAGE_SIZES
 from fexgan_lit.systems.annotations import REGIONS, UNITS, Box, region_shape
-from fexgan_lit.systems.layers import WIDTH, scaled
+from fexgan_lit.systems.layers import WIDTH, FiLM, scaled
 from fexgan_lit.utils.options import Options, option
 
 #: Channels of the scales from 256 px down to the trunk at 16 px; the last is the trunk's.
@@ -99,14 +99,15 @@ class Block(nn.Module):
     def __init__(self, channels: int, condition: int = 0) -> None:
         super().__init__()
         self.first, self.second = conv(channels, channels), conv(channels, channels, zero=True)
-        self.film = linear(condition, 2 * channels) if condition else None
+        self.film = FiLM(condition, channels) if condition else None
+        if self.film is not None:
+            nn.init.normal_(self.film.linear.weight, std=condition**-0.5)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Map `x` (B, c, s, s) and `condition` (B, n) to (B, c, s, s)."""
         hidden = self.first(x)
         if self.film is not None:
-            scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)  # (B, c, 1, 1) each
-            hidden = hidden * (1 + scale) + shift
+            hidden = self.film(hidden, condition)
         return x + self.second(F.leaky_relu(hidden, _SLOPE))
 
 
