@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.errors import UserError, did_you_mean
 from fexgan_lit.utils.hardware import device_problems
 from fexgan_lit.utils.options import Options, option, typed
 
@@ -116,7 +115,7 @@ def mode_options(tree: Mapping[str, Any], mode: str, modes: Mapping[str, type], 
         UserError: the mode does not exist; the error suggests the nearest.
     """
     if mode not in modes:
-        raise UserError(f"mode={mode}: expected one of {', '.join(modes)}.{_nearest(str(mode), list(modes), 'mode=')}")
+        raise UserError(f"mode={mode}: expected one of {', '.join(modes)}.{did_you_mean(mode, modes, 'mode=')}")
     own = [field.name for field in fields(modes[mode])]
     general = {field.name for field in fields(GenerateSettings)}
     given = {name: value for name, value in tree.items() if name not in general and value is not None}
@@ -125,7 +124,7 @@ def mode_options(tree: Mapping[str, Any], mode: str, modes: Mapping[str, type], 
             others = [f"mode={other}" for other, cls in modes.items() if name in {field.name for field in fields(cls)}]
             problems.append(
                 f"{name}={given[name]}: mode={mode} has no such option, but {' and '.join(others) or 'no mode'} has. "
-                f"Its options: {', '.join(own)}.{_nearest(name, own, '')}"
+                f"Its options: {', '.join(own)}.{did_you_mean(name, own)}"
             )
     return _typed(modes[mode], {name: value for name, value in given.items() if name in own}, problems)
 
@@ -136,8 +135,3 @@ def _typed(cls: type, values: Mapping[str, Any], problems: list[str]) -> Any:
     settings: Any = typed(cls, values, "", wrong)
     problems += wrong or settings.problems()
     return settings
-
-
-def _nearest(word: str, known: Sequence[str], prefix: str) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f" Did you mean {prefix}{near[0]}?" if near else ""

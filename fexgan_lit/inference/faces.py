@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from torch import Tensor
 from fexgan_lit.expression import ACTION_UNITS, Expression, resolve_affect, rows_of
 from fexgan_lit.inference.images import as_batch
 from fexgan_lit.runs.folder import FACES
-from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from fexgan_lit.data.datamodule import FrameDataModule
@@ -76,8 +75,7 @@ def choose(sources: Sources, names: Sequence[str], most: int | None = MOST_FACES
         return replace(sources.select(range(most)), notes=(*sources.notes, note))
     unknown = [name for name in names if name not in sources.names]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], sources.names, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(unknown[0], sources.names)
         raise UserError(
             f"who={unknown[0]}: expected one of {', '.join(sources.names[:20])}"
             f"{' ...' if len(sources) > 20 else ''}, the faces of {sources.origin}.{hint}"

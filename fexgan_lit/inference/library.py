@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fexgan_lit.inference.conditions import TargetSpec, read_target, units_of
 from fexgan_lit.inference.output import file_name
-from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.errors import UserError, did_you_mean
 from fexgan_lit.utils.files import read_mapping, write_atomic
 
 _FIELDS = ("affects", "action_units")
@@ -58,8 +57,7 @@ def _read(name: str, entry: Any, affects: tuple[str, ...]) -> TargetSpec:
         raise UserError(f"{name}: found {entry!r:.60}; expected {_EXAMPLE}")
     for key in entry:
         if key not in _FIELDS:
-            near = difflib.get_close_matches(str(key), _FIELDS, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(key, _FIELDS)
             raise UserError(f"{name}: unknown field {key}; expected {' or '.join(_FIELDS)}.{hint}")
         if not isinstance(entry[key], Mapping) or not entry[key]:
             raise UserError(f"{name}.{key}: found {entry[key]!r:.60}; expected {_EXAMPLE}")
@@ -84,8 +82,7 @@ def chosen_expressions(library: dict[str, TargetSpec], names: Any, path: Path) -
     wanted = [str(name) for name in (names if isinstance(names, Sequence) and not isinstance(names, str) else [names])]
     unknown = [name for name in wanted if name not in library]
     if unknown or not wanted:
-        near = difflib.get_close_matches(unknown[0], library, n=1) if unknown else []
-        hint = f" Did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(unknown[0], library) if unknown else ""
         raise UserError(f"expressions={names}: {path} has {', '.join(library)}.{hint}")
     return {name: library[name] for name in wanted}
 

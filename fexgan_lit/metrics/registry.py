@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fexgan_lit.expression import ACTION_UNITS
-from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -207,8 +206,7 @@ def find_measure(asked: str, there: Collection[str]) -> MetricInfo:
     name = next((candidate for candidate in candidates if candidate in there), None)
     if name is None:
         known = sorted(there)
-        near = difflib.get_close_matches(f"final/val/{asked}", known, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(f"final/val/{asked}", known)
         raise UserError(f"by={asked}: no run has this metric.{hint} The runs have {', '.join(known)}.")
     found = metric_info(name)
     if found.higher_is_better is None:

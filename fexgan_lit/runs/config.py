@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fexgan_lit.data.config import DatasetConfig, name_problems
 from fexgan_lit.expression import ACTION_UNITS
-from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.errors import UserError, did_you_mean
 from fexgan_lit.utils.hardware import PRECISIONS
 from fexgan_lit.utils.hydra import MOVED
 from fexgan_lit.utils.options import ANY_SEED, Options, argument_problems, option, typed
@@ -345,8 +344,7 @@ def split_trainer(options: Mapping[str, Any], problems: list[str]) -> dict[str, 
         if name in elsewhere:
             problems.append(f"trainer.{name}: expected {elsewhere[name]} in its place")
         elif name not in theirs:
-            near = difflib.get_close_matches(name, [*ours, *theirs], n=1)
-            hint = f" Did you mean trainer.{near[0]}?" if near else ""
+            hint = did_you_mean(name, [*ours, *theirs], "trainer.")
             problems.append(f"trainer.{name}: unknown here and to Lightning's Trainer.{hint}")
     kept = {name: value for name, value in options.items() if name in ours}
     given = {name: value for name, value in foreign.items() if name in theirs and name not in elsewhere}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from fexgan_lit.data.images import EXTENSIONS as IMAGES
 from fexgan_lit.data.table import some
 from fexgan_lit.expression import AU_COLUMNS, LANDMARK_COLUMNS, resolve_affect
 from fexgan_lit.inference.animation.timeline import Beat, follow, nearest
-from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,8 +126,7 @@ def driver_name(text: str, identities: tuple[str, ...], affects: tuple[str, ...]
     """Return the identity, the affect and, if given, the number of the take."""
     parts = text.split("/")
     if parts[0] not in identities:
-        near = difflib.get_close_matches(parts[0], identities, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(parts[0], identities)
         there = f"{', '.join(identities[:20])}{' ...' if len(identities) > 20 else ''}"
         raise UserError(f"driver={text}: it is not a file, and the identities of the run's data are {there}.{hint}")
     return parts[0], resolve_affect(parts[1], affects), parts[2] if len(parts) == 3 else None

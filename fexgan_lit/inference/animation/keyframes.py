@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import torch
 from fexgan_lit.expression import Expression, rows_of
 from fexgan_lit.inference.animation.timeline import MOST_FRAMES, SLOWEST, Beat, check_length
 from fexgan_lit.inference.conditions import TargetSpec, read_target, target_expression
-from fexgan_lit.utils.errors import UserError
+from fexgan_lit.utils.errors import UserError, did_you_mean
 from fexgan_lit.utils.files import read_yaml
 
 if TYPE_CHECKING:
@@ -75,8 +74,7 @@ def _key(entry: Any, line: str, affects: tuple[str, ...]) -> Key:
         raise UserError(f"{line}: {entry!r}; expected {_EXAMPLE}")
     for name in entry:
         if name not in _FIELDS:
-            near = difflib.get_close_matches(str(name), _FIELDS, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(name, _FIELDS)
             raise UserError(f"{line}: unknown field {name}; expected {', '.join(_FIELDS)}.{hint}")
     time, ease = entry.get("time"), entry.get("ease", "smooth")
     if isinstance(time, bool) or not isinstance(time, int | float) or not 0 <= time <= MOST_FRAMES / SLOWEST:
