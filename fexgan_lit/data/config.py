@@ -19,7 +19,7 @@ KNOWLEDGE = ("intensity", "aus", "landmarks")
 DETECTORS = ("mediapipe",)
 STUDIOS = ("studio_cartoon", "studio_human", "studio_mixed")
 POPULATIONS = ("cast", "random")
-FRAMINGS = ("fixed", "random")
+FRAMINGS = ("fixed", "random", "face")
 EXPRESSIONS = ("prototypes", "varied")
 _PLAIN = re.compile(r"\w[\w .+-]{0,99}")
 
@@ -72,7 +72,8 @@ class DatasetConfig(Options):
         population: `cast`: the studio's hand-made characters, then random ones; `random`: every character is random,
             with own light, wall and camera angle, and `identities` says how many. On the command line `random` changes
             the defaults to one take of six frames and a split by identity.
-        framing: `fixed`, or `random`: size and place of the head differ between the takes of a studio.
+        framing: `fixed`; `random`: size and place of the head differ between the takes of a studio; or `face`: the face
+            fills the frame as with `crop=face` and a margin of 0.25, and differs less.
         expressions: `prototypes`, or `varied`: the action units of an affect differ between the takes of a studio.
         identities: number of characters of the studio.
         takes: number of takes of each character and affect in the studio.

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS, AU_COLUMNS, LANDMARK_COLUMNS, POSE_COLUMNS
 from fexgan_lit.synthetic.population import POPULATIONS
 from fexgan_lit.synthetic.prototypes import AU_COLUMN, prototype
-from fexgan_lit.synthetic.regions import BOX_COLUMNS, region_boxes
+from fexgan_lit.synthetic.regions import BOX_COLUMNS, face_square, region_boxes
 from fexgan_lit.synthetic.takes import FPS, FaceState, Take
 from fexgan_lit.utils.errors import UserError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 IMAGE_SIZES = (32, 64, 128, 256, 512)
-FRAMINGS = ("fixed", "random")
+FRAMINGS = ("fixed", "random", "face")
 EXPRESSIONS = ("prototypes", "varied")
 
 #: Rows of ground truth that one process computes at a time.
@@ -70,7 +70,8 @@ class Studio(ABC):
             strength from `exact` to 1, so that every frame has a real target of every affect.
         population: `cast`: the hand-made characters, then random ones; `random`: random characters of a wide range,
             each with own light, wall and views. Character k is the same for every number of characters.
-        framing: `fixed`, or `random`: the size and the place of the head in the image vary over the takes.
+        framing: `fixed`; `random`: the size and the place of the head in the image vary over the takes; or `face`: the
+            face fills the image as with `dataset.crop=face`, and varies less.
         expressions: `prototypes`: an affect has the same action units in all takes, but for their scale; `varied`: in
             every take they are 0.4 to 1.15 times as strong, and each other one joins in with a probability of 0.12.
 
@@ -149,8 +150,18 @@ class Studio(ABC):
 
     def take(self, person: int, number: int) -> Take:
         """Return take `number` of a character."""
-        key, anywhere = (self.seed, person, number), (self.population == "random", self.framing == "random")
-        return _take(key, self.take_seconds, self.head_motion, *anywhere)
+        key, any_view = (self.seed, person, number), self.population == "random"
+        if self.framing != "face":
+            return _take(key, self.take_seconds, self.head_motion, any_view, self.framing == "random")
+        if (person, number) not in self._squares:
+            rest = _take(key, self.take_seconds, self.head_motion, any_view).perform(0.0, np.zeros(len(ACTION_UNITS)))
+            self._squares[person, number] = face_square(self.landmarks(person, rest, 1))
+        return _take(key, self.take_seconds, self.head_motion, any_view, True, self._squares[person, number])
+
+    @cached_property
+    def _squares(self) -> dict[tuple[int, int], tuple[float, float, float]]:
+        """Squares around the faces by person and take, see `face_square`."""
+        return {}
 
     def performance(self, row: int) -> FaceState:
         """Return the state of the face in a row of the table."""
@@ -311,8 +322,15 @@ def _counterfactual(studio: Studio, exact: float) -> Script:
 
 
 @lru_cache(maxsize=4096)
-def _take(key: tuple[int, ...], seconds: float, head_motion: float, any_view: bool, any_framing: bool) -> Take:
-    return Take(key, seconds, head_motion, any_view, any_framing)
+def _take(
+    key: tuple[int, ...],
+    seconds: float,
+    head_motion: float,
+    any_view: bool,
+    any_framing: bool = False,
+    square: tuple[float, float, float] | None = None,
+) -> Take:
+    return Take(key, seconds, head_motion, any_view, any_framing, square)
 
 
 def _units(aus: ArrayLike, shapes: tuple[tuple[int, ...], ...]) -> NDArray[np.float64]:

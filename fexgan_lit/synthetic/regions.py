@@ -30,3 +30,16 @@ def region_boxes(points: NDArray[np.floating], size: float) -> NDArray[np.float6
         margin = MARGIN * (high - low)
         boxes[:, k, :2], boxes[:, k, 2:] = low - margin, high + margin
     return np.clip(boxes, 0, size)
+
+
+def face_square(points: NDArray[np.floating]) -> tuple[float, float, float]:
+    """Return centre x, centre y and side of the square around a face, with the margin of `dataset.crop_margin`.
+
+    It is that of `fexgan_lit.data.faces.geometry.face_squares` for heads that are not turned.
+
+    Args:
+        points: (68, 2) landmarks.
+    """
+    width = float(np.hypot(*(points[16] - points[0])))
+    down = float(points[[36, 39, 42, 45], 1].mean()) + 0.24 * width
+    return float(points[0, 0] + points[16, 0]) / 2, down, 1.2 * width * 1.5

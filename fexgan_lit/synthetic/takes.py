@@ -55,7 +55,9 @@ class Take:
         seconds: length of the take.
         head_motion: bound of the head motion in degrees.
         any_view: whether the camera looks at the head from a random side (up to 10 degrees) instead of from the front.
-        any_framing: whether the head is 0.85 to 1.15 times as large, and up to a tenth of the image off its place.
+        any_framing: whether the head is 0.85 to 1.15 times as large, and up to a tenth of the image off its place; in a
+            `square` it is 0.9 to 1.1 times as large, and off by up to 0.06.
+        square: centre (x, y) and side of the part of the usual image that is shown, as fractions of its side.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Take:
         head_motion: float,
         any_view: bool = False,
         any_framing: bool = False,
+        square: tuple[float, float, float] | None = None,
     ) -> None:
         rng = np.random.default_rng(np.random.SeedSequence(key))
         count = len(ACTION_UNITS)
@@ -87,6 +90,11 @@ class Take:
             scale = float(crop.uniform(0.85, 1.15))
             reach = 0.1 - 0.4 * max(0.0, scale - 1.0)  # large faces have less room
             self._framing = (scale, float(crop.uniform(-reach, reach)), float(crop.uniform(-reach, 0.5 * reach)))
+        if square is not None:
+            x, y, side = square
+            scale, right, down = self._framing
+            zoom = (1 + (scale - 1) / 1.5) / side if any_framing else 1 / side
+            self._framing = (zoom, 0.6 * right - zoom * (x - 0.5), 0.6 * down - zoom * (y - 0.5))
 
     def strength(self, t: float) -> float:
         """Return the intensity in [0, 1] at `t` in [0, 1] of the take: 0, up to 1, held, back to 0."""

@@ -159,7 +159,7 @@ def test_a_population_changes_the_defaults_that_are_not_given(given, expected):
         (("dataset.population=random",), "dataset.population=random: dataset.identities is not given; expected"),
         (("dataset.identities=null",), "dataset.population=cast: dataset.identities is not given"),
         (("dataset.population=any",), "dataset.population=any: expected one of cast, random"),
-        (("dataset.framing=loose",), "dataset.framing=loose: expected one of fixed, random"),
+        (("dataset.framing=loose",), "dataset.framing=loose: expected one of fixed, random, face"),
         (("dataset=ferg", "dataset.population=random"), "frames of dataset=ferg are not drawn here; expected one of"),
         (("dataset=ferg", "dataset.framing=random"), "frames of dataset=ferg are not drawn here; expected one of"),
     ],

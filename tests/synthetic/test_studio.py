@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fexgan_lit.data.faces.geometry import face_squares
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS, LANDMARK_COLUMNS
 from fexgan_lit.synthetic import CartoonStudio
 from fexgan_lit.synthetic.cartoon.cast import CAST, make_cast
@@ -254,6 +255,21 @@ def test_random_framing_is_one_of_a_take_and_keeps_the_face_in_the_picture():
     assert ((xy >= 0) & (xy <= 64)).all()
     fixed = CartoonStudio(12, 3, 2, 64).table()
     assert frame[[*AUS, "yaw", "pitch", "intensity"]].equals(fixed[[*AUS, "yaw", "pitch", "intensity"]])
+
+
+def test_framing_by_the_face_is_the_square_of_the_crop():
+    studio = CartoonStudio(8, 2, 2, 64, population="random", framing="face")
+    squares = []
+    for row in range(0, len(studio), 2):
+        person, take = int(studio.script.person[row]), int(studio.script.take[row])
+        act = studio.take(person, take).perform(0.0, np.zeros(17))
+        squares.append(face_squares(studio.landmarks(person, act, 64)[None], 0.25)[0])
+    left, top, side = np.array(squares).T
+    middle = np.stack([left, top]) + side / 2
+    assert np.allclose(side, 64, rtol=0.13)  # the head is 0.9 to 1.1 times as large
+    assert np.allclose(middle, 32, atol=6.5)  # and a tenth of the image off at most
+    assert np.ptp(side) > 6
+    assert (np.ptp(middle, axis=1) > 4).all()
 
 
 def test_recipes_of_the_casts_stay_as_they_were():

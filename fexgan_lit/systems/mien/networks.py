@@ -179,12 +179,14 @@ class Generator(nn.Module):
         self.place = nn.Parameter(torch.randn(1, last, 16, 16))
         self.trunk = nn.ModuleList(Block(last, size) for _ in range(settings.blocks))
         outward = widths[::-1]
-        self.flows = nn.ModuleList(conv(width, 2 * UNITS, zero=True) for width in outward[: len(FLOW_BOUNDS)])
+        # up to half the size of the image, for motion is smooth; at least two
+        scales = min(len(FLOW_BOUNDS), max(2, stages))
+        self.flows = nn.ModuleList(conv(width, 2 * UNITS, zero=True) for width in outward[:scales])
         self.up = nn.ModuleList(conv(a, b, 1) for a, b in itertools.pairwise(outward))
         self.merge = nn.ModuleList(conv(2 * width, width, 1) for width in outward[1:])
         self.decoder = nn.ModuleList(Block(width, size) for width in outward[1:])
         self.paint = conv(widths[0], 3, zero=True)
-        self.mask = conv(widths[0], 1, zero=True)
+        self.mask = conv(widths[0], 1, zero=True) if settings.mask else None
 
     def forward(self, image: Tensor, wanted: Tensor, shown: Tensor, known: Tensor) -> Faces:
         """Give `image` the action units `wanted`.
@@ -211,7 +213,7 @@ class Generator(nn.Module):
         flow = self._flow(0, features, change, torch.zeros_like(features[:, :2], dtype=torch.float32))
         for n, (up, merge, block) in enumerate(zip(self.up, self.merge, self.decoder, strict=True)):
             there = seen.pop()
-            features = up(enlarged(features, there.shape[2]))
+            features = enlarged(up(features), there.shape[2])  # a 1x1 convolution and resizing commute
             flow = enlarged(flow, there.shape[2])
             there = warp(there, flow) if self.settings.flow else there
             features = block(merge(torch.cat((features, there.to(features.dtype)), dim=1)), condition)
@@ -219,16 +221,16 @@ class Generator(nn.Module):
 
         moved = warp(image, flow) if self.settings.flow else image.float()
         features = F.leaky_relu(features, _SLOPE)
-        # at the start the share is 1 - sigmoid(2) = 0.12
-        share = (OUTPUT_GAIN * self.mask(features).float() - 2).sigmoid()
-        share = share if self.settings.mask else torch.ones_like(share)
+        share = torch.ones_like(moved[:, :1])
+        if self.mask is not None:  # at the start the share is 1 - sigmoid(2) = 0.12
+            share = (OUTPUT_GAIN * self.mask(features).float() - 2).sigmoid()
         painted = 2 * (OUTPUT_GAIN * self.paint(features).float()).tanh()
         made = moved + share * painted if self.settings.paint else moved
         return Faces(made if self.training else made.clamp(-1, 1), flow, moved, share, read)
 
     def _flow(self, scale: int, features: Tensor, change: Tensor, before: Tensor) -> Tensor:
         """Return the flow `before` (B, 2, s, s) of the coarser scales plus that of this scale."""
-        if not self.settings.flow or scale >= len(FLOW_BOUNDS):
+        if not self.settings.flow or scale >= len(self.flows):
             return before
         motions = self.flows[scale](F.leaky_relu(features, _SLOPE)).float().unflatten(1, (UNITS, 2))
         moved = (motions * change[:, :, None, None, None]).sum(1)  # (B, 17, 2, s, s) -> (B, 2, s, s)
