@@ -32,6 +32,7 @@ class GenerateSettings(Options):
     who: Any = None
     images: str | None = None
     annotations: str | None = None
+    others: str | None = None
     paste: bool = False
     which: Any = None
     box: Any = None
@@ -58,7 +59,7 @@ class GenerateSettings(Options):
     def conflicts(self) -> list[str]:
         """Return a sentence for each combination of valid values that is not allowed."""
         found = []
-        for name in ("images", "annotations", "root"):
+        for name in ("images", "annotations", "others", "root"):
             place = getattr(self, name)
             path = Path(place or "").expanduser()
             if place is not None and not path.is_file() and not path.is_dir():  # reading a pipe would block
@@ -67,6 +68,8 @@ class GenerateSettings(Options):
             found.append(f"annotations={self.annotations}: it describes the images of images=FILE|DIR; give both")
         if isinstance(self.who, Mapping) or self.who == []:
             found.append(f"who={self.who}: expected a name or a list of names")
+        if self.others is not None and (self.mode in NOT_EDITING or self.box is not None):
+            found.append(f"others={self.others}: expected a mode that edits faces, and no box=")
         found += self._paste_problems()
         if self.neutral_first and self.mode in NOT_EDITING:
             found.append(f"neutral_first=true: mode={self.mode} does not edit source faces; expected another mode")

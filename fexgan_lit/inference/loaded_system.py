@@ -487,22 +487,22 @@ def load(place: str | Path | None = None, device: str = "cpu", trust: Sequence[s
 
     Args:
         place: a run folder, a checkpoint file in a run folder, the folder of a plain `lightning.Trainer`
-            (`lightning_logs/version_0`), `user/name` of a run on the Hugging Face Hub (downloaded once), or None for
-            the small FExGAN of the package.
+            (`lightning_logs/version_0`), `user/name` of a run on the Hugging Face Hub (downloaded once), or the name of
+            a model of the package: `cartoon`, a small FExGAN (None takes it), or `mien`, which edits any face.
         device: `cpu`, `cuda`, `mps`, or `auto` for a GPU if there is one.
         trust: packages whose code the run may use, for your own systems; a run folder cannot grant this itself.
 
     Raises:
         UserError: the run or the device does not exist, or the weights are missing or do not fit.
     """
-    from fexgan_lit.runs.folder import RunFolder
+    from fexgan_lit.runs.folder import SHIPPED, RunFolder
     from fexgan_lit.utils import trust as allowed
     from fexgan_lit.utils.hardware import pick_device
 
     device = pick_device(device)  # before anything is fetched
     allowed.trust(trust)
-    if place is None:
-        return _open(RunFolder.shipped().path, device)
+    if place is None or (place in SHIPPED and not Path(place).exists()):
+        return _open(RunFolder.shipped(str(place or SHIPPED[0])).path, device)
     if is_hub_id(place):
         return LoadedSystem._from_pretrained(model_id=str(place), device=device)
     return _open(Path(place).expanduser(), device)

@@ -21,6 +21,7 @@ from fexgan_lit.expression import ACTION_UNITS, FIELD_NAMES, Expression, rows_of
 from fexgan_lit.inference.config import PASTING
 from fexgan_lit.inference.faces import MOST_FACES, Sources, at_rest, choose, from_files, from_frames, from_shipped
 from fexgan_lit.inference.output import file_name
+from fexgan_lit.systems.base import EditsSeveral
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -124,6 +125,38 @@ class GenerationSession:
         from fexgan_lit.inference.paste import find_faces
 
         return find_faces(self, Path(str(self.settings.images)).expanduser())
+
+    @cached_property
+    def synthesize(self) -> Painter:
+        """The system's `synthesize`, or with `others` its edit of several frames of one person.
+
+        Raises:
+            UserError: the system cannot combine frames, or the sources are several faces.
+        """
+        place = self.settings.others
+        if place is None:
+            return self.system.synthesize
+        if not isinstance(self.system, EditsSeveral):
+            raise UserError(f"others={place}: {self.loaded.name} edits one picture at a time; mien combines several")
+        if len(self.sources) > 1:
+            raise UserError(
+                f"others={place}: it shows the person of one face; found {len(self.sources)} faces of "
+                f"{self.sources.origin}. Expected images=FILE, or who=NAME"
+            )
+        path = Path(place).expanduser()
+        if self.settings.paste:
+            from fexgan_lit.inference.paste import find_faces
+
+            found = find_faces(self, path).sources
+        else:
+            found = from_files(path, self.system.image_size, None, self.system.affects)
+        for note in found.notes:
+            self.say(note)
+        count = f"{len(found)} other picture{'s' if len(found) > 1 else ''}"
+        self.say(
+            f"{count} of {self.sources.names[0]}: each part of the face comes from the one in which it moves least"
+        )
+        return functools.partial(self.system.synthesize_among, others=found.images.to(self.system.device))
 
     @cached_property
     def framing(self) -> Framing:
@@ -293,7 +326,7 @@ class GenerationSession:
             index: indices of the sources.
             wanted: target expressions.
             what: description for the progress bar.
-            make: function of (source, shown, wanted); None uses the system's `synthesize`.
+            make: function of (source, shown, wanted); None uses `synthesize`.
 
         Yields:
             The positions 0..M-1 of a batch, and its images (B, 3, S, S) in [-1, 1] on the CPU.
@@ -301,7 +334,7 @@ class GenerationSession:
         from fexgan_lit.utils.console import stage_bar
 
         torch.manual_seed(self.settings.seed)
-        device, make = self.system.device, make or self.system.synthesize
+        device, make = self.system.device, make or self.synthesize
         self.mark(wanted)
         starts = self.starts
         with stage_bar(self.console) as bar:

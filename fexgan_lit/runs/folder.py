@@ -13,6 +13,9 @@ from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import read_mapping, write_atomic
 from fexgan_lit.utils.hydra import stamp
 
+#: Trained models of the package: a FExGAN of the cartoon studio, and a MIEN of random people and cartoon characters.
+SHIPPED = ("cartoon", "mien")
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -102,19 +105,21 @@ class RunFolder:
         path = Path(place)
         run = cls(path if path.is_dir() else path.parent.parent)
         if not path.exists():
-            raise UserError(f"run={place}: there is no such folder or checkpoint")
+            raise UserError(
+                f"run={place}: there is no such folder or checkpoint; models of the package: {', '.join(SHIPPED)}"
+            )
         if not run.config.is_file():
             raise UserError(f"run={place}: {run.path} is not a run folder, it has no config.yaml")
         return run
 
     @classmethod
-    def shipped(cls) -> RunFolder:
-        """Return the run folder of the small FExGAN that the package includes, trained on the cartoon studio.
+    def shipped(cls, name: str = SHIPPED[0]) -> RunFolder:
+        """Return the run folder of a trained model that the package includes, one of `SHIPPED`.
 
         Raises:
             UserError: this installation lacks the model.
         """
-        run = cls(Path(__file__).parents[1] / "models" / "cartoon")
+        run = cls(Path(__file__).parents[1] / "models" / name)
         if not run.config.is_file():
             raise UserError(
                 f"the model that comes with the package is missing ({run.path}); expected run=RUN_DIR, a folder that "

@@ -93,6 +93,16 @@ class Reconstructs(Protocol):
 
 
 @runtime_checkable
+class EditsSeveral(Protocol):
+    """A system that combines several pictures of one person."""
+
+    def synthesize_among(
+        self, source: Tensor, source_expression: Expression | None, target: Expression, others: Tensor
+    ) -> Tensor:
+        """Return images (B, 3, S, S) made of each source (B, 3, S, S) and of `others` (N, 3, S, S) of its person."""
+
+
+@runtime_checkable
 class Exportable(Protocol):
     """A system whose networks `python -m fexgan_lit.export` can write for other programs."""
 

@@ -19,8 +19,8 @@ from fexgan_lit.evaluation.config import EvaluationSettings, UnseenSettings
 from fexgan_lit.evaluation.methods import CEILING, FLOOR, open_methods
 from fexgan_lit.evaluation.protocols import unseen
 from fexgan_lit.evaluation.protocols.unseen import (
-    Tuned,
     TuningBatches,
+    WithFrames,
     joined,
     row_name,
     tune,
@@ -117,19 +117,16 @@ def test_one_frame_makes_pairs_with_itself_beside_pairs_of_the_run(data):
     assert joined(batch, replace(batch, source_aus=None)).source_aus is None
 
 
-def test_every_person_has_a_copy(data):
-    class Grey:
-        def __init__(self, level: float) -> None:
-            self.affects, self.level = data.affects, level
-
-        def synthesize(self, source, shown, wanted):
-            return torch.full_like(source, self.level)
+def test_every_person_has_a_function(data):
+    def grey(level: float):
+        return lambda source, shown, wanted: torch.full_like(source, level)
 
     frames = render_new_people(data, 2)
     first, second = (int(np.flatnonzero(frames.identity == k)[0]) for k in (0, 1))
     pairs = FixedPairs(np.array([second, first, second]), np.array([second, first, second]))
     batch = next(iter(FixedPairLoader(frames, pairs, 3, 32)))
-    made = Tuned("x", SimpleNamespace(), {0: Grey(-1.0), 1: Grey(0.5)}).answer(batch)
+    loaded = SimpleNamespace(system=SimpleNamespace(affects=data.affects))
+    made = WithFrames("x", loaded, {0: grey(-1.0), 1: grey(0.5)}).answer(batch)
     assert made.mean((1, 2, 3)).tolist() == [0.5, -1.0, 0.5]
 
 

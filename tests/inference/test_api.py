@@ -234,12 +234,20 @@ def test_half_precision_weights_load_as_float32(loaded, tmp_path):
 
 
 def test_a_place_that_is_no_run(tmp_path):
-    with pytest.raises(UserError, match="there is no such folder"):
+    with pytest.raises(UserError, match=r"there is no such folder or checkpoint; models of the package: cartoon, mien"):
         load(tmp_path / "gone")
     with pytest.raises(UserError, match="it has no config"):
         load(tmp_path)
     with pytest.raises(UserError, match="device=tpu: expected one of auto, cpu"):
         load(tmp_path, device="tpu")
+
+
+def test_a_model_of_the_package_has_a_name_that_a_folder_takes_over(monkeypatch, tmp_path):
+    assert load("cartoon").folder == load().folder
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cartoon").mkdir()
+    with pytest.raises(UserError, match="cartoon is not a run folder"):
+        load("cartoon")
 
 
 def test_the_shipped_model_is_named_where_it_is_missing(monkeypatch, tmp_path):

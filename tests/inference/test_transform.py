@@ -150,3 +150,23 @@ def test_without_a_run_the_shipped_one_is_taken_with_its_faces(generate, runs, t
     assert [source["name"] for source in done.record["sources"]] == ["iris"]
     assert done.record["sources"][0]["shows"]["affect"] == {"neutral": 1.0}
     assert done.record["run"]["path"] == str(shipped)
+
+
+def test_several_pictures_of_one_person_are_combined(generate, runs, tmp_path):
+    """An untrained MIEN moves nothing in any of them, so each counts alike."""
+    (tmp_path / "more").mkdir()
+    for name, grey in (("me", 30), ("more/a", 90), ("more/b", 180)):
+        Image.new("RGB", (40, 40), (grey,) * 3).save(tmp_path / f"{name}.png")
+    run, others = f"run={runs('mien')}", f"others={tmp_path / 'more'}"
+    done = generate(run, f"images={tmp_path / 'me.png'}", others, "affects=joy")
+    assert done.code == 0, done.err
+    assert "2 other pictures of me: each part of the face comes from" in done.out
+    assert level(done.folder / "faces/me/joy_1.00.png") == pytest.approx(100, abs=1)
+    for given, words in (
+        ((run, f"images={tmp_path / 'more'}", others), "it shows the person of one face; found 2 faces"),
+        ((f"run={runs('fexgan')}", "who=nora", others), "fexgan edits one picture at a time; mien combines several"),
+        ((run, "mode=tune", f"images={tmp_path / 'me.png'}", others), "expected a mode that edits faces"),
+    ):
+        wrong = generate(*given, out=words[:6])
+        assert wrong.code == 2
+        assert words in wrong.err

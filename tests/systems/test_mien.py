@@ -18,7 +18,7 @@ from fexgan_lit.systems.mien.losses import (
     smoothness,
     squared_gradient,
 )
-from fexgan_lit.systems.mien.networks import FLOW_BOUNDS, Critic, Generator, MienSettings, warp
+from fexgan_lit.systems.mien.networks import FLOW_BOUNDS, Critic, Faces, Generator, MienSettings, warp
 from fexgan_lit.systems.mien.system import Mien, MienOptimizerSettings
 from fexgan_lit.utils.errors import UserError
 from tests.systems.helpers import NoisePairs, changed, fit, snapshot
@@ -267,6 +267,26 @@ def test_a_source_without_units_is_edited_and_a_target_without_them_refused():
         system.synthesize(x, None, system.expression([0]))
     with pytest.raises(UserError, match=r"expected intensities in 0\.\.1"):
         system.synthesize(x, None, Expression(aus=torch.full((1, 17), 3.0)))
+
+
+def test_every_part_of_a_face_comes_from_the_picture_in_which_it_moves_least(monkeypatch):
+    system = make_system()
+
+    def edit(source, shown, target):
+        """The left half of bright pictures stays, and the right half of dark ones."""
+        flow = torch.zeros(len(source), 2, 32, 32)
+        for row, picture in enumerate(source):
+            flow[row, :, :, slice(16, None) if picture.mean() > 0 else slice(0, 16)] = 0.5
+        return Faces(source, flow, source, source[:, :1], torch.zeros(len(source), 17))
+
+    monkeypatch.setattr(system, "edit", edit)
+    source, other = torch.full((2, 3, 32, 32), 0.5), torch.full((1, 3, 32, 32), -0.5)
+    made = system.synthesize_among(source, None, Expression(aus=torch.rand(2, 17)), other)
+    assert made.shape == source.shape
+    assert torch.allclose(made[..., :12], torch.tensor(0.5), atol=1e-3)
+    assert torch.allclose(made[..., -12:], torch.tensor(-0.5), atol=1e-3)
+    alone = system.synthesize_among(source, None, Expression(aus=torch.rand(2, 17)), other[:0])
+    assert torch.equal(alone, source)
 
 
 def test_scores_depend_on_the_units_that_are_asked_for():

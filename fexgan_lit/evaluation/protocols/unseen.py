@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from fexgan_lit.metrics.judges.identity import embed_rows, gallery_and_probes
 from fexgan_lit.metrics.registry import metric_info
 from fexgan_lit.metrics.statistics import draw_resamples
 from fexgan_lit.metrics.suite import MetricGroup, MetricSuite
+from fexgan_lit.systems.base import EditsSeveral
 from fexgan_lit.systems.gan import MovingAverageSystem
 from fexgan_lit.training.trainer import quiet_lightning
 from fexgan_lit.utils.errors import UserError
@@ -121,24 +123,25 @@ def tuning_and_test_rows(frames: FrameSet, most: int, seed: int) -> tuple[dict[i
 
 
 @dataclass(frozen=True, eq=False)
-class Tuned(Trained):
-    """Copies of a system, each tuned on the frames of one person.
+class WithFrames(Trained):
+    """A system that knows some frames of each person: copies that were tuned on them, or one that combines them.
 
     Attributes:
-        systems: the copies, by index of the person.
+        synthesize: a function like `ExpressionSystem.synthesize` by index of the person.
     """
 
-    systems: dict[int, ExpressionSystem]
+    synthesize: dict[int, Callable[..., Tensor]]
 
     def answer(self, batch: PairBatch) -> Tensor:  # type: ignore[override]
-        """Return images (B, 3, S, S) in [-1, 1], each by the copy of its person."""
-        made = torch.empty_like(batch.source)
-        for who, system in self.systems.items():
+        """Return images (B, 3, S, S) in [-1, 1], each by the function of its person."""
+        made, K = torch.empty_like(batch.source), len(self.system.affects)
+        for who, synthesize in self.synthesize.items():
             mine = batch.identity == who
             if mine.any():
-                part, K = batch[mine], len(system.affects)  # type: ignore[index]
-                wanted = part.target_expression(K)
-                made[mine] = system.synthesize(part.source, part.source_expression(K), wanted).to(made.dtype)
+                part = batch[mine]  # type: ignore[index]
+                made[mine] = synthesize(part.source, part.source_expression(K), part.target_expression(K)).to(
+                    made.dtype
+                )
         return made
 
 
@@ -284,7 +287,8 @@ def score_unseen(
         stage: opens progress bars.
 
     Returns:
-        The scores; the systems to draw, zero-shot and after the most frames; and notes on systems that cannot be tuned.
+        The scores, also of systems that edit the source and a person's frames at once; the systems to draw, zero-shot
+        and after the most frames; and notes on systems that cannot be tuned.
     """
     options, suite = settings.unseen, unseen_suite(judges, test_set, where)
     shown: list[Trained] = []
@@ -298,21 +302,30 @@ def score_unseen(
     for method in methods:
         shown.append(replace(method, name=row_name(method.name, 0)))
         scores.append(measured(shown[-1]))
-        systems: dict[int, ExpressionSystem] = {}
+        tuned: dict[int, Callable[..., Tensor]] = {}
         try:
             for n in sorted(set(options.frames)):
                 progress = stage(f"tuning {row_name(method.name, n)}")
                 for number, (person, own) in enumerate(tuning.items()):
                     progress(number, len(tuning))
                     batches = TuningBatches(everyone, own[:n], test_set.data, options, settings.seed)
-                    systems[person] = tune(method.system, batches, judges)
-                scores.append(measured(Tuned(row_name(method.name, n), method.loaded, systems)))
+                    tuned[person] = tune(method.system, batches, judges).synthesize
+                scores.append(measured(WithFrames(row_name(method.name, n), method.loaded, tuned)))
         except UserError as error:
             name = f"{method.name}, cannot be tuned"
             notes[name] = str(error)
             scores.append(Scores(name, run=str(method.loaded.folder), seed=method.loaded.run.seed))
-        if systems and f"{method.name}, cannot be tuned" not in notes:
-            shown.append(Tuned(row_name(method.name, max(options.frames)), method.loaded, systems))
+        if tuned and f"{method.name}, cannot be tuned" not in notes:
+            shown.append(WithFrames(row_name(method.name, max(options.frames)), method.loaded, tuned))
+        system = method.system
+        if not isinstance(system, EditsSeveral):
+            continue
+        for n in sorted(set(options.frames)):
+            together: dict[int, Callable[..., Tensor]] = {}
+            for person, own in tuning.items():
+                others = everyone.floats(own[:n], test_set.image_size).to(method.system.device)
+                together[person] = partial(system.synthesize_among, others=others)
+            scores.append(measured(WithFrames(f"{row_name(method.name, n)} at once", method.loaded, together)))
     return scores, shown, notes
 
 

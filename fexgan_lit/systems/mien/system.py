@@ -26,7 +26,7 @@ from fexgan_lit.systems.mien.losses import (
     smoothness,
     squared_gradient,
 )
-from fexgan_lit.systems.mien.networks import Critics, Faces, Generator, GeneratorPart, MienSettings
+from fexgan_lit.systems.mien.networks import SHARED_FLOW, Critics, Faces, Generator, GeneratorPart, MienSettings
 from fexgan_lit.systems.optimizers import DualOptimizerSettings, dual_adam
 from fexgan_lit.utils.options import option
 
@@ -192,6 +192,24 @@ class Mien(ReadsActionUnits, GANSystem):
         The action units of `source_expression` make the result more exact where they are known.
         """
         return self.edit(source, source_expression, target).image.float()
+
+    def synthesize_among(
+        self, source: Tensor, source_expression: Expression | None, target: Expression, others: Tensor
+    ) -> Tensor:
+        """Edit several frames of one person, and take every part of the face from the frame in which it moves least.
+
+        Args:
+            source: (B, 3, S, S) in [-1, 1].
+            source_expression: see `forward`.
+            target: expressions of the result.
+            others: further frames of the same person, (N, 3, S, S), aligned with the source.
+        """
+        made = [self.edit(source, source_expression, target)]
+        made += [self.edit(other.expand_as(source), None, target) for other in others]
+        size = self.image_size // 16 * 2 + 1
+        far = [F.avg_pool2d(faces.flow.norm(dim=1, keepdim=True), size, 1, size // 2) for faces in made]
+        weights = (torch.stack(far) / -SHARED_FLOW).softmax(0)  # (N + 1, B, 1, S, S)
+        return (weights * torch.stack([faces.image.float() for faces in made])).sum(0)
 
     @full_precision
     def validation_step(self, batch: PairBatch, batch_idx: int = 0) -> ValidationOutput:  # type: ignore[override]
