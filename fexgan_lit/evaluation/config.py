@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from fexgan_lit.data.config import EXPRESSIONS, FRAMINGS, POPULATIONS, STUDIOS
 from fexgan_lit.expression import ACTION_UNITS
 from fexgan_lit.metrics.judges.external import EXTERNALS, ExternalJudgeSettings, crop_trouble
 from fexgan_lit.runs.config import LoggerSettings
@@ -32,20 +33,33 @@ MOVED_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 15, 20, 26)
 
 
 @dataclass
-class PlaceSettings(Options):
-    """The current location of the data; all other settings of the data are those of the run.
+class TestDataSettings(Options):
+    """The data to measure on; None means the option of the run. `conf/evaluate.yaml` explains each field.
 
-    Attributes:
-        root: folder of the data set; None means that of the run.
-        cache_dir: folder of packs and judges; None means that of the run.
-        workers: threads that decode images; None means the number of the run.
+    With `root`, `cache_dir` and `workers` alone these are the run's own data, in another place. Any other option makes
+    them data that no run was trained on, such as other people of a studio.
     """
 
     section = "dataset"
+    __test__ = False  # not a class of tests
 
     root: str | None = None
     cache_dir: str | None = None
     workers: int | None = option(None, at_least=1, at_most=1024)
+    name: str | None = option(None, choices=STUDIOS)
+    facekit: str | None = None
+    population: str | None = option(None, choices=POPULATIONS)
+    identities: int | None = option(None, at_least=1, at_most=10_000)
+    framing: str | None = option(None, choices=FRAMINGS)
+    expressions: str | None = option(None, choices=EXPRESSIONS)
+    min_target_intensity: float | None = option(None, at_least=0, at_most=1)
+    studio_seed: int | None = None
+
+    @property
+    def other(self) -> dict[str, Any]:
+        """The options that make the data others than those of the runs."""
+        own = ("root", "cache_dir", "workers", "facekit")
+        return {name: value for name, value in vars(self).items() if value is not None and name not in own}
 
 
 @dataclass
@@ -186,7 +200,7 @@ class EvaluationSettings(Options):
     seed: int = 0
     shown: int = option(8, at_least=1, at_most=1000)
     device: str = "cpu"
-    dataset: PlaceSettings = field(default_factory=PlaceSettings)
+    dataset: TestDataSettings = field(default_factory=TestDataSettings)
     metrics: MetricSettings = field(default_factory=MetricSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     clips: ClipSettings = field(default_factory=ClipSettings)
@@ -248,7 +262,7 @@ def evaluation_settings(cfg: DictConfig) -> tuple[EvaluationSettings, LoggerSett
     """
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
     problems: list[str] = []
-    place = typed(PlaceSettings, tree.pop("dataset"), "dataset", problems)
+    place = typed(TestDataSettings, tree.pop("dataset"), "dataset", problems)
     protocols: dict[str, Any] = {
         options.section: typed(options, tree.pop(options.section), options.section, problems)
         for options in (

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from fexgan_lit.evaluation.config import EvaluationSettings, PlaceSettings
+from fexgan_lit.evaluation.config import EvaluationSettings, TestDataSettings
 from fexgan_lit.evaluation.methods import Trained
 from fexgan_lit.utils.errors import UserError
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 #: Options of a data set that determine its frames and their split.
 _FRAMES = (
     "name", "layout", "affects", "only", "sequence_ends", "crop", "crop_margin", "image_size", "val_fraction", "split",
-    "split_seed", "targets", "min_target_intensity", "population", "framing", "identities", "takes", "frames",
-    "take_seconds", "head_motion", "studio_seed",
+    "split_seed", "targets", "min_target_intensity", "population", "framing", "expressions", "identities", "takes",
+    "frames", "take_seconds", "head_motion", "studio_seed",
 )  # fmt: skip
 
 
@@ -35,6 +35,7 @@ class TestSet:
         pairs: source and target rows in `frames`.
         split: name of the measured split.
         batch_size: pairs per batch.
+        other: options in which the data differ from those of the first run.
     """
 
     data: FrameDataModule
@@ -42,6 +43,7 @@ class TestSet:
     pairs: FixedPairs
     split: str
     batch_size: int
+    other: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def image_size(self) -> int:
@@ -60,25 +62,32 @@ class TestSet:
         d = self.data.config
         return (
             f"{len(self.pairs)} pairs of {d.name}'s {self.split} split (split={d.split}, split_seed={d.split_seed}) at "
-            f"{d.image_size} px"
+            f"{d.image_size} px{''.join(f', {name}={value}' for name, value in self.other.items())}"
         )
 
 
 def common_ground(methods: Sequence[Trained], settings: EvaluationSettings, progress: Progress | None) -> TestSet:
-    """Check that all methods were trained on the same data, and prepare it.
+    """Check that all methods were trained on the same data, and prepare it; or prepare other data of the settings.
 
     Raises:
         UserError: the methods were trained on different data, the data changed since, or there are no pairs.
     """
     from fexgan_lit.data.datamodule import FrameDataModule
 
-    check_comparable(methods)
+    other = settings.dataset.other
+    check_comparable(methods, same_frames=not other)
     config = moved(methods[0].loaded.run.dataset, settings.dataset)
     first = methods[0].loaded.run
     data = FrameDataModule(config, first.seed, first.system.pairing)
     data.stages = lambda: nullcontext(lambda _: progress)
     data.setup()
-    check_unchanged(methods[0], data)
+    if not other:
+        check_unchanged(methods[0], data)
+    elif tuple(data.affects) != methods[0].system.affects:
+        raise UserError(
+            f"dataset.name={config.name}: its affects are {', '.join(data.affects)}; {methods[0].loaded.folder} knows "
+            f"{', '.join(methods[0].system.affects)}"
+        )
     if not data.has_truth:
         raise UserError(
             f"{methods[0].loaded.folder}: {config.name} has only one affect per person, so there is no true frame to "
@@ -97,17 +106,24 @@ def common_ground(methods: Sequence[Trained], settings: EvaluationSettings, prog
             f"split={settings.split}: found {len(pairs)} pairs of one identity with two affects in {len(frames)} "
             "frames; expected at least two. Hold out more frames with a larger dataset.val_fraction."
         )
-    return TestSet(data, frames, pairs, settings.split, settings.batch_size)
+    return TestSet(data, frames, pairs, settings.split, settings.batch_size, other)
 
 
-def moved(config: Any, place: PlaceSettings) -> Any:
-    """Return the data set's options with the paths that `place` overrides."""
+def moved(config: Any, place: TestDataSettings) -> Any:
+    """Return the data set's options with those that `place` overrides.
+
+    Raises:
+        UserError: they cannot be used together.
+    """
     given = {name: value for name, value in vars(place).items() if value is not None}
-    return replace(config, **given)
+    config = replace(config, **given)
+    if place.other and (problems := config.problems()):
+        raise UserError("the data to measure on cannot be made:\n" + "\n".join(f"  - {line}" for line in problems))
+    return config
 
 
-def check_comparable(methods: Sequence[Trained]) -> None:
-    """Check that all runs were trained on the same frames.
+def check_comparable(methods: Sequence[Trained], same_frames: bool = True) -> None:
+    """Check that all runs were trained on the same frames, or else on the same affects at the same size.
 
     Raises:
         UserError: they were not; the message lists the differences of each run.
@@ -115,7 +131,7 @@ def check_comparable(methods: Sequence[Trained]) -> None:
     first = methods[0]
     problems = []
     for other in methods[1:]:
-        ours, theirs = _trained_on(first), _trained_on(other)
+        ours, theirs = _trained_on(first, same_frames), _trained_on(other, same_frames)
         differing = [f"{key} {theirs[key]} instead of {ours[key]}" for key in ours if ours[key] != theirs[key]]
         if differing:
             problems.append(f"{other.loaded.folder}: {'; '.join(differing)}")
@@ -123,13 +139,17 @@ def check_comparable(methods: Sequence[Trained]) -> None:
         raise UserError(
             f"runs on different data cannot be compared in one table. Differences from {first.loaded.folder}:\n"
             + "\n".join(f"  - {problem}" for problem in problems)
-            + "\nEvaluate them one by one, or train them on the same frames and split."
+            + "\nEvaluate them one by one, train them on the same frames and split, or measure them on frames that none"
+            " has seen, such as dataset.studio_seed=1."
         )
 
 
-def _trained_on(method: Trained) -> dict[str, Any]:
-    frames = {f"dataset.{name}": getattr(method.loaded.run.dataset, name) for name in _FRAMES}
-    return frames | {f"data.{name}": value for name, value in (method.loaded.run.data or {}).items()}
+def _trained_on(method: Trained, same_frames: bool) -> dict[str, Any]:
+    run = method.loaded.run
+    found = {f"dataset.{name}": getattr(run.dataset, name) for name in (_FRAMES if same_frames else ("image_size",))}
+    return found | {
+        f"data.{name}": value for name, value in (run.data or {}).items() if same_frames or name == "affects"
+    }
 
 
 def check_unchanged(method: Trained, data: FrameDataModule) -> None:

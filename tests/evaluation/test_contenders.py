@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from fexgan_lit.data.config import DatasetConfig
-from fexgan_lit.evaluation.config import EvaluationSettings
+from fexgan_lit.evaluation.config import EvaluationSettings, TestDataSettings
 from fexgan_lit.evaluation.measure import check_finite
 from fexgan_lit.evaluation.methods import Trained, tell_apart
-from fexgan_lit.evaluation.test_set import check_comparable
+from fexgan_lit.evaluation.test_set import check_comparable, moved
 from fexgan_lit.inference.loaded_system import LoadedSystem
 from fexgan_lit.runs.config import TrainerSettings
 from fexgan_lit.systems.fexgan.config import FExGANSettings
@@ -64,6 +64,24 @@ def test_runs_on_other_data_cannot_stand_in_one_table(other, words):
 
 def test_batch_and_augmentation_may_differ():
     check_comparable([method(), method(batch_size=7, augmentation="fexgan", flip=0.1)])
+
+
+def test_frames_that_no_run_was_trained_on_need_the_same_affects_and_size_alone():
+    few = FACTS | {"train_frames": 3, "framing": [0, 0, 1]}
+    check_comparable([method(), method(split_seed=3, expressions="varied", facts=few)], same_frames=False)
+    for other in ({"image_size": 64}, {"facts": FACTS | {"affects": ["joy", "anger"]}}):
+        with pytest.raises(UserError, match="runs on different data"):
+            check_comparable([method(), method(**other)], same_frames=False)
+
+
+def test_other_options_of_the_data_are_those_that_change_the_frames():
+    assert not TestDataSettings(root="elsewhere", workers=1, facekit="kit").other
+    place = TestDataSettings(expressions="varied", studio_seed=1)
+    assert place.other == {"expressions": "varied", "studio_seed": 1}
+    config = moved(DatasetConfig(identities=3), place)
+    assert (config.identities, config.expressions, config.studio_seed) == (3, "varied", 1)
+    with pytest.raises(UserError, match="frames of dataset=ferg are not drawn here"):
+        moved(DatasetConfig(name="ferg"), place)
 
 
 def test_faces_that_are_no_numbers_are_named():
