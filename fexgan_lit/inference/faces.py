@@ -91,9 +91,9 @@ def from_shipped(folder: Path, size: int, affects: Sequence[str]) -> Sources:
         size: S, side of the images in pixels.
         affects: class names, including `neutral`.
     """
-    found = from_files(folder / "faces", size, None, affects)
+    found = from_files(folder / FACES, size, None, affects)
     neutral = Expression.of_affects([affects.index("neutral")] * len(found), len(affects))
-    return replace(found, shown=neutral, origin="the run")
+    return replace(found, shown=replace(neutral, aus=at_rest(len(found))), origin="the run")
 
 
 def from_frames(frames: FrameSet, size: int, origin: str) -> Sources:

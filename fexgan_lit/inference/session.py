@@ -21,6 +21,7 @@ from fexgan_lit.expression import ACTION_UNITS, FIELD_NAMES, Expression, rows_of
 from fexgan_lit.inference.config import PASTING
 from fexgan_lit.inference.faces import MOST_FACES, Sources, at_rest, choose, from_files, from_frames, from_shipped
 from fexgan_lit.inference.output import file_name
+from fexgan_lit.runs.folder import FACES
 from fexgan_lit.systems.base import EditsSeveral
 from fexgan_lit.utils.errors import UserError
 
@@ -201,8 +202,11 @@ class GenerationSession:
             self.say(f"the central square of each image is taken for a face as the run knows it{finds}")
             return from_files(Path(s.images).expanduser(), size, csv, self.system.affects)
         folder = self.loaded.folder
-        if self.system.reads == {"affect"} and (folder / "faces").is_dir() and "neutral" in self.system.affects:
-            return from_shipped(folder, size, self.system.affects)
+        if (folder / FACES).is_dir() and "neutral" in self.system.affects:
+            # frames of the data also have true action units; the models of the package come without their data
+            units = self.system.reads <= {"affect", "aus"} and self.loaded.prepared_data is None
+            if self.system.reads == {"affect"} or units:
+                return from_shipped(folder, size, self.system.affects)
         return from_frames(self.frames, size, f"the data of the run ({self.run.dataset.name})")
 
     def with_frames(self, frames: FrameSet, rows: np.ndarray) -> GenerationSession:
