@@ -7,16 +7,15 @@ discriminator, which is 0 without one. Random numbers come from torch's global g
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import mse_loss, one_hot
 from torch.nn.utils import clip_grad_norm_
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 
 from fexgan_lit.data.pairs import PairBatch
 from fexgan_lit.systems.annotations import landmark_heatmaps, region_boxes
@@ -62,9 +61,31 @@ Losses = tuple[Tensor, Tensor]
 PlainLoop = Callable[[Any, Iterable[PairBatch], bool], Iterator[Losses]]
 
 
+def descend(*parts: tuple[Optimizer, Tensor, nn.Module], clip: float | None = None) -> None:
+    """Take a step of each optimizer with the gradients of its loss in its network; the losses may share one graph.
+
+    Args:
+        parts: optimizers, losses and networks; the first loss keeps the graph if there are others.
+        clip: largest norm of the gradients of a network.
+    """
+    for number, (_, loss, network) in enumerate(parts):
+        loss.backward(inputs=list(network.parameters()), retain_graph=number == 0 and len(parts) > 1)
+    for adam, _, network in parts:
+        if clip is not None:
+            clip_grad_norm_(network.parameters(), clip)
+        adam.step()
+        adam.zero_grad()
+
+
+def move_average(system: Any, images: int, iteration: int) -> None:
+    """Update the moving average of the generator after an iteration with `images` images."""
+    decay = ema_decay(images, system.optimizer_settings.ema_half_life_images, iteration * images)
+    update_ema(system.average, system.generator, decay)
+
+
 def train_fexgan(system: FExGAN, batches: Iterable[PairBatch], bf16: bool) -> Iterator[Losses]:
     """Train the networks of `system`; lambda is 1, as in the published networks."""
-    G, D, average = system.generator, system.discriminator, system.average
+    G, D = system.generator, system.discriminator
     options, weights, device, K = system.optimizer_settings, system.loss_weights, system.device, len(system.affects)
     adam_g, adam_d = dual_adam(G, D, options, fused=True, adam=Adam)
     told_target = system.settings.encoder_label == "target"
@@ -85,14 +106,8 @@ def train_fexgan(system: FExGAN, batches: Iterable[PairBatch], bf16: bool) -> It
                 on_real, on_fake, batch.source_affect, batch.target_affect, weights.classify_fakes
             )
 
-        loss_g.backward(inputs=list(G.parameters()), retain_graph=True)
-        loss_d.backward(inputs=list(D.parameters()))
-        adam_g.step()
-        adam_d.step()
-        adam_g.zero_grad()
-        adam_d.zero_grad()
-        images = len(batch)
-        update_ema(average, G, ema_decay(images, options.ema_half_life_images, iteration * images))
+        descend((adam_g, loss_g, G), (adam_d, loss_d, D))
+        move_average(system, len(batch), iteration)
         yield loss_g.detach(), loss_d.detach()
 
 
@@ -101,7 +116,7 @@ def train_ganimation(system: GANimation, batches: Iterable[PairBatch], bf16: boo
 
     Iterations without a generator step yield the generator's last loss.
     """
-    G, D, average = system.generator, system.critic, system.average
+    G, D = system.generator, system.critic
     options, w, device = system.optimizer_settings, system.loss_weights, system.device
     adam_g, adam_d = dual_adam(G, D, options, fused=True, adam=Adam)
     loss_g = torch.zeros(())
@@ -119,24 +134,17 @@ def train_ganimation(system: GANimation, batches: Iterable[PairBatch], bf16: boo
             with torch.set_grad_enabled(due):
                 made = G(source, wanted)
             loss_d, _ = ganimation_losses.critic_loss(D(source), D(made.image.detach()), shown, w)
-        loss_d.backward(inputs=list(D.parameters()))
-        adam_d.step()
-        adam_d.zero_grad()
+        descend((adam_d, loss_d, D))
 
         penalty = w.lambda_gp * gradient_penalty(D.scores, source, made.image)
-        penalty.backward(inputs=list(D.parameters()))
-        adam_d.step()
-        adam_d.zero_grad()
+        descend((adam_d, penalty, D))
 
         if due:
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 back = G(made.image, shown)
                 loss_g, _ = ganimation_losses.generator_loss(D(made.image), wanted, made, back, source, w)
-            loss_g.backward(inputs=list(G.parameters()))
-            adam_g.step()
-            adam_g.zero_grad()
-            images = len(batch)
-            update_ema(average, G, ema_decay(images, options.ema_half_life_images, iteration * images))
+            descend((adam_g, loss_g, G))
+            move_average(system, len(batch), iteration)
         yield loss_g.detach(), (loss_d + penalty).detach()
 
 
@@ -145,7 +153,7 @@ def train_stargan(system: StarGAN | AttGAN, batches: Iterable[PairBatch], bf16: 
 
     Iterations without a generator step yield the generator's last loss.
     """
-    G, D, average = system.generator, system.critic, system.average
+    G, D = system.generator, system.critic
     options, w, device, K = system.optimizer_settings, system.loss_weights, system.device, len(system.affects)
     cycle = isinstance(system, StarGAN)
     class_weight, back_weight = (w.lambda_class, w.lambda_cycle) if cycle else (w.lambda_edit, w.lambda_reconstruction)
@@ -166,9 +174,7 @@ def train_stargan(system: StarGAN | AttGAN, batches: Iterable[PairBatch], bf16: 
                 + w.lambda_class * categorical_cross_entropy(named, batch.source_affect)
                 + w.lambda_gp * gradient_penalty(D.scores, source, made)
             )
-        loss_d.backward(inputs=list(D.parameters()))
-        adam_d.step()
-        adam_d.zero_grad()
+        descend((adam_d, loss_d, D))
 
         if due:
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -178,11 +184,8 @@ def train_stargan(system: StarGAN | AttGAN, batches: Iterable[PairBatch], bf16: 
                     + class_weight * categorical_cross_entropy(named, batch.target_affect)
                     + back_weight * absolute_difference(G(made if cycle else source, shown), source)
                 )
-            loss_g.backward(inputs=list(G.parameters()))
-            adam_g.step()
-            adam_g.zero_grad()
-            images = len(batch)
-            update_ema(average, G, ema_decay(images, options.ema_half_life_images, iteration * images))
+            descend((adam_g, loss_g, G))
+            move_average(system, len(batch), iteration)
         yield loss_g.detach(), loss_d.detach()
 
 
@@ -193,7 +196,7 @@ def train_landmark_label(system: LandmarkLabel, batches: Iterable[PairBatch], bf
     device, K = system.device, len(system.affects)
     if system.perceptual is None:
         raise ValueError("the system has no perceptual network")
-    average, phi = system.average, system.perceptual.to(device)
+    phi = system.perceptual.to(device)
     betas, lr_d = (options.beta1, options.beta2), options.lr_discriminator or options.lr
     rates = ((G, options.lr), (D_image, lr_d), (D_geometry, lr_d))
     adams = [Adam(network.parameters(), lr, betas, fused=True) for network, lr in rates]
@@ -221,20 +224,14 @@ def train_landmark_label(system: LandmarkLabel, batches: Iterable[PairBatch], bf
             loss_image = landmark_losses.discriminator_loss(image_real, image_fake)
             loss_geometry = landmark_losses.discriminator_loss(geometry_real, geometry_fake)
 
-        loss_g.backward(inputs=list(G.parameters()), retain_graph=True)
-        loss_image.backward(inputs=list(D_image.parameters()))
-        loss_geometry.backward(inputs=list(D_geometry.parameters()))
-        for adam in adams:
-            adam.step()
-            adam.zero_grad()
-        images = len(batch)
-        update_ema(average, G, ema_decay(images, options.ema_half_life_images, iteration * images))
+        descend(*zip(adams, (loss_g, loss_image, loss_geometry), (G, D_image, D_geometry), strict=True))
+        move_average(system, len(batch), iteration)
         yield loss_g.detach(), (loss_image + loss_geometry).detach()
 
 
 def train_pix2pix(system: Pix2Pix, batches: Iterable[PairBatch], bf16: bool) -> Iterator[Losses]:
     """Train the networks of `system`."""
-    G, D, average = system.generator, system.discriminator, system.average
+    G, D = system.generator, system.discriminator
     options, w, device, K = system.optimizer_settings, system.loss_weights, system.device, len(system.affects)
     adam_g, adam_d = dual_adam(G, D, options, fused=True, adam=Adam)
     G.train()
@@ -250,20 +247,14 @@ def train_pix2pix(system: Pix2Pix, batches: Iterable[PairBatch], bf16: bool) -> 
             loss_g = loss_g + w.lambda_pixel * absolute_difference(fake, batch.target)
             loss_d = 0.5 * (binary_cross_entropy(on_real, real=True) + binary_cross_entropy(on_fake, real=False))
 
-        loss_g.backward(inputs=list(G.parameters()), retain_graph=True)
-        loss_d.backward(inputs=list(D.parameters()))
-        adam_g.step()
-        adam_d.step()
-        adam_g.zero_grad()
-        adam_d.zero_grad()
-        images = len(batch)
-        update_ema(average, G, ema_decay(images, options.ema_half_life_images, iteration * images))
+        descend((adam_g, loss_g, G), (adam_d, loss_d, D))
+        move_average(system, len(batch), iteration)
         yield loss_g.detach(), loss_d.detach()
 
 
 def train_landmark_fusion(system: LandmarkFusion, batches: Iterable[PairBatch], bf16: bool) -> Iterator[Losses]:
     """Train the networks of `system`."""
-    G, D, average = system.generator, system.discriminator, system.average
+    G, D = system.generator, system.discriminator
     options, w, device = system.optimizer_settings, system.loss_weights, system.device
     adam_g, adam_d = dual_adam(G, D, options, fused=True, adam=Adam)
     G.train()
@@ -283,14 +274,8 @@ def train_landmark_fusion(system: LandmarkFusion, batches: Iterable[PairBatch], 
                 loss_g = loss_g + w.lambda_map * map_loss(made.map, wanted, own)
             loss_d = 0.5 * (binary_cross_entropy(on_real, real=True) + binary_cross_entropy(on_fake, real=False))
 
-        loss_g.backward(inputs=list(G.parameters()), retain_graph=True)
-        loss_d.backward(inputs=list(D.parameters()))
-        adam_g.step()
-        adam_d.step()
-        adam_g.zero_grad()
-        adam_d.zero_grad()
-        images = len(batch)
-        update_ema(average, G, ema_decay(images, options.ema_half_life_images, iteration * images))
+        descend((adam_g, loss_g, G), (adam_d, loss_d, D))
+        move_average(system, len(batch), iteration)
         yield loss_g.detach(), loss_d.detach()
 
 
@@ -299,7 +284,7 @@ def train_lgp_gan(system: LGPGAN, batches: Iterable[PairBatch], bf16: bool) -> I
 
     Iterations without a generator step yield the generator's last loss.
     """
-    G, D, average = system.generator, system.critic, system.average
+    G, D = system.generator, system.critic
     options, w, device, K = system.optimizer_settings, system.loss_weights, system.device, len(system.affects)
     adam_g, adam_d = dual_adam(G, D, options, fused=True, adam=Adam)
     loss_g = torch.zeros(())
@@ -325,9 +310,7 @@ def train_lgp_gan(system: LGPGAN, batches: Iterable[PairBatch], bf16: bool) -> I
                     + w.lambda_class * categorical_cross_entropy(named, batch.source_affect)
                     + w.lambda_gp * gradient_penalty(critic.scores, real, fake)
                 )
-        loss_d.backward(inputs=list(D.parameters()))
-        adam_d.step()
-        adam_d.zero_grad()
+        descend((adam_d, loss_d, D))
 
         if due:
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -346,20 +329,17 @@ def train_lgp_gan(system: LGPGAN, batches: Iterable[PairBatch], bf16: bool) -> I
                         + w.lambda_attention * (masks[0].mean() + masks[1].mean())
                         + w.lambda_tv * (total_variation(masks[0]) + total_variation(masks[1]))
                     )
-            loss_g.backward(inputs=list(G.parameters()))
-            adam_g.step()
-            adam_g.zero_grad()
-            images = len(batch)
-            update_ema(average, G, ema_decay(images, options.ema_half_life_images, iteration * images))
+            descend((adam_g, loss_g, G))
+            move_average(system, len(batch), iteration)
         yield loss_g.detach(), loss_d.detach()
 
 
 def train_mien(system: Mien, batches: Iterable[PairBatch], bf16: bool) -> Iterator[Losses]:
     """Train the networks of `system`: with its critics if they start at once, else the regression before them."""
-    G, D, average = system.generator, system.critics, system.average
+    G, D = system.generator, system.critics
     options, w, device = system.optimizer_settings, system.loss_weights, system.device
     adam_g, adam_d = dual_adam(G, D, options, fused=True, adam=Adam)
-    loss_d, limit = torch.zeros(()), options.clip_norm or math.inf
+    loss_d = torch.zeros(())
     G.train()
 
     for iteration, batch in enumerate(batches):
@@ -391,10 +371,7 @@ def train_mien(system: Mien, batches: Iterable[PairBatch], bf16: bool) -> Iterat
                             on_fake[name], fake[name]
                         )
                         loss_d = loss_d + w.penalty_every * w.gamma / 2 * penalty
-            loss_d.backward(inputs=list(D.parameters()))
-            clip_grad_norm_(D.parameters(), limit)
-            adam_d.step()
-            adam_d.zero_grad()
+            descend((adam_d, loss_d, D), clip=options.clip_norm)
 
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             loss_g = (
@@ -412,18 +389,14 @@ def train_mien(system: Mien, batches: Iterable[PairBatch], bf16: bool) -> Iterat
                 pairs = {name: relativistic(on_fake[name], on_real[name]) for name in on_real}
                 loss_g = loss_g + w.adversarial * pairs.pop("whole") + w.units * mse_loss(read, wanted)
                 loss_g = loss_g + w.local * torch.stack(list(pairs.values())).mean()
-        loss_g.backward(inputs=list(G.parameters()))
-        clip_grad_norm_(G.parameters(), limit)
-        adam_g.step()
-        adam_g.zero_grad()
-        images = len(batch)
-        update_ema(average, G, ema_decay(images, options.ema_half_life_images, iteration * images))
+        descend((adam_g, loss_g, G), clip=options.clip_norm)
+        move_average(system, len(batch), iteration)
         yield loss_g.detach(), loss_d.detach()
 
 
 def train_bridge(system: Bridge, batches: Iterable[PairBatch], bf16: bool) -> Iterator[Losses]:
     """Train the network of `system`."""
-    G, average, start_at_noise = system.generator, system.average, system.settings.prior == "noise"
+    G, start_at_noise = system.generator, system.settings.prior == "noise"
     options, w, device = system.optimizer_settings, system.loss_weights, system.device
     adam = Adam(G.parameters(), options.lr, (options.beta1, options.beta2), fused=True)
     G.train()
@@ -443,25 +416,18 @@ def train_bridge(system: Bridge, batches: Iterable[PairBatch], bf16: bool) -> It
             x = torch.lerp(source, target, u) + system.settings.sigma * (u * (1 - u)).sqrt() * noise
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             loss = charbonnier(G(x, source, time, batch.target_aus, batch.source_aus, known, given), target, w.huber)
-        loss.backward()
-        adam.step()
-        adam.zero_grad()
-        update_ema(average, G, ema_decay(rows, options.ema_half_life_images, iteration * rows))
+        descend((adam, loss, G))
+        move_average(system, rows, iteration)
         yield loss.detach(), torch.zeros(())
 
 
 def train_motion_texture(system: MotionTexture, batches: Iterable[PairBatch], bf16: bool) -> Iterator[Losses]:
     """Train both parts of `system` without the identity loss, on its motions and on the pairs."""
-    G, D, average, s = system.generator, system.critics, system.average, system.settings
+    G, D, s = system.generator, system.critics, system.settings
     o, w, device = system.optimizer_settings, system.loss_weights, system.device
     (adam_g, adam_d), K = system.configure_optimizers(), len(system.affects)
     M, count = system.motions, o.motion_batch
     G.train()
-
-    def step(adam: Any, loss: Tensor, network: Any) -> None:
-        loss.backward(inputs=list(network.parameters()))
-        adam.step()
-        adam.zero_grad()
 
     for iteration, batch in enumerate(batches):
         batch = batch.to(device)
@@ -484,7 +450,7 @@ def train_motion_texture(system: MotionTexture, batches: Iterable[PairBatch], bf
                 -w.motion_adversarial * D.motion(fake, label).float().mean()
                 + w.tangent * (fake - real).abs().mean() + w.geodesic * geodesic(made, q).mean()
             )  # fmt: skip
-        step(adam_g, loss_g, G.motion)
+        descend((adam_g, loss_g, G.motion))
         for _ in range(o.motion_critic_steps):
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 noise, label = drawn()
@@ -495,7 +461,7 @@ def train_motion_texture(system: MotionTexture, batches: Iterable[PairBatch], bf
                 loss_d = w.lambda_gp * penalty + w.motion_adversarial * (
                     D.motion(fake, label).float().mean() - D.motion(real, label).float().mean()
                 )
-            step(adam_d, loss_d, D.motion)
+            descend((adam_d, loss_d, D.motion))
 
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             image = G(batch.source, points, wanted)
@@ -505,12 +471,8 @@ def train_motion_texture(system: MotionTexture, batches: Iterable[PairBatch], bf
                 image, batch.target
             )
             told = 0.5 * (binary_cross_entropy(on_real, real=True) + binary_cross_entropy(on_fake, real=False))
-        painted.backward(inputs=list(G.texture.parameters()), retain_graph=True)
-        step(adam_d, told, D.texture)
-        adam_g.step()
-        adam_g.zero_grad()
-        images = len(batch)
-        update_ema(average, G, ema_decay(images, o.ema_half_life_images, iteration * images))
+        descend((adam_g, painted, G.texture), (adam_d, told, D.texture))
+        move_average(system, len(batch), iteration)
         yield (loss_g + painted).detach(), (loss_d + told).detach()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,7 +15,6 @@ from fexgan_lit.evaluation.measure import Scores
 from fexgan_lit.evaluation.methods import CEILING, FLOOR, Trained
 from fexgan_lit.evaluation.summary import Row
 from fexgan_lit.evaluation.test_set import TestSet
-from fexgan_lit.metrics.groups import SourceEmbeddings
 from fexgan_lit.metrics.registry import metric_info
 from fexgan_lit.metrics.suite import ValidationOutput
 
@@ -91,15 +91,17 @@ def standings_figure(rows: Sequence[Row], metrics: Sequence[str]) -> Image.Image
 
 
 def identity_sheet(
-    scores: Sequence[Scores], sources: SourceEmbeddings, test_set: TestSet, seed: int, most: int = 160
-) -> tuple[Image.Image, str] | None:
-    """Map the identity embeddings of source and generated images to 2D by multidimensional scaling.
+    scores: Sequence[Scores], real: tuple[Tensor, Tensor], names: Sequence[str], seed: int,
+    method: Literal["mds", "pca"] = "mds", most: int = 160,
+) -> tuple[Image.Image, str] | None:  # fmt: skip
+    """Map the identity embeddings of real and generated images to 2D.
 
     Args:
         scores: scores of the systems; only the first seed of each system is drawn.
-        sources: embeddings of the unchanged sources.
-        test_set: the test set that the scores belong to.
+        real: embeddings (n, E) and identities (n,) of the real images.
+        names: names of the identities.
         seed: seed of the scaling and of the choice of faces.
+        method: see `identity_map`.
         most: the most faces drawn per group.
 
     Returns:
@@ -112,12 +114,11 @@ def identity_sheet(
     if not chosen:
         return None
     rng = np.random.default_rng(seed)
-    groups = [(sources.frames, sources.identity), *(s.embeddings for s in chosen if s.embeddings is not None)]
+    groups = [real, *(s.embeddings for s in chosen if s.embeddings is not None)]
     rows = [np.sort(rng.permutation(len(embeddings))[:most]) for embeddings, _ in groups]
     features = torch.cat([embeddings[r] for (embeddings, _), r in zip(groups, rows, strict=True)])
     people = torch.cat([identity[r] for (_, identity), r in zip(groups, rows, strict=True)])
     group = np.repeat(np.arange(len(groups)), [len(r) for r in rows])
-    found = identity_map(features, people, seed=seed, most=len(features))
-    names = test_set.frames.identities
+    found = identity_map(features, people, method, seed=seed, most=len(features))
     picture = figures.people_map(found.points, found.labels, names, group[found.rows], [s.name for s in chosen])
     return picture, found.note

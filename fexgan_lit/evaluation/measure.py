@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fexgan_lit.evaluation.test_set import TestSet
     from fexgan_lit.metrics.effnet import EffnetExtractor
     from fexgan_lit.metrics.extractors import FeatureExtractor
+    from fexgan_lit.metrics.judges.affect import Judge
     from fexgan_lit.metrics.judges.panel import JudgePanel
     from fexgan_lit.metrics.lpips import Lpips
     from fexgan_lit.utils.console import Stages
@@ -43,6 +44,7 @@ class MetricModels:
 
     Attributes:
         judges: the judges of affect, geometry and identity.
+        trained: the judge of affects trained on the data, where `judges` has another one.
         extractors: feature extractors for distances between distributions, by name.
         lpips: the LPIPS network, or the reason why it is unavailable.
         effnet: the network of another perceptual distance, or the reason why it is unavailable.
@@ -52,6 +54,7 @@ class MetricModels:
     """
 
     judges: JudgePanel
+    trained: Judge | None
     extractors: Mapping[str, FeatureExtractor | Unavailable]
     lpips: Lpips | Unavailable | None
     effnet: EffnetExtractor | Unavailable | None
@@ -67,6 +70,8 @@ class MetricModels:
             DistributionMetrics(self.extractors, self.real, full=True, seed=self.seed),
             DiscriminatorMetrics(),
         ]
+        if self.trained is not None:
+            groups.append(JudgeMetrics(self.trained, prefix="trained_"))
         if self.judges.geometry is not None or self.judges.units is not None:
             groups.append(GeometryMetrics(self.judges))
         if self.sources is not None:
@@ -84,12 +89,19 @@ def make_metric_models(test_set: TestSet, settings: EvaluationSettings, stage: S
     from fexgan_lit.metrics.effnet import make_effnet
     from fexgan_lit.metrics.extractors import JudgeExtractor, make_inception
     from fexgan_lit.metrics.judges.affect import Judge
+    from fexgan_lit.metrics.judges.cache import load_or_train_judge
     from fexgan_lit.metrics.lpips import make_lpips
     from fexgan_lit.utils.cache import cache_root
 
     asked = settings.metrics
     cache = cache_root(test_set.data.config.cache_dir)
     judges = judge_bench(test_set, asked, stage).to(settings.device)
+    trained = None
+    if not isinstance(judges.affect, Judge):
+        trained = load_or_train_judge(
+            test_set.data.train, test_set.data.val, image_size=test_set.image_size, cache_dir=cache,
+            key=test_set.data.key, device=settings.device, progress=stage("training the affect judge"),
+        )  # fmt: skip
     extractors: dict[str, FeatureExtractor | Unavailable] = {"inception": make_inception(asked.inception_weights)}
     extractors["judge"] = (
         JudgeExtractor(judges.affect.net)
@@ -112,7 +124,7 @@ def make_metric_models(test_set: TestSet, settings: EvaluationSettings, stage: S
         sources = SourceEmbeddings.of(judges.identity, test_set.frames, test_set.image_size)
     if not isinstance(lpips, Unavailable):
         lpips.to(settings.device)
-    return MetricModels(judges, extractors, lpips, effnet, real, sources, settings.seed)
+    return MetricModels(judges, trained, extractors, lpips, effnet, real, sources, settings.seed)
 
 
 def judge_bench(test_set: TestSet, asked: MetricSettings, stage: Stages) -> JudgePanel:
@@ -155,6 +167,7 @@ class Scores:
         embeddings: identity embeddings of the generated images, (N, E), and the identity labels, (N,); None without an
             identity judge.
         units: estimated action units of the generated images, (N, 17); None without a judge of action units.
+        landmarks: estimated landmarks of the frames of clips, (N, 68, 2); None for other protocols or without a judge.
         run: the run folder; None for ceiling and floor.
         seed: seed of the run.
     """
@@ -167,6 +180,7 @@ class Scores:
     confusion: np.ndarray | None = None
     embeddings: tuple[Tensor, Tensor] | None = None
     units: Tensor | None = None
+    landmarks: Tensor | None = None
     run: str | None = None
     seed: int | None = None
 

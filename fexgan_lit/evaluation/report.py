@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fexgan_lit.evaluation.summary import Difference, Row
-from fexgan_lit.evaluation.tables import as_csv, as_latex, differences_table, metrics_of, standings_table
+from fexgan_lit.evaluation.figures import standings_figure
+from fexgan_lit.evaluation.summary import Difference, Row, differences, standings
+from fexgan_lit.evaluation.tables import as_latex, differences_table, long_form, metrics_of, standings_table
 from fexgan_lit.inference.animation.video import write_gif
-from fexgan_lit.metrics.registry import AUGMENTATION, DISCRIMINATOR_METRICS, GROUPS, in_order, metric_info
-from fexgan_lit.metrics.statistics import CONFIDENCE
+from fexgan_lit.metrics.registry import AUGMENTATION, DISCRIMINATOR_METRICS, GROUPS, metric_info
+from fexgan_lit.metrics.statistics import CONFIDENCE, draw_resamples
 from fexgan_lit.runs.folder import RunFolder
 from fexgan_lit.training.loggers.build import close_loggers, log_numbers, log_picture, log_table, make_loggers
 from fexgan_lit.utils.files import write_atomic
@@ -19,6 +20,7 @@ from fexgan_lit.utils.tables import TextTable, escaped
 from fexgan_lit.utils.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from fractions import Fraction
 
     import numpy as np
@@ -26,13 +28,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from fexgan_lit.evaluation.config import EvaluationSettings
+    from fexgan_lit.evaluation.measure import Scores
+    from fexgan_lit.evaluation.methods import Trained
+    from fexgan_lit.metrics.judges.panel import JudgePanel
     from fexgan_lit.runs.config import LoggerSettings
 
 
 #: Columns of the printed table, as far as they were measured; the files hold all metrics.
 HEADLINE = (
-    "ssim", "psnr", "lpips", "fid", "fd_effnet", "fd_judge", "acd", "acd_i", "judge_affect_accuracy", "mixture_seen",
-    "mixture_share_error", "au_error", "control_linearity", "intensity_error", "judge_identity_accuracy",
+    "ssim", "psnr", "lpips", "sharpness", "fid", "fd_effnet", "fd_judge", "inception_score", "is_judge", "acd", "acd_i",
+    "judge_affect_accuracy", "trained_judge_affect_accuracy", "mixture_seen", "mixture_share_error", "au_error",
+    "landmark_error", "control_linearity", "intensity_error", "judge_identity_accuracy", "identity_cosine",
     "harmonic_mean",
 )  # fmt: skip
 
@@ -69,13 +75,60 @@ class Findings:
     recipes: dict[str, str]
     notes: dict[str, str]
     seed: int
-    reading: str = f"In brackets: {CONFIDENCE:.0%} intervals over the pairs. ± is the standard deviation between seeds."
+    reading: str
     pictures: dict[str, Image.Image] = field(default_factory=dict)
     films: dict[str, tuple[np.ndarray, Fraction]] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
     tables: list[TextTable] = field(default_factory=list)
     breakdowns: list[TextTable] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls, scores: Sequence[Scores], methods: Sequence[Trained], judges: JudgePanel, settings: EvaluationSettings, *,
+        title: str, command: str, where: str, over: str = "pairs", notes: Mapping[str, str],
+    ) -> Findings:  # fmt: skip
+        """Compare the scores of all methods.
+
+        Args:
+            scores: scores of N values each; those of the true frames come first.
+            methods: the systems, whose names follow the title.
+            judges: the judges.
+            settings: the settings of the evaluation.
+            title: the beginning of the title.
+            command: the command that made the evaluation.
+            where: description of the N values.
+            over: what the N values are of.
+            notes: remarks, by subject.
+        """
+        N = len(next(iter(scores[0].columns.values())))
+        resamples = draw_resamples(N, settings.bootstrap, settings.seed)
+        rows = standings(scores, resamples)
+        return cls(
+            title=f"{title} {', '.join(dict.fromkeys(method.name for method in methods))}",
+            command=command,
+            where=where,
+            rows=rows,
+            differences=differences(rows, resamples),
+            judges=judges.describe(),
+            recipes={name: recipe for s in scores for name, recipe in s.recipes.items()},
+            notes=dict(notes),
+            seed=settings.seed,
+            reading=f"In brackets: {CONFIDENCE:.0%} intervals over the {over}. ± is the standard deviation between "
+            "seeds.",
+            warnings=judges.warnings(),
+        )
+
+    def add(self, name: str, picture: Image.Image, caption: str) -> None:
+        """Add a figure with its caption."""
+        self.pictures[name], self.captions[name] = picture, caption
+
+    def draw_standings(
+        self, over: str = "pairs", ceiling: str = "the true frames", floor: str = "the untouched sources"
+    ) -> None:  # fmt: skip
+        """Add the figure of the standings."""
+        caption = f"One dot per seed; bars are intervals over the {over}. Green: {ceiling}; dotted: {floor}."
+        self.add("standings", standings_figure(self.rows, self.headline_metrics()), caption)
 
     def headline_metrics(self) -> list[str]:
         """Return the columns of the printed table that were measured."""
@@ -162,13 +215,11 @@ def write_findings(findings: Findings, folder: Path) -> None:
         picture.save(folder / "figures" / f"{name}.png")
     for name, (frames, rate) in findings.films.items():
         write_gif(folder / "figures" / f"{name}.gif", frames, rate)
-    write_atomic(folder / "evaluation.csv", as_csv(findings.rows))
+    table = long_form(findings.rows).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    write_atomic(folder / "evaluation.csv", table)
     write_atomic(folder / "evaluation.tex", as_latex(findings.rows, findings.headline_metrics()))
     write_atomic(folder / "evaluation.json", json.dumps(findings.as_dict(), indent=2, allow_nan=False) + "\n")
     write_atomic(folder / "evaluation.md", findings.markdown())
-
-
-_COLUMNS = ["method", "metric", "mean", "deviation", "low", "high", "seeds"]
 
 
 def log_findings(
@@ -193,7 +244,8 @@ def log_findings(
             for metric, figure in row.figures.items()
         }
         log_numbers(loggers, numbers, 0)
-        log_table(loggers, "tables/every_figure", _COLUMNS, standings_rows(findings))
+        table = long_form(findings.rows).astype(object).where(lambda cells: cells.notna(), None)
+        log_table(loggers, "tables/every_figure", list(table.columns), table.values.tolist())
         for table in findings.all_tables():
             log_table(loggers, f"tables/{table.title}", table.header, table.rows)
         for name, picture in findings.pictures.items():
@@ -201,14 +253,3 @@ def log_findings(
     finally:
         left = close_loggers(loggers)
     return left
-
-
-def standings_rows(findings: Findings) -> list[list[Any]]:
-    """Return one row per method and metric, as in evaluation.csv."""
-    rows: list[list[Any]] = []
-    for row in findings.rows:
-        for metric in in_order(row.figures):
-            figure = row.figures[metric]
-            low, high = (figure.interval.low, figure.interval.high) if figure.interval is not None else (None, None)
-            rows.append([row.name, metric, figure.mean, figure.deviation, low, high, len(figure.seeds)])
-    return rows

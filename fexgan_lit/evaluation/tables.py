@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from fexgan_lit.evaluation.measure import Scores, score
 from fexgan_lit.evaluation.summary import Difference, Figure, Row, best
@@ -92,19 +91,17 @@ def differences_table(found: Sequence[Difference], metrics: Sequence[str]) -> Te
     return TextTable("Paired differences", ("", *(metric_info(m).arrow for m in metrics)), tuple(body), 0, (note,))
 
 
-def as_csv(rows: Sequence[Row]) -> str:
-    """Return CSV with one line per method and metric."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["method", "metric", "mean", "deviation", "low", "high", "pairs", "seeds"])
+def long_form(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return a line per method and metric; a figure without deviation or interval has NaN there."""
+    lines = []
     for row in rows:
         for metric in in_order(row.figures):
             figure = row.figures[metric]
             ends = figure.interval
-            bounds = ["", "", ""] if ends is None else [f"{ends.low:.6g}", f"{ends.high:.6g}", ends.n]
-            deviation = "" if figure.deviation is None else f"{figure.deviation:.6g}"
-            writer.writerow([row.name, metric, f"{figure.mean:.6g}", deviation, *bounds, len(figure.seeds)])
-    return out.getvalue()
+            bounds = (None, None, None) if ends is None else (ends.low, ends.high, ends.n)
+            lines.append((row.name, metric, figure.mean, figure.deviation, *bounds, len(figure.seeds)))
+    names = ["method", "metric", "mean", "deviation", "low", "high", "pairs", "seeds"]
+    return pd.DataFrame(lines, columns=names).astype({"pairs": "Int64"})
 
 
 _LATEX = {"±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}",

@@ -59,9 +59,13 @@ class TestSet:
     @property
     def where(self) -> str:
         """Description of the pairs for the recipes."""
+        return self.describe(f"{len(self.pairs)} pairs")
+
+    def describe(self, counted: str) -> str:
+        """Say of which split `counted`, such as ``64 pairs``, are."""
         d = self.data.config
         return (
-            f"{len(self.pairs)} pairs of {d.name}'s {self.split} split (split={d.split}, split_seed={d.split_seed}) at "
+            f"{counted} of {d.name}'s {self.split} split (split={d.split}, split_seed={d.split_seed}) at "
             f"{d.image_size} px{''.join(f', {name}={value}' for name, value in self.other.items())}"
         )
 

@@ -24,7 +24,7 @@ from huggingface_hub import ModelHubMixin
 from PIL import Image
 from torch import Tensor
 
-from fexgan_lit.expression import ACTION_UNITS, Expression, resolve_affect
+from fexgan_lit.expression import ACTION_UNITS, Expression, resolve_affect, rows_of
 from fexgan_lit.inference.conditions import (
     Affect,
     GivenFaces,
@@ -82,11 +82,6 @@ class LoadedSystem(ModelHubMixin):
         system: a system with trained weights, on its device, in evaluation mode.
         run: the training settings.
         folder: the run folder.
-
-    Attributes:
-        system: see `Args`.
-        run: see `Args`.
-        folder: see `Args`.
     """
 
     #: disables the mixin's record of arguments, since `config.yaml` has all settings
@@ -385,8 +380,6 @@ class LoadedSystem(ModelHubMixin):
         Raises:
             UserError: the system needs the landmarks of the sources, which are not known.
         """
-        from fexgan_lit.expression import rows_of
-
         if "landmarks" in self.reads & self.system.source_reads and (shown is None or shown.landmarks is None):
             shown = replace(shown or Expression(), landmarks=GivenFaces(self, images).own("landmarks"))
 

@@ -246,13 +246,15 @@ class JudgeMetrics(MetricGroup):
         ceiling: whether to evaluate the real target frames too.
         f1: whether to compute the F1 score of every affect and the structural confusion (`confusion_partners`).
         people: whether the judge knows the people in the frames; without it no identity is compared.
+        prefix: beginning of the names of the accuracies, such as ``trained_`` for a second judge.
     """
 
     def __init__(
-        self, judge: Judge | OwnAffectJudge, ceiling: bool = False, f1: bool = False, people: bool = True
-    ) -> None:
+        self, judge: Judge | OwnAffectJudge, ceiling: bool = False, f1: bool = False, people: bool = True,
+        prefix: str = "",
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.judge, self.ceiling, self.f1, self.people = judge, ceiling, f1, people
+        self.judge, self.ceiling, self.f1, self.people, self.prefix = judge, ceiling, f1, people, prefix
         self.partners = confusion_partners(judge.affects)
         self.net = judge.net if isinstance(judge, Judge) else None  # a submodule moves with the suite
         self.counts = MulticlassConfusionMatrix(max(2, len(judge.affects)), validate_args=False)
@@ -261,7 +263,7 @@ class JudgeMetrics(MetricGroup):
         """Add a batch."""
         batch = answer.batch
         reading = self.judge.read(answer.generated)
-        self._read("", reading, batch.target_affect.cpu(), batch.identity.cpu())
+        self._read(self.prefix, reading, batch.target_affect.cpu(), batch.identity.cpu())
         self.counts.update(reading.affect.to(self.counts.device), batch.target_affect.to(self.counts.device))
         partner = self.partners[batch.target_affect.cpu()]
         if self.f1 and (self.partners >= 0).any():
@@ -294,9 +296,10 @@ class JudgeMetrics(MetricGroup):
         """Return the judge's description for each metric."""
         seen = self.judge.describe()
         lines = {
-            "judge_affect_accuracy": f"fraction of generated frames the judge classifies as the target affect; {seen}",
-            "judge_identity_accuracy": "fraction of generated frames that the judge classifies as the source's person; "
-            f"{seen}",
+            f"{self.prefix}judge_affect_accuracy": "fraction of generated frames the judge classifies as the target "
+            f"affect; {seen}",
+            f"{self.prefix}judge_identity_accuracy": "fraction of generated frames that the judge classifies as the "
+            f"source's person; {seen}",
             "structural_confusion": "share of the frames asked for one of "
             f"{', '.join('/'.join(pair) for pair in CONFUSED_PAIRS)} that the judge takes for the other of the pair, "
             f"both directions; {seen}",

@@ -183,54 +183,56 @@ class IdentityMap(NamedTuple):
 
 
 def identity_map(
-    features: Tensor, labels: Tensor, method: Literal["mds", "tsne"] = "mds", seed: int = 0, most: int = 400
+    features: Tensor, labels: Tensor, method: Literal["mds", "pca"] = "mds", seed: int = 0, most: int = 400
 ) -> IdentityMap:
     """Return a two-dimensional map of identity features.
 
-    `mds` preserves Euclidean distances as well as possible (metric scaling by SMACOF), `tsne` neighbourhoods.
+    `mds` preserves Euclidean distances as well as possible (metric scaling by SMACOF), `pca` is the projection on the
+    two principal components.
 
     Args:
         features: (N, E), N at least 4.
         labels: (N,), the identity of each face.
-        method: `mds` or `tsne`.
+        method: `mds` or `pca`.
         seed: seed of the initialisation and of the choice of faces.
         most: most faces on the map; larger sets are sampled in proportion to the labels, at least one face per label.
 
     Raises:
         ValueError: there are too few faces, the method is unknown, or features are not finite.
     """
-    if method not in ("mds", "tsne") or len(features) < 4 or len(features) != len(labels):
+    if method not in ("mds", "pca") or len(features) < 4 or len(features) != len(labels):
         raise ValueError(
             f"identity_map: {len(features)} faces, {len(labels)} labels, method={method!r}; expected 4 or more "
-            "labelled faces, and mds or tsne"
+            "labelled faces, and mds or pca"
         )
     rows = _spread_over_labels(labels.cpu().numpy(), most, seed)
     chosen = features.detach().cpu().double().numpy()[rows]
     if not np.isfinite(chosen).all():
         raise ValueError("identity_map: features must be finite")
-    points = _scaled(chosen, seed) if method == "mds" else _neighbours(chosen, seed)
-    name = {"mds": "metric multidimensional scaling", "tsne": "t-SNE"}[method]
+    points, explained = _principal(chosen, seed)
+    name = f"the two principal components ({explained:.0%} of the variance)"
+    if method == "mds":
+        points, name = _scaled(chosen, points, seed), "metric multidimensional scaling"
     note = f"{name} of {len(rows)} faces" + (f" out of {len(features)}" if len(rows) < len(features) else "")
     return IdentityMap(points - points.mean(axis=0), labels.cpu().numpy()[rows], rows, f"{note}, seed {seed}")
 
 
-def _scaled(features: np.ndarray, seed: int) -> np.ndarray:
+def _principal(features: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
+    """Return the two principal components (n, 2) and the share of the variance that they explain."""
+    from sklearn.decomposition import PCA
+
+    pca = PCA(n_components=2, random_state=seed)
+    return pca.fit_transform(features), float(pca.explained_variance_ratio_.sum())
+
+
+def _scaled(features: np.ndarray, start: np.ndarray, seed: int) -> np.ndarray:
     """Return metric scaling, initialised with the two principal components so that one run is enough."""
     from scipy.spatial.distance import pdist, squareform
-    from sklearn.decomposition import PCA
     from sklearn.manifold import smacof
 
-    start = PCA(n_components=2, random_state=seed).fit_transform(features)
     start = start + 1e-6 * np.random.default_rng(seed).standard_normal(start.shape)  # avoids coincident points
     distances = squareform(pdist(features))  # exactly symmetric, also for equal features
     return smacof(distances, n_components=2, init=start, n_init=1, random_state=seed)[0]
-
-
-def _neighbours(features: np.ndarray, seed: int) -> np.ndarray:
-    from sklearn.manifold import TSNE
-
-    perplexity = min(30.0, (len(features) - 1) / 3)
-    return TSNE(n_components=2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
 
 
 def _spread_over_labels(labels: np.ndarray, most: int, seed: int) -> np.ndarray:

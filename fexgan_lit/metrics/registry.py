@@ -91,6 +91,7 @@ METRICS = (
         for name in ("precision", "recall", "density", "coverage")
     ),
     MetricInfo("judge_affect_accuracy", "affect as asked", group=_EXPRESSION),
+    MetricInfo("trained_judge_affect_accuracy", "affect, trained judge", group=_EXPRESSION),
     MetricInfo("macro_f1", "macro F1", group=_EXPRESSION),
     MetricInfo("structural_confusion", "structural confusion", 3, False, _EXPRESSION),
     MetricInfo("au_error", "AU error", 3, False, _EXPRESSION),
@@ -102,6 +103,7 @@ METRICS = (
     MetricInfo("mixture_share_error", "share error", 3, False, _EXPRESSION),
     MetricInfo("harmonic_mean", "harmonic mean", group=_EXPRESSION),
     MetricInfo("judge_identity_accuracy", "identity kept", group=_IDENTITY),
+    MetricInfo("trained_judge_identity_accuracy", "identity, trained judge", group=_IDENTITY),
     MetricInfo("identity_cosine", "identity cosine", group=_IDENTITY),
     MetricInfo("rank1", "Rank-1", group=_IDENTITY),
     MetricInfo("tar_far1", "TAR at FAR 1%", group=_IDENTITY),

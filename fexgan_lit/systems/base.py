@@ -356,7 +356,7 @@ class ExpressionSystem(LightningModule):
             if counted and not self.capturing:
                 optimizer.step()
             else:
-                self.trainer.strategy.optimizer_step(optimizer.optimizer, _no_closure)
+                self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)  # gradients are there
             optimizer.zero_grad(set_to_none=True)
 
     def with_schedule(self, optimizers: list[Optimizer]) -> Any:
@@ -458,17 +458,16 @@ class ExpressionSystem(LightningModule):
     def _begin_suites(self, splits: Sequence[str], fid: bool) -> None:
         from fexgan_lit.data.datamodule import FrameDataModule
         from fexgan_lit.metrics.groups import DiscriminatorMetrics, PixelMetrics
+        from fexgan_lit.metrics.of_data import metric_suite
         from fexgan_lit.metrics.suite import MetricSuite
 
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if isinstance(data, FrameDataModule):
-            from fexgan_lit.metrics.of_data import metric_suite
-
-            self.suites = {split: metric_suite(data, split, fid=fid, device=self.device) for split in splits}
-        else:  # there is no judge without a FrameDataModule
-            self.suites = {
-                split: MetricSuite([PixelMetrics(), DiscriminatorMetrics()], f"split={split}") for split in splits
-            }
+        self.suites = {
+            split: metric_suite(data, split, fid=fid, device=self.device)
+            if isinstance(data, FrameDataModule)
+            else MetricSuite([PixelMetrics(), DiscriminatorMetrics()], f"split={split}")  # there is no judge
+            for split in splits
+        }
 
     def test_step(self, batch: PairBatch, batch_idx: int, dataloader_idx: int = 0) -> Any:
         """Call `validation_step` on a batch of the split with index `dataloader_idx`."""
@@ -533,10 +532,6 @@ class ExpressionSystem(LightningModule):
         lay_out_like(self, checkpoint.get("optimizer_states", []))
         if trainer is not None and fitting:
             add_loops(checkpoint, trainer)
-
-
-def _no_closure() -> None:
-    """Return nothing: the gradients are already computed under manual optimisation."""
 
 
 def check_units(low: float, high: float, where: str) -> None:

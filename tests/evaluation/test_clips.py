@@ -77,6 +77,18 @@ def test_distances_by_hand_and_a_still_picture_at_zero():
     np.testing.assert_allclose(still.columns["acd_i"], 0.0, atol=1e-6)
 
 
+def test_the_inception_score_is_one_where_the_judge_always_says_the_same():
+    frames = grey(list(range(0, 240, 12)), take=np.repeat([0, 1], 10))
+    clips = [Clip(0, np.arange(10)), Clip(0, np.arange(10, 20))]
+    filmed = film(RealImages(), clips, frames, JudgePanel(SeesJoy(), identity=Brightness()), 32, 8, "follow")
+    same = clip_scores(RealImages(), filmed, clips, frames, torch.zeros(2, 1))
+    assert same.value("is_judge") == pytest.approx(1.0)
+    logits = 50 * torch.eye(len(AFFECTS))[torch.arange(20) % 2]  # sure of one affect or of another
+    two = clip_scores(RealImages(), filmed._replace(affect_logits=logits), clips, frames, torch.zeros(2, 1))
+    assert 1.2 < two.value("is_judge") <= 2.0
+    assert two.embeddings[1].tolist() == [0] * 20
+
+
 def test_affects_count_where_the_true_frame_shows_them():
     affect = np.array([JOY, JOY, JOY, 2, 2, JOY])
     strength = np.array([0.1, 0.6, 1.0, 0.9, 0.1, 1.0], np.float32)

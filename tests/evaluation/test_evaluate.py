@@ -125,19 +125,37 @@ def test_weak_judges_are_warned_of(found):
     assert any(note.startswith("warning: ") for note in found.headline().notes)
 
 
-def test_a_judge_of_the_users_own_leaves_out_what_it_cannot_say(runs, panel, monkeypatch):
+def test_a_judge_of_the_users_own_leaves_out_what_it_cannot_say(found, runs, panel, monkeypatch):
     def read(images: torch.Tensor) -> OwnReading:
         return OwnReading(torch.eye(7)[torch.zeros(len(images)).long()])
 
     own = SimpleNamespace(affects=AFFECTS, affect_accuracy=0.99, read=read, describe=lambda: "a stub")
+    monkeypatch.setattr("fexgan_lit.metrics.judges.cache.load_or_train_judge", lambda *_, **__: panel.affect)
+    known = found.rows[3].figures
     found = findings_of(runs[2:], replace(panel, affect=own), monkeypatch)
     figures = found.rows[2].figures
+    for name in ("judge_affect_accuracy", "judge_identity_accuracy"):
+        assert figures[f"trained_{name}"].mean == known[name].mean, "the trained judge stands beside the user's"
+    assert any(line.startswith("trained judge of affects: ") for line in found.judges)
     assert "fd_judge" not in figures
     assert "features are not known" in found.notes["fd_judge"]
     assert "judge_identity_accuracy" not in figures
     asked = [row[1] for row in found.breakdowns[0].rows]
     share = int(asked[0]) / sum(map(int, asked))
     assert figures["judge_affect_accuracy"].mean == pytest.approx(share), "the stub always says anger"
+
+
+def test_clips_and_the_papers_figures_stand_below_the_still_images(runs, panel, monkeypatch):
+    monkeypatch.setattr("fexgan_lit.evaluation.protocols.quality.generators", list)  # a system that makes clips
+    found = findings_of(runs[2:], panel, monkeypatch)
+    titles = [table.title.partition(":")[0] for table in found.printed()]
+    assert titles[0] == "Standings"
+    assert titles[-4:] == ["The papers' own figures", "Clips", "Motions of landmarks", "The paper's own figures"]
+    clips = found.tables[-3]
+    assert "ACD-I ↓" in clips.header
+    assert [row[0] for row in clips.rows] == [row.name for row in found.rows]
+    assert {"clips", "clips_moving"} <= set(found.captions)
+    assert "clips/acd_i" in found.recipes
 
 
 def test_names_make_rows(runs, panel, monkeypatch):

@@ -11,6 +11,7 @@ import torch
 
 from fexgan_lit.data.frames import FrameSet
 from fexgan_lit.evaluation.config import ClipSettings
+from fexgan_lit.evaluation.measure import Scores
 from fexgan_lit.evaluation.methods import Trained
 from fexgan_lit.evaluation.protocols.clips import Clip
 from fexgan_lit.evaluation.protocols.clips_report import score_clips
@@ -21,6 +22,7 @@ from fexgan_lit.evaluation.protocols.motions import (
     fit_classifier,
     generators,
     linear_ramps,
+    motions_read,
     motions_table,
     redirected,
     redirections,
@@ -113,18 +115,39 @@ def test_each_system_that_draws_motions_gets_two_more_rows():
     assert [m.system.moving_affects for m in generators([*others, method()])] == [("joy", "fear")]
 
 
+CLIPS = [Clip(60, np.arange(5 * n, 5 * n + 5)) for n in (0, 1, 3, 12)]
+
+
+def test_motions_are_read_from_the_frames_of_the_clips_alone():
+    frames = studio()
+    shown = torch.from_numpy(frames.landmarks[np.concatenate([clip.rows for clip in CLIPS])])
+    read = motions_read(frames, CLIPS, shown, 12, by_arc_length=True)
+    assert read.affect.tolist() == [0, 1, 1]
+    torch.testing.assert_close(read.q, motions_of(frames, 12).q[[0, 1, 3]])
+    assert motions_read(frames, CLIPS, shown[:1].expand(20, -1, -1), 12, by_arc_length=True).q.shape == (0, 12, 136)
+
+
 def test_motions_of_the_wrong_affect_are_far_and_not_recognised():
-    table = motions_table([method()], TEST_SET, seed=0)
+    shown = torch.from_numpy(TEST_SET.frames.landmarks[np.concatenate([clip.rows for clip in CLIPS])])
+    scores = [Scores("painter", landmarks=shown), Scores("still", landmarks=shown[:1].expand(20, -1, -1))]
+    table = motions_table([method()], [*scores, Scores("unread"), Scores("painter")], CLIPS, TEST_SET, seed=0)
     rows = {row[0]: row[1:] for row in table.rows}
-    number, distance, spread, recognised, teaches = rows["drawer"]
+    number, length, distance, spread, recognised, teaches = rows["drawer"]
+    assert float(length) == pytest.approx(float(motions_of(studio(seed=5), 12).length[:6].mean()), abs=0.05)
     assert number == "100"
     assert float(distance) < 0.6 < geodesic(*motions_of(studio(), 12).q[:2]).item()
     assert float(spread) > 0.05
     assert float(recognised) == float(teaches) == 1
-    assert rows["true motions (training split)"][3] == "–"
-    assert float(rows["true motions (training split)"][4]) == 1
+    assert rows["true motions (training split)"][4] == "–"
+    assert float(rows["true motions (training split)"][5]) == 1
     assert rows["linear ramp to the mean apex"][0] == "2"
     assert "1 show a neutral face throughout" in table.notes[0]
+    assert rows["read from painter"][::2][:2] == ("3", "0.000"), "its motions are those of the measured split"
+    assert rows["read from painter"][4] == "1.000"
+    assert rows["read from still"] == ("0", "–", "–", "–", "–", "–")
+    assert "read from unread" not in rows
+    without = motions_table([], scores[:1], CLIPS, TEST_SET, seed=0)
+    assert [row[0] for row in without.rows[2:]] == ["read from painter"], "no system draws motions"
     # motions of the other affect
     real, train = motions_of(TEST_SET.frames, 12), motions_of(TEST_SET.data.train, 12)
     wrong = drawn_motions(Drawing(says=(1, 0)), [0, 1, 2], 4, seed=0)

@@ -50,7 +50,11 @@ def test_clips_stand_between_true_ones_and_the_still_source(runs, panel, monkeyp
     assert sum(int(row[1]) for row in table.rows) <= len(table.rows) * 3
     numbers = json.loads(written(found, tmp_path))
     assert numbers["pairs"].startswith(f"{len(table.rows)} clips")
-    for name in ("clips.png", "standings.png", "clips_moving.gif"):
+    assert rows["ganimation"]["is_judge"].mean >= 1
+    motions = next(t for t in found.tables if t.title == "Motions of landmarks")
+    assert [row[0] for row in motions.rows[2:]] == [f"read from {name}" for name in rows]
+    assert motions.rows[3][1] == "0", "the untouched sources do not move"
+    for name in ("clips.png", "standings.png", "identity_map.png", "clips_moving.gif"):
         assert (tmp_path / "figures" / name).stat().st_size > 1000
         assert f"figures/{name}" in (tmp_path / "evaluation.md").read_text()
     assert not any("divides takes" in warning for warning in found.warnings), "whole takes were held out"

@@ -133,7 +133,7 @@ def clusters(per_person: int, people: int = 3) -> tuple[torch.Tensor, torch.Tens
     return centres[who] + 0.02 * torch.randn(len(who), 12, generator=generator), who
 
 
-@pytest.mark.parametrize("method", ["mds", "tsne"])
+@pytest.mark.parametrize("method", ["mds", "pca"])
 def test_maps_keep_people_together_and_repeat_with_their_seed(method):
     features, who = clusters(12)
     found = identity_map(features, who, method, seed=3)

@@ -225,11 +225,11 @@ def find_augmentation(
         "the same number of steps.",
     )
     findings.tables = [seeds_table(found, settings.seed), augmentation_reference()]
-    findings.pictures["augmentation"] = figures.accuracy_curves(found.times, found.by_run)
-    findings.captions["augmentation"] = (
+    findings.add(
+        "augmentation", figures.accuracy_curves(found.times, found.by_run),
         "One dot per seed; the line is their mean, the band one standard deviation to either side. ×0 is training on "
-        "the true frames alone."
-    )
+        "the true frames alone.",
+    )  # fmt: skip
     return findings
 
 

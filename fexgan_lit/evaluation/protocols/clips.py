@@ -15,6 +15,7 @@ from fexgan_lit.data.pairs import FixedPairLoader, FixedPairs
 from fexgan_lit.data.reference import telling_rows
 from fexgan_lit.evaluation.measure import Scores, check_finite
 from fexgan_lit.evaluation.methods import Method, Trained
+from fexgan_lit.metrics.distributions import SeededInceptionScore
 from fexgan_lit.metrics.identity import acd, acd_i
 from fexgan_lit.metrics.judges.affect import JudgeRecipe
 from fexgan_lit.metrics.suite import ValidationOutput
@@ -123,11 +124,13 @@ class Filmed(NamedTuple):
 
     Attributes:
         embeddings: (N, E), identity embeddings.
-        affect: (N,) int64, predicted affects.
+        affect_logits: (N, K).
+        landmarks: (N, 68, 2); None without a judge of landmarks.
     """
 
     embeddings: Tensor
-    affect: np.ndarray
+    affect_logits: Tensor
+    landmarks: Tensor | None
 
 
 def film(
@@ -136,15 +139,15 @@ def film(
 ) -> Filmed:  # fmt: skip
     """Generate all clips with a method and apply the judges, without keeping the frames."""
     pairs = pairs_of(clips)
-    embeddings, affects, done = [], [], 0
+    seen, done = [], 0
     for batch in FixedPairLoader(frames, pairs, batch_size, size):
         made = answer(method, batch, frames, strength)
-        embeddings.append(identity_judge(judges).embed(made))
-        affects.append(judges.affect_logits(made).argmax(dim=1).numpy())
+        seen.append((identity_judge(judges).embed(made), judges.affect_logits(made), judges.landmarks(made)))
         done += len(batch)
         if progress is not None:
             progress(done, len(pairs))
-    return Filmed(torch.cat(embeddings), np.concatenate(affects))
+    embeddings, logits, landmarks = zip(*seen, strict=True)
+    return Filmed(torch.cat(embeddings), torch.cat(logits), None if landmarks[0] is None else torch.cat(landmarks))
 
 
 def pairs_of(clips: Sequence[Clip]) -> FixedPairs:
@@ -167,8 +170,10 @@ def identity_judge(judges: JudgePanel) -> IdentityJudge | OwnIdentityJudge:
     return judges.identity
 
 
-def clip_scores(method: Method, filmed: Filmed, clips: Sequence[Clip], frames: FrameSet, sources: Tensor) -> Scores:
-    """Compute ACD, ACD-I and the judge's affect accuracy of every clip.
+def clip_scores(
+    method: Method, filmed: Filmed, clips: Sequence[Clip], frames: FrameSet, sources: Tensor, seed: int = 0
+) -> Scores:
+    """Compute ACD, ACD-I and the judge's affect accuracy of every clip, and the inception score of all frames.
 
     Args:
         method: the method that made the clips.
@@ -176,11 +181,14 @@ def clip_scores(method: Method, filmed: Filmed, clips: Sequence[Clip], frames: F
         clips: C clips.
         frames: the frames of the split.
         sources: (C, E), identity embeddings of the sources.
+        seed: seed of the inception score's shuffle.
     """
     shows = np.isin(np.arange(len(frames)), telling_rows(frames, JudgeRecipe().held_out_intensity))
     ends = np.cumsum([len(clip.rows) for clip in clips])[:-1]
     parts = filmed.embeddings.tensor_split(torch.from_numpy(ends))
-    verdicts = np.split(filmed.affect, ends)
+    verdicts = np.split(filmed.affect_logits.argmax(dim=1).numpy(), ends)
+    inception = SeededInceptionScore(filmed.affect_logits.shape[1], seed)
+    inception.update(filmed.affect_logits.softmax(dim=1))
     rights = [_share(v == frames.affect[c.rows], shows[c.rows]) for v, c in zip(verdicts, clips, strict=True)]
     made = Scores(
         method.name,
@@ -189,6 +197,9 @@ def clip_scores(method: Method, filmed: Filmed, clips: Sequence[Clip], frames: F
             "acd_i": np.array([acd_i(part, source) for part, source in zip(parts, sources, strict=True)]),
             "judge_affect_accuracy": np.array(rights),
         },
+        {"is_judge": float(inception.compute()[0])},
+        embeddings=(filmed.embeddings, torch.from_numpy(frames.identity[pairs_of(clips).target])),
+        landmarks=filmed.landmarks,
     )
     if isinstance(method, Trained):
         made.run, made.seed = str(method.loaded.folder), method.loaded.run.seed

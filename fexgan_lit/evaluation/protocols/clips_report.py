@@ -15,23 +15,24 @@ from torch import Tensor
 from fexgan_lit import figures
 from fexgan_lit.data.clips import affect_of_take
 from fexgan_lit.data.pairs import FixedPairLoader
-from fexgan_lit.evaluation.figures import standings_figure
+from fexgan_lit.evaluation.figures import identity_sheet
 from fexgan_lit.evaluation.measure import judge_bench
 from fexgan_lit.evaluation.methods import FLOOR, Method, RealImages, SourceCopy, Trained
 from fexgan_lit.evaluation.protocols.clips import Clip, answer, clip_scores, clips_of, film, identity_judge, pairs_of
 from fexgan_lit.evaluation.protocols.motions import generators, motions_table, redirections
 from fexgan_lit.evaluation.report import Findings
-from fexgan_lit.evaluation.summary import Row, differences, standings
 from fexgan_lit.evaluation.tables import class_table, clips_reference
+from fexgan_lit.metrics.distributions import SPLITS
 from fexgan_lit.metrics.judges.affect import JudgeRecipe
 from fexgan_lit.metrics.registry import metric_info
-from fexgan_lit.metrics.statistics import CONFIDENCE, draw_resamples
+from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.tables import TextTable
 
 if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
     from fexgan_lit.evaluation.config import EvaluationSettings
     from fexgan_lit.evaluation.measure import Scores
+    from fexgan_lit.evaluation.summary import Row
     from fexgan_lit.evaluation.test_set import TestSet
     from fexgan_lit.metrics.judges.panel import JudgePanel
     from fexgan_lit.utils.console import Stages
@@ -53,26 +54,27 @@ def clip_name(clip: Clip, frames: FrameSet) -> str:
 
 
 def draw_clips(
-    findings: Findings, methods: Sequence[Trained], clips: Sequence[Clip], test_set: TestSet,
-    settings: EvaluationSettings,
+    findings: Findings, methods: Sequence[Trained], scores: Sequence[Scores], clips: Sequence[Clip],
+    test_set: TestSet, settings: EvaluationSettings,
 ) -> None:  # fmt: skip
-    """Add the strips, the film and the standings figure to `findings`."""
+    """Add the strips, the film, the standings figure and the identity map to `findings`."""
     firsts = list({method.name: method for method in reversed(methods)}.values())[::-1]
     count = max(1, settings.shown // (1 + len(firsts)))
     shown = shown_clips(clips, test_set.frames, count, settings.seed)
     length, strength = max(len(clip.rows) for clip in shown), settings.clips.strength
-    findings.pictures["clips"] = strip_sheet(Strips.of(firsts, shown, test_set, strength, min(_MOMENTS, length)))
+    findings.add(
+        "clips", strip_sheet(Strips.of(firsts, shown, test_set, strength, min(_MOMENTS, length))),
+        "True clips, and the clips that each system (first seed) generates from their source, at the same moments.",
+    )  # fmt: skip
     moments = min(_FILMED, length)
     film = strip_film(Strips.of(firsts, shown, test_set, strength, moments))
     findings.films["clips_moving"] = film, film_rate(shown, test_set.frames, moments)
     findings.captions["clips_moving"] = "The same clips as a film, each over its whole take."
-    findings.captions["clips"] = (
-        "True clips, and the clips that each system (first seed) generates from their source, at the same moments."
-    )
-    findings.pictures["standings"] = standings_figure(findings.rows, findings.headline_metrics())
-    findings.captions["standings"] = (
-        "One dot per seed; bars are intervals over the clips. Green: the true clips; dotted: the source as still image."
-    )
+    findings.draw_standings("clips", "the true clips", "the source as still image")
+    true, names = scores[0].embeddings, test_set.frames.identities
+    if true is not None and (drawn := identity_sheet(scores, true, names, settings.seed, "pca")):
+        picture, note = drawn
+        findings.add("identity_map", picture, f"Identity features of the frames of clips, true ones faint: {note}.")
 
 
 def shown_clips(clips: Sequence[Clip], frames: FrameSet, count: int, seed: int) -> list[Clip]:
@@ -154,32 +156,26 @@ def find_clips(
     clips, single = clips_of(test_set.frames, settings.clips.most, settings.seed)
     judges = judge_bench(test_set, settings.metrics, stage).to(settings.device)
     scores = score_clips(methods, clips, test_set, judges, settings, stage)
-    resamples = draw_resamples(len(clips), settings.bootstrap, settings.seed)
-    rows = standings(scores, resamples)
-    data = test_set.data.config
-    findings = Findings(
-        title=f"Clips of {', '.join(dict.fromkeys(c.name for c in methods))}",
-        command=command,
-        where=f"{len(clips)} clips ({sum(len(c.rows) for c in clips)} frames) of {data.name}'s {test_set.split} split "
-        f"(split={data.split}, split_seed={data.split_seed}) at {data.image_size} px",
-        rows=rows,
-        differences=differences(rows, resamples),
-        judges=judges.describe(),
-        recipes=_recipes(judges),
+    findings = Findings.of(
+        scores, methods, judges, settings, title="Clips of", command=command, over="clips",
+        where=test_set.describe(f"{len(clips)} clips ({sum(len(c.rows) for c in clips)} frames)"),
         notes=_notes(methods, test_set, settings, single),
-        seed=settings.seed,
-        reading=f"In brackets: {CONFIDENCE:.0%} intervals over the clips. ± is the standard deviation between seeds.",
-    )
-    findings.warnings = [*judges.warnings(), *torn_takes(test_set)]
-    if moving_systems := generators(methods):
-        stage("measuring motions of landmarks")
-        findings.tables.append(motions_table(moving_systems, test_set, settings.seed))
+    )  # fmt: skip
+    findings.recipes = _recipes(judges)
+    findings.warnings += torn_takes(test_set)
+    stage("measuring motions of landmarks")
+    try:
+        findings.tables.append(motions_table(methods, scores, clips, test_set, settings.seed))
+    except UserError as error:
+        findings.notes["motions of landmarks"] = f"not measured: {error}"
     findings.tables.append(clips_reference())
-    moving = [row for row in rows if row.name != FLOOR]  # all its distances are 0
-    findings.breakdowns += [_by_affect(row, clips, test_set.frames) for row in moving]
-    findings.breakdowns.append(every_clip(moving, clips, test_set.frames))
+    moving = [row for row in findings.rows if row.name != FLOOR]  # all its distances are 0
+    frames = test_set.frames
+    affect = np.array([affect_of_take(frames, clip.rows) for clip in clips])
+    findings.breakdowns += [class_table(row, "affect of the take", frames.affects, affect, "clips") for row in moving]
+    findings.breakdowns.append(every_clip(moving, clips, frames))
     stage("drawing")
-    draw_clips(findings, methods, clips, test_set, settings)
+    draw_clips(findings, methods, scores, clips, test_set, settings)
     return findings
 
 
@@ -203,7 +199,7 @@ def score_clips(
         filmed = film(
             method, clips, shown, judges, size, settings.batch_size, settings.clips.strength, progress
         )  # fmt: skip
-        found.append(clip_scores(method, filmed, clips, frames, sources))
+        found.append(clip_scores(method, filmed, clips, frames, sources, settings.seed))
     return found
 
 
@@ -218,11 +214,6 @@ def every_clip(rows: Sequence[Row], clips: Sequence[Clip], frames: FrameSet) -> 
     return TextTable("Every clip", header, tuple(lines))
 
 
-def _by_affect(row: Row, clips: Sequence[Clip], frames: FrameSet) -> TextTable:
-    index = np.array([affect_of_take(frames, clip.rows) for clip in clips])
-    return class_table(row, "affect of the take", frames.affects, index, "clips")
-
-
 def _recipes(judges: JudgePanel) -> dict[str, str]:
     who = identity_judge(judges).describe()
     bound = JudgeRecipe().held_out_intensity
@@ -234,6 +225,8 @@ def _recipes(judges: JudgePanel) -> dict[str, str]:
         "judge_affect_accuracy": "share of a clip's frames that the judge classifies as the true frame's label, over "
         f"frames with a true intensity of {bound:g} or more, unknown intensity or neutral, mean over the clips; "
         f"{judges.affect.describe()}",
+        "is_judge": "inception score of all frames of the clips: exponential of the mean KL divergence of the judge's "
+        f"affect probabilities from their mean, {SPLITS} shuffled splits, mean; {judges.affect.describe()}",
     }
 
 

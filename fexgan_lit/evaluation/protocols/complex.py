@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fexgan_lit.data.rendered import studio_of
-from fexgan_lit.evaluation.figures import comparison_sheet, standings_figure
+from fexgan_lit.evaluation.figures import comparison_sheet
 from fexgan_lit.evaluation.measure import judge_bench
 from fexgan_lit.evaluation.protocols.quality import score_all
 from fexgan_lit.evaluation.protocols.rendered import (
@@ -22,11 +22,9 @@ from fexgan_lit.evaluation.protocols.rendered import (
     with_unit_judge,
 )
 from fexgan_lit.evaluation.report import Findings
-from fexgan_lit.evaluation.summary import differences, standings
 from fexgan_lit.evaluation.tables import class_table, group_table
 from fexgan_lit.expression import COMPLEX_PAIRS
 from fexgan_lit.metrics.expression import SEEN_WEIGHT, decompose, mixture_scores
-from fexgan_lit.metrics.statistics import draw_resamples
 from fexgan_lit.synthetic.prototypes import prototype
 from fexgan_lit.utils.errors import UserError
 
@@ -77,27 +75,17 @@ def find_complex(
     scores = score_all(directed, there, lambda: rendered_suite(judges, there, sources), stage)
     for s in scores:
         add_mixture_scores(s, there, weights)
-    resamples = draw_resamples(len(there.pairs), settings.bootstrap, settings.seed)
-    rows = standings(scores, resamples)
-    data = there.data.config
-    findings = Findings(
-        title=f"Complex expressions of {', '.join(dict.fromkeys(m.name for m in methods))}",
-        command=command,
-        where=f"{len(there.pairs)} true frames of {len(asked)} mixtures on {S} neutral sources of {data.name}'s "
-        f"{there.split} split (split={data.split}, split_seed={data.split_seed}) at {data.image_size} px",
-        rows=rows,
-        differences=differences(rows, resamples),
-        judges=judges.describe(),
-        recipes={name: recipe for s in scores for name, recipe in s.recipes.items()},
+    findings = Findings.of(
+        scores, methods, judges, settings, title="Complex expressions of", command=command,
+        where=there.describe(f"{len(there.pairs)} true frames of {len(asked)} mixtures on {S} neutral sources"),
         notes={
             "true frames": "person, pose, gaze, light and blink of the source; muscles are the weighted sum of those "
             "of the affects, clipped to [0, 1]",
             "what systems are told": "the weights of the affects, the action units and the landmarks of the true "
             "frame, as far as they read them",
         },
-        seed=settings.seed,
-    )
-    findings.warnings = judges.warnings()
+    )  # fmt: skip
+    rows = findings.rows
     labels = np.repeat([each.label for each in asked], S)
     count = np.repeat([len(each.weights) for each in asked], S)
     papers = [" + ".join(pair) for pair in COMPLEX_PAIRS]
@@ -152,12 +140,9 @@ def draw_complex(
     frames = test_set.frames
     names = [frames.identities[frames.identity[test_set.pairs.source[row]]] for row in rows]
     labels = [f"{name}, {asked[row // S].label}" for name, row in zip(names, rows, strict=True)]
-    findings.pictures["complex"] = comparison_sheet(test_set, methods, rows, labels)
-    findings.captions["complex"] = (
+    findings.add(
+        "complex", comparison_sheet(test_set, methods, rows, labels),
         f"Sources, the true frames of the mixtures (equal weights of {strongest:g}), and the image that each system "
-        "(first seed) generates."
-    )
-    findings.pictures["standings"] = standings_figure(findings.rows, findings.headline_metrics())
-    findings.captions["standings"] = (
-        "One dot per seed; bars are intervals over the faces. Green: the true frames; dotted: the untouched sources."
-    )
+        "(first seed) generates.",
+    )  # fmt: skip
+    findings.draw_standings("faces")

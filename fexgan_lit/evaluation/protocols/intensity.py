@@ -25,10 +25,10 @@ from fexgan_lit.evaluation.protocols.rendered import (
     with_unit_judge,
 )
 from fexgan_lit.evaluation.report import Findings
-from fexgan_lit.evaluation.summary import Row, differences, standings
+from fexgan_lit.evaluation.summary import Row, standings
 from fexgan_lit.evaluation.tables import class_table, group_table, standings_table
 from fexgan_lit.metrics.expression import au_intensity, control_linearity
-from fexgan_lit.metrics.statistics import CONFIDENCE, draw_resamples
+from fexgan_lit.metrics.statistics import draw_resamples
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -138,28 +138,18 @@ def _findings(
 ) -> Findings:  # fmt: skip
     series = ramps.by_series()
     G = len(series[0].columns["control_linearity"])
-    resamples = draw_resamples(G, settings.bootstrap, settings.seed)
-    rows = standings(series, resamples)
-    data = ramps.test_set.data.config
     steps = ", ".join(f"{level:g}" for level in ramps.levels)
-    found = Findings(
-        title=f"Intensity of {', '.join(dict.fromkeys(m.name for m in methods))}",
-        command=command,
-        where=f"{G} ramps ({len(ramps.names)} affects on {G // len(ramps.names)} neutral sources, strengths {steps}) "
-        f"of {data.name}'s {ramps.test_set.split} split (split={data.split}, split_seed={data.split_seed}) at "
-        f"{data.image_size} px",
-        rows=rows,
-        differences=differences(rows, resamples),
-        judges=judges.describe(),
-        recipes={name: recipe for s in ramps.scores for name, recipe in s.recipes.items()},
+    found = Findings.of(
+        series, methods, judges, settings, title="Intensity of", command=command, over="ramps",
+        where=ramps.test_set.describe(
+            f"{G} ramps ({len(ramps.names)} affects on {G // len(ramps.names)} neutral sources, strengths {steps})"
+        ),
         notes={
             "true frames": "person, pose, gaze, light and blink of the source; muscles are those of the affect times "
             "the strength",
             "other columns": "means along the ramp, against the true frame of the same strength",
         },
-        seed=settings.seed,
-        reading=f"In brackets: {CONFIDENCE:.0%} intervals over the ramps. ± is the standard deviation between seeds.",
-    )
+    )  # fmt: skip
     found.recipes["control_linearity"] = (
         "Pearson's correlation of commanded and measured intensity along a ramp (one source, one affect or action "
         "unit), 0 if nothing changes, mean over the ramps; the intensity of an affect is the projection of the judge's "
@@ -169,7 +159,6 @@ def _findings(
         "mean absolute difference of the measured intensity from that measured in the true frame of the same strength; "
         "unlike the linearity it sees a slope that is too small"
     )
-    found.warnings = judges.warnings()
     return found
 
 
@@ -193,19 +182,17 @@ def _add(
             for name, values in zip(ramps.names, measured.mean(axis=2), strict=True):  # (C, L, S) -> (C, L)
                 curves[name].setdefault(scores.name, []).append(values)
     means = {name: {who: np.mean(seeds, axis=0) for who, seeds in lines.items()} for name, lines in curves.items()}
-    place = f"intensity_{kind.replace(' ', '_')}s"
-    findings.pictures[place] = figures.line_panels(ramps.levels, means, "commanded", "measured", diagonal=True)
-    findings.captions[place] = (
-        "Measured against commanded intensity, mean over the sources; the dotted line is equality."
-    )
+    kinds = f"{kind.replace(' ', '_')}s"
+    findings.add(
+        f"intensity_{kinds}", figures.line_panels(ramps.levels, means, "commanded", "measured", diagonal=True),
+        "Measured against commanded intensity, mean over the sources; the dotted line is equality.",
+    )  # fmt: skip
     S = len(ramps.test_set.pairs) // (C * L)
     shown = np.unique(np.linspace(0, L - 1, min(4, L)).round().astype(int))
     chosen = [(c, step) for c in range(min(C, max(1, settings.shown // len(shown)))) for step in shown]
     picked = np.array([(c * L + step) * S + c % S for c, step in chosen])
     labels = [f"{ramps.names[c]} {ramps.levels[step]:g}" for c, step in chosen]
-    findings.pictures[f"faces_{kind.replace(' ', '_')}s"] = comparison_sheet(
-        ramps.test_set, ramps.methods, picked, labels
-    )
-    findings.captions[f"faces_{kind.replace(' ', '_')}s"] = (
-        "Sources, the true frames at rising strengths, and the image that each system (first seed) generates."
-    )
+    findings.add(
+        f"faces_{kinds}", comparison_sheet(ramps.test_set, ramps.methods, picked, labels),
+        "Sources, the true frames at rising strengths, and the image that each system (first seed) generates.",
+    )  # fmt: skip

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fexgan_lit.data.clips import affect_of_take
 from fexgan_lit.systems.motion_texture.srvf import (
+    COORDINATES,
     Motions,
     apply_motion,
     as_landmarks,
@@ -29,12 +31,15 @@ from fexgan_lit.utils.tables import TextTable
 
 if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
+    from fexgan_lit.evaluation.measure import Scores
     from fexgan_lit.evaluation.methods import Trained
     from fexgan_lit.evaluation.protocols.clips import Clip
     from fexgan_lit.evaluation.test_set import TestSet
 
 #: Generated motions of each affect.
 DRAWN = 50
+#: Time steps of a motion where no system draws motions; the default of `model.steps`.
+TIME_STEPS = 30
 #: Optimizer steps of the classifier.
 _STEPS = 150
 #: A dash in the place of a number that does not exist.
@@ -42,7 +47,7 @@ _NONE = "–"
 
 
 class Generated(NamedTuple):
-    """Motions that were not filmed: SRVFs (M, T, 136), lengths (M,) and affects (M,)."""
+    """Motions without frames: SRVFs (M, T, 136), lengths (M,) and affects (M,)."""
 
     q: Tensor
     length: Tensor
@@ -170,29 +175,62 @@ def variety(q: Tensor, affect: Tensor) -> float:
     return float(together.mean()) if len(together) else float("nan")
 
 
-def motions_table(methods: Sequence[Trained], test_set: TestSet, seed: int) -> TextTable:
+def motions_read(
+    frames: FrameSet, clips: Sequence[Clip], landmarks: Tensor, steps: int, by_arc_length: bool
+) -> Generated:
+    """Return the motions of `clips` by the landmarks (N, 68, 2) of all their frames, one clip after the other.
+
+    A clip whose landmarks do not move has no motion.
+    """
+    moved = np.zeros((len(frames), 68, 2), np.float32)  # other takes do not move
+    moved[np.concatenate([clip.rows for clip in clips])] = landmarks.numpy()
+    try:
+        return Generated(*motions_of(replace(frames, landmarks=moved), steps, by_arc_length)[:3])
+    except UserError:  # none moves
+        return Generated(torch.zeros(0, steps, COORDINATES), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+
+
+def motions_table(
+    methods: Sequence[Trained], scores: Sequence[Scores], clips: Sequence[Clip], test_set: TestSet, seed: int
+) -> TextTable:
     """Compare motions of the training clips, the linear ramp and every system with those of the measured split.
 
     Args:
-        methods: systems that draw motions; the first one's `model.steps` and `model.arc_length` apply to all.
+        methods: the systems. `model.steps` and `model.arc_length` of the first one that draws motions apply to all.
+        scores: the scores of the clips, with the landmarks that the judge reads in their frames.
+        clips: the clips.
         test_set: the measured split, and the training split.
         seed: of the draws and of the classifiers.
+
+    Raises:
+        UserError: a split has no motions.
     """
-    s, K = methods[0].system.settings, len(test_set.frames.affects)
-    train = motions_of(test_set.data.train, s.steps, s.arc_length)
-    real = motions_of(test_set.frames, s.steps, s.arc_length)
+    drawing, K = generators(methods), len(test_set.frames.affects)
+    settings = drawing[0].system.settings if drawing else None
+    sampling = (TIME_STEPS, True) if settings is None else (settings.steps, settings.arc_length)
+    train, real = (motions_of(frames, *sampling) for frames in (test_set.data.train, test_set.frames))
     on_real = fit_classifier(train.q, train.affect, K, seed)
     every = {"true motions (training split)": Generated(train.q, train.length, train.affect)}
     every["linear ramp to the mean apex"] = linear_ramps(train)
-    same = [m for m in methods if m.system.settings.steps == s.steps]
+    same = [m for m in drawing if m.system.settings.steps == sampling[0]]
     affects = train.affect.unique().tolist()
     every |= {method.name: drawn_motions(method.system, affects, DRAWN, seed) for method in same}
+    firsts = {s.name: s for s in reversed(scores)}  # the first seed of each
+    every |= {
+        f"read from {s.name}": motions_read(test_set.frames, clips, s.landmarks, *sampling)
+        for s in reversed(firsts.values())
+        if s.landmarks is not None
+    }
     rows = []
-    for name, (q, _, affect) in every.items():
+    for name, (q, length, affect) in every.items():
+        if not len(q):
+            rows.append((name, "0", *[_NONE] * 5))
+            continue
         own = name.startswith("true motions")
         back = accuracy(on_real if own else fit_classifier(q, affect, K, seed), real.q, real.affect)
         known = test_set.split == "train" and own
         numbers = (
+            f"{float(length.mean()):.3f}",
             _NONE if known else f"{distance_within_affect(q, affect, real):.3f}",
             _NONE if len(q) == len(affect.unique()) else f"{variety(q, affect):.3f}",
             _NONE if own else f"{accuracy(on_real, q, affect):.3f}",
@@ -203,10 +241,13 @@ def motions_table(methods: Sequence[Trained], test_set: TestSet, seed: int) -> T
     notes = (
         f"The {len(real.q)} true motions of the {test_set.split} split run from neutral to the apex"
         + (f"; takes left out: {left}." if left else "."),
+        "length: mean length of the motions in sizes of a face; a still face trembles, with next to none.",
         "distance: mean geodesic distance (radians) to the nearest true motion of the affect in that split. variety: "
         "the same between two motions of one affect; a generator that repeats itself is near 0.",
         "recognised: share of motions that a classifier of sequences recognises, trained on the motions of the "
         "training split. teaches: the reverse, accuracy on the true motions of a classifier trained on the row's.",
+        "read from: the landmarks that the judge finds in the frames of the clips, whatever was asked for; the row of "
+        "the true frames has the judge's mistakes alone. Clips that follow the takes of the split know their motions.",
     )
-    header = ("motions", "number", "distance ↓", "variety", "recognised ↑", "teaches ↑")
+    header = ("motions", "number", "length", "distance ↓", "variety", "recognised ↑", "teaches ↑")
     return TextTable("Motions of landmarks", header, tuple(rows), 0, notes)

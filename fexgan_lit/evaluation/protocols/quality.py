@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import harmonic_mean
 
 import torch
@@ -11,11 +11,12 @@ from torch import Tensor
 
 from fexgan_lit import figures
 from fexgan_lit.evaluation.config import EvaluationSettings
-from fexgan_lit.evaluation.figures import comparison_sheet, identity_sheet, shown_pairs, standings_figure
+from fexgan_lit.evaluation.figures import comparison_sheet, identity_sheet, shown_pairs
 from fexgan_lit.evaluation.measure import MetricModels, Scores, make_metric_models, score
 from fexgan_lit.evaluation.methods import Method, RealImages, SourceCopy, Trained
+from fexgan_lit.evaluation.protocols.clips_report import find_clips
+from fexgan_lit.evaluation.protocols.motions import generators
 from fexgan_lit.evaluation.report import Findings
-from fexgan_lit.evaluation.summary import differences, standings
 from fexgan_lit.evaluation.tables import breakdown_tables, discriminator_table, reference_table
 from fexgan_lit.evaluation.test_set import TestSet
 from fexgan_lit.metrics.expression import (
@@ -26,9 +27,9 @@ from fexgan_lit.metrics.expression import (
     strength_follows,
 )
 from fexgan_lit.metrics.judges.panel import JudgePanel
-from fexgan_lit.metrics.statistics import draw_resamples
 from fexgan_lit.metrics.suite import MetricSuite
 from fexgan_lit.utils.console import Stages
+from fexgan_lit.utils.errors import UserError
 
 #: Target strengths.
 ASKED = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -118,28 +119,37 @@ def find_quality(
     scores = score_all(methods, test_set, lambda: tools.suite(test_set.where), stage)
     add_strengths(scores, methods, test_set, judges, stage("generating rising strengths"))
     add_harmonic_means(scores)
-    resamples = draw_resamples(len(test_set.pairs), settings.bootstrap, settings.seed)
-    rows = standings(scores, resamples)
-    findings = Findings(
-        title=f"Evaluation of {', '.join(dict.fromkeys(c.name for c in methods))}",
-        command=command,
-        where=test_set.where,
-        rows=rows,
-        differences=differences(rows, resamples),
-        judges=judges.describe(),
-        recipes={name: recipe for s in scores for name, recipe in s.recipes.items()},
+    findings = Findings.of(
+        scores, methods, judges, settings, title="Evaluation of", command=command, where=test_set.where,
         notes={name: note for s in scores for name, note in s.notes.items()},
-        seed=settings.seed,
-    )
-    findings.warnings = judges.warnings()
+    )  # fmt: skip
+    rows = findings.rows
+    if tools.trained is not None:
+        findings.judges.append(f"trained judge of affects: {tools.trained.describe()}")
     findings.tables += discriminator_table(
         methods, scores, test_set, judges.affect, stage("measuring the training split")
     )
+    findings.tables.append(reference_table())
     findings.breakdowns += [table for row in rows if row.runs for table in breakdown_tables(row, test_set, rows[0])]
-    findings.breakdowns.append(reference_table())
+    if generators(methods):
+        try:
+            add_clips(findings, find_clips(methods, test_set, settings, command, stage))
+        except UserError as error:
+            findings.notes["clips"] = f"not measured: {error}"
     stage("drawing")
     draw(findings, scores, methods, test_set, tools, settings)
     return findings
+
+
+def add_clips(findings: Findings, clips: Findings) -> None:
+    """Add tables, pictures, notes and recipes of `protocol=clips` to those of the still images."""
+    findings.tables += [replace(clips.headline(), title=f"Clips: {clips.where}"), *clips.tables]
+    findings.breakdowns += clips.breakdowns
+    findings.add("clips", clips.pictures["clips"], clips.captions["clips"])
+    findings.films |= clips.films
+    findings.captions |= {name: clips.captions[name] for name in clips.films}
+    findings.notes |= {f"clips, {subject}": note for subject, note in clips.notes.items()}
+    findings.recipes |= {f"clips/{metric}": recipe for metric, recipe in clips.recipes.items()}
 
 
 def score_all(
@@ -222,21 +232,20 @@ def draw(
     settings: EvaluationSettings,
 ) -> None:  # fmt: skip
     """Add the comparison sheet, the standings, the identity map and the confusion matrices to `findings`."""
-    pictures, captions = findings.pictures, findings.captions
-    rows = shown_pairs(test_set, settings.shown, settings.seed)
-    pictures["comparison"] = comparison_sheet(test_set, methods, rows)
-    captions["comparison"] = "Sources, their true targets, and the image that each system (first seed) generates."
-    table = findings.headline_metrics()
-    pictures["standings"] = standings_figure(findings.rows, table)
-    captions["standings"] = (
-        "One dot per seed; bars are intervals over the pairs. Green: the true frames; dotted: the untouched sources."
-    )
-    if tools.sources is not None and (drawn := identity_sheet(scores, tools.sources, test_set, settings.seed)):
-        pictures["identity_map"], note = drawn
-        captions["identity_map"] = (
+    findings.add(
+        "comparison", comparison_sheet(test_set, methods, shown_pairs(test_set, settings.shown, settings.seed)),
+        "Sources, their true targets, and the image that each system (first seed) generates.",
+    )  # fmt: skip
+    findings.draw_standings()
+    real = None if tools.sources is None else (tools.sources.frames, tools.sources.identity)
+    if real and (drawn := identity_sheet(scores, real, test_set.frames.identities, settings.seed)):
+        picture, note = drawn
+        caption = (
             f"Identity features of generated faces, and of untouched frames (faint): {note}. The axes have no meaning."
         )
+        findings.add("identity_map", picture, caption)
     for s in scores:
-        if s.confusion is not None and s.run is not None and f"confusion_{s.name}" not in pictures:
-            pictures[f"confusion_{s.name}"] = figures.confusion_figure(s.confusion, test_set.data.affects)
-            captions[f"confusion_{s.name}"] = f"Target affects of {s.name} against the judge's predictions."
+        name = f"confusion_{s.name}"
+        if s.confusion is not None and s.run is not None and name not in findings.pictures:
+            picture = figures.confusion_figure(s.confusion, test_set.data.affects)
+            findings.add(name, picture, f"Target affects of {s.name} against the judge's predictions.")

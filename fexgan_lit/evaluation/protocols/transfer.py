@@ -10,15 +10,13 @@ import torch
 from torch import Tensor
 
 from fexgan_lit.data.rendered import studio_of
-from fexgan_lit.evaluation.figures import comparison_sheet, standings_figure
+from fexgan_lit.evaluation.figures import comparison_sheet
 from fexgan_lit.evaluation.measure import judge_bench
 from fexgan_lit.evaluation.protocols.quality import score_all
 from fexgan_lit.evaluation.protocols.rendered import Directed, mixture, prepared, rendered_suite, with_unit_judge
 from fexgan_lit.evaluation.report import Findings
-from fexgan_lit.evaluation.summary import differences, standings
 from fexgan_lit.evaluation.tables import class_table, group_table
 from fexgan_lit.inference.modes.animate import carried_over
-from fexgan_lit.metrics.statistics import draw_resamples
 from fexgan_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,23 +77,14 @@ def find_transfer(
     told = {fuses: told_landmarks(true, torch.from_numpy(drivers), fuses) for fuses in (False, True)}
     directed = [Directed(m.name, m.loaded, weights, told[m.system.fuses_landmarks]) for m in methods]
     scores = score_all(directed, there, lambda: rendered_suite(judges, there, sources), stage)
-    resamples = draw_resamples(len(there.pairs), settings.bootstrap, settings.seed)
-    rows = standings(scores, resamples)
-    data = there.data.config
 
     def pixels(points: Tensor) -> float:
         """Return the mean distance of the points of all targets from the true ones, in pixels."""
-        return float((points - true[S:]).norm(dim=2).mean()) * data.image_size / 2
+        return float((points - true[S:]).norm(dim=2).mean()) * there.image_size / 2
 
-    findings = Findings(
-        title=f"Expressions of other people by {', '.join(dict.fromkeys(m.name for m in methods))}",
-        command=command,
-        where=f"{len(there.pairs)} true frames of {len(asked)} expressions on {S} neutral sources of {data.name}'s "
-        f"{there.split} split (split={data.split}, split_seed={data.split_seed}) at {data.image_size} px",
-        rows=rows,
-        differences=differences(rows, resamples),
-        judges=judges.describe(),
-        recipes={name: recipe for s in scores for name, recipe in s.recipes.items()},
+    findings = Findings.of(
+        scores, methods, judges, settings, title="Expressions of other people by", command=command,
+        where=there.describe(f"{len(there.pairs)} true frames of {len(asked)} expressions on {S} neutral sources"),
         notes={
             "true frames": "person, pose, gaze, light and blink of the source; muscles exactly as in the driver",
             "what systems are told": "the affect and the action units of the driver, another person; landmarks are "
@@ -103,23 +92,19 @@ def find_transfer(
             "landmarks carried over": f"{pixels(told[False][S:]):.2f} px from the true ones on average, those of the "
             f"untouched sources {pixels(true[:S].repeat(len(asked), 1, 1)):.2f} px",
         },
-        seed=settings.seed,
-    )
-    findings.warnings = judges.warnings()
+    )  # fmt: skip
+    rows = findings.rows
     label = np.repeat([each.label for each in asked], S)
     findings.tables.append(group_table(rows, {name: label == name for name in affects}, "affect", "By affect"))
     index = np.array([affects.index(name) for name in label.tolist()])
     findings.breakdowns += [class_table(row, "affect", affects, index) for row in rows]
     stage("drawing")
-    shown = np.arange(0, len(there.pairs), max(1, len(there.pairs) // settings.shown))[: settings.shown]
+    shown = np.unique(np.linspace(0, len(there.pairs) - 1, settings.shown).round().astype(int))
     who = [frames.identities[k] for k in frames.identity[:S]]
     labels = [f"{who[row % S]} after {who[drivers[row % S]]}, {label[row]}" for row in shown]
-    findings.pictures["transfer"] = comparison_sheet(there, directed, shown, labels)
-    findings.captions["transfer"] = (
-        "Sources, the true frames with the driver's muscles, and the image that each system (first seed) generates."
-    )
-    findings.pictures["standings"] = standings_figure(rows, findings.headline_metrics())
-    findings.captions["standings"] = (
-        "One dot per seed; bars are intervals over the faces. Green: the true frames; dotted: the untouched sources."
-    )
+    findings.add(
+        "transfer", comparison_sheet(there, directed, shown, labels),
+        "Sources, the true frames with the driver's muscles, and the image that each system (first seed) generates.",
+    )  # fmt: skip
+    findings.draw_standings("faces")
     return findings

@@ -23,12 +23,11 @@ from fexgan_lit.evaluation.methods import Method, RealImages, SourceCopy, Traine
 from fexgan_lit.evaluation.protocols.augmented_data import chosen_frames
 from fexgan_lit.evaluation.protocols.quality import Counted
 from fexgan_lit.evaluation.report import Findings
-from fexgan_lit.evaluation.summary import Row, differences, standings
+from fexgan_lit.evaluation.summary import Row
 from fexgan_lit.metrics.groups import GeometryMetrics, IdentityMetrics, JudgeMetrics, PixelMetrics, SourceEmbeddings
 from fexgan_lit.metrics.judges.affect import Judge
 from fexgan_lit.metrics.judges.identity import embed_rows, gallery_and_probes
 from fexgan_lit.metrics.registry import metric_info
-from fexgan_lit.metrics.statistics import draw_resamples
 from fexgan_lit.metrics.suite import MetricGroup, MetricSuite
 from fexgan_lit.systems.base import EditsSeveral
 from fexgan_lit.systems.gan import MovingAverageSystem
@@ -236,20 +235,8 @@ def find_unseen(
     names = ", ".join(frames.identities[k] for k in tuning)
     where = f"{len(pairs)} pairs of {len(tuning)} unseen people ({names}): {who}, at {data.config.image_size} px"
     scores, shown, notes = score_unseen(methods, there, everyone, tuning, judges, where, settings, stage)
-    resamples = draw_resamples(len(pairs), settings.bootstrap, settings.seed)
-    rows = standings(scores, resamples)
-    zero_shot = {row_name(m.name, 0): f"{m.name}, " for m in methods}
-    findings = Findings(
-        title=f"Unseen people of {', '.join(dict.fromkeys(m.name for m in methods))}",
-        command=command,
-        where=where,
-        rows=rows,
-        differences=[
-            d for d in differences(rows, resamples)
-            if d.first in zero_shot and d.second.startswith(zero_shot[d.first])
-        ],
-        judges=judges.describe(),
-        recipes={name: recipe for s in scores for name, recipe in s.recipes.items()},
+    findings = Findings.of(
+        scores, methods, judges, settings, title="Unseen people of", command=command, where=where,
         notes={
             "judges": "those of the run, trained on its people; the row of the true frames shows what they see here. A "
             "system that draws one of its own people may be read better than the true frames: see SSIM and Rank-1, "
@@ -257,16 +244,18 @@ def find_unseen(
             **({"tuning": _tuning_note(options)} if shots else {}),
             **notes,
         },
-        seed=settings.seed,
     )  # fmt: skip
-    findings.warnings = judges.warnings()
+    zero_shot = {row_name(m.name, 0): f"{m.name}, " for m in methods}
+    findings.differences = [
+        d for d in findings.differences if d.first in zero_shot and d.second.startswith(zero_shot[d.first])
+    ]
     stage("drawing")
-    draw_unseen(findings, methods, rows, shots)
-    findings.pictures["comparison"] = comparison_sheet(there, shown, shown_pairs(there, settings.shown, settings.seed))
-    findings.captions["comparison"] = (
+    draw_unseen(findings, methods, findings.rows, shots)
+    findings.add(
+        "comparison", comparison_sheet(there, shown, shown_pairs(there, settings.shown, settings.seed)),
         "Sources of unseen people, their true targets, and the image of each system (first seed), zero-shot and after "
-        "tuning on the most frames."
-    )
+        "tuning on the most frames.",
+    )  # fmt: skip
     return findings
 
 
@@ -385,5 +374,5 @@ def draw_unseen(findings: Findings, methods: Sequence[Trained], rows: Sequence[R
             if title in panels and metric in row.figures:
                 panels[title][row.name] = np.full(len(shots) + 1, row.figures[metric].mean)
     if shots and panels:
-        findings.pictures["unseen"] = figures.line_panels([0, *shots], panels, "frames of the person", equal_steps=True)
-        findings.captions["unseen"] = "Every metric against the number of frames that the systems were tuned on."
+        picture = figures.line_panels([0, *shots], panels, "frames of the person", equal_steps=True)
+        findings.add("unseen", picture, "Every metric against the number of frames that the systems were tuned on.")
