@@ -101,7 +101,7 @@ def test_every_shipped_option_makes_usable_settings(group):
         assert settings.system.__name__ == "FExGAN"
 
 
-#: The values that several files give: for the systems with a schedule per data set on all, for the others on three.
+#: The values that several files give: on every data set for FExGAN, for the others where a tuning exists and on three.
 TABLE = {
     (row["model"], row["dataset"]): row
     for row in csv.DictReader((Path(__file__).parent / "defaults.csv").read_text().splitlines())
