@@ -146,12 +146,9 @@ def _draw_curves(axes: Axes, members: Mapping[str, tuple[np.ndarray, np.ndarray]
 
 
 def _figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=140, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), dpi=140, layout="constrained", facecolor="white")
 
 
 def _style(axes: Axes, title: str, x_label: str, y_label: str) -> None:
@@ -166,8 +163,11 @@ def _style(axes: Axes, title: str, x_label: str, y_label: str) -> None:
 
 
 def _picture(figure: Figure) -> Image.Image:
-    figure.canvas.draw()  # once, where `savefig` draws twice and encodes a PNG
-    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # once, where `savefig` draws twice and encodes a PNG
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def accuracy_curves(times: Sequence[int], by_run: Mapping[str, np.ndarray]) -> Image.Image:
