@@ -27,36 +27,53 @@ def run_command(
     folder: Path, command: str, *overrides: str, timeout: int = 200, brief_judge: bool = False
 ) -> subprocess.CompletedProcess:
     """`python -m fexgan_lit.<command> <overrides>` in `folder`; a judge learns from 640 images where it is brief."""
-    command = [f"fexgan_lit.{command}", *map(str, overrides)]
-    environment = {**os.environ, **({"TESTS_BRIEF_JUDGE": "1"} if brief_judge else {})}
+    environment = {"TESTS_BRIEF_JUDGE": "1"} if brief_judge else {}
+    return run_python(folder, "-m", f"fexgan_lit.{command}", *overrides, timeout=timeout, **environment)
+
+
+def run_python(folder: Path, *arguments: str, timeout: int = 200, **environment: str) -> subprocess.CompletedProcess:
+    """`python <arguments>`, which are `-m MODULE ...` or `-c CODE ...`, in `folder`."""
     with tempfile.TemporaryDirectory() as written:
-        process = _CONTEXT.Process(target=_as_main, args=(command, str(folder), environment, written))
-        here = Path.cwd()
-        os.chdir(Path(__file__).parents[1])  # where the server, which the first command starts, finds `tests`
-        process.start()
-        os.chdir(here)
+        out, err = Path(written, "out"), Path(written, "err")
+        process = start_python(folder, *arguments, out=out, err=err, **environment)
         process.join(timeout)
         if process.exitcode is None:
             process.kill()
             process.join()
-            raise subprocess.TimeoutExpired(command, timeout)
-        out, err = ((Path(written) / name).read_text(encoding="utf-8") for name in ("out", "err"))
-    return subprocess.CompletedProcess(command, process.exitcode, out, err)
+            raise subprocess.TimeoutExpired(list(arguments), timeout)
+        said = [file.read_text(encoding="utf-8") for file in (out, err)]
+    return subprocess.CompletedProcess(list(arguments), process.exitcode, *said)
 
 
-def _as_main(command: list[str], folder: str, environment: dict[str, str], written: str) -> None:
+def start_python(
+    folder: Path, *arguments: str, out: str | Path = os.devnull, err: str | Path = os.devnull, **environment: str
+) -> Any:
+    """The process of `run_python`, which writes to the files, or the terminal, `out` and `err`."""
+    work = [*map(str, arguments)], str(folder), {**os.environ, **environment}, (str(out), str(err))
+    process = _CONTEXT.Process(target=_as_main, args=work)
+    here = Path.cwd()
+    os.chdir(Path(__file__).parents[1])  # where the server, which the first command starts, finds `tests`
+    process.start()
+    os.chdir(here)
+    return process
+
+
+def _as_main(arguments: list[str], folder: str, environment: dict[str, str], streams: tuple[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
     tempfile.tempdir = None  # as TMPDIR says here
-    for number, name in ((1, "out"), (2, "err")):
-        file = os.open(f"{written}/{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for number, name in enumerate(streams, 1):
+        file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, number)
     sys.stdout, sys.stderr = (io.TextIOWrapper(os.fdopen(n, "wb", 0), "utf-8", write_through=True) for n in (1, 2))
     sys.path[0] = folder
-    sys.argv = command
+    sys.argv = arguments[1:]
     if "TESTS_BRIEF_JUDGE" in environment:
         from fexgan_lit.metrics.judges import cache
 
         cache.JudgeRecipe = functools.partial(cache.JudgeRecipe, min_images=640, max_images=640)
-    runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+    if arguments[0] == "-c":
+        exec(arguments[1], {"__name__": "__main__"})  # noqa: S102 (the code of a test)
+    else:
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)

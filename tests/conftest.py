@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 from pathlib import Path
@@ -26,6 +27,14 @@ TINY = (
     "metrics.judge=false", "trainer.log_every=2", "trainer.val_every=0", "trainer.figures_every=0",
     "trainer.checkpoint_every=3", "trainer.precision=float32", "trainer.threads=1",
 )  # fmt: skip
+#: The same without rows of losses and thus without their curves, which take as long to draw as all the rest.
+UNLOGGED = (*TINY, "trainer.log_every=1000")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: with it every full collection of garbage takes half a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

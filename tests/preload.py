@@ -1,5 +1,6 @@
 """What commands import and compose before their work, done once in the server that `commands.py` forks."""
 
+import gc
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -20,3 +21,5 @@ for package in ("data", "evaluation", "figures", "metrics", "runs", "systems", "
 with initialize_config_dir(str(conf_folder()), version_base="1.3"):
     compose("train")  # the parsers of overrides and interpolations learn their grammars
 loss_curves({"generator": ([1, 2], [0.1, 0.2])})  # Matplotlib finds its fonts
+gc.collect()
+gc.freeze()  # a forked process neither looks through what was imported nor copies its pages

@@ -113,15 +113,16 @@ def accept(command: str, cfg: DictConfig) -> None:
 
 
 def runs_of(arguments: list[str]) -> list[list[str]]:
-    """The overrides of runs that a command means: with `-m`, as many combinations as show every value of every axis."""
+    """The overrides of runs that a command means: with `-m`, as many as show every file of a group and every option."""
     if "-m" not in arguments:
         return [arguments]
     parsed = OverridesParser.create().parse_overrides([a for a in arguments if a != "-m"])
     kept, seen = [], set()
     for overrides in BasicSweeper.split_arguments(parsed, None)[0]:
-        if not seen.issuperset(overrides):
+        names = {o if (conf_folder() / (name := o.partition("=")[0])).is_dir() else name for o in overrides}
+        if not seen.issuperset(names):
             kept.append(overrides)
-            seen.update(overrides)
+            seen |= names
     return kept
 
 

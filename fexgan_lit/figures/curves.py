@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -147,12 +146,9 @@ def _draw_curves(axes: Axes, members: Mapping[str, tuple[np.ndarray, np.ndarray]
 
 
 def _figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=140, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), dpi=140, layout="constrained", facecolor="white")
 
 
 def _style(axes: Axes, title: str, x_label: str, y_label: str) -> None:
@@ -167,11 +163,11 @@ def _style(axes: Axes, title: str, x_label: str, y_label: str) -> None:
 
 
 def _picture(figure: Figure) -> Image.Image:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    buffer.seek(0)
-    with Image.open(buffer) as picture:
-        return picture.convert("RGB")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # once, where `savefig` draws twice and encodes a PNG
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def accuracy_curves(times: Sequence[int], by_run: Mapping[str, np.ndarray]) -> Image.Image:

@@ -267,7 +267,8 @@ def explain_composition(error: Exception, config_name: str, arguments: Sequence[
         for override in given:
             if "." not in override.partition("=")[0] and trouble([*chosen, override]) is None:
                 chosen.append(override)
-        known, trained = _keys(compose(config_name, chosen)), _keys(compose("train"))
+        known = _keys(compose(config_name, chosen))
+        trained = [] if config_name == "train" else _keys(compose("train"))
         problems = [f"{override}: {MOVED[override.lstrip('+').partition('=')[0]]}" for override in moved]
         problems += [
             f"{override}: {_why(override, single, known, trained)}"
@@ -330,7 +331,7 @@ def _unknown(override: str, known: Sequence[str], trained: Sequence[str]) -> str
     Args:
         override: the override, `name=value`.
         known: the options of the command.
-        trained: those of `train`, whose groups of the same name may have others.
+        trained: those of `train`, whose groups of the same name may have others, if it is another command.
     """
     name = override.lstrip("+~").partition("=")[0].partition("@")[0]
     if name in known or "/" in name or name.startswith("hydra"):

@@ -14,7 +14,7 @@ from fexgan_lit.training import batch_size as auto_batch
 from fexgan_lit.training.batch_size import Trial, largest_fitting, settle_micro_batch, trial_in_process
 from fexgan_lit.utils.errors import UserError
 from tests.benchmarks.test_plain_loops import tiny
-from tests.conftest import TINY, run_train
+from tests.conftest import UNLOGGED, run_train
 from tests.systems.helpers import NoisePairs
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -120,7 +120,7 @@ def test_a_trial_that_fails_for_another_reason_says_so(tmp_path):
 
 def test_a_run_keeps_what_was_found(tmp_path):
     done = run_train(
-        tmp_path, *TINY, "trainer.max_steps=2", "trainer.auto_batch=true", "trainer.memory_limit_gb=20",
+        tmp_path, *UNLOGGED, "trainer.max_steps=2", "trainer.auto_batch=true", "trainer.memory_limit_gb=20",
         "trainer.profile=true", "trainer.data_on_device=true",
     )  # fmt: skip
     config = OmegaConf.load(next(tmp_path.glob("outputs/*/config.yaml")))

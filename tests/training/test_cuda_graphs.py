@@ -20,7 +20,7 @@ from tests.systems.helpers import fit
 from tests.training.test_accelerate import Keep
 
 #: A power of two, as the rate below: a rate that falls to zero over them is then the same number in 32 bits.
-ITERATIONS = 32
+ITERATIONS = 16
 RATE = f"optimizer.lr={2**-13}"
 SYSTEMS = ("fexgan", "ganimation", "landmark_label", "stargan", "bridge")
 

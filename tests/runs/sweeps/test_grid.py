@@ -49,11 +49,11 @@ def test_a_sweep_killed_twice_gives_the_numbers_of_an_uninterrupted_one(tmp_path
     assert 2 <= len(before) < 8
     half = [p.parents[1].name for p in folder.glob("*/checkpoints/last.ckpt") if p.parents[1].name not in before]
 
-    ended = train(*GRID, f"hydra.sweep.dir={folder}", report=True)
+    ended = train(*GRID, f"hydra.sweep.dir={folder}", report=True, trained=True)
     assert ended.code == 0, ended.err
     assert f"{len(before)} finished before" in ended.out
     assert ("1 resume from a checkpoint" in ended.out) == (len(half) == 1)
-    assert train(*GRID, f"hydra.sweep.dir={whole}", report=True).code == 0
+    assert train(*GRID, f"hydra.sweep.dir={whole}", report=True, trained=True).code == 0
     assert len(results(whole)) == 8
     assert results(folder) == results(whole)
     for table in ("table.csv", "settings.csv"):
@@ -63,23 +63,35 @@ def test_a_sweep_killed_twice_gives_the_numbers_of_an_uninterrupted_one(tmp_path
 
 def test_the_same_command_means_the_same_folder_and_more_values_are_added(train, the_sweep):
     assert "2 to start" in train("seed=1,2").out
-    record = yaml.safe_load((the_sweep() / "sweep.yaml").read_text())
+    folder = the_sweep()
+    record = yaml.safe_load((folder / "sweep.yaml").read_text())
     assert record["axes"] == {"seed": [1, 2]}
     assert record["runs"] == {"seed-1": {"seed": 1}, "seed-2": {"seed": 2}}
     assert record["kind"] == "grid"
     assert record["base"]["trainer"]["max_steps"] == 3
     assert "seed" not in record["base"]
-    more = train("seed=2,3", "trainer.threads=2", "logger=csv")
-    assert "1 finished before, 1 to start" in more.out
-    assert "1 runs are added to the 2 of the folder" in more.out
-    assert "1 runs of the folder are not in this command" in more.out
-    assert sorted(results(the_sweep())) == ["seed-1", "seed-2", "seed-3"]
-    assert yaml.safe_load((the_sweep() / "sweep.yaml").read_text())["axes"] == {"seed": [1, 2, 3]}
+    more = ("seed=2,3", "trainer.threads=2", "logger=csv")
+    fcntl = pytest.importorskip("fcntl")
+    (folder / "seed-3").mkdir()
+    with (folder / "seed-3" / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of another open file, as another process has it
+        ended = train(*more)
+    assert ended.code == 0
+    assert "1 finished before, 1 to start" in ended.out
+    assert "1 finished, 1 in work elsewhere" in ended.out
+    assert "1 runs are added to the 2 of the folder" in ended.out
+    assert "1 runs of the folder are not in this command" in ended.out
+    assert sorted(results(folder)) == ["seed-1", "seed-2"]
+    with held(folder / "seed-3"):  # free again
+        pass
+    assert "1 finished before, 1 to start" in train(*more).out
+    assert sorted(results(folder)) == ["seed-1", "seed-2", "seed-3"]
+    assert yaml.safe_load((folder / "sweep.yaml").read_text())["axes"] == {"seed": [1, 2, 3]}
 
 
 def test_a_failed_run_does_not_stop_the_sweep_and_is_tried_again(train, the_sweep):
     options = ("dataset.batch_size=4000,4", "name=sizes")
-    ended = train(*options)
+    ended = train(*options, trained=True)
     assert ended.code == 1
     assert "1 finished, 1 failed" in ended.out
     folder = the_sweep()
@@ -90,24 +102,9 @@ def test_a_failed_run_does_not_stop_the_sweep_and_is_tried_again(train, the_swee
     assert "Traceback" in (folder / "batch_size-4000" / "error.txt").read_text()
     assert "batch_size-4000" in (folder / "failures.txt").read_text()
     assert read_result(folder / "batch_size-4").status == "finished"
-    again = train(*options)
+    again = train(*options, trained=True)
     assert "1 finished before, 1 failed before and are tried again" in again.out
     assert again.code == 1
-
-
-def test_a_run_in_work_elsewhere_is_left_alone(train, the_sweep):
-    fcntl = pytest.importorskip("fcntl")
-    train("seed=2,3", "trainer.max_steps=1")
-    folder = the_sweep()
-    (folder / "seed-1").mkdir()
-    with (folder / "seed-1" / LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of another open file, as another process has it
-        ended = train("seed=1,2", "trainer.max_steps=1")
-    assert ended.code == 0
-    assert "1 finished, 1 in work elsewhere" in ended.out
-    assert sorted(results(folder)) == ["seed-2", "seed-3"]
-    with held(folder / "seed-1"):  # free again
-        pass
 
 
 REFUSED = {
@@ -153,7 +150,7 @@ def test_a_sweep_that_cannot_be_used_starts_nothing(mistake, train, tmp_path):
 
 def test_a_folder_of_another_sweep_or_of_something_else_is_refused(train, tmp_path):
     place = f"hydra.sweep.dir={tmp_path / 'mine'}"
-    train("seed=1,1,2", place, "trainer.max_steps=1")
+    train("seed=1,1", place, "trainer.max_steps=1")
     other = train("seed=1,2", place, "trainer.max_steps=1", "loss.beta=7")
     assert other.code == 2
     assert "loss.beta: the folder has" in other.err

@@ -132,7 +132,7 @@ def test_a_sweep_outlives_the_sigkill_of_a_worker(train, tmp_path):
     killer = threading.Thread(target=kill_one)
     killer.start()
     options = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_steps=60", "seed=range(1,2)")
-    ended = train(*options, f"hydra.sweep.dir={folder}")
+    ended = train(*options, f"hydra.sweep.dir={folder}", trained=True)
     killer.join()
     assert killed
     assert ended.code == 0, ended.out + ended.err

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -16,6 +14,7 @@ from fexgan_lit.runs.config import train_settings
 from fexgan_lit.training.loggers.dashboard import build_workspace, sections
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hydra import conf_folder
+from tests.commands import run_command
 
 
 def test_a_sweep_gives_the_axes_and_the_group(tmp_path):
@@ -48,12 +47,11 @@ def test_the_workspace_groups_seeds_filters_the_sweep_and_shows_every_panel():
     ]
 
 
-def test_without_a_key_or_package_the_door_says_what_to_do(tmp_path):
-    env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "fexgan_lit.dashboard"], cwd=tmp_path, env=env | {"HOME": str(tmp_path)},
-        capture_output=True, text=True, timeout=100, check=False,
-    )  # fmt: skip
+def test_without_a_key_or_package_the_door_says_what_to_do(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = run_command(tmp_path, "dashboard")
     assert done.returncode == 2
     assert "wandb login" in done.stderr or "fexgan_lit[dashboard]" in done.stderr
     assert not (tmp_path / "outputs").exists()
@@ -83,9 +81,6 @@ def test_the_sweep_of_wandb_starts_our_door():
 
 def test_the_command_takes_the_folder_of_a_sweep(tmp_path):
     (tmp_path / "mine").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-m", "fexgan_lit.dashboard", "sweep=mine"], cwd=tmp_path, capture_output=True, text=True,
-        timeout=100, check=False,
-    )  # fmt: skip
+    done = run_command(tmp_path, "dashboard", "sweep=mine")
     assert done.returncode == 2
     assert "sweep=mine: expected the folder of a sweep" in done.stderr

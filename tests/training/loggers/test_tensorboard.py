@@ -19,16 +19,21 @@ def events_of(run):
     return events
 
 
-def test_tensorboard_holds_what_metrics_csv_and_the_report_hold(tmp_path):
-    run_train(tmp_path, *TINY, "logger=tensorboard", "trainer.max_steps=4", "trainer.figures_every=2")
+def test_tensorboard_and_a_logger_of_the_users_own_hold_what_metrics_csv_and_the_report_hold(tmp_path):
+    own = ("+logger.mine._target_=lightning.pytorch.loggers.CSVLogger", "+logger.mine.save_dir=mine")
+    run_train(tmp_path, *TINY, "logger=[csv,tensorboard]", *own, "trainer.max_steps=4", "trainer.figures_every=2")
     (run,) = tmp_path.glob("outputs/*")
     events = events_of(run)
-    with (run / "metrics.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            step = int(row.pop("iteration"))
-            for name in (name for name, value in row.items() if value):
-                logged = {event.step: event.value for event in events.Scalars(name)}
-                assert logged[step] == pytest.approx(float(row[name]), rel=1e-5), name
+    ours, theirs = (
+        list(csv.DictReader(path.open())) for path in (run / "metrics.csv", *tmp_path.glob("mine/**/metrics.csv"))
+    )
+    assert {int(row["iteration"]) for row in ours} == {2, 4}
+    assert {int(row["step"]) for row in theirs if row["loss/generator"]} == {2, 4}
+    for row in ours:
+        step = int(row.pop("iteration"))
+        for name in (name for name, value in row.items() if value):
+            logged = {event.step: event.value for event in events.Scalars(name)}
+            assert logged[step] == pytest.approx(float(row[name]), rel=1e-5), name
     pictures = {f"figures/{path.stem}" for path in (run / "figures").glob("*.png")}
     assert pictures | {"progress/affects"} <= set(events.Tags()["images"])
     assert [image.step for image in events.Images("progress/affects")] == [2, 4]
