@@ -6,7 +6,9 @@ here: its own process, folder, arguments, environment, output and exit code, as 
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import io
 import multiprocessing
 import os
@@ -16,11 +18,29 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 #: On Windows a process of its own each, which imports everything anew.
 _CONTEXT: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
 if sys.platform != "win32":
     _CONTEXT.set_forkserver_preload(["tests.preload"])
+
+
+def run_here(command: str, *overrides: str) -> subprocess.CompletedProcess:
+    """`fexgan_lit.<command>` in this process and this folder, which takes a tenth of the time of a process."""
+    out, err = io.StringIO(), io.StringIO()
+    module, code = importlib.import_module(f"fexgan_lit.{command}"), 0
+    with (
+        mock.patch.dict(os.environ, HYDRA_FULL_ERROR="0", COLUMNS="200"),
+        mock.patch.object(sys, "argv", [f"{command}.py", *map(str, overrides)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            module.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return subprocess.CompletedProcess([command, *overrides], code, out.getvalue(), err.getvalue())
 
 
 def run_command(

@@ -11,6 +11,7 @@ from fexgan_lit.data.datamodule import FrameDataModule
 from fexgan_lit.data.frames import to_uint8
 from fexgan_lit.expression import ACTION_UNITS, AFFECTS
 from fexgan_lit.utils.errors import UserError
+from tests.data.test_augment import FIVE
 
 
 @pytest.fixture
@@ -59,14 +60,15 @@ def test_seed_changes_pairs_but_not_the_split(prepared):
     assert (again.train.rows != one.train.rows).any()
 
 
-def test_augmented_batches_repeat_after_resume(prepared):
-    data = prepared(augmentation="fexgan", jitter=0.1)
-    assert data.train.images.shape[1] == 36
-    loader = data.train_dataloader()
-    batches = list(loader)
+@pytest.mark.parametrize(("augmentation", "jitter", "side"), [("fexgan", 0.1, 36), (FIVE, 0.0, 32)])
+def test_augmented_batches_repeat_after_resume(prepared, augmentation, jitter, side):
+    data = prepared(augmentation=augmentation, jitter=jitter)
+    assert data.train.images.shape[1] == side
+    batches = list(data.train_dataloader())
     assert batches[0].source.shape == (8, 3, 32, 32)
-    loader.first = lambda: 2
-    again = next(iter(loader))
+    resumed = prepared(augmentation=augmentation, jitter=jitter).train_dataloader()
+    resumed.first = lambda: 2
+    again = next(iter(resumed))
     assert (again.source == batches[2].source).all()
     assert (again.target == batches[2].target).all()
     assert next(iter(data.val_dataloader())).source.shape == (8, 3, 32, 32)

@@ -301,10 +301,12 @@ def test_a_missing_detector_names_the_command(tmp_path: Path, monkeypatch: pytes
 
 def test_a_failed_installation_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEXGAN_LIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(install, "VERSION", "0")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", "")
-    with pytest.raises(UserError, match="nothing was installed"):
+    python = tmp_path / "python"  # whose environments have a pip without a network
+    python.write_text('#!/bin/sh\nmkdir -p "$3/bin"\nprintf "#!/bin/sh\\necho no network; exit 1" > "$3/bin/python"\n'
+                      'chmod +x "$3/bin/python"\n')  # fmt: skip
+    python.chmod(0o755)
+    monkeypatch.setattr(install, "_suitable_python", lambda: str(python))
+    with pytest.raises(UserError, match=r"(?s)pip install .*nothing was installed:\nno network"):
         install.install_detector()
     assert [path for path in (tmp_path / "cache" / "detectors").iterdir() if not path.name.startswith(".")] == []
 

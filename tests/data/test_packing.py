@@ -240,21 +240,17 @@ def test_a_pack_is_on_the_disk_before_it_has_its_name(config, monkeypatch):
     assert flushed[-1] == pack.folder.parent.name
 
 
-@dataclass(frozen=True)
-class Painter:
-    """A source whose frames are the row number; many enough for worker processes."""
-
-    holds_interpreter: bool
-    together: int = 1
-
-    def read(self, row):
-        return np.full((4, 4, 3), row % 256, np.uint8), (4, 4)
-
-    def fingerprint(self):
-        return [b"painter"]
-
-
 def test_worker_processes_and_threads_give_the_same_rows(monkeypatch):
+    @dataclass(frozen=True)
+    class Painter:  # here, and not in the module, which each process would import with all that it imports
+        """A source whose frames are the row number; many enough for worker processes."""
+
+        holds_interpreter: bool
+        together: int = 1
+
+        def read(self, row):
+            return np.full((4, 4, 3), row % 256, np.uint8), (4, 4)
+
     monkeypatch.setattr(packing, "_WORTH_PROCESSES", 1)
     chunks = [range(start, start + 7) for start in range(0, 70, 7)]
     in_order = [

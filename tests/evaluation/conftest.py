@@ -1,4 +1,4 @@
-"""A tiny trained run, and judges that cost nothing: what they say means nothing, where it goes does."""
+"""Tiny untrained runs, and judges that cost nothing: what they say means nothing, where it goes does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from fexgan_lit.metrics.judges.affect import Judge, JudgeNet
 from fexgan_lit.metrics.judges.geometry import GeometryJudge, GeometryNet
 from fexgan_lit.metrics.judges.identity import IdentityJudge, IdentityNet
 from fexgan_lit.metrics.judges.panel import JudgePanel
-from tests.conftest import AFFECTS, TINY, run_train
+from tests.conftest import AFFECTS
+from tests.inference.conftest import make_run
 from tests.metrics.faces import small_effnet
 
 PEOPLE = ("bruno", "elin")
@@ -28,16 +29,14 @@ def _brief_effnet() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def runs(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> list[Path]:
     """Two seeds of one configuration, and another system on the same frames."""
     folder = tmp_path_factory.mktemp("runs")
-    units = [option for option in TINY if "latent" not in option]
-    for name, options in {
-        "a1": (*TINY, "seed=1"), "a2": (*TINY, "seed=2"), "g1": (*units, "model=ganimation", "optimizer.n_critic=1"),
-    }.items():  # fmt: skip
-        few = ("trainer.max_steps=4", "metrics.samples=14", "trainer.log_every=1000")  # and no curves to draw
-        run_train(folder, *options, *few, f"hydra.run.dir={folder / name}")
-    return [folder / name for name in ("a1", "a2", "g1")]
+    return [
+        make_run(folder / "a1", "fexgan", False, "seed=1"),
+        make_run(folder / "a2", "fexgan", False, "seed=2"),
+        make_run(folder / "g1", "ganimation", False, "optimizer.n_critic=1"),
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -108,7 +108,7 @@ def found(tmp_path_factory):
     train, cache = numbered(make_frames(2)), tmp_path_factory.mktemp("pool")
     runs = [run("honest", LookUp(train)), run("liar", LookUp(train, lies=True))]
     test_set = make_ground(train, cache)
-    findings = find_augmentation(runs, test_set, options(times=[3, 0], seeds=1, images=1440), "python -m ...", stage)
+    findings = find_augmentation(runs, test_set, options(times=[3, 0], seeds=1, images=960), "python -m ...", stage)
     assert list(cache.iterdir()) == [], "the faces go when they are no longer needed"
     return findings
 
@@ -126,7 +126,7 @@ def test_the_report_holds_every_seed_the_gain_the_paper_and_the_plot(found, tmp_
     text = (tmp_path / "evaluation.md").read_text()
     assert "|  | ×0 ↑ | ×3 ↑ |" in text
     assert "| *Li et al., Oulu-CASIA* | *0.673* | *0.686* | *0.714* | *0.762* | *0.762* |" in text
-    assert "steps: 60 for every classifier" in text
+    assert "steps: 40 for every classifier" in text
     assert "figures/augmentation.png" in text
     seeds = found.tables[0]
     assert seeds.header == ("", "seed 0", "gain over ×0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +26,8 @@ from fexgan_lit.metrics.judges.affect import JudgeRecipe
 from fexgan_lit.metrics.judges.external import OwnReading
 from fexgan_lit.metrics.of_data import judge_of
 from fexgan_lit.utils.errors import UserError
-from tests.commands import run_command
-from tests.conftest import AFFECTS, TINY, run_train
+from tests.commands import run_here
+from tests.conftest import AFFECTS, TINY
 
 
 def findings_of(runs: list[Path], panel: judges.JudgePanel, monkeypatch: pytest.MonkeyPatch, **options) -> Findings:
@@ -77,10 +78,11 @@ def test_every_metric_has_its_recipe(found):
 
 
 def test_the_report_of_the_training_says_the_same_digit_for_digit(panel, monkeypatch, tmp_path):
-    brief = functools.partial(JudgeRecipe, min_images=640, max_images=640)  # as in the command
-    monkeypatch.setattr("fexgan_lit.metrics.judges.cache.JudgeRecipe", brief)
-    options = (*TINY, "metrics.judge=true", "trainer.max_steps=4", f"hydra.run.dir={tmp_path / 'run'}")
-    run_train(tmp_path, *options, brief_judge=True)
+    few = {"working_size": 32, "widths": (8, 8, 8, 8), "min_images": 160, "max_images": 160}
+    monkeypatch.setattr("fexgan_lit.metrics.judges.cache.JudgeRecipe", functools.partial(JudgeRecipe, **few))
+    monkeypatch.chdir(tmp_path)
+    done = run_here("train", *TINY, "metrics.judge=true", "trainer.max_steps=4", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
     (trained,) = open_methods(EvaluationSettings(runs=[str(tmp_path / "run")]), lambda done, total: None)
     data = FrameDataModule(trained.loaded.run.dataset, trained.loaded.run.seed)
     data.setup()
@@ -158,9 +160,10 @@ def test_clips_and_the_papers_figures_stand_below_the_still_images(runs, panel, 
     assert "clips/acd_i" in found.recipes
 
 
-def test_names_make_rows(runs, panel, monkeypatch):
-    found = findings_of(runs, panel, monkeypatch, names=["x", "y", "x"])
-    assert [row.name for row in found.rows][2:] == ["x", "y"]
+def test_names_make_rows(runs):
+    """Rows of one name are one row of several seeds, as the two FExGANs above are."""
+    methods = open_methods(EvaluationSettings(runs=list(map(str, runs)), names=["x", "y", "x"]), lambda *_: None)
+    assert [method.name for method in methods] == ["x", "y", "x"]
 
 
 def test_patterns_name_many_runs(runs):
@@ -191,11 +194,12 @@ def test_changed_data_are_refused(runs, panel, monkeypatch, tmp_path):
         (("run=x", "metrics.judge=false"), "no such option here; only python -m fexgan_lit.train reads it"),
     ],
 )
-def test_a_mistake_ends_with_a_message(tmp_path, options, words):
-    done = run_command(tmp_path, "evaluate", *options, timeout=120)
+def test_a_mistake_ends_with_a_message(tmp_path, monkeypatch, options, words):
+    monkeypatch.chdir(tmp_path)
+    done = run_here("evaluate", *options)
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
-    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_configuration_that_names_foreign_code_is_refused(runs, tmp_path):
@@ -208,7 +212,8 @@ def test_a_configuration_that_names_foreign_code_is_refused(runs, tmp_path):
 
 
 def test_a_checkpoint_that_is_none_is_refused(runs, tmp_path):
-    fake = runs[0] / "checkpoints" / "fake.ckpt"
+    fake = shutil.copytree(runs[0], tmp_path / "run") / "checkpoints" / "fake.ckpt"
+    fake.parent.mkdir(exist_ok=True)
     fake.write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"fake\.ckpt is not a training checkpoint"):
         open_methods(EvaluationSettings(run=str(fake)), lambda *_: None)

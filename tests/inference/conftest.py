@@ -13,7 +13,6 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from fexgan_lit import generate as command
 from fexgan_lit.data.datamodule import FrameDataModule, data_facts
 from fexgan_lit.data.faces import worker
 from fexgan_lit.expression import AFFECTS
@@ -24,6 +23,7 @@ from fexgan_lit.runs.build import build_system
 from fexgan_lit.runs.config import train_settings
 from fexgan_lit.runs.folder import RunFolder
 from fexgan_lit.systems.base import ExpressionSystem
+from tests.commands import run_here
 from tests.conftest import TINY
 from tests.data.fake_detector import write_detector
 from tests.runs.test_config import composed
@@ -34,7 +34,7 @@ SMALL_CODE = 8
 SMALL = {
     "ganimation": ("model.residual_blocks=1", "model.width=0.07"),
     "stargan": ("model.residual_blocks=1", "model.width=0.07"),
-    "lgp_gan": ("model.residual_blocks=1", "model.local_blocks=1", "model.width=0.07"),
+    "lgp_gan": ("model.residual_blocks=1", "model.local_blocks=0", "model.width=0.07"),
     "pix2pix": ("model.width=0.07",),
     "landmark_fusion": ("model.width=0.07",),
     "mien": ("model.blocks=1", "model.width=0.07"),
@@ -49,16 +49,17 @@ SMALL = {
 WHO = ("nora", "tariq")
 
 
-def make_run(folder: Path, model: str, lively: bool = False) -> Path:
+def make_run(folder: Path, model: str, lively: bool = False, *overrides: str) -> Path:
     """A run folder as training leaves it, with initial weights.
 
     Args:
         folder: new.
         model: name of the system.
         lively: whether a system with codes gets larger weights and a fitted prior.
+        overrides: further ones of the command line.
     """
     shared = [option for option in TINY if "latent" not in option]
-    cfg = composed(f"model={model}", *shared, *SMALL[model])
+    cfg = composed(f"model={model}", *shared, *SMALL[model], *overrides)
     settings = train_settings(cfg)
     data = FrameDataModule(settings.dataset, seed=settings.seed)
     system = build_system(settings, data.affects)
@@ -116,24 +117,16 @@ class Done:
 
 
 @pytest.fixture
-def generate(tmp_path, monkeypatch, capsys) -> Callable[..., Done]:
+def generate(tmp_path, monkeypatch) -> Callable[..., Done]:
     """Runs the command in an empty folder, results in `result`."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)
-    monkeypatch.setenv("COLUMNS", "200")
 
     def call(*overrides: str, out: str | None = "result") -> Done:
-        chosen = [*([f"out={out}"] if out else []), "device=cpu", *overrides]
-        monkeypatch.setattr(sys, "argv", ["generate.py", *chosen])
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-        code = 0
-        try:
-            command.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        said = capsys.readouterr()
-        return Done(code, " ".join(said.out.split()), " ".join(said.err.split()), home / (out or "outputs"))
+        done = run_here("generate", *([f"out={out}"] if out else []), "device=cpu", *overrides)
+        said = (" ".join(text.split()) for text in (done.stdout, done.stderr))
+        return Done(done.returncode, *said, home / (out or "outputs"))
 
     return call
 

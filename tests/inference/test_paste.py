@@ -11,6 +11,7 @@ from PIL import Image
 from fexgan_lit import load
 from fexgan_lit.data.faces.geometry import Framing, face_squares, framing_of
 from fexgan_lit.expression import ACTION_UNITS
+from fexgan_lit.inference import paste
 from fexgan_lit.inference.paste import Square, colour_shift, face_notes
 from fexgan_lit.utils.errors import UserError
 from tests.data.fake_detector import FACE
@@ -150,7 +151,9 @@ def test_pictures_without_a_face(generate, runs, detector, blue, tmp_path):
     assert [path.name for path in (done.folder / "pasted").iterdir()] == ["photo_joy_1.00.png"]
 
 
-def test_large_turned_and_transparent_pictures(generate, runs, detector, blue, tmp_path):
+def test_large_turned_and_transparent_pictures(generate, runs, detector, blue, tmp_path, monkeypatch):
+    monkeypatch.setattr(paste, "_LARGEST", 256)  # sides of a face, and of the picture a face is looked for in
+    monkeypatch.setattr(paste, "_LOOK", 400)
     folder = tmp_path / "in"
     folder.mkdir()
     exif = Image.Exif()
@@ -162,7 +165,7 @@ def test_large_turned_and_transparent_pictures(generate, runs, detector, blue, t
     Image.fromarray(alpha).save(folder / "clear.png")
     Image.fromarray(scene((100, 60, 80))).convert("P", palette=Image.Palette.ADAPTIVE).save(folder / "still.gif")
     Image.fromarray(scene((100, 60, 80))).convert("CMYK").save(folder / "print.jpg", quality=100)
-    save(folder / "large.png", (1800, 1000, 1600), size=(5000, 4000), compress_level=1)
+    save(folder / "large.png", (360, 200, 320), size=(1000, 800))
     Image.fromarray(scene((100, 60, 80))[..., 0]).save(folder / "grey.png")  # a patch of grey is no red one
     done = generate(f"run={runs('fexgan')}", f"images={folder}", "affects=joy", "paste=true")
     assert done.code == 0, done.err
@@ -174,8 +177,8 @@ def test_large_turned_and_transparent_pictures(generate, runs, detector, blue, t
         assert found[110, 140, 2] > found[110, 140, 0], name
     assert np.array_equal(pasted(done, "clear")[..., 3], alpha[..., 3])
     large = pasted(done, "large")
-    assert large.shape == (4000, 5000, 3)
-    assert large[2000, 2600, 2] > large[2000, 2600, 0]
+    assert large.shape == (800, 1000, 3)
+    assert large[400, 520, 2] > large[400, 520, 0]
 
 
 def test_the_detector_must_be_installed(generate, runs, tmp_path):

@@ -14,7 +14,8 @@ from fexgan_lit.utils.errors import UserError
 
 def exact_data(**changes) -> FrameDataModule:
     settings = {"identities": 2, "takes": 3, "frames": 3, "image_size": 32, "batch_size": 8, "split": "take",
-                "val_fraction": 0.34, "min_target_intensity": 0.6, "head_motion": 8.0, "targets": "exact"}  # fmt: skip
+                "val_fraction": 0.34, "min_target_intensity": 0.6, "head_motion": 8.0, "targets": "exact",
+                "workers": 1}  # fmt: skip
     data = FrameDataModule(DatasetConfig(name="studio_cartoon", **(settings | changes)))
     data.setup()
     return data

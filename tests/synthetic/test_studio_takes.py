@@ -36,7 +36,7 @@ def test_kept_frames_are_frames_of_the_whole_take():
 
 
 def test_a_take_goes_from_neutral_to_the_apex_and_back_smoothly():
-    frame = CartoonStudio(2, 3, None, 32).table()
+    frame = CartoonStudio(1, 2, None, 32).table()
     for (_, affect, _), take in frame.groupby(["identity", "affect", "take"]):
         strength = take["intensity"].to_numpy()
         if affect == "neutral":

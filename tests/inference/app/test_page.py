@@ -117,7 +117,7 @@ def test_it_opens_and_asks_nobody_else(visit, address):
     assert page.said == []
 
 
-def test_a_slider_changes_both_pictures(visit):
+def test_a_slider_changes_both_pictures(visit, app_model):
     page = visit()
     before = page.face(0), page.face(1)
     page.slide("affect-joy", 0.7)
@@ -128,10 +128,23 @@ def test_a_slider_changes_both_pictures(visit):
     page.slide("affect-joy", 1.3)
     assert page.page.locator("#beyond").is_visible()
     assert "beyond training" in page.page.locator("#affect-joy").get_attribute("aria-valuetext")
+    # units beyond training are named
+    largest = app_model("ganimation").loaded.largest_units
+    unit = min(largest, key=largest.get)
+    page.page.click("#reset")
+    page.settle()
+    assert page.page.locator("#units-beyond").inner_text() == ""
+    page.slide(f"unit-{unit}", min(1, largest[unit] + 0.1))
+    assert page.page.locator("#units-beyond").inner_text() == f"AU{unit} was at most {largest[unit]:.2f} in training."
+    page.slide(f"unit-{unit}", max(0, largest[unit] - 0.05))
+    assert page.page.locator("#units-beyond").inner_text() == ""
 
 
-def test_what_the_networks_see_follows_the_picture(visit):
+def test_what_the_networks_see_follows_the_picture_which_is_saved_as_it_is(visit, app_model):
     page = visit("?w=joy:1")
+    saved = Image.open(io.BytesIO(page.download("#save")))
+    loaded = app_model("fexgan").loaded
+    assert np.array_equal(np.asarray(saved), np.asarray(loaded.synthesize(loaded.faces["nora"], "joy")))
     readings = page.page.locator("#readings")
     page.page.locator(".reading.asked", has_text="joy").first.wait_for()
     assert "real to the discriminator" in readings.inner_text()
@@ -159,7 +172,7 @@ def test_presets_by_mouse_and_keyboard(visit):
     assert page.value("affect-joy") == pytest.approx(0.99)
 
 
-def test_units_follow_the_affects_until_they_are_set(visit):
+def test_units_follow_the_affects_until_they_are_set_and_neutral_comes_first(visit):
     page = visit("?w=joy:1")
     followed = page.value("unit-12")
     before = page.face(0), page.face(1)
@@ -170,6 +183,11 @@ def test_units_follow_the_affects_until_they_are_set(visit):
     page.page.click("#release")
     page.settle()
     assert page.face(1) == before[1]
+    page.page.check("#neutral-first")  # the system that reads units brings the face to rest first
+    page.settle()
+    assert page.face(0) == before[0]
+    assert page.face(1) != before[1]
+    assert page.query()["neutral"] == ["1"]
 
 
 def test_expressions_are_saved_and_chosen_by_name(visit, library):
@@ -191,27 +209,6 @@ def test_expressions_are_saved_and_chosen_by_name(visit, library):
     assert again.page.locator("#named .chip").all_inner_texts() == ["wink"]
 
 
-def test_neutral_first_changes_the_system_that_reads_units(visit):
-    page = visit("?w=joy:1")
-    before = page.face(0), page.face(1)
-    page.page.check("#neutral-first")
-    page.settle()
-    assert page.face(0) == before[0]
-    assert page.face(1) != before[1]
-    assert page.query()["neutral"] == ["1"]
-
-
-def test_units_beyond_training_are_named(visit, app_model):
-    largest = app_model("ganimation").loaded.largest_units
-    unit = min(largest, key=largest.get)
-    page = visit()
-    assert page.page.locator("#units-beyond").inner_text() == ""
-    page.slide(f"unit-{unit}", min(1, largest[unit] + 0.1))
-    assert page.page.locator("#units-beyond").inner_text() == f"AU{unit} was at most {largest[unit]:.2f} in training."
-    page.slide(f"unit-{unit}", max(0, largest[unit] - 0.05))
-    assert page.page.locator("#units-beyond").inner_text() == ""
-
-
 def test_the_map_and_its_dot(visit):
     page = visit()
     pad = page.page.locator("#pad")
@@ -230,13 +227,6 @@ def test_the_map_and_its_dot(visit):
     page.settle()
     assert (page.value("affect-joy"), page.value("affect-anger")) == (0, 1)
     assert page.face() != face
-
-
-def test_saved_picture_is_the_systems_own(visit, app_model):
-    page = visit("?w=joy:1")
-    saved = Image.open(io.BytesIO(page.download("#save")))
-    loaded = app_model("fexgan").loaded
-    assert np.array_equal(np.asarray(saved), np.asarray(loaded.synthesize(loaded.faces["nora"], "joy")))
 
 
 def test_bad_uploads_are_refused_and_good_ones_taken(visit, folder, tmp_path):
@@ -351,21 +341,21 @@ def test_a_film_is_played_and_exported(visit, folder):
     assert not [path for path in folder.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("width", [320, 390, 820])
-def test_no_page_is_wider_than_the_screen(visit, width):
-    page = visit(viewport={"width": width, "height": 800})
+def test_no_page_is_wider_than_the_screen_and_it_is_light_or_dark(visit):
+    page = visit().page
     wide = "[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1)"
-    assert page.page.evaluate("document.documentElement.scrollWidth") <= width, page.page.evaluate(
-        f"{wide}.map(e => e.outerHTML.slice(0, 80))"
-    )
-    assert page.page.locator("#affect-joy").bounding_box()["width"] > 60
-
-
-def test_light_and_dark(visit):
-    colour = "getComputedStyle(document.body).backgroundColor"
-    light, dark = (visit(color_scheme=scheme).page for scheme in ("light", "dark"))
-    assert light.evaluate(colour) != dark.evaluate(colour)
-    light.keyboard.press("t")
-    assert light.evaluate(colour) == dark.evaluate(colour)
-    light.keyboard.press("?")
-    assert light.locator("#keys").is_visible()
+    for width in (820, 390, 320):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, page.evaluate(
+            f"{wide}.map(e => e.outerHTML.slice(0, 80))"
+        )
+        assert page.locator("#affect-joy").bounding_box()["width"] > 60
+    colours = []
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        colours.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert colours[0] != colours[1]
+    page.keyboard.press("t")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == colours[0]
+    page.keyboard.press("?")
+    assert page.locator("#keys").is_visible()
