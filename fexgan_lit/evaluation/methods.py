@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
+from fexgan_lit.runs.sweeps.record import flatten
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -120,7 +122,7 @@ def tell_apart(methods: list[Trained]) -> list[Trained]:
     groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     named = []
     for method in methods:
-        flat = _flat(configuration(method.loaded.run))
+        flat = {key: str(value) for key, value in flatten(configuration(method.loaded.run)).items()}
         known = groups.setdefault(method.name, [])
         label = next((label for label, other in known if other == flat), None)
         if label is None:
@@ -128,17 +130,6 @@ def tell_apart(methods: list[Trained]) -> list[Trained]:
             known.append((label, flat))
         named.append(replace(method, name=label))
     return named
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return every value as text by its dotted name."""
-    found: dict[str, str] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = str(value)
-    return found
 
 
 def _difference(first: dict[str, str], other: dict[str, str], most: int = 3) -> str:

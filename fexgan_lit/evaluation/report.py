@@ -42,6 +42,9 @@ HEADLINE = (
     "harmonic_mean",
 )  # fmt: skip
 
+#: The most columns of a printed table; a terminal has no room for more.
+_COLUMNS = 7
+
 
 @dataclass
 class Findings:
@@ -139,11 +142,13 @@ class Findings:
     def headline(self) -> TextTable:
         """Return the table that is printed first."""
         lines = [self.reading, *self.judges, *(f"warning: {warning}" for warning in self.warnings)]
-        return standings_table(self.rows, self.headline_metrics(), "Standings", lines)
+        return standings_table(self.rows, self.headline_metrics()[:_COLUMNS], "Standings", lines)
 
     def printed(self) -> list[TextTable]:
         """Return the tables for the terminal: the headline, the differences and the tables of the protocol."""
         found = [self.headline()]
+        if further := self.headline_metrics()[_COLUMNS:]:
+            found.append(standings_table(self.rows, further, "Standings, continued"))
         if self.differences:
             shown = [m for m in self.headline_metrics() if any(d.metric == m for d in self.differences)]
             found.append(differences_table(self.differences, shown))

@@ -12,9 +12,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from fexgan_lit.evaluation.sweep_report.read import flat, incidental
 from fexgan_lit.runs.config import train_settings
-from fexgan_lit.runs.sweeps.record import unflatten
+from fexgan_lit.runs.sweeps.record import flatten, is_under, unflatten
 from fexgan_lit.utils.hydra import conf_folder
 
 Tree = dict[str, Any]
@@ -103,16 +102,16 @@ def difference(wanted: Tree, affects: Sequence[str]) -> Tree:
 @functools.lru_cache(maxsize=16)
 def _default(groups: tuple[str, ...]) -> tuple[Tree, Tree]:
     """Return what the groups compose to, and the unresolved values by dotted name; callers must not change either."""
-    return composed(groups), flat(composed(groups, resolve=False))
+    return composed(groups), flatten(composed(groups, resolve=False))
 
 
 def _disagreeing(wanted: Tree, plain: Tree, affects: Sequence[str]) -> Tree:
     """Return the values of `wanted`, by dotted name, that differ from `plain` with and without presets filled in."""
-    raw, filled = flat(plain), flat(as_trained(plain, affects))
+    raw, filled = flatten(plain), flatten(as_trained(plain, affects))
     return {
         key: value
-        for key, value in flat(wanted).items()
-        if not incidental(key, UNPUBLISHED)
+        for key, value in flatten(wanted).items()
+        if not is_under(key, UNPUBLISHED)
         and not any(key in known and _same(value, known[key]) for known in (raw, filled))
     }
 
@@ -149,7 +148,7 @@ def disagreements(text: str, wanted: Tree, affects: Sequence[str], overrides: Se
         overrides: overrides that follow the experiment on the command line.
     """
     plain = composed_with(text, overrides)
-    given = flat(as_trained(plain, affects))
+    given = flatten(as_trained(plain, affects))
     return [
         f"{key} is {value}, the overlay gives {given.get(key, 'nothing')}"
         for key, value in _disagreeing(wanted, plain, affects).items()

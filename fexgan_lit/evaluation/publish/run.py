@@ -22,7 +22,8 @@ from fexgan_lit.evaluation.publish.record import (
     store_of,
     write_record,
 )
-from fexgan_lit.evaluation.sweep_report.read import SweepRun, flat, incidental, read_run
+from fexgan_lit.evaluation.sweep_report.read import SweepRun, read_run
+from fexgan_lit.runs.sweeps.record import flatten, is_under
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import digest
 from fexgan_lit.utils.tables import TextTable, unescaped
@@ -168,7 +169,7 @@ def places_of_run(run: RunFolder, config: Tree) -> dict[str, str]:
 
 def made_of_config(config: Tree) -> str:
     """Return a digest of the options that determine what a run learns, including the seed."""
-    return digest({key: value for key, value in flat(config).items() if not incidental(key, UNPUBLISHED)}, 12)
+    return digest({key: value for key, value in flatten(config).items() if not is_under(key, UNPUBLISHED)}, 12)
 
 
 def run_overlay(config: Tree, place: Place) -> str:

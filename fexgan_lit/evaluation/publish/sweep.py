@@ -20,14 +20,14 @@ from fexgan_lit.evaluation.publish.record import (
     write_record,
 )
 from fexgan_lit.evaluation.publish.run import places_of_run, plain_config, report_facts
-from fexgan_lit.evaluation.sweep_report.read import SEED, Sweep, SweepRun, flat, shared_part
+from fexgan_lit.evaluation.sweep_report.read import SEED, Sweep, SweepRun, shared_part
 from fexgan_lit.evaluation.sweep_report.report import FILES
 from fexgan_lit.evaluation.sweep_report.report import facts as sweep_facts
 from fexgan_lit.evaluation.sweep_report.settings import value_text
 from fexgan_lit.evaluation.sweep_report.summary import SweepFindings
 from fexgan_lit.evaluation.sweep_report.tables import effects_table, settings_table
 from fexgan_lit.runs.folder import RunFolder
-from fexgan_lit.runs.sweeps.record import unflatten
+from fexgan_lit.runs.sweeps.record import flatten, unflatten
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import digest
 from fexgan_lit.utils.tables import escaped
@@ -52,7 +52,7 @@ def publish_sweep(findings: SweepFindings, settings: ReportSettings, console: Co
     sweep, place = findings.sweep, store_of(settings)
     configs = [plain_config(RunFolder(run.path)) for run in sweep.finished]
     groups, values = shared_options(configs, list(sweep.axes))
-    made = digest([groups, flat(values), {axis: str(value) for axis, value in sweep.axes.items()}], 12)
+    made = digest([groups, flatten(values), {axis: str(value) for axis, value in sweep.axes.items()}], 12)
     about = [
         "Made by python -m fexgan_lit.report: the options that the runs of a sweep share. Run the sweep again with",
         f"  {again(sweep, configs[0], place)}",
@@ -88,7 +88,7 @@ def shared_options(configs: Sequence[Tree], axes: Sequence[str]) -> tuple[dict[s
     """
     groups = [choices(config) for config in configs]
     same = {group: name for group, name in groups[0].items() if all(other.get(group) == name for other in groups)}
-    shared = flat(shared_part([difference(config, config["data"]["affects"]) for config in configs]))
+    shared = flatten(shared_part([difference(config, config["data"]["affects"]) for config in configs]))
     options = {_OPTIONS.get(axis, axis) for axis in axes}
     kept = {key: value for key, value in shared.items() if key not in options and value != {}}
     return {group: name for group, name in same.items() if group not in options}, unflatten(kept)

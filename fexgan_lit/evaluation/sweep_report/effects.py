@@ -52,8 +52,9 @@ def _of_axis(axis: str, values: Sequence[Any], runs: Sequence[SweepRun], by: Met
     best = max(groups, key=lambda key: _ahead(axis, key, groups, by))
     return [
         Effect(axis, value, _mean(groups[repr(value)], by), len(groups[repr(value)]),
-               None if repr(value) == best else _interval(_gaps(axis, groups[best], groups[repr(value)], by)))
+               None if repr(value) == best or len(gaps) < 2 else student_interval(gaps))
         for value in values
+        for gaps in [_gaps(axis, groups[best], groups[repr(value)], by)]
     ]  # fmt: skip
 
 
@@ -75,10 +76,6 @@ def _gaps(axis: str, first: Sequence[SweepRun], second: Sequence[SweepRun], by: 
     twins = {_rest(run, axis): run for run in second}
     pairs = [(run, twins[_rest(run, axis)]) for run in first if _rest(run, axis) in twins]
     return [by.sign * (run.metrics[by.name] - twin.metrics[by.name]) for run, twin in pairs]
-
-
-def _interval(gaps: Sequence[float]) -> Interval | None:
-    return student_interval(gaps) if len(gaps) > 1 else None
 
 
 def _rest(run: SweepRun, axis: str) -> str:

@@ -10,9 +10,11 @@ from typing import Any
 
 from fexgan_lit.runs.folder import RunFolder
 from fexgan_lit.runs.result import RunResult, read_metrics, read_result
+from fexgan_lit.runs.sweeps.record import flatten, is_under
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import read_mapping
 
+#: The axis whose values are repetitions of one setting.
 SEED = "seed"
 
 
@@ -27,22 +29,6 @@ INCIDENTAL = (
 _LEADING = ("model.name", "dataset.name", "model.preset")
 
 
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return every value of a configuration by its dotted name; lists are values."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
-
-
-def incidental(key: str, names: Sequence[str] = INCIDENTAL) -> bool:
-    """Return whether the option `key` has no influence on what a run learns."""
-    return any(key == name or key.startswith(f"{name}.") for name in names)
-
-
 def axes_of_configs(configs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, list[Any]], dict[str, dict[str, Any]]]:
     """Find the axes in which configurations differ.
 
@@ -55,8 +41,8 @@ def axes_of_configs(configs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str,
     Returns:
         The axes with their values in order of appearance, the seed last, and the values of each run by axis.
     """
-    trees = [flat(config) for config in configs.values()]
-    keys = list(dict.fromkeys(key for tree in trees for key in tree if not incidental(key) and key != SEED))
+    trees = [flatten(config) for config in configs.values()]
+    keys = list(dict.fromkeys(key for tree in trees for key in tree if not is_under(key, (*INCIDENTAL, SEED))))
     differing = [key for key in keys if len({repr(tree.get(key)) for tree in trees}) > 1]
     differing.sort(key=lambda key: _LEADING.index(key) if key in _LEADING else len(_LEADING))  # stable
     kept: list[str] = []
@@ -107,10 +93,6 @@ def numbers_of_old_run(path: Path) -> RunResult | None:
 
 
 SWEEP = "sweep.yaml"
-
-
-#: The axis whose values are repetitions of one setting.
-SEED = "seed"
 
 
 FINISHED = "finished"

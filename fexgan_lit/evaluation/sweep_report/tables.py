@@ -38,7 +38,8 @@ def settings_table(findings: SweepFindings, measures: Sequence[MetricInfo]) -> T
 
 def _reading(findings: SweepFindings) -> list[str]:
     goals = ", ".join(measure.arrow for measure in findings.objectives)
-    lines = ["mean ± standard deviation between seeds (n - 1); - with a single seed" if _has_seeds(findings) else
+    seeds = any(len(setting.runs) > 1 for setting in findings.settings)
+    lines = ["mean ± standard deviation between seeds (n - 1); - with a single seed" if seeds else
              "each setting has one seed, so there is no deviation between seeds"]  # fmt: skip
     lines.append(
         f"front: the Pareto front of {goals}; no other setting is better in one of them without being worse in another"
@@ -47,10 +48,6 @@ def _reading(findings: SweepFindings) -> list[str]:
     if short:
         lines.append("a setting with fewer finished seeds than planned has the mean of those that finished")
     return lines
-
-
-def _has_seeds(findings: SweepFindings) -> bool:
-    return any(len(setting.runs) > 1 for setting in findings.settings)
 
 
 def _choices(findings: SweepFindings) -> list[str]:
@@ -69,14 +66,10 @@ def _cell(setting: Setting, by: MetricInfo, best: float | None) -> str:
     if by.name not in setting.figures:
         return ABSENT
     figure = setting.figures[by.name]
-    text = figure_text(figure, by, deviation=len(setting.runs) > 1)
+    text = by.text(figure.mean)
+    if len(setting.runs) > 1:
+        text += f" ± {ABSENT if figure.deviation is None else by.text(figure.deviation)}"
     return f"**{text}**" if best is not None and by.text(figure.mean) == by.text(best) else text
-
-
-def figure_text(figure: Figure, by: MetricInfo, deviation: bool = True) -> str:
-    """Format mean ± deviation, with - for the deviation of one seed; only the mean if `deviation` is False."""
-    spread = ABSENT if figure.deviation is None else by.text(figure.deviation)
-    return f"{by.text(figure.mean)} ± {spread}" if deviation else by.text(figure.mean)
 
 
 def _seeds(setting: Setting) -> str:

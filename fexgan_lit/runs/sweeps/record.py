@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,21 +81,17 @@ def common_base(trees: Iterable[Mapping[str, Any]], axes: Iterable[str]) -> dict
         flat = flatten(tree)
         base = {key: value for key, value in base.items() if key in flat and flat[key] == value}
     dropped = (*axes, "run", "data", "name")
-    base = {key: value for key, value in base.items() if not _under(key, dropped)}
+    base = {key: value for key, value in base.items() if not is_under(key, dropped)}
     return unflatten(base)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return every value of a configuration by its dotted name; empty mappings are kept as values."""
-
-    def leaves(node: Mapping[str, Any], before: str) -> Iterator[tuple[str, Any]]:
-        for key, value in node.items():
-            if isinstance(value, Mapping) and value:
-                yield from leaves(value, f"{before}{key}.")
-            else:
-                yield f"{before}{key}", value
-
-    return dict(leaves(tree, prefix))
+    """Return every value of a configuration by its dotted name; lists and empty mappings are values."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        found |= flatten(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    return found
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,7 +108,7 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 def identity(base: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of the base in which two sweeps must agree to be the same."""
-    return {key: value for key, value in flatten(base).items() if not _under(key, FREE)}
+    return {key: value for key, value in flatten(base).items() if not is_under(key, FREE)}
 
 
 def join(ours: SweepRecord, theirs: SweepRecord, folder: Path) -> tuple[SweepRecord, list[str]]:
@@ -169,5 +165,6 @@ def runs_of(settings: Iterable[Setting]) -> dict[str, dict[str, Any]]:
     return {setting.name: dict(setting.values) for setting in settings}
 
 
-def _under(key: str, names: Iterable[str]) -> bool:
+def is_under(key: str, names: Iterable[str]) -> bool:
+    """Return whether the option `key` is one of `names` or in a section of them."""
     return any(key == name or key.startswith(f"{name}.") for name in names)
