@@ -33,6 +33,8 @@ def run_here(command: str, *overrides: str) -> subprocess.CompletedProcess:
     with (
         mock.patch.dict(os.environ, HYDRA_FULL_ERROR="0", COLUMNS="200"),
         mock.patch.object(sys, "argv", [f"{command}.py", *map(str, overrides)]),
+        # Hydra composes everything once more to read hydra.mode, which is null
+        mock.patch("hydra._internal.hydra.Hydra.get_mode", return_value=None),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):

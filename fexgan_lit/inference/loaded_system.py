@@ -521,4 +521,4 @@ def _open(place: Path, device: str) -> LoadedSystem:
         return LoadedSystem(*load_lightning(checkpoint, pick_device(device)), place)
     run = RunFolder.at(place)
     settings = train_settings(run.read_config())
-    return LoadedSystem(load_system(place, pick_device(device)), settings, run.path)
+    return LoadedSystem(load_system(place, pick_device(device), settings), settings, run.path)

@@ -93,8 +93,15 @@ def _load(part: nn.Module, state: dict[str, Tensor], path: Path) -> tuple[list[s
     return list(result.missing_keys), list(result.unexpected_keys)
 
 
-def load_system(place: str | Path, device: str = "cpu") -> ExpressionSystem:
+def load_system(
+    place: str | Path, device: str = "cpu", settings: TrainSettings | None = None
+) -> ExpressionSystem:  # fmt: skip
     """Load the trained system of a run folder (from its portable weights) or of a checkpoint file in one.
+
+    Args:
+        place: the folder or the file.
+        device: where the system goes.
+        settings: those of the run; None reads them.
 
     Raises:
         UserError: `place` is not a run folder, or its weights are missing or do not match.
@@ -103,7 +110,7 @@ def load_system(place: str | Path, device: str = "cpu") -> ExpressionSystem:
     from fexgan_lit.runs.config import train_settings
 
     run = RunFolder.at(place)
-    settings = train_settings(run.read_config())
+    settings = settings or train_settings(run.read_config())
     if not settings.data:
         raise UserError(
             f"{run.config} does not describe the training data (data); it was not written by a training run"

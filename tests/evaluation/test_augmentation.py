@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import torch
 from fexgan_lit import figures
 from fexgan_lit.data.frames import to_float
 from fexgan_lit.evaluation.config import AugmentationSettings, EvaluationSettings
+from fexgan_lit.evaluation.protocols import classifier
 from fexgan_lit.evaluation.protocols.augmentation import (
     Bench,
     find_augmentation,
@@ -39,6 +41,14 @@ from fexgan_lit.utils.errors import UserError
 from tests.metrics.faces import AFFECTS, make_frames
 
 PER_CELL = 6
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow():
+    """Classifiers of a quarter of the operations tell these squares apart as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier, "ClassifierRecipe", partial(classifier.ClassifierRecipe, widths=(12, 24, 48, 64)))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ from fexgan_lit import evaluate
 from fexgan_lit.data.datamodule import FrameDataModule
 from fexgan_lit.evaluation.config import EvaluationSettings
 from fexgan_lit.evaluation.methods import CEILING, FLOOR, open_methods
+from fexgan_lit.evaluation.protocols import quality
 from fexgan_lit.evaluation.report import Findings, write_findings
 from fexgan_lit.metrics.judges import panel as judges
 from fexgan_lit.metrics.judges.affect import JudgeRecipe
@@ -30,9 +31,14 @@ from tests.commands import run_here
 from tests.conftest import AFFECTS, TINY
 
 
-def findings_of(runs: list[Path], panel: judges.JudgePanel, monkeypatch: pytest.MonkeyPatch, **options) -> Findings:
+def findings_of(
+    runs: list[Path], panel: judges.JudgePanel, monkeypatch: pytest.MonkeyPatch, drawn: bool = False
+) -> Findings:
+    """What is found, without pictures unless they are `drawn`: they take as long as all the rest."""
     monkeypatch.setattr(judges, "load_or_train_judges", lambda *_, **__: panel)
-    settings = EvaluationSettings(runs=[str(run) for run in runs], bootstrap=100, shown=3, **options)
+    if not drawn:
+        monkeypatch.setattr(quality, "draw", lambda *_: None)
+    settings = EvaluationSettings(runs=[str(run) for run in runs], bootstrap=100, shown=3)
     assert settings.problems() == []
     return evaluate.find(settings, "python -m fexgan_lit.evaluate", Console(quiet=True))
 
@@ -40,7 +46,7 @@ def findings_of(runs: list[Path], panel: judges.JudgePanel, monkeypatch: pytest.
 @pytest.fixture(scope="module")
 def found(runs, panel) -> Findings:
     with pytest.MonkeyPatch.context() as patch:
-        return findings_of(runs, panel, patch)
+        return findings_of(runs, panel, patch, drawn=True)
 
 
 def test_ceiling_floor_and_systems_stand_in_one_table(found, tmp_path):
@@ -81,7 +87,9 @@ def test_the_report_of_the_training_says_the_same_digit_for_digit(panel, monkeyp
     few = {"working_size": 32, "widths": (8, 8, 8, 8), "min_images": 160, "max_images": 160}
     monkeypatch.setattr("fexgan_lit.metrics.judges.cache.JudgeRecipe", functools.partial(JudgeRecipe, **few))
     monkeypatch.chdir(tmp_path)
-    done = run_here("train", *TINY, "metrics.judge=true", "trainer.max_steps=4", "hydra.run.dir=run")
+    done = run_here(
+        "train", *TINY, "metrics.judge=true", "trainer.max_steps=4", "trainer.log_every=1000", "hydra.run.dir=run"
+    )
     assert done.returncode == 0, done.stderr
     (trained,) = open_methods(EvaluationSettings(runs=[str(tmp_path / "run")]), lambda done, total: None)
     data = FrameDataModule(trained.loaded.run.dataset, trained.loaded.run.seed)

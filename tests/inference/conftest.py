@@ -137,8 +137,8 @@ def painting(monkeypatch) -> Callable[[Callable[..., torch.Tensor]], None]:
     load = hub.load_system
 
     def by(paint: Callable[..., torch.Tensor]) -> None:
-        def loaded(place: str, device: str = "cpu") -> ExpressionSystem:
-            system = load(place, device)
+        def loaded(*given: Any) -> ExpressionSystem:
+            system = load(*given)
             monkeypatch.setattr(system, "synthesize", paint)
             return system
 

@@ -33,8 +33,8 @@ def picture(path: Path) -> np.ndarray:
 def test_with_an_attention_of_one_every_face_is_the_input(generate, runs, monkeypatch):
     load = hub.load_system
 
-    def loaded(place, device="cpu"):
-        system = load(place, device)
+    def loaded(*given):
+        system = load(*given)
         system.average.attention = KeepAll()
         return system
 

@@ -13,20 +13,20 @@ from PIL import Image
 
 from fexgan_lit import __version__
 from fexgan_lit.inference.modes import MODES
-from tests.commands import run_command
+from tests.commands import run_here
 from tests.inference.conftest import WHO
 
 DOCS = (Path(__file__).parents[2] / "docs" / "generate.md").read_text()
 
 
-def test_the_command_itself(tmp_path, runs):
-    done = run_command(tmp_path, "generate", "mode=action_units", f"run={runs('ganimation')}", "units=[12]")
+def test_the_command_itself(tmp_path, runs, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run_here("generate", "mode=action_units", f"run={runs('ganimation')}", "units=[12]")
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "outputs").iterdir()
     assert re.fullmatch(r"generate_action_units_run_ganimation_[0-9_-]+", folder.name)
     assert {path.name for path in folder.iterdir()} == {"faces", "sheet.png", "generation.json"}
     assert f"written to {folder}" in done.stdout
-    assert "Traceback" not in done.stderr
 
 
 def test_the_record_says_what_was_run(generate, runs):

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose
-from hydra.initialize import initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 from rich.console import Console
@@ -22,8 +20,8 @@ from fexgan_lit.runs.build import build_system
 from fexgan_lit.runs.config import train_settings
 from fexgan_lit.runs.result import RunResult, write_result
 from fexgan_lit.runs.weights import save_weights
-from fexgan_lit.utils.hydra import conf_folder
 from tests.conftest import TINY
+from tests.runs.test_config import composed
 
 FD, ACCURACY, SSIM = "final/val/fd_judge", "final/val/judge_affect_accuracy", "final/val/ssim"
 
@@ -68,8 +66,9 @@ def write_run(folder: Path, metrics: Mapping[str, float] | None = None, **option
 
 def write_trained(folder: Path, cache: Path, *overrides: str, fd: float = 1.0) -> Path:
     """A run folder as training leaves it, with initial weights and made-up results."""
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        cfg = compose("train", [*TINY, f"dataset.cache_dir={cache}", *overrides])
+    groups = [override for override in overrides if override.startswith("model=")]
+    cfg = composed(*TINY, *groups)  # once for all runs of a model; it takes longer than all the rest
+    cfg.merge_with_dotlist([f"dataset.cache_dir={cache}", *(each for each in overrides if each not in groups)])
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     settings = train_settings(cfg)
     data = FrameDataModule(settings.dataset, settings.seed)

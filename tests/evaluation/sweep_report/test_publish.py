@@ -193,7 +193,7 @@ def test_large_pictures_become_jpeg_and_the_text_follows(run, place, quiet, monk
     assert not (folder / "figures" / "affects.png").exists()
 
 
-def test_a_sweep_is_published_with_what_its_runs_share_and_its_axes(trained, place, quiet):
+def test_a_sweep_is_published_with_what_its_runs_share_and_its_axes(trained, place, quiet, undrawn):
     shutil.copytree(trained, place / "sweep")
     write_result(place / "sweep" / "beta-1.0_seed-2", result({FD: 9.0}, status="failed", error=f"no file {place}/x/y"))
     findings = write_sweep_report(place / "sweep", quiet)
