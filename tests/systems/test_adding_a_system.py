@@ -13,7 +13,7 @@ from fexgan_lit.systems.base import Exportable, ExpressionSystem, GraphCapturabl
 from fexgan_lit.systems.fexgan.system import FExGAN
 from fexgan_lit.systems.gan import GANSystem
 from tests.commands import run_command
-from tests.conftest import TINY, run_train
+from tests.conftest import UNLOGGED, run_train
 
 PAGE = (Path(__file__).parents[2] / "docs" / "adding_a_system.md").read_text()
 
@@ -38,8 +38,8 @@ def trained(tmp_path_factory) -> tuple[Path, str]:
         path.write_text(text)
     command = blocks("bash")[0].splitlines()[0]
     overrides = [word for word in shlex.split(command) if "=" in word]
-    tiny = [option for option in TINY if not option.startswith("model.latent_size")]
-    done = run_train(folder, *overrides, *tiny, "trainer.max_steps=6")
+    tiny = [option for option in UNLOGGED if not option.startswith("model.latent_size")]
+    done = run_train(folder, *overrides, *tiny, "trainer.max_steps=2")
     return next((folder / "outputs").iterdir()), done.stdout
 
 
