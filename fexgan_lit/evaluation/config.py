@@ -181,7 +181,7 @@ class UnseenSettings(Options):
     people: int = option(4, at_least=1, at_most=1000)
     frames: list[int] = option([1, 5, 10, 20], "numbers of frames, 1 or more; [] for zero-shot only", at_least=1)
     pairs: int = option(64, at_least=2)
-    steps: int = option(200, at_least=1, at_most=100_000)
+    steps: int = option(200, at_least=0, at_most=100_000)
     keep: float = option(0.5, "a share of 0 or more, below 1", at_least=0, below=1)
 
 

@@ -241,7 +241,7 @@ def find_unseen(
             "judges": "those of the run, trained on its people; the row of the true frames shows what they see here. A "
             "system that draws one of its own people may be read better than the true frames: see SSIM and Rank-1, "
             "whose gallery holds the people of the run, too",
-            **({"tuning": _tuning_note(options)} if shots else {}),
+            **({"tuning": _tuning_note(options)} if shots and options.steps else {}),
             **notes,
         },
     )  # fmt: skip
@@ -293,7 +293,7 @@ def score_unseen(
         scores.append(measured(shown[-1]))
         tuned: dict[int, Callable[..., Tensor]] = {}
         try:
-            for n in sorted(set(options.frames)):
+            for n in sorted(set(options.frames)) if options.steps else ():
                 progress = stage(f"tuning {row_name(method.name, n)}")
                 for number, (person, own) in enumerate(tuning.items()):
                     progress(number, len(tuning))

@@ -30,7 +30,7 @@ FLOW_BOUNDS = (0.25, 0.06, 0.02)
 #: most action units do, and the losses of the first iterations teach the layers to do nothing.
 OUTPUT_GAIN = 0.1
 #: By how much less a part of a face must move in one of several frames to count e times as much, in half images.
-SHARED_FLOW = 0.01
+SHARED_FLOW = 0.002
 _SLOPE = 0.2
 
 
@@ -120,14 +120,16 @@ def identity_grid(size: int, device: torch.device) -> Tensor:
     return torch.stack((x, y), dim=2)[None]
 
 
-def warp(image: Tensor, flow: Tensor) -> Tensor:
+def warp(image: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
     """Return `image` (B, c, S, S) sampled at every pixel's place plus `flow` (B, 2, S, S), in half images, x then y.
 
-    Coordinates are float32 at every precision of the training: bf16 has 8 bits, less than the pixels of a row.
+    `mode` is that of `grid_sample`. Bilinear sampling by a fraction of a pixel blurs: faces of 64 px that MIEN moved
+    kept 0.71 of their Laplacian energy, and 0.90 with `bicubic`. Coordinates are float32 at every precision of the
+    training: bf16 has 8 bits, less than the pixels of a row.
     """
     grid = identity_grid(image.shape[2], image.device) + flow.float().permute(0, 2, 3, 1)  # (B, S, S, 2)
     with torch.autocast(image.device.type, enabled=False):
-        return F.grid_sample(image.float(), grid, "bilinear", "border", align_corners=False)
+        return F.grid_sample(image.float(), grid, mode, "border", align_corners=False)
 
 
 def enlarged(x: Tensor, size: int) -> Tensor:
@@ -221,7 +223,7 @@ class Generator(nn.Module):
             features = block(merge(torch.cat((features, there.to(features.dtype)), dim=1)), condition)
             flow = self._flow(n + 1, features, change, flow)
 
-        moved = warp(image, flow) if self.settings.flow else image.float()
+        moved = warp(image, flow, "bicubic") if self.settings.flow else image.float()
         features = F.leaky_relu(features, _SLOPE)
         share = torch.ones_like(moved[:, :1])
         if self.mask is not None:  # at the start the share is 1 - sigmoid(2) = 0.12
