@@ -203,9 +203,9 @@ class GenerationSession:
             return from_files(Path(s.images).expanduser(), size, csv, self.system.affects)
         folder = self.loaded.folder
         if (folder / FACES).is_dir() and "neutral" in self.system.affects:
+            reads = self.system.reads
             # frames of the data also have true action units; the models of the package come without their data
-            units = self.system.reads <= {"affect", "aus"} and self.loaded.prepared_data is None
-            if self.system.reads == {"affect"} or units:
+            if reads == {"affect"} or (reads <= {"affect", "aus"} and self.loaded.prepared_data is None):
                 return from_shipped(folder, size, self.system.affects)
         return from_frames(self.frames, size, f"the data of the run ({self.run.dataset.name})")
 

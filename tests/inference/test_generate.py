@@ -127,7 +127,9 @@ def test_commands_of_the_page_run(line, generate, runs, quick_judge, detector):
     Path("keys.yaml").write_text(keyframes())
     for name in ("expressions.yaml", "mine.yaml"):
         Path(name).write_text("smile: {affects: {joy: 0.8}}\nwink: {affects: {surprise: 0.5}}\n")
-    Path("DIR").mkdir()
+    for folder in ("DIR", "more_pictures"):
+        Path(folder).mkdir()
+    shutil.copy("face.jpg", "more_pictures")
     for number in range(3):
         shutil.copy("photo.jpg", Path("DIR") / f"{number}.jpg")
     Path("labels.csv").write_text("path,affect\n" + "".join(f"{number}.jpg,joy\n" for number in range(3)))

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from fexgan_lit.runs.config import train_settings
 from fexgan_lit.runs.sweeps.record import flatten, is_under, unflatten
+from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hydra import conf_folder
 
 Tree = dict[str, Any]
@@ -95,7 +96,10 @@ def difference(wanted: Tree, affects: Sequence[str]) -> Tree:
     if not following:
         return unflatten(changed)
     alone = {key: value for key, value in changed.items() if key not in following}
-    left = _disagreeing(wanted, composed_with(overlay_text("overlay", groups, unflatten(alone), ())), affects)
+    try:
+        left = _disagreeing(wanted, composed_with(overlay_text("overlay", groups, unflatten(alone), ())), affects)
+    except UserError:  # some of them must be given, such as the number of random characters
+        return unflatten(changed)
     return unflatten({key: value for key, value in changed.items() if key in alone or key in left})
 
 

@@ -13,12 +13,14 @@ from hydra.initialize import initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
+from fexgan_lit.evaluation.publish.overlay import composed, difference
 from fexgan_lit.evaluation.publish.record import store_of
 from fexgan_lit.evaluation.publish.run import publish_run
 from fexgan_lit.evaluation.publish.sweep import again, publish_sweep
 from fexgan_lit.evaluation.sweep_report.read import Sweep
 from fexgan_lit.evaluation.sweep_report.report import ReportSettings, write_sweep_report
 from fexgan_lit.evaluation.sweep_report.summary import find_sweep
+from fexgan_lit.expression import AFFECTS
 from fexgan_lit.runs.folder import RunFolder
 from fexgan_lit.runs.result import write_result
 from fexgan_lit.utils.errors import UserError
@@ -82,6 +84,13 @@ def test_the_overlay_is_small_and_composes_to_the_run(run, place, quiet):
         "model.sigma", "model.lambda_mode", "model.encoder_activation", "model.decoder_activation",
         "model.discriminator_activation", "loss.kl_reduction", "loss.l1_reduction",
     }  # fmt: skip
+
+
+def test_the_number_of_random_characters_stays_in_the_overlay():
+    """It has no default with them, so the rest of the overlay alone does not compose."""
+    tree = composed(["dataset.population=random", "dataset.identities=12", "dataset.image_size=32"])
+    found = difference(tree, AFFECTS)
+    assert (found["dataset"]["population"], found["dataset"]["identities"]) == ("random", 12)
 
 
 def test_other_groups_are_chosen_in_the_overlay(trained, place, quiet):

@@ -13,7 +13,7 @@ from tests.commands import start_python
 from tests.systems.helpers import share_apart
 from tests.training.distributed.partner import MODELS, make, train_part
 
-ITERATIONS = 2
+ITERATIONS = 4
 
 
 @pytest.fixture(scope="module")
