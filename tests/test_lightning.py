@@ -31,9 +31,8 @@ from fexgan_lit.systems.checkpoints import WholeCheckpointIO, read_checkpoint
 from fexgan_lit.training.callbacks import AdversarialCut, LinearDecay
 from fexgan_lit.utils.errors import UserError
 from tests.conftest import TINY, UNLOGGED, run_train
-from tests.runs.test_config import composed, options
+from tests.runs.test_config import composed
 
-MODELS = options("model")
 #: 4 iterations an epoch
 CARTOONS = {
     "name": "studio_cartoon", "image_size": 32, "batch_size": 10, "identities": 2, "takes": 2, "frames": 3,
@@ -70,8 +69,8 @@ def data() -> FrameDataModule:
     return make_data()
 
 
-# fexgan_meta and us_gan are FExGAN and StarGAN with other options
-@pytest.mark.parametrize("model", [model for model in MODELS if model not in ("fexgan_meta", "us_gan")])
+# two optimizers in turn, a single one, and one for each part; StarGAN goes through Lightning in all that follows
+@pytest.mark.parametrize("model", ["fexgan", "bridge", "motion_texture"])
 def test_a_notebook_with_public_lightning_alone(model, data, tmp_path):
     system = make_system(model, data.affects)  # the data open themselves
     logger = CSVLogger(tmp_path, "logs")
@@ -123,7 +122,7 @@ def test_the_notebook_of_the_documentation(tmp_path, monkeypatch):
 
 
 def test_a_judge_is_trained_where_a_validation_or_a_loss_wants_it(tmp_path, monkeypatch):
-    brief = functools.partial(JudgeRecipe, min_images=640, max_images=640)
+    brief = functools.partial(JudgeRecipe, min_images=96, max_images=96)
     monkeypatch.setattr("fexgan_lit.metrics.judges.cache.JudgeRecipe", brief)
     data = make_data(judge=True)
     system = make_system("landmark_label", data.affects, perceptual=1.0)
@@ -148,8 +147,8 @@ def test_the_adversarial_weight_is_cut_after_an_epoch_of_the_data(data, tmp_path
         def on_train_batch_end(self, trainer, system, *_):
             seen.append(system.adversarial_binary)
 
-    make_trainer(tmp_path, Look(epoch=2), limit_val_batches=0).fit(system, datamodule=data)
-    assert seen == [1.0] * 8 + [0.1] * 4
+    make_trainer(tmp_path, Look(epoch=1), max_epochs=2, limit_val_batches=0).fit(system, datamodule=data)
+    assert seen == [1.0] * 4 + [0.1] * 4
 
 
 def test_lightning_options_of_a_quick_look(data, tmp_path):
@@ -161,6 +160,10 @@ def test_lightning_options_of_a_quick_look(data, tmp_path):
 
 
 # ---------------------------------------------------------------------- resume
+
+
+#: Three epochs, and a look at a batch after iterations 5 and 10.
+TWELVE = {"max_epochs": -1, "max_steps": 12, "limit_val_batches": 1}
 
 
 class Keep(lightning.Callback):
@@ -185,20 +188,20 @@ def whole(tmp_path_factory) -> tuple[ExpressionSystem, Path]:
     """A StarGAN after three epochs of four iterations, and checkpoints of its way there."""
     folder, data = tmp_path_factory.mktemp("whole"), make_data()
     system = make_system("stargan", data.affects)
-    keep = Keep(folder, {3, 4, 5, 12})
-    trainer = make_trainer(folder, keep, LinearDecay(0.3), max_epochs=-1, max_steps=12)
+    keep = Keep(folder, {4, 5, 12})
+    trainer = make_trainer(folder, keep, LinearDecay(0.3), **TWELVE)
     trainer.fit(system, datamodule=data)
     return system, folder
 
 
-@pytest.mark.parametrize("name", ["3", "4", "epoch4", "5", "val10", "12"])
+@pytest.mark.parametrize("name", ["4", "epoch4", "5", "val10", "12"])
 def test_a_fit_goes_on_from_any_position_to_the_same_weights(whole, name, tmp_path):
     system, folder = whole
     other = make_system("stargan", system.affects)
     for parameter in other.parameters():
         parameter.data.zero_()
     logger = CSVLogger(tmp_path)
-    trainer = make_trainer(tmp_path, LinearDecay(0.3), max_epochs=-1, max_steps=12, logger=logger, log_every_n_steps=2)
+    trainer = make_trainer(tmp_path, LinearDecay(0.3), logger=logger, log_every_n_steps=2, **TWELVE)
     trainer.fit(other, datamodule=make_data(), ckpt_path=folder / f"{name}.ckpt", weights_only=True)
     logger.save()
     assert trainer.global_step == other.iteration == 12
@@ -213,8 +216,8 @@ def test_a_fit_goes_on_from_any_position_to_the_same_weights(whole, name, tmp_pa
 
 def test_a_finished_fit_made_longer_equals_a_long_one(data, tmp_path):
     ends = []
-    for lengths in ([14], [6, 14]):
-        keep = ModelCheckpoint(tmp_path, save_last=True, enable_version_counter=False, every_n_train_steps=1)
+    for lengths in ([6], [3, 6]):  # of epochs of 4
+        keep = ModelCheckpoint(tmp_path, save_last=True, enable_version_counter=False, every_n_train_steps=3)
         system, checkpoint = make_system("fexgan", data.affects), None
         for length in lengths:
             trainer = make_trainer(tmp_path, keep, max_epochs=-1, max_steps=length, limit_val_batches=0)
@@ -233,7 +236,7 @@ def test_a_checkpoint_of_version_0_1_goes_on(whole, tmp_path):
     old |= {"lr_schedulers": [], "global_step": 6}
     torch.save(old, tmp_path / "old.ckpt")
     other = make_system("stargan", system.affects)
-    trainer = make_trainer(tmp_path, LinearDecay(0.3), max_epochs=-1, max_steps=12)
+    trainer = make_trainer(tmp_path, LinearDecay(0.3), **TWELVE)
     trainer.fit(other, datamodule=make_data(), ckpt_path=tmp_path / "old.ckpt", weights_only=True)
     assert trainer.global_step == 12
     theirs = other.state_dict()

@@ -7,7 +7,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
@@ -23,7 +22,7 @@ from fexgan_lit.runs.config import train_settings
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.hydra import conf_folder, name_sweep_folder
 from fexgan_lit.utils.options import checked_options
-from tests.runs.test_config import composed
+from tests.runs.test_config import composed, is_group
 
 REPO = Path(__file__).parents[1]
 PAGES = {
@@ -119,7 +118,7 @@ def runs_of(arguments: list[str]) -> list[list[str]]:
     parsed = OverridesParser.create().parse_overrides([a for a in arguments if a != "-m"])
     kept, seen = [], set()
     for overrides in BasicSweeper.split_arguments(parsed, None)[0]:
-        names = {o if (conf_folder() / (name := o.partition("=")[0])).is_dir() else name for o in overrides}
+        names = {o if is_group(name := o.partition("=")[0]) else name for o in overrides}
         if not seen.issuperset(names):
             kept.append(overrides)
             seen |= names
@@ -135,8 +134,7 @@ def test_commands_of_the_other_doors_compose(command, line):
     overrides = shlex.split(line, comments=True)
     if command in ("report", "dashboard"):
         overrides = name_sweep_folder(overrides)
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        accept(command, compose(command, overrides))
+    accept(command, composed(*overrides, command=command))
 
 
 @pytest.mark.parametrize("page", PAGES)

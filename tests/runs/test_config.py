@@ -14,6 +14,8 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 import fexgan_lit
@@ -32,13 +34,28 @@ from fexgan_lit.utils.options import Options, typed
 
 
 @functools.cache
-def _composed(*overrides: str):
+def _composed(command: str, *groups: str):
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        return compose("train", list(overrides))
+        return compose(command, list(groups))
 
 
-def composed(*overrides: str):
-    return copy.deepcopy(_composed(*overrides))
+def composed(*overrides: str, command: str = "train"):
+    """Hydra's `compose`, done once for each choice of files; values are set afterwards by its own code.
+
+    That code is not public: where Hydra lacks it, everything is composed anew.
+    """
+    set_values = getattr(ConfigLoaderImpl, "_apply_overrides_to_config", None)
+    if set_values is None:
+        return _composed(command, *overrides)
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    values = [one for one in parsed if not (is_group(one.key_or_group) or one.key_or_group.startswith("hydra"))]
+    cfg = copy.deepcopy(_composed(command, *(one.input_line for one in parsed if one not in values)))
+    set_values(values, cfg)
+    return cfg
+
+
+def is_group(name: str) -> bool:
+    return (conf_folder() / name).is_dir()
 
 
 def options(group: str) -> list[str]:

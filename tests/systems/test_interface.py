@@ -27,7 +27,8 @@ from fexgan_lit.systems.losses import absolute_difference
 from fexgan_lit.training.callbacks import LossMonitor, RunProgressBar, TrainingDivergedError
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.options import Options, option
-from tests.conftest import TINY, run_train, write_frames
+from tests.commands import run_here
+from tests.conftest import TINY, write_frames
 from tests.metrics.test_measure import AFFECTS, WHOLE, Oracle, frames
 from tests.runs.test_config import composed, options
 from tests.systems.helpers import NoisePairs, fit, saver
@@ -110,12 +111,11 @@ def test_units_off_their_scale_are_refused(factor):
         check_reads(settings_of("ganimation"), replace(data, aus=(data.aus + 0.9) * factor))
 
 
-def test_the_door_refuses_before_it_trains(tmp_path):
+def test_the_door_refuses_before_it_trains(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     root = write_frames(tmp_path / "data", frames=2)
     tiny = [option for option in TINY if "latent_size" not in option]
-    done = run_train(
-        tmp_path, *tiny, "model=ganimation", "dataset=mhfed", f"dataset.root={root}", "trainer.max_steps=2", check=False
-    )
+    done = run_here("train", *tiny, "model=ganimation", "dataset=mhfed", f"dataset.root={root}", "trainer.max_steps=2")
     assert done.returncode == 2
     assert "model=ganimation reads action units, but dataset=mhfed has only affects" in done.stderr
     assert list(tmp_path.rglob("config.yaml")) == []
@@ -327,9 +327,12 @@ def test_images_of_another_shape_are_refused_in_losses_and_metrics(tmp_path):
         fit(system, 1, tmp_path)
 
 
-def test_ganimation_through_the_door(tmp_path):
+def test_ganimation_through_the_door(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     tiny = [option for option in TINY if "latent_size" not in option]
-    done = run_train(tmp_path, *tiny, "model=ganimation", "trainer.max_steps=6", "optimizer.n_critic=2")
+    few = ("model.residual_blocks=1", "trainer.max_steps=4", "optimizer.n_critic=2")
+    done = run_here("train", *tiny, "model=ganimation", *few)
+    assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "outputs").iterdir()
     for name in ("affects", "attention", "action_units", "complex"):
         assert (run / "figures" / f"{name}.png").is_file(), name
