@@ -43,7 +43,7 @@ HEADLINE = (
 )  # fmt: skip
 
 #: The most columns of a printed table; a terminal has no room for more.
-_COLUMNS = 7
+_COLUMNS = 5
 
 
 @dataclass
@@ -146,9 +146,10 @@ class Findings:
 
     def printed(self) -> list[TextTable]:
         """Return the tables for the terminal: the headline, the differences and the tables of the protocol."""
-        found = [self.headline()]
-        if further := self.headline_metrics()[_COLUMNS:]:
-            found.append(standings_table(self.rows, further, "Standings, continued"))
+        found, metrics = [self.headline()], self.headline_metrics()
+        for start in range(_COLUMNS, len(metrics), _COLUMNS):
+            columns = metrics[start : start + _COLUMNS]
+            found.append(standings_table(self.rows, columns, "Standings, continued"))
         if self.differences:
             shown = [m for m in self.headline_metrics() if any(d.metric == m for d in self.differences)]
             found.append(differences_table(self.differences, shown))
