@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from fexgan_lit.training.strategy import agreed, average_gradients
-from tests.commands import start_python
 from tests.systems.helpers import share_apart
 from tests.training.distributed.partner import MODELS, make, train_part
 
@@ -23,12 +25,11 @@ def together(tmp_path_factory) -> Path:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    here = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    command = ("-m", "tests.training.distributed.partner", str(folder), str(ITERATIONS))
-    both = [start_python(folder, *command, err=folder / f"{rank}.txt", LOCAL_RANK=rank, **here) for rank in "01"]
-    for process in both:
-        process.join(200)
-    assert [process.exitcode for process in both] == [0, 0], (folder / "0.txt").read_text()
+    here = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.training.distributed.partner", str(folder), str(ITERATIONS)]
+    root = Path(__file__).parents[3]
+    both = [subprocess.Popen(command, cwd=root, env=here | {"LOCAL_RANK": rank}) for rank in ("0", "1")]
+    assert [process.wait(300) for process in both] == [0, 0]
     return folder
 
 
