@@ -5,13 +5,14 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from fexgan_lit import load
 from fexgan_lit.data.config import DatasetConfig
 from fexgan_lit.data.transforms import MIRROR, PairAugmentation, PairPipeline, crop
 from fexgan_lit.utils.errors import UserError
-from tests.inference.conftest import make_run
+from tests.conftest import TINY, run_train
 
 
 def coordinates(pairs, length):
@@ -338,12 +339,24 @@ def test_albumentations_does_not_call_home():
     assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
 
 
-def test_a_run_with_five_transforms_is_built_again_without_trust(tmp_path):
-    names = ("HorizontalFlip", "Affine, rotate: [-10, 10]", "RandomBrightnessContrast", "GaussNoise", "MotionBlur")
-    listed = ",".join(f"{{_target_: albumentations.{name}}}" for name in names)
-    run = make_run(tmp_path / "run", "fexgan", False, f"dataset.augmentation=[{listed}]")
-    assert OmegaConf.load(run / "config.yaml").trust == []
-    augmentation = load(run).run.dataset.augmentation
-    assert [transform["_target_"].rpartition(".")[2] for transform in augmentation] == [
-        name.partition(",")[0] for name in names
-    ]
+def test_a_run_with_five_transforms_goes_on_to_the_same_weights(tmp_path):
+    listed = ",".join(
+        f"{{_target_: albumentations.{name}}}"
+        for name in (
+            "HorizontalFlip", "Affine, rotate: [-10, 10]", "RandomBrightnessContrast", "GaussNoise", "MotionBlur",
+        )
+    )  # fmt: skip
+    # the decay knows the last iteration; without rows there are no curves to draw
+    same = ("callbacks.linear_decay=null", "trainer.log_every=1000")
+    options = (*TINY, *same, f"dataset.augmentation=[{listed}]")
+    run_train(tmp_path, *options, "trainer.max_steps=6", "hydra.run.dir=whole")
+    run_train(tmp_path, *options, "trainer.max_steps=3", "hydra.run.dir=parts")
+    run_train(tmp_path, "run=parts", "trainer.max_steps=6")
+    whole, parts = (
+        torch.load(tmp_path / run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for run in ("whole", "parts")
+    )
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert OmegaConf.load(tmp_path / "whole" / "config.yaml").trust == []
+    load(tmp_path / "parts")

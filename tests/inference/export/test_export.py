@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -15,10 +15,7 @@ from rich.console import Console
 from torch import nn
 
 from fexgan_lit import export as command
-from fexgan_lit import load
-from fexgan_lit.data.datamodule import FrameDataModule
 from fexgan_lit.inference.export import int8
-from fexgan_lit.inference.export import onnx as onnx_files
 from fexgan_lit.inference.export.config import ExportSettings
 from fexgan_lit.inference.export.int8 import readers_of
 from fexgan_lit.inference.export.onnx import open_session, run_session
@@ -31,24 +28,22 @@ from fexgan_lit.inference.export.write import (
     write_safetensors,
     write_torch_files,
 )
-from fexgan_lit.runs.build import build_system
-from fexgan_lit.runs.config import train_settings
-from fexgan_lit.systems import bridge
-from fexgan_lit.systems.annotations import REGIONS
 from fexgan_lit.systems.export import Exported, Input
 from fexgan_lit.utils.errors import UserError
-from tests.commands import run_here
-from tests.conftest import TINY
-from tests.inference.conftest import SMALL, make_run
-from tests.runs.test_config import composed
 
-SMALLEST = tuple(option for option in TINY if "latent" not in option)
-
-#: One system for each way of making parts: AttGAN's and US-GAN's are StarGAN's.
 MODELS = (
-    "fexgan", "ganimation", "stargan", "landmark_label", "lgp_gan", "mien", "bridge", "landmark_fusion",
-    "motion_texture", "pix2pix",
-)  # fmt: skip
+    "fexgan",
+    "ganimation",
+    "stargan",
+    "landmark_label",
+    "lgp_gan",
+    "mien",
+    "bridge",
+    "landmark_fusion",
+    "motion_texture",
+)
+#: Systems whose layers occur in the others.
+ALIKE = ("pix2pix", "us_gan", "attgan")
 
 
 def silent(name: str) -> None:
@@ -56,13 +51,21 @@ def silent(name: str) -> None:
 
 
 @pytest.fixture
-def call(tmp_path, monkeypatch):
+def call(tmp_path, monkeypatch, capsys):
     """The command in this process: exit code, what it said, the folder."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setenv("COLUMNS", "200")
 
     def run(*options: str):
-        done = run_here("export", "out=result", *options)
-        return done.returncode, " ".join((done.stdout + done.stderr).split()), tmp_path / "result"
+        monkeypatch.setattr(sys, "argv", ["export.py", "out=result", *options])
+        code = 0
+        try:
+            command.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        said = capsys.readouterr()
+        return code, " ".join((said.out + said.err).split()), tmp_path / "result"
 
     return run
 
@@ -70,17 +73,15 @@ def call(tmp_path, monkeypatch):
 # ---------------------------------------------------------------------- what the parts are
 
 
-def test_the_generator_part_is_what_synthesize_does():
+def test_the_generator_part_is_what_synthesize_does(loaded):
     from fexgan_lit.expression import Expression
 
-    data = FrameDataModule(train_settings(composed(*SMALLEST)).dataset)
-    for model in MODELS:
-        system = build_system(train_settings(composed(*SMALLEST, f"model={model}", *SMALL[model])), data.affects).eval()
-        system.prepare(data.train, lambda: None)
+    for model in (*MODELS, *ALIKE):
+        system = loaded(model).system
         part = system.export_modules()["generator"]
         inputs = part.draw(3)
         if "landmarks" in inputs:
-            inputs["landmarks"] = torch.from_numpy(data.train.landmarks[:3])
+            inputs["landmarks"] = torch.from_numpy(loaded(model).references.frames.landmarks[:3])
         fields = {name: inputs[name] for name in ("affect", "aus", "landmarks") if name in inputs}
         own = {name.removeprefix("source_"): inputs[name] for name in inputs if name.startswith("source_")}
         shown = Expression(**own) if own else None
@@ -122,53 +123,49 @@ def test_other_encoders_of_fexgan(told, names):
 # ---------------------------------------------------------------------- files
 
 
-def test_torch_programs(loaded, tmp_path):
-    """The ONNX files below are written from such programs, of generators."""
-    (written,) = write_torch_files(chosen_parts(loaded("stargan").system, ["critic"]), tmp_path, silent)
-    assert written.part == "critic"
+@pytest.mark.parametrize(
+    ("model", "part"),
+    [("fexgan", "discriminator"), ("stargan", "critic"), ("landmark_label", "geometry_discriminator")],
+)
+def test_torch_programs(loaded, tmp_path, model, part):
+    """The ONNX files below are written from such programs, of all generators."""
+    (written,) = write_torch_files(chosen_parts(loaded(model).system, [part]), tmp_path, silent)
+    assert written.part == part
     assert written.difference < 1e-5
 
 
 @pytest.fixture(scope="module")
 def onnx_export(loaded, tmp_path_factory) -> tuple[str, Path]:
-    """What the command says and leaves for FExGAN; the generator is made of encoder and decoder."""
+    """What the command says and leaves for the whole of FExGAN."""
     folder, said = tmp_path_factory.mktemp("onnx"), io.StringIO()
-    settings = ExportSettings(run=str(loaded().folder), parts=["discriminator", "generator"], opset=18)
+    settings = ExportSettings(run=str(loaded().folder), opset=18)
     command.export_run(settings, folder, Console(file=said, width=200, soft_wrap=True))
     return said.getvalue(), folder
 
 
-def test_onnx_of_fexgan(loaded, onnx_export):
+def test_onnx_of_every_part_of_fexgan(loaded, onnx_export):
     said, folder = onnx_export
-    names = ["discriminator", "generator"]
+    names = ["encoder", "decoder", "discriminator", "generator"]
     record = json.loads((folder / "export.json").read_text())
     assert list(record["files"]) == [f"{name}.onnx" for name in names]
     assert record["opset"] == 18
     assert max(file["difference_from_pytorch"] for file in record["files"].values()) < 1e-4
     assert record["files"]["generator.onnx"]["inputs"]["image"]["shape"] == ["batch", 3, 32, 32]
     assert "generator.onnx" in (folder / "export.md").read_text()
-    assert said.count("greatest difference from PyTorch") == 2
+    assert said.count("greatest difference from PyTorch") == 4
     # run here once more, without our own checks
     session = open_session(folder / "generator.onnx", 1)
     image, affect = torch.rand(5, 3, 32, 32) * 2 - 1, torch.eye(7)[:5]
     (face,) = run_session(session, {"image": image, "affect": affect})
     mine = loaded().system.decode(loaded().system.encode(image, affect).mu, affect)
     np.testing.assert_allclose(face.numpy(), mine.numpy(), atol=1e-4)
-    assert onnx.load(folder / "discriminator.onnx").graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert onnx.load(folder / "encoder.onnx").graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
 
 
-@pytest.fixture
-def brief_networks(monkeypatch):
-    """Networks without the parts that are like others of theirs; torch takes seconds to export each."""
-    monkeypatch.setattr(bridge, "CHANNELS", bridge.CHANNELS[:2])  # two scales, one of them with attention
-    monkeypatch.delitem(REGIONS, "eyes")  # one of two local generators
-
-
-@pytest.mark.parametrize("model", ["landmark_label", "lgp_gan", "mien", "bridge", "motion_texture"])
-def test_onnx_of_the_other_generators(brief_networks, tmp_path, model):
-    """StarGAN's and GANimation's layers are LGP-GAN's; landmark fusion's are MotionTexture's, MIEN's and FExGAN's."""
-    system = load(make_run(tmp_path / "run", model)).system
-    (written,) = write_onnx_files(chosen_parts(system, ["generator"]), tmp_path, None, silent)
+@pytest.mark.parametrize("model", MODELS[1:])
+def test_onnx_of_the_other_generators(loaded, tmp_path, model):
+    parts = chosen_parts(loaded(model).system, ["generator"])
+    (written,) = write_onnx_files(parts, tmp_path, None, silent)
     assert written.difference < 1e-4
 
 
@@ -255,11 +252,11 @@ def test_options_that_cannot_be_used(loaded, call, options, message):
 
 
 def test_an_opset_that_onnx_knows_and_onnxruntime_does_not(loaded, call, monkeypatch):
+    from fexgan_lit.inference.export import onnx as onnx_files
+
     def refuse(path, threads=None):
         raise RuntimeError("[ONNXRuntimeError] opset 27 is under development\nmore")
 
-    program = SimpleNamespace(save=lambda path: Path(path).write_text("a program"))
-    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: program)
     monkeypatch.setattr(onnx_files, "open_session", refuse)
     code, said, folder = call(f"run={loaded().folder}", "parts=[discriminator]", "opset=18")
     assert code == 2
