@@ -159,6 +159,9 @@ AU_COLUMNS = tuple(f"au{unit:02d}" for unit in ACTION_UNITS)
 
 
 LANDMARK_COLUMNS = tuple(f"{axis}{point:02d}" for point in range(68) for axis in "xy")
+#: Side of the square around a face in jaw widths (ear to ear), and the distance of its centre below the eye corners in
+#: the same unit: without margin it reaches from the middle of the forehead to the chin.
+SQUARE_SIDE, SQUARE_BELOW = 1.2, 0.24
 
 
 POSE_COLUMNS = ("yaw", "pitch", "roll")

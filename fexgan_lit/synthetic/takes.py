@@ -93,7 +93,7 @@ class Take:
         if square is not None:
             x, y, side = square
             scale, right, down = self._framing
-            zoom = (1 + (scale - 1) / 1.5) / side if any_framing else 1 / side
+            zoom = (1 + (scale - 1) / 1.5) / side
             self._framing = (zoom, 0.6 * right - zoom * (x - 0.5), 0.6 * down - zoom * (y - 0.5))
 
     def strength(self, t: float) -> float:

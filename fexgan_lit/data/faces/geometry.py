@@ -7,10 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-#: Side of the square in jaw widths (ear to ear), and the distance of its centre below the eye corners in the same
-#: unit: without margin it reaches from the middle of the forehead to the chin.
-SIDE, BELOW = 1.2, 0.24
-
+from fexgan_lit.expression import SQUARE_BELOW, SQUARE_SIDE
 
 #: Minimum jaw width in distances from eyes to nose, for turned heads, whose jaw is partly hidden.
 TURNED = 2.4
@@ -37,7 +34,9 @@ def face_squares(points: NDArray[np.floating], margin: float, groups: ArrayLike 
     width = np.maximum(np.hypot(*jaw.T), TURNED * np.hypot(*(points[:, 33] - eyes).T))  # (N,)
     # the median is over centres and sides: a median of corners would be off centre if the sides differ
     centre_x = (points[:, 0, 0] + points[:, 16, 0]) / 2
-    squares = np.column_stack([centre_x, eyes[:, 1] + BELOW * width, SIDE * width * (1 + 2 * margin)])  # (N, 3)
+    squares = np.column_stack(
+        [centre_x, eyes[:, 1] + SQUARE_BELOW * width, SQUARE_SIDE * width * (1 + 2 * margin)]
+    )  # (N, 3)
     if groups is not None:
         squares = _group_medians(squares, np.asarray(groups))
     squares[:, :2] -= squares[:, 2:] / 2

@@ -29,8 +29,6 @@ FLOW_BOUNDS = (0.25, 0.06, 0.02)
 #: Factor on the outputs of the last layers of flow, paint and mask. With 1, a step of Adam moves pixels by more than
 #: most action units do, and the losses of the first iterations teach the layers to do nothing.
 OUTPUT_GAIN = 0.1
-#: By how much less a part of a face must move in one of several frames to count e times as much, in half images.
-SHARED_FLOW = 0.002
 _SLOPE = 0.2
 
 

@@ -26,12 +26,15 @@ from fexgan_lit.systems.mien.losses import (
     smoothness,
     squared_gradient,
 )
-from fexgan_lit.systems.mien.networks import SHARED_FLOW, Critics, Faces, Generator, GeneratorPart, MienSettings
+from fexgan_lit.systems.mien.networks import Critics, Faces, Generator, GeneratorPart, MienSettings
 from fexgan_lit.systems.optimizers import DualOptimizerSettings, dual_adam
 from fexgan_lit.utils.options import option
 
 if TYPE_CHECKING:
     from fexgan_lit.data.pairs import PairBatch
+
+#: By how much less a part of a face must move in one of several frames to count e times as much, in half images.
+SHARED_FLOW = 0.002
 
 
 @dataclass
