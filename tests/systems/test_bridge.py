@@ -111,7 +111,8 @@ def test_an_untrained_network_returns_the_source_and_a_trained_one_reads_all_its
     hidden = base | {"given": 0 * known}
     assert torch.equal(network(**hidden), network(**hidden | {"wanted": wanted + 0.1}))
     # one face does not see another
-    torch.testing.assert_close(network(**{name: value[:1] for name, value in base.items()}), made[:1])
+    alone = network(**{name: value[:1] for name, value in base.items()})
+    torch.testing.assert_close(alone, made[:1], atol=1e-4, rtol=1e-4)
 
 
 # ---------------------------------------------------------------------- the path and the steps
