@@ -437,12 +437,22 @@ class ExpressionSystem(LightningModule):
     def _key_of(self, rank: int) -> int:
         return hash((self.seed, rank, self.iteration)) & 0x7FFF_FFFF_FFFF_FFFF
 
-    def clip_gradients(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
-        """Clip as Lightning does; with several processes, average the gradients over the processes first."""
+    def clip_gradients(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip as Lightning does; with several processes, average the gradients over the processes first.
+
+        With `bf16-mixed` Lightning refuses fused optimizers, since they unscale gradients themselves; gradients of bf16 have
+        no scale, so they are clipped here.
+        """
         average = getattr(self.trainer.strategy, "average", None)
         if average is not None:
             average(getattr(optimizer, "optimizer", optimizer))
-        super().clip_gradients(optimizer, *args, **kwargs)
+        plugin = self.trainer.precision_plugin
+        if plugin.precision == "bf16-mixed" and gradient_clip_val and gradient_clip_algorithm == "norm":
+            plugin.clip_grad_by_norm(optimizer, gradient_clip_val)
+        else:
+            super().clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     # ------------------------------------------------------------------ validation, test, prediction
 
