@@ -232,7 +232,7 @@ class FrameDataModule(LightningDataModule):
         if self.pairing == "identity" and (self.config.unpaired or vars(self).get("unpaired")):
             raise UserError(
                 "dataset.unpaired=true: this system learns from two frames of one identity; expected a system that "
-                "does not (model=ganimation, model=stargan), or dataset.unpaired=null."
+                "does not (model=ganimation, model=stargan, both with loss.pixel=0), or dataset.unpaired=null."
             )
 
     def _augmentation(self) -> Augmentation | None:

@@ -185,7 +185,7 @@ class ExpressionSystem(LightningModule):
     #: whether target landmarks may be those of any face, since the system fits them to the source itself
     fuses_landmarks: ClassVar[bool] = False
     #: `identity`: training needs two frames of one identity; `none`: training reads only the expression of the target
-    pairing: ClassVar[str] = "identity"
+    pairing: str = "identity"
     #: dataclasses for the groups model, loss and optimizer of the configuration
     settings_class: ClassVar[type]
     loss_class: ClassVar[type]

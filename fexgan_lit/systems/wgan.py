@@ -74,6 +74,8 @@ class WassersteinSystem(GANSystem):
         super().__init__(model, loss, optimizer, affects, seed)
         #: losses of the last generator step, since most iterations have no generator step
         self._generator_parts: dict[str, Tensor] = {"generator": torch.zeros(())}
+        if getattr(self.loss_weights, "pixel", 0) > 0:
+            self.pairing = "identity"  # the target has to be the true one
 
     def adopt(self, generator: nn.Module, critic: nn.Module) -> None:
         """Set the two networks, and draw their convolution weights from N(0, 0.02 / sqrt(width)).

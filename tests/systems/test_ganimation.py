@@ -108,7 +108,7 @@ def test_gradient_penalty_stays_in_float32_under_bf16():
 
 
 def test_losses_by_hand():
-    w = GANimationLossSettings()
+    w = GANimationLossSettings(pixel=5.0)
     on_real = torch.full((2, 2, 2), 3.0), torch.zeros(2, 17)
     on_fake = torch.full((2, 2, 2), -1.0), torch.ones(2, 17)
     total, parts = critic_loss(on_real, on_fake, torch.full((2, 17), 0.5), w)
@@ -118,10 +118,10 @@ def test_losses_by_hand():
     source = torch.zeros(2, 3, 2, 2)
     edges = torch.tensor([[0.0, 1.0], [0.0, 1.0]]).expand(2, 1, 2, 2)  # two unit steps an image
     made, back = Painted(source, edges, source), Painted(source + 0.1, edges, source)
-    total, parts = generator_loss(on_fake, torch.full((2, 17), 0.9), made, back, source, w)
+    total, parts = generator_loss(on_fake, torch.full((2, 17), 0.9), made, back, source, source - 0.2, w)
     assert parts["variation"].item() == pytest.approx(8), "both passes, summed over the batch"
     assert parts["attention"].item() == pytest.approx(1), "both passes, a mean"
-    assert total.item() == pytest.approx(1 + 160 * 0.01 + 10 * 0.1 + 0.1 * 1 + 1e-5 * 8)
+    assert total.item() == pytest.approx(1 + 160 * 0.01 + 10 * 0.1 + 0.1 * 1 + 1e-5 * 8 + 5 * 0.2)
 
 
 def test_total_variation_sums_both_directions():
@@ -174,6 +174,13 @@ def test_wanted_units_are_those_of_other_frames_with_noise():
     assert (nearest.indices != torch.arange(64)).float().mean() > 0.9, "but not its own"
     assert wanted.min() < 0, "not clipped"
     assert wanted.max() > 1, "not clipped"
+
+
+def test_with_a_pixel_loss_the_wanted_units_are_those_of_the_true_target():
+    system, batch = make_system(GANimationLossSettings(pixel=10.0)), NoisePairs().batch(0, 0)
+    assert torch.equal(system.wanted_units(batch), batch.target_aus)
+    assert system.pairing == "identity", "random frames of other people are no targets"
+    assert make_system().pairing == "none"
 
 
 def test_losses_fall_into_the_log_with_the_masks(tmp_path):

@@ -40,7 +40,7 @@ def test_the_generator_moves_on_every_fifth_iteration_and_is_told_the_affect(tmp
 
 def test_each_network_follows_its_own_loss():
     """The critic learns the source's affect from real images, the generator the target's; the rest stays put."""
-    system = make_system(optimizer=WassersteinOptimizerSettings(n_critic=1))
+    system = make_system(StarGANLossSettings(pixel=5.0), WassersteinOptimizerSettings(n_critic=1))
     losses = {}
     system.update = lambda network, loss, counted: losses.setdefault(network is system.generator, loss)
     batch = NoisePairs().batch(0, 0)
@@ -49,7 +49,9 @@ def test_each_network_follows_its_own_loss():
     assert losses[False].item() == pytest.approx(
         (parts["d_fake"] - parts["d_real"] + w.lambda_class * parts["d_class"] + 10 * parts["d_penalty"]).item()
     )
-    assert losses[True].item() == pytest.approx((parts["adversarial"] + parts["class"] + 10 * parts["cycle"]).item())
+    pixel = (system.generator(batch.source, torch.eye(4)[batch.target_affect]) - batch.target).abs().mean()
+    expected = parts["adversarial"] + parts["class"] + 10 * parts["cycle"] + 5 * pixel
+    assert losses[True].item() == pytest.approx(expected.item())
     named = system.critic(batch.source)[1]
     expected = torch.nn.functional.cross_entropy(named, batch.source_affect)
     assert parts["d_class"].item() == pytest.approx(expected.item())

@@ -39,9 +39,9 @@ def critic_loss(
 
 def generator_loss(
     on_fake: DiscriminatorOutput, wanted: Tensor, made: Painted, back: Painted, source: Tensor,
-    w: GANimationLossSettings, processes: int = 1,
+    target: Tensor, w: GANimationLossSettings, processes: int = 1,
 ) -> Loss:  # fmt: skip
-    """Return -E D(fake) plus the losses of action units, cycle and both attentions.
+    """Return -E D(fake) plus the losses of action units, cycle, both attentions and pixels.
 
     Args:
         on_fake: output of the critic for `made.image`.
@@ -49,6 +49,7 @@ def generator_loss(
         made: the generated image with its masks.
         back: the cycle image, generated from `made.image` with the source's action units.
         source: (B, 3, S, S).
+        target: the true targets, (B, 3, S, S), for the pixel loss.
         w: the weights.
         processes: number of processes that share the batch and average their gradients; the total variation is a sum
             over the whole batch.
@@ -59,8 +60,9 @@ def generator_loss(
         "cycle": absolute_difference(back.image, source),
         "attention": made.attention.mean() + back.attention.mean(),
         "variation": processes * (total_variation(made.attention) + total_variation(back.attention)),
+        "pixel": absolute_difference(made.image, target),
     }
-    weights = (w.adversarial, w.lambda_cond, w.lambda_cycle, w.lambda_attention, w.lambda_tv)
+    weights = (w.adversarial, w.lambda_cond, w.lambda_cycle, w.lambda_attention, w.lambda_tv, w.pixel)
     total = sum((weight * part for weight, part in zip(weights, parts.values(), strict=True)), source.new_zeros(()))
     return total, parts
 

@@ -91,15 +91,20 @@ class GANimation(ReadsActionUnits, WassersteinSystem):
         if self.generator_is_due:
             back = self.generator(made.image, shown)
             on_fake, processes = self.critic(made.image), self.noise.share.world
-            loss_g, parts_g = generator_loss(on_fake, wanted, made, back, source, w, processes)
+            loss_g, parts_g = generator_loss(on_fake, wanted, made, back, source, batch.target, w, processes)
             self.update(self.generator, loss_g, counted=False)
             self.update_average(len(batch))
             self.keep({"generator": loss_g, **parts_g, **mask_statistics(made.attention)})
         return self.report(loss_d + weighted, parts_d | {"d_penalty": penalty})
 
     def wanted_units(self, batch: PairBatch) -> Tensor:
-        """Return action units (B, 17) of random other frames of any identity, with uniform noise, unclipped."""
+        """Return action units (B, 17) of random other frames of any identity, with uniform noise, unclipped.
+
+        With a pixel loss they are those of the targets.
+        """
         others = self.units_of(batch.target_aus)
+        if self.loss_weights.pixel:
+            return others
         others = self.noise.shuffled(others)
         return others + self.loss_weights.au_noise * (2 * self.noise.uniform(*others.shape, device=others.device) - 1)
 

@@ -39,6 +39,7 @@ class StarGANLossSettings(Options):
         lambda_class: of the cross-entropy of the affects, in both losses.
         lambda_gp: of the gradient penalty.
         lambda_cycle: of the mean L1 distance between the source and its way there and back.
+        pixel: of the mean L1 distance to the true target, which StarGAN does not have; above 0 only for paired frames.
     """
 
     section = "loss"
@@ -47,6 +48,7 @@ class StarGANLossSettings(Options):
     lambda_class: float = option(1.0, at_least=0)
     lambda_gp: float = option(10.0, at_least=0)
     lambda_cycle: float = option(10.0, at_least=0)
+    pixel: float = option(0.0, at_least=0)
 
 
 class Generator(nn.Module):
@@ -114,8 +116,9 @@ class StarGAN(AffectTranslation):
                 "adversarial": -fake.float().mean(),
                 "class": categorical_cross_entropy(named, batch.target_affect),
                 "cycle": absolute_difference(self.generator(made, shown), source),
+                "pixel": absolute_difference(made, batch.target),
             }
-            weights = (w.adversarial, w.lambda_class, w.lambda_cycle)
+            weights = (w.adversarial, w.lambda_class, w.lambda_cycle, w.pixel)
             loss_g = sum((a * b for a, b in zip(weights, parts.values(), strict=True)), source.new_zeros(()))
             self.update(self.generator, loss_g, counted=False)
             self.update_average(len(batch))
