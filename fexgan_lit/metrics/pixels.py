@@ -1,6 +1,6 @@
 """Metrics without a network between a generated frame and its target, with one value per image.
 
-SSIM, MS-SSIM and PSNR come from torchmetrics; the ratio of sharpness is implemented here.
+SSIM, MS-SSIM and PSNR come from torchmetrics; the ratio of sharpness and the PSNR of a part are implemented here.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ def recipes(size: int) -> dict[str, str]:
         "sharpness": f"Laplacian energy of the generated divided by that of the target frame, 1 is right; {where}",
         "mouth_sharpness": "the same in the box around landmarks 49 to 68 (from 1) of the target frame, wider by "
         f"{MOUTH_MARGIN:g} of the mouth's width on each side; {where}",
+        "mouth_psnr": f"PSNR of each image in the same box, {PSNR_CAP:g} dB at most; {where}",
         "psnr": f"of each image by itself, {PSNR_CAP:g} dB at most, data_range 1; {where}",
     }
 
@@ -91,11 +92,18 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     return torch.as_tensor(found)
 
 
-def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Return the PSNR (B,) in dB, at most `PSNR_CAP`, of images (B, 3, H, W) in [-1, 1]."""
-    metric = CappedPSNR().to(a.device)
-    metric.update(to_unit(a), to_unit(b))
-    return metric.compute().reshape(-1)  # torchmetrics returns a scalar for a single image
+def psnr(a: Tensor, b: Tensor, boxes: Tensor | None = None) -> Tensor:
+    """Return the PSNR (B,) in dB, at most `PSNR_CAP`, of images (B, 3, S, S) in [-1, 1].
+
+    Args:
+        a: images.
+        b: images of the same shape.
+        boxes: parts to compare, (B, 4) as in `sharpness`; NaN where a box contains no pixel. None compares whole images.
+    """
+    error = (to_unit(a) - to_unit(b)).double().square().mean(dim=1)  # (B, S, S)
+    inside = torch.ones_like(error) if boxes is None else inside_boxes(boxes.to(error.device), error.shape[-1])
+    mean = (error * inside).sum(dim=(1, 2)) / inside.sum(dim=(1, 2))  # 0 / 0 is NaN
+    return (-10 * mean.log10()).clamp(max=PSNR_CAP).float()
 
 
 def sharpness(made: Tensor, true: Tensor, boxes: Tensor | None = None) -> Tensor:
@@ -112,11 +120,7 @@ def sharpness(made: Tensor, true: Tensor, boxes: Tensor | None = None) -> Tensor
     """
     energy = [_laplacian(to_unit(images)).square().mean(dim=1) for images in (made, true)]  # (B, S-2, S-2) each
     if boxes is not None:
-        S = made.shape[-1]
-        centres = (2 * torch.arange(1, S - 1, device=made.device) + 1) / S - 1  # (S-2,) of the inner pixels
-        low, high = boxes.to(made.device)[:, :2, None], boxes.to(made.device)[:, 2:, None]  # (B, 2, 1), x then y
-        across, down = ((centres >= low) & (centres <= high)).unbind(dim=1)  # (B, S-2) each
-        inside = down[:, :, None] & across[:, None, :]
+        inside = inside_boxes(boxes.to(made.device), made.shape[-1])[:, 1:-1, 1:-1]
         energy = [e * inside for e in energy]
     ours, theirs = (e.double().sum(dim=(1, 2)) for e in energy)
     return torch.where(theirs > 0, ours / theirs, torch.nan)
@@ -126,6 +130,17 @@ def _laplacian(x: Tensor) -> Tensor:
     """Return the five-point Laplacian (B, C, S-2, S-2) of the inner pixels of (B, C, S, S)."""
     inner = x[..., 1:-1, 1:-1]
     return x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:] - 4 * inner
+
+
+def inside_boxes(boxes: Tensor, size: int) -> Tensor:
+    """Return whether the centre of each pixel of `size` x `size` lies in the box, (B, size, size) bool.
+
+    `boxes` (B, 4) are left, top, right and bottom from edge to edge in [-1, 1].
+    """
+    centres = (2 * torch.arange(size, device=boxes.device) + 1) / size - 1
+    low, high = boxes[:, :2, None], boxes[:, 2:, None]  # (B, 2, 1), x then y
+    across, down = ((centres >= low) & (centres <= high)).unbind(dim=1)  # (B, size) each
+    return down[:, :, None] & across[:, None, :]
 
 
 def mouth_boxes(landmarks: Tensor) -> Tensor:

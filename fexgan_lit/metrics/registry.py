@@ -73,6 +73,7 @@ METRICS = (
     MetricInfo("ssim", "SSIM", group=_PIXELS),
     MetricInfo("ms_ssim", "MS-SSIM", group=_PIXELS),
     MetricInfo("psnr", "PSNR (dB)", 2, group=_PIXELS),
+    MetricInfo("mouth_psnr", "PSNR of the mouth (dB)", 2, group=_PIXELS),
     MetricInfo("lpips", "LPIPS", 3, False, _PIXELS),
     MetricInfo("effnet_distance", "EffNet distance", 3, False, _PIXELS),
     MetricInfo("sharpness", "sharpness", 2, None, _PIXELS, best_at=1.0),

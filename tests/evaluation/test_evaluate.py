@@ -59,7 +59,7 @@ def test_ceiling_floor_and_systems_stand_in_one_table(found, tmp_path):
     assert rows[FLOOR].figures["identity_cosine"].mean == pytest.approx(1.0)
     assert "strength_rho" not in ceiling, "nobody asks true frames for a strength"
     assert -1 <= rows["ganimation"].figures["strength_rho"].mean <= 1
-    measured = {"au_error", "landmark_error", "rank1", "fd_judge", "macro_f1", "fd_effnet", "mouth_sharpness"}
+    measured = {"au_error", "landmark_error", "rank1", "fd_judge", "macro_f1", "fd_effnet", "mouth_sharpness", "mouth_psnr"}
     assert measured <= set(rows["fexgan"].figures)
     assert "d_real_binary" in rows["fexgan"].figures
     assert "d_real_binary" not in rows["ganimation"].figures, "a critic's score has no threshold"

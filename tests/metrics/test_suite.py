@@ -329,7 +329,8 @@ def test_real_images_are_read_once(extractor, frames, tmp_path):
         told.clear()
         look(**other)
         assert told, other
-    assert torch.equal(look(most=5), first[[0, 12, 24, 35, 47]]), "spread over the split"
+    # spread over the split; on some processors a batch of five images rounds in another way than one of 48
+    torch.testing.assert_close(look(most=5), first[[0, 12, 24, 35, 47]])
     assert len(list((tmp_path / "statistics").iterdir())) == 5
 
 
