@@ -89,44 +89,6 @@ def instance_block(layer: nn.Module) -> nn.Sequential:
     return nn.Sequential(layer, nn.InstanceNorm2d(int(layer.out_channels), affine=True), nn.ReLU(inplace=True))  # type: ignore[arg-type]
 
 
-class ResidualBlock(nn.Module):
-    """Conv 3x3, instance norm, ReLU, Conv 3x3, instance norm and a skip connection; (B, c, S, S) -> the same."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.block = nn.Sequential(
-            instance_block(nn.Conv2d(channels, channels, 3, padding=1, bias=False)),
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            nn.InstanceNorm2d(channels, affine=True),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the sum of the input and the block's output."""
-        return x + self.block(x)
-
-
-def translation_trunk(inputs: int, width: float = 1.0, residuals: int = 6) -> nn.Sequential:
-    """Return the common part of the StarGAN and GANimation generators: downsample by 4, residual blocks, upsample by 4.
-
-    (B, inputs, S, S) -> (B, 64 * width, S, S)
-    """
-    a, b, c = (scaled(count, width) for count in (64, 128, 256))
-    return nn.Sequential(
-        instance_block(nn.Conv2d(inputs, a, 7, padding=3, bias=False)),
-        instance_block(nn.Conv2d(a, b, 4, stride=2, padding=1, bias=False)),
-        instance_block(nn.Conv2d(b, c, 4, stride=2, padding=1, bias=False)),
-        *(ResidualBlock(c) for _ in range(residuals)),
-        instance_block(nn.ConvTranspose2d(c, b, 4, stride=2, padding=1, bias=False)),
-        instance_block(nn.ConvTranspose2d(b, a, 4, stride=2, padding=1, bias=False)),
-    )
-
-
-def tiled(image: Tensor, condition: Tensor) -> Tensor:
-    """Concatenate a condition (B, n), repeated at every pixel, to an image (B, C, S, S): (B, C + n, S, S)."""
-    planes = condition[:, :, None, None].expand(-1, -1, *image.shape[2:])  # (B, n) -> (B, n, S, S)
-    return torch.cat((image, planes.to(image.dtype)), dim=1)
-
-
 class FiLM(nn.Module):
     """Scale and shift each channel by a linear function of a condition, which starts as the identity."""
 
@@ -140,6 +102,62 @@ class FiLM(nn.Module):
         """Map `features` (B, c, S, S) and `condition` (B, n) to (B, c, S, S)."""
         scale, shift = self.linear(condition)[:, :, None, None].chunk(2, dim=1)  # (B, c, 1, 1) each
         return features * (1 + scale) + shift
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions with instance norm, added to their input; with `condition` numbers a FiLM follows the second norm."""
+
+    def __init__(self, channels: int, condition: int = 0) -> None:
+        super().__init__()
+        self.block = nn.Sequential(
+            instance_block(nn.Conv2d(channels, channels, 3, padding=1, bias=False)),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.InstanceNorm2d(channels, affine=True),
+        )
+        self.film = FiLM(condition, channels) if condition else None
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Return the sum of `x` (B, channels, S, S) and the block's output for `condition` (B, n)."""
+        made = self.block(x)
+        return x + (made if self.film is None else self.film(made, condition))
+
+
+class TranslationTrunk(nn.Sequential):
+    """The common part of the StarGAN and GANimation generators: downsample by 4, residual blocks, upsample by 4.
+
+    Args:
+        image: channels of the image.
+        condition: numbers of the condition, which is repeated at every pixel.
+        width: factor on all channel counts.
+        residuals: number of residual blocks.
+        film: also modulate every residual block by the condition. The instance norm after the first convolution
+            removes what is the same at every pixel, so that only the zeros around the image tell later layers about a
+            condition that is.
+    """
+
+    def __init__(self, image: int, condition: int, width: float = 1.0, residuals: int = 6, film: bool = False) -> None:
+        a, b, c = (scaled(count, width) for count in (64, 128, 256))
+        super().__init__(
+            instance_block(nn.Conv2d(image + condition, a, 7, padding=3, bias=False)),
+            instance_block(nn.Conv2d(a, b, 4, stride=2, padding=1, bias=False)),
+            instance_block(nn.Conv2d(b, c, 4, stride=2, padding=1, bias=False)),
+            *(ResidualBlock(c, condition if film else 0) for _ in range(residuals)),
+            instance_block(nn.ConvTranspose2d(c, b, 4, stride=2, padding=1, bias=False)),
+            instance_block(nn.ConvTranspose2d(b, a, 4, stride=2, padding=1, bias=False)),
+        )
+
+    def forward(self, image: Tensor, condition: Tensor) -> Tensor:
+        """Map an image (B, C, S, S) and a condition (B, n) to features (B, 64 * width, S, S)."""
+        features = tiled(image, condition)
+        for layer in self:
+            features = layer(features, condition) if isinstance(layer, ResidualBlock) else layer(features)
+        return features
+
+
+def tiled(image: Tensor, condition: Tensor) -> Tensor:
+    """Concatenate a condition (B, n), repeated at every pixel, to an image (B, C, S, S): (B, C + n, S, S)."""
+    planes = condition[:, :, None, None].expand(-1, -1, *image.shape[2:])  # (B, n) -> (B, n, S, S)
+    return torch.cat((image, planes.to(image.dtype)), dim=1)
 
 
 class UNet(nn.Module):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fexgan_lit.expression import Expression
 from fexgan_lit.systems.annotations import REGIONS, Box, region_boxes, region_shape
 from fexgan_lit.systems.export import Exported, Input
-from fexgan_lit.systems.layers import PatchCritic, scaled, tiled, translation_trunk
+from fexgan_lit.systems.layers import PatchCritic, TranslationTrunk, scaled
 from fexgan_lit.systems.losses import (
     absolute_difference,
     categorical_cross_entropy,
@@ -95,17 +95,18 @@ class MaskedGenerator(nn.Module):
         affects: number of affects.
         width: factor on every channel count.
         blocks: residual blocks.
+        film: see `TranslationTrunk`.
     """
 
-    def __init__(self, inputs: int, affects: int, width: float, blocks: int) -> None:
+    def __init__(self, inputs: int, affects: int, width: float, blocks: int, film: bool) -> None:
         super().__init__()
-        self.trunk = translation_trunk(inputs + affects, width, blocks)
+        self.trunk = TranslationTrunk(inputs, affects, width, blocks, film)
         self.colour = nn.Conv2d(scaled(64, width), 3, 7, padding=3, bias=False)
         self.attention = nn.Conv2d(scaled(64, width), 1, 7, padding=3, bias=False)
 
     def forward(self, seen: Tensor, affect: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
         """Map `seen` (B, inputs, h, w), `affect` (B, K) and `base` (B, 3, h, w) to image and A (B, 1, h, w) in 0..1."""
-        features = self.trunk(tiled(seen, affect))
+        features = self.trunk(seen, affect)
         # masks in float32: the coarse bf16 steps near 1 would be visible in every kept pixel
         colour, attention = self.colour(features).float().tanh(), self.attention(features).float().sigmoid()
         return attention * base + (1 - attention) * colour, attention
@@ -147,9 +148,11 @@ class Generator(nn.Module):
         self.size = size
         regions = REGIONS if settings.local else {}
         self.local = nn.ModuleDict(  # type: ignore[assignment]
-            {name: MaskedGenerator(3, affects, width, settings.local_blocks) for name in regions}
+            {name: MaskedGenerator(3, affects, width, settings.local_blocks, settings.film) for name in regions}
         )
-        self.whole = MaskedGenerator(6 if settings.local else 3, affects, width, settings.residual_blocks)
+        self.whole = MaskedGenerator(
+            6 if settings.local else 3, affects, width, settings.residual_blocks, settings.film
+        )
         self.register_buffer("mean_landmarks", torch.full((68, 2), float("nan")))
         for name in regions:
             window = feathered(*region_shape(name, size), max(1, FEATHER * size // 128))

@@ -36,6 +36,7 @@ class TranslationSettings(Options):
         image_size: edge length of the square images in pixels, a power of two from 32 to 512.
         width: factor on every channel count; 1 is the paper's size.
         residual_blocks: number of residual blocks in the generator.
+        film: also modulate every residual block by the condition; see `TranslationTrunk`.
     """
 
     section = "model"
@@ -44,6 +45,7 @@ class TranslationSettings(Options):
     image_size: int = option(128, choices=IMAGE_SIZES)
     width: float = option(1.0, **WIDTH)
     residual_blocks: int = option(6, at_least=0, at_most=256)
+    film: bool = False
 
 
 @dataclass

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fexgan_lit.expression import Expression
-from fexgan_lit.systems.layers import PatchCritic
+from fexgan_lit.systems.layers import PatchCritic, ResidualBlock
 from fexgan_lit.systems.stargan.system import Generator, StarGAN, StarGANLossSettings, StarGANSettings
 from fexgan_lit.systems.wgan import WassersteinOptimizerSettings
 from fexgan_lit.utils.errors import UserError
@@ -75,3 +75,19 @@ def test_it_reads_affects_alone():
         system.synthesize(x, None, Expression(aus=torch.zeros(1, 17)))
     blend = Expression.blend({"a0": 1, "a2": 1}, system.affects)
     assert system.synthesize(x, None, blend).shape == x.shape
+
+
+def test_film_modulates_every_residual_block_by_the_affect():
+    torch.manual_seed(0)
+    plain, film = (
+        Generator(StarGANSettings(image_size=32, width=0.07, residual_blocks=2, film=film), 4) for film in (False, True)
+    )
+    film.load_state_dict(plain.state_dict(), strict=False)
+    x, affect = torch.rand(2, 3, 32, 32) * 2 - 1, torch.eye(4)[:2]
+    assert torch.equal(film(x, affect), plain(x, affect)), "it starts as the identity"
+    blocks = [block for block in film.trunk if isinstance(block, ResidualBlock)]
+    assert len(blocks) == 2
+    for block in blocks:
+        torch.nn.init.normal_(block.film.linear.weight)
+        assert not torch.allclose(film(x, affect), plain(x, affect), atol=1e-3)
+        torch.nn.init.zeros_(block.film.linear.weight)

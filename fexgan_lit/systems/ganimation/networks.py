@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fexgan_lit.expression import ACTION_UNITS
 from fexgan_lit.systems.export import UNIT_NAMES, Answering, Exported, face_input, units_input
 from fexgan_lit.systems.ganimation.config import GANimationSettings
-from fexgan_lit.systems.layers import scaled, tiled, translation_trunk
+from fexgan_lit.systems.layers import TranslationTrunk, scaled
 
 
 class Painted(NamedTuple):
@@ -39,13 +39,14 @@ class Generator(nn.Module):
         super().__init__()
         self.saturate = settings.saturate_attention
         channels = scaled(64, settings.width)
-        self.trunk = translation_trunk(3 + len(ACTION_UNITS), settings.width, settings.residual_blocks)
+        s = settings
+        self.trunk = TranslationTrunk(3, len(ACTION_UNITS), s.width, s.residual_blocks, s.film)
         self.colour = nn.Conv2d(channels, 3, 7, padding=3, bias=False)
         self.attention = nn.Conv2d(channels, 1, 7, padding=3, bias=False)
 
     def forward(self, image: Tensor, aus: Tensor) -> Painted:
         """Map `image` (B, 3, S, S) in [-1, 1] and `aus` (B, 17), about 0..1, to the image with these action units."""
-        features = self.trunk(tiled(image, aus))
+        features = self.trunk(image, aus)
         # masks in float32: the coarse bf16 steps near 1 would be visible in every kept pixel
         colour, attention = self.colour(features).float().tanh(), self.attention(features).float().sigmoid()
         if self.saturate:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from fexgan_lit.systems.layers import PatchCritic, scaled, tiled, translation_trunk
+from fexgan_lit.systems.layers import PatchCritic, TranslationTrunk, scaled
 from fexgan_lit.systems.losses import absolute_difference, categorical_cross_entropy
 from fexgan_lit.systems.wgan import AffectTranslation, TranslationSettings, WassersteinOptimizerSettings
 from fexgan_lit.utils.options import Options, option
@@ -56,16 +56,17 @@ class Generator(nn.Module):
 
     def __init__(self, settings: StarGANSettings, affects: int) -> None:
         super().__init__()
-        self.add_input = settings.add_input
-        self.trunk = translation_trunk(3 + affects, settings.width, settings.residual_blocks)
-        self.to_rgb = nn.Conv2d(scaled(64, settings.width), 3, 7, padding=3, bias=False)
+        s = settings
+        self.add_input = s.add_input
+        self.trunk = TranslationTrunk(3, affects, s.width, s.residual_blocks, s.film)
+        self.to_rgb = nn.Conv2d(scaled(64, s.width), 3, 7, padding=3, bias=False)
 
     def forward(self, image: Tensor, affect: Tensor) -> Tensor:
         """Map `image` (B, 3, S, S) in [-1, 1] and `affect` (B, K) weights to an image (B, 3, S, S) in [-1, 1].
 
         With `add_input` the image of the training is in [-2, 2]: clamped pixels would have no gradient.
         """
-        painted = self.to_rgb(self.trunk(tiled(image, affect))).float().tanh()
+        painted = self.to_rgb(self.trunk(image, affect)).float().tanh()
         if not self.add_input:
             return painted
         return image + painted if self.training else (image + painted).clamp(-1, 1)
