@@ -92,9 +92,9 @@ def _as_main(arguments: list[str], folder: str, environment: dict[str, str], str
     sys.path[0] = folder
     sys.argv = arguments[1:]
     if "TESTS_BRIEF_JUDGE" in environment:
-        from fexgan_lit.metrics.judges import cache
+        from fexgan_lit.metrics.judges import affect
 
-        cache.JudgeRecipe = functools.partial(cache.JudgeRecipe, min_images=640, max_images=640)
+        affect.JudgeRecipe = functools.partial(affect.JudgeRecipe, min_images=640, max_images=640)
     if arguments[0] == "-c":
         exec(arguments[1], {"__name__": "__main__"})  # noqa: S102 (the code of a test)
     else:

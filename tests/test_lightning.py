@@ -123,7 +123,7 @@ def test_the_notebook_of_the_documentation(tmp_path, monkeypatch):
 
 def test_a_judge_is_trained_where_a_validation_or_a_loss_wants_it(tmp_path, monkeypatch):
     brief = functools.partial(JudgeRecipe, min_images=640, max_images=640)
-    monkeypatch.setattr("fexgan_lit.metrics.judges.cache.JudgeRecipe", brief)
+    monkeypatch.setattr("fexgan_lit.metrics.judges.affect.JudgeRecipe", brief)
     data = make_data(judge=True)
     system = make_system("landmark_label", data.affects, perceptual=1.0)
     stop = EarlyStopping("val/fd_judge", patience=1)

@@ -88,8 +88,7 @@ def make_metric_models(test_set: TestSet, settings: EvaluationSettings, stage: S
     from fexgan_lit.metrics.distributions import real_features
     from fexgan_lit.metrics.effnet import make_effnet
     from fexgan_lit.metrics.extractors import JudgeExtractor, make_inception
-    from fexgan_lit.metrics.judges.affect import Judge
-    from fexgan_lit.metrics.judges.cache import load_or_train_judge
+    from fexgan_lit.metrics.judges.affect import Judge, load_or_train_judge
     from fexgan_lit.metrics.lpips import make_lpips
     from fexgan_lit.utils.cache import cache_root
 

@@ -15,7 +15,7 @@ from fexgan_lit.metrics.groups import (
     PixelMetrics,
     UnpairedMetrics,
 )
-from fexgan_lit.metrics.judges.cache import load_or_train_judge
+from fexgan_lit.metrics.judges.affect import load_or_train_judge
 from fexgan_lit.metrics.judges.files import Unavailable
 from fexgan_lit.metrics.suite import MetricGroup, MetricSuite
 from fexgan_lit.utils.cache import cache_root

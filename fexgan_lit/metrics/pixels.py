@@ -98,7 +98,7 @@ def psnr(a: Tensor, b: Tensor, boxes: Tensor | None = None) -> Tensor:
     Args:
         a: images.
         b: images of the same shape.
-        boxes: parts to compare, (B, 4) as in `sharpness`; NaN where a box contains no pixel. None compares whole images.
+        boxes: parts to compare, (B, 4) as in `sharpness`; NaN where a box has no pixel. None compares whole images.
     """
     error = (to_unit(a) - to_unit(b)).double().square().mean(dim=1)  # (B, S, S)
     inside = torch.ones_like(error) if boxes is None else inside_boxes(boxes.to(error.device), error.shape[-1])

@@ -442,8 +442,8 @@ class ExpressionSystem(LightningModule):
     ) -> None:
         """Clip as Lightning does; with several processes, average the gradients over the processes first.
 
-        With `bf16-mixed` Lightning refuses fused optimizers, since they unscale gradients themselves; gradients of bf16 have
-        no scale, so they are clipped here.
+        With `bf16-mixed` Lightning refuses fused optimizers, since they unscale gradients themselves; gradients of bf16
+        have no scale, so they are clipped here.
         """
         average = getattr(self.trainer.strategy, "average", None)
         if average is not None:

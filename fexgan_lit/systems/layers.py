@@ -105,7 +105,12 @@ class FiLM(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions with instance norm, added to their input; with `condition` numbers a FiLM follows the second norm."""
+    """Two convolutions with instance norm, added to their input.
+
+    Args:
+        channels: channels of input and output.
+        condition: numbers of the condition of a FiLM after the second norm; 0 for no FiLM.
+    """
 
     def __init__(self, channels: int, condition: int = 0) -> None:
         super().__init__()

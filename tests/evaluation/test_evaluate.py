@@ -59,7 +59,16 @@ def test_ceiling_floor_and_systems_stand_in_one_table(found, tmp_path):
     assert rows[FLOOR].figures["identity_cosine"].mean == pytest.approx(1.0)
     assert "strength_rho" not in ceiling, "nobody asks true frames for a strength"
     assert -1 <= rows["ganimation"].figures["strength_rho"].mean <= 1
-    measured = {"au_error", "landmark_error", "rank1", "fd_judge", "macro_f1", "fd_effnet", "mouth_sharpness", "mouth_psnr"}
+    measured = {
+        "au_error",
+        "landmark_error",
+        "rank1",
+        "fd_judge",
+        "macro_f1",
+        "fd_effnet",
+        "mouth_sharpness",
+        "mouth_psnr",
+    }
     assert measured <= set(rows["fexgan"].figures)
     assert "d_real_binary" in rows["fexgan"].figures
     assert "d_real_binary" not in rows["ganimation"].figures, "a critic's score has no threshold"
@@ -85,7 +94,7 @@ def test_every_metric_has_its_recipe(found):
 
 def test_the_report_of_the_training_says_the_same_digit_for_digit(panel, monkeypatch, tmp_path):
     few = {"working_size": 32, "widths": (8, 8, 8, 8), "min_images": 160, "max_images": 160}
-    monkeypatch.setattr("fexgan_lit.metrics.judges.cache.JudgeRecipe", functools.partial(JudgeRecipe, **few))
+    monkeypatch.setattr("fexgan_lit.metrics.judges.affect.JudgeRecipe", functools.partial(JudgeRecipe, **few))
     monkeypatch.chdir(tmp_path)
     done = run_here(
         "train", *TINY, "metrics.judge=true", "trainer.max_steps=4", "trainer.log_every=1000", "hydra.run.dir=run"
@@ -140,7 +149,7 @@ def test_a_judge_of_the_users_own_leaves_out_what_it_cannot_say(found, runs, pan
         return OwnReading(torch.eye(7)[torch.zeros(len(images)).long()])
 
     own = SimpleNamespace(affects=AFFECTS, affect_accuracy=0.99, read=read, describe=lambda: "a stub")
-    monkeypatch.setattr("fexgan_lit.metrics.judges.cache.load_or_train_judge", lambda *_, **__: panel.affect)
+    monkeypatch.setattr("fexgan_lit.metrics.judges.affect.load_or_train_judge", lambda *_, **__: panel.affect)
     known = found.rows[3].figures
     found = findings_of(runs[2:], replace(panel, affect=own), monkeypatch)
     figures = found.rows[2].figures

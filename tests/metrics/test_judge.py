@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from fexgan_lit.data.reference import telling_rows
-from fexgan_lit.metrics.judges.affect import JudgeNet, JudgeRecipe, train_judge
-from fexgan_lit.metrics.judges.cache import load_or_train_judge
+from fexgan_lit.metrics.judges.affect import JudgeNet, JudgeRecipe, load_or_train_judge, train_judge
 from fexgan_lit.metrics.judges.fitting import augment
 from fexgan_lit.utils.errors import UserError
 from tests.metrics.faces import AFFECTS, make_frames

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fexgan_lit.metrics.judges import cache as judge_cache
+from fexgan_lit.metrics.judges import affect as affect_judges
 from fexgan_lit.metrics.judges import geometry as geometry_training
 from fexgan_lit.metrics.judges import identity as identity_training
 from fexgan_lit.metrics.judges.external import ExternalJudgeSettings
@@ -27,7 +27,7 @@ from tests.metrics.test_own_judges import Corners, script, settings
 def brief(monkeypatch, small_recipe):
     """Judges of a few steps."""
     few = {"working_size": 32, "widths": (8, 8, 8, 8), "min_images": 144, "max_images": 144, "batch_size": 32}
-    monkeypatch.setattr(judge_cache, "JudgeRecipe", lambda **given: type(small_recipe)(**few | given))
+    monkeypatch.setattr(affect_judges, "JudgeRecipe", lambda **given: type(small_recipe)(**few | given))
     for module, name in ((geometry_training, "GeometryRecipe"), (identity_training, "IdentityRecipe")):
         recipe = getattr(module, name)
         monkeypatch.setattr(module, name, lambda recipe=recipe, **given: recipe(**few | given))

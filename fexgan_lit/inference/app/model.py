@@ -196,7 +196,7 @@ def cached_judge(loaded: LoadedSystem) -> Judge | None:
     Return None if there is none, or the data are missing, have changed or are not prepared: this function trains and
     prepares nothing.
     """
-    from fexgan_lit.metrics.judges.cache import kept_judge
+    from fexgan_lit.metrics.judges.affect import kept_judge
     from fexgan_lit.utils.cache import cache_root
 
     data = loaded.prepared_data if (cache_root(loaded.run.dataset.cache_dir) / "judges").is_dir() else None

@@ -205,7 +205,7 @@ def readers_of(loaded: LoadedSystem) -> dict[str, Reader]:
 
 def judge_of(loaded: LoadedSystem) -> Judge | None:
     """Return the judge of the run's data from the cache, or None."""
-    from fexgan_lit.metrics.judges.cache import kept_judge
+    from fexgan_lit.metrics.judges.affect import kept_judge
     from fexgan_lit.utils.cache import cache_root
 
     data = loaded.references.data

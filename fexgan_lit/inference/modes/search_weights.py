@@ -113,7 +113,7 @@ def judges_of(session: GenerationSession) -> tuple[Judge, IdentityJudge | None]:
     Raises:
         UserError: the data have no affects.
     """
-    from fexgan_lit.metrics.judges.cache import load_or_train_judge
+    from fexgan_lit.metrics.judges.affect import load_or_train_judge
     from fexgan_lit.metrics.judges.identity import can_tell_people, load_or_train_identity_judge
     from fexgan_lit.utils.cache import cache_root
     from fexgan_lit.utils.console import stages

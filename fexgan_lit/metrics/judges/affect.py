@@ -13,14 +13,11 @@ from torch.nn import functional as F
 
 from fexgan_lit.data.reference import telling_rows
 from fexgan_lit.metrics.judges.backbone import FaceTrunk
+from fexgan_lit.metrics.judges.cache import JudgeKind
 from fexgan_lit.metrics.judges.fitting import FitRecipe, Progress, augment, fit, working_size
 
 if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
-
-
-#: Increased whenever the network or its training changes, so that cached judges of older versions are ignored.
-JUDGE_VERSION = 1
 
 
 class JudgeReading(NamedTuple):
@@ -248,3 +245,16 @@ def _loss(reading: JudgeReading, frames: FrameSet, chunk: np.ndarray, smoothing:
     identity = torch.from_numpy(frames.identity[chunk]).to(reading.features.device)
     affect_loss = F.cross_entropy(reading.affect_logits, affect, label_smoothing=smoothing)
     return affect_loss + F.cross_entropy(reading.identity_logits, identity, label_smoothing=smoothing)
+
+
+#: Judges of affects in the cache.
+AFFECT: JudgeKind[Judge] = JudgeKind(
+    name="judge",
+    version=1,
+    judge=Judge,
+    recipe=lambda: JudgeRecipe(),
+    train=train_judge,
+    network=lambda facts, recipe, size: JudgeNet(len(facts["affects"]), len(facts["identities"]), size, recipe.widths),
+    facts=lambda train, held_out: [train.affects, train.identities],
+)
+load_or_train_judge, kept_judge = AFFECT.load_or_train, AFFECT.load

@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fexgan_lit.metrics.judges.affect import JUDGE_VERSION, Judge, JudgeNet, JudgeRecipe, train_judge
-from fexgan_lit.metrics.judges.fitting import Progress, working_size
+from fexgan_lit.metrics.judges.fitting import FitRecipe, Progress, working_size
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import write_atomic
 
@@ -25,133 +24,122 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """Cache entry of one judge, a dataclass with the fields `net`, `from_cache` and plain values.
+class JudgeKind(Generic[T]):
+    """A kind of judge: how it is trained, stored in the cache, and built anew.
 
     Attributes:
-        folder: folder below ``judges/`` of the cache.
-        name: stem of its two files, ``<name>.safetensors`` and ``<name>.json``.
-        key: hash of training data and options; files with another key are ignored.
+        name: stem of the two files of a judge, ``<name>.safetensors`` and ``<name>.json``.
+        version: increased whenever the network or its training changes, so that cached judges of older versions are
+            ignored.
+        judge: dataclass of the judge, with the fields `net`, `from_cache` and plain values.
+        recipe: returns the default training options.
+        train: trains a judge; see `train_judge`.
+        network: returns the network for the plain values of a judge, its training options and its input size.
+        facts: returns what identifies training and held-out frames beside the key of their data.
     """
 
-    folder: Path
     name: str
-    key: str
+    version: int
+    judge: Callable[..., T]
+    recipe: Callable[[], Any]
+    train: Callable[..., T]
+    network: Callable[[dict[str, Any], Any, int], nn.Module]
+    facts: Callable[[FrameSet, FrameSet | None], Any]
 
-    @classmethod
-    def of(cls, cache_dir: str | Path, name: str, parts: list[Any]) -> Shelf:
-        """Return the entry for `parts`, plain values that identify a judge."""
-        key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-        return cls(Path(cache_dir) / "judges" / key[:12], name, key)
+    def load_or_train(
+        self,
+        train: FrameSet,
+        held_out: FrameSet | None,
+        *,
+        image_size: int,
+        cache_dir: str | Path,
+        key: str,
+        seed: int = 0,
+        recipe: FitRecipe | None = None,
+        device: torch.device | str = "cpu",
+        progress: Progress | None = None,
+    ) -> T:
+        """Load the judge of a data set from ``cache_dir/judges/``, or train and store it if missing or broken.
 
-    def taken_or_trained(self, rebuild: Callable[[dict[str, Any], dict[str, Tensor]], T], train: Callable[[], T]) -> T:
-        """Load the judge with `rebuild` from its plain values and weights, or call `train` and store the result.
+        Args:
+            train: the training split.
+            held_out: frames for the evaluation of the judge, or None.
+            image_size: size in pixels of the frames to judge.
+            cache_dir: folder of the cache; created if missing.
+            key: identifies the data and its split, for example the hash of the pack and the split's seed.
+            seed: seed of the training.
+            recipe: training options.
+            device: device of the training and of the judge.
+            progress: called after every training step; never called for a judge from the cache.
 
         Raises:
+            ValueError: a judge of this kind cannot be trained on these frames.
             UserError: the cache folder is not writable.
         """
-        found = self.load(rebuild)
-        if found is not None:
-            return found
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)  # a read-only cache fails before the training
-            trained = train()
-            self.save(trained)
-        except OSError as error:
-            raise UserError(
-                f"The judge cannot be stored in the cache folder {self.folder}: {error.strerror or error}. "
-                "Choose a writable cache folder with a few MB of free space."
-            ) from error
-        return trained
+        recipe = recipe or self.recipe()
+        mark = self._mark(train, held_out, image_size, key, seed, recipe)
+        folder = Path(cache_dir) / "judges" / mark[:12]
+        judge: Any = self._read(folder, mark)
+        if judge is None:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)  # a read-only cache fails before the training
+                judge = self.train(
+                    train, held_out, image_size=image_size, seed=seed, recipe=recipe, device=device, progress=progress
+                )
+                self._write(judge, folder, mark)
+            except OSError as error:
+                raise UserError(
+                    f"The judge cannot be stored in the cache folder {folder}: {error.strerror or error}. "
+                    "Choose a writable cache folder with a few MB of free space."
+                ) from error
+        return judge.to(device)
 
-    def save(self, judge: Any) -> None:
+    def load(
+        self, train: FrameSet, held_out: FrameSet | None = None, *, image_size: int, cache_dir: str | Path, key: str,
+        seed: int = 0, recipe: FitRecipe | None = None,
+    ) -> T | None:  # fmt: skip
+        """Return the judge from the cache, or None where `load_or_train` would train one."""
+        mark = self._mark(train, held_out, image_size, key, seed, recipe or self.recipe())
+        return self._read(Path(cache_dir) / "judges" / mark[:12], mark)
+
+    def _mark(
+        self, train: FrameSet, held_out: FrameSet | None, image_size: int, key: str, seed: int, recipe: FitRecipe
+    ) -> str:
+        """Return a hash of training data and options; files with another one are ignored."""
+        parts = [self.name, self.version, key, image_size, seed, self.facts(train, held_out), asdict(recipe)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def _write(self, judge: Any, folder: Path, mark: str) -> None:
         """Write the weights, then the plain values with the weights' checksum; each file is written atomically."""
         from safetensors.torch import save
 
         weights = save({name: tensor.cpu().contiguous() for name, tensor in judge.net.state_dict().items()})
         facts = {f.name: getattr(judge, f.name) for f in fields(judge) if f.name not in {"net", "from_cache"}}
-        facts |= {"key": self.key, "sha256": hashlib.sha256(weights).hexdigest()}
-        write_atomic(self.folder / f"{self.name}.safetensors", weights)
-        write_atomic(self.folder / f"{self.name}.json", (json.dumps(facts, indent=2) + "\n").encode())
+        facts |= {"key": mark, "sha256": hashlib.sha256(weights).hexdigest()}
+        write_atomic(folder / f"{self.name}.safetensors", weights)
+        write_atomic(folder / f"{self.name}.json", (json.dumps(facts, indent=2) + "\n").encode())
 
-    def load(self, rebuild: Callable[[dict[str, Any], dict[str, Tensor]], T]) -> T | None:
-        """Load the judge; return None if it is missing, incomplete, altered or has another key."""
+    def _read(self, folder: Path, mark: str) -> T | None:
+        """Load the judge; return None if it is missing, incomplete, altered or has another mark."""
         from safetensors import SafetensorError
         from safetensors.torch import load
 
         try:
-            weights = (self.folder / f"{self.name}.safetensors").read_bytes()
-            facts = json.loads((self.folder / f"{self.name}.json").read_bytes())
-            if facts.pop("key") != self.key or facts.pop("sha256") != hashlib.sha256(weights).hexdigest():
+            weights = (folder / f"{self.name}.safetensors").read_bytes()
+            facts = json.loads((folder / f"{self.name}.json").read_bytes())
+            if facts.pop("key") != mark or facts.pop("sha256") != hashlib.sha256(weights).hexdigest():
                 return None
-            return rebuild(facts, load(weights))
+            return self._rebuild(facts, load(weights))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError):
             # Retraining repairs any broken judge; the caller sees from_cache=False.
             return None
 
-
-def load_or_train_judge(
-    train: FrameSet,
-    held_out: FrameSet | None,
-    *,
-    image_size: int,
-    cache_dir: str | Path,
-    key: str,
-    seed: int = 0,
-    recipe: JudgeRecipe | None = None,
-    device: torch.device | str = "cpu",
-    progress: Progress | None = None,
-) -> Judge:
-    """Load the affect judge of a data set from ``cache_dir/judges/``, or train and store it if missing or broken.
-
-    Args:
-        train: the training split.
-        held_out: frames for the evaluation of the judge, or None.
-        image_size: size in pixels of the frames to judge.
-        cache_dir: folder of the cache; created if missing.
-        key: identifies the data and its split, for example the hash of the pack and the split's seed.
-        seed: seed of the training.
-        recipe: training options.
-        device: device of the training and of the judge.
-        progress: called after every training step; never called for a judge from the cache.
-
-    Raises:
-        UserError: the cache folder is not writable.
-    """
-    recipe = recipe or JudgeRecipe()
-
-    def train_it() -> Judge:
-        return train_judge(
-            train, held_out, image_size=image_size, seed=seed, recipe=recipe, device=device, progress=progress
-        )
-
-    shelf = _shelf(train, image_size, cache_dir, key, seed, recipe)
-    return shelf.taken_or_trained(_rebuild, train_it).to(device)
-
-
-def kept_judge(
-    train: FrameSet,
-    *,
-    image_size: int,
-    cache_dir: str | Path,
-    key: str,
-    seed: int = 0,
-    recipe: JudgeRecipe | None = None,
-) -> Judge | None:
-    """Return the judge from the cache, or None where `load_or_train_judge` would train one."""
-    return _shelf(train, image_size, cache_dir, key, seed, recipe or JudgeRecipe()).load(_rebuild)
-
-
-def _shelf(train: FrameSet, image_size: int, cache_dir: str | Path, key: str, seed: int, recipe: JudgeRecipe) -> Shelf:
-    parts = [JUDGE_VERSION, key, image_size, seed, train.affects, train.identities, asdict(recipe)]
-    return Shelf.of(cache_dir, "judge", parts)
-
-
-def _rebuild(facts: dict[str, Any], state: dict[str, torch.Tensor]) -> Judge:
-    recipe = JudgeRecipe(**facts["recipe"] | {"widths": tuple(facts["recipe"]["widths"])})
-    size = working_size(facts["image_size"], recipe)
-    with torch.random.fork_rng(devices=[]):  # building a network draws its initial weights
-        net = JudgeNet(len(facts["affects"]), len(facts["identities"]), size, recipe.widths)
-    net.load_state_dict(state, strict=True)
-    known = {"affects": tuple(facts["affects"]), "identities": tuple(facts["identities"]), "recipe": asdict(recipe)}
-    return Judge(**{**facts, **known, "net": net.freeze(), "from_cache": True})
+    def _rebuild(self, facts: dict[str, Any], state: dict[str, Tensor]) -> T:
+        """Return the judge with the plain values `facts` and the weights `state`."""
+        recipe = replace(self.recipe(), **facts["recipe"] | {"widths": tuple(facts["recipe"]["widths"])})
+        with torch.random.fork_rng(devices=[]):  # building a network draws its initial weights
+            net: Any = self.network(facts, recipe, working_size(facts["image_size"], recipe))
+        net.load_state_dict(state, strict=True)
+        # JSON has no tuples; here they are those of names
+        names = {k: tuple(v) for k, v in facts.items() if isinstance(v, list) and all(isinstance(x, str) for x in v)}
+        return self.judge(**{**facts, **names, "recipe": asdict(recipe), "net": net.freeze(), "from_cache": True})

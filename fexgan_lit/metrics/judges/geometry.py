@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,15 +16,11 @@ from torch.nn import functional as F
 from fexgan_lit.expression import ACTION_UNITS
 from fexgan_lit.metrics.expression import landmark_distances
 from fexgan_lit.metrics.judges.backbone import FaceTrunk
-from fexgan_lit.metrics.judges.cache import Shelf
+from fexgan_lit.metrics.judges.cache import JudgeKind
 from fexgan_lit.metrics.judges.fitting import FitRecipe, Progress, draw_shift, fit, shifted, spoilt, working_size
 
 if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
-
-
-#: Increased whenever the network or its training changes, so that cached judges of older versions are ignored.
-GEOMETRY_VERSION = 1
 
 
 class GeometryReading(NamedTuple):
@@ -203,38 +198,6 @@ def can_read_geometry(frames: FrameSet) -> bool:
     return frames.aus is not None or frames.landmarks is not None
 
 
-def load_or_train_geometry_judge(
-    train: FrameSet,
-    held_out: FrameSet | None,
-    *,
-    image_size: int,
-    cache_dir: str | Path,
-    key: str,
-    seed: int = 0,
-    recipe: GeometryRecipe | None = None,
-    device: torch.device | str = "cpu",
-    progress: Progress | None = None,
-) -> GeometryJudge:
-    """Load the geometry judge of a data set from ``cache_dir/judges/``, or train and store it.
-
-    The cache key includes action units and landmarks. See `load_or_train_judge` for the arguments.
-
-    Raises:
-        ValueError: `train` is empty or has neither action units nor landmarks.
-        UserError: the cache folder is not writable.
-    """
-    recipe = recipe or GeometryRecipe()
-
-    def train_it() -> GeometryJudge:
-        return train_geometry_judge(
-            train, held_out, image_size=image_size, seed=seed, recipe=recipe, device=device, progress=progress
-        )
-
-    known = [_digest(train), _digest(held_out) if held_out is not None else None]
-    parts = ["geometry", GEOMETRY_VERSION, key, image_size, seed, known, asdict(recipe)]
-    return Shelf.of(cache_dir, "geometry", parts).taken_or_trained(_rebuild, train_it).to(device)
-
-
 def train_geometry_judge(
     train: FrameSet,
     held_out: FrameSet | None,
@@ -350,18 +313,22 @@ def unit_errors(answers: np.ndarray, truth: np.ndarray) -> list[float]:
     return np.abs(answers - truth).mean(axis=0, dtype=np.float64).tolist()
 
 
-def _rebuild(facts: dict[str, Any], state: dict[str, Tensor]) -> GeometryJudge:
-    recipe = GeometryRecipe(**facts["recipe"] | {"widths": tuple(facts["recipe"]["widths"])})
-    size = working_size(facts["image_size"], recipe)
-    with torch.random.fork_rng(devices=[]):  # building a network draws its initial weights
-        net = GeometryNet(facts["has_aus"], facts["has_landmarks"], size, recipe.widths)
-    net.load_state_dict(state, strict=True)
-    return GeometryJudge(**{**facts, "recipe": asdict(recipe), "net": net.freeze(), "from_cache": True})
-
-
 def _digest(frames: FrameSet) -> str:
     """Return a hash of the action units and landmarks of `frames`."""
     known = hashlib.sha256()
     for values in (frames.aus, frames.landmarks):
         known.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())
     return known.hexdigest()
+
+
+#: Judges of action units and landmarks in the cache.
+GEOMETRY: JudgeKind[GeometryJudge] = JudgeKind(
+    name="geometry",
+    version=1,
+    judge=GeometryJudge,
+    recipe=lambda: GeometryRecipe(),
+    train=train_geometry_judge,
+    network=lambda facts, recipe, size: GeometryNet(facts["has_aus"], facts["has_landmarks"], size, recipe.widths),
+    facts=lambda train, held_out: [_digest(train), None if held_out is None else _digest(held_out)],
+)
+load_or_train_geometry_judge = GEOMETRY.load_or_train

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -14,15 +13,11 @@ from torch.nn import functional as F
 
 from fexgan_lit.metrics.identity import Verification, rank1, tar_at_far
 from fexgan_lit.metrics.judges.backbone import FaceTrunk
-from fexgan_lit.metrics.judges.cache import Shelf
+from fexgan_lit.metrics.judges.cache import JudgeKind
 from fexgan_lit.metrics.judges.fitting import FitRecipe, Progress, augment, fit, working_size
 
 if TYPE_CHECKING:
     from fexgan_lit.data.frames import FrameSet
-
-
-#: Increased whenever the network or its training changes, so that cached judges of older versions are ignored.
-IDENTITY_VERSION = 1
 
 
 class IdentityNet(FaceTrunk):
@@ -148,37 +143,6 @@ class Embedder(Protocol):
 def can_tell_people(frames: FrameSet) -> bool:
     """Return whether `frames` show at least two people."""
     return len(np.unique(frames.identity)) >= 2
-
-
-def load_or_train_identity_judge(
-    train: FrameSet,
-    held_out: FrameSet | None,
-    *,
-    image_size: int,
-    cache_dir: str | Path,
-    key: str,
-    seed: int = 0,
-    recipe: IdentityRecipe | None = None,
-    device: torch.device | str = "cpu",
-    progress: Progress | None = None,
-) -> IdentityJudge:
-    """Load the identity judge of a data set from ``cache_dir/judges/``, or train and store it.
-
-    See `load_or_train_judge` for the arguments.
-
-    Raises:
-        ValueError: `train` shows fewer than two people.
-        UserError: the cache folder is not writable.
-    """
-    recipe = recipe or IdentityRecipe()
-
-    def train_it() -> IdentityJudge:
-        return train_identity_judge(
-            train, held_out, image_size=image_size, seed=seed, recipe=recipe, device=device, progress=progress
-        )
-
-    parts = ["identity", IDENTITY_VERSION, key, image_size, seed, train.identities, asdict(recipe)]
-    return Shelf.of(cache_dir, "identity", parts).taken_or_trained(_rebuild, train_it).to(device)
 
 
 def train_identity_judge(
@@ -329,11 +293,14 @@ def _measure(judge: IdentityJudge, held_out: FrameSet, most: int, size: int) -> 
     judge.strangers = len(set(found.people) - set(judge.people))
 
 
-def _rebuild(facts: dict[str, Any], state: dict[str, Tensor]) -> IdentityJudge:
-    recipe = IdentityRecipe(**facts["recipe"] | {"widths": tuple(facts["recipe"]["widths"])})
-    size = working_size(facts["image_size"], recipe)
-    with torch.random.fork_rng(devices=[]):  # building a network draws its initial weights
-        net = IdentityNet(size, recipe.widths, embedding_size=recipe.embedding_size)
-    net.load_state_dict(state, strict=True)
-    known = {"people": tuple(facts["people"]), "recipe": asdict(recipe)}
-    return IdentityJudge(**{**facts, **known, "net": net.freeze(), "from_cache": True})
+#: Judges of identity in the cache.
+IDENTITY: JudgeKind[IdentityJudge] = JudgeKind(
+    name="identity",
+    version=1,
+    judge=IdentityJudge,
+    recipe=lambda: IdentityRecipe(),
+    train=train_identity_judge,
+    network=lambda facts, recipe, size: IdentityNet(size, recipe.widths, embedding_size=recipe.embedding_size),
+    facts=lambda train, held_out: train.identities,
+)
+load_or_train_identity_judge = IDENTITY.load_or_train

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from fexgan_lit.data.reference import telling_rows
 from fexgan_lit.metrics.calibration import Calibration, calibration
-from fexgan_lit.metrics.judges.affect import Judge, JudgeRecipe
-from fexgan_lit.metrics.judges.cache import load_or_train_judge
+from fexgan_lit.metrics.judges.affect import Judge, JudgeRecipe, load_or_train_judge
 from fexgan_lit.metrics.judges.external import (
     ExternalJudge,
     ExternalJudgeSettings,

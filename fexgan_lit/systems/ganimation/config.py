@@ -33,8 +33,8 @@ class GANimationLossSettings(Options):
         lambda_attention: of the mean of the attention, which keeps it from 1 everywhere.
         lambda_tv: of the total variation of the attention, a sum over all pixels of the batch.
         au_noise: half-width of the uniform noise on the wanted action units; they are not clipped.
-        pixel: of the mean L1 distance to the true target, which GANimation does not have; above 0 the wanted action units
-            are those of that target, without noise, and the frames must be paired.
+        pixel: of the mean L1 distance to the true target, which GANimation does not have; above 0 the wanted action
+            units are those of that target, without noise, and the frames must be paired.
     """
 
     section = "loss"

@@ -8,8 +8,8 @@ import pytest
 
 from fexgan_lit.inference.app.model import cached_judge
 from fexgan_lit.inference.loaded_system import load
-from fexgan_lit.metrics.judges import cache as judge_cache
-from fexgan_lit.metrics.judges.cache import kept_judge, load_or_train_judge
+from fexgan_lit.metrics.judges import affect as affect_judges
+from fexgan_lit.metrics.judges.affect import kept_judge, load_or_train_judge
 from fexgan_lit.utils.cache import cache_root
 from tests.metrics.conftest import SMALL
 from tests.metrics.faces import make_frames
@@ -42,7 +42,7 @@ def test_nothing_is_prepared_or_trained_for_the_page(runs, tmp_path, monkeypatch
 def test_the_judge_of_the_runs_data(runs, cache: Path, monkeypatch):
     loaded, asked = load(runs("fexgan")), []
     (cache_root(None) / "judges").mkdir(exist_ok=True)
-    monkeypatch.setattr(judge_cache, "kept_judge", lambda train, **where: asked.append((train, where)))
+    monkeypatch.setattr(affect_judges, "kept_judge", lambda train, **where: asked.append((train, where)))
     assert cached_judge(loaded) is None
     ((train, where),) = asked
     assert (train.affects, where["image_size"], where["cache_dir"]) == (loaded.affects, 32, cache)
