@@ -142,7 +142,8 @@ def train_ganimation(system: GANimation, batches: Iterable[PairBatch], bf16: boo
         if due:
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 back = G(made.image, shown)
-                loss_g, _ = ganimation_losses.generator_loss(D(made.image), wanted, made, back, source, w)
+                on_fake, true = D(made.image), batch.target
+                loss_g, _ = ganimation_losses.generator_loss(on_fake, wanted, made, back, source, true, w)
             descend((adam_g, loss_g, G))
             move_average(system, len(batch), iteration)
         yield loss_g.detach(), (loss_d + penalty).detach()

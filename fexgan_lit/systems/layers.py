@@ -151,7 +151,7 @@ class TranslationTrunk(nn.Sequential):
             instance_block(nn.ConvTranspose2d(b, a, 4, stride=2, padding=1, bias=False)),
         )
 
-    def forward(self, image: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, image: Tensor, condition: Tensor) -> Tensor:  # type: ignore[override]
         """Map an image (B, C, S, S) and a condition (B, n) to features (B, 64 * width, S, S)."""
         features = tiled(image, condition)
         for layer in self:
