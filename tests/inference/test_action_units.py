@@ -171,7 +171,7 @@ def test_faces_are_brought_to_rest_before_the_expression(generate, runs, paintin
 def test_only_systems_that_read_units_bring_faces_to_rest(generate, runs):
     done = generate(f"run={runs('fexgan')}", "neutral_first=true")
     assert done.code == 2
-    assert "neutral_first=true: fexgan reads no action units; ganimation and mien do" in done.err
+    assert "neutral_first=true: fexgan reads no action units; ganimation, mien and bridge do" in done.err
     wrong = generate(f"run={runs('ganimation')}", "mode=tune", "neutral_first=true", out=None)
     assert "neutral_first=true: mode=tune does not edit source faces" in wrong.err
 

@@ -15,10 +15,12 @@ from PIL import Image
 import fexgan_lit
 from fexgan_lit import load
 from fexgan_lit.data.frames import to_float
+from fexgan_lit.expression import Expression
 from fexgan_lit.inference import loaded_system as api
+from fexgan_lit.inference.faces import FACES, from_files
 from fexgan_lit.inference.images import as_batch, pillow_pixels
 from fexgan_lit.runs import weights as hub
-from fexgan_lit.runs.folder import RunFolder
+from fexgan_lit.runs.folder import SHIPPED, RunFolder
 from fexgan_lit.utils.errors import UserError
 from tests.inference.conftest import make_run
 
@@ -234,7 +236,7 @@ def test_half_precision_weights_load_as_float32(loaded, tmp_path):
 
 
 def test_a_place_that_is_no_run(tmp_path):
-    with pytest.raises(UserError, match=r"there is no such folder or checkpoint; models of the package: cartoon, mien"):
+    with pytest.raises(UserError, match=r"there is no such folder or checkpoint; models of the package: cartoon, mien, attgan"):
         load(tmp_path / "gone")
     with pytest.raises(UserError, match="it has no config"):
         load(tmp_path)
@@ -248,6 +250,23 @@ def test_a_model_of_the_package_has_a_name_that_a_folder_takes_over(monkeypatch,
     (tmp_path / "cartoon").mkdir()
     with pytest.raises(UserError, match="cartoon is not a run folder"):
         load("cartoon")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_model_of_the_package_shows_what_is_asked(name):
+    loaded = load(name)
+    system, sources = loaded.system, from_files(load().folder / FACES, loaded.image_size, None, loaded.affects)
+    neutral, joy = (loaded.affects.index(affect) for affect in ("neutral", "joy"))
+    points = torch.rand(1, 68, 2, generator=torch.Generator().manual_seed(0)) - 0.5
+    shown, wanted = (
+        Expression(Expression.of_affects([k], len(loaded.affects)).affect, system.expression([k]).aus, points + move)
+        for k, move in ((neutral, 0.0), (joy, 0.1))
+    )
+    source = sources.images[:1]
+    made = system.synthesize(source, shown, wanted)
+    assert made.shape == source.shape
+    assert made.isfinite().all()
+    assert 0.01 < (made - source).abs().mean() < 0.5, "another expression of the same picture"
 
 
 def test_the_shipped_model_is_named_where_it_is_missing(monkeypatch, tmp_path):

@@ -45,7 +45,7 @@ def expressions(session: GenerationSession, options: ExpressionOptions) -> None:
         if unread and (options.expressions != "all" or len(unread) == len(chosen)):
             raise UserError(
                 f"expressions={options.expressions}: {', '.join(unread)} of {path} asks for action units, which "
-                f"{session.loaded.name} does not read; ganimation and mien do"
+                f"{session.loaded.name} does not read; ganimation, mien and bridge do"
             )
         if unread:
             session.say(f"left out: {', '.join(unread)}, since {session.loaded.name} reads no action units")

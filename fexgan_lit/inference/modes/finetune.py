@@ -164,7 +164,7 @@ def _write_run(session: GenerationSession, options: TuneOptions, parts: list[str
     from fexgan_lit.runs.folder import RunFolder
     from fexgan_lit.runs.weights import save_weights
 
-    before = RunFolder.at(str(session.settings.run))
+    before = RunFolder(session.loaded.folder)
     config = before.read_config()
     config.name = "tuned"
     config.tuned = {
