@@ -13,8 +13,8 @@ from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import read_mapping, write_atomic
 from fexgan_lit.utils.hydra import stamp
 
-#: Trained models of the package: a FExGAN of the cartoon studio, a MIEN of random people and cartoon characters, and the
-#: other systems on the characters of the cartoon studio (experiments/systems).
+#: Trained models of the package: a FExGAN of the cartoon studio, a MIEN of random people and cartoon characters, and
+#: systems of the cartoon studio's characters (experiments/systems).
 SHIPPED = (
     "cartoon", "mien", "attgan", "ganimation", "landmark_fusion", "landmark_label", "lgp_gan", "motion_texture",
     "pix2pix", "stargan", "us_gan",
