@@ -21,8 +21,8 @@ install: $(STAMP) ## the virtual environment with the tested versions
 demo: $(STAMP)   ## train on the embedded cartoon cast and show where the pictures are (900 iterations: 3 to 15 minutes on 2 cores)
 	$(BIN)/python -m fexgan_lit.train experiment=demo
 
-test: $(STAMP)   ## every test, two files at a time
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+test: $(STAMP)   ## every test, three files at a time: on two cores the third has what the others leave while they wait
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 faults: $(STAMP) ## what happens when a run, a worker or a logger is killed; CI runs it after the tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m fault
