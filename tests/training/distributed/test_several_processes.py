@@ -60,7 +60,7 @@ def test_two_processes_and_then_one_give_what_one_gives(tmp_path):
     run_train(two, f"run={run}", "trainer.devices=1", "trainer.max_steps=8", "trainer.val_every=0")
 
     assert checkpoint(run)["iteration"] == 8
-    # On some processors a convolution rounds otherwise for half a batch, and Adam makes steps of what gradients are near
+    # On some processors convolutions round otherwise for half a batch, and Adam makes steps of what gradients are near
     # zero: a few weights differ by a step of 1e-4 or two. Other batches or unshared gradients change all by such steps.
     ours, theirs = learnt(one / "run"), learnt(run)
     assert ours.keys() == theirs.keys()
