@@ -85,10 +85,12 @@ def people_map(
         groups: (n,) int; 0 for real frames, from 1 on the index of a system.
         group_names: names of the groups from 1 on.
     """
-    figure = _figure(4.2 * len(group_names) + 0.6, 4.6)
+    columns = min(len(group_names), 5)
+    rows = -(-len(group_names) // columns)
+    figure = _figure(4.2 * columns + 0.6, 4.2 * rows + 0.4)
     reach = np.abs(points).max() * 1.08
     for number, title in enumerate(group_names):
-        axes = figure.add_subplot(1, len(group_names), number + 1)
+        axes = figure.add_subplot(rows, columns, number + 1)
         _panel(axes, points, people, groups, number + 1, labels=names if number == 0 else None)
         axes.set_title(title, fontsize=11, color=INK, loc="left")
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")

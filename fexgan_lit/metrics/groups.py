@@ -87,7 +87,7 @@ class PixelMetrics(MetricGroup):
         if answer.batch.target_landmarks is not None:
             boxes = pixels.mouth_boxes(answer.batch.target_landmarks)
             self.keep("mouth_sharpness", pixels.sharpness(made, true, boxes))
-            self.keep("mouth_psnr", pixels.psnr(made, true, boxes))
+            self.keep("mouth_psnr", pixels.box_psnr(made, true, boxes))
         if self.lpips is not None:
             device = self.lpips.shift.device
             self.keep("lpips", self.lpips(made.to(device), true.to(device)))

@@ -92,16 +92,25 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     return torch.as_tensor(found)
 
 
-def psnr(a: Tensor, b: Tensor, boxes: Tensor | None = None) -> Tensor:
-    """Return the PSNR (B,) in dB, at most `PSNR_CAP`, of images (B, 3, S, S) in [-1, 1].
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    """Return the PSNR (B,) in dB, at most `PSNR_CAP`, of images (B, 3, H, W) in [-1, 1]."""
+    metric = CappedPSNR().to(a.device)
+    metric.update(to_unit(a), to_unit(b))
+    return metric.compute().reshape(-1)  # torchmetrics returns a scalar for a single image
+
+
+def box_psnr(a: Tensor, b: Tensor, boxes: Tensor) -> Tensor:
+    """Return the PSNR (B,) in dB, at most `PSNR_CAP`, inside a box of each image; NaN where a box has no pixel.
+
+    Not that of torchmetrics, which takes whole images alone: the boxes of a batch have different sizes.
 
     Args:
-        a: images.
-        b: images of the same shape.
-        boxes: parts to compare, (B, 4) as in `sharpness`; NaN where a box has no pixel. None compares whole images.
+        a: (B, 3, S, S) in [-1, 1].
+        b: the same shape.
+        boxes: (B, 4), as in `sharpness`.
     """
     error = (to_unit(a) - to_unit(b)).double().square().mean(dim=1)  # (B, S, S)
-    inside = torch.ones_like(error) if boxes is None else inside_boxes(boxes.to(error.device), error.shape[-1])
+    inside = inside_boxes(boxes.to(error.device), error.shape[-1])
     mean = (error * inside).sum(dim=(1, 2)) / inside.sum(dim=(1, 2))  # 0 / 0 is NaN
     return (-10 * mean.log10()).clamp(max=PSNR_CAP).float()
 

@@ -270,8 +270,9 @@ class LGPGAN(AffectTranslation):
                     w.adversarial * parts[f"{name}_adversarial"] + w.lambda_class * parts[f"{name}_class"]
                     + w.lambda_cycle * parts[f"{name}_cycle"] + w.lambda_attention * kept + w.lambda_tv * rough
                 )  # fmt: skip
-            parts["pixel"] = absolute_difference(made.image, batch.target)
-            loss_g = loss_g + w.pixel * parts["pixel"]
+            if w.pixel:  # without it the target may show anyone
+                parts["pixel"] = absolute_difference(made.image, batch.target)
+                loss_g = loss_g + w.pixel * parts["pixel"]
             self.update(self.generator, loss_g, counted=False)
             self.update_average(len(batch))
             self.keep({"generator": loss_g, **parts, **attention_shares(made)})

@@ -259,14 +259,17 @@ def test_every_model_of_the_package_shows_what_is_asked(name):
     neutral, joy = (loaded.affects.index(affect) for affect in ("neutral", "joy"))
     points = torch.rand(1, 68, 2, generator=torch.Generator().manual_seed(0)) - 0.5
     shown, wanted = (
-        Expression(Expression.of_affects([k], len(loaded.affects)).affect, system.expression([k]).aus, points + move)
+        Expression(
+            Expression.of_affects([k], len(loaded.affects)).affect, system.expression([k]).aus,
+            points + move if "landmarks" in system.reads else None,
+        )
         for k, move in ((neutral, 0.0), (joy, 0.1))
-    )
+    )  # fmt: skip
     source = sources.images[:1]
     made = system.synthesize(source, shown, wanted)
     assert made.shape == source.shape
     assert made.isfinite().all()
-    assert 0.001 < (made - source).abs().mean() < 0.5, "another expression of the same picture"
+    assert 0.01 < (made - source).abs().mean() < 0.5, "another expression of the same picture"
 
 
 def test_the_shipped_model_is_named_where_it_is_missing(monkeypatch, tmp_path):

@@ -100,7 +100,8 @@ def test_n_critic_lets_the_generator_step_on_every_nth_iteration(tmp_path):
     assert changed(system.generator, before[0])
 
 
-def test_clipping_bounds_both_gradients(tmp_path):
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_clipping_bounds_both_gradients(precision, tmp_path):
     system = make_system(optimizer=DualOptimizerSettings(clip_norm=1e-3))
     norms = []
 
@@ -117,7 +118,7 @@ def test_clipping_bounds_both_gradients(tmp_path):
         return optimizers
 
     system.configure_optimizers = configured
-    fit(system, 2, tmp_path)
+    fit(system, 2, tmp_path, precision=precision)
     assert len(norms) == 4
     assert max(norms) == pytest.approx(1e-3, rel=1e-2)
 

@@ -60,9 +60,11 @@ def generator_loss(
         "cycle": absolute_difference(back.image, source),
         "attention": made.attention.mean() + back.attention.mean(),
         "variation": processes * (total_variation(made.attention) + total_variation(back.attention)),
-        "pixel": absolute_difference(made.image, target),
     }
-    weights = (w.adversarial, w.lambda_cond, w.lambda_cycle, w.lambda_attention, w.lambda_tv, w.pixel)
+    weights = [w.adversarial, w.lambda_cond, w.lambda_cycle, w.lambda_attention, w.lambda_tv]
+    if w.pixel:  # without it the target may show anyone
+        parts["pixel"] = absolute_difference(made.image, target)
+        weights.append(w.pixel)
     total = sum((weight * part for weight, part in zip(weights, parts.values(), strict=True)), source.new_zeros(()))
     return total, parts
 

@@ -117,10 +117,13 @@ class StarGAN(AffectTranslation):
                 "adversarial": -fake.float().mean(),
                 "class": categorical_cross_entropy(named, batch.target_affect),
                 "cycle": absolute_difference(self.generator(made, shown), source),
-                "pixel": absolute_difference(made, batch.target),
             }
-            weights = (w.adversarial, w.lambda_class, w.lambda_cycle, w.pixel)
-            loss_g = sum((a * b for a, b in zip(weights, parts.values(), strict=True)), source.new_zeros(()))
+            loss_g = (
+                w.adversarial * parts["adversarial"] + w.lambda_class * parts["class"] + w.lambda_cycle * parts["cycle"]
+            )
+            if w.pixel:  # without it the target may show anyone
+                parts["pixel"] = absolute_difference(made, batch.target)
+                loss_g = loss_g + w.pixel * parts["pixel"]
             self.update(self.generator, loss_g, counted=False)
             self.update_average(len(batch))
             self.keep({"generator": loss_g, **parts})
