@@ -32,7 +32,10 @@ UNLOGGED = (*TINY, "trainer.log_every=1000")
 
 
 #: Files that take longest come first, so that no process has one left when the others have ended.
-LONGEST = ("test_accelerate.py", "test_export.py", "test_readme.py", "test_equality.py")
+LONGEST = (
+    "test_accelerate.py", "test_export.py", "test_readme.py", "test_equality.py", "test_wandb_run.py", "test_train.py",
+    "test_packaging.py", "test_several_processes.py", "test_docs.py", "test_paste.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

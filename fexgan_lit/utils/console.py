@@ -15,13 +15,15 @@ Progress = Callable[[int, int], None]
 
 
 class Stages:
-    """Progress bars for consecutive stages; only the current one is shown."""
+    """Progress bars for consecutive stages; only the current one is shown. Off a terminal, a line for each stage."""
 
     def __init__(self, bar: Any) -> None:
         self.bar = bar
 
     def __call__(self, description: str) -> Progress:
         """Replace the bar by a new one and return its update function of (done, total)."""
+        if not self.bar.console.is_terminal:
+            self.bar.console.print(f"  {description}", markup=False, soft_wrap=True)
         for task in list(self.bar.task_ids):
             self.bar.remove_task(task)
         task = self.bar.add_task(description, total=None)

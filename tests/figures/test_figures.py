@@ -80,6 +80,8 @@ def test_complex_grid_wraps_long_names_and_keeps_order():
     runs = red_runs(picture, picture.height - 20 - MIN_CELL // 2)
     assert [level for level, _, _ in runs] == [200, 10, 11]
     assert all(font(16).getlength(line) <= MIN_CELL for line in wrap(names[1], MIN_CELL, 16))
+    assert wrap("motion_texture_paired x", 96, 14) == ["motion_", "texture_paired", "x"]
+    assert wrap("a_b c_d", 96, 14) == ["a_b c_d"]
 
 
 def test_truth_stands_below_and_missing_truth_is_blank():
