@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import re
 import shutil
@@ -26,6 +27,7 @@ from fexgan_lit.metrics.judges import panel as judges
 from fexgan_lit.metrics.judges.affect import JudgeRecipe
 from fexgan_lit.metrics.judges.external import OwnReading
 from fexgan_lit.metrics.of_data import judge_of
+from fexgan_lit.utils.console import stages
 from fexgan_lit.utils.errors import UserError
 from tests.commands import run_here
 from tests.conftest import AFFECTS, TINY
@@ -234,6 +236,13 @@ def test_a_checkpoint_that_is_none_is_refused(runs, tmp_path):
     fake.write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"fake\.ckpt is not a training checkpoint"):
         open_methods(EvaluationSettings(run=str(fake)), lambda *_: None)
+
+
+def test_stages_are_named_in_a_log_file():
+    console = Console(file=io.StringIO())
+    with stages(console) as stage:
+        stage("measuring fexgan")(1, 2)
+    assert console.file.getvalue().splitlines()[0] == "  measuring fexgan"
 
 
 def test_an_offline_wandb_run_holds_tables_and_pictures(found, tmp_path):
