@@ -110,13 +110,9 @@ def text_size(cell: int) -> int:
 
 
 def wrap(text: str, width: int, size: int) -> list[str]:
-    """Break `text` at spaces, and long words after underscores, into lines of at most `width` pixels.
-
-    What is still too long ends with an ellipsis.
-    """
+    """Break `text` at spaces and after underscores into lines of at most `width` pixels; cut longer words."""
     lines: list[str] = []
-    long = [word for word in text.split() if font(size).getlength(word) > width]
-    for word in re.findall(r"[^\s_]+_*|_+", text) if long else text.split():
+    for word in re.findall(r"[^\s_]+_*|_+", text):
         joined = f"{lines[-1]}{'' if lines[-1].endswith('_') else ' '}{word}" if lines else word
         if lines and font(size).getlength(joined) <= width:
             lines[-1] = joined

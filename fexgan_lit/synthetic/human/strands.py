@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from fexgan_lit.synthetic.human.camera import CENTRE, DISTANCE, FACE_DEPTH, FIELD
 from fexgan_lit.synthetic.human.raster import Floats
 
-# error_model="numpy": without the checks for a division by zero the compiler vectorises; hair takes half the time
 _Y, _Z, _SCALE = CENTRE, DISTANCE, (DISTANCE - FACE_DEPTH) / FIELD
 
 
@@ -43,6 +42,7 @@ class Studio(NamedTuple):
     sheen: float
 
 
+# error_model="numpy": without the checks for a division by zero the compiler vectorises; hair takes half the time
 @njit(cache=True, error_model="numpy")
 def shade_strands(
     threads: Threads,
