@@ -29,10 +29,9 @@ sys.path.insert(0, {root!r})
 import cv2
 import numpy as np
 
-from fexgan_lit.data.faces.geometry import MESH_TO_68
 from tests.data.fake_detector import CRASH, FACE, HANG, ODD
 
-LOG = {log!r}
+LOG, MESH_TO_68 = {log!r}, {mesh!r}
 print("native chatter, no JSON", flush=True)
 print(json.dumps([1, 2]), flush=True)
 print("W0000 gl_context.cc", file=sys.stderr, flush=True)
@@ -68,7 +67,7 @@ for line in sys.stdin:
         for left, top, wide, high, area in boxes[1:]:
             if area > 50:
                 mesh = np.zeros((478, 3))
-                mesh[list(MESH_TO_68), :2] = (FACE * (wide, high) + (left, top)) / (width, height)
+                mesh[MESH_TO_68, :2] = (FACE * (wide, high) + (left, top)) / (width, height)
                 answer["faces"].append(mesh.tolist())
                 answer["points"] = answer["faces"][0]
     if (image == ODD).all():
@@ -80,5 +79,8 @@ for line in sys.stdin:
 
 def write_detector(path: Path, log: Path | None = None, refuse: bool = False) -> Path:
     """Write the script; a line for every picture asked for goes to `log`; `refuse` makes it end before it is ready."""
-    path.write_text(_SCRIPT.format(log=str(log) if log else None, refuse=refuse, root=str(Path(__file__).parents[2])))
+    from fexgan_lit.data.faces.geometry import MESH_TO_68  # not by the script, for which torch would take seconds
+
+    root, mesh = str(Path(__file__).parents[2]), list(MESH_TO_68)
+    path.write_text(_SCRIPT.format(log=str(log) if log else None, refuse=refuse, root=root, mesh=mesh))
     return path
