@@ -207,6 +207,14 @@ def test_every_experiment_makes_usable_settings():
         train_settings(composed(f"experiment={option}"))
 
 
+@pytest.mark.parametrize(("experiment", "model"), [("systems", "landmark_label"), ("systems_paired", "ganimation")])
+def test_the_systems_of_the_record_are_the_same_on_another_studio(experiment, model):
+    command = (f"experiment={experiment}", f"model={model}")
+    here, there = (train_settings(composed(*command, f"dataset={name}")) for name in ("studio_cartoon", "studio_human"))
+    assert there.model.width == 0.25
+    assert (there.model, there.loss, there.optimizer) == (here.model, here.loss, here.optimizer)
+
+
 def test_papers_settings_of_the_two_published_runs():
     ferg, mhfed = (
         train_settings(composed("dataset=ferg")),
