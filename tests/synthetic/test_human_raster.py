@@ -6,7 +6,16 @@ import pytest
 pytest.importorskip("numba")
 
 from fexgan_lit.synthetic.human.lighting import gather, lamps, neighbours, spread
-from fexgan_lit.synthetic.human.raster import FAR, Buffers, close_holes, draw_lines, draw_triangles, vertex_normals
+from fexgan_lit.synthetic.human.raster import (
+    FAR,
+    Buffers,
+    close_holes,
+    draw_line_depth,
+    draw_lines,
+    draw_triangles,
+    vertex_normals,
+)
+from fexgan_lit.synthetic.human.space import CORNER, NODES, STEP, space_around
 
 # --------------------------------------------------------------------------------------------------------- rasteriser
 
@@ -123,3 +132,31 @@ def test_key_light_obeys_gain_and_side():
     plain, strong, right = (lamps(*light) for light in ((1.0, 0.0, 0.0), (1.5, 0.0, 0.0), (1.0, 1.0, 0.0)))
     assert strong.colour[0, 1] == pytest.approx(1.5 * plain.colour[0, 1])
     assert right.towards[0, 0] > plain.towards[0, 0]
+
+
+# -------------------------------------------------------------------------------------------------------------- space
+
+
+def test_distance_around_a_ball_is_exact_to_three_centimetres_outside_and_everywhere_inside():
+    rng = np.random.default_rng(0)
+    up = rng.normal(size=(20000, 3))
+    up /= np.linalg.norm(up, axis=1, keepdims=True)
+    middle, radius = np.array([0.0, 2.0, 0.0]), 8.0
+    distance = space_around((middle + radius * up).astype(np.float32), up.astype(np.float32)).distance
+    axes = [CORNER[k] + STEP * np.arange(NODES[k]) for k in range(3)]
+    true = np.linalg.norm(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1) - middle, axis=-1) - radius
+    near = (true < 3.0) & (true > -6.0) & (abs(true) > 0.5)  # not between two points, nor where all are equally near
+    assert np.abs(distance - true)[near].max() < 0.1
+    assert (distance[(true < -0.5) & (true > -6.0)] < 0).all()
+    assert (distance[true >= 3.0] >= 2.9).all()
+
+
+def test_depth_of_a_line_is_that_of_the_drawn_line():
+    points = np.array([(1.2, 1.4, 5), (9.7, 4.1, 3), (3.0, 12.5, 4), (20.0, 14.0, 2)], np.float32)
+    starts, widths = np.array([0, 3, 4], np.int32), np.full(4, 0.7, np.float32)
+    drawn, alone = np.full((16, 16), FAR, np.float32), np.full((16, 16), FAR, np.float32)
+    image = np.zeros((16, 16, 3), np.float32)
+    draw_lines(points, starts, np.ones((4, 3), np.float32), widths, 0.0, drawn, image)
+    draw_line_depth(points, starts, alone)
+    assert np.array_equal(drawn, alone)
+    assert (alone < FAR).sum() > 15

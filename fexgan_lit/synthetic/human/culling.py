@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from fexgan_lit.synthetic.human import camera, rig
-from fexgan_lit.synthetic.human.raster import Buffers, Floats, Ints, draw_lines, draw_triangles
+from fexgan_lit.synthetic.human.raster import Buffers, Floats, Ints, draw_line_depth, draw_triangles
 
 #: Head poses for the visibility test; heads rotate by at most 15 degrees.
 _POSES = ((0, 0, 0), (13, 0, 0), (-13, 0, 0), (0, 12, 0), (0, -12, 0), (9, 9, 0), (-9, 9, 0), (9, -9, 0), (-9, -9, 0))
@@ -26,7 +26,7 @@ def _mark(screen: Floats, depth: Floats, below: float, seen: NDArray[np.bool_]) 
 
 
 def ever_seen(
-    points: Floats, starts: Ints, bend: Floats, width: float, body: Floats, body_bend: Floats, triangles: Ints
+    points: Floats, starts: Ints, bend: Floats, body: Floats, body_bend: Floats, triangles: Ints
 ) -> NDArray[np.bool_]:
     """Return which points of strands are visible in some pose of the head.
 
@@ -34,7 +34,6 @@ def ever_seen(
         points: (P, 3) of all strands, cm.
         starts: (N + 1,) first point of every strand.
         bend: (P,) fraction of the head's rotation.
-        width: width of a strand, cm.
         body: (V, 3) points of the body, which hides hair.
         body_bend: (V,) fraction of the head's rotation for the body.
         triangles: (T, 3) of the body.
@@ -43,15 +42,13 @@ def ever_seen(
         (P,) True where the segment that starts at a point may be visible.
     """
     seen = np.zeros(len(points), np.bool_)
-    thick = np.full(len(points), width * _SIZE / camera.FIELD, np.float32)
     open_sides, no_bias = np.zeros(len(triangles), np.uint8), np.zeros(len(triangles), np.float32)
-    blank, no_colour = np.zeros((_SIZE, _SIZE, 3), np.float32), np.zeros((len(points), 3), np.float32)
     for pose in _POSES:
         buffers = Buffers(_SIZE)
         solid = camera.project(rig.posed(body, body_bend, pose), _SIZE)
         draw_triangles(solid, triangles, open_sides, no_bias, buffers.depth, buffers.triangle, buffers.weights)
         screen = camera.project(rig.posed(points, bend, pose), _SIZE)
-        draw_lines(screen, starts, no_colour, thick, 0.0, buffers.depth, blank)
+        draw_line_depth(screen, starts, buffers.depth)
         _mark(screen, buffers.depth, _BELOW, seen)
     shown = seen.copy()  # a segment is visible if either of its ends is
     shown[:-1] |= seen[1:]

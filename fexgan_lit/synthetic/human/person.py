@@ -278,7 +278,7 @@ def _mane(who: Identity, scalp: Scalp, style: Style, body: Body, seed: int) -> t
     reach = float(np.linalg.norm(np.diff(strands.points, axis=0), axis=1).mean())
     density = density_of(strands.points, 0.08 * reach, scalp.space)
     bend = rig.neck_weight(strands.points)
-    shown = ever_seen(strands.points, strands.starts, bend, _HAIR_WIDTH, body.points, body.bend, body.casters)
+    shown = ever_seen(strands.points, strands.starts, bend, body.points, body.bend, body.casters)
     order = _ordered(strands, np.bincount(strand_of(strands), shown) > 0, seed)
     width = np.where(shown, _HAIR_WIDTH * (1.0 - 0.6 * strands.along**2), 0.0).astype(np.float32)
     width = _chosen(Strands(strands.points, strands.starts, width, strands.lot), order).along
