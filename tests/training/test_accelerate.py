@@ -49,12 +49,10 @@ def assert_same_training(eager, compiled, tmp_path):
         torch.testing.assert_close(after[name], value, rtol=1e-3, atol=1e-3, equal_nan=True)
 
 
-@pytest.mark.parametrize("model", ["fexgan", "ganimation"])
-def test_graphs_of_the_compiler_train_alike(model, tmp_path):
+def test_graphs_of_the_compiler_train_alike(tmp_path):
     """Dynamo and autograd's graphs, without the code made of them, which takes minutes."""
-    eager, compiled = tiny(model), tiny(model)
-    done = compile_networks(compiled, CPU, backend="aot_eager")
-    assert done.networks == (("generator", "critic") if model == "ganimation" else ("generator",))
+    eager, compiled = tiny("fexgan"), tiny("fexgan")
+    assert compile_networks(compiled, CPU, backend="aot_eager").networks == ("generator",)
     assert_same_training(eager, compiled, tmp_path)
 
 
@@ -70,7 +68,7 @@ def test_compiled_code_trains_alike_beside_a_gradient_penalty(tmp_path):
     if trouble := why_not(CPU):
         pytest.skip(trouble)
     eager, compiled = (tiny("stargan", "model.residual_blocks=0", "optimizer.n_critic=2") for _ in range(2))
-    compile_networks(compiled, CPU)
+    assert compile_networks(compiled, CPU).networks == ("generator", "critic")
     assert_same_training(eager, compiled, tmp_path)
 
 
