@@ -205,6 +205,8 @@ def test_losses_and_tunings_belong_to_models():
 def test_every_experiment_makes_usable_settings():
     for option in options("experiment"):
         train_settings(composed(f"experiment={option}"))
+    for model in options("model"):
+        assert train_settings(composed("experiment=systems", f"model={model}")).trainer.max_steps < 5000, model
 
 
 @pytest.mark.parametrize(("experiment", "model"), [("systems", "landmark_label"), ("systems_paired", "ganimation")])

@@ -51,7 +51,7 @@ class MienLossSettings(Options):
     gamma_end: float = option(0.2, above=0)
     penalty_every: int = option(4, at_least=1, at_most=1000)
     critics_from: float = option(0.6, at_least=0, at_most=1)
-    self_pairs: float = option(0.25, at_least=0, at_most=1)
+    self_pairs: float = option(0.0, at_least=0, at_most=1)
     unknown_source: float = option(0.2, at_least=0, at_most=1)
 
 
