@@ -185,35 +185,39 @@ def _twin(seen: Seen, part: NDArray[np.uint8], top: int, left: int, corner: int)
 @njit(cache=True, error_model="numpy")
 def _shade_sample(k: int, w0: float, w1: float, surface: Surface, moved: Moved, paint: Paint, gloss: Gloss) -> Three:
     """Return the linear RGB of one sample of triangle `k`."""
-    a, b, c = surface.triangles[k, 0], surface.triangles[k, 1], surface.triangles[k, 2]
+    # taken out before any branch, so that the compiler need not count references to them
+    triangles, part, uv, rest, tint = surface
+    points, normals, light, seen = moved
+    face, head, relief, iris, turn, noise = paint
+    towards, lamps = gloss
+    a, b, c = triangles[k, 0], triangles[k, 1], triangles[k, 2]
     w2 = 1.0 - w0 - w1
-    px, py, pz = _mixed(moved.points, a, b, c, w0, w1)
+    px, py, pz = _mixed(points, a, b, c, w0, w1)
     view = _unit((-px, np.float32(-py + _CAMERA_Y), np.float32(-pz + _CAMERA_Z)))
-    n = _unit(_mixed(moved.normals, a, b, c, w0, w1))
-    key = w0 * moved.seen[a, 0] + w1 * moved.seen[b, 0] + w2 * moved.seen[c, 0]
-    free = w0 * moved.seen[a, 1] + w1 * moved.seen[b, 1] + w2 * moved.seen[c, 1]
-    kind, dark, slope = surface.part[k], 1.0, _FLAT
+    n = _unit(_mixed(normals, a, b, c, w0, w1))
+    key = w0 * seen[a, 0] + w1 * seen[b, 0] + w2 * seen[c, 0]
+    free = w0 * seen[a, 1] + w1 * seen[b, 1] + w2 * seen[c, 1]
+    kind, dark, slope = part[k], 1.0, _FLAT
     if kind <= HEAD:
-        u = w0 * surface.uv[k, 0, 0] + w1 * surface.uv[k, 1, 0] + w2 * surface.uv[k, 2, 0]
-        v = w0 * surface.uv[k, 0, 1] + w1 * surface.uv[k, 1, 1] + w2 * surface.uv[k, 2, 1]
+        u = w0 * uv[k, 0, 0] + w1 * uv[k, 1, 0] + w2 * uv[k, 2, 0]
+        v = w0 * uv[k, 0, 1] + w1 * uv[k, 1, 1] + w2 * uv[k, 2, 1]
         if kind == HEAD:
-            colour, strength = _sample(paint.head, u, v)
+            colour, strength = _sample(head, u, v)
         else:
-            colour, strength = _sample(paint.face, u, v)
-            du, dv, dark = _carve(paint.relief, u, v)
+            colour, strength = _sample(face, u, v)
+            du, dv, dark = _carve(relief, u, v)
             if du != 0.0 or dv != 0.0:
-                slope = _surface_slope(k, a, b, c, surface.uv, moved.points, du, dv)
+                slope = _surface_slope(k, a, b, c, uv, points, du, dv)
     elif kind == EYE:
         dark = min(1.0, 0.30 + 0.95 * free)  # lids and lashes keep light off the eyeball
-        own, turn = _unit(_mixed(surface.rest, a, b, c, w0, w1)), paint.eye_turn
-        colour, strength = eye_paint(own, _turned_back(turn, view), paint.iris, paint.noise), 1.6
+        own = _unit(_mixed(rest, a, b, c, w0, w1))
+        colour, strength = eye_paint(own, _turned_back(turn, view), iris, noise), 1.6
     else:
-        weave = fabric(surface.rest, a, b, c, w0, w1) if kind == CLOTH else 1.0
-        colour, strength = _tinted(surface.tint, a, b, c, w0, w1, weave)
-    change = _relight(slope, gloss.towards, gloss.colour, key)
+        weave = fabric(rest, a, b, c, w0, w1) if kind == CLOTH else 1.0
+        colour, strength = _tinted(tint, a, b, c, w0, w1, weave)
+    change = _relight(slope, towards, lamps, key)
     n = _unit((n[0] - slope[0], n[1] - slope[1], n[2] - slope[2]))
-    spec = strength * _highlight(n, view, gloss.towards, gloss.colour, key, free, kind)
-    light = moved.light
+    spec = strength * _highlight(n, view, towards, lamps, key, free, kind)
     red = w0 * light[a, 0] + w1 * light[b, 0] + w2 * light[c, 0]
     green = w0 * light[a, 1] + w1 * light[b, 1] + w2 * light[c, 1]
     blue = w0 * light[a, 2] + w1 * light[b, 2] + w2 * light[c, 2]
