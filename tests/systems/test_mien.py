@@ -248,7 +248,7 @@ def test_a_few_iterations_learn_a_motion(tmp_path):
 
     loss = MienLossSettings(critics_from=1.0, self_pairs=0.0, unknown_source=0.0)
     system = make_system(loss, MienOptimizerSettings(lr=3e-3, beta1=0.9, ema_half_life_images=0), width=0.15)
-    fit(system, 120, tmp_path, pairs=Squares())
+    fit(system, 80, tmp_path, pairs=Squares())
     batch = Squares().batch(5, 0)
     made = system.eval().edit(batch.source, batch.source_expression(4), batch.target_expression(4))
     copied, error = ((image[::2] - batch.target[::2]).abs().mean().item() for image in (batch.source, made.image))
