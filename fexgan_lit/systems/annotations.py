@@ -253,10 +253,9 @@ def draw_landmarks(landmarks: Tensor, size: int, dots: int = 8) -> Tensor:
     with torch.autocast(landmarks.device.type, enabled=False):
         places = _pixels(landmarks, size)
         parts = places.split([last + 1 - first for first, last, _ in LINES], dim=1)  # (B, n, 2) each
-        lines = [(part, part.shape[1] - 1, closed) for part, (_, _, closed) in zip(parts, LINES, strict=True)]
-        start = torch.cat([part if closed else part.narrow(1, 0, n) for part, n, closed in lines], dim=1)  # (B, 63, 2)
-        ends = [(part.narrow(1, 1, n), part.narrow(1, 0, int(closed))) for part, n, closed in lines]  # none if open
-        end = torch.cat([piece for pair in ends for piece in pair], dim=1)  # (B, 63, 2)
+        lines = [(part, closed) for part, (_, _, closed) in zip(parts, LINES, strict=True)]
+        start = torch.cat([line if closed else line[:, :-1] for line, closed in lines], dim=1)  # (B, 63, 2)
+        end = torch.cat([line.roll(-1, 1) if closed else line[:, 1:] for line, closed in lines], dim=1)
         share = (torch.arange(dots, device=places.device) + 0.5) / dots
         points = start.unsqueeze(2) + share[:, None] * (end - start).unsqueeze(2)  # (B, 63, dots, 2)
         length = ((end - start).square().sum(2) + 1e-12).sqrt()  # without the sum, two equal points have no gradient

@@ -202,9 +202,9 @@ def test_a_few_steps_lower_the_pixel_loss_on_the_studio(studio, tmp_path):
     def loss() -> float:
         return float(pixel_loss(system.validation_step(batch).generated, batch.target))
 
-    fit(system, 10, tmp_path, Same())
+    fit(system, 20, tmp_path, Same())
     first = loss()
-    fit(system, 30, tmp_path, Same())
+    fit(system, 40, tmp_path, Same())
     assert loss() < 0.6 * first
     assert loss() < float(pixel_loss(torch.zeros_like(batch.target), batch.target)) / 2
 

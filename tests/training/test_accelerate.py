@@ -65,10 +65,10 @@ def test_a_graph_that_serves_two_losses_is_kept_in_bf16(tmp_path):
 
 @pytest.mark.slow
 def test_compiled_code_trains_alike_beside_a_gradient_penalty(tmp_path):
-    if trouble := why_not(CPU):
-        pytest.skip(trouble)
+    """True code; without a C++ compiler the graphs alone."""
+    backend = "aot_eager" if why_not(CPU) else "inductor"
     eager, compiled = (tiny("stargan", "model.residual_blocks=0", "optimizer.n_critic=2") for _ in range(2))
-    assert compile_networks(compiled, CPU).networks == ("generator", "critic")
+    assert compile_networks(compiled, CPU, backend=backend).networks == ("generator", "critic")
     assert_same_training(eager, compiled, tmp_path)
 
 

@@ -82,7 +82,7 @@ def lamps(gain: float, side: float, warmth: float) -> Lamps:
     )
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True)
 def _view_along(points: Floats, towards: Floats, texels: int) -> Floats:
     """Return (V, 3) x, y in texels and depth in cm in the view of a lamp."""
     x, y, z = towards[0], towards[1], towards[2]
@@ -99,7 +99,7 @@ def _view_along(points: Floats, towards: Floats, texels: int) -> Floats:
     return out
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True)
 def _lit(depth: Floats, x: float, y: float, z: float, bias: float, blur: float) -> float:
     """Return the fraction of light at a point of a shadow map: bilinear over four texels, soft in depth."""
     size = depth.shape[0]
@@ -116,12 +116,12 @@ def _lit(depth: Floats, x: float, y: float, z: float, bias: float, blur: float) 
     return total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True)
 def _facing(normals: Floats, v: int, towards: Floats, k: int) -> float:
     return normals[v, 0] * towards[k, 0] + normals[v, 1] * towards[k, 1] + normals[v, 2] * towards[k, 2]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True)
 def gather(
     points: Floats,
     normals: Floats,
@@ -173,7 +173,7 @@ def gather(
     return light, seen
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True)
 def spread(values: Floats, starts: Ints, others: Ints, rounds: NDArray[np.int64]) -> None:
     """Blur (V, C) values over a mesh, `rounds[c]` times per channel, as light scatters under the skin."""
     count = starts.shape[0] - 1
