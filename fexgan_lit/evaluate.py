@@ -60,6 +60,7 @@ def find(settings: EvaluationSettings, command: str, console: Console) -> Findin
     from fexgan_lit.evaluation.protocols.clips_report import find_clips
     from fexgan_lit.evaluation.protocols.complex import find_complex
     from fexgan_lit.evaluation.protocols.intensity import find_intensity
+    from fexgan_lit.evaluation.protocols.photographs import find_photographs
     from fexgan_lit.evaluation.protocols.quality import find_quality
     from fexgan_lit.evaluation.protocols.transfer import find_transfer
     from fexgan_lit.evaluation.protocols.unseen import find_unseen
@@ -70,6 +71,8 @@ def find(settings: EvaluationSettings, command: str, console: Console) -> Findin
         require_network(settings.augmentation.network)  # fails before faces are generated, which takes minutes
     with stages(console) as stage:
         methods = open_methods(settings, stage("opening runs"))
+        if settings.protocol == "photographs":
+            return find_photographs(methods, settings, command, stage)
         ground = common_ground(methods, settings, stage("preparing frames"))
         measure = {
             "quality": find_quality, "augmentation": find_augmentation, "clips": find_clips, "complex": find_complex,

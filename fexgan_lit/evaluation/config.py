@@ -19,7 +19,7 @@ from fexgan_lit.utils.options import Options, option, typed
 SPLITS = ("val", "train")
 
 
-PROTOCOLS = ("quality", "augmentation", "clips", "complex", "intensity", "transfer", "unseen")
+PROTOCOLS = ("quality", "augmentation", "clips", "complex", "intensity", "photographs", "transfer", "unseen")
 
 
 NETWORKS = ("judge", "resnet18")
@@ -163,6 +163,15 @@ class IntensitySettings(Options):
 
 
 @dataclass
+class PhotographSettings(Options):
+    """The pictures of protocol=photographs; `conf/evaluate.yaml` explains each field."""
+
+    section = "photographs"
+
+    table: str | None = None
+
+
+@dataclass
 class TransferSettings(Options):
     """The expressions of protocol=transfer; `conf/evaluate.yaml` explains each field."""
 
@@ -206,6 +215,7 @@ class EvaluationSettings(Options):
     clips: ClipSettings = field(default_factory=ClipSettings)
     complex: ComplexSettings = field(default_factory=ComplexSettings)
     intensity: IntensitySettings = field(default_factory=IntensitySettings)
+    photographs: PhotographSettings = field(default_factory=PhotographSettings)
     transfer: TransferSettings = field(default_factory=TransferSettings)
     unseen: UnseenSettings = field(default_factory=UnseenSettings)
 
@@ -227,6 +237,12 @@ class EvaluationSettings(Options):
                 f"split={self.split}: protocol=augmentation trains classifiers on the training frames; expected "
                 "split=val, to test on other frames"
             )
+        if self.protocol == "photographs":
+            if self.photographs.table is None:
+                found.append("photographs.table: not given; expected a CSV with the columns image, person and affect")
+            if self.dataset.other:
+                given = ", ".join(f"dataset.{name}" for name in self.dataset.other)
+                found.append(f"{given}: protocol=photographs measures the pictures of photographs.table; leave it out")
         found += [
             f"runs: {place}: no run folder matches the pattern; expected folders with a config.yaml"
             for place in self.places
@@ -270,6 +286,7 @@ def evaluation_settings(cfg: DictConfig) -> tuple[EvaluationSettings, LoggerSett
             ClipSettings,
             ComplexSettings,
             IntensitySettings,
+            PhotographSettings,
             TransferSettings,
             UnseenSettings,
         )

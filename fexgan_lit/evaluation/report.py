@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 HEADLINE = (
     "ssim", "psnr", "lpips", "sharpness", "fid", "fd_effnet", "fd_judge", "inception_score", "is_judge", "acd", "acd_i",
     "judge_affect_accuracy", "trained_judge_affect_accuracy", "mixture_seen", "mixture_share_error", "au_error",
-    "landmark_error", "control_linearity", "intensity_error", "judge_identity_accuracy", "identity_cosine",
-    "harmonic_mean",
+    "landmark_error", "control_linearity", "intensity_error", "judge_identity_accuracy", "rank1",
+    "identity_cosine", "harmonic_mean",
 )  # fmt: skip
 
 #: The most columns of a printed table; a terminal has no room for more.
