@@ -34,7 +34,7 @@ LINES = ((0, 16, False), (17, 21, False), (22, 26, False), (27, 30, False), (31,
 
 
 class UnitPrototypes(nn.Module):
-    """Mean action units of K affects, stored with the weights; NaN before `learn`.
+    """Action units of K affects, stored with the weights; NaN before `learn`.
 
     Buffers:
         units: (K, 17) in [0, 1].
@@ -52,9 +52,10 @@ class UnitPrototypes(nn.Module):
         return not bool(self.units.isnan().any())
 
     def learn(self, frames: FrameSet) -> None:
-        """Average each affect's strongest frame of every identity; an affect without frames gets a neutral face.
+        """Take the upper quartile over the identities of each action unit in each affect's strongest frame.
 
-        Frames without affects leave the prototypes unchanged.
+        The mean would be weaker than the affects of most people where strengths vary, and would add a little of every
+        unit that few people show. An affect without frames gets a neutral face; frames without affects change nothing.
         """
         from fexgan_lit.data.reference import strongest_row
 
@@ -63,8 +64,8 @@ class UnitPrototypes(nn.Module):
         for affect in range(len(self.units)):
             found = (strongest_row(frames, identity, affect) for identity in range(len(frames.identities)))
             rows = [row for row in found if row is not None]
-            mean = frames.aus[rows].mean(0) if rows else np.zeros(UNITS, np.float32)
-            self.units[affect] = torch.from_numpy(mean)
+            units = np.quantile(frames.aus[rows], 0.75, axis=0) if rows else np.zeros(UNITS)
+            self.units[affect] = torch.from_numpy(units)
 
     def forward(self, weights: Tensor) -> Tensor:
         """Map affect weights (B, K) to action units (B, 17) in [0, 1]."""
@@ -72,7 +73,7 @@ class UnitPrototypes(nn.Module):
 
 
 class ReadsActionUnits(ExpressionSystem):
-    """A system whose condition are action units; an affect means its mean action units in the training frames."""
+    """A system whose condition are action units; an affect means its action units in training, see `UnitPrototypes`."""
 
     reads: ClassVar[frozenset[str]] = frozenset({"aus"})
 
@@ -81,7 +82,7 @@ class ReadsActionUnits(ExpressionSystem):
         self.prototypes = UnitPrototypes(len(self.affects))
 
     def prepare(self, frames: FrameSet, judge: Callable[[], Judge | None]) -> None:
-        """Learn the mean action units of each affect."""
+        """Learn the action units of each affect."""
         self.prototypes.learn(frames)
 
     def summary_lines(self) -> list[str]:
@@ -91,7 +92,7 @@ class ReadsActionUnits(ExpressionSystem):
         return ["the frames have no affects: targets are action units alone, and there are no prototypes"]
 
     def expression(self, indices: Tensor | Sequence[int], strength: float = 1.0) -> Expression:
-        """Return one affect per row with, once training has started, the mean action units of the affect.
+        """Return one affect per row with, once training has started, the action units of the affect.
 
         Raises:
             UserError: the system was trained on frames without affects.
@@ -131,7 +132,7 @@ class ReadsActionUnits(ExpressionSystem):
         return wanted, torch.zeros_like(wanted) if shown is None else shown, known
 
     def saved_modules(self) -> dict[str, nn.Module]:
-        """Return the networks, and the mean action units of the affects."""
+        """Return the networks, and the action units of the affects."""
         return {**super().saved_modules(), "prototypes": self.prototypes}
 
 

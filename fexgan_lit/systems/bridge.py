@@ -388,5 +388,5 @@ class Bridge(ReadsActionUnits, MovingAverageSystem):
         return {"generator": Exported(part, unit_edit_inputs(self.image_size), {"face": "face, RGB in [-1, 1]"})}
 
     def saved_modules(self) -> dict[str, nn.Module]:
-        """Return the moving average as the generator, and the mean action units of the affects."""
+        """Return the moving average as the generator, and the action units of the affects."""
         return {"generator": self.average, "prototypes": self.prototypes}

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fexgan_lit.expression import ACTION_UNITS, Expression
+from fexgan_lit.systems.annotations import UnitPrototypes
 from fexgan_lit.systems.ganimation.config import GANimationLossSettings, GANimationOptimizerSettings, GANimationSettings
 from fexgan_lit.systems.ganimation.losses import critic_loss, generator_loss, mask_statistics
 from fexgan_lit.systems.ganimation.networks import Generator, Painted, compose
@@ -284,6 +285,23 @@ def test_weights_start_from_n_0_002_scaled_so_that_signals_keep_their_size(width
         weights = torch.cat([m.weight.flatten() for m in network.modules() if isinstance(m, torch.nn.Conv2d)])
         assert weights.std().item() == pytest.approx(0.02 / width**0.5, rel=0.02)
         assert all(not m.bias.any() for m in network.modules() if isinstance(m, torch.nn.Conv2d) and m.bias is not None)
+
+
+def test_an_affect_is_the_upper_quartile_of_the_people_who_show_it_most():
+    data = frames({(person, 1): 2 for person in range(9)}, identities=9)
+    aus = np.zeros((len(data), 17), np.float32)
+    aus[:, 0] = np.repeat(np.arange(9) / 10, 2)  # every person raises AU1, by 0 to 0.8: the quartile is 0.6
+    aus[:2, 8] = 1.0  # one of nine adds AU12, which is not of the affect
+    aus[1::2, 3] = 1.0  # the weaker frame of everybody, which does not count
+    object.__setattr__(data, "aus", aus)
+    object.__setattr__(data, "intensity", np.tile([1.0, 0.5], 9).astype(np.float32))
+    prototypes = UnitPrototypes(len(data.affects))
+    prototypes.learn(data)
+    assert prototypes.known
+    wanted = torch.zeros(17)
+    wanted[0] = 0.6
+    torch.testing.assert_close(prototypes.units[1], wanted)
+    assert not prototypes.units[[0, 2]].any(), "nobody shows the other affects"
 
 
 def test_without_affects_single_units_take_the_place_of_prototypes():

@@ -31,7 +31,7 @@ from fexgan_lit.synthetic.human.strands import Studio, Threads, shade_strands
 from fexgan_lit.synthetic.takes import FaceState
 
 #: Samples per side of a pixel at each size.
-_SAMPLES = {32: 8, 64: 4, 128: 4, 256: 3, 512: 2}
+_SAMPLES = {32: 8, 64: 4, 128: 3, 256: 3, 512: 2}
 _BLUR_ROUNDS = np.array([6, 3, 2])
 _EXPOSURE = 0.66
 #: sRGB code of linear light 0..1.
@@ -105,7 +105,7 @@ class Painter:
 
     def _paint(self, act: FaceState, samples: int) -> Paint:
         skin = self._person.skin
-        level = {512: 1, 256: 2}.get(samples, 0)  # about one texel per sample
+        level = {384: 1, 256: 2}.get(samples, 0)  # 1 to 1.3 texels per sample
         return Paint(
             face=skin.face[level],
             head=skin.head[level],

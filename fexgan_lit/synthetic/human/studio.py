@@ -68,7 +68,8 @@ class HumanStudio(Studio):
     def recipe(self) -> dict[str, Any]:
         """Everything that determines the pixels, JSON-serialisable: arguments, renderer version and model hash."""
         arguments = {name: value for name, value in super().recipe.items() if name != "facekit"}
-        return {**arguments, "model": self._key}
+        # version 3 changed images of 128 px alone (3 x 3 samples a pixel, 4 x 4 before): other packs stay valid
+        return {**arguments, "version": 3 if self.size == 128 else self.version, "model": self._key}
 
     @cached_property
     def cast(self) -> tuple[Identity, ...]:

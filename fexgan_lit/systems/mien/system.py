@@ -233,5 +233,5 @@ class Mien(ReadsActionUnits, GANSystem):
         return {"generator": Exported(GeneratorPart(self.average), inputs, {"face": "face, RGB in [-1, 1]"})}
 
     def saved_modules(self) -> dict[str, nn.Module]:
-        """Return the moving average as the generator, the critics, and the mean action units of the affects."""
+        """Return the moving average as the generator, the critics, and the action units of the affects."""
         return {"generator": self.average, "critics": self.critics, "prototypes": self.prototypes}
