@@ -207,6 +207,11 @@ MISTAKES = {
     "batch larger than the data": ([*TINY, "dataset.batch_size=4000"], ["4000", "dataset.batch_size"]),
     "batch of one": ([*TINY, "dataset.batch_size=1"], ["dataset.batch_size"]),
     "no such run": (["run=no/such/run"], ["run=no/such/run", "no such folder"]),
+    "start from a run of another kind": (
+        [*TINY, "start=stargan"],
+        ["start=stargan: found a stargan; expected a run of fexgan"],
+    ),
+    "start from nothing": ([*TINY, "start=no/such/run"], ["no/such/run"]),
     "code in a config": (["model._target_=os.system"], ["os.system", "refused"]),
     "paths that mean something to Hydra": (
         ["dataset.root=a/b=c", "dataset.manifest=a#1", "dataset.videos=it's"],
@@ -224,6 +229,17 @@ MISTAKES = {
     ),
     "gpu where none is": ([*TINY, "trainer.accelerator=gpu"], ["trainer.accelerator=gpu", "no GPU"]),
 }
+
+
+def test_a_training_can_start_from_the_weights_of_another_run(finished, tmp_path):
+    run, _ = finished
+    done = run_train(tmp_path, *TINY, f"start={run}", "seed=5", "optimizer.lr=1e-9", "trainer.max_steps=1")
+    weights, given = (load_file(folder / "weights" / "encoder.safetensors") for folder in (newest_run(tmp_path), run))
+    for name, value in weights.items():
+        if "running" not in name:  # statistics of the batch that was seen
+            torch.testing.assert_close(value, given[name], msg=name)
+    assert f"start      {len(given)}" not in done.stdout, "the other networks are counted, too"
+    assert f"tensors of {run}" in done.stdout
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

@@ -123,6 +123,43 @@ def load_system(
     return system.to(device).eval()
 
 
+def start_from(system: ExpressionSystem, place: str) -> str:
+    """Copy the weights of a trained system into a new one, as far as names and shapes fit; the others stay random.
+
+    Args:
+        system: the new system, before its training.
+        place: a run folder, a checkpoint in one, or the name of a model of the package. It may be of another image size
+            or width.
+
+    Returns:
+        A line that says what was copied.
+
+    Raises:
+        UserError: there is no such run, it is of another kind, or none of its weights fit.
+    """
+    from fexgan_lit.runs.folder import SHIPPED
+    from fexgan_lit.systems.gan import MovingAverageSystem
+
+    shipped = place in SHIPPED and not Path(place).exists()
+    other = load_system(RunFolder.shipped(place).path if shipped else Path(place).expanduser())
+    if type(other) is not type(system):
+        raise UserError(f"start={place}: found a {other.settings.name}; expected a run of {system.settings.name}")
+    given, fresh, copied = system.weights_of(other), [], 0
+    for name, part in system.saved_modules().items():
+        own = part.state_dict()
+        fitting = {k: v for k, v in given.get(name, {}).items() if k in own and own[k].shape == v.shape}
+        part.load_state_dict({**own, **fitting})
+        copied += len(fitting)
+        fresh += [f"{name}.{key}" for key in own if key not in fitting]
+    if not copied:
+        raise UserError(f"start={place}: none of its weights fit; expected a run of the same model.width")
+    if isinstance(system, MovingAverageSystem):  # runs keep the moving average alone
+        system.generator.load_state_dict(system.average.state_dict())
+    parts = dict.fromkeys(".".join(name.split(".")[:2]) for name in fresh)
+    rest = f"; {len(fresh)} do not fit and start at random, of {', '.join(parts)}" if fresh else ""
+    return f"{copied} tensors of {place}{rest}"
+
+
 def load_checkpoint_weights(system: ExpressionSystem, checkpoint: dict[str, Any], path: Path) -> None:
     """Load the weights of a training checkpoint, which was read from `path`, into a system.
 

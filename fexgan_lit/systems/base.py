@@ -260,6 +260,13 @@ class ExpressionSystem(LightningModule):
         """
         return {name: child for name, child in self.named_children() if any(True for _ in child.parameters())}
 
+    def weights_of(self, other: ExpressionSystem) -> dict[str, dict[str, Tensor]]:
+        """Return the weights of a trained system for a new one that starts from them, by name in `saved_modules`.
+
+        Override it if the same layer has another name in a system of another size.
+        """
+        return {name: dict(part.state_dict()) for name, part in other.saved_modules().items()}
+
     def discriminate(self, image: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Return the discriminator's outputs for images alone, without gradients.
 

@@ -40,6 +40,7 @@ def train_run(cfg: DictConfig, console: Console, place: tuple[RunFolder, Path] |
     from fexgan_lit.runs.build import build_system, check_reads
     from fexgan_lit.runs.config import train_settings
     from fexgan_lit.runs.lock import held
+    from fexgan_lit.runs.weights import start_from
     from fexgan_lit.training.trainer import check_trainer
 
     settings = train_settings(cfg)
@@ -50,6 +51,8 @@ def train_run(cfg: DictConfig, console: Console, place: tuple[RunFolder, Path] |
     check_reads(settings, data.train)
     system = build_system(settings, data.affects)
     if place is None:
+        if cfg.get("start"):
+            console.print(f"  start      {start_from(system, str(cfg.start))}\n", markup=False)
         run, checkpoint = claim_folder(cfg, data, system), None
     else:
         check_same_data(settings, data)

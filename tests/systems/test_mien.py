@@ -289,6 +289,26 @@ def test_every_part_of_a_face_comes_from_the_picture_in_which_it_moves_least(mon
     assert torch.equal(alone, source)
 
 
+def test_a_larger_image_starts_from_the_inner_scales_of_a_smaller_one():
+    small, large = make_system(image_size=64), make_system(image_size=128)
+    with torch.no_grad():
+        for number, value in enumerate(small.average.parameters()):
+            value.fill_(number + 1)
+    weights = large.weights_of(small)["generator"]
+    own = large.generator.state_dict()
+    fitting = {name for name, value in weights.items() if name in own and value.shape == own[name].shape}
+    assert "encoder.0.first.weight" not in weights, "the outermost scale is new"
+    assert torch.equal(weights["encoder.2.first.weight"], small.average.encoder[1].first.weight)
+    assert torch.equal(weights["down.1.bias"], small.average.down[0].bias)
+    assert torch.equal(weights["decoder.0.second.weight"], small.average.decoder[0].second.weight), "from the trunk out"
+    assert {name.split(".")[0] for name in own.keys() - fitting} == {
+        "stem", "encoder", "down", "flows", "up", "merge", "decoder", "paint", "mask"
+    }  # fmt: skip
+    assert {name for name in own.keys() - fitting if name.startswith(("encoder", "down"))} == {
+        name for name in own if name.startswith(("encoder.0.", "down.0."))
+    }
+
+
 def test_scores_depend_on_the_units_that_are_asked_for():
     torch.manual_seed(0)
     critic, image = Critic(6, (32, 32), 0.07, 320, reads=True), torch.rand(2, 6, 32, 32)

@@ -232,6 +232,17 @@ class Mien(ReadsActionUnits, GANSystem):
         inputs = unit_edit_inputs(self.image_size)
         return {"generator": Exported(GeneratorPart(self.average), inputs, {"face": "face, RGB in [-1, 1]"})}
 
+    def weights_of(self, other: Any) -> dict[str, dict[str, Tensor]]:
+        """See the base class; a larger image has more scales outside, and the encoder counts them from there."""
+        more, weights = len(self.generator.encoder) - len(other.generator.encoder), super().weights_of(other)
+        renamed = {}
+        for key, value in weights["generator"].items():
+            part, _, rest = key.partition(".")
+            number, _, leaf = rest.partition(".")
+            name = f"{part}.{int(number) + more}.{leaf}" if part in ("encoder", "down") else key
+            renamed[name] = value
+        return {**weights, "generator": renamed}
+
     def saved_modules(self) -> dict[str, nn.Module]:
         """Return the moving average as the generator, the critics, and the action units of the affects."""
         return {"generator": self.average, "critics": self.critics, "prototypes": self.prototypes}
