@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,15 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 
+#: Least seconds between two lines of progress in a log file.
+_LINES_APART = 30.0
+
+
 class Stages:
-    """Progress bars for consecutive stages; only the current one is shown. Off a terminal, a line for each stage."""
+    """Progress bars for consecutive stages; only the current one is shown.
+
+    Off a terminal there is a line for each stage, and every half minute how far it is.
+    """
 
     def __init__(self, bar: Any) -> None:
         self.bar = bar
@@ -24,10 +32,22 @@ class Stages:
         """Replace the bar by a new one and return its update function of (done, total)."""
         if not self.bar.console.is_terminal:
             self.bar.console.print(f"  {description}", markup=False, soft_wrap=True)
+            return self._lines(description)
         for task in list(self.bar.task_ids):
             self.bar.remove_task(task)
         task = self.bar.add_task(description, total=None)
         return lambda done, total: self.bar.update(task, completed=done, total=total)
+
+    def _lines(self, description: str) -> Progress:
+        last = time.monotonic()
+
+        def update(done: int, total: int) -> None:
+            nonlocal last
+            if time.monotonic() - last >= _LINES_APART and done < total:
+                last = time.monotonic()
+                self.bar.console.print(f"  {description} {done}/{total}", markup=False, soft_wrap=True)
+
+        return update
 
 
 @contextlib.contextmanager

@@ -242,7 +242,17 @@ def test_stages_are_named_in_a_log_file():
     console = Console(file=io.StringIO())
     with stages(console) as stage:
         stage("measuring fexgan")(1, 2)
-    assert console.file.getvalue().splitlines()[0] == "  measuring fexgan"
+    assert console.file.getvalue().splitlines() == ["  measuring fexgan"], "how far it is only every half minute"
+
+
+def test_a_log_file_says_how_far_a_long_stage_is(monkeypatch):
+    monkeypatch.setattr("fexgan_lit.utils.console._LINES_APART", 0.0)
+    console = Console(file=io.StringIO())
+    with stages(console) as stage:
+        progress = stage("preparing frames")
+        progress(1, 2)
+        progress(2, 2)
+    assert console.file.getvalue().splitlines() == ["  preparing frames", "  preparing frames 1/2"]
 
 
 def test_an_offline_wandb_run_holds_tables_and_pictures(found, tmp_path):
