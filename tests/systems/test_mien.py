@@ -18,7 +18,16 @@ from fexgan_lit.systems.mien.losses import (
     smoothness,
     squared_gradient,
 )
-from fexgan_lit.systems.mien.networks import FLOW_BOUNDS, Critic, Faces, Generator, MienSettings, warp
+from fexgan_lit.systems.mien.networks import (
+    FLOW_BOUNDS,
+    Critic,
+    Faces,
+    Generator,
+    MienSettings,
+    between,
+    warp,
+    warp_image,
+)
 from fexgan_lit.systems.mien.system import Mien, MienOptimizerSettings
 from fexgan_lit.utils.errors import UserError
 from tests.systems.helpers import NoisePairs, changed, fit, snapshot
@@ -90,6 +99,22 @@ def test_a_flow_says_where_a_pixel_comes_from():
     assert moved[0, 0, 3, 3] == 1, "what lay two pixels to the right is here now"
     assert moved.sum() == 1
     assert torch.equal(warp(image, torch.zeros(1, 2, 8, 8)), image)
+
+
+def test_pixels_move_exactly_and_between_pixels_without_blur():
+    y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    wave = torch.sin(0.6 * torch.pi * x + 0.3 * y)[None, None]  # 3.3 pixels a period
+    flow = torch.zeros(1, 2, 32, 32)
+    assert torch.equal(warp_image(wave, flow, between()), wave)
+    flow[:, 0] = 2 / 16  # two pixels from the right
+    assert torch.equal(warp_image(wave, flow, between())[..., :30], wave[..., 2:])
+    for part in (0.25, 0.5, 0.8):
+        flow[:, 0] = part / 16
+        true = torch.sin(0.6 * torch.pi * (x + part) + 0.3 * y)[None, None]
+        inside = (slice(None), slice(None), slice(6, 26), slice(6, 26))
+        error = (warp_image(wave, flow, between()) - true)[inside].abs().max()
+        bilinear = (warp(wave, flow) - true)[inside].abs().max()
+        assert error < 0.08 < 0.25 < bilinear, part
 
 
 def test_the_flow_at_landmarks_is_zero_for_the_true_motion_alone():
