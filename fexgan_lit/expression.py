@@ -109,7 +109,8 @@ def resolve_affect(name: str | int, affects: Sequence[str], aliases: Mapping[str
         return word
     if str(name) in affects:
         return str(name)
-    near = difflib.get_close_matches(word, [*affects, *AFFECT_ALIASES], n=1)
+    known = [alias for alias, affect in AFFECT_ALIASES.items() if affect in affects]
+    near = difflib.get_close_matches(word, [*affects, *known], n=1)
     hint = f" Did you mean '{AFFECT_ALIASES.get(near[0], near[0])}'?" if near else ""
     raise UserError(f"'{name}' is not an affect of this data set; it has: {', '.join(affects)}.{hint}")
 

@@ -106,6 +106,7 @@ def configuration(settings: TrainSettings) -> dict[str, Any]:
     parts["dataset"] = {
         key: value for key, value in asdict(settings.dataset).items() if key not in ("root", "cache_dir", "workers")
     }
+    parts["start"] = settings.start
     parts["length"] = (settings.trainer.max_steps, settings.trainer.max_minutes)
     parts["trainer"] = {name: getattr(settings.trainer, name) for name in ("precision", "micro_batch")}
     parts["callbacks"] = {name: vars(callback) for name, callback in settings.callbacks.items()}

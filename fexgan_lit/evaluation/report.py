@@ -123,7 +123,8 @@ class Findings:
         )
 
     def add(self, name: str, picture: Image.Image, caption: str) -> None:
-        """Add a figure with its caption."""
+        """Add a figure with its caption; a slash, which a file name cannot have, becomes _."""
+        name = name.replace("/", "_")
         self.pictures[name], self.captions[name] = picture, caption
 
     def draw_standings(

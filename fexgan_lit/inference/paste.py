@@ -388,7 +388,8 @@ def squares_in(
     height, width = pixels.shape[:2]
     for box in boxes:
         left, top, right, bottom = box
-        if not (left < right and top < bottom and left < width and top < height and right > 0 and bottom > 0):
+        inside = left < right and top < bottom and left < width and top < height and right > 0 and bottom > 0
+        if not inside or not np.isfinite(box).all():
             raise UserError(
                 f"box={list(box)}: it is empty or lies outside {name}, which has {width} x {height} pixels; expected "
                 "left, top, right and bottom of a face"

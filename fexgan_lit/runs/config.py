@@ -196,6 +196,7 @@ class TrainSettings:
 
     Attributes:
         model: the settings of the system; `model`, `loss` and `optimizer` are dataclasses of the system.
+        start: the run, or model of the package, whose weights the training starts from; None for random ones.
         data: facts about the training data (see `fexgan_lit.data.datamodule.data_facts`); None before the run starts.
     """
 
@@ -211,6 +212,7 @@ class TrainSettings:
     system: type[Any]
     sweep: SweepSettings = field(default_factory=SweepSettings)
     data: dict[str, Any] | None = None
+    start: str | None = None
 
 
 def train_settings(cfg: DictConfig) -> TrainSettings:
@@ -259,7 +261,10 @@ def train_settings(cfg: DictConfig) -> TrainSettings:
     callbacks = build_callbacks(tree.get("callbacks") or {}, problems)
     if problems:
         raise UserError("the configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
-    return TrainSettings(seed=tree["seed"], callbacks=callbacks, system=system, data=tree.get("data"), **parts)
+    start = None if tree.get("start") is None else str(tree["start"])
+    return TrainSettings(
+        seed=tree["seed"], callbacks=callbacks, system=system, data=tree.get("data"), start=start, **parts
+    )
 
 
 def check_sections(tree: Mapping[str, Any]) -> None:

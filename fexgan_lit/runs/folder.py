@@ -16,8 +16,8 @@ from fexgan_lit.utils.hydra import stamp
 #: Trained models of the package: a FExGAN of the cartoon studio, a MIEN of random people and cartoon characters, and
 #: systems of the cartoon studio's characters (experiments/systems).
 SHIPPED = (
-    "cartoon", "mien", "attgan", "ganimation", "landmark_fusion", "landmark_label", "lgp_gan", "motion_texture",
-    "pix2pix", "stargan", "us_gan",
+    "cartoon", "mien", "mien_128", "attgan", "ganimation", "landmark_fusion", "landmark_label", "lgp_gan",
+    "motion_texture", "pix2pix", "stargan", "us_gan",
 )  # fmt: skip
 
 

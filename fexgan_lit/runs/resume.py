@@ -19,7 +19,7 @@ RESUMABLE = (
     "dataset.root=", "dataset.cache_dir=", "dataset.workers=",
 )  # fmt: skip
 #: Sections that determine what a run learns; the others may differ from one start to the next.
-_TRAINED = ("seed", "dataset", "model", "loss", "optimizer", "callbacks")
+_TRAINED = ("seed", "start", "dataset", "model", "loss", "optimizer", "callbacks")
 #: Options of `dataset` that do not change what a run learns.
 _PLACES = ("root", "cache_dir", "workers")
 #: Sections that a resumed run takes from the command.

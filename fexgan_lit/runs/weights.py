@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from fexgan_lit.runs.folder import RunFolder
+from fexgan_lit.runs.folder import SHIPPED, RunFolder
 from fexgan_lit.systems.checkpoints import check_not_empty, check_numbers, read_checkpoint
 from fexgan_lit.systems.prior import FittedPrior
 from fexgan_lit.utils.errors import UserError
@@ -20,6 +20,9 @@ from fexgan_lit.utils.version import __version__
 if TYPE_CHECKING:
     from fexgan_lit.runs.config import TrainSettings
     from fexgan_lit.systems.base import ExpressionSystem
+
+#: Least share of the weights that a training must find in the run that it starts from.
+_LEAST_SHARE = 0.1
 
 
 def save_weights(system: ExpressionSystem, folder: Path, dtype: torch.dtype = torch.float32) -> list[Path]:
@@ -123,41 +126,59 @@ def load_system(
     return system.to(device).eval()
 
 
-def start_from(system: ExpressionSystem, place: str) -> str:
+def started_from(place: str) -> Path:
+    """Return the folder or checkpoint that `start=` means: of a run, or of a model of the package.
+
+    Raises:
+        UserError: there is none.
+    """
+    if place in SHIPPED and not Path(place).exists():
+        return RunFolder.shipped(place).path
+    try:
+        RunFolder.at(Path(place).expanduser())
+    except UserError as error:
+        raise UserError(str(error).replace("run=", "start=", 1)) from error
+    return Path(place).expanduser()
+
+
+def start_from(system: ExpressionSystem, place: Path, name: str) -> str:
     """Copy the weights of a trained system into a new one, as far as names and shapes fit; the others stay random.
 
     Args:
         system: the new system, before its training.
-        place: a run folder, a checkpoint in one, or the name of a model of the package. It may be of another image size
-            or width.
+        place: the result of `started_from`. The run may be of another image size.
+        name: what the user calls it.
 
     Returns:
         A line that says what was copied.
 
     Raises:
-        UserError: there is no such run, it is of another kind, or none of its weights fit.
+        UserError: the run is of another kind, or hardly any of its weights fit.
     """
-    from fexgan_lit.runs.folder import SHIPPED
     from fexgan_lit.systems.gan import MovingAverageSystem
 
-    shipped = place in SHIPPED and not Path(place).exists()
-    other = load_system(RunFolder.shipped(place).path if shipped else Path(place).expanduser())
+    other = load_system(place)
     if type(other) is not type(system):
-        raise UserError(f"start={place}: found a {other.settings.name}; expected a run of {system.settings.name}")
-    given, fresh, copied = system.weights_of(other), [], 0
-    for name, part in system.saved_modules().items():
+        raise UserError(f"start={name}: found a {other.settings.name}; expected a run of {system.settings.name}")
+    given, fresh, copied, numbers, total = system.weights_of(other), [], 0, 0, 0
+    for part_name, part in system.saved_modules().items():
         own = part.state_dict()
-        fitting = {k: v for k, v in given.get(name, {}).items() if k in own and own[k].shape == v.shape}
+        fitting = {k: v for k, v in given.get(part_name, {}).items() if k in own and own[k].shape == v.shape}
         part.load_state_dict({**own, **fitting})
         copied += len(fitting)
-        fresh += [f"{name}.{key}" for key in own if key not in fitting]
-    if not copied:
-        raise UserError(f"start={place}: none of its weights fit; expected a run of the same model.width")
+        numbers += sum(value.numel() for value in fitting.values())
+        total += sum(value.numel() for value in own.values())
+        fresh += [f"{part_name}.{key}" for key in own if key not in fitting]
+    if numbers < _LEAST_SHARE * total:
+        raise UserError(
+            f"start={name}: {numbers / total:.2%} of the weights fit; expected a run of the same model.width and of "
+            "networks alike"
+        )
     if isinstance(system, MovingAverageSystem):  # runs keep the moving average alone
         system.generator.load_state_dict(system.average.state_dict())
-    parts = dict.fromkeys(".".join(name.split(".")[:2]) for name in fresh)
+    parts = dict.fromkeys(".".join(key.split(".")[:2]) for key in fresh)
     rest = f"; {len(fresh)} do not fit and start at random, of {', '.join(parts)}" if fresh else ""
-    return f"{copied} tensors of {place}{rest}"
+    return f"{copied} tensors of {name}, {numbers / total:.0%} of the weights{rest}"
 
 
 def load_checkpoint_weights(system: ExpressionSystem, checkpoint: dict[str, Any], path: Path) -> None:

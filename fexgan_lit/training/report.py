@@ -146,6 +146,7 @@ def facts(system: ExpressionSystem, data: FrameDataModule, settings: TrainSettin
         f"- command: `python -m fexgan_lit.train` with the `config.yaml` beside this file; seed {s.seed}",
         f"- {system.iteration} iterations of {s.dataset.batch_size} pairs at {s.dataset.image_size} px, "
         f"{width}{', ' if width else ''}loss: {loss}",
+        *([f"- started from the weights of {escaped(s.start)}"] if s.start else []),
         *(f"- {escaped(fact)}" for fact in system.summary_lines()),
         f"- fexgan_lit {__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
         f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",

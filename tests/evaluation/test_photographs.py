@@ -29,6 +29,7 @@ from fexgan_lit.metrics.judges.external import (
 from fexgan_lit.metrics.judges.panel import JudgePanel
 from fexgan_lit.utils.errors import UserError
 from tests.conftest import AFFECTS
+from tests.inference.conftest import make_run
 
 BOX = "10,10,30,30"
 #: The level of red of each affect, and of green of each person, in the pictures of these tests.
@@ -87,7 +88,9 @@ def test_pictures_are_found_beside_their_table(tmp_path):
         ("ada_neutral_0.png,ada,bored,10,10,30,30", "'bored' is not an affect"),
         ("ada_neutral_0.png,ada,neutral,10,10,30,", r"box 10, 10, 30, \?: expected all four sides"),
         ("ada_neutral_0.png,ada,neutral,50,10,90,30", "lies outside"),
-        ("ada_neutral_0.png,ada,neutral,10,10,wide,30", "wide"),
+        ("ada_neutral_0.png,ada,neutral,10,10,wide,30", "box 10, 10, wide, 30: expected four numbers"),
+        ("ada_neutral_0.png,ada,neutral,-inf,-inf,inf,inf", "lies outside"),
+        (",ada,neutral,10,10,30,30", "expected the path of a picture"),
         ("ada_neutral_0.png,,neutral,10,10,30,30", "no person"),
         ("none.png,ada,neutral,10,10,30,30", "none.png"),
     ],
@@ -124,14 +127,14 @@ def test_without_a_detector_the_rows_without_a_box_are_counted(tmp_path, monkeyp
 
     monkeypatch.setattr(paste, "face_worker", missing)
     table = write_table(tmp_path, f"ada_neutral_0.png,ada,neutral,{BOX}", "ada_joy_0.png,ada,joy,,,,")
-    with pytest.raises(UserError, match="no left, top, right, bottom in 1 rows; the detector is not installed"):
+    with pytest.raises(UserError, match="1 of 2 pictures have no left, top, right, bottom, and the detector is"):
         read_photographs(table, AFFECTS)
 
 
 def test_only_the_face_of_a_picture_changes(tmp_path, runs):
     table = write_table(tmp_path, f"ada_neutral_0.png,ada,neutral,{BOX}")
     photos = read_photographs(table, AFFECTS)
-    (changed,) = edited(load(runs[0]), photos, "joy")
+    (changed,) = edited(load(runs[0]), photos[0], ["joy"])
     assert changed.shape == (40, 40, 3)
     assert (changed[15:25, 15:25] != photos[0].pixels[15:25, 15:25]).any()
     np.testing.assert_array_equal(changed[:3], photos[0].pixels[:3])
@@ -155,7 +158,7 @@ def test_results_stand_between_true_pictures_and_sources(tmp_path, runs, monkeyp
         f"bo_anger_1.png,bo,anger,{BOX}",
     )  # fmt: skip
     # a system that shows joy on everybody, whatever it is asked for, and takes bo for ada
-    monkeypatch.setattr(photographs, "edited", lambda loaded, photos, affect: [picture("ada", "joy") for _ in photos])
+    monkeypatch.setattr(photographs, "edited", lambda loaded, photo, affects: [picture("ada", "joy") for _ in affects])
     found = find(table, [runs[0]], monkeypatch)
     rows = {row.name: row for row in found.rows}
     assert list(rows) == [CEILING, FLOOR, "fexgan"]
@@ -171,7 +174,7 @@ def test_results_stand_between_true_pictures_and_sources(tmp_path, runs, monkeyp
     np.testing.assert_array_equal(made["judge_affect_accuracy"].reshape(6, 3).mean(1), [n == "joy" for n in asked])
     np.testing.assert_array_equal(made["rank1"].reshape(6, 3), np.tile([1.0, 1.0, 0.0], (6, 1)))
     assert found.where.startswith("18 results: 3 neutral pictures of 2 people")
-    assert found.notes["true frames"].endswith("for 3 of 18 results")
+    assert found.notes["true frames"].startswith("other pictures of the person, for 3 of 18 results")
     assert any("on 6 held-out frames: affect 83.3%" in line for line in found.judges)
     assert not any("geometry" in line for line in found.judges)
     write_findings(found, tmp_path / "out")
@@ -183,6 +186,24 @@ def test_one_person_without_true_pictures_is_measured_as_far_as_possible(tmp_pat
     assert [row.name for row in found.rows][:2] == [FLOOR, "fexgan"]
     assert all("rank1" not in row.columns for row in found.rows), "there is nobody to be taken for"
     assert len(found.rows) == 3, "two seeds in one row, and the other system"
+    assert "one person" in found.notes["identity"]
+    assert not any("identity judge" in warning for warning in found.warnings)
+    assert "smaller than half the 32 pixels" not in found.notes.get("fexgan", "")
+
+
+def test_a_face_of_a_few_pixels_is_remarked_on_and_a_slash_in_a_name_does_no_harm(tmp_path, runs, monkeypatch):
+    table = write_table(tmp_path, "ada_neutral_0.png,ada,neutral,10,10,14,14")
+    found = find(table, [runs[2]], monkeypatch, names=["a/b"])
+    assert "smaller than half the 32 pixels of the run" in found.notes["a/b"]
+    write_findings(found, tmp_path / "out")
+    assert (tmp_path / "out" / "figures" / "photographs_a_b.png").is_file()
+
+
+def test_a_system_that_reads_landmarks_is_refused(tmp_path, monkeypatch):
+    run = make_run(tmp_path / "run", "landmark_label")
+    table = write_table(tmp_path, f"ada_neutral_0.png,ada,neutral,{BOX}")
+    with pytest.raises(UserError, match="landmark_label reads landmarks, which pictures do not have"):
+        find(table, [run], monkeypatch)
 
 
 def test_what_is_missing_is_asked_for(tmp_path, runs):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -66,6 +66,10 @@ class Photograph:
     affect: str
     square: Callable[[Framing], paste.Square]
 
+    def seen(self, picture: np.ndarray) -> Tensor:
+        """Return what the judges see of the face if the picture is `picture` (H, W, 3), (3, SIDE, SIDE) in [-1, 1]."""
+        return to_float(self.square(SEEN).cut(picture, SIDE)[None])[0]
+
 
 def read_photographs(table: Path, affects: Sequence[str]) -> list[Photograph]:
     """Read the pictures that a CSV lists.
@@ -80,6 +84,10 @@ def read_photographs(table: Path, affects: Sequence[str]) -> list[Photograph]:
         UserError: a column is missing, no picture is neutral, a value is wrong, a picture is unreadable, or not one
             face is found in it; the message names the row.
     """
+    if not table.is_file():
+        raise UserError(
+            f"photographs.table={table}: no such file; expected a CSV with the columns image, person, affect"
+        )
     rows, _ = read_csv(table, "photographs.table")
     if lacking := [name for name in ("image", "person", "affect") if name not in rows.columns]:
         raise UserError(
@@ -91,15 +99,17 @@ def read_photographs(table: Path, affects: Sequence[str]) -> list[Photograph]:
     try:
         worker = paste.face_worker() if faceless else None
     except UserError as error:
+        without = str(error).partition("\nOr give the box")[0]
         raise UserError(
-            f"photographs.table={table}: no left, top, right, bottom in {faceless} rows; {error}"
+            f"photographs.table={table}: {faceless} of {len(rows)} pictures have no left, top, right, bottom, and "
+            f"{without}"
         ) from error
     photos = []
     with worker or nullcontext():
         for number, (row, box) in enumerate(zip(rows.to_dict("records"), boxes.tolist(), strict=True)):
             try:
                 photos.append(_photograph(row, box, table.parent, affects, worker))
-            except (UserError, ValueError) as error:
+            except UserError as error:
                 message = f"photographs.table={table}, row {number + 1} ({row['image'] or 'no image'}): {error}"
                 raise UserError(message) from error
     if not any(photo.affect == "neutral" for photo in photos):
@@ -113,12 +123,17 @@ def _photograph(
     row: dict[str, str], box: list[str], folder: Path, affects: Sequence[str], worker: FaceWorker | None
 ) -> Photograph:
     """Read the picture of a row, with the four sides of its box or none of them."""
+    if not row["image"]:
+        raise UserError("expected the path of a picture")
     pixels = photo_pixels(folder / Path(row["image"]).expanduser())
     affect = resolve_affect(row["affect"], affects)
     if not row["person"]:
         raise UserError("no person; expected a name, the same for all pictures of a person")
     if all(box):
-        sides = [float(side) for side in box]
+        try:
+            sides = [float(side) for side in box]
+        except ValueError:
+            raise UserError(f"box {', '.join(box)}: expected four numbers of pixels, such as 26.5") from None
         paste.squares_in(pixels, SEEN, None, [sides])  # raises for a box outside the picture
         return Photograph(pixels, row["person"], affect, partial(paste.Square.in_box, sides))
     if any(box) or worker is None:
@@ -151,96 +166,160 @@ def photograph_judges(settings: EvaluationSettings, affects: Sequence[str]) -> J
     )
 
 
-def edited(loaded: LoadedSystem, photos: Sequence[Photograph], affect: str) -> list[np.ndarray]:
-    """Return the pictures (H, W, 3) uint8 with their faces changed to `affect` and pasted back."""
+def edited(loaded: LoadedSystem, photo: Photograph, affects: Sequence[str]) -> Iterator[np.ndarray]:
+    """Yield the picture (H, W, 3) uint8 with its face changed to each affect and pasted back."""
+    square = photo.square(loaded.framing or loaded.usual_framing)
+    crop = square.cut(photo.pixels, loaded.image_size)
+    for affect in affects:
+        picture = photo.pixels.copy()
+        square.put_back(picture, loaded.synthesize(crop, affect))
+        yield picture
+
+
+def remarks(loaded: LoadedSystem, photos: Sequence[Photograph]) -> str:
+    """Return what `generate` would say of these faces: too small for the run, too large, or not of its cast."""
+    names = [photo.person for photo in photos]
     squares = [photo.square(loaded.framing or loaded.usual_framing) for photo in photos]
-    pictures = [photo.pixels.copy() for photo in photos]
-    crops = np.stack([square.cut(p, loaded.image_size) for square, p in zip(squares, pictures, strict=True)])
-    for square, picture, face in zip(squares, pictures, loaded.synthesize(crops, affect), strict=True):
-        square.put_back(picture, face)
-    return pictures
+    notes = paste.face_notes(names, squares, [0.0] * len(squares), loaded.image_size)
+    crops = [square.cut(photo.pixels, loaded.image_size) for square, photo in zip(squares, photos, strict=True)]
+    strangers = loaded.strangers(to_float(np.stack(crops)))
+    return "; ".join([*notes, *([loaded.stranger_note(strangers, names)] if strangers else [])])
+
+
+class Questions:
+    """Every neutral picture (S), asked for every other affect (A): N = A * S results, one affect after the other.
+
+    Args:
+        photos: n pictures.
+        affects: the affects that the judge and all systems know.
+        judges: judges of affect, and perhaps of identity.
+
+    Attributes:
+        asked: the A affects.
+        sources: the S neutral pictures.
+        people: who they show.
+        faces: what the judges see of all pictures, (n, 3, SIDE, SIDE).
+        verdicts: the affects that the judge reads in them, (n,).
+        true: pairs of a picture with another affect and the result of the same person and affect.
+    """
+
+    def __init__(self, photos: Sequence[Photograph], affects: Sequence[str], judges: JudgePanel) -> None:
+        self.judges, self.asked = judges, [name for name in affects if name != "neutral"]
+        neutral = [row for row, photo in enumerate(photos) if photo.affect == "neutral"]
+        self.sources = [photos[row] for row in neutral]
+        self.people = list(dict.fromkeys(photo.person for photo in self.sources))
+        S = len(self.sources)
+        self.source = torch.arange(S).repeat(len(self.asked))  # (N,)
+        self.wanted = torch.tensor([affects.index(name) for name in self.asked]).repeat_interleave(S)  # (N,)
+        self.whose = torch.tensor([self.people.index(photo.person) for photo in self.sources])  # (S,)
+        self.faces = torch.stack([photo.seen(photo.pixels) for photo in photos])
+        self.verdicts, self._embedded = judges.affect.read(self.faces).affect, judges.embed(self.faces)
+        self._neutral = torch.tensor(neutral)
+        wanted = [
+            (self.sources[k].person, affects[affect])
+            for k, affect in zip(self.source.tolist(), self.wanted.tolist(), strict=True)
+        ]
+        shown = [(photo.person, photo.affect) for photo in photos]
+        self.true = [(row, n) for n, pair in enumerate(wanted) for row, other in enumerate(shown) if other == pair]
+
+    def __len__(self) -> int:
+        return len(self.wanted)
+
+    @property
+    def before(self) -> Tensor:
+        """The faces of the sources, (S, 3, SIDE, SIDE)."""
+        return self.faces[self._neutral]
+
+    def columns(self, verdicts: Tensor, probes: Tensor | None, results: Tensor) -> dict[str, np.ndarray]:
+        """Return the metrics of faces with verdicts (k,) and embeddings (k, E) in the place of k of the results."""
+        found = {"judge_affect_accuracy": verdicts == self.wanted[results]}
+        if probes is not None and self._embedded is not None:
+            gallery, source = self._embedded[self._neutral], self.source[results]
+            if len(self.people) > 1:
+                found["rank1"] = rank1_hits(gallery, self.whose, probes, self.whose[source])
+            found["identity_cosine"] = cosine_to_source(probes, gallery[source])
+        return {name: values.double().numpy() for name, values in found.items()}
+
+    def of(self, rows: Tensor, results: Tensor) -> dict[str, np.ndarray]:
+        """Return the metrics of the pictures `rows` (k,) in the place of k of the results."""
+        return self.columns(self.verdicts[rows], None if self._embedded is None else self._embedded[rows], results)
+
+    def baselines(self) -> list[Scores]:
+        """Return the scores of the true pictures, if there are any, and of the sources."""
+        found, N = [], len(self)
+        if self.true:
+            rows, results = torch.tensor(self.true).T
+            count = np.bincount(results, minlength=N)
+            with np.errstate(invalid="ignore"):  # NaN = 0 / 0 where there is no true picture
+                means = {k: np.bincount(results, v, N) / count for k, v in self.of(rows, results).items()}
+            found.append(Scores(CEILING, means))
+        return [*found, Scores(FLOOR, self.of(self._neutral[self.source], torch.arange(N)))]
+
+    def score(self, method: Trained, progress: Callable[[int, int], None]) -> tuple[Scores, Tensor]:
+        """Return the scores of a system and its results (S, A, 3, SIDE, SIDE)."""
+        parts = []
+        for number, photo in enumerate(self.sources):
+            progress(number, len(self.sources))
+            parts.append(torch.stack([photo.seen(picture) for picture in edited(method.loaded, photo, self.asked)]))
+        made = torch.stack(parts)
+        faces = made.transpose(0, 1).flatten(0, 1)  # (S, A, ...) -> (A * S, ...)
+        found = self.columns(self.judges.affect.read(faces).affect, self.judges.embed(faces), torch.arange(len(self)))
+        return Scores(method.name, found, run=str(method.loaded.folder), seed=method.loaded.run.seed), made
+
+    def note_ceiling(self, photos: Sequence[Photograph], affects: Sequence[str]) -> dict[str, str]:
+        """Tell the judges how well they read the true pictures, and return remarks on that."""
+        affect, identity = self.judges.affect, self.judges.identity
+        right = [affects[k] == photo.affect for k, photo in zip(self.verdicts.tolist(), photos, strict=True)]
+        affect.affect_accuracy, affect.n_held_out = sum(right) / len(right), len(right)
+        many = len({result for _, result in self.true})
+        notes = {
+            "true frames": f"other pictures of the person, for {many} of {len(self)} results; their row is over these"
+        }
+        if len(self.people) == 1:
+            notes["identity"] = "the pictures show one person, so that there is nobody to be taken for, and no Rank-1"
+        elif identity is not None and self.true:
+            rows, results = torch.tensor(self.true).T
+            identity.rank1 = float(self.of(rows, results)["rank1"].mean())
+            identity.n_held_out = len(set(rows.tolist()))
+        return notes
 
 
 def find_photographs(methods: Sequence[Trained], settings: EvaluationSettings, command: str, stage: Stages) -> Findings:
     """Ask every neutral picture for every other affect, and let the judges read the results."""
     affects = [name for name in methods[0].system.affects if all(name in m.system.affects for m in methods)]
-    asked = [name for name in affects if name != "neutral"]
+    if blind := [method.name for method in methods if "landmarks" in method.loaded.reads]:
+        raise UserError(
+            f"protocol=photographs: {', '.join(blind)} reads landmarks, which pictures do not have; leave it out"
+        )
     judges = photograph_judges(settings, affects).to(settings.device)
     stage("reading photographs")
     photos = read_photographs(Path(str(settings.photographs.table)).expanduser(), affects)
-    neutral = [row for row, photo in enumerate(photos) if photo.affect == "neutral"]
-    sources = [photos[row] for row in neutral]
-    people = list(dict.fromkeys(photo.person for photo in sources))
-    S, N = len(sources), len(sources) * len(asked)
-    source = torch.arange(S).repeat(len(asked))  # (N,): source and asked affect of every result
-    wanted = torch.tensor([affects.index(name) for name in asked]).repeat_interleave(S)  # (N,)
-    whose = torch.tensor([people.index(photo.person) for photo in sources])  # (S,)
-
-    def seen(photos: Sequence[Photograph], pictures: Sequence[np.ndarray]) -> Tensor:
-        """Return what the judges see of n pictures of the faces in `photos`, (n, 3, SIDE, SIDE)."""
-        return to_float(
-            np.stack([p.square(SEEN).cut(picture, SIDE) for p, picture in zip(photos, pictures, strict=True)])
-        )
-
-    def columns(verdicts: Tensor, probes: Tensor | None, results: Tensor) -> dict[str, np.ndarray]:
-        """Return the metrics of n faces, with verdicts (n,) and embeddings (n, E), in the place of n of the results."""
-        found = {"judge_affect_accuracy": verdicts == wanted[results]}
-        if probes is not None and gallery is not None:
-            if len(people) > 1:
-                found["rank1"] = rank1_hits(gallery, whose, probes, whose[source[results]])
-            found["identity_cosine"] = cosine_to_source(probes, gallery[source[results]])
-        return {name: values.double().numpy() for name, values in found.items()}
-
-    faces = seen(photos, [photo.pixels for photo in photos])
-    verdicts, embedded = judges.affect.read(faces).affect, judges.embed(faces)
-    gallery = None if embedded is None else embedded[neutral]
-    true = [
-        (row, result) for result in range(N) for row, photo in enumerate(photos)
-        if photo.person == sources[source[result]].person and photo.affect == affects[wanted[result]]
-    ]  # fmt: skip
-    scores = []
-    if true:
-        rows, results = torch.tensor(true).T
-        found = columns(verdicts[rows], None if embedded is None else embedded[rows], results)
-        with np.errstate(invalid="ignore"):  # NaN = 0 / 0 where a person has no true picture
-            count = np.bincount(results, minlength=N)
-            scores.append(Scores(CEILING, {name: np.bincount(results, v, N) / count for name, v in found.items()}))
-    unchanged = torch.tensor(neutral)[source]
-    every = torch.arange(N)
-    scores.append(Scores(FLOOR, columns(verdicts[unchanged], None if gallery is None else gallery[source], every)))
-    made: dict[str, Tensor] = {}
+    asked = Questions(photos, affects, judges)
+    notes, made, scores = asked.note_ceiling(photos, affects), dict[str, Tensor](), asked.baselines()
     for method in methods:
-        progress, parts = stage(f"generating by {method.name}"), []
-        for number, name in enumerate(asked):
-            progress(number, len(asked))
-            parts.append(seen(sources, edited(method.loaded, sources, name)))
-        result = torch.cat(parts)
-        measured = columns(judges.affect.read(result).affect, judges.embed(result), every)
-        run, seed = str(method.loaded.folder), method.loaded.run.seed
-        scores.append(Scores(method.name, measured, run=run, seed=seed))
-        made.setdefault(method.name, torch.stack(parts, dim=1))  # (S, A, 3, SIDE, SIDE)
-
-    right = [affects[k] == photo.affect for k, photo in zip(verdicts.tolist(), photos, strict=True)]
-    judges.affect.affect_accuracy, judges.affect.n_held_out = sum(right) / len(right), len(right)
-    if judges.identity is not None and true and len(people) > 1:
-        judges.identity.rank1, judges.identity.n_held_out = float(found["rank1"].mean()), len(true)
+        of_method, images = asked.score(method, stage(f"generating by {method.name}"))
+        scores.append(of_method)
+        made.setdefault(method.name, images)
+        if remark := remarks(method.loaded, asked.sources):
+            notes[method.name] = remark
     findings = Findings.of(
-        scores, methods, judges, settings, title="Photographs edited by", command=command, over="results",
-        where=f"{N} results: {S} neutral pictures of {len(people)} people, each asked for {', '.join(asked)}",
-        notes={"true frames": f"other pictures of the person, for {len({r for _, r in true})} of {N} results"},
+        scores, methods, judges, settings, title="Photographs edited by", command=command, over="results", notes=notes,
+        where=f"{len(asked)} results: {len(asked.sources)} neutral pictures of {len(asked.people)} people, each asked "
+        f"for {', '.join(asked.asked)}",
     )  # fmt: skip
     findings.judges = [line for line in findings.judges if not line.startswith("geometry")]  # nothing to train one on
+    if len(asked.people) == 1:
+        findings.warnings = [line for line in findings.warnings if not line.startswith("The identity judge")]
     findings.recipes = {name: text for name, text in RECIPES.items() if any(name in s.columns for s in scores)}
-    by_affect = {name: (wanted == affects.index(name)).numpy() for name in asked}
+    by_affect = {name: (asked.wanted == affects.index(name)).numpy() for name in asked.asked}
     findings.tables.append(group_table(findings.rows, by_affect, "affect", "As asked", ["judge_affect_accuracy"]))
-    findings.breakdowns += [
-        class_table(row, "person", people, whose[source].numpy(), "results") for row in findings.rows
-    ]
+    whose = asked.whose[asked.source].numpy()
+    findings.breakdowns += [class_table(row, "person", asked.people, whose, "results") for row in findings.rows]
     stage("drawing")
-    shown = np.unique(np.linspace(0, S - 1, settings.shown).round().astype(int))
-    names, before = [sources[k].person for k in shown], faces[neutral][shown]
+    shown = np.unique(np.linspace(0, len(asked.sources) - 1, settings.shown).round().astype(int))
+    names, before = [asked.sources[k].person for k in shown], asked.before[shown]
     for name, images in made.items():
-        sheet = figures.face_sheet(images[shown], names, asked, references=before, reference_label="source")
+        sheet = figures.face_sheet(images[shown], names, asked.asked, references=before, reference_label="source")
         findings.add(f"photographs_{name}", sheet, f"Neutral pictures, and what {name} makes of them.")
     findings.draw_standings("results")
     return findings
