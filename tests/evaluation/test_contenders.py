@@ -25,13 +25,19 @@ FACTS = {"affects": ["joy", "fear"], "identities": ["a", "b"], "train_frames": 1
 
 
 def method(
-    name: str = "fexgan", *, seed: int = 0, beta: float = 1.0, precision: str = "auto", **data: object
+    name: str = "fexgan",
+    *,
+    seed: int = 0,
+    beta: float = 1.0,
+    precision: str = "auto",
+    start: str | None = None,
+    **data: object,
 ) -> Trained:
     settings = SimpleNamespace(
         model=FExGANSettings(image_size=32), loss=FExGANLossSettings(beta=beta), optimizer=DualOptimizerSettings(),
         dataset=replace(DatasetConfig(name="folder", image_size=32), **{k: v for k, v in data.items() if k != "facts"}),
         trainer=TrainerSettings(max_steps=10, precision=precision), callbacks={}, seed=seed,
-        data=data.get("facts", FACTS),
+        data=data.get("facts", FACTS), start=start,
     )  # fmt: skip
     return Trained(name, LoadedSystem(None, settings, Path(f"outputs/{name}_{seed}")))  # type: ignore[arg-type]
 
@@ -46,6 +52,8 @@ def test_runs_of_other_settings_are_told_apart_by_what_differs():
     assert [c.name for c in named] == ["fexgan", "fexgan (loss.beta=3.0)", "fexgan (loss.beta=3.0)", "stargan"]
     named = tell_apart([method(), method(seed=1, precision="float32")])
     assert [c.name for c in named] == ["fexgan", "fexgan (trainer.precision=float32)"]
+    named = tell_apart([method(), method(start="cartoon")])
+    assert [c.name for c in named] == ["fexgan", "fexgan (start=cartoon)"]
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,9 @@ def test_half_precision_weights_load_as_float32(loaded, tmp_path):
 
 
 def test_a_place_that_is_no_run(tmp_path):
-    with pytest.raises(UserError, match=r"no such folder or checkpoint; models of the package: cartoon, mien, attgan"):
+    with pytest.raises(
+        UserError, match=r"no such folder or checkpoint; models of the package: cartoon, mien, mien_128, attgan"
+    ):
         load(tmp_path / "gone")
     with pytest.raises(UserError, match="it has no config"):
         load(tmp_path)

@@ -39,6 +39,8 @@ def test_the_same_command_goes_on_and_may_change_how_long(standing):
 def test_another_command_is_refused_by_name(standing):
     with pytest.raises(UserError, match=r"other values of seed, dataset\.batch_size, loss\.gamma"):
         find_resumable_run(composed("seed=3", "loss.gamma=5", "dataset.batch_size=6"), standing.path)
+    with pytest.raises(UserError, match="start"):
+        find_resumable_run(composed("start=cartoon"), standing.path)
 
 
 def test_a_run_without_a_checkpoint_starts_anew(standing):
