@@ -481,8 +481,9 @@ def load(place: str | Path | None = None, device: str = "cpu", trust: Sequence[s
     Args:
         place: a run folder, a checkpoint file in a run folder, the folder of a plain `lightning.Trainer`
             (`lightning_logs/version_0`), `user/name` of a run on the Hugging Face Hub (downloaded once), or the name of
-            a model of the package: `cartoon`, a small FExGAN (None takes it), `mien` or `mien_128`, which edit any face,
-            or another system that knows the cartoon characters, such as `stargan` (`fexgan_lit.runs.folder.SHIPPED`).
+            a model of the package: `cartoon`, a small FExGAN (None takes it), `mien` or `mien_128`, which edit any
+            face, or another system that knows the cartoon characters, such as `stargan`
+            (`fexgan_lit.runs.folder.SHIPPED`).
         device: `cpu`, `cuda`, `mps`, or `auto` for a GPU if there is one.
         trust: packages whose code the run may use, for your own systems; a run folder cannot grant this itself.
 
