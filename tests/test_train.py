@@ -211,7 +211,11 @@ MISTAKES = {
         [*TINY, "start=stargan"],
         ["start=stargan: found a stargan; expected a run of fexgan"],
     ),
-    "start from nothing": ([*TINY, "start=no/such/run"], ["no/such/run"]),
+    "start from nothing": ([*TINY, "start=no/such/run"], ["start=no/such/run: there is no such folder"]),
+    "start from other affects": (
+        [*TINY, "start=cartoon", "dataset.affects=[joy,anger,neutral]"],
+        ["start=cartoon: its affects are anger, disgust", "expected anger, joy, neutral, in this order"],
+    ),
     "code in a config": (["model._target_=os.system"], ["os.system", "refused"]),
     "paths that mean something to Hydra": (
         ["dataset.root=a/b=c", "dataset.manifest=a#1", "dataset.videos=it's"],

@@ -490,13 +490,13 @@ def load(place: str | Path | None = None, device: str = "cpu", trust: Sequence[s
     Raises:
         UserError: the run or the device does not exist, or the weights are missing or do not fit.
     """
-    from fexgan_lit.runs.folder import SHIPPED, RunFolder
+    from fexgan_lit.runs.folder import SHIPPED, RunFolder, is_shipped
     from fexgan_lit.utils import trust as allowed
     from fexgan_lit.utils.hardware import pick_device
 
     device = pick_device(device)  # before anything is fetched
     allowed.trust(trust)
-    if place is None or (place in SHIPPED and not Path(place).exists()):
+    if place is None or is_shipped(place):
         return _open(RunFolder.shipped(str(place or SHIPPED[0])).path, device)
     if is_hub_id(place):
         return LoadedSystem._from_pretrained(model_id=str(place), device=device)

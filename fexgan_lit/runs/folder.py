@@ -21,6 +21,11 @@ SHIPPED = (
 )  # fmt: skip
 
 
+def is_shipped(place: str | Path) -> bool:
+    """Return whether `place` names a model of the package; a file or folder of that name comes first."""
+    return place in SHIPPED and not Path(place).exists()
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths inside a run folder."""

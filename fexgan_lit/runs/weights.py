@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from fexgan_lit.runs.folder import SHIPPED, RunFolder
+from fexgan_lit.runs.folder import RunFolder, is_shipped
 from fexgan_lit.systems.checkpoints import check_not_empty, check_numbers, read_checkpoint
 from fexgan_lit.systems.prior import FittedPrior
 from fexgan_lit.utils.errors import UserError
@@ -126,13 +126,13 @@ def load_system(
     return system.to(device).eval()
 
 
-def started_from(place: str) -> Path:
+def find_start(place: str) -> Path:
     """Return the folder or checkpoint that `start=` means: of a run, or of a model of the package.
 
     Raises:
         UserError: there is none.
     """
-    if place in SHIPPED and not Path(place).exists():
+    if is_shipped(place):
         return RunFolder.shipped(place).path
     try:
         RunFolder.at(Path(place).expanduser())
@@ -141,25 +141,30 @@ def started_from(place: str) -> Path:
     return Path(place).expanduser()
 
 
-def start_from(system: ExpressionSystem, place: Path, name: str) -> str:
+def copy_weights(system: ExpressionSystem, place: Path, name: str) -> str:
     """Copy the weights of a trained system into a new one, as far as names and shapes fit; the others stay random.
 
     Args:
         system: the new system, before its training.
-        place: the result of `started_from`. The run may be of another image size.
+        place: the result of `find_start`. The run may be of another image size.
         name: what the user calls it.
 
     Returns:
         A line that says what was copied.
 
     Raises:
-        UserError: the run is of another kind, or hardly any of its weights fit.
+        UserError: the run is of another kind or of other affects, or hardly any of its weights fit.
     """
     from fexgan_lit.systems.gan import MovingAverageSystem
 
     other = load_system(place)
     if type(other) is not type(system):
         raise UserError(f"start={name}: found a {other.settings.name}; expected a run of {system.settings.name}")
+    if "affect" in system.reads and other.affects != system.affects:
+        raise UserError(
+            f"start={name}: its affects are {', '.join(other.affects)}; expected {', '.join(system.affects)}, in this "
+            "order, since the networks have inputs or outputs for each"
+        )
     given, fresh, copied, numbers, total = system.weights_of(other), [], 0, 0, 0
     for part_name, part in system.saved_modules().items():
         own = part.state_dict()

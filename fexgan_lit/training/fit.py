@@ -40,12 +40,12 @@ def train_run(cfg: DictConfig, console: Console, place: tuple[RunFolder, Path] |
     from fexgan_lit.runs.build import build_system, check_reads
     from fexgan_lit.runs.config import train_settings
     from fexgan_lit.runs.lock import held
-    from fexgan_lit.runs.weights import start_from, started_from
+    from fexgan_lit.runs.weights import copy_weights, find_start
     from fexgan_lit.training.trainer import check_trainer
 
     settings = train_settings(cfg)
     check_trainer(settings.trainer)  # fails before frames are packed, which may be slow
-    start = None if settings.start is None or place is not None else started_from(settings.start)
+    start = None if settings.start is None or place is not None else find_start(settings.start)
     if place is not None:
         check_steps(settings, place[1])
     data = open_data(settings, console)
@@ -53,7 +53,7 @@ def train_run(cfg: DictConfig, console: Console, place: tuple[RunFolder, Path] |
     system = build_system(settings, data.affects)
     if place is None:
         if start is not None:
-            console.print(f"  start      {start_from(system, start, str(settings.start))}\n", markup=False)
+            console.print(f"  start      {copy_weights(system, start, str(settings.start))}\n", markup=False)
         run, checkpoint = claim_folder(cfg, data, system), None
     else:
         check_same_data(settings, data)

@@ -24,7 +24,7 @@ from fexgan_lit.systems.mien.networks import (
     Faces,
     Generator,
     MienSettings,
-    between,
+    lanczos_midpoint,
     warp,
     warp_sharply,
 )
@@ -105,14 +105,14 @@ def test_pixels_move_exactly_and_between_pixels_without_blur():
     y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
     wave = torch.sin(0.6 * torch.pi * x + 0.3 * y)[None, None]  # 3.3 pixels a period
     flow = torch.zeros(1, 2, 32, 32)
-    assert torch.equal(warp_sharply(wave, flow, between()), wave)
+    assert torch.equal(warp_sharply(wave, flow, lanczos_midpoint()), wave)
     flow[:, 0] = 2 / 16  # two pixels from the right
-    assert torch.equal(warp_sharply(wave, flow, between())[..., :30], wave[..., 2:])
+    assert torch.equal(warp_sharply(wave, flow, lanczos_midpoint())[..., :30], wave[..., 2:])
     for part in (0.25, 0.5, 0.8):
         flow[:, 0] = part / 16
         true = torch.sin(0.6 * torch.pi * (x + part) + 0.3 * y)[None, None]
         inside = (slice(None), slice(None), slice(6, 26), slice(6, 26))
-        error = (warp_sharply(wave, flow, between()) - true)[inside].abs().max()
+        error = (warp_sharply(wave, flow, lanczos_midpoint()) - true)[inside].abs().max()
         bilinear = (warp(wave, flow) - true)[inside].abs().max()
         assert error < 0.08 < 0.25 < bilinear, part
 

@@ -67,7 +67,7 @@ class Photograph:
     square: Callable[[Framing], paste.Square]
 
     def seen(self, picture: np.ndarray) -> Tensor:
-        """Return what the judges see of the face if the picture is `picture` (H, W, 3), (3, SIDE, SIDE) in [-1, 1]."""
+        """Cut the face as the judges see it, (3, SIDE, SIDE) in [-1, 1], from `picture` (H, W, 3), perhaps edited."""
         return to_float(self.square(SEEN).cut(picture, SIDE)[None])[0]
 
 
@@ -186,7 +186,7 @@ def remarks(loaded: LoadedSystem, photos: Sequence[Photograph]) -> str:
     return "; ".join([*notes, *([loaded.stranger_note(strangers, names)] if strangers else [])])
 
 
-class Questions:
+class EditRequests:
     """Every neutral picture (S), asked for every other affect (A): N = A * S results, one affect after the other.
 
     Args:
@@ -230,7 +230,7 @@ class Questions:
         """The faces of the sources, (S, 3, SIDE, SIDE)."""
         return self.faces[self._neutral]
 
-    def columns(self, verdicts: Tensor, probes: Tensor | None, results: Tensor) -> dict[str, np.ndarray]:
+    def metrics(self, verdicts: Tensor, probes: Tensor | None, results: Tensor) -> dict[str, np.ndarray]:
         """Return the metrics of faces with verdicts (k,) and embeddings (k, E) in the place of k of the results."""
         found = {"judge_affect_accuracy": verdicts == self.wanted[results]}
         if probes is not None and self._embedded is not None:
@@ -240,9 +240,9 @@ class Questions:
             found["identity_cosine"] = cosine_to_source(probes, gallery[source])
         return {name: values.double().numpy() for name, values in found.items()}
 
-    def of(self, rows: Tensor, results: Tensor) -> dict[str, np.ndarray]:
+    def metrics_of_pictures(self, rows: Tensor, results: Tensor) -> dict[str, np.ndarray]:
         """Return the metrics of the pictures `rows` (k,) in the place of k of the results."""
-        return self.columns(self.verdicts[rows], None if self._embedded is None else self._embedded[rows], results)
+        return self.metrics(self.verdicts[rows], None if self._embedded is None else self._embedded[rows], results)
 
     def baselines(self) -> list[Scores]:
         """Return the scores of the true pictures, if there are any, and of the sources."""
@@ -251,9 +251,11 @@ class Questions:
             rows, results = torch.tensor(self.true).T
             count = np.bincount(results, minlength=N)
             with np.errstate(invalid="ignore"):  # NaN = 0 / 0 where there is no true picture
-                means = {k: np.bincount(results, v, N) / count for k, v in self.of(rows, results).items()}
+                means = {
+                    k: np.bincount(results, v, N) / count for k, v in self.metrics_of_pictures(rows, results).items()
+                }
             found.append(Scores(CEILING, means))
-        return [*found, Scores(FLOOR, self.of(self._neutral[self.source], torch.arange(N)))]
+        return [*found, Scores(FLOOR, self.metrics_of_pictures(self._neutral[self.source], torch.arange(N)))]
 
     def score(self, method: Trained, progress: Callable[[int, int], None]) -> tuple[Scores, Tensor]:
         """Return the scores of a system and its results (S, A, 3, SIDE, SIDE)."""
@@ -263,7 +265,7 @@ class Questions:
             parts.append(torch.stack([photo.seen(picture) for picture in edited(method.loaded, photo, self.asked)]))
         made = torch.stack(parts)
         faces = made.transpose(0, 1).flatten(0, 1)  # (S, A, ...) -> (A * S, ...)
-        found = self.columns(self.judges.affect.read(faces).affect, self.judges.embed(faces), torch.arange(len(self)))
+        found = self.metrics(self.judges.affect.read(faces).affect, self.judges.embed(faces), torch.arange(len(self)))
         return Scores(method.name, found, run=str(method.loaded.folder), seed=method.loaded.run.seed), made
 
     def note_ceiling(self, photos: Sequence[Photograph], affects: Sequence[str]) -> dict[str, str]:
@@ -279,7 +281,7 @@ class Questions:
             notes["identity"] = "the pictures show one person, so that there is nobody to be taken for, and no Rank-1"
         elif identity is not None and self.true:
             rows, results = torch.tensor(self.true).T
-            identity.rank1 = float(self.of(rows, results)["rank1"].mean())
+            identity.rank1 = float(self.metrics_of_pictures(rows, results)["rank1"].mean())
             identity.n_held_out = len(set(rows.tolist()))
         return notes
 
@@ -294,7 +296,7 @@ def find_photographs(methods: Sequence[Trained], settings: EvaluationSettings, c
     judges = photograph_judges(settings, affects).to(settings.device)
     stage("reading photographs")
     photos = read_photographs(Path(str(settings.photographs.table)).expanduser(), affects)
-    asked = Questions(photos, affects, judges)
+    asked = EditRequests(photos, affects, judges)
     notes, made, scores = asked.note_ceiling(photos, affects), dict[str, Tensor](), asked.baselines()
     for method in methods:
         of_method, images = asked.score(method, stage(f"generating by {method.name}"))

@@ -131,7 +131,7 @@ def warp(image: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
         return F.grid_sample(image.float(), grid, mode, "border", align_corners=False)
 
 
-def between() -> Tensor:
+def lanczos_midpoint() -> Tensor:
     """Return Lanczos's weights (2 * LANCZOS,) of the pixels on both sides of a place midway between two of them."""
     x = torch.arange(2 * LANCZOS, dtype=torch.float64) - LANCZOS + 0.5
     weights = torch.sinc(x) * torch.sinc(x / LANCZOS)
@@ -149,7 +149,7 @@ def warp_sharply(image: Tensor, flow: Tensor, weights: Tensor) -> Tensor:
     Args:
         image: the pixels.
         flow: (B, 2, S, S), see `warp`.
-        weights: those of `between`.
+        weights: those of `lanczos_midpoint`.
     """
     B, c, S, _ = image.shape
     before, after = LANCZOS - 1, LANCZOS
@@ -195,7 +195,7 @@ class Generator(nn.Module):
     the action units. No change moves nothing, half of it moves half as far (but for the bounds), and mixtures add up.
     """
 
-    between: Tensor
+    midpoint: Tensor
 
     def __init__(self, settings: MienSettings) -> None:
         super().__init__()
@@ -226,7 +226,7 @@ class Generator(nn.Module):
         self.decoder = nn.ModuleList(Block(width, size) for width in outward[1:])
         self.paint = conv(widths[0], 3, zero=True)
         self.mask = conv(widths[0], 1, zero=True) if settings.mask else None
-        self.register_buffer("between", between(), persistent=False)
+        self.register_buffer("midpoint", lanczos_midpoint(), persistent=False)
 
     def forward(self, image: Tensor, wanted: Tensor, shown: Tensor, known: Tensor) -> Faces:
         """Give `image` the action units `wanted`.
@@ -261,7 +261,7 @@ class Generator(nn.Module):
 
         moved = image.float()
         if self.settings.flow:
-            moved = warp(image, flow, "bicubic") if self.training else warp_sharply(image, flow, self.between)
+            moved = warp(image, flow, "bicubic") if self.training else warp_sharply(image, flow, self.midpoint)
         features = F.leaky_relu(features, _SLOPE)
         share = torch.ones_like(moved[:, :1])
         if self.mask is not None:  # at the start the share is 1 - sigmoid(2) = 0.12
