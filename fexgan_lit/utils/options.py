@@ -7,7 +7,7 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, ClassVar, NamedTuple, TypeVar, get_args, get_type_hints
+from typing import Any, ClassVar, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -120,8 +120,11 @@ class Options:
 
 
 def typed(cls: type[T], values: Mapping[str, Any], section: str, problems: list[str]) -> T:
-    """Fill the dataclass `cls` from `values`; messages on unknown keys and wrong types are added to `problems`."""
-    schema = OmegaConf.structured(cls)
+    """Fill the dataclass `cls` from `values`; messages on unknown keys and wrong types are added to `problems`.
+
+    A single value of a list needs no brackets.
+    """
+    schema, hints = OmegaConf.structured(cls), get_type_hints(cls)
     known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     prefix = f"{section}." if section else ""
     for key, value in values.items():
@@ -135,9 +138,12 @@ def typed(cls: type[T], values: Mapping[str, Any], section: str, problems: list[
             continue  # the YAML has null so that the command line can set a mapping; the default is an empty one
         if isinstance(value, Mapping) and isinstance(schema[key], DictConfig):
             value = {str(name): entry for name, entry in value.items()}  # {1: surprise} refers to the folder "1"
+        kinds = (hints[key], *get_args(hints[key]))
         try:
             if isinstance(value, Mapping) and (schema[key] is None or is_dataclass(OmegaConf.get_type(schema, key))):
                 schema.merge_with({key: value})  # an assignment would not check nested settings
+            elif isinstance(value, str | int | float) and any(get_origin(kind) is list for kind in kinds):
+                schema[key] = [value]  # who=ray is who=[ray]
             else:
                 schema[key] = value
         except (OmegaConfBaseException, OverflowError) as error:  # numbers of 400 digits overflow
