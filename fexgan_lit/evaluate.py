@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
+from fexgan_lit.runs.folder import run_name
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hydra import out_trouble, results_folder, run_command, run_name
+from fexgan_lit.utils.hydra import out_trouble, results_folder, run_command
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,8 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from fexgan_lit.inference.output import check_out
 from fexgan_lit.inference.session import about, open_run
+from fexgan_lit.runs.folder import run_name
 from fexgan_lit.utils.errors import UserError
-from fexgan_lit.utils.hydra import results_folder, run_command, run_name
+from fexgan_lit.utils.hydra import results_folder, run_command
 
 if TYPE_CHECKING:
     from fexgan_lit.inference.config import GenerateSettings

@@ -235,12 +235,12 @@ def test_the_notebook_that_trains_two_systems(tmp_path, monkeypatch):
 
 def test_the_notebook_that_edits_faces(tmp_path, monkeypatch):
     names, shown = run_notebook("edit_faces", tmp_path, monkeypatch)
-    system, side = names["system"], names["system"].image_size
+    side = names["system"].image_size
     strips = [picture for picture in shown if isinstance(picture, Image.Image)]
-    assert [picture.size for picture in strips] == [(n * side, side) for n in (8, 7, 6, 3, 6)]
-    # every face is read as asked, and the table says so
+    assert [picture.size for picture in strips] == [(n * side, side) for n in (8, 7, 6, 3, 6, 6)]
+    # every face of the FExGAN is read as asked, and the table says so
     readings = names["readings"]
-    assert list(readings.idxmax(axis=1)) == list(readings.index) == list(system.affects)
+    assert list(readings.idxmax(axis=1)) == list(readings.index) == list(names["fexgan"].affects)
     # more strength, further from the face at strength 0
     faces = [np.asarray(face, float) for face in names["strengths"].values()]
     distances = [np.abs(face - faces[0]).mean() for face in faces]
@@ -250,6 +250,8 @@ def test_the_notebook_that_edits_faces(tmp_path, monkeypatch):
     for pair, face in names["mixtures"].items():
         for affect in pair:
             assert np.abs(np.asarray(face, float) - np.asarray(names["affects"][affect], float)).mean() > 1
+    for face in names["units"].values():
+        assert np.abs(np.asarray(face, float) - np.asarray(names["face"], float)).mean() > 0.3
     assert [face.size for face in names["nobody"]] == [(side, side)] * 6
     assert np.abs(np.asarray(names["nobody"][0], float) - np.asarray(names["nobody"][1], float)).mean() > 1
     assert list(tmp_path.iterdir()) == []

@@ -67,7 +67,7 @@ def test_a_list_is_copied_for_every_instance():
 
 def test_a_single_value_of_a_list_needs_no_brackets_and_is_checked_as_others():
     assert checked_options(Outer, {"strengths": 2}, "outer").strengths == [2.0]
-    with pytest.raises(UserError, match="strengths=\\[3.0\\]: expected 0 to 2"):
+    with pytest.raises(UserError, match=r"strengths=\[3.0\]: expected 0 to 2"):
         checked_options(Outer, {"strengths": 3}, "outer")
     with pytest.raises(UserError, match="strengths=much: "):
         checked_options(Outer, {"strengths": "much"}, "outer")

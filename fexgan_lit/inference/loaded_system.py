@@ -194,9 +194,12 @@ class LoadedSystem(ModelHubMixin):
 
     @property
     def largest_units(self) -> dict[int, float] | None:
-        """Largest value of each action unit in training; None if it is not known, or if the system reads none."""
+        """Largest value of each action unit in training, in hundredths; None if unknown or not read.
+
+        In hundredths so that a full unit is not beyond a training that reached 0.9996.
+        """
         known = self.facts.get("largest_units") if "aus" in self.reads else None
-        return None if known is None else {unit: float(known[f"AU{unit:02d}"]) for unit in ACTION_UNITS}
+        return None if known is None else {unit: round(float(known[f"AU{unit:02d}"]), 2) for unit in ACTION_UNITS}
 
     def _warn_beyond(self, target: TargetSpec) -> None:
         """Warn about weights of affects and action units that exceed those of training."""
@@ -481,8 +484,8 @@ def load(place: str | Path | None = None, device: str = "cpu", trust: Sequence[s
     Args:
         place: a run folder, a checkpoint file in a run folder, the folder of a plain `lightning.Trainer`
             (`lightning_logs/version_0`), `user/name` of a run on the Hugging Face Hub (downloaded once), or the name of
-            a model of the package: `cartoon`, a small FExGAN (None takes it), `mien` or `mien_128`, which edit any
-            face, or another system that knows the cartoon characters, such as `stargan`
+            a model of the package: `mien_128` (None takes it) or `mien`, which edit any face, `cartoon`, a small
+            FExGAN, or another system that knows the cartoon characters, such as `stargan`
             (`fexgan_lit.runs.folder.SHIPPED`).
         device: `cpu`, `cuda`, `mps`, or `auto` for a GPU if there is one.
         trust: packages whose code the run may use, for your own systems; a run folder cannot grant this itself.

@@ -13,10 +13,10 @@ from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.files import read_mapping, write_atomic
 from fexgan_lit.utils.hydra import stamp
 
-#: Trained models of the package: a FExGAN of the cartoon studio, a MIEN of random people and cartoon characters, and
-#: systems of the cartoon studio's characters (experiments/systems).
+#: Trained models of the package, the default first: a MIEN of random people and cartoon characters at 128 and at 64 px,
+#: a FExGAN of the cartoon studio, and other systems of the cartoon studio's characters (experiments/systems).
 SHIPPED = (
-    "cartoon", "mien", "mien_128", "attgan", "ganimation", "landmark_fusion", "landmark_label", "lgp_gan",
+    "mien_128", "mien", "cartoon", "attgan", "ganimation", "landmark_fusion", "landmark_label", "lgp_gan",
     "motion_texture", "pix2pix", "stargan", "us_gan",
 )  # fmt: skip
 
@@ -24,6 +24,12 @@ SHIPPED = (
 def is_shipped(place: str | Path) -> bool:
     """Return whether `place` names a model of the package; a file or folder of that name comes first."""
     return place in SHIPPED and not Path(place).exists()
+
+
+def run_name(run: str | None) -> str:
+    """Return the name of a run folder, which `run` or a checkpoint `run` in it is; None is the model in the package."""
+    place = Path(run or SHIPPED[0]).expanduser().resolve()
+    return place.parent.parent.name if place.is_file() else place.name
 
 
 @dataclass(frozen=True)

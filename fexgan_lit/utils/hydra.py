@@ -56,12 +56,6 @@ def results_folder(out: str | None, *words: str) -> str:
     return f"outputs/{re.sub(r'[^A-Za-z0-9_.-]', '_', '_'.join([*words, stamp()]))}"
 
 
-def run_name(run: str | None) -> str:
-    """Return the name of a run folder, which `run` or a checkpoint `run` in it is; None is the run in the package."""
-    place = Path(run or "cartoon").expanduser().resolve()
-    return place.parent.parent.name if place.is_file() else place.name
-
-
 def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     """Compose `conf/<config_name>.yaml` with the command line and call `task` with it.
 

@@ -184,9 +184,9 @@ def test_nothing_is_said_where_the_limit_cannot_be_known(runs, tmp_path, monkeyp
     assert load(runs("ganimation")).strangers(image) == {}, "it edits any face"
 
 
-def test_the_model_in_the_package_knows_its_cast():
-    loaded = load()
+def test_the_fexgan_in_the_package_knows_its_cast():
+    loaded = load("cartoon")
     cast = loaded.references.images
-    assert 4 < read_result(RunFolder.shipped().path).metrics[RECONSTRUCTION_LIMIT] < 20
+    assert 4 < read_result(RunFolder.shipped("cartoon").path).metrics[RECONSTRUCTION_LIMIT] < 20
     assert loaded.strangers(cast) == {}
     assert set(loaded.strangers(cast.roll(16, 3))) == set(range(len(cast))), "not in their place in the frame"

@@ -138,7 +138,7 @@ def test_tampered_weights_are_refused(harm, generate, runs, tmp_path):
 
 def test_without_a_run_the_shipped_one_is_taken_with_its_faces(generate, runs, tmp_path, monkeypatch):
     package = tmp_path / "package"
-    shipped = shutil.copytree(runs("fexgan"), package / "models" / "cartoon")
+    shipped = shutil.copytree(runs("fexgan"), package / "models" / "mien_128")
     (shipped / "faces").mkdir()
     Image.new("RGB", (64, 64), (10, 200, 10)).save(shipped / "faces" / "iris.png")
     monkeypatch.setattr("fexgan_lit.runs.folder.__file__", str(package / "runs" / "folder.py"))

@@ -62,7 +62,7 @@ PLACES = (
 
 @pytest.mark.parametrize("place", PLACES)
 def test_no_value_of_a_run_folder_is_taken_on_trust(place):
-    kept = OmegaConf.to_container(RunFolder.shipped().read_config())
+    kept = OmegaConf.to_container(RunFolder.shipped("cartoon").read_config())
     *parents, last = place.split(".")
     for value in STRAY:
         tree = copy.deepcopy(kept)
@@ -90,7 +90,7 @@ def test_no_value_of_a_run_folder_is_taken_on_trust(place):
     ],
 )
 def test_wrong_names_and_facts_of_a_run_folder_are_named(section, changes, message):
-    config = RunFolder.shipped().read_config()
+    config = RunFolder.shipped("cartoon").read_config()
     for key, value in changes.items():
         config[section][key] = value
     with pytest.raises(UserError, match=message):
@@ -116,7 +116,7 @@ def test_a_metrics_csv_that_is_none_is_named(tmp_path, content):
 @pytest.fixture
 def copied(tmp_path):
     """A copy of the run that comes with the package."""
-    return RunFolder(shutil.copytree(RunFolder.shipped().path, tmp_path / "run"))
+    return RunFolder(shutil.copytree(RunFolder.shipped("cartoon").path, tmp_path / "run"))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_weights_that_give_flat_faces_are_refused(copied, change, message):
 
 
 def test_a_checkpoint_of_numbers_that_are_none_is_refused():
-    system = load_system(RunFolder.shipped().path)
+    system = load_system(RunFolder.shipped("cartoon").path)
     weights = system.state_dict()
     name = next(iter(weights))
     checkpoint = {"state_dict": weights | {name: weights[name] * math.nan}, "iteration": 1}

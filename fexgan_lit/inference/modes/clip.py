@@ -53,8 +53,8 @@ def clip(session: GenerationSession, options: ClipOptions) -> None:
     system: Any = session.system
     if not hasattr(system, "draw_motions"):
         raise UserError(
-            f"mode=clip: {system.settings.name} has no motions, it changes single frames; expected a run of "
-            "model=motion_texture. mode=animate lets other runs follow a driver"
+            f"mode=clip: {system.settings.name} has no motions, it changes single frames; expected "
+            "run=motion_texture or a run of model=motion_texture. mode=animate lets other runs follow a driver"
         )
     affect = resolve_affect(str(options.affect), system.affects)
     own = session.own("landmarks")  # (N, 68, 2)

@@ -56,8 +56,8 @@ def check_codes(session: GenerationSession, what: str) -> None:
     """
     if not hasattr(session.system, "paint_codes"):
         raise UserError(
-            f"{what}: {session.system.settings.name} has no latent codes; it changes pixels. Use a run of "
-            "model=fexgan or model=fexgan_meta, or between=expressions"
+            f"{what}: {session.system.settings.name} has no latent codes; it changes pixels. Use "
+            "run=cartoon, a run of model=fexgan or model=fexgan_meta, or between=expressions"
         )
 
 

@@ -51,8 +51,8 @@ def check_prior(session: GenerationSession, prior: str) -> None:
     """
     if not hasattr(session.system, "draw_prior"):
         raise UserError(
-            f"mode={session.settings.mode}: {session.system.settings.name} has no prior; it changes given faces. Use a "
-            "run of model=fexgan or model=fexgan_meta, or mode=transform"
+            f"mode={session.settings.mode}: {session.system.settings.name} has no prior; it changes given faces. Use "
+            "run=cartoon, a run of model=fexgan or model=fexgan_meta, or mode=transform"
         )
     system: Any = session.system
     if prior == "fitted" and not system.prior.fitted:

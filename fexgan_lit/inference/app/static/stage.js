@@ -175,5 +175,7 @@ export function showReadings() {
   const { systems, judges } = state.about;
   const boxes = pictures.map((one, i) => readingOf(one, systems[i], judges[i] || Boolean(one.readings && one.readings.judge)));
   $("readings").replaceChildren(...boxes);
+  const silent = (one) => one.readings && !Object.values(one.readings).some(Boolean);
+  document.querySelector(".readings").hidden = pictures.every(silent); // MIEN's critic sees pairs of faces, and names nothing
 }
 
