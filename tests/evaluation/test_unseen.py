@@ -18,6 +18,7 @@ from fexgan_lit.data.rendered import render_new_people
 from fexgan_lit.evaluation.config import EvaluationSettings, UnseenSettings
 from fexgan_lit.evaluation.methods import CEILING, FLOOR, open_methods
 from fexgan_lit.evaluation.protocols import unseen
+from fexgan_lit.evaluation.protocols.augmented_data import chosen_frames
 from fexgan_lit.evaluation.protocols.unseen import (
     TuningBatches,
     WithFrames,
@@ -80,6 +81,10 @@ def test_frames_that_do_not_show_the_affect_are_no_frames_to_tune_on():
 def test_more_frames_than_there_are_is_a_mistake_with_a_remedy():
     with pytest.raises(UserError, match=r"ada has 12 frames to tune on.*at least 20.*unseen\.frames=\[1,12\]"):
         tuning_and_test_rows(make_frames(6), 20, seed=0)
+    frames = make_frames(6)
+    fewer = chosen_frames(frames, np.flatnonzero((frames.identity != 1) | (np.arange(len(frames)) % 6 < 4)))
+    with pytest.raises(UserError, match=rf"{frames.identities[1]} has 8 frames"):  # and not of one after the other
+        tuning_and_test_rows(fewer, 20, seed=0)
 
 
 def test_new_people_come_after_the_cast_of_the_run(data):

@@ -111,13 +111,14 @@ def tuning_and_test_rows(frames: FrameSet, most: int, seed: int) -> tuple[dict[i
             by_affect.append(rng.permutation(mine[first & telling[mine]]).tolist())
         longest = max(map(len, by_affect), default=0)
         turns = [rows[turn] for turn in range(longest) for rows in by_affect if turn < len(rows)]
-        if len(turns) < most:
-            raise UserError(
-                f"unseen.frames: {frames.identities[who]} has {len(turns)} frames to tune on (half of the takes or "
-                f"frames, where the affect shows); expected at least {most}. Ask for fewer, such as "
-                f"'unseen.frames=[1,{max(1, len(turns))}]'."
-            )
         tuning[who] = np.array(turns[:most], np.int64)
+    fewest = min(tuning, key=lambda who: len(tuning[who]))
+    if (count := len(tuning[fewest])) < most:
+        raise UserError(
+            f"unseen.frames: {frames.identities[fewest]} has {count} frames to tune on (half of the takes or "
+            f"frames, where the affect shows); expected at least {most}. Ask for fewer, such as "
+            f"'unseen.frames=[1,{max(1, count)}]'."
+        )
     return tuning, np.sort(np.concatenate(held))
 
 
