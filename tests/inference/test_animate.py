@@ -340,7 +340,7 @@ def test_motions_that_cannot_be_drawn_are_refused(generate, runs, tmp_path):
         ("motion_texture", ["affect=neutral"], "MotionGAN saw no motion of neutral in training; it knows anger, "),
         ("motion_texture", [], "affect= is missing"),
         ("motion_texture", ["affect=joy", f"images={tmp_path / 'me.png'}"], "x00,y00..x67,y67 gives them"),
-        ("ganimation", ["affect=joy"], "ganimation has no motions, it changes single frames; expected run=motion_texture"),
+        ("ganimation", ["affect=joy"], "has no motions, it changes single frames; expected run=motion_texture"),
     ):
         done = generate(f"run={runs(model)}", "mode=clip", *options, out="refused")
         assert done.code == 2
