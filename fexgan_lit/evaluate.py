@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from fexgan_lit.runs.folder import run_name
 from fexgan_lit.utils.errors import UserError
@@ -82,9 +82,10 @@ def find(settings: EvaluationSettings, command: str, console: Console) -> Findin
         return measure(methods, ground, settings, command, stage)
 
 
-def evaluation_folder(out: str | None, run: str | None, runs: Sequence[str]) -> str:
+def evaluation_folder(out: str | None, run: str | None, runs: Sequence[str] | str) -> str:
     """Return the output folder: `out`, or a new folder under outputs/ whose name ends with the time."""
-    places = [*([run] if run else []), *runs]
+    given = runs if isinstance(runs, list | ListConfig) else [str(runs)]  # runs=outputs/RUN is runs=[outputs/RUN]
+    places = [*([run] if run else []), *given]
     return results_folder(out, "evaluate", run_name(places[0]) if len(places) == 1 else f"{len(places)}_runs")
 
 

@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass, field
 
 import pytest
+from omegaconf import OmegaConf
 
+from fexgan_lit.evaluate import evaluation_folder
 from fexgan_lit.utils.errors import UserError
 from fexgan_lit.utils.options import Options, checked_options, option
 
@@ -71,3 +73,8 @@ def test_a_single_value_of_a_list_needs_no_brackets_and_is_checked_as_others():
         checked_options(Outer, {"strengths": 3}, "outer")
     with pytest.raises(UserError, match="strengths=much: "):
         checked_options(Outer, {"strengths": "much"}, "outer")
+
+
+@pytest.mark.parametrize("runs", ["outputs/A", ["outputs/A"], OmegaConf.create(["outputs/A"])])
+def test_one_run_without_brackets_names_the_folder_of_its_evaluation(runs):
+    assert evaluation_folder(None, None, runs).startswith("outputs/evaluate_A_")

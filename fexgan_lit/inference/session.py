@@ -103,8 +103,8 @@ class GenerationSession:
             data.setup()
         except UserError as error:
             raise UserError(
-                f"the data of the run cannot be opened: {error}\nIf they moved, give root=DIR; images=FILE|DIR uses "
-                "other faces"
+                f"the data of the run cannot be opened: {error}\nIf they moved, give root=DIR. images=FILE|DIR uses "
+                "other faces, and keyframes, a CSV, an image or a video drive without data; run=cartoon draws its own"
             ) from error
         if tuple(data.affects) != self.system.affects:
             raise UserError(
