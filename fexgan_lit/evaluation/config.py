@@ -248,10 +248,10 @@ class EvaluationSettings(Options):
             for place in self.places
             if _is_pattern(place)
         ]
-        if self.names and len(self.names) != len(self.places):
+        if self.names and self.places and len(self.names) != len(self.places):
             found.append(
-                f"names has {len(self.names)} entries for {len(self.places)} runs: give one per run; runs of the same "
-                "name are treated as seeds of one configuration"
+                f"names: {len(self.names)} for {len(self.places)} runs; expected one per run; those of the same name are "
+                "treated as seeds of one configuration"
             )
         return found
 

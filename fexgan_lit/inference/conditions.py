@@ -237,9 +237,9 @@ def weights_of(affect: Affect | None, strength: float, affects: tuple[str, ...])
     """Return the weights of the affects, multiplied by `strength`; empty if `affect` is None.
 
     Raises:
-        UserError: an affect is unknown, a weight is negative, or the strength is not finite.
+        UserError: an affect is unknown, a weight is negative, or the strength is not a finite number.
     """
-    if not -1e6 < strength < 1e6:  # NaN fails both comparisons
+    if not isinstance(strength, int | float) or not -1e6 < strength < 1e6:  # NaN fails both comparisons
         raise UserError(f"strength={strength}: expected a number; 1 is the affect as in the data")
     if affect is None:
         return {}
@@ -255,12 +255,12 @@ def units_of(units: Units | None, affects: tuple[str, ...]) -> dict[int, float]:
     Raises:
         UserError: an action unit is unknown, or a value is outside 0..1.
     """
-    if not units:
+    if units is None or units == {}:
         return {}
     named = tuple(name for name in affects if not _UNIT.fullmatch(name))  # numbers are action units here
-    wish = read_target(dict(units), "units", named)
-    if wish.affects:
-        raise UserError(f"units={dict(units)}: expected action units such as {{12: 0.8}}; affects go in affect=")
+    wish = read_target(dict(units), "units", named) if isinstance(units, Mapping) else TargetSpec()
+    if not wish.units:
+        raise UserError(f"units={units}: expected action units such as {{12: 0.8}}; affects go in affect=")
     return wish.units
 
 

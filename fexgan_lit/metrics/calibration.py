@@ -1,4 +1,4 @@
-"""Calibration of a judge: expected calibration error, Brier score and reliability diagram."""
+"""Calibration of a judge: expected calibration error and Brier score."""
 
 from __future__ import annotations
 
@@ -65,35 +65,6 @@ def calibration(probabilities: Tensor, truth: Tensor, bins: int = BINS) -> Calib
         n=len(truth),
         bins=bins,
     )
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """The bars of a reliability diagram, one per confidence bin.
-
-    Attributes:
-        edges: (bins + 1,) float64, 0..1.
-        count: (bins,) int64, number of frames.
-        confidence: (bins,) mean probability of the predicted class; NaN in an empty bin.
-        accuracy: (bins,) fraction of correctly classified frames; NaN in an empty bin.
-    """
-
-    edges: Tensor
-    count: Tensor
-    confidence: Tensor
-    accuracy: Tensor
-
-
-def reliability(probabilities: Tensor, truth: Tensor, bins: int = BINS) -> Reliability:
-    """Return confidence and accuracy per bin; a bin includes its upper edge. See `calibration` for the arguments."""
-    _check(probabilities, truth)
-    confidence, verdict = probabilities.double().max(dim=1)
-    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
-    place = (torch.bucketize(confidence, edges) - 1).clamp(0, bins - 1)  # (N,)
-    count = torch.bincount(place, minlength=bins)
-    sums = (torch.bincount(place, values, minlength=bins) for values in (confidence, (verdict == truth).double()))
-    sure, right = (total / count for total in sums)  # 0 / 0 is NaN
-    return Reliability(edges, count, sure, right)
 
 
 def _check(probabilities: Tensor, truth: Tensor) -> None:

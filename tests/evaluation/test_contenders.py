@@ -107,7 +107,7 @@ def test_faces_that_are_no_numbers_are_named():
         ({}, "no run is given; expected a run folder, run=RUN_DIR"),
         ({"run": "a", "split": "test"}, "split=test"),
         ({"run": "a", "pairs": 1}, "pairs=1"),
-        ({"runs": ["a", "b"], "names": ["x"]}, "names has 1 entries for 2 runs"),
+        ({"runs": ["a", "b"], "names": ["x"]}, "names: 1 for 2 runs"),
         ({"run": "a", "bootstrap": 3}, "bootstrap=3"),
     ],
 )

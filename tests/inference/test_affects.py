@@ -128,6 +128,11 @@ def test_numbers_name_affects_where_a_run_has_such_and_units_elsewhere():
     assert read_target({"AU12": 0.8}, "end", numbered).units == {12: 0.8}
     assert read_target({12: 0.8}, "end", AFFECTS).units == {12: 0.8}
     assert units_of({12: 0.8, 4: 1}, numbered) == {12: 0.8, 4: 1.0}
+    for units in (12, [12], "AU12", {"joy": 1}):
+        with pytest.raises(UserError, match="expected action units such as"):
+            units_of(units, AFFECTS)
+    with pytest.raises(UserError, match="strength=much"):
+        weights_of("joy", "much", AFFECTS)
     for value in (5, True, [1, 5], [1.5]):
         with pytest.raises(UserError, match="expected"):
             read_affects(value, "affects", numbered)
