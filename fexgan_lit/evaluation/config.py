@@ -250,8 +250,8 @@ class EvaluationSettings(Options):
         ]
         if self.names and self.places and len(self.names) != len(self.places):
             found.append(
-                f"names: {len(self.names)} for {len(self.places)} runs; expected one per run; those of the same name are "
-                "treated as seeds of one configuration"
+                f"names: {len(self.names)} for {len(self.places)} runs; expected one per run; runs of the same name "
+                "are treated as seeds of one configuration"
             )
         return found
 
