@@ -100,8 +100,10 @@ def test_the_packaged_network_is_the_packages_and_sees_blur_and_noise():
     a = frames.floats(np.arange(2), 32)
     with torch.no_grad():
         expected = net.extract_features(effnet.preprocess(a)).mean(dim=(2, 3))
-    torch.testing.assert_close(effnet(a).features, expected)
+    torch.testing.assert_close(effnet(a).features, expected, rtol=1e-4, atol=1e-4)
     assert expected.shape == (2, 1280)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in effnet.modules())
+    assert effnet.fingerprint == EffnetExtractor(net, [], stages=()).fingerprint, "not that of the published weights"
     noise = images(2, seed=3)
     near, far = (effnet.distance(a, (1 - share) * a + share * noise)[0] for share in (0.05, 0.5))
     assert (near > 0).all()
