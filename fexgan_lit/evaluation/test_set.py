@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from fexgan_lit.evaluation.config import EvaluationSettings, TestDataSettings
@@ -136,7 +137,8 @@ def check_comparable(methods: Sequence[Trained], same_frames: bool = True) -> No
     problems = []
     for other in methods[1:]:
         ours, theirs = _trained_on(first, same_frames), _trained_on(other, same_frames)
-        differing = [f"{key} {theirs[key]} instead of {ours[key]}" for key in ours if ours[key] != theirs[key]]
+        both = [(key, *(shorten(str(of[key]), 80, placeholder=" ...") for of in (theirs, ours))) for key in ours]
+        differing = [f"{key} {their} instead of {our}" for key, their, our in both if ours[key] != theirs[key]]
         if differing:
             problems.append(f"{other.loaded.folder}: {'; '.join(differing)}")
     if problems:

@@ -62,6 +62,7 @@ def test_runs_of_other_settings_are_told_apart_by_what_differs():
         ({"split_seed": 3}, "dataset.split_seed 3 instead of 0"),
         ({"image_size": 64}, "dataset.image_size 64 instead of 32"),
         ({"facts": FACTS | {"affects": ["joy", "anger"]}}, "data.affects"),
+        ({"facts": FACTS | {"identities": [f"person_{i}" for i in range(240)]}}, "'person_5', ... instead of"),
     ],
 )
 def test_runs_on_other_data_cannot_stand_in_one_table(other, words):
