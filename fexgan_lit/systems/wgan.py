@@ -106,7 +106,6 @@ class WassersteinSystem(GANSystem):
         """
         self.backward_into(network, loss)
         self.step(0 if network is self.generator else 1, counted=counted)
-        torch.clear_autocast_cache()  # the cache holds bf16 copies of the weights from before this step
 
     def between(self, batch: int) -> Tensor:
         """Draw the weights of the real images for the gradient penalty, (B, 1, 1, 1) in [0, 1]."""
