@@ -169,7 +169,8 @@ class AffectTranslation(WassersteinSystem):
             affect: class indices (B,) of the real images.
         """
         w = self.loss_weights
-        scores, answers = critic(torch.cat((real, fake.detach())))  # in one pass: 2% less time on a CPU
+        # in one pass, since Lightning's autocast converts the weights to bf16 anew for every pass
+        scores, answers = critic(torch.cat((real, fake.detach())))
         on_real, on_fake = scores.float().chunk(2)
         penalty = gradient_penalty(critic.scores, real, fake, self.between(len(real)))
         parts = {"d_real": on_real.mean(), "d_fake": on_fake.mean(),

@@ -52,7 +52,10 @@ def test_each_network_follows_its_own_loss():
     pixel = (system.generator(batch.source, torch.eye(4)[batch.target_affect]) - batch.target).abs().mean()
     expected = parts["adversarial"] + parts["class"] + 10 * parts["cycle"] + 5 * pixel
     assert losses[True].item() == pytest.approx(expected.item())
-    named = system.critic(batch.source)[1]
+    made = system.generator(batch.source, torch.eye(4)[batch.target_affect])
+    (on_real, named), (on_fake, _) = system.critic(batch.source), system.critic(made)
+    assert parts["d_real"].item() == pytest.approx(on_real.mean().item())
+    assert parts["d_fake"].item() == pytest.approx(on_fake.mean().item())
     expected = torch.nn.functional.cross_entropy(named, batch.source_affect)
     assert parts["d_class"].item() == pytest.approx(expected.item())
     assert torch.autograd.grad(losses[False], list(system.generator.parameters()), allow_unused=True) == tuple(
