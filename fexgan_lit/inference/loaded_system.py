@@ -451,7 +451,8 @@ class LoadedSystem(ModelHubMixin):
         realness, logits = self.system.discriminate(images.to(self.system.device))
         if logits is None:
             raise UserError(
-                f"the discriminator of {self.name} does not classify affects; those of fexgan and stargan do"
+                f"the discriminator of {self.name} does not classify affects; those of FExGAN, StarGAN, US-GAN, AttGAN "
+                "and LGP-GAN do"
             )
         real = [None] * len(images) if realness is None else realness.float().sigmoid().tolist()
         shares = logits.float().softmax(1).tolist()
