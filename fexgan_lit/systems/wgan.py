@@ -169,12 +169,15 @@ class AffectTranslation(WassersteinSystem):
             affect: class indices (B,) of the real images.
         """
         w = self.loss_weights
-        # in one pass, since Lightning's autocast converts the weights to bf16 anew for every pass
-        scores, answers = critic(torch.cat((real, fake.detach())))
-        on_real, on_fake = scores.float().chunk(2)
+        if torch.is_autocast_enabled(real.device.type):
+            # in one pass, since Lightning's autocast converts the weights to bf16 anew for every pass
+            scores, answers = critic(torch.cat((real, fake.detach())))
+            (on_real, on_fake), named = scores.chunk(2), answers[: len(real)]
+        else:
+            (on_real, named), (on_fake, _) = critic(real), critic(fake.detach())
         penalty = gradient_penalty(critic.scores, real, fake, self.between(len(real)))
-        parts = {"d_real": on_real.mean(), "d_fake": on_fake.mean(),
-                 "d_class": categorical_cross_entropy(answers[: len(real)], affect), "d_penalty": penalty}  # fmt: skip
+        parts = {"d_real": on_real.float().mean(), "d_fake": on_fake.float().mean(),
+                 "d_class": categorical_cross_entropy(named, affect), "d_penalty": penalty}  # fmt: skip
         loss = (
             w.adversarial * (parts["d_fake"] - parts["d_real"])
             + w.lambda_class * parts["d_class"] + w.lambda_gp * parts["d_penalty"]

@@ -94,3 +94,16 @@ def test_film_modulates_every_residual_block_by_the_affect():
         torch.nn.init.normal_(block.film.linear.weight)
         assert not torch.allclose(film(x, affect), plain(x, affect), atol=1e-3)
         torch.nn.init.zeros_(block.film.linear.weight)
+
+
+def test_one_pass_of_the_critic_under_autocast_gives_the_losses_of_two_passes():
+    system, batch = make_system(), NoisePairs().batch(0, 0)
+    affect = batch.source_affect
+    losses = []
+    for enabled in (False, True):
+        system.seed_iteration()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            losses.append(system.critic_loss(system.critic, batch.source, batch.target, affect)[1])
+    exact, rounded = ([part.item() for part in parts.values()] for parts in losses)
+    assert exact[0] != pytest.approx(exact[1], rel=0.05)  # real and generated are told apart
+    assert rounded == pytest.approx(exact, rel=0.03, abs=1e-4)
