@@ -231,8 +231,8 @@ class FrameDataModule(LightningDataModule):
         """Raise a UserError if the user wants unpaired training of a system that learns from pairs."""
         if self.pairing == "identity" and (self.config.unpaired or vars(self).get("unpaired")):
             raise UserError(
-                "dataset.unpaired=true: this system learns from two frames of one identity; expected loss.pixel=0 "
-                "where it has that, a system that does not (model=ganimation, model=stargan), or dataset.unpaired=null."
+                "dataset.unpaired=true: this system learns from two frames of one identity; expected a system that "
+                "does not (GANimation, StarGAN, US-GAN, AttGAN or LGP-GAN, with loss.pixel=0), or dataset.unpaired=null."
             )
 
     def _augmentation(self) -> Augmentation | None:
