@@ -232,7 +232,7 @@ class FrameDataModule(LightningDataModule):
         if self.pairing == "identity" and (self.config.unpaired or vars(self).get("unpaired")):
             raise UserError(
                 "dataset.unpaired=true: this system learns from two frames of one identity; expected a system that "
-                "does not (GANimation, StarGAN, US-GAN, AttGAN or LGP-GAN, with loss.pixel=0), or dataset.unpaired=null."
+                "does not (GANimation, StarGAN, US-GAN, AttGAN, LGP-GAN with loss.pixel=0), or dataset.unpaired=null."
             )
 
     def _augmentation(self) -> Augmentation | None:
